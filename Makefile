@@ -1,0 +1,114 @@
+# synfind: build, check, run, install.  `make help` lists the targets.
+
+PREFIX   ?= /usr/local
+DESTDIR  ?=
+CC       ?= gcc
+CFLAGS   ?= -O2 -g
+SANITIZE ?=
+IFACE    ?= auto
+V        ?=
+
+VERSION := 0.1.0
+B       := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
+comma   := ,
+Q       := $(if $(V),,@)
+
+PKGS     := libsystemd jansson inih libmd
+WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
+CPPFLAGS += -Ilib -I. -Idaemon -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSION)"'
+ALL_CFLAGS := -std=gnu17 $(WARN) $(CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
+              -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
+LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+
+say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
+
+LIB_SRC    := $(wildcard lib/*/*.c bpf/*.c)
+COMMON_SRC := $(wildcard daemon/common/*.c)
+SYNFIND_SRC := $(wildcard daemon/synfind/*.c)
+UNIT_SRC   := $(wildcard tests/unit/test_*.c)
+FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
+
+obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+LIB := $(B)/libsynfind.a
+UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
+# Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
+FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
+GEN  := build/tests/gen
+
+.PHONY: all help run check unit fuzz-build lint deps install uninstall clean
+all: $(B)/synfind
+
+help:
+	@printf '%s\n' \
+	  'make               build build/synfind' \
+	  'make run           install what is missing, build, watch (IFACE=auto, any, eth0, veth*)' \
+	  'make check         install what is missing, build, run every test' \
+	  'make install       DESTDIR= PREFIX=/usr/local' \
+	  'make uninstall     take that back' \
+	  'make clean         remove build/' \
+	  'V=1 shows commands; SANITIZE=address,undefined or thread builds into build/<that>/'
+
+$(B)/synfind: $(call obj,$(SYNFIND_SRC) $(COMMON_SRC)) $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(LIB): $(call obj,$(LIB_SRC))
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
+
+$(B)/obj/%.o: %.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
+$(B)/tests/%: tests/unit/%.c $(LIB)
+	$(call say,TEST,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LIB) $(LDLIBS)
+
+# The ring between threads is proven under ThreadSanitizer, whatever the rest is built with.
+build/tests/test_spsc.tsan: tests/unit/test_spsc.c $(wildcard lib/base/*.h)
+	$(call say,TSAN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -O1 -g -fsanitize=thread -o $@ $< -pthread
+
+build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h)
+	$(call say,FUZZ,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)clang $(CPPFLAGS) -std=gnu17 -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \
+	  -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(LDLIBS)
+
+build/tests/gen: tests/bench/gen.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -o $@ $<
+
+deps:
+	$(Q)tests/support/install-deps.sh
+
+unit: $(UNIT) build/tests/test_spsc.tsan
+fuzz-build: $(FUZZ)
+
+run: deps
+	$(Q)$(MAKE) --no-print-directory all
+	$(Q)exec $(B)/synfind --interface='$(IFACE)' --stdout $(ARGS)
+
+check: deps
+	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN)
+	$(Q)tests/run
+
+install: all
+	install -D -m 755 $(B)/synfind $(DESTDIR)$(PREFIX)/sbin/synfind
+	install -D -m 644 conf/synfind.conf $(DESTDIR)$(PREFIX)/share/synfind/synfind.conf
+	install -D -m 644 docs/man/synfind.8 $(DESTDIR)$(PREFIX)/share/man/man8/synfind.8
+	install -D -m 644 docs/events.schema.json $(DESTDIR)$(PREFIX)/share/synfind/events.schema.json
+
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/sbin/synfind $(DESTDIR)$(PREFIX)/share/man/man8/synfind.8
+	rm -rf $(DESTDIR)$(PREFIX)/share/synfind
+
+clean:
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,65 @@
+/* log.h - one line to stderr per message: for people, a terminal or the journal.
+ *
+ * Any thread at any time; each line is one write(2), so lines of several threads never mix.
+ * Control octets in a message are written as \xNN, so that no name or path can forge a line.
+ * errno is left as it was.  A message is cut at LOG_LINE_MAX octets, marked by "...". */
+#pragma once
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+enum { LOG_LINE_MAX = 2048 };
+
+enum log_level {
+	LOG_LEVEL_ERR,
+	LOG_LEVEL_WARN,
+	LOG_LEVEL_INFO,
+	LOG_LEVEL_DEBUG,
+};
+
+/* One per call site that may repeat itself. */
+struct log_limit {
+	_Atomic uint64_t quiet_until_ns;
+	_Atomic uint64_t held_back;
+};
+
+/* Messages above @level are left out from now on; at start: LOG_LEVEL_INFO. */
+void log_set_level(enum log_level level);
+
+bool log_enabled(enum log_level level);
+
+/* "%m" stands for the text of errno, as in syslog(3). */
+__attribute__((format(printf, 2, 3))) void log_write(enum log_level level, const char *fmt, ...);
+
+/* Logs the message, ": " and the text of @err (errno or -errno) as an error; returns -errno, so
+ * that `return log_errno(r, "Cannot open '%s'", path)` reads well. */
+__attribute__((format(printf, 2, 3))) int log_errno(int err, const char *fmt, ...);
+
+/* May this call site speak?  At most once in ten seconds; if so, *@ret_held_back is the number of
+ * times that it could not since it last spoke. */
+bool log_limit_pass(struct log_limit *limit, uint64_t *ret_held_back);
+
+#define log_at(level, ...)                                                                         \
+	do {                                                                                       \
+		if (log_enabled(level))                                                            \
+			log_write(level, __VA_ARGS__);                                             \
+	} while (0)
+
+#define log_error(...) log_at(LOG_LEVEL_ERR, __VA_ARGS__)
+#define log_warn(...)  log_at(LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_info(...)  log_at(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_debug(...) log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
+
+/* log_at() for what may happen a million times a second; tells how often it kept silent. */
+#define log_limited(level, fmt, ...)                                                               \
+	do {                                                                                       \
+		static struct log_limit limit_;                                                    \
+		uint64_t held_back_;                                                               \
+		if (!log_enabled(level) || !log_limit_pass(&limit_, &held_back_))                  \
+			break;                                                                     \
+		if (held_back_)                                                                    \
+			log_write(level, fmt " (and %llu times before that)", ##__VA_ARGS__,       \
+				  (unsigned long long)held_back_);                                 \
+		else                                                                               \
+			log_write(level, fmt, ##__VA_ARGS__);                                      \
+	} while (0)

@@ -1,0 +1,67 @@
+/* options.h - what the user asked for: defaults, then the configuration file, then the flags.
+ *
+ * One table in options.c drives the file, the flags and --help.  Ranges are checked there: the
+ * values below can be used as they are.  Sizes are octets, durations nanoseconds. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>	/* mode_t */
+#include "common/log.h" /* enum log_level */
+
+enum community_id {
+	COMMUNITY_ID_OPEN_CLOSE, /* on tcp_open and tcp_close */
+	COMMUNITY_ID_ALL,
+	COMMUNITY_ID_OFF,
+};
+
+/* Strings are never "": what is not set is NULL. */
+struct options {
+	/* capture */
+	char **interfaces;	  /* names, patterns, "auto", "any"; ends with NULL, never empty */
+	uint64_t ring_size_bytes; /* of each interface; a multiple, at least two, of the next */
+	uint64_t ring_block_size_bytes; /* a power of two */
+	uint64_t block_timeout_ns;
+	bool promiscuous;
+
+	/* tracking */
+	unsigned max_connections;
+	unsigned max_half_open; /* besides these */
+	uint64_t timeout_syn_sent_ns;
+	uint64_t timeout_syn_received_ns;
+	uint64_t timeout_established_ns;
+	uint64_t timeout_half_closed_ns;
+	uint64_t timeout_closing_ns;
+	uint64_t timeout_time_wait_ns;
+	uint64_t timeout_reset_ns;
+	unsigned anomalies_per_connection;
+	unsigned anomalies_per_second; /* in all */
+
+	/* events */
+	char *socket; /* path; NULL: no socket */
+	mode_t socket_mode;
+	char *socket_group; /* NULL: leave it */
+	bool to_stdout;
+	unsigned max_subscribers;
+	uint64_t queue_size_bytes;  /* per subscriber */
+	uint64_t stats_interval_ns; /* 0: never */
+	enum community_id community_id;
+	unsigned community_id_seed; /* 0..65535 */
+
+	/* daemon */
+	unsigned event_ring_size; /* events; a power of two */
+	enum log_level log_level;
+
+	/* flags only */
+	char *read_file; /* pcap or pcapng; "-": stdin; NULL: capture */
+	bool quiet;
+};
+
+/* Reads the flags and the file they name (or /etc/synfind/synfind.conf, if there is one).
+ * Returns 0: go on with *@ret, which the caller gives back with options_free();
+ * 1: --help, --version or --check-config was answered on stdout, exit with 0;
+ * -EINVAL: every error was logged, exit with 2 (-ENOMEM: likewise).
+ * *@ret is written only on 0.  Uses getopt_long(): one thread at a time. */
+int options_parse(int argc, char **argv, struct options *ret);
+
+/* NULL, zeroed and half-filled ones are fine; leaves *@o zeroed. */
+void options_free(struct options *o);

@@ -1,0 +1,38 @@
+/* capture.h - the interfaces that are watched: which they are, a decoder for each, and what
+ * happens when they come and go.  Main thread only. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+struct options;
+struct publisher;
+struct tap; /* one interface and its decoder */
+
+struct capture_totals { /* for the summary at the end */
+	uint64_t packets, drops, connections, events, lost;
+};
+
+struct capture {
+	const struct options *o;
+	struct publisher *publisher;
+	sd_event *loop;
+	sd_event_source *link_io;
+	int link_fd;
+	struct tap *taps;
+	char **routed; /* for "auto": names of interfaces with a default route; owned */
+	bool starting, stopping;
+	int error; /* at start: the first thing that failed */
+	struct capture_totals totals; /* of taps that ended */
+};
+
+/* Opens the rings of all interfaces that the options name and starts their decoders.  Logs what
+ * fails; an interface that was named by its full name must exist and open.  0 or -errno. */
+int capture_start(struct capture *c, const struct options *o, sd_event *loop,
+		  struct publisher *publisher);
+
+/* Asks every decoder to close what is open; when the last one has, the loop ends. */
+void capture_stop(struct capture *c);
+
+/* A zeroed one is fine. */
+void capture_destroy(struct capture *c);

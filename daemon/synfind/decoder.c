@@ -1,0 +1,267 @@
+#include "synfind/decoder.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "common/options.h"
+#include "wire/segment.h"
+
+static const uint64_t stats_every_ns = 100000000; /* a look at the kernel's drop counter */
+enum { TICK_MS = 1000 }; /* how late a timeout may be told on an idle link */
+
+uint64_t wall_clock_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_REALTIME, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- the sink into the ring ----------------------------------------------------------------- */
+
+static struct decoder *of_sink(struct event_sink *s)
+{
+	return (struct decoder *)((char *)s - offsetof(struct decoder, sink));
+}
+
+static struct event *ring_reserve(struct event_sink *s)
+{
+	struct decoder *d = of_sink(s);
+
+	d->slot = spsc_reserve(&d->ring);
+	while (!d->slot && d->patient) {
+		if (spsc_must_wake(&d->ring))
+			eventfd_write(d->wake_fd, 1);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		d->slot = spsc_reserve(&d->ring);
+	}
+	if (!d->slot) { /* its number is skipped, so that the gap shows */
+		d->number++;
+		counter_add(&d->count.lost, 1);
+	}
+	return d->slot;
+}
+
+static void ring_commit(struct event_sink *s)
+{
+	struct decoder *d = of_sink(s);
+
+	d->slot->number = d->number++;
+	spsc_commit(&d->ring);
+	counter_add(&d->count.events, 1);
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+/* Memory that costs nothing until it is touched, and that a fork does not copy. */
+static void *map_lazily(size_t octets)
+{
+	void *p = mmap(NULL, octets, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static struct tracker_config tracker_config_of(const struct options *o)
+{
+	return (struct tracker_config){
+		.max_connections = o->max_connections,
+		.max_half_open = o->max_half_open,
+		.timeout_ns = { [FSM_T_SYN_SENT] = o->timeout_syn_sent_ns,
+				[FSM_T_SYN_RECEIVED] = o->timeout_syn_received_ns,
+				[FSM_T_ESTABLISHED] = o->timeout_established_ns,
+				[FSM_T_HALF_CLOSED] = o->timeout_half_closed_ns,
+				[FSM_T_CLOSING] = o->timeout_closing_ns,
+				[FSM_T_TIME_WAIT] = o->timeout_time_wait_ns,
+				[FSM_T_RESET] = o->timeout_reset_ns },
+		.anomalies_per_connection = o->anomalies_per_connection,
+		.anomalies_per_second = o->anomalies_per_second,
+	};
+}
+
+int decoder_init(struct decoder *d, const struct options *o, struct source *source,
+		 struct event_sink *sink, uint8_t iface_id)
+{
+	struct tracker_config cfg = tracker_config_of(o);
+
+	memset(d, 0, sizeof *d);
+	d->source = source;
+	d->iface_id = iface_id;
+	d->sink = (struct event_sink){ ring_reserve, ring_commit };
+	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
+		return -errno;
+	d->memory_octets = tracker_memory(&cfg);
+	d->memory = map_lazily(d->memory_octets);
+	if (!d->memory)
+		return -ENOMEM;
+	if (!sink) {
+		d->ring_octets = (size_t)o->event_ring_size * sizeof(struct event);
+		d->ring_memory = map_lazily(d->ring_octets);
+		if (!d->ring_memory)
+			return -ENOMEM;
+		spsc_init(&d->ring, d->ring_memory, o->event_ring_size, sizeof(struct event), 0);
+	}
+	d->tracker = tracker_new(&cfg, d->memory, sink ? sink : &d->sink, &d->count.tracker);
+	return d->tracker ? 0 : -ENOMEM;
+}
+
+void decoder_destroy(struct decoder *d)
+{
+	tracker_free(d->tracker);
+	source_free(d->source);
+	if (d->memory)
+		munmap(d->memory, d->memory_octets);
+	if (d->ring_memory)
+		munmap(d->ring_memory, d->ring_octets);
+	memset(d, 0, sizeof *d);
+}
+
+int decoder_pull(struct decoder *d)
+{
+	struct frame frames[DECODER_BATCH];
+	int n = source_next(d->source, frames, DECODER_BATCH);
+
+	for (int i = 0; i < n; i++) {
+		struct segment s;
+
+		frames[i].iface += d->iface_id;
+		enum frame_verdict v = frame_decode(&frames[i], &s);
+
+		counter_add(&d->count.verdicts[v], 1);
+		if (v == FRAME_TCP)
+			tracker_feed(d->tracker, &s);
+	}
+	return n;
+}
+
+/* ---- the thread ----------------------------------------------------------------------------- */
+
+/* Asks the kernel what it dropped since the last time; tells it. */
+static void look_for_loss(struct decoder *d, uint64_t now)
+{
+	struct source_stats s;
+
+	d->stats_at_ns = now + stats_every_ns;
+	if (source_stats(d->source, &s) < 0)
+		return;
+	counter_set(&d->count.packets, s.packets);
+	counter_set(&d->count.drops, s.drops);
+	counter_set(&d->count.freezes, s.freezes);
+	if (s.drops != d->seen.drops)
+		tracker_loss(d->tracker, d->loss_from_ns, now, s.drops - d->seen.drops,
+			     s.freezes - d->seen.freezes);
+	d->seen = s;
+	d->loss_from_ns = now;
+}
+
+static void wake_consumer(struct decoder *d)
+{
+	if (spsc_must_wake(&d->ring))
+		eventfd_write(d->wake_fd, 1);
+}
+
+static bool anything_tracked(const struct decoder *d)
+{
+	return counter_get(&d->count.tracker.half) || counter_get(&d->count.tracker.whole);
+}
+
+/* Waits for frames.  Idle and with nothing to time out it sleeps until something comes. */
+static bool wait_for_frames(struct decoder *d)
+{
+	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
+				{ .fd = d->stop_fd, .events = POLLIN } };
+
+	poll(fds, ARRAY_SIZE(fds), anything_tracked(d) ? TICK_MS : -1);
+	return !(fds[1].revents & POLLIN);
+}
+
+static void *decoder_run(void *arg)
+{
+	struct decoder *d = arg;
+	bool go_on = true;
+
+	d->loss_from_ns = wall_clock_ns();
+	while (go_on) {
+		int n = decoder_pull(d);
+
+		if (n == -ENETDOWN) {
+			atomic_store(&d->condition, DECODER_DOWN);
+			eventfd_write(d->wake_fd, 1);
+			continue;
+		}
+		if (n == -ENODEV) {
+			atomic_store(&d->condition, DECODER_GONE);
+			eventfd_write(d->wake_fd, 1);
+			break;
+		}
+		uint64_t now = wall_clock_ns();
+
+		if (now >= d->stats_at_ns || now + 2 * stats_every_ns < d->stats_at_ns)
+			look_for_loss(d, now);
+		if (n > 0) {
+			wake_consumer(d);
+			continue;
+		}
+		tracker_advance(d->tracker, now);
+		wake_consumer(d);
+		go_on = wait_for_frames(d);
+	}
+	while (decoder_pull(d) > 0) /* what is in the ring was on the wire before the end */
+		;
+	look_for_loss(d, wall_clock_ns());
+	d->patient = true;
+	tracker_close_all(d->tracker, go_on ? REASON_CAPTURE_END : REASON_SHUTDOWN);
+	wake_consumer(d);
+	atomic_store(&d->condition, DECODER_ENDED);
+	eventfd_write(d->wake_fd, 1);
+	return NULL;
+}
+
+int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
+{
+	d->wake_fd = wake_fd;
+	d->stop_fd = stop_fd;
+	int r = pthread_create(&d->thread, NULL, decoder_run, d);
+
+	d->started = !r;
+	return -r;
+}
+
+void decoder_join(struct decoder *d)
+{
+	if (d->started)
+		pthread_join(d->thread, NULL);
+	d->started = false;
+}
+
+void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret)
+{
+	const struct decoder_counters *c = &d->count;
+	const struct tracker_counters *t = &c->tracker;
+
+	*ret = (struct stats_decoder){
+		.iface = iface,
+		.source = { counter_get(&c->packets), counter_get(&c->drops), counter_get(&c->freezes) },
+		.opened = counter_get(&t->opened),
+		.closed = counter_get(&t->closed),
+		.half = counter_get(&t->half),
+		.whole = counter_get(&t->whole),
+		.evicted_half = counter_get(&t->evicted_half),
+		.evicted_whole = counter_get(&t->evicted_whole),
+		.anomalies = counter_get(&t->anomalies),
+		.anomalies_untold = counter_get(&t->anomalies_untold),
+		.strays = counter_get(&t->strays),
+		.events = counter_get(&c->events),
+		.lost = counter_get(&c->lost),
+	};
+	for (unsigned i = 0; i < FRAME_VERDICTS; i++)
+		ret->verdicts[i] = counter_get(&c->verdicts[i]);
+	for (unsigned i = 0; i < FSM_STATES; i++)
+		ret->states[i] = counter_get(&t->states[i]);
+}

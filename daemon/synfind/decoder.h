@@ -1,0 +1,80 @@
+/* decoder.h - one source -> frames -> segments -> tracker -> events, and the thread that does it.
+ *
+ * A decoder owns its source, its flow table, its counters and the producing end of one SPSC ring.
+ * Nothing of it is shared but the counters (read by the main thread) and the ring.  For a file the
+ * same steps run in the caller's thread: decoder_pull(). */
+#pragma once
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include "base/counter.h"
+#include "base/spsc.h"
+#include "feed/json.h"
+#include "flow/tracker.h"
+#include "source/source.h"
+
+struct options;
+
+enum { DECODER_BATCH = 64 };
+
+struct decoder_counters { /* written by the decoder's thread, read by any */
+	struct counter verdicts[FRAME_VERDICTS];
+	struct counter packets, drops, freezes;
+	struct counter events, lost;
+	struct tracker_counters tracker;
+};
+
+/* What the thread found out about its interface; the main thread tells it. */
+enum decoder_condition { DECODER_RUNS, DECODER_DOWN, DECODER_GONE, DECODER_ENDED };
+
+struct decoder {
+	CACHE_ALIGNED struct decoder_counters count;
+
+	CACHE_ALIGNED struct spsc ring;
+	struct event_sink sink; /* into the ring */
+	struct event *slot;
+	uint64_t number; /* of the next event, lost ones included */
+
+	struct source *source; /* owned */
+	struct tracker *tracker;
+	void *memory; /* the tracker's region */
+	size_t memory_octets;
+	void *ring_memory;
+	size_t ring_octets;
+	uint8_t iface_id; /* put into every frame: flows of two interfaces never mix */
+	bool patient;	  /* at the end: rather wait for the consumer than lose events */
+
+	/* the thread */
+	pthread_t thread;
+	bool started;
+	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
+	_Atomic int condition; /* enum decoder_condition */
+	struct source_stats seen;
+	uint64_t loss_from_ns;	/* since when drops would be new ones */
+	uint64_t stats_at_ns;
+};
+
+/* Makes a decoder over @source, which it owns from then on (also on failure).  @sink: where events
+ * go; NULL: into an SPSC ring of options->event_ring_size records.  Returns 0 or -errno. */
+int decoder_init(struct decoder *d, const struct options *o, struct source *source,
+		 struct event_sink *sink, uint8_t iface_id);
+
+/* Stops nothing: join first.  A zeroed one is fine. */
+void decoder_destroy(struct decoder *d);
+
+/* One batch of frames through the pipeline: their number, 0 at the end or when none are there, or
+ * -errno, as source_next(). */
+int decoder_pull(struct decoder *d);
+
+/* Runs the thread: @wake_fd is an eventfd that is written when events wait, @stop_fd becomes
+ * readable when it is to close what is open and end.  Returns 0 or -errno. */
+int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
+
+/* Waits for the thread to end. */
+void decoder_join(struct decoder *d);
+
+/* Copies the counters, any thread. */
+void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret);
+
+/* The present, ns since 1970 UTC. */
+uint64_t wall_clock_ns(void);

@@ -1,0 +1,27 @@
+#include "synfind/identity.h"
+#include <string.h>
+#include <systemd/sd-id128.h>
+#include <unistd.h>
+
+void identity_init(struct identity *ret, bool daemon)
+{
+	sd_id128_t id;
+
+	memset(ret, 0, sizeof *ret);
+	gethostname(ret->host, sizeof ret->host - 1);
+	if (sd_id128_get_boot(&id) >= 0)
+		sd_id128_to_string(id, ret->boot_id);
+	if (daemon && sd_id128_randomize(&id) >= 0)
+		sd_id128_to_string(id, ret->run_id);
+}
+
+struct json_hello identity_hello(const struct identity *id, const char *const *ifaces, unsigned n)
+{
+	return (struct json_hello){ .version = SYNFIND_VERSION,
+				    .host = id->host,
+				    .boot_id = id->boot_id,
+				    .run_id = id->run_id,
+				    .policy = "drop_oldest",
+				    .ifaces = ifaces,
+				    .nifaces = n };
+}

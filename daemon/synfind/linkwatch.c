@@ -1,0 +1,98 @@
+#include "synfind/linkwatch.h"
+#include <errno.h>
+#include <linux/netlink.h>
+#include <linux/rtnetlink.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int linkwatch_open(void)
+{
+	struct sockaddr_nl a = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+
+	if (fd < 0)
+		return -errno;
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0) {
+		int e = errno;
+
+		close(fd);
+		return -e;
+	}
+	return fd;
+}
+
+int linkwatch_ask(int fd)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg i;
+	} req = { .h = { .nlmsg_len = sizeof req,
+			 .nlmsg_type = RTM_GETLINK,
+			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		  .i = { .ifi_family = AF_UNSPEC } };
+
+	return send(fd, &req, sizeof req, 0) < 0 ? -errno : 0;
+}
+
+static bool parse(const struct nlmsghdr *h, struct link *ret)
+{
+	const struct ifinfomsg *i = NLMSG_DATA(h);
+
+	if (h->nlmsg_len < NLMSG_LENGTH(sizeof *i))
+		return false;
+	*ret = (struct link){ .ifindex = i->ifi_index, .arphrd = i->ifi_type, .flags = i->ifi_flags };
+	int left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof *i));
+
+	for (const struct rtattr *a = IFLA_RTA(i); RTA_OK(a, left); a = RTA_NEXT(a, left))
+		if (a->rta_type == IFLA_IFNAME && RTA_PAYLOAD(a) <= sizeof ret->name)
+			memcpy(ret->name, RTA_DATA(a), RTA_PAYLOAD(a));
+	ret->name[sizeof ret->name - 1] = '\0';
+	return ret->name[0];
+}
+
+/* One datagram; true: it ended a dump. */
+static bool tell_all(const char *buf, size_t n, linkwatch_fn *tell, void *arg)
+{
+	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
+
+	for (; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+		struct link l;
+
+		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
+			return true;
+		if ((h->nlmsg_type == RTM_NEWLINK || h->nlmsg_type == RTM_DELLINK) && parse(h, &l) &&
+		    ((const struct ifinfomsg *)NLMSG_DATA(h))->ifi_family == AF_UNSPEC)
+			tell(arg, &l, h->nlmsg_type == RTM_DELLINK);
+	}
+	return false;
+}
+
+int linkwatch_read(int fd, linkwatch_fn *tell, void *arg, bool until_done)
+{
+	_Alignas(struct nlmsghdr) char buf[32768]; /* the kernel's own bound of a dump's part */
+
+	for (;;) {
+		struct sockaddr_nl from;
+		struct iovec iov = { buf, sizeof buf };
+		struct msghdr m = { .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1 };
+		ssize_t n = recvmsg(fd, &m, 0);
+
+		if (n < 0 && errno == ENOBUFS) {
+			int r = linkwatch_ask(fd);
+
+			if (r < 0)
+				return r;
+		} else if (n < 0 && errno == EAGAIN) {
+			if (!until_done)
+				return 0;
+			poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 1000);
+		} else if (n < 0 && errno != EINTR) {
+			return -errno;
+		} else if (n > 0 && from.nl_pid == 0 && /* the kernel, nobody else */
+			   tell_all(buf, (size_t)n, tell, arg) && until_done) {
+			return 0;
+		}
+	}
+}

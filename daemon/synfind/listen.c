@@ -1,0 +1,152 @@
+#include "synfind/listen.h"
+#include <errno.h>
+#include <grp.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "common/log.h"
+#include "common/options.h"
+
+enum { BACKLOG = 128 };
+
+static int address_of(const char *path, struct sockaddr_un *ret)
+{
+	*ret = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if (strlen(path) >= sizeof ret->sun_path) {
+		log_error("Cannot listen on '%s': the path is longer than %zu octets", path,
+			  sizeof ret->sun_path - 1);
+		return -ENAMETOOLONG;
+	}
+	memcpy(ret->sun_path, path, strlen(path));
+	return 0;
+}
+
+/* Who listens on @a?  >0: a process (1 if its id is hidden); 0: nobody; or -errno. */
+static int owner_of(const struct sockaddr_un *a)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r;
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof peer;
+
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (const struct sockaddr *)a, sizeof *a) < 0 && errno != EAGAIN) {
+		r = errno == ECONNREFUSED ? 0 : -errno;
+	} else {
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+		r = peer.pid > 0 ? peer.pid : 1;
+	}
+	close(fd);
+	return r;
+}
+
+/* Clears the way to @path, or says why not. */
+static int make_way(const char *path, const struct sockaddr_un *a)
+{
+	struct stat st;
+	int owner;
+
+	if (lstat(path, &st) < 0)
+		return errno == ENOENT ? 0 : log_errno(errno, "Cannot look at '%s'", path);
+	if (!S_ISSOCK(st.st_mode)) {
+		log_error("Cannot listen on '%s': it is there, and it is not a socket", path);
+		return -EEXIST;
+	}
+	owner = owner_of(a);
+	if (owner > 0) {
+		log_error("Cannot listen on '%s': process %d serves it already", path, owner);
+		return -EADDRINUSE;
+	}
+	if (owner < 0)
+		return log_errno(owner, "Cannot find out who owns '%s'", path);
+	log_info("Replacing '%s', which a process that is gone left behind", path);
+	if (unlink(path) < 0)
+		return log_errno(errno, "Cannot remove '%s'", path);
+	return 0;
+}
+
+static int set_access(const struct options *o)
+{
+	struct group *g;
+
+	if (o->socket_group) {
+		g = getgrnam(o->socket_group);
+		if (!g) {
+			log_error("Cannot give '%s' to group '%s': there is no such group", o->socket,
+				  o->socket_group);
+			return -ENOENT;
+		}
+		if (chown(o->socket, (uid_t)-1, g->gr_gid) < 0)
+			return log_errno(errno, "Cannot give '%s' to group '%s'", o->socket,
+					 o->socket_group);
+	}
+	if (chmod(o->socket, o->socket_mode) < 0)
+		return log_errno(errno, "Cannot set the mode of '%s'", o->socket);
+	return 0;
+}
+
+static void directory_of(const char *path, char ret[static PATH_MAX])
+{
+	char copy[PATH_MAX];
+
+	snprintf(copy, sizeof copy, "%s", path);
+	snprintf(ret, PATH_MAX, "%s", dirname(copy));
+}
+
+int listen_open(const struct options *o, bool *ret_directory_made)
+{
+	struct sockaddr_un a;
+	char dir[PATH_MAX];
+	int fd, r = address_of(o->socket, &a);
+
+	if (r < 0)
+		return r;
+	directory_of(o->socket, dir);
+	if (mkdir(dir, 0755) == 0)
+		*ret_directory_made = true;
+	else if (errno != EEXIST)
+		return log_errno(errno, "Cannot make the directory '%s' for the events socket", dir);
+	r = make_way(o->socket, &a);
+	if (r < 0)
+		return r;
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (fd < 0)
+		return log_errno(errno, "Cannot make the events socket");
+	/* Not reachable for others between bind() and chmod(). */
+	mode_t mask = umask(0177);
+
+	r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
+	umask(mask);
+	if (r < 0) {
+		close(fd);
+		return log_errno(r, "Cannot listen on '%s'", o->socket);
+	}
+	r = set_access(o);
+	if (r >= 0 && listen(fd, BACKLOG) < 0)
+		r = log_errno(errno, "Cannot listen on '%s'", o->socket);
+	if (r < 0) {
+		close(fd);
+		unlink(o->socket);
+		return r;
+	}
+	return fd;
+}
+
+void listen_close(const struct options *o, int fd, bool directory_made)
+{
+	struct sockaddr_un a;
+	char dir[PATH_MAX];
+
+	close(fd); /* then, if somebody answers there, it is not ours any more */
+	if (address_of(o->socket, &a) < 0 || owner_of(&a) != 0)
+		return;
+	unlink(o->socket);
+	directory_of(o->socket, dir);
+	if (directory_made)
+		rmdir(dir);
+}

@@ -1,0 +1,15 @@
+/* listen.h - the events socket in the file system: made, taken over from the dead, removed. */
+#pragma once
+#include <stdbool.h>
+
+struct options;
+
+/* Listens on options->socket with its mode and group.  A socket that a dead process left is
+ * replaced; one with a live listener is refused (-EADDRINUSE), and so is anything that is not a
+ * socket (-EEXIST).  Logs what fails.  Returns the descriptor or -errno; *ret_directory_made: the
+ * directory was not there and was made. */
+int listen_open(const struct options *o, bool *ret_directory_made);
+
+/* Closes @fd and removes the path, if it is still the one that was made; and the directory, if it
+ * was made. */
+void listen_close(const struct options *o, int fd, bool directory_made);

@@ -1,0 +1,464 @@
+#include "synfind/publisher.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "common/log.h"
+#include "common/options.h"
+#include "synfind/decoder.h"
+#include "synfind/listen.h"
+#include "synfind/subscriber.h"
+
+enum {
+	DRAIN_AT_ONCE = 4096,	 /* records of one ring, then the others have their turn */
+	STATS_DECODERS = 8,	 /* in one line */
+	STATS_LINE_MAX = 1 << 14,
+	HELLO_MAX = 1 << 14,
+	INPUT_MAX = 1 << 16,	 /* octets taken from a subscriber; requests are a later door */
+	IFACES_TOLD = 255,
+};
+
+/* Priorities of the loop: what protects comes before what flows (systemd's journald does so). */
+enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20 };
+
+/* ---- lines ---------------------------------------------------------------------------------- */
+
+static void subscriber_remove(struct subscriber *s, const char *why);
+
+/* Nobody may still need the octets that @n more will overwrite. */
+static void keep_clear(struct publisher *p, size_t n)
+{
+	if (p->log.head + n <= p->slowest + p->log.size)
+		return;
+	p->slowest = p->log.head;
+	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+		next = s->next;
+		if (s->at + p->log.size < p->log.head + n) {
+			uint64_t lost = subscriber_skip(s, &p->log, p->seq);
+
+			if (lost == SUBSCRIBER_BROKEN) {
+				subscriber_remove(s, "no memory");
+				continue;
+			}
+			if (lost && s->lost_total == lost)
+				log_info("Subscriber %d (pid %d) is too slow and loses events", s->fd,
+					 (int)s->pid);
+			p->lost_events += lost;
+		}
+		if (s->at < p->slowest)
+			p->slowest = s->at;
+	}
+}
+
+static struct text line_begin(struct publisher *p, size_t room)
+{
+	keep_clear(p, room);
+	char *at = linelog_reserve(&p->log, room);
+
+	return (struct text){ .p = at, .end = at + room };
+}
+
+/* Keeps the line; @seq_before is the number of the event before it. */
+static void line_end(struct publisher *p, const struct text *t, uint64_t seq_before)
+{
+	linelog_commit(&p->log, (size_t)(t->p - linelog_octets(&p->log, p->log.head)), seq_before);
+}
+
+static void publish_event(struct publisher *p, const struct feed *f, const struct event *e)
+{
+	struct json_context c = { .iface = f->iface,
+				  .community = (enum community_policy)p->o->community_id,
+				  .community_seed = (uint16_t)p->o->community_id_seed };
+	struct text t = line_begin(p, JSON_LINE_MAX);
+
+	json_event(&t, e, ++p->seq, &c);
+	line_end(p, &t, p->seq - 1);
+}
+
+/* A decoder's ring was full: what it could not say has numbers, but no lines. */
+static void publish_ring_loss(struct publisher *p, uint64_t count)
+{
+	struct text t = line_begin(p, JSON_LINE_MAX);
+	uint64_t first = p->seq + 1;
+
+	p->seq += count;
+	json_lost(&t, count, first, p->seq, "ring", wall_clock_ns());
+	line_end(p, &t, first - 1);
+}
+
+void publisher_iface(struct publisher *p, const char *iface, const char *state)
+{
+	struct text t = line_begin(p, JSON_LINE_MAX);
+
+	json_iface(&t, iface, state, ++p->seq, wall_clock_ns());
+	line_end(p, &t, p->seq - 1);
+}
+
+void publisher_stats(struct publisher *p, uint64_t interval_ns)
+{
+	struct stats_subscribers s = { p->connected, p->accepted, p->refused, p->lost_events };
+	struct stats_decoder d[STATS_DECODERS];
+	struct feed *f = p->feeds;
+
+	do {
+		unsigned n = 0;
+
+		for (; f && n < STATS_DECODERS; f = f->next) {
+			decoder_read_counters(f->decoder, f->iface, &d[n]);
+			d[n].max_half = p->o->max_half_open;
+			d[n++].max_whole = p->o->max_connections;
+		}
+		struct text t = line_begin(p, STATS_LINE_MAX);
+
+		json_stats(&t, d, n, &s, interval_ns, ++p->seq, wall_clock_ns());
+		line_end(p, &t, p->seq - 1);
+	} while (f);
+}
+
+/* ---- subscribers ---------------------------------------------------------------------------- */
+
+static void subscriber_remove(struct subscriber *s, const char *why)
+{
+	struct publisher *p = s->publisher;
+
+	log_debug("Subscriber %d (pid %d) is gone: %s", s->fd, (int)s->pid, why);
+	*s->link = s->next;
+	if (s->next)
+		s->next->link = s->link;
+	p->connected--;
+	sd_event_source_disable_unref(s->io);
+	bool is_stdout = s->fd == STDOUT_FILENO;
+
+	if (!is_stdout)
+		close(s->fd);
+	free(s->aside);
+	free(s);
+	if (is_stdout) /* whoever watched has seen enough */
+		sd_event_exit(p->loop, 0);
+}
+
+/* Sends, and asks for the descriptor's attention as far as needed.  False: it is gone. */
+static bool serve(struct subscriber *s, uint64_t now_ns)
+{
+	enum subscriber_verdict v = subscriber_send(s, &s->publisher->log, now_ns);
+	bool waits = v == SUBSCRIBER_WAITS;
+
+	if (v == SUBSCRIBER_GONE) {
+		subscriber_remove(s, strerror(errno));
+		return false;
+	}
+	if (s->plain_file) {
+		sd_event_source_set_enabled(s->io, waits ? SD_EVENT_ON : SD_EVENT_OFF);
+	} else if (waits != s->waits) {
+		s->waits = waits;
+		sd_event_source_set_io_events(s->io, (waits ? EPOLLOUT : 0u) |
+							     (s->input_ended ? 0u : EPOLLIN));
+	}
+	return true;
+}
+
+static void serve_all(struct publisher *p)
+{
+	uint64_t now = wall_clock_ns();
+
+	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+		next = s->next;
+		if (!s->waits)
+			serve(s, now);
+	}
+}
+
+/* What a plain reader says is not for us yet; its end of input does not mean that it stops
+ * reading (nc with an empty stdin). */
+static bool take_input(struct subscriber *s)
+{
+	char buf[4096];
+	ssize_t n = recv(s->fd, buf, sizeof buf, MSG_DONTWAIT);
+
+	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+		return true;
+	if (n < 0)
+		return false;
+	s->input_octets += (size_t)n;
+	if (n == 0 || s->input_octets > INPUT_MAX) {
+		s->input_ended = true;
+		sd_event_source_set_io_events(s->io, s->waits ? EPOLLOUT : 0u);
+	}
+	return true;
+}
+
+static int on_subscriber(sd_event_source *io, int fd, uint32_t revents, void *arg)
+{
+	struct subscriber *s = arg;
+
+	(void)io, (void)fd;
+	if (revents & (EPOLLHUP | EPOLLERR)) {
+		subscriber_remove(s, "it hung up");
+		return 0;
+	}
+	if (revents & EPOLLIN && s->is_socket && !take_input(s)) {
+		subscriber_remove(s, strerror(errno));
+		return 0;
+	}
+	if (revents & EPOLLOUT)
+		serve(s, wall_clock_ns());
+	return 0;
+}
+
+static int on_plain_file(sd_event_source *io, void *arg)
+{
+	(void)io;
+	serve(arg, wall_clock_ns());
+	return 0;
+}
+
+static int greet(struct publisher *p, struct subscriber *s)
+{
+	const char *names[IFACES_TOLD];
+	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
+	struct json_hello h = identity_hello(&p->id, names, n);
+	char line[HELLO_MAX];
+	struct text t = { .p = line, .end = line + sizeof line };
+
+	json_hello(&t, &h, p->seq, wall_clock_ns());
+	return t.full ? -ENOBUFS : subscriber_put_aside(s, line, (size_t)(t.p - line));
+}
+
+/* Takes @fd over, also on failure. */
+static int subscriber_add(struct publisher *p, int fd, bool is_socket)
+{
+	struct subscriber *s = calloc(1, sizeof *s);
+	struct ucred peer = { 0 };
+	socklen_t len = sizeof peer;
+	int r;
+
+	if (!s) {
+		close(fd);
+		return -ENOMEM;
+	}
+	if (is_socket)
+		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+	*s = (struct subscriber){ .next = p->subscribers,
+				  .link = &p->subscribers,
+				  .publisher = p,
+				  .fd = fd,
+				  .is_socket = is_socket,
+				  .input_ended = !is_socket,
+				  .pid = peer.pid,
+				  .at = p->log.head };
+	if (s->next)
+		s->next->link = &s->next;
+	p->subscribers = s;
+	p->connected++;
+	r = sd_event_add_io(p->loop, &s->io, fd, is_socket ? EPOLLIN : 0, on_subscriber, s);
+	if (r == -EPERM) { /* epoll has no regular files */
+		s->plain_file = true;
+		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
+	}
+	if (r >= 0)
+		r = sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
+	if (r >= 0)
+		r = greet(p, s);
+	if (r < 0) {
+		subscriber_remove(s, strerror(-r));
+		return r;
+	}
+	log_debug("Subscriber %d (pid %d, uid %d) is here", fd, (int)peer.pid, (int)peer.uid);
+	serve(s, wall_clock_ns());
+	return 0;
+}
+
+static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
+{
+	struct publisher *p = arg;
+	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+
+	(void)io, (void)revents;
+	if (c < 0) {
+		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
+			log_limited(LOG_LEVEL_ERR, "Cannot accept a subscriber: %m");
+		return 0;
+	}
+	if (p->connected >= p->o->max_subscribers) {
+		p->refused++;
+		close(c);
+		log_limited(LOG_LEVEL_WARN, "A subscriber was refused: there are %u, as max-subscribers allows",
+			    p->connected);
+		return 0;
+	}
+	p->accepted++;
+	subscriber_add(p, c, true);
+	return 0;
+}
+
+/* ---- draining ------------------------------------------------------------------------------- */
+
+/* True: more is there than the budget allowed. */
+static bool drain(struct publisher *p, struct feed *f)
+{
+	struct spsc *ring = &f->decoder->ring;
+	uint32_t ready = spsc_ready(ring), n = ready < DRAIN_AT_ONCE ? ready : DRAIN_AT_ONCE;
+
+	for (uint32_t i = 0; i < n; i++) {
+		const struct event *e = spsc_at(ring, i);
+
+		if (e->number != f->number)
+			publish_ring_loss(p, e->number - f->number);
+		f->number = e->number + 1;
+		publish_event(p, f, e);
+	}
+	spsc_release(ring, n);
+	return n < ready;
+}
+
+bool publisher_drain(struct publisher *p)
+{
+	bool more = false;
+
+	for (struct feed *f = p->feeds; f; f = f->next)
+		more |= drain(p, f);
+	serve_all(p);
+	for (struct feed *f = p->feeds; f && !more; f = f->next)
+		more |= !spsc_may_sleep(&f->decoder->ring);
+	return more;
+}
+
+/* Runs while there is more than one turn's budget. */
+static int on_more(sd_event_source *io, void *arg)
+{
+	sd_event_source_set_enabled(io, publisher_drain(arg) ? SD_EVENT_ON : SD_EVENT_OFF);
+	return 0;
+}
+
+static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
+{
+	struct publisher *p = arg;
+	eventfd_t n;
+
+	(void)io, (void)revents;
+	eventfd_read(fd, &n); /* before the rings are looked at */
+	if (publisher_drain(p))
+		sd_event_source_set_enabled(p->more, SD_EVENT_ON);
+	if (p->on_wake)
+		p->on_wake(p->arg);
+	return 0;
+}
+
+int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
+{
+	struct feed *f = calloc(1, sizeof *f);
+
+	if (!f)
+		return -ENOMEM;
+	*f = (struct feed){ .next = p->feeds, .decoder = d, .iface = iface };
+	p->feeds = f;
+	spsc_may_sleep(&d->ring);
+	return 0;
+}
+
+void publisher_remove(struct publisher *p, struct decoder *d)
+{
+	for (struct feed **link = &p->feeds; *link; link = &(*link)->next) {
+		struct feed *f = *link;
+
+		if (f->decoder != d)
+			continue;
+		while (drain(p, f))
+			;
+		if (d->number != f->number) /* its thread has ended: this is final */
+			publish_ring_loss(p, d->number - f->number);
+		serve_all(p);
+		*link = f->next;
+		free(f);
+		return;
+	}
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+int publisher_init(struct publisher *p, const struct options *o, sd_event *loop)
+{
+	int r;
+
+	*p = (struct publisher){ .o = o, .loop = loop, .listen_fd = -1, .seq = 1 /* the daemon's hello */ };
+	identity_init(&p->id, true);
+	r = linelog_init(&p->log, o->queue_size_bytes);
+	if (r < 0)
+		return log_errno(r, "Cannot set up the queue");
+	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (p->wake_fd < 0)
+		return log_errno(errno, "Cannot make an eventfd");
+	r = sd_event_add_io(loop, &p->wake_io, p->wake_fd, EPOLLIN, on_wake, p);
+	if (r >= 0)
+		r = sd_event_source_set_priority(p->wake_io, PRIORITY_EVENTS);
+	if (r >= 0)
+		r = sd_event_add_defer(loop, &p->more, on_more, p);
+	if (r >= 0)
+		r = sd_event_source_set_enabled(p->more, SD_EVENT_OFF);
+	if (r < 0)
+		return log_errno(r, "Cannot set up the event loop");
+	if (o->socket) {
+		p->listen_fd = listen_open(o, &p->directory_made);
+		if (p->listen_fd < 0)
+			return p->listen_fd;
+		p->socket_made = true;
+		r = sd_event_add_io(loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
+		if (r >= 0)
+			r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
+		if (r < 0)
+			return log_errno(r, "Cannot watch the events socket");
+	}
+	return 0;
+}
+
+int publisher_stdout(struct publisher *p)
+{
+	struct stat st;
+	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
+	int r = subscriber_add(p, STDOUT_FILENO, is_socket);
+
+	return r < 0 ? log_errno(r, "Cannot write events to standard output") : 0;
+}
+
+void publisher_flush(struct publisher *p, uint64_t patience_ns)
+{
+	uint64_t until = wall_clock_ns() + patience_ns;
+
+	for (bool waiting = true; waiting && wall_clock_ns() < until;) {
+		waiting = false;
+		for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+			next = s->next;
+			if (subscriber_send(s, &p->log, wall_clock_ns()) == SUBSCRIBER_WAITS)
+				waiting = true;
+		}
+		if (waiting)
+			nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	}
+}
+
+void publisher_destroy(struct publisher *p)
+{
+	while (p->subscribers)
+		subscriber_remove(p->subscribers, "the daemon ends");
+	while (p->feeds) {
+		struct feed *f = p->feeds;
+
+		p->feeds = f->next;
+		free(f);
+	}
+	sd_event_source_disable_unref(p->listen_io);
+	sd_event_source_disable_unref(p->wake_io);
+	sd_event_source_disable_unref(p->more);
+	if (p->socket_made)
+		listen_close(p->o, p->listen_fd, p->directory_made);
+	if (p->loop)
+		close(p->wake_fd);
+	linelog_destroy(&p->log);
+	*p = (struct publisher){ 0 };
+}

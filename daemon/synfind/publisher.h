@@ -1,0 +1,72 @@
+/* publisher.h - the main thread's side: drains the decoders' rings, encodes each event once, keeps
+ * the lines and offers them to every subscriber; serves the socket and standard output.
+ *
+ * One sd-event loop, one thread.  It owns the line log, the sequence numbers and the subscribers;
+ * of the decoders it touches only the consuming end of their rings. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+#include "feed/json.h"
+#include "synfind/identity.h"
+#include "synfind/linelog.h"
+
+struct options;
+struct subscriber;
+struct decoder;
+
+/* A decoder as the publisher sees it. */
+struct feed {
+	struct feed *next;
+	struct decoder *decoder;
+	const char *iface; /* borrowed */
+	uint64_t number;   /* of the event that comes next */
+};
+
+struct publisher {
+	const struct options *o;
+	sd_event *loop; /* borrowed */
+	struct identity id;
+	struct linelog log;
+	uint64_t seq; /* of the last event */
+	struct feed *feeds;
+	struct subscriber *subscribers;
+	unsigned connected;
+	uint64_t accepted, refused, lost_events;
+	uint64_t slowest; /* no subscriber is behind this position */
+	int listen_fd, wake_fd;
+	bool socket_made; /* the path is ours to remove */
+	bool directory_made;
+	sd_event_source *listen_io, *wake_io, *more;
+	/* called when a decoder says something else than "events"; and for hello and stats lines */
+	void (*on_wake)(void *arg);
+	unsigned (*ifaces)(void *arg, const char **ret, unsigned max);
+	void *arg;
+};
+
+/* Sets up log, socket and standard output as the options say; logs what fails; 0 or -errno. */
+int publisher_init(struct publisher *p, const struct options *o, sd_event *loop);
+
+/* Standard output becomes a subscriber; when nobody reads it any more, the loop ends. */
+int publisher_stdout(struct publisher *p);
+
+/* Removes the socket, closes all.  A zeroed one is fine. */
+void publisher_destroy(struct publisher *p);
+
+/* Takes part in the stream from now on; @iface is borrowed until publisher_remove(). */
+int publisher_add(struct publisher *p, struct decoder *d, const char *iface);
+
+/* Drains what is left of @d's ring and forgets it. */
+void publisher_remove(struct publisher *p, struct decoder *d);
+
+/* Publishes an `iface` event. */
+void publisher_iface(struct publisher *p, const char *iface, const char *state);
+
+/* Publishes a `stats` event (several, if there are many decoders). */
+void publisher_stats(struct publisher *p, uint64_t interval_ns);
+
+/* Drains all rings; true: there is more. */
+bool publisher_drain(struct publisher *p);
+
+/* At the end: gives subscribers a little time to take what is theirs. */
+void publisher_flush(struct publisher *p, uint64_t patience_ns);

@@ -1,0 +1,238 @@
+#include "synfind/read.h"
+#include <errno.h>
+#include <libgen.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "common/log.h"
+#include "common/options.h"
+#include "source/pcapfile.h"
+#include "synfind/decoder.h"
+#include "synfind/identity.h"
+
+enum { OUT_OCTETS = 1 << 17 };
+static const uint64_t progress_every_ns = 500000000;
+
+struct reader {
+	struct event_sink sink; /* encodes at once: there is nobody to wait for */
+	struct event event;
+	struct decoder decoder;
+	const struct options *o;
+	char *name;   /* of the file, for in_iface where the file has none */
+	char *out;    /* lines that wait to be written */
+	size_t used;
+	int error;    /* of stdout, -errno */
+	uint64_t seq; /* of the last line */
+	uint64_t last_ns;
+};
+
+static void flush(struct reader *r)
+{
+	for (size_t done = 0; done < r->used && !r->error;) {
+		ssize_t n = write(STDOUT_FILENO, r->out + done, r->used - done);
+
+		if (n >= 0)
+			done += (size_t)n;
+		else if (errno != EINTR)
+			r->error = -errno;
+	}
+	r->used = 0;
+}
+
+/* Room for a line of up to @n octets. */
+static struct text line_begin(struct reader *r, size_t n)
+{
+	if (r->used + n > OUT_OCTETS)
+		flush(r);
+	return (struct text){ .p = r->out + r->used, .end = r->out + OUT_OCTETS };
+}
+
+static void line_end(struct reader *r, const struct text *t)
+{
+	r->used = (size_t)(t->p - r->out);
+}
+
+static struct event *sink_reserve(struct event_sink *s)
+{
+	return &((struct reader *)s)->event;
+}
+
+static const char *iface_name(const struct reader *r, unsigned i)
+{
+	const char *name = source_iface(r->decoder.source, i);
+
+	return *name ? name : r->name;
+}
+
+/* The first line, once the first event is there: by then the interfaces are known, and its time is
+ * the capture's, so that the same file gives the same lines. */
+static void say_hello(struct reader *r, uint64_t ts_ns)
+{
+	if (r->seq)
+		return;
+	const char *names[PCAPFILE_IFACES];
+	struct identity id;
+	unsigned n = 0;
+
+	for (; n < ARRAY_SIZE(names); n++) {
+		names[n] = source_iface(r->decoder.source, n);
+		if (!*names[n])
+			break;
+	}
+	if (!n)
+		names[n++] = r->name;
+	identity_init(&id, false);
+	r->seq++;
+	if (r->o->quiet)
+		return;
+	struct json_hello h = identity_hello(&id, names, n);
+	struct text t = line_begin(r, OUT_OCTETS);
+
+	json_hello(&t, &h, r->seq, ts_ns);
+	line_end(r, &t);
+}
+
+static void sink_commit(struct event_sink *s)
+{
+	struct reader *r = (struct reader *)s;
+
+	counter_add(&r->decoder.count.events, 1);
+	r->last_ns = r->event.ts_ns;
+	say_hello(r, r->last_ns);
+	r->seq++;
+	if (r->o->quiet)
+		return;
+	struct json_context c = { .iface = iface_name(r, r->event.iface),
+				  .community = (enum community_policy)r->o->community_id,
+				  .community_seed = (uint16_t)r->o->community_id_seed };
+	struct text t = line_begin(r, JSON_LINE_MAX);
+
+	json_event(&t, &r->event, r->seq, &c);
+	line_end(r, &t);
+}
+
+static void say_stats(struct reader *r)
+{
+	struct source_stats s;
+	struct stats_decoder d;
+
+	decoder_read_counters(&r->decoder, r->name, &d);
+	if (source_stats(r->decoder.source, &s) >= 0)
+		d.source = s;
+	d.max_half = r->o->max_half_open;
+	d.max_whole = r->o->max_connections;
+	say_hello(r, r->last_ns);
+	r->seq++;
+	if (!r->o->quiet) {
+		struct text t = line_begin(r, 2 * JSON_LINE_MAX);
+
+		json_stats(&t, &d, 1, &(struct stats_subscribers){ 0 }, 0, r->seq, r->last_ns);
+		line_end(r, &t);
+	}
+	log_info("%s: %llu frames, %llu of them TCP, %llu connections, %llu events", r->name,
+		 (unsigned long long)d.source.packets, (unsigned long long)d.verdicts[FRAME_TCP],
+		 (unsigned long long)d.opened, (unsigned long long)d.events);
+}
+
+/* A line that stays in place, on a terminal, while a long file is read. */
+static void show_progress(struct reader *r, uint64_t *next_ns)
+{
+	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->decoder.source);
+
+	if (now < *next_ns)
+		return;
+	bool first = !*next_ns;
+
+	*next_ns = now + progress_every_ns;
+	if (first)
+		return; /* most files are done before this is worth a word */
+	uint64_t at = pcapfile_offset(r->decoder.source);
+
+	if (size)
+		fprintf(stderr, "\r%s: %3u %%, %llu connections ", r->name,
+			(unsigned)((double)at * 100 / (double)size),
+			(unsigned long long)counter_get(&r->decoder.count.tracker.opened));
+	else
+		fprintf(stderr, "\r%s: %llu MB, %llu connections ", r->name,
+			(unsigned long long)at / 1000000,
+			(unsigned long long)counter_get(&r->decoder.count.tracker.opened));
+	fflush(stderr);
+}
+
+/* Reads to the end, or to where it breaks: 0 or -errno. */
+static int pull_all(struct reader *r)
+{
+	bool terminal = isatty(STDERR_FILENO);
+	uint64_t next_ns = 0;
+	unsigned batches = 0;
+	int n;
+
+	do {
+		n = decoder_pull(&r->decoder);
+		if (n == -EINTR)
+			n = 1;
+		if (terminal && !(++batches & 0x3ff))
+			show_progress(r, &next_ns);
+	} while (n > 0 && !r->error);
+	if (terminal && next_ns)
+		fputs("\r\033[K", stderr);
+	return n;
+}
+
+static int read_opened(struct reader *r, struct source *source)
+{
+	int e = decoder_init(&r->decoder, r->o, source, &r->sink, 0);
+
+	if (e < 0) {
+		log_errno(e, "Cannot set up the flow table");
+		return 1;
+	}
+	e = pull_all(r);
+	tracker_close_all(r->decoder.tracker, REASON_CAPTURE_END);
+	say_stats(r);
+	flush(r);
+	if (r->error == -EPIPE) /* the reader has seen enough */
+		return 0;
+	if (r->error) {
+		log_errno(r->error, "Cannot write events to standard output");
+		return 1;
+	}
+	if (e < 0) {
+		log_error("%s: %s", r->o->read_file, pcapfile_error(r->decoder.source));
+		return 1;
+	}
+	return 0;
+}
+
+int read_run(const struct options *o)
+{
+	struct reader *r = aligned_alloc(CACHE_LINE, sizeof *r);
+	char error[PCAPFILE_ERROR_MAX];
+	char *path = strdup(strcmp(o->read_file, "-") ? o->read_file : "stdin");
+	struct source *source;
+	int status = 1;
+
+	if (!r || !path)
+		goto out;
+	memset(r, 0, sizeof *r);
+	r->o = o;
+	r->sink = (struct event_sink){ sink_reserve, sink_commit };
+	r->name = basename(path);
+	r->out = malloc(OUT_OCTETS);
+	if (!r->out)
+		goto out;
+	if (pcapfile_open(o->read_file, &source, error) < 0) {
+		log_error("%s: %s", o->read_file, error);
+		goto out;
+	}
+	status = read_opened(r, source);
+	decoder_destroy(&r->decoder);
+out:
+	if (r)
+		free(r->out);
+	free(r);
+	free(path);
+	return status;
+}

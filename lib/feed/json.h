@@ -1,0 +1,63 @@
+/* json.h - events to lines: nothing else knows the field names.
+ *
+ * One line of JSON each, newline included, UTF-8, in the vocabulary of docs/events.schema.json.
+ * Written by hand and not with jansson, which takes 35 times as long for such a line; the tests
+ * hold every line against jansson and the schema.  Pure: what is not in the record comes in
+ * struct json_context. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/text.h"
+#include "flow/event.h"
+#include "source/source.h"
+
+enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record */
+
+enum community_policy { COMMUNITY_OPEN_CLOSE, COMMUNITY_ALL, COMMUNITY_OFF };
+
+struct json_context {
+	const char *iface; /* name, borrowed */
+	enum community_policy community;
+	uint16_t community_seed;
+};
+
+/* A line for @e under number @seq.  JSON_LINE_MAX octets of room suffice. */
+void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c);
+
+/* What the daemon is, as the first line to each subscriber. */
+struct json_hello {
+	const char *version, *host, *boot_id, *run_id, *policy;
+	const char *const *ifaces; /* borrowed, @nifaces of them */
+	unsigned nifaces;
+};
+
+/* @seq is that of the event before the next one, @ts_ns the present. */
+void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns);
+
+/* Events @first to @last are missing from the stream; @reason "subscriber" or "ring". */
+void json_lost(struct text *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,
+	       uint64_t ts_ns);
+
+/* Interface @name is now @state: "up", "down", "gone" or "back". */
+void json_iface(struct text *t, const char *name, const char *state, uint64_t seq, uint64_t ts_ns);
+
+/* Counters of one decoder, read once. */
+struct stats_decoder {
+	const char *iface;
+	struct source_stats source;
+	uint64_t verdicts[FRAME_VERDICTS];
+	uint64_t states[FSM_STATES];
+	uint64_t opened, closed, half, whole, evicted_half, evicted_whole;
+	uint64_t anomalies, anomalies_untold, strays;
+	uint64_t events, lost;
+	uint64_t max_half, max_whole;
+};
+
+struct stats_subscribers {
+	uint64_t connected, accepted, refused, lost_events;
+};
+
+/* @decoders need about 1.5 KiB of room each. */
+void json_stats(struct text *t, const struct stats_decoder *decoders, unsigned n,
+		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
+		uint64_t ts_ns);

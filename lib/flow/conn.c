@@ -1,0 +1,125 @@
+#include "flow/conn.h"
+#include <string.h>
+#include "wire/tcpopt.h"
+
+bool conn_pack(const struct conn *c, struct half *ret)
+{
+	bool answered = c->state == FSM_ANSWERED;
+	unsigned syn_acks = c->pkts[SIDE_B];
+
+	if (c->state != FSM_SYN && !answered)
+		return false;
+	/* Nothing but SYNs of one size without data, then SYN-ACKs of one size without data. */
+	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 7 ||
+	    c->tfo || c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
+	    c->pkts[SIDE_A] > 15 || syn_acks > 15 || answered != !!syn_acks ||
+	    c->retrans[SIDE_A] != c->pkts[SIDE_A] - 1 ||
+	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0))
+		return false;
+	uint32_t header[2] = { c->header_lo[0] / c->pkts[0], syn_acks ? c->header_lo[1] / syn_acks : 0 };
+
+	if (header[0] > 255 || header[1] > 255 || header[0] * c->pkts[0] != c->header_lo[0] ||
+	    header[1] * syn_acks != c->header_lo[1])
+		return false;
+	*ret = (struct half){
+		.start_ns = c->start_ns,
+		.last = dur40_of(dur48_ns(c->last)),
+		.answered = c->since[SIDE_B],
+		.server_rtt = c->server_rtt,
+		.isn = { c->isn, answered ? c->next[SIDE_B] - 1 : 0 },
+		.mss = c->offer.mss,
+		.window = c->window[SIDE_B],
+		.header = { (uint8_t)header[0], (uint8_t)header[1] },
+		.syns = c->pkts[SIDE_A] & 15,
+		.syn_acks = syn_acks & 15,
+		.wscale0 = c->wscale0,
+		.wscale1 = c->wscale1,
+		.where = c->where,
+		.sack = c->offer.sack,
+		.timestamps = c->offer.timestamps,
+		.tfo = c->offer.tfo,
+		.ecn = c->offer.ecn,
+		.mptcp = c->offer.mptcp,
+		.client_end = c->client_end,
+		.contested = c->contested,
+		.anomalies = c->anomalies & 7,
+	};
+	return true;
+}
+
+struct conn conn_unpack(const struct half *h)
+{
+	bool answered = h->syn_acks;
+	struct conn c = {
+		.start_ns = h->start_ns,
+		.last = dur48_of(dur40_ns(h->last)),
+		.since = { dur40_of(0), h->answered },
+		.next = { h->isn[0] + 1, answered ? h->isn[1] + 1 : 0 },
+		.acked = { answered ? h->isn[0] + 1 : h->isn[0], answered ? h->isn[1] : 0 },
+		.isn = h->isn[0],
+		.header_lo = { (uint32_t)h->header[0] * h->syns, (uint32_t)h->header[1] * h->syn_acks },
+		.server_rtt = h->server_rtt,
+		.offer = { .mss = h->mss,
+			   .sack = h->sack,
+			   .timestamps = h->timestamps,
+			   .tfo = h->tfo,
+			   .ecn = h->ecn,
+			   .mptcp = h->mptcp },
+		.pkts = { h->syns, h->syn_acks },
+		.window = { 0, h->window },
+		.retrans = { h->syns - 1, answered ? h->syn_acks - 1 : 0 },
+		.where = h->where,
+		.anomalies = h->anomalies,
+		.state = answered ? FSM_ANSWERED : FSM_SYN,
+		.client_end = h->client_end,
+		.wscale0 = h->wscale0,
+		.wscale1 = h->wscale1,
+		.complete = COMPLETE_SYN | (answered ? COMPLETE_SYN_ACK : 0),
+		.direction = DIRECTION_SYN,
+		.contested = h->contested,
+		.sent = answered ? 3 : 1,
+		.heard = answered ? 3 : 1,
+	};
+
+	conn_history_add(&c, SIDE_A, HISTORY_SYN);
+	if (answered)
+		conn_history_add(&c, SIDE_B, HISTORY_SYN_ACK);
+	return c;
+}
+
+void conn_history_add(struct conn *c, unsigned side, enum history_code code)
+{
+	uint64_t letter = code | (side == SIDE_A ? HISTORY_FROM_CLIENT : 0);
+	uint64_t h = c->history;
+	unsigned n = 0;
+
+	for (; n < HISTORY_LETTERS && h; n++, h >>= HISTORY_LETTER_BITS)
+		if ((h & 31) == letter)
+			return;
+	if (n < HISTORY_LETTERS)
+		c->history |= letter << n * HISTORY_LETTER_BITS;
+}
+
+enum conn_state conn_zeek_state(const struct conn *c, enum fsm_state s, int rst_by)
+{
+	bool syn = c->complete & COMPLETE_SYN, syn_ack = c->complete & COMPLETE_SYN_ACK;
+	bool fin_a = fsm_fin_seen(s, SIDE_A), fin_b = fsm_fin_seen(s, SIDE_B);
+
+	if (!syn && !syn_ack)
+		return CONN_OTH;
+	if (rst_by == SIDE_B && syn && !syn_ack)
+		return CONN_REJ;
+	if (rst_by == SIDE_A && syn && !syn_ack)
+		return CONN_RSTOS0;
+	if (rst_by == SIDE_B && !syn)
+		return CONN_RSTRH;
+	if (rst_by >= 0 && !(fin_a && fin_b))
+		return rst_by == SIDE_A ? CONN_RSTO : CONN_RSTR;
+	if (fin_a && fin_b)
+		return CONN_SF;
+	if (fin_a)
+		return syn_ack ? CONN_S2 : CONN_SH;
+	if (fin_b)
+		return syn ? CONN_S3 : CONN_SHR;
+	return fsm_handshaking(s) ? CONN_S0 : CONN_S1;
+}

@@ -1,0 +1,189 @@
+/* event.h - one change worth telling, as a record of fixed size that crosses threads by copy.
+ *
+ * Side 0 is the client, side 1 the server, in every array.  Times are ns since 1970 UTC, from the
+ * capture; durations are ns.  Names are those of the JSON lines (docs/events.schema.json). */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "flow/fsm.h"
+
+enum event_kind {
+	EVENT_TCP_OPEN,
+	EVENT_TCP_STATE,
+	EVENT_TCP_ESTABLISHED,
+	EVENT_TCP_CLOSE,
+	EVENT_TCP_ANOMALY,
+	EVENT_CAPTURE_LOSS,
+	EVENT_KINDS
+};
+
+enum event_segment { /* what was on the wire, by its flags; or no segment at all */
+	SEGMENT_SYN,
+	SEGMENT_SYN_ACK,
+	SEGMENT_ACK, /* with data or without */
+	SEGMENT_FIN,
+	SEGMENT_FIN_ACK,
+	SEGMENT_RST,
+	SEGMENT_TIMEOUT,
+	SEGMENT_NONE, /* capture end, shutdown, eviction */
+	SEGMENTS
+};
+
+enum event_basis { BASIS_OBSERVED, BASIS_INFERRED, BASIS_TIMEOUT, BASES };
+
+/* How it is known who is the client. */
+enum direction_basis {
+	DIRECTION_SYN,
+	DIRECTION_SYN_ACK,
+	DIRECTION_PORT,
+	DIRECTION_FIRST_PACKET,
+	DIRECTIONS
+};
+
+enum close_reason {
+	REASON_FIN,
+	REASON_RST,
+	REASON_REFUSED,
+	REASON_UNANSWERED,
+	REASON_HALF_OPEN,
+	REASON_IDLE,
+	REASON_REUSE,
+	REASON_EVICTED,
+	REASON_CAPTURE_END,
+	REASON_SHUTDOWN,
+	REASONS
+};
+
+enum closed_by { CLOSED_BY_NONE, CLOSED_BY_CLIENT, CLOSED_BY_SERVER, CLOSED_BY_BOTH, CLOSED_BYS };
+
+enum teardown {
+	TEARDOWN_NONE,
+	TEARDOWN_FOUR_SEGMENTS,
+	TEARDOWN_THREE_SEGMENTS,
+	TEARDOWN_SIMULTANEOUS,
+	TEARDOWN_RESET,
+	TEARDOWNS
+};
+
+/* Zeek's conn_state, by the letters of its documentation (conn.log). */
+enum conn_state {
+	CONN_S0, CONN_S1, CONN_SF, CONN_REJ, CONN_S2, CONN_S3, CONN_RSTO, CONN_RSTR,
+	CONN_RSTOS0, CONN_RSTRH, CONN_SH, CONN_SHR, CONN_OTH, CONN_STATES
+};
+
+/* Wireshark's tcp.completeness. */
+enum completeness {
+	COMPLETE_SYN = 1,
+	COMPLETE_SYN_ACK = 2,
+	COMPLETE_ACK = 4,
+	COMPLETE_DATA = 8,
+	COMPLETE_FIN = 16,
+	COMPLETE_RST = 32,
+};
+
+enum anomaly {
+	ANOMALY_BAD_ACK,	     /* SYN-ACK or ACK that acknowledges nothing that was sent */
+	ANOMALY_ACK_UNSEEN,	     /* ACK of octets that were not seen, within the window */
+	ANOMALY_OUT_OF_WINDOW,	     /* segment far from what the receiver expects */
+	ANOMALY_SYN_IN_OPEN,	     /* SYN with another ISN on a living connection (RFC 5961 4) */
+	ANOMALY_SYN_OLD,	     /* SYN in TIME_WAIT that is older than the connection */
+	ANOMALY_SYN_ACK_UNEXPECTED,  /* SYN-ACK that answers no SYN of this connection */
+	ANOMALY_RST_BAD_ACK,	     /* RST to a SYN without acknowledging it (RFC 9293 3.10.7.3) */
+	ANOMALY_RST_IN_WINDOW,	     /* RST not exactly at RCV.NXT (RFC 5961 3): suspect */
+	ANOMALY_RST_OUT_OF_WINDOW,
+	ANOMALY_FIN_OUT_OF_WINDOW,
+	ANOMALY_FIN_MOVED,	     /* a second FIN at another place than the first */
+	ANOMALY_DATA_AFTER_FIN,
+	ANOMALY_BAD_FLAGS,	     /* SYN+FIN, SYN+RST, no ACK on an open connection */
+	ANOMALY_ILLEGAL,	     /* the table has no such edge */
+	ANOMALIES
+};
+
+enum {
+	HISTORY_LETTER_BITS = 5, /* code 1..15 of history_letter[], + 16: sent by the client */
+	HISTORY_LETTERS = 12,
+	HISTORY_FROM_CLIENT = 16,
+};
+
+enum history_code {
+	HISTORY_SYN = 1, HISTORY_SYN_ACK, HISTORY_ACK, HISTORY_DATA, HISTORY_FIN, HISTORY_RST,
+	HISTORY_GAP, HISTORY_RETRANSMIT, HISTORY_ZERO_WINDOW, HISTORY_INCONSISTENT,
+	HISTORY_MULTI_FLAG, HISTORY_FLIPPED,
+};
+
+struct event_options { /* of a SYN, or what both sides agreed on */
+	uint16_t mss;	    /* 0: absent */
+	uint8_t wscale[2];  /* TCPOPT_WSCALE_NONE: absent; tcp_open: [0] only */
+	bool sack, timestamps, tfo, ecn, mptcp;
+};
+
+#define DURATION_UNKNOWN (UINT64_MAX)
+
+struct event {
+	uint64_t number; /* the producer's own count, from 0: a hole means records were lost */
+	uint64_t ts_ns;
+	uint64_t flow_id;
+	uint8_t addr[2][16]; /* network order; IPv4 in the first 4 octets */
+	uint16_t port[2];
+	uint16_t vlan[2];
+	uint8_t nvlan;
+	uint8_t iface; /* index within the producer */
+	uint8_t kind;  /* enum event_kind */
+	uint8_t ip_v;
+	uint8_t state[2];      /* enum tcp_state, after the event */
+	uint8_t prev_state[2]; /* before it; tcp_state, tcp_established, tcp_close */
+	uint8_t segment, basis;
+	bool midstream;
+	uint8_t direction_basis;
+	uint64_t prev_state_ns[2]; /* time in prev_state; DURATION_UNKNOWN: it did not move */
+	union {
+		struct {
+			struct event_options options;
+			bool has_options;
+			uint64_t prev_flow_id; /* 0: none */
+		} open;
+		struct {
+			uint64_t server_rtt_ns, client_rtt_ns, total_ns; /* DURATION_UNKNOWN */
+			uint16_t syn_retrans, synack_retrans;
+			struct event_options options;
+		} established;
+		struct {
+			uint64_t start_ns, end_ns;
+			uint64_t history; /* first letter in the low bits */
+			uint64_t bytes[2], payload[2];
+			uint32_t pkts[2], retrans[2]; /* [0]: sent by the client, to the server */
+			uint32_t gap_bytes;
+			uint8_t reason, closed_by, teardown, conn_state, completeness;
+			bool lossy;
+		} close;
+		struct {
+			uint32_t count; /* of this connection so far */
+			uint8_t kind;	/* enum anomaly */
+			uint8_t from;	/* enum fsm_side */
+		} anomaly;
+		struct {
+			uint64_t count, freezes, from_ns, to_ns;
+		} loss;
+	};
+};
+
+/* Names, indexed by the enums above. */
+const char *event_kind_name(enum event_kind k);
+const char *event_segment_name(enum event_segment s);
+const char *event_basis_name(enum event_basis b);
+const char *direction_basis_name(enum direction_basis d);
+const char *close_reason_name(enum close_reason r);
+const char *closed_by_name(enum closed_by c);
+const char *teardown_name(enum teardown t);
+const char *conn_state_name(enum conn_state c);
+const char *anomaly_name(enum anomaly a);
+
+/* Writes the letters of @history, terminated. */
+void history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
+
+/* Where events go.  reserve() gives the place of the next event, or NULL: there is no room, the
+ * event is lost (the sink counts it); commit() hands it over.  At most one is reserved at a time. */
+struct event_sink {
+	struct event *(*reserve)(struct event_sink *);
+	void (*commit)(struct event_sink *);
+};

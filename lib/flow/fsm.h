@@ -1,0 +1,114 @@
+/* fsm.h - what a bystander can know of a connection, as a const table.  Pure.
+ *
+ * One joint state stands for both endpoints.  A is the client (who opened), B the server.  The
+ * state keeps WHO closed first, so that a repeated FIN is never read as the peer's own (RFC 9293
+ * section 3.6).  A segment is first reduced to what its numbers prove (enum fsm_evidence: the
+ * tracker's guard does that); each proof then moves the state by one edge of the table, so that
+ * an ACK and a FIN in one segment make both moves. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+/* Names of the endpoints' states are OpenTelemetry's network.connection.state (RFC 9293 3.3.2). */
+enum tcp_state {
+	END_LISTEN,
+	END_SYN_SENT,
+	END_SYN_RECEIVED,
+	END_ESTABLISHED,
+	END_FIN_WAIT_1,
+	END_FIN_WAIT_2,
+	END_CLOSE_WAIT,
+	END_CLOSING,
+	END_LAST_ACK,
+	END_TIME_WAIT,
+	END_CLOSED,
+	END_STATES
+};
+
+const char *tcp_state_name(enum tcp_state s);
+
+/* Ordered: below FSM_OPEN the handshake goes on, from FSM_DONE_A on the connection is over (its
+ * tcp_close was told) and the entry only keeps stragglers from opening another one. */
+enum fsm_state {
+	FSM_NONE,      /* nothing known */
+	FSM_SYN,       /* A's SYN */
+	FSM_CROSSED,   /* SYNs of both (RFC 9293 3.5, simultaneous open) */
+	FSM_CROSSED_A, /* ... and A's is acknowledged */
+	FSM_CROSSED_B, /* ... and B's is acknowledged */
+	FSM_ANSWERED,  /* B's SYN-ACK; A's own ACK is still to come */
+	FSM_CLAIMED,   /* A behaves as if B had answered, which was not seen */
+	FSM_OPEN,
+	FSM_FIN_A,     /* A's FIN, not acknowledged */
+	FSM_FIN_B,
+	FSM_HALF_A,    /* A's FIN, acknowledged: half-closed */
+	FSM_HALF_B,
+	FSM_LAST_A,    /* ... and then B's FIN, not acknowledged */
+	FSM_LAST_B,
+	FSM_BOTH,      /* FINs that crossed, none acknowledged */
+	FSM_BOTH_A,    /* ... and A's is acknowledged */
+	FSM_BOTH_B,
+	FSM_DONE_A,    /* both acknowledged, A closed first */
+	FSM_DONE_B,
+	FSM_DONE_X,    /* both acknowledged, FINs had crossed */
+	FSM_RESET,
+	FSM_STATES,
+	FSM_ILLEGAL = FSM_STATES, /* an edge that does not exist: count it and stay */
+};
+
+enum fsm_side { SIDE_A, SIDE_B, SIDES };
+
+/* What a segment proves about its sender, in the order in which the proofs are applied. */
+enum fsm_evidence {
+	EV_SYN,	    /* it asks for a connection */
+	EV_SYN_ACK, /* it answers, and acknowledges the peer's SYN */
+	EV_ACK,	    /* it has the peer's SYN (an acceptable segment with an acceptable ACK) */
+	EV_ACK_FIN, /* it has the peer's FIN too */
+	EV_DATA,    /* it sends data in the window */
+	EV_FIN,	    /* it closes, in the window */
+	EV_RST,	    /* it aborts, with the number that the peer expects */
+	EVIDENCES
+};
+
+static inline bool fsm_handshaking(enum fsm_state s)
+{
+	return s < FSM_OPEN;
+}
+
+/* Only SYNs and SYN-ACKs so far: what they offered is still of interest. */
+static inline bool fsm_offering(enum fsm_state s)
+{
+	return s < FSM_CLAIMED;
+}
+
+static inline bool fsm_over(enum fsm_state s)
+{
+	return s >= FSM_DONE_A;
+}
+
+/* Follows one edge: the next state (the same one: nothing new), or FSM_ILLEGAL.  *ret_inferred is
+ * set to true, and otherwise left alone, if the edge rests on segments that were not seen. */
+enum fsm_state fsm_step(enum fsm_state from, enum fsm_side sender, enum fsm_evidence ev,
+			bool *ret_inferred);
+
+/* The state of one endpoint. */
+enum tcp_state fsm_endpoint(enum fsm_state s, enum fsm_side side);
+
+/* Who sent the first FIN: bits 1 << SIDE_A, 1 << SIDE_B; both if they crossed; 0 if none. */
+unsigned fsm_first_closer(enum fsm_state s);
+
+/* Has @side's FIN been seen in this state?  Not known once reset. */
+bool fsm_fin_seen(enum fsm_state s, enum fsm_side side);
+
+/* How long an entry is kept without a segment; parallel to the option names. */
+enum fsm_timeout {
+	FSM_T_SYN_SENT,
+	FSM_T_SYN_RECEIVED,
+	FSM_T_ESTABLISHED,
+	FSM_T_HALF_CLOSED,
+	FSM_T_CLOSING, /* a FIN waits for its acknowledgement */
+	FSM_T_TIME_WAIT,
+	FSM_T_RESET,
+	FSM_TIMEOUTS
+};
+
+enum fsm_timeout fsm_timeout_of(enum fsm_state s);

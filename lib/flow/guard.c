@@ -1,0 +1,303 @@
+#include "flow/guard.h"
+#include "wire/segment.h"
+#include "wire/seq.h"
+#include "wire/tcpopt.h"
+
+/* The least window to believe in: what was offered may have been missed, and before RFC 7323 no
+ * window was larger.  It widens what counts as old or early data, never what closes. */
+enum { WINDOW_FLOOR = 65535 };
+
+static bool known(unsigned bits, enum fsm_side side)
+{
+	return bits >> side & 1;
+}
+
+static bool both_fins(const struct conn *c)
+{
+	return fsm_fin_seen(c->state, SIDE_A) && fsm_fin_seen(c->state, SIDE_B);
+}
+
+static unsigned shift_of(const struct conn *c, enum fsm_side side)
+{
+	if (c->wscale0 == TCPOPT_WSCALE_NONE || c->wscale1 == TCPOPT_WSCALE_NONE)
+		return 0;
+	return side == SIDE_A ? c->wscale0 : c->wscale1;
+}
+
+/* Octets that @side takes beyond what it acknowledged; a window is known up to its scale's
+ * granule. */
+static uint32_t window_of(const struct conn *c, enum fsm_side side)
+{
+	if (both_fins(c) || !known(c->sent, side))
+		return WINDOW_FLOOR; /* window[] holds something else by then, or nothing yet */
+	return (c->window[side] + 1u) << shift_of(c, side);
+}
+
+static uint32_t at_least_floor(uint32_t window)
+{
+	return window < WINDOW_FLOOR ? WINDOW_FLOOR : window;
+}
+
+/* Is @side's SYN still to be acknowledged? */
+static bool syn_unacked(enum fsm_state s, enum fsm_side side)
+{
+	if (side == SIDE_A)
+		return s == FSM_SYN || s == FSM_CROSSED || s == FSM_CROSSED_B;
+	return s == FSM_ANSWERED || s == FSM_CROSSED || s == FSM_CROSSED_A;
+}
+
+static struct proof anomalous(enum anomaly a)
+{
+	return (struct proof){ .anomaly = (uint8_t)a };
+}
+
+static struct proof proves(unsigned evidence)
+{
+	return (struct proof){ .evidence = (uint8_t)evidence, .anomaly = ANOMALY_NONE, .acceptable = true };
+}
+
+static struct proof prove_syn(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	struct proof repeat = { .anomaly = ANOMALY_NONE, .repeat = true };
+	bool crossed = c->state > FSM_SYN && c->state <= FSM_CROSSED_B;
+
+	if (c->state == FSM_NONE)
+		return proves(1 << EV_SYN);
+	if (from == SIDE_A && s->seq == c->isn)
+		return repeat;
+	if (from == SIDE_B && crossed && s->seq + 1 == c->next[SIDE_B])
+		return repeat;
+	if (from == SIDE_B && c->state == FSM_SYN)
+		return proves(1 << EV_SYN);
+	return anomalous(ANOMALY_SYN_IN_OPEN);
+}
+
+static struct proof prove_syn_ack(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	enum fsm_side peer = !from;
+	struct proof p = proves(1 << EV_SYN_ACK);
+
+	if (c->state == FSM_NONE)
+		return p;
+	if (!fsm_handshaking(c->state)) { /* late repetition, its number known from the handshake */
+		p = (struct proof){ .anomaly = ANOMALY_NONE, .repeat = true };
+		if (from != SIDE_B || s->ack != c->isn + 1)
+			p = anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
+		return p;
+	}
+	if (from == SIDE_A && (c->state == FSM_SYN || c->state >= FSM_ANSWERED))
+		return anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
+	/* It acknowledges the peer's SYN, and no more than the peer sent. */
+	uint32_t isn = peer == SIDE_A ? c->isn : c->acked[SIDE_B] - !syn_unacked(c->state, SIDE_B);
+
+	if (!seq_within(isn + 1, s->ack, c->next[peer]))
+		return anomalous(ANOMALY_BAD_ACK);
+	if (c->state == FSM_CLAIMED && s->seq + 1 != c->acked[SIDE_B])
+		return anomalous(ANOMALY_BAD_ACK); /* the client acknowledged another one */
+	p.repeat = c->state == FSM_ANSWERED;
+	p.refuses_data = c->state == FSM_SYN && s->ack != c->next[peer];
+	return p;
+}
+
+static struct proof prove_rst(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	struct proof exact = { .evidence = 1 << EV_RST, .anomaly = ANOMALY_NONE };
+	struct proof suspect = { .anomaly = ANOMALY_RST_IN_WINDOW, .suspect = true };
+	bool answers_syn = s->flags & TCP_ACK && from == SIDE_B &&
+			   seq_within(c->isn + 1, s->ack, c->next[SIDE_A]);
+
+	if (c->state == FSM_SYN && from == SIDE_B)
+		return answers_syn ? exact : anomalous(ANOMALY_RST_BAD_ACK);
+	/* A client that repeats its SYN is still in SYN-SENT: RFC 9293 3.10.7.3 holds there too. */
+	if (c->state == FSM_ANSWERED && answers_syn && c->pkts[SIDE_A] > 1)
+		return exact;
+
+	bool sent = known(c->sent, from), heard = known(c->heard, from);
+
+	if (!sent && !heard)
+		return suspect;
+	uint32_t lo = heard ? c->acked[from] : c->next[from];
+	uint32_t hi = sent ? c->next[from] : c->acked[from];
+
+	if (seq_lt(hi, lo))
+		hi = lo;
+	if (seq_within(lo, s->seq, hi))
+		return exact;
+	if (seq_within(lo, s->seq, lo + window_of(c, !from)))
+		return suspect;
+	return anomalous(ANOMALY_RST_OUT_OF_WINDOW);
+}
+
+/* Does the ACK field fit what the peer sent?  May leave a remark in @p. */
+static bool ack_fits(const struct conn *c, enum fsm_side from, const struct segment *s,
+		     struct proof *p)
+{
+	enum fsm_side peer = !from;
+
+	if (known(c->sent, peer) && seq_lt(c->next[peer], s->ack)) {
+		/* Of octets that were not seen here: possible within the window that @from offered,
+		 * unless the peer cannot have sent any. */
+		if (syn_unacked(c->state, peer) || fsm_fin_seen(c->state, peer) ||
+		    s->ack - c->next[peer] > at_least_floor(window_of(c, from)))
+			return false;
+		p->anomaly = ANOMALY_ACK_UNSEEN;
+		return true;
+	}
+	if (!known(c->heard, peer))
+		return true;
+	if (syn_unacked(c->state, peer))
+		return seq_lt(c->acked[peer], s->ack);
+	/* An old one is a reordered one, if it is not too old (RFC 5961 5.2). */
+	return seq_le(c->acked[peer] - at_least_floor(window_of(c, from)), s->ack);
+}
+
+/* Does the segment touch what the receiver takes, give or take a window of old data? */
+static bool seq_fits(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	uint32_t window = at_least_floor(window_of(c, !from)), base;
+
+	if (c->state == FSM_SYN && from == SIDE_A) /* nothing is known of B: it must be exact */
+		return seq_within(c->isn + 1, s->seq, c->next[SIDE_A]);
+	if (known(c->heard, from))
+		base = c->acked[from];
+	else if (known(c->sent, from))
+		base = c->next[from];
+	else
+		return true;
+	if (!known(c->sent, !from))
+		window = 1u << 30; /* one-sided: its window was never seen, RFC 7323 2.3 bounds it */
+	return seq_le(base - window, segment_end(s)) && seq_le(s->seq, base + window);
+}
+
+/* RFC 9293 3.10.7.4, eighth step: a FIN counts in window, and only at one place. */
+static unsigned fin_fits(const struct conn *c, enum fsm_side from, uint32_t fin)
+{
+	if (fsm_fin_seen(c->state, from))
+		return fin + 1 == c->next[from] ? ANOMALY_NONE : ANOMALY_FIN_MOVED;
+	if (known(c->sent, from) && seq_lt(fin, c->next[from]))
+		return ANOMALY_FIN_OUT_OF_WINDOW; /* it sent more than that already */
+	if (known(c->heard, from) && known(c->sent, !from) &&
+	    !seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from)))
+		return ANOMALY_FIN_OUT_OF_WINDOW;
+	return ANOMALY_NONE;
+}
+
+static struct proof prove_rest(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	enum fsm_side peer = !from;
+	struct proof p = proves(1 << EV_ACK);
+
+	if (!(s->flags & TCP_ACK))
+		return anomalous(ANOMALY_BAD_FLAGS);
+	if (!seq_fits(c, from, s))
+		return anomalous(ANOMALY_OUT_OF_WINDOW);
+	if (!ack_fits(c, from, s, &p))
+		return anomalous(ANOMALY_BAD_ACK);
+
+	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])
+		p.evidence |= 1 << EV_ACK_FIN;
+	p.probe = known(c->sent, from) && known(c->heard, from) && c->acked[from] == c->next[from] &&
+		  s->seq + 1 == c->next[from] && s->payload_len <= 1 && !(s->flags & TCP_FIN);
+
+	uint32_t fin = s->seq + s->payload_len;
+
+	if (s->payload_len && !p.probe) {
+		if (fsm_fin_seen(c->state, from) && seq_lt(c->next[from] - 1, fin)) {
+			p = anomalous(ANOMALY_DATA_AFTER_FIN);
+			return p;
+		}
+		/* With Fast Open a server may send before the handshake's ACK (RFC 7413 4.2). */
+		if (!(c->tfo && c->state == FSM_ANSWERED && from == SIDE_B))
+			p.evidence |= 1 << EV_DATA;
+	}
+	if (s->flags & TCP_FIN) {
+		unsigned a = fin_fits(c, from, fin);
+
+		if (a != ANOMALY_NONE)
+			return anomalous(a);
+		p.evidence |= 1 << EV_FIN;
+	}
+	return p;
+}
+
+struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
+
+	if (syn + fin + rst > 1)
+		return anomalous(ANOMALY_BAD_FLAGS);
+	if (rst)
+		return prove_rst(c, from, s);
+	if (syn)
+		return s->flags & TCP_ACK ? prove_syn_ack(c, from, s) : prove_syn(c, from, s);
+	return prove_rest(c, from, s);
+}
+
+/* Returns true for octets that came before. */
+static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	uint32_t end = segment_end(s), len = end - s->seq;
+	bool again = false;
+
+	if (!known(c->sent, from)) {
+		c->next[from] = end;
+		c->sent |= 1 << from;
+		return false;
+	}
+	if (seq_lt(c->next[from], end)) {
+		if (seq_lt(c->next[from], s->seq)) {
+			if (!fsm_offering(c->state))
+				c->gap += s->seq - c->next[from];
+		} else {
+			again = s->seq != c->next[from];
+		}
+		c->next[from] = end;
+	} else if (len) {
+		/* It fills a hole that it left before (reordering), or else it came before. */
+		if (!fsm_offering(c->state) && c->gap && known(c->heard, from) &&
+		    seq_le(c->acked[from], s->seq))
+			c->gap -= len < c->gap ? len : c->gap;
+		else
+			again = true;
+	}
+	return again;
+}
+
+bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p)
+{
+	enum fsm_side peer = !from;
+	bool again = false, syn = s->flags & TCP_SYN;
+
+	if (p.refuses_data)
+		c->next[peer] = s->ack; /* RFC 9293: it will be sent again */
+	if (syn) {
+		bool known_syn = known(c->sent, from) && s->seq + 1 == c->next[from];
+
+		/* A repeated SYN-ACK may carry another ISN: a SYN cookie made anew. */
+		if (!known_syn && !(p.repeat && c->state != FSM_ANSWERED)) {
+			c->next[from] = segment_end(s);
+			if (c->state != FSM_CLAIMED) /* there the peer acknowledged it before */
+				c->acked[from] = s->seq;
+			c->sent |= 1 << from;
+			c->heard |= 1 << from;
+		}
+	} else if (!p.probe) {
+		again = learn_seq(c, from, s);
+	}
+	if (s->flags & TCP_ACK) {
+		bool newest = true;
+
+		if (!known(c->heard, peer))
+			c->acked[peer] = s->ack;
+		else if (seq_lt(s->ack, c->acked[peer]))
+			newest = false;
+		else if (!known(c->sent, peer) || seq_le(s->ack, c->next[peer]))
+			c->acked[peer] = s->ack;
+		c->heard |= 1 << peer;
+		if (!newest)
+			return again;
+	}
+	if (!both_fins(c)) /* the window in a SYN is never scaled: RFC 7323 2.2 */
+		c->window[from] = syn ? s->window >> shift_of(c, from) : s->window;
+	return again;
+}

@@ -1,0 +1,286 @@
+#include "flow/table.h"
+#include <assert.h>
+#include <string.h>
+#include "base/cc.h"
+
+enum { WAYS = 12, LOAD_WAYS = 9 /* entries a bucket is planned for */ };
+
+static const uint64_t table_magic = 0x73796e6674626c31; /* "synftbl1" */
+
+struct table_bucket {
+	uint8_t tag[WAYS]; /* 1..255 of the hash; 0: empty */
+	uint16_t passed;   /* entries whose home is here or before, and that live further on */
+	uint16_t pad;
+	table_ref ref[WAYS];
+} CACHE_ALIGNED;
+static_assert(sizeof(struct table_bucket) == CACHE_LINE, "one line a bucket");
+
+struct key4 {
+	uint32_t addr[2];
+	uint16_t port[2];
+};
+struct key6 {
+	uint64_t addr[4];
+	uint16_t port[2];
+} __attribute__((packed));
+
+struct free_slot {
+	uint64_t mark; /* CONN_FREE, where an entry has its start */
+	uint32_t next;
+} __attribute__((packed));
+
+static uint32_t shape_octets(enum table_shape s)
+{
+	return s == SHAPE_HALF ? sizeof(struct half) : sizeof(struct conn);
+}
+
+static unsigned pool_of(enum table_shape s, unsigned ip_v)
+{
+	return (unsigned)s << 1 | (ip_v == 6);
+}
+
+static uint64_t line_up(uint64_t n)
+{
+	return (n + CACHE_LINE - 1) & ~(uint64_t)(CACHE_LINE - 1);
+}
+
+/* Lays out the region; returns its size. */
+static uint64_t lay_out(struct table_head *h, uint32_t max_whole, uint32_t max_half)
+{
+	uint64_t at = line_up(sizeof *h);
+
+	*h = (struct table_head){ .magic = table_magic, .max_whole = max_whole, .max_half = max_half };
+	h->buckets = (uint32_t)(((uint64_t)max_whole + max_half) / LOAD_WAYS + 2);
+	at += (uint64_t)h->buckets * sizeof(struct table_bucket);
+	for (unsigned p = 0; p < TABLE_POOLS; p++) {
+		enum table_shape s = p >> 1;
+		size_t key = p & 1 ? sizeof(struct key6) : sizeof(struct key4);
+
+		h->pool[p] = (struct table_pool){ .capacity = s == SHAPE_HALF ? max_half : max_whole,
+						  .stride = (uint32_t)(shape_octets(s) + key),
+						  .free = TABLE_NONE,
+						  .offset = at };
+		at += line_up((uint64_t)h->pool[p].capacity * h->pool[p].stride);
+	}
+	h->octets = at;
+	return at;
+}
+
+size_t table_size(uint32_t max_whole, uint32_t max_half)
+{
+	struct table_head h;
+
+	return lay_out(&h, max_whole, max_half);
+}
+
+void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+{
+	struct table_head *h = mem;
+
+	lay_out(h, max_whole, max_half);
+	*ret = (struct table){ .head = h,
+			       .bucket = (struct table_bucket *)((uint8_t *)mem + line_up(sizeof *h)),
+			       .base = mem };
+}
+
+uint32_t table_used(const struct table *t, enum table_shape s)
+{
+	return t->head->pool[pool_of(s, 4)].used + t->head->pool[pool_of(s, 6)].used;
+}
+
+uint32_t table_max(const struct table *t, enum table_shape s)
+{
+	return s == SHAPE_HALF ? t->head->max_half : t->head->max_whole;
+}
+
+static uint32_t home(const struct table *t, uint64_t hash)
+{
+	return (uint32_t)((hash >> 32) * t->head->buckets >> 32);
+}
+
+static uint32_t after(const struct table *t, uint32_t b)
+{
+	return ++b == t->head->buckets ? 0 : b;
+}
+
+static uint8_t tag_of(uint64_t hash)
+{
+	uint8_t tag = (uint8_t)hash;
+
+	return tag ? tag : 1;
+}
+
+static uint8_t *slot_at(const struct table *t, table_ref r)
+{
+	const struct table_pool *p = &t->head->pool[r >> TABLE_POOL_SHIFT];
+
+	return t->base + p->offset + (uint64_t)(r & (TABLE_MAX_SLOTS * 4u - 1)) * p->stride;
+}
+
+struct conn *table_conn(const struct table *t, table_ref r)
+{
+	return (struct conn *)slot_at(t, r);
+}
+
+struct half *table_half(const struct table *t, table_ref r)
+{
+	return (struct half *)slot_at(t, r);
+}
+
+struct flow_key table_key(const struct table *t, table_ref r)
+{
+	const uint8_t *at = slot_at(t, r) + shape_octets(table_shape_of(r));
+	struct flow_key k = { .ip_v = (uint8_t)table_ip_v(r) };
+	uint64_t iface = table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface
+							 : table_conn(t, r)->where.iface;
+
+	if (k.ip_v == 4) {
+		struct key4 k4;
+
+		memcpy(&k4, at, sizeof k4);
+		k.w[0] = (uint64_t)k4.addr[0] << 32 | k4.addr[1];
+		k.w[1] = iface << 32 | (uint64_t)k4.port[0] << 16 | k4.port[1];
+		k.self = k4.addr[0] == k4.addr[1] && k4.port[0] == k4.port[1];
+	} else {
+		struct key6 k6;
+
+		memcpy(&k6, at, sizeof k6);
+		memcpy(k.w, k6.addr, sizeof k6.addr);
+		k.w[4] = iface << 32 | (uint64_t)k6.port[0] << 16 | k6.port[1];
+		k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3] && k6.port[0] == k6.port[1];
+	}
+	return k;
+}
+
+static void put_key(const struct table *t, table_ref r, const struct flow_key *k)
+{
+	uint8_t *at = slot_at(t, r) + shape_octets(table_shape_of(r));
+
+	if (k->ip_v == 4) {
+		struct key4 k4 = { { (uint32_t)(k->w[0] >> 32), (uint32_t)k->w[0] },
+				   { (uint16_t)(k->w[1] >> 16), (uint16_t)k->w[1] } };
+
+		memcpy(at, &k4, sizeof k4);
+	} else {
+		struct key6 k6 = { .port = { (uint16_t)(k->w[4] >> 16), (uint16_t)k->w[4] } };
+
+		memcpy(k6.addr, k->w, sizeof k6.addr);
+		memcpy(at, &k6, sizeof k6);
+	}
+}
+
+void table_prefetch(const struct table *t, uint64_t hash)
+{
+	__builtin_prefetch(&t->bucket[home(t, hash)]);
+}
+
+table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
+		     table_ref *ret_other)
+{
+	uint8_t tag = tag_of(hash);
+	table_ref found = TABLE_NONE;
+
+	if (ret_other)
+		*ret_other = TABLE_NONE;
+	for (uint32_t b = home(t, hash), n = 0; n < t->head->buckets; b = after(t, b), n++) {
+		const struct table_bucket *k = &t->bucket[b];
+
+		for (unsigned i = 0; i < WAYS; i++) {
+			if (k->tag[i] != tag || table_ip_v(k->ref[i]) != key->ip_v)
+				continue;
+			struct flow_key other = table_key(t, k->ref[i]);
+
+			if (!flow_key_equal(key, &other))
+				continue;
+			if (found == TABLE_NONE) {
+				found = k->ref[i];
+				if (!ret_other)
+					return found;
+			} else {
+				*ret_other = k->ref[i];
+				return found;
+			}
+		}
+		if (!k->passed)
+			break;
+	}
+	return found;
+}
+
+static table_ref slot_take(struct table *t, unsigned pool)
+{
+	struct table_pool *p = &t->head->pool[pool];
+	uint32_t slot = p->free;
+
+	if (slot != TABLE_NONE) {
+		struct free_slot f;
+
+		memcpy(&f, slot_at(t, table_slot(pool, slot)), sizeof f);
+		p->free = f.next;
+	} else {
+		slot = p->high++;
+	}
+	p->used++;
+	return table_slot(pool, slot);
+}
+
+static void slot_give(struct table *t, table_ref r)
+{
+	struct table_pool *p = &t->head->pool[r >> TABLE_POOL_SHIFT];
+	struct free_slot f = { .mark = CONN_FREE, .next = p->free };
+
+	memcpy(slot_at(t, r), &f, sizeof f);
+	p->free = r & (TABLE_MAX_SLOTS * 4u - 1);
+	p->used--;
+}
+
+table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
+		       enum table_shape shape)
+{
+	if (table_used(t, shape) >= table_max(t, shape))
+		return TABLE_NONE;
+
+	table_ref r = slot_take(t, pool_of(shape, key->ip_v));
+	uint32_t b = home(t, hash);
+
+	put_key(t, r, key);
+	for (;; b = after(t, b)) { /* ends: the index has room for more than all entries */
+		struct table_bucket *k = &t->bucket[b];
+
+		for (unsigned i = 0; i < WAYS; i++) {
+			if (k->tag[i])
+				continue;
+			k->tag[i] = tag_of(hash);
+			k->ref[i] = r;
+			return r;
+		}
+		if (k->passed != UINT16_MAX) /* at the maximum it stays: a longer search, no error */
+			k->passed++;
+	}
+}
+
+void table_remove(struct table *t, uint64_t hash, table_ref r)
+{
+	for (uint32_t b = home(t, hash), n = 0; n < t->head->buckets; b = after(t, b), n++) {
+		struct table_bucket *k = &t->bucket[b];
+
+		for (unsigned i = 0; i < WAYS; i++) {
+			if (!k->tag[i] || k->ref[i] != r)
+				continue;
+			k->tag[i] = 0;
+			for (uint32_t back = home(t, hash); back != b; back = after(t, back))
+				if (t->bucket[back].passed != UINT16_MAX)
+					t->bucket[back].passed--;
+			slot_give(t, r);
+			return;
+		}
+	}
+}
+
+bool table_live(const struct table *t, table_ref r)
+{
+	uint64_t start;
+
+	memcpy(&start, slot_at(t, r), sizeof start);
+	return start != CONN_FREE;
+}

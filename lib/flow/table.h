@@ -1,0 +1,101 @@
+/* table.h - the flow table: fixed memory, open addressing, slots named by number.
+ *
+ * All of it lies in one region that the caller lends, without a pointer inside, so that it can
+ * live in a memfd and outlast the process.  Two shapes of entry (conn.h) times two address
+ * families make four pools; each entry is the shape's octets with the key behind them:
+ *
+ *     IPv4  half 56   whole 114        IPv6  half 80   whole 138
+ *
+ * plus 64 octets of index for 12 entries at 3/4 load: 7.1 an entry.  All in: 121 octets for a
+ * connection, 63 half-open (IPv4); 145 and 87 (IPv6).  Untouched memory costs nothing.
+ *
+ * The index is an array of cache lines (buckets).  An entry lives in its home bucket or, while
+ * that is full, in one of the next; each bucket counts the entries that wanted it and went on, so
+ * that a search knows when to stop and removal leaves no tombstone.
+ *
+ * One thread owns a table.  Nothing here allocates, logs or reads a clock. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "flow/conn.h"
+#include "flow/key.h"
+
+enum table_shape { SHAPE_HALF, SHAPE_WHOLE, SHAPES };
+
+/* A slot of a pool, or TABLE_NONE.  Valid until it is removed. */
+typedef uint32_t table_ref;
+#define TABLE_NONE ((table_ref)UINT32_MAX)
+
+enum { TABLE_POOLS = 4, TABLE_POOL_SHIFT = 30, TABLE_MAX_SLOTS = 1 << 28 };
+
+static inline enum table_shape table_shape_of(table_ref r)
+{
+	return r >> (TABLE_POOL_SHIFT + 1) & 1;
+}
+
+static inline unsigned table_ip_v(table_ref r)
+{
+	return r >> TABLE_POOL_SHIFT & 1 ? 6 : 4;
+}
+
+struct table_pool {
+	uint32_t capacity; /* slots */
+	uint32_t stride;   /* octets a slot */
+	uint32_t high;	   /* slots ever used: those above are untouched */
+	uint32_t free;	   /* first of the free list, or TABLE_NONE */
+	uint32_t used;
+	uint64_t offset; /* of slot 0 in the region */
+};
+
+struct table_head { /* at the start of the region */
+	uint64_t magic, octets;
+	uint32_t max_whole, max_half, buckets, pad;
+	struct table_pool pool[TABLE_POOLS];
+};
+
+struct table { /* a process's view of the region */
+	struct table_head *head;
+	struct table_bucket *bucket;
+	uint8_t *base;
+};
+
+/* Octets of the region for so many whole and half entries. */
+size_t table_size(uint32_t max_whole, uint32_t max_half);
+
+/* Makes an empty table in @mem: table_size() octets, zeroed, aligned to a cache line, borrowed. */
+void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half);
+
+/* Entries of a shape, and the most there can be. */
+uint32_t table_used(const struct table *t, enum table_shape s);
+uint32_t table_max(const struct table *t, enum table_shape s);
+
+/* Asks the processor for the index line of @hash; a search comes soon. */
+void table_prefetch(const struct table *t, uint64_t hash);
+
+/* The entries of @key: *ret_other, if not NULL, is a second one (a pending half entry). */
+table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
+		     table_ref *ret_other);
+
+/* Adds an entry of @shape for @key, its octets unset (the caller sets them at once).
+ * TABLE_NONE: this shape is at its maximum. */
+table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
+		       enum table_shape shape);
+
+/* Takes an entry out; @hash is its key's. */
+void table_remove(struct table *t, uint64_t hash, table_ref r);
+
+/* The entry's octets: struct conn or struct half, as table_shape_of() says. */
+struct conn *table_conn(const struct table *t, table_ref r);
+struct half *table_half(const struct table *t, table_ref r);
+
+/* The entry's key. */
+struct flow_key table_key(const struct table *t, table_ref r);
+
+/* Is this slot in use?  For walks over pool @p: refs table_slot(p, 0 .. pool.high-1). */
+bool table_live(const struct table *t, table_ref r);
+
+static inline table_ref table_slot(unsigned pool, uint32_t slot)
+{
+	return (table_ref)pool << TABLE_POOL_SHIFT | slot;
+}

@@ -1,0 +1,118 @@
+#include "flow/tell.h"
+#include "wire/tcpopt.h"
+
+void tell_common(struct event *e, enum event_kind kind, const struct flow_key *key,
+		 const struct conn *c, enum fsm_state before, struct cause cause)
+{
+	unsigned client = c->client_end;
+
+	e->ts_ns = cause.ts_ns;
+	e->flow_id = flow_id_of(key, c->start_ns, c->isn);
+	flow_key_end(key, client, e->addr[0], &e->port[0]);
+	flow_key_end(key, !client, e->addr[1], &e->port[1]);
+	e->vlan[0] = c->where.outer;
+	e->vlan[1] = c->where.inner;
+	e->nvlan = (c->where.outer != VLAN_NONE) + (c->where.inner != VLAN_NONE);
+	e->iface = c->where.iface;
+	e->kind = kind;
+	e->ip_v = key->ip_v;
+	e->segment = cause.segment;
+	e->basis = cause.basis;
+	e->midstream = c->midstream;
+	e->direction_basis = c->direction;
+	for (unsigned side = 0; side < SIDES; side++) {
+		e->state[side] = fsm_endpoint(c->state, side);
+		e->prev_state[side] = fsm_endpoint(before, side);
+		e->prev_state_ns[side] = DURATION_UNKNOWN;
+	}
+}
+
+void tell_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id)
+{
+	e->open.has_options = syn;
+	e->open.prev_flow_id = prev_flow_id;
+	if (syn)
+		e->open.options = (struct event_options){ .mss = syn->mss,
+							  .wscale = { syn->wscale },
+							  .sack = syn->sack,
+							  .timestamps = syn->timestamps,
+							  .tfo = syn->tfo,
+							  .ecn = ecn,
+							  .mptcp = syn->mptcp };
+}
+
+void tell_established(struct event *e, const struct conn *c, enum fsm_state before, uint64_t now_ns)
+{
+	uint64_t age = now_ns > c->start_ns ? now_ns - c->start_ns : 0;
+
+	e->established.server_rtt_ns = e->established.client_rtt_ns = e->established.total_ns =
+		DURATION_UNKNOWN;
+	e->established.syn_retrans = c->retrans[SIDE_A];
+	e->established.synack_retrans = c->retrans[SIDE_B];
+	e->established.options = (struct event_options){
+		.wscale = { TCPOPT_WSCALE_NONE, TCPOPT_WSCALE_NONE }
+	};
+	if (!fsm_offering(before))
+		return; /* an answer that was never seen */
+	if (c->complete & COMPLETE_SYN)
+		e->established.total_ns = age;
+	if (before == FSM_ANSWERED) {
+		/* From the last SYN-ACK that can have been the one answered. */
+		uint64_t asked = c->retrans[SIDE_B] ? dur48_ns(c->last) : dur40_ns(c->since[SIDE_B]);
+
+		e->established.server_rtt_ns = dur32_ns(c->server_rtt);
+		e->established.client_rtt_ns = age > asked ? age - asked : 0;
+	}
+	e->established.options.mss = c->offer.mss;
+	if (c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE) {
+		e->established.options.wscale[0] = c->wscale0;
+		e->established.options.wscale[1] = c->wscale1;
+	}
+	e->established.options.sack = c->offer.sack == 3;
+	e->established.options.timestamps = c->offer.timestamps == 3;
+	e->established.options.ecn = c->offer.ecn == 3;
+	e->established.options.mptcp = c->offer.mptcp == 3;
+	e->established.options.tfo = c->tfo;
+}
+
+static enum teardown teardown_of(const struct conn *c, enum fsm_state before,
+				 enum close_reason reason)
+{
+	if (reason == REASON_RST || reason == REASON_REFUSED)
+		return TEARDOWN_RESET;
+	if (reason != REASON_FIN)
+		return TEARDOWN_NONE; /* not closed, as far as one knows */
+	if (fsm_first_closer(before) == 3)
+		return TEARDOWN_SIMULTANEOUS;
+	return c->merged ? TEARDOWN_THREE_SEGMENTS : TEARDOWN_FOUR_SEGMENTS;
+}
+
+static enum closed_by closed_by_of(enum fsm_state before, enum close_reason reason, int rst_by)
+{
+	if (reason == REASON_RST || reason == REASON_REFUSED)
+		return rst_by == SIDE_A ? CLOSED_BY_CLIENT : CLOSED_BY_SERVER;
+	if (reason == REASON_FIN)
+		return (enum closed_by)fsm_first_closer(before); /* its bits, by design */
+	return CLOSED_BY_NONE;
+}
+
+void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
+		enum close_reason reason, int rst_by, bool lossy)
+{
+	e->close.start_ns = c->start_ns;
+	e->close.end_ns = conn_last_ns(c);
+	e->close.history = c->history;
+	for (unsigned side = 0; side < SIDES; side++) {
+		e->close.payload[side] = conn_payload(c, side);
+		e->close.bytes[side] = conn_payload(c, side) + conn_header(c, side);
+		e->close.pkts[side] = c->pkts[side];
+		e->close.retrans[side] = c->retrans[side];
+	}
+	e->close.gap_bytes = fsm_offering(c->state) ? 0 : c->gap;
+	e->close.reason = reason;
+	e->close.closed_by = closed_by_of(before, reason, rst_by);
+	e->close.teardown = teardown_of(c, before, reason);
+	e->close.conn_state = conn_zeek_state(c, before, rst_by);
+	e->close.completeness = c->complete;
+	e->close.lossy = lossy;
+}

@@ -1,0 +1,29 @@
+/* tell.h - fills event records from a connection.  No decisions about state are made here. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "flow/conn.h"
+#include "flow/event.h"
+#include "flow/key.h"
+
+struct tcpopt;
+
+/* What brought an event about. */
+struct cause {
+	uint64_t ts_ns;
+	uint8_t segment; /* enum event_segment */
+	uint8_t basis;	 /* enum event_basis */
+};
+
+/* What every TCP event has.  @c in its state after the event, @before in prev_state. */
+void tell_common(struct event *e, enum event_kind kind, const struct flow_key *key,
+		 const struct conn *c, enum fsm_state before, struct cause cause);
+
+void tell_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id);
+
+/* @c as it was before the handshake's facts were overwritten (fsm_offering()). */
+void tell_established(struct event *e, const struct conn *c, enum fsm_state before, uint64_t now_ns);
+
+/* @rst_by: the side whose RST ended it, or -1. */
+void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
+		enum close_reason reason, int rst_by, bool lossy);

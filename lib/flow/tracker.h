@@ -1,0 +1,63 @@
+/* tracker.h - the spine: segments in, events out.
+ *
+ * One thread owns a tracker.  It holds no pointer into the segments it was fed, allocates only in
+ * tracker_new(), reads no clock: time is the segments' own, and tracker_advance() when there are
+ * none; times a little back are late frames, times far back a clock that was set.  What it makes of a sequence of calls depends on nothing but the calls and the secret (the
+ * secret decides only which entry an over-full table gives up). */
+#pragma once
+#include <stddef.h>
+#include <stdint.h>
+#include "base/counter.h"
+#include "base/hash.h"
+#include "flow/event.h"
+#include "flow/fsm.h"
+
+struct segment;
+struct tracker;
+
+struct tracker_config {
+	uint32_t max_connections; /* whole entries, those in TIME_WAIT included */
+	uint32_t max_half_open;	  /* SYNs and SYN-ACKs without more */
+	uint64_t timeout_ns[FSM_TIMEOUTS];
+	uint32_t anomalies_per_connection; /* told one by one, at most ANOMALIES_TOLD_MAX */
+	uint32_t anomalies_per_second;	   /* told in all */
+	struct hash_key secret;
+};
+
+enum { ANOMALIES_TOLD_MAX = 14 };
+
+/* Written by the tracker's thread, read by any. */
+struct tracker_counters {
+	struct counter states[FSM_STATES]; /* gauge: entries in each state */
+	struct counter opened, closed;
+	struct counter evicted_half, evicted_whole;
+	struct counter anomalies, anomalies_untold;
+	struct counter strays; /* segments that belong to nothing and open nothing */
+	struct counter half, whole; /* gauges: entries of each shape */
+};
+
+/* Octets of the region that tracker_new() wants. */
+size_t tracker_memory(const struct tracker_config *c);
+
+/* A tracker over @memory (zeroed, borrowed until tracker_free()); @sink and @counters are borrowed
+ * as well.  NULL: no memory. */
+struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct event_sink *sink,
+			    struct tracker_counters *counters);
+
+/* NULL is fine.  Tells nothing: see tracker_close_all(). */
+void tracker_free(struct tracker *t);
+
+/* One segment, in capture order.  O(1); now and then a slice of the table is looked through for
+ * entries that timed out. */
+void tracker_feed(struct tracker *t, const struct segment *s);
+
+/* Nothing came, but time went on: lets entries time out. */
+void tracker_advance(struct tracker *t, uint64_t now_ns);
+
+/* Frames were lost before the tracker between @from_ns and @to_ns (@count of them, ring found full
+ * @freezes times): tells it, and connections that lived meanwhile will be called lossy. */
+void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,
+		  uint64_t freezes);
+
+/* Closes whatever is open: the capture ended, or the daemon stops. */
+void tracker_close_all(struct tracker *t, enum close_reason reason);

@@ -1,0 +1,18 @@
+/* link.h - what stands before the IP header of a frame. */
+#pragma once
+
+enum link_type {
+	LINK_ETHERNET, /* IEEE 802.3 header of 14 octets; also Linux loopback */
+	LINK_RAW_IP,   /* none: the version nibble of the IP header tells (tun, DLT_RAW) */
+	LINK_NULL,     /* 4 octets of address family, either byte order (DLT_NULL, DLT_LOOP) */
+	LINK_SLL,      /* Linux cooked v1, 16 octets, EtherType at 14 (DLT_LINUX_SLL) */
+	LINK_SLL2,     /* Linux cooked v2, 20 octets, EtherType at 0 (DLT_LINUX_SLL2) */
+	LINK_TYPES
+};
+
+/* What a decoder, in the kernel or here, follows before it calls a frame too deep.  The kernel's
+ * filter (bpf/) is unrolled to the same bounds, so that both agree on what is TCP. */
+enum {
+	LINK_MAX_VLAN = 4,   /* tags in the frame; the one in the ring's metadata comes on top */
+	IP6_MAX_HEADERS = 8, /* IPv6 extension headers before TCP */
+};

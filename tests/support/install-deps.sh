@@ -1,0 +1,24 @@
+#!/bin/sh
+# Installs the Debian packages that the build and the tests need and that are missing here.
+# Says nothing when nothing is missing.  Needs root only when something is.
+set -eu
+
+need='build-essential pkg-config libsystemd-dev libjansson-dev libinih-dev libmd-dev
+clang libclang-rt-14-dev iproute2 nftables socat netcat-openbsd curl jq
+python3 python3-jsonschema mandoc procps'
+
+missing=
+for p in $need; do
+	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" != 0 ]; then
+	echo "These packages are missing and only root can install them:$missing" >&2
+	exit 1
+fi
+echo "Installing:$missing" >&2
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null

@@ -1,0 +1,849 @@
+/* Options: every row of the table, by file and by flag; every way to get them wrong. */
+#include "../../daemon/common/log.c"
+#include "../../daemon/common/options.c"
+#include <fcntl.h>
+#include <sys/mman.h>
+#include "tests/support/tap.h"
+
+/* ---- one run of options_parse(), with what it wrote ---- */
+
+static struct options o;
+static char out[1 << 16], err[1 << 16];
+static char conf_path[32];
+
+static void read_back(int fd, char *buf, size_t size)
+{
+	ssize_t n = pread(fd, buf, size - 1, 0);
+
+	buf[n > 0 ? n : 0] = '\0';
+	close(fd);
+}
+
+/* Flags in @argv up to NULL; @o, `out` and `err` hold the outcome. */
+static int run_argv(char **argv)
+{
+	int saved[] = { dup(STDOUT_FILENO), dup(STDERR_FILENO) };
+	int to[] = { memfd_create("out", 0), memfd_create("err", 0) };
+	int argc = 0, r;
+
+	while (argv[argc])
+		argc++;
+	options_free(&o);
+	fflush(stdout);
+	dup2(to[0], STDOUT_FILENO);
+	dup2(to[1], STDERR_FILENO);
+	r = options_parse(argc, argv, &o);
+	dup2(saved[0], STDOUT_FILENO);
+	dup2(saved[1], STDERR_FILENO);
+	close(saved[0]);
+	close(saved[1]);
+	read_back(to[0], out, sizeof out);
+	read_back(to[1], err, sizeof err);
+	return r;
+}
+
+#define run(...) run_argv((char *[]){ "synfind", __VA_ARGS__, NULL })
+
+/* --config of a file with these octets, and one more flag or none. */
+static int run_octets(const void *octets, size_t n, char *flag)
+{
+	char config[64];
+	FILE *f = fopen(conf_path, "w");
+
+	if (!f || fwrite(octets, 1, n, f) != n || fclose(f))
+		abort();
+	snprintf(config, sizeof config, "--config=%s", conf_path);
+	return run(config, flag);
+}
+
+static int run_file(const char *text)
+{
+	return run_octets(text, strlen(text), NULL);
+}
+
+/* Was @msg told of @line of the file? */
+static bool told(int line, const char *msg)
+{
+	char want[512];
+
+	snprintf(want, sizeof want, "synfind: error: %s:%d: %s", conf_path, line, msg);
+	if (strstr(err, want))
+		return true;
+	printf("# expected: %s\n# got: %s", want, err);
+	return false;
+}
+
+static bool told_flag(const char *msg)
+{
+	char want[512];
+
+	snprintf(want, sizeof want, "synfind: error: %s", msg);
+	if (strstr(err, want))
+		return true;
+	printf("# expected: %s\n# got: %s", want, err);
+	return false;
+}
+
+static unsigned count_lines(const char *s)
+{
+	unsigned n = 0;
+
+	for (; (s = strchr(s, '\n')); s++)
+		n++;
+	return n;
+}
+
+/* ---- the whole table ---- */
+
+/* What the field holds, as a number; strings and lists are not asked. */
+static uint64_t field_number(const struct opt *opt)
+{
+	const void *p = field(&o, opt);
+
+	switch (opt->type) {
+	case OPT_BOOL:
+		return *(const bool *)p;
+	case OPT_SIZE:
+	case OPT_TIME:
+		return *(const uint64_t *)p;
+	default:
+		return *(const unsigned *)p;
+	}
+}
+
+/* The run options_parse() makes of "@opt = @text", from the file or as a flag, with a ring that
+ * fits any size of block and blocks that fit any size of ring. */
+static int run_one(const struct opt *opt, const char *text, bool by_flag)
+{
+	char line[512];
+
+	if (by_flag) {
+		snprintf(line, sizeof line, "--%s=%s", opt->name, text);
+		return run("--config=/dev/null",
+			   strcmp(opt->name, "ring-size") ? "--ring-size=4G"
+							  : "--ring-block-size=128K",
+			   line);
+	}
+	snprintf(line, sizeof line, "%s\n%s = %s\n",
+		 strcmp(opt->name, "ring-size") ? "ring-size=4G" : "ring-block-size=128K",
+		 opt->name, text);
+	return run_file(line);
+}
+
+static bool good(const struct opt *opt, const char *text, uint64_t want)
+{
+	for (int by_flag = 0; by_flag < 2; by_flag++)
+		if (run_one(opt, text, by_flag) != 0 || *err || field_number(opt) != want) {
+			printf("# %s = '%s' by %s: %llu, %s\n", opt->name, text,
+			       by_flag ? "flag" : "file", (unsigned long long)field_number(opt),
+			       err);
+			return false;
+		}
+	return true;
+}
+
+/* Refused by file and by flag, told with place, name, value and @why. */
+static bool bad(const struct opt *opt, const char *text, const char *why)
+{
+	char msg[256];
+
+	snprintf(msg, sizeof msg, "%s: '%s' %s", opt->name, text, why);
+	if (run_one(opt, text, false) != -EINVAL || !told(2, msg))
+		return false;
+	snprintf(msg, sizeof msg, "--%s: '%s' %s", opt->name, text, why);
+	return run_one(opt, text, true) == -EINVAL && told_flag(msg) && strstr(err, "allowed: ");
+}
+
+static void check_number(const struct opt *opt)
+{
+	const char *unit = opt->type == OPT_TIME ? "ns" : "";
+	const char *fmt = opt->type == OPT_MODE ? "%llo%s" : "%llu%s";
+	char text[64];
+
+	snprintf(text, sizeof text, fmt, (unsigned long long)opt->min, unit);
+	ok(good(opt, text, opt->min), "%s takes its minimum, %s", opt->name, text);
+	snprintf(text, sizeof text, fmt, (unsigned long long)opt->max, unit);
+	ok(good(opt, text, opt->max), "%s takes its maximum, %s", opt->name, text);
+	snprintf(text, sizeof text, fmt, (unsigned long long)opt->max + 1, unit);
+	ok(bad(opt, text, "is out of range"), "%s refuses %s, one more", opt->name, text);
+	if (opt->min) {
+		snprintf(text, sizeof text, fmt, (unsigned long long)opt->min - 1, unit);
+		ok(bad(opt, text, "is out of range"), "%s refuses %s, one less", opt->name, text);
+		ok(opt->zero ? good(opt, "0", 0) : bad(opt, "0", "is out of range"), "%s %s 0",
+		   opt->name, opt->zero ? "takes" : "refuses");
+	}
+	/* What would be in range again if it were taken modulo 2^64. */
+	if (opt->type == OPT_MODE)
+		snprintf(text, sizeof text, "2000000000000000000660");
+	else
+		snprintf(text, sizeof text, "18%018llu%s",
+			 446744073709551616ull + (unsigned long long)opt->min, unit);
+	ok(bad(opt, text, "is out of range"), "%s refuses %s, which wraps", opt->name, text);
+	if (opt->type == OPT_SIZE || opt->type == OPT_TIME) {
+		if (opt->type == OPT_SIZE)
+			snprintf(text, sizeof text, "%lluM", (1ull << 44) + 1);
+		else
+			snprintf(text, sizeof text, "%llums",
+				 (unsigned long long)(UINT64_MAX / MS + 2 + opt->min / MS));
+		ok(bad(opt, text, "is out of range"), "%s refuses %s, whose product wraps",
+		   opt->name, text);
+	}
+	if (opt->power_of_two) {
+		snprintf(text, sizeof text, "%llu", (unsigned long long)opt->min + 1);
+		ok(bad(opt, text, "is not a power of two"), "%s refuses %s", opt->name, text);
+	}
+
+	static const char *const malformed[] = { "",	 "x",	"-1",  "+1",	  "1x",	  "1.5",
+						 "0x10", "1 0", "1e6", "1 000 k", "10Ms", "99KK" };
+	bool all = true;
+
+	for (size_t i = 0; i < ARRAY_SIZE(malformed); i++)
+		all = all && bad(opt, malformed[i], "is not a");
+	ok(all, "%s refuses what is no number of its kind", opt->name);
+}
+
+static void check_bool(const struct opt *opt)
+{
+	char flag[64], no[64], separate[64];
+	char *reading = !strcmp(opt->name, "quiet") ? "--read=x" : "--config=/dev/null";
+
+	snprintf(flag, sizeof flag, "--%s", opt->name);
+	snprintf(no, sizeof no, "--no-%s", opt->name);
+	snprintf(separate, sizeof separate, "--%s=on", opt->name);
+	ok(run(reading, flag) == 0 && field_number(opt) == 1, "%s is yes", flag);
+	ok(run(reading, flag, no) == 0 && field_number(opt) == 0, "%s is no, and the last counts",
+	   no);
+	ok(run(reading, separate) == 0 && field_number(opt) == 1, "%s is yes", separate);
+	snprintf(no, sizeof no, "--no-%s=1", opt->name);
+	ok(run(reading, no) == -EINVAL && strstr(err, "takes no value"), "%s is refused", no);
+	if (opt->section == FLAGS_ONLY)
+		return;
+	ok(good(opt, "yes", 1) && good(opt, "true", 1) && good(opt, "1", 1) && good(opt, "no", 0) &&
+		   good(opt, "false", 0) && good(opt, "off", 0) && good(opt, "0", 0),
+	   "%s takes every word for yes and no", opt->name);
+	ok(bad(opt, "maybe", "is neither yes nor no") && bad(opt, "", "is neither") &&
+		   bad(opt, "YES!", "is neither"),
+	   "%s refuses others", opt->name);
+}
+
+static void check_word(const struct opt *opt)
+{
+	char words[64], *save = NULL;
+	uint64_t i = 0;
+	bool all = true;
+
+	snprintf(words, sizeof words, "%s", opt->value);
+	for (char *w = strtok_r(words, "|", &save); w; w = strtok_r(NULL, "|", &save))
+		all = all && good(opt, w, i++);
+	ok(all && i >= 3, "%s takes each of its %d words", opt->name, (int)i);
+	ok(bad(opt, "loud", "is none of") && bad(opt, "", "is none of") &&
+		   bad(opt, opt->value, "is none of") && bad(opt, "of", "is none of"),
+	   "%s refuses others, and parts of them", opt->name);
+}
+
+static void check_string(const struct opt *opt)
+{
+	char text[PATH_MAX + 16], flag[PATH_MAX + 64];
+	char **s = field(&o, opt);
+
+	memset(text, 'x', sizeof text);
+	text[opt->max] = '\0';
+	snprintf(flag, sizeof flag, "--%s=%s", opt->name, text);
+	ok(run("--config=/dev/null", flag) == 0 && *s && !strcmp(*s, text), "%s takes %d octets",
+	   opt->name, (int)opt->max);
+	snprintf(flag, sizeof flag, "--%s=%sx", opt->name, text);
+	ok(run("--config=/dev/null", flag) == -EINVAL && strstr(err, "too long"),
+	   "%s refuses one more", opt->name);
+	snprintf(flag, sizeof flag, "--%s=", opt->name);
+	ok(opt->min ? run("--config=/dev/null", flag) == -EINVAL && strstr(err, "must not be empty")
+		    : run("--config=/dev/null", flag) == 0 && !*s,
+	   "an empty %s is %s", opt->name, opt->min ? "refused" : "none");
+	if (opt->section == FLAGS_ONLY)
+		return;
+	snprintf(flag, sizeof flag, "%s = a b\xc3\xbc ; no more\n", opt->name);
+	ok(run_file(flag) == 0 && *s && !strcmp(*s, "a b\xc3\xbc"),
+	   "%s from the file keeps inner blanks and UTF-8", opt->name);
+	snprintf(flag, sizeof flag, "%s =\n", opt->name);
+	ok(run_file(flag) == 0 && !*s, "%s can be emptied in the file", opt->name);
+}
+
+static void check_every_row(void)
+{
+	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++)
+		switch (opt->type) {
+		case OPT_BOOL:
+			check_bool(opt);
+			break;
+		case OPT_WORD:
+			check_word(opt);
+			break;
+		case OPT_STRING:
+			check_string(opt);
+			break;
+		case OPT_NUMBER:
+		case OPT_SIZE:
+		case OPT_TIME:
+		case OPT_MODE:
+			check_number(opt);
+			break;
+		default:
+			break;
+		}
+}
+
+/* Two options on one field would overwrite each other. */
+static void check_fields_apart(void)
+{
+	bool apart = true;
+
+	for (const struct opt *a = opts; a < opts + N_OPT; a++)
+		for (const struct opt *b = opts; b < a; b++)
+			if (a->type < OPT_CONFIG && b->type < OPT_CONFIG)
+				apart = apart && a->offset != b->offset && strcmp(a->name, b->name);
+	ok(apart, "every option has a name and a field of its own");
+}
+
+/* ---- units, lists, precedence ---- */
+
+static void check_defaults(void)
+{
+	ok(run("--config=/dev/null") == 0, "an empty file and no flags are fine");
+	ok(!strcmp(o.interfaces[0], "auto") && !o.interfaces[1], "interface: auto");
+	ok(o.ring_size_bytes == 64 << 20 && o.ring_block_size_bytes == 1 << 20 &&
+		   o.block_timeout_ns == 10000000 && !o.promiscuous,
+	   "the defaults of [capture]");
+	ok(o.max_connections == 1048576 && o.max_half_open == 65536 &&
+		   o.anomalies_per_connection == 8 && o.anomalies_per_second == 100,
+	   "the limits of [tracking]");
+	ok(o.timeout_syn_sent_ns == 70 * SEC && o.timeout_syn_received_ns == 70 * SEC &&
+		   o.timeout_established_ns == DAY && o.timeout_half_closed_ns == DAY &&
+		   o.timeout_closing_ns == 600 * SEC && o.timeout_time_wait_ns == 60 * SEC &&
+		   o.timeout_reset_ns == 10 * SEC,
+	   "the timeouts of [tracking]");
+	ok(!strcmp(o.socket, "/run/synfind/events.sock") && o.socket_mode == 0660 &&
+		   !o.socket_group && !o.to_stdout && o.max_subscribers == 256 &&
+		   o.queue_size_bytes == 16 << 20 && o.stats_interval_ns == 60 * SEC &&
+		   o.community_id == COMMUNITY_ID_OPEN_CLOSE && o.community_id_seed == 0,
+	   "the defaults of [events]");
+	ok(o.event_ring_size == 65536 && o.log_level == LOG_LEVEL_INFO && !o.read_file && !o.quiet,
+	   "the defaults of [daemon] and of the run");
+}
+
+static void check_units(void)
+{
+	static const struct {
+		const char *text;
+		uint64_t ns;
+	} times[] = { { "1d", DAY },	       { "2h", 120 * MIN }, { "3min", 3 * MIN },
+		      { "4s", 4 * SEC },       { "5ms", 5 * MS },   { "6000us", 6 * MS },
+		      { "7000000ns", 7 * MS }, { "8", 8 * SEC },    { "009s", 9 * SEC } };
+	const struct opt *reset = find_option("timeout-reset"), *queue = find_option("queue-size");
+
+	for (size_t i = 0; i < ARRAY_SIZE(times); i++)
+		ok(good(reset, times[i].text, times[i].ns), "'%s' is a duration", times[i].text);
+	ok(good(find_option("block-timeout"), "20", 20 * MS), "block-timeout counts in ms");
+	ok(bad(reset, "5m", "is not a duration") && bad(reset, "5 s", "is not a duration") &&
+		   bad(reset, "5S", "is not a duration"),
+	   "5m (months? minutes? metres?) is no duration");
+	ok(good(queue, "1G", GIB) && good(queue, "2m", 2 * MIB) && good(queue, "64k", 64 * KIB) &&
+		   good(queue, "70000", 70000),
+	   "sizes in G, m, k and octets");
+	ok(good(find_option("socket-mode"), "0600", 0600) &&
+		   good(find_option("socket-mode"), "666", 0666) &&
+		   bad(find_option("socket-mode"), "0680", "is not an octal mode"),
+	   "modes are octal, with or without a 0");
+	ok(!strcmp(number_text(OPT_SIZE, 65 * MIB).s, "65M") &&
+		   !strcmp(number_text(OPT_SIZE, 0).s, "0") &&
+		   !strcmp(number_text(OPT_TIME, 90 * SEC).s, "90s") &&
+		   !strcmp(number_text(OPT_TIME, DAY).s, "1d") &&
+		   !strcmp(number_text(OPT_TIME, 0).s, "0s"),
+	   "numbers are shown in the largest unit that fits");
+}
+
+static bool interfaces_are(const char *want)
+{
+	char got[256] = "";
+
+	for (char **i = o.interfaces; i && *i; i++)
+		strcat(strcat(got, i == o.interfaces ? "" : " "), *i);
+	if (strcmp(got, want))
+		printf("# interfaces: '%s'\n", got);
+	return !strcmp(got, want);
+}
+
+static void check_lists(void)
+{
+	ok(run_file("interface = eth0 , veth*,eth0\ninterface=lo\n") == 0 &&
+		   interfaces_are("eth0 veth* lo"),
+	   "a list goes over commas and lines, each name once");
+	ok(run("--config=/dev/null", "-i", "a", "--interface=b,c", "--interface", "d", "-ie") ==
+			   0 &&
+		   interfaces_are("a b c d e"),
+	   "and over flags of every form");
+	ok(run_octets("interface=a\n", 12, "--interface=b") == 0 && interfaces_are("b"),
+	   "flags replace the file's list");
+	static char *const bad_names[] = { "",	  ",",	  "a,",
+					   "a b", "a/b",  "..",
+					   "a:1", "a,,b", "sixteen-letters-" };
+	for (size_t i = 0; i < ARRAY_SIZE(bad_names); i++)
+		ok(run("--config=/dev/null", "-i", bad_names[i]) == -EINVAL &&
+			   told_flag("--interface: '"),
+		   "'%s' is no list of interfaces", bad_names[i]);
+	ok(run("--config=/dev/null", "-i", "fifteen-letters,veth[0-9][0-9][0-9]*") == 0,
+	   "15 characters are a name, a pattern may be longer");
+}
+
+static void check_precedence(void)
+{
+	ok(run_octets("max-connections=2000\nmax-half-open=3000\n", 40, "--max-half-open=4000") ==
+			   0 &&
+		   o.max_connections == 2000 && o.max_half_open == 4000 && o.max_subscribers == 256,
+	   "defaults < file < flags");
+	ok(run("--max-half-open=4000", "--config=/dev/null", "--max-half-open", "5000") == 0 &&
+		   o.max_half_open == 5000,
+	   "of two flags the last one counts, --name value works");
+	ok(run_octets("max-half-open=1\n", 16, "--max-half-open=4000") == -EINVAL,
+	   "a flag does not hide what is wrong in the file");
+	ok(run("--config=/nonexistent/x") == -EINVAL &&
+		   told_flag("--config: /nonexistent/x: cannot be opened: No such file"),
+	   "a file that was asked for must be there");
+	ok(run("--config=/") == -EINVAL && strstr(err, "Is a directory"), "and be a file");
+
+	/* What options_parse() does with the default path. */
+	struct parser p = { .errors = 0 };
+	char too_long[PATH_MAX + 2];
+	int saved = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY);
+
+	memset(too_long, 'x', sizeof too_long - 1);
+	too_long[sizeof too_long - 1] = '\0';
+	dup2(null, STDERR_FILENO);
+	read_config(&p, "/nonexistent/x", false);
+	read_config(&p, "/dev/null/x", false);
+	ok(p.errors == 0 && !p.path, "the default file need not be there");
+	read_config(&p, too_long, false);
+	ok(p.errors == 1, "but every other reason not to open it is an error");
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	close(null);
+}
+
+static void check_together_rules(void)
+{
+	ok(run_file("ring-size = 3M\nring-block-size = 2M\n") == -EINVAL &&
+		   told(1, "ring-size: a ring of 3M in blocks of 2M"),
+	   "a ring is whole blocks");
+	ok(run_octets("ring-size = 2M\n", 15, "--ring-block-size=2M") == -EINVAL &&
+		   told(1, "ring-size: a ring of 2M in blocks of 2M"),
+	   "two of them at least");
+	ok(run("--config=/dev/null", "--ring-block-size=64M") == -EINVAL &&
+		   told_flag("--ring-block-size: a ring of 64M"),
+	   "the one that was given is the one that is blamed");
+	ok(run("--config=/dev/null", "--quiet") == -EINVAL &&
+		   told_flag("--quiet: only together with --read"),
+	   "--quiet needs --read");
+	ok(run("--config=/dev/null", "-r", "-", "--quiet") == 0 && !strcmp(o.read_file, "-") &&
+		   o.quiet && !*err,
+	   "--read takes '-'");
+	ok(run("--config=/dev/null", "-r", "x", "-i", "lo") == 0 && strstr(err, "warning: "),
+	   "--interface beside --read is warned about");
+}
+
+/* ---- wrong files ---- */
+
+static void check_all_errors_told(void)
+{
+	ok(run_file("max-conections = 5\n"
+		    "[capture]\n"
+		    "ring-size = 2M\n"
+		    "[trakcing]\n"
+		    "timeout-reset = 5s\n"
+		    "[tracking]\n"
+		    "ring-size = 4M\n"
+		    "nonsense\n"
+		    "= 5\n"
+		    "timeout-reset = 6s\n"
+		    "max-connections = 5\n"
+		    "read = x\n"
+		    "[capture] ring-size = 9\n"
+		    "[capture\n"
+		    "no-such-thing-at-all = 1\n"
+		    "max_half_open: 300") == -EINVAL,
+	   "a file full of errors is refused");
+	ok(told(1, "unknown option 'max-conections'; did you mean 'max-connections'?\n"),
+	   "an unknown name gets the nearest one");
+	ok(told(4, "unknown section 'trakcing'; did you mean [tracking]?\n"),
+	   "so does an unknown section");
+	ok(told(7, "'ring-size' belongs to section [capture], not [tracking]\n"),
+	   "an option must stand in its section");
+	ok(told(8, "expected name = value\n") && told(9, "expected name = value\n"),
+	   "lines that are no assignment are told");
+	ok(told(10, "'timeout-reset' was given already in line 5\n"),
+	   "a repeated option names both lines");
+	ok(told(11, "max-connections: '5' is out of range; allowed: 1024 to 268435456\n"),
+	   "a value out of range tells the range");
+	ok(told(12, "'read' can only be given as a flag, --read\n"), "flags are not for the file");
+	ok(told(13, "'[capture] ring-size = 9' is not a section"),
+	   "what follows a section's ']' is not passed over");
+	ok(told(14, "'[capture' is not a section"), "nor is a section that does not end");
+	ok(told(15, "unknown option 'no-such-thing-at-all'\n"), "nothing near, nothing offered");
+	ok(told(16, "unknown option 'max_half_open'; did you mean 'max-half-open'?\n"),
+	   "the last line counts without its end");
+	ok(count_lines(err) == 12, "each error is told once");
+}
+
+static void check_layout(void)
+{
+	ok(run_file("\xef\xbb\xbf[events]\r\n   max-subscribers = 7 ; of 9\r\n\r\n# x\r\n\t; y\r\n"
+		    "[ capture ]\n") == -EINVAL &&
+		   told(6, "unknown section ' capture '") && count_lines(err) == 1,
+	   "sections are spelled without blanks");
+	ok(run_file("\xef\xbb\xbf[events]\r\n   max-subscribers = 7 ; of 9\r\n\r\n# x\r\n\t; y\r\n"
+		    "[capture] ; z\npromiscuous:yes") == 0 &&
+		   o.max_subscribers == 7 && o.promiscuous,
+	   "byte order mark, CR LF, indents, comments, ':' and no last end of line are fine");
+	ok(run_file("interface = a\n  promiscuous = yes\n") == 0 && o.promiscuous &&
+		   interfaces_are("a"),
+	   "an indented line is a line of its own, not more of the one before");
+	ok(run_file("max-subscribers = 7 # of 9\n") == -EINVAL, "'#' begins no comment in a line");
+}
+
+static void check_hostile(void)
+{
+	enum { BIG = 10 << 20 };
+	char *big = malloc(BIG), *config = "--config=/dev/zero";
+	unsigned long long seed = tap_seed(1);
+	char line[256];
+	bool bounded = true;
+
+	if (!big)
+		abort();
+	for (size_t n = 190; n < 220; n++) {
+		int r;
+
+		snprintf(line, sizeof line, "socket-group=x;%*s\npromiscuous=yes\n", (int)n - 15,
+			 "");
+		memset(line + 15, 'y', n - 15);
+		memcpy(line, "#ocket", 6);
+		r = run_file(line);
+		bounded = bounded && (n <= 198 ? r == 0 && o.promiscuous
+					       : r == -EINVAL && told(1, "the line has"));
+	}
+	ok(bounded, "198 octets are a line, 199 are an error, even in a comment");
+
+	/* A value cut short could still be a good one: it must not be. */
+	memset(line, ' ', sizeof line);
+	memcpy(line, "max-subscribers = 1", 19);
+	strcpy(line + 210, "000\n");
+	ok(run_file(line) == -EINVAL && told(1, "the line has 213 octets; allowed: up to 198"),
+	   "a long line is never cut and taken");
+
+	memset(big, 'a', BIG);
+	ok(run_octets(big, BIG, NULL) == -EINVAL && told(1, "the line has 10485760 octets") &&
+		   count_lines(err) == 1,
+	   "a line of 10 MB is one error");
+	memset(big, '\n', BIG);
+	ok(run_octets(big, BIG, NULL) == 0, "ten million empty lines are fine");
+	for (size_t i = 0; i < BIG / 2; i++)
+		memcpy(big + 2 * i, "x\n", 2);
+	ok(run_octets(big, BIG, NULL) == -EINVAL && count_lines(err) == ERRORS_SHOWN + 1 &&
+		   strstr(err, "5242780 errors more"),
+	   "five million errors: the first hundred, and how many more");
+	ok(run(config) == -EINVAL && strstr(err, "not read any further"),
+	   "an endless file comes to an end");
+	ok(run_octets("promiscuous=yes\0no\n", 19, NULL) == -EINVAL &&
+		   told(1, "control character 0x00"),
+	   "NUL is an error");
+	ok(run_octets("promiscuous=yes\rno\n", 19, NULL) == -EINVAL &&
+		   told(1, "control character 0x0d"),
+	   "so is CR within a line");
+
+	srandom((unsigned)seed);
+	bool refused = true;
+	for (int round = 0; round < 200; round++) {
+		static const char bits[][12] = { "[capture]", "interface",   "=",  "\n", "\r",
+						 "max-",      "ring-size",   "1M", ";",	 "]",
+						 "[",	      "\xef\xbb\xbf" };
+		size_t n = 0, size = (size_t)random() % 4000;
+
+		while (n < size)
+			if (round & 1) {
+				big[n++] = (char)random();
+			} else {
+				const char *bit = bits[(size_t)random() % ARRAY_SIZE(bits)];
+
+				memcpy(big + n, bit, strlen(bit));
+				n += strlen(bit);
+			}
+		int r = run_octets(big, n, NULL);
+		refused = refused && (r == 0 ? !*err : r == -EINVAL && *err);
+	}
+	ok(refused, "noise is either fine or an error that is told");
+	free(big);
+}
+
+/* ---- wrong flags, and those that are answered ---- */
+
+static void check_flags(void)
+{
+	ok(run("--config=/dev/null", "--max-conections", "5", "--ring-siz=1", "-x",
+	       "--no-promiscous") == -EINVAL &&
+		   told_flag("--max-conections: unknown option; did you mean "
+			     "'--max-connections'?\n") &&
+		   told_flag("--ring-siz: unknown option; did you mean '--ring-size'?\n") &&
+		   told_flag("-x: unknown option\n") &&
+		   told_flag("--no-promiscous: unknown option; did you mean "
+			     "'--no-promiscuous'?\n") &&
+		   count_lines(err) == 4,
+	   "unknown flags: all are told, with the nearest");
+	ok(run("--max-connection=5000") == -EINVAL, "a flag is spelled in full, even if unique");
+	ok(run("trace.pcap") == -EINVAL &&
+		   told_flag("'trace.pcap': unexpected argument; did you mean --read="),
+	   "stray arguments get a hint");
+	ok(run("--config=/dev/null", "--", "x", "--stdout") == -EINVAL && count_lines(err) == 2,
+	   "behind -- too");
+	ok(run("--ring-size") == -EINVAL && told_flag("--ring-size: needs a value, --ring-size="),
+	   "a missing value is told");
+	ok(run("-i") == -EINVAL && told_flag("--interface: needs a value"), "of a letter too");
+	ok(run("--help=1") == -EINVAL && told_flag("--help: takes no value"), "so is one too many");
+	ok(run_argv((char *[]){ NULL }) == 0 || *err, "no argv[0] is survived");
+
+	char value[3000];
+	memset(value, 'x', sizeof value);
+	memcpy(value, "--max-connections=", 18);
+	value[sizeof value - 1] = '\0';
+	ok(run(value) == -EINVAL && strstr(err, "allowed: 1024 to 268435456"),
+	   "a long value does not push the range out of the message");
+	memset(value + 18, 'n', 10);
+	memcpy(value + 18, "1\n[2J\033", 6);
+	ok(run(value) == -EINVAL && count_lines(err) == 1 && !strchr(err, '\033'),
+	   "control characters of a value do not reach the terminal");
+}
+
+static void check_answers(void)
+{
+	ok(run("--version") == 1 && !strcmp(out, "synfind " SYNFIND_VERSION "\n") && !*err,
+	   "--version");
+	ok(run("-V") == 1 && !strncmp(out, "synfind ", 8), "-V");
+	ok(run("-h") == 1 && !strncmp(out, "Usage: synfind", 14), "-h");
+	ok(run("--config=/nonexistent", "--help") == 1 && !*err, "--help needs no file");
+
+	bool width = true, all = true;
+	for (char *s = out; *s; s += strcspn(s, "\n") + 1)
+		width = width && strcspn(s, "\n") < 80;
+	ok(width, "--help fits into 80 columns");
+	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
+		char name[64], initial[64];
+		char *at, *next;
+
+		snprintf(name, sizeof name, "--%s%s",
+			 opt->type == OPT_BOOL && opt->initial ? "[no-]" : "", opt->name);
+		snprintf(initial, sizeof initial, "[%s]",
+			 opt->initial && *opt->initial ? opt->initial : "none");
+		at = strstr(out, name);
+		next = at ? strstr(at + 2, "  --") : NULL;
+		if (next)
+			*next = '\0';
+		all = all && at && (!opt->initial || strstr(at, initial));
+		if (next)
+			*next = ' ';
+	}
+	ok(all, "--help has every option with its default");
+
+	ok(run_octets("ring-size = 128M\n", 17, "--check-config") == 1 &&
+		   !strncmp(out, "configuration OK\n", 17) && strstr(out, conf_path) &&
+		   strstr(out, "128M per interface, 128 blocks of 1M"),
+	   "--check-config tells the sizes");
+	ok(run("--config=/dev/null", "--check-config", "--ring-size=5G") == -EINVAL && !*out,
+	   "--check-config takes flags into account");
+	ok(run("--help", "--bogus") == 1 && run("--bogus", "--help") == -EINVAL,
+	   "--help does not hide an error before it");
+}
+
+static void check_ownership(void)
+{
+	struct options zero = { 0 }, half = { .socket = strdup("x") }, before;
+
+	options_free(NULL);
+	options_free(&zero);
+	options_free(&half);
+	ok(!half.socket, "options_free() takes NULL, nothing and half of it");
+	options_free(&o);
+	memset(&o, 0x55, sizeof o);
+	before = o;
+	{
+		char *argv[] = { "synfind", "--config=/dev/null", "--ring-size=1", NULL };
+		int saved = dup(STDERR_FILENO), null = open("/dev/null", O_WRONLY);
+
+		dup2(null, STDERR_FILENO);
+		int r = options_parse(3, argv, &o);
+		dup2(saved, STDERR_FILENO);
+		close(saved);
+		close(null);
+		ok(r == -EINVAL && !memcmp(&o, &before, sizeof o), "on failure nothing is written");
+	}
+	o = (struct options){ 0 };
+}
+
+/* ---- what is written about the options elsewhere ---- */
+
+static char *slurp(const char *path)
+{
+	static char text[1 << 16];
+	FILE *f = fopen(path, "r");
+	size_t n = f ? fread(text, 1, sizeof text - 1, f) : 0;
+
+	if (f)
+		fclose(f);
+	text[n] = '\0';
+	return text;
+}
+
+/* Does the text from @from to @to (NULL: its end) tell the range of @opt?  The timeouts share one
+ * sentence, words and switches have no range. */
+static bool says_range(const struct opt *opt, const char *from, const char *to)
+{
+	char text[2048], range[80];
+	size_t n = 0;
+
+	if (opt->type < OPT_NUMBER || opt->type > OPT_TIME ||
+	    (!strncmp(opt->name, "timeout-", 8) && strcmp(opt->name, "timeout-syn-sent")))
+		return true;
+	for (; from != to && *from && n < sizeof text - 1; from++) {
+		if (*from == '\n' && !strncmp(from, "\n# ", 3))
+			from += 2;
+		text[n++] = *from == '\n' ? ' ' : *from;
+	}
+	text[n] = '\0';
+	snprintf(range, sizeof range, "%s to %s", number_text(opt->type, opt->min).s,
+		 number_text(opt->type, opt->max).s);
+	if (!strstr(text, range))
+		printf("# --%s: no '%s' in '%s'\n", opt->name, range, text);
+	return strstr(text, range);
+}
+
+/* Each "#name =" with its '#' taken away: now nothing is left to the built-in defaults. */
+static void check_example(void)
+{
+	char *text = slurp("conf/synfind.conf"), config[64];
+	struct options want;
+	const char *last = text;
+	bool all = true, same = true, ranges = true;
+
+	ok(*text, "conf/synfind.conf can be read");
+	ok(run_file(text) == 0, "conf/synfind.conf is right as it is");
+	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
+		char line[256], *at;
+
+		if (opt->section == FLAGS_ONLY)
+			continue;
+		snprintf(line, sizeof line, "\n#%s =%s%s\n", opt->name, *opt->initial ? " " : "",
+			 opt->initial);
+		at = strstr(text, line);
+		if (at)
+			at[1] = ' ';
+		else
+			printf("# not in conf/synfind.conf: %s", line + 1);
+		all = all && at;
+		if (at) {
+			ranges = ranges && says_range(opt, last, at);
+			last = at + 1;
+		}
+	}
+	ok(all, "conf/synfind.conf has every option with its default");
+	ok(ranges, "and its range");
+	for (char *s = text; (s = strstr(s, "\n#")); s++)
+		if (s[2] != ' ' && s[2] != '\n') {
+			printf("# unknown: %.40s\n", s + 1);
+			all = false;
+		}
+	ok(all, "and none that there is not");
+
+	run("--config=/dev/null");
+	want = o;
+	o = (struct options){ 0 };
+	ok(run_file(text) == 0, "with every option uncommented it is right as well");
+	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
+		const void *a = field(&o, opt), *b = field(&want, opt);
+
+		if (opt->type == OPT_STRING)
+			same = same && (*(char *const *)a && *(char *const *)b
+						? !strcmp(*(char *const *)a, *(char *const *)b)
+						: *(char *const *)a == *(char *const *)b);
+		else if (opt->type == OPT_SIZE || opt->type == OPT_TIME)
+			same = same && *(const uint64_t *)a == *(const uint64_t *)b;
+		else if (opt->type == OPT_BOOL)
+			same = same && *(const bool *)a == *(const bool *)b;
+		else if (opt->type < OPT_STRING)
+			same = same && *(const unsigned *)a == *(const unsigned *)b;
+	}
+	ok(same && interfaces_are("auto"), "and gives the defaults");
+	options_free(&want);
+
+	/* Proof that the comparison above reads the file: one value changed is one value seen. */
+	snprintf(config, sizeof config, "max-half-open = 65536");
+	char *at = strstr(text, config);
+	ok(at && (at[16] = '5', run_file(text) == 0) && o.max_half_open == 55536,
+	   "an edited value is what is loaded");
+}
+
+static void check_manual(void)
+{
+	const char *text = slurp("docs/man/synfind.8");
+
+	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
+		char item[64], letter[8] = "", initial[64];
+		const char *at, *next;
+
+		if (opt->letter)
+			snprintf(letter, sizeof letter, " %c , Fl", opt->letter);
+		snprintf(item, sizeof item, "\n.It Fl%s -%s%s\n", letter, opt->name,
+			 takes_value(opt) || (opt->type == OPT_BOOL && opt->initial) ? " Ns ="
+										     : "");
+		item[strlen(item) - 1] = '\0';
+		at = strstr(text, item);
+		next = at ? strstr(at + 1, "\n.It") : NULL;
+		if (!ok(at != NULL, "synfind(8) has --%s", opt->name) || !opt->initial)
+			continue;
+		ok(says_range(opt, at, next), "synfind(8) has the range of --%s", opt->name);
+		snprintf(initial, sizeof initial, "%s%s%s",
+			 opt->initial[0] == '/' ? "\n.Pa " : "Default: ",
+			 *opt->initial ? opt->initial : "empty",
+			 opt->initial[0] == '/' ? " ." : ".\n");
+		at = strstr(at, initial);
+		ok(at && (!next || at < next), "synfind(8) has its default, %s",
+		   *opt->initial ? opt->initial : "empty");
+	}
+}
+
+int main(void)
+{
+	int fd;
+
+	unsetenv("JOURNAL_STREAM");
+	setenv("NO_COLOR", "1", 1);
+	strcpy(conf_path, "/tmp/synfind-conf-XXXXXX");
+	fd = mkstemp(conf_path);
+	if (fd < 0)
+		return 1;
+	close(fd);
+
+	check_fields_apart();
+	check_defaults();
+	check_units();
+	check_lists();
+	check_precedence();
+	check_together_rules();
+	check_every_row();
+	check_all_errors_told();
+	check_layout();
+	check_hostile();
+	check_flags();
+	check_answers();
+	check_example();
+	check_manual();
+	check_ownership();
+
+	options_free(&o);
+	unlink(conf_path);
+	return tap_done();
+}
