@@ -1,0 +1,858 @@
+#include "source/pcapfile.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "base/bytes.h"
+#include "base/cc.h"
+
+enum { PCAP_HEADER = 24, RECORD_HEADER = 16, RECORD_HEADER_MODIFIED = 24 };
+enum { NS_PER_S = 1000000000 };
+/* Room for the largest record wherever the one before ended; pages that are never reached cost
+ * nothing.  What one read() brings should stay in the cache until it is decoded. */
+enum { BUFFER_OCTETS = PCAPFILE_RECORD_MAX + RECORD_HEADER_MODIFIED, READ_OCTETS = 1 << 20 };
+/* The part of a map that is looked at in one go; a multiple of every page size. */
+enum { WINDOW = 4 << 20 };
+
+/* Block types (draft-ietf-opsawg-pcapng section 11.1) and options. */
+enum {
+	NG_SECTION = 0x0a0d0d0a,
+	NG_IFACE = 1,
+	NG_PACKET = 2,
+	NG_SIMPLE = 3,
+	NG_STATS = 5,
+	NG_ENHANCED = 6
+};
+enum { NG_BYTE_ORDER = 0x1a2b3c4d };
+enum {
+	OPT_END = 0,
+	OPT_IF_NAME = 2,
+	OPT_IF_TSRESOL = 9,
+	OPT_IF_TSOFFSET = 14,
+	OPT_ISB_IFDROP = 5,
+	OPT_ISB_OSDROP = 7
+};
+enum { BLOCK_HEADER = 8, BLOCK_TRAILER = 4 };
+
+struct iface {
+	char name[PCAPFILE_NAME_MAX + 1];
+	uint16_t dlt;	  /* the file's number of the link type */
+	uint8_t link;	  /* enum link_type; LINK_TYPES: not supported */
+	uint32_t section; /* the last one that declared it */
+	uint32_t snaplen; /* 0: none */
+	/* Unit of its times: the first of the three that is not 0. */
+	uint64_t ts_mult, ts_div; /* ns = t * ts_mult, t / ts_div */
+	uint8_t ts_shift;	  /* ns = t * 10^9 / 2^ts_shift */
+	int64_t ts_offset;	  /* s, to be added */
+	uint64_t ts_plain;	  /* times below it are just t * ts_mult */
+	uint64_t ifdrop, osdrop;  /* in this section, as last reported */
+};
+
+enum format { FORMAT_UNKNOWN, FORMAT_PCAP, FORMAT_PCAPNG };
+
+struct pcapfile {
+	struct source source;
+	const uint8_t *p, *end; /* at hand and not yet handed out */
+	enum format format;
+	bool swap; /* the file's (section's) integers are in the other byte order */
+	bool eof;  /* read() said so */
+	/* pcap */
+	uint32_t record_header;
+	uint32_t frac_ns; /* unit of the fraction of a second */
+	/* pcapng */
+	uint64_t last_ts_ns;
+	uint64_t drops_before; /* in sections before this one */
+	uint32_t section;
+	unsigned section_ifaces;
+	uint8_t iface_of[PCAPFILE_IFACES]; /* section's interface id -> index */
+
+	uint64_t frames;
+	const uint8_t *base;  /* where the map or the buffer begins ... */
+	uint64_t base_offset; /* ... and which octet of the file that is */
+	int fd;
+	bool owns_fd;
+	size_t map_size; /* 0: not mapped, then: */
+	uint8_t *buffer;
+	size_t file_size; /* as far as it can be mapped still */
+
+	/* Why the last step fell short: `what` at p takes `need` octets; of these, `lead` are there
+	 * and say so. */
+	struct {
+		const char *what;
+		size_t lead, need;
+	} wants;
+	int failed; /* -errno, sticky */
+	char error[PCAPFILE_ERROR_MAX];
+	unsigned nifaces;
+	struct iface ifaces[PCAPFILE_IFACES];
+};
+
+/* One step through the file. */
+enum taken {
+	TAKEN_FRAME, /* *ret is a frame */
+	TAKEN_OTHER, /* something without a frame was passed */
+	TAKEN_SHORT, /* nothing: more octets are needed (`wants`) */
+	TAKEN_BAD,   /* nothing: the file is broken (`failed`, `error`) */
+};
+
+static struct pcapfile *of(struct source *s)
+{
+	return (struct pcapfile *)s;
+}
+
+static uint16_t u16_at(const struct pcapfile *f, const uint8_t *p)
+{
+	uint16_t v;
+
+	memcpy(&v, p, sizeof v);
+	return f->swap ? __builtin_bswap16(v) : v;
+}
+
+static uint32_t u32_at(const struct pcapfile *f, const uint8_t *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, sizeof v);
+	return f->swap ? __builtin_bswap32(v) : v;
+}
+
+static uint64_t u64_at(const struct pcapfile *f, const uint8_t *p)
+{
+	uint64_t v;
+
+	memcpy(&v, p, sizeof v);
+	return f->swap ? __builtin_bswap64(v) : v;
+}
+
+static uint64_t offset_of(const struct pcapfile *f, const uint8_t *p)
+{
+	return f->base_offset + (uint64_t)(p - f->base);
+}
+
+/* Breaks the source for good. */
+__attribute__((format(printf, 3, 4))) static enum taken fail(struct pcapfile *f, int err,
+							     const char *fmt, ...)
+{
+	va_list ap;
+
+	f->failed = err;
+	va_start(ap, fmt);
+	vsnprintf(f->error, sizeof f->error, fmt, ap);
+	va_end(ap);
+	/* Interface names come from the file; they are not to drive a terminal. */
+	for (char *c = f->error; *c; c++)
+		if ((unsigned char)*c < ' ' || *c == 0x7f)
+			*c = '?';
+	return TAKEN_BAD;
+}
+
+#define corrupt(f, at, fmt, ...)                                                                   \
+	fail((f), -EBADMSG, "corrupt at byte %llu: " fmt,                                          \
+	     (unsigned long long)offset_of((f), (at)), ##__VA_ARGS__)
+
+static enum taken fall_short(struct pcapfile *f, const char *what, size_t lead, size_t need)
+{
+	f->wants.what = what;
+	f->wants.lead = lead;
+	f->wants.need = need;
+	return TAKEN_SHORT;
+}
+
+/* LINK_TYPES: not supported.  Numbers: draft-ietf-opsawg-pcaplinktype. */
+static enum link_type link_of(uint32_t dlt)
+{
+	switch (dlt) {
+	case 1:
+		return LINK_ETHERNET;
+	case 12: /* DLT_RAW where files were written with the system's own number */
+	case 14: /* ... on OpenBSD */
+	case 101:
+	case 228: /* IPv4 */
+	case 229: /* IPv6 */
+		return LINK_RAW_IP;
+	case 0:
+	case 108:
+		return LINK_NULL;
+	case 113:
+		return LINK_SLL;
+	case 276:
+		return LINK_SLL2;
+	default:
+		return LINK_TYPES;
+	}
+}
+
+/* --- pcap --- */
+
+/* A walk waits for memory at each record, since only a record's length tells where the next one
+ * is; records tend to resemble each other, which gives a good guess. */
+static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
+{
+	size_t ahead = 4 * record;
+
+	if (likely(ahead + 64 < left)) {
+		__builtin_prefetch(p + ahead);
+		__builtin_prefetch(p + ahead + 64);
+	}
+}
+
+static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
+{
+	static const struct {
+		uint32_t magic, frac_ns, record_header;
+	} kinds[] = {
+	    {0xa1b2c3d4, 1000, RECORD_HEADER},
+	    {0xa1b23c4d, 1, RECORD_HEADER},
+	    {0xa1b2cd34, 1000, RECORD_HEADER_MODIFIED}, /* A. Kuznetsov's patch to libpcap */
+	};
+	const uint8_t *p = f->p;
+	unsigned kind = 0;
+
+	for (; kind < ARRAY_SIZE(kinds); kind++) {
+		f->swap = magic == __builtin_bswap32(kinds[kind].magic);
+		if (f->swap || magic == kinds[kind].magic)
+			break;
+	}
+	if (kind == ARRAY_SIZE(kinds))
+		return fail(f, -EBADMSG,
+			    "not a pcap or pcapng file: starts with %02x %02x %02x %02x", p[0],
+			    p[1], p[2], p[3]);
+	if (f->end - p < PCAP_HEADER)
+		return fall_short(f, "file header", 0, PCAP_HEADER);
+
+	unsigned major = u16_at(f, p + 4), minor = u16_at(f, p + 6);
+	/* Behind the link type stand the length of the frames' FCS and whether that is known. */
+	uint32_t dlt = u32_at(f, p + 20) & 0x03ffffff;
+	enum link_type link = link_of(dlt);
+
+	if (major != 2 || minor != 4)
+		return fail(f, -EBADMSG, "pcap version %u.%u is not supported, only 2.4 is", major,
+			    minor);
+	if (link == LINK_TYPES)
+		return fail(f, -EBADMSG, "link type %u is not supported", dlt);
+	f->format = FORMAT_PCAP;
+	f->frac_ns = kinds[kind].frac_ns;
+	f->record_header = kinds[kind].record_header;
+	f->ifaces[0] = (struct iface){.dlt = (uint16_t)dlt, .link = (uint8_t)link};
+	f->nifaces = 1;
+	f->p += PCAP_HEADER;
+	return TAKEN_OTHER;
+}
+
+static inline enum taken pcap_take(struct pcapfile *f, struct frame *ret)
+{
+	const uint8_t *p = f->p;
+	size_t left = (size_t)(f->end - p), header = f->record_header;
+
+	if (unlikely(left < header))
+		return fall_short(f, "record header", 0, header);
+
+	uint32_t caplen = u32_at(f, p + 8), len = u32_at(f, p + 12);
+
+	if (unlikely(caplen > PCAPFILE_RECORD_MAX))
+		return corrupt(f, p, "a record claims %u octets, more than %d", caplen,
+			       PCAPFILE_RECORD_MAX);
+	if (unlikely(left - header < caplen))
+		return fall_short(f, "record header", header, header + caplen);
+	prefetch_ahead(p, header + caplen, left);
+	*ret = (struct frame){.data = p + header,
+			      .caplen = caplen,
+			      .len = len < caplen ? caplen : len,
+			      /* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63 */
+			      .ts_ns = (uint64_t)u32_at(f, p) * NS_PER_S +
+				       (uint64_t)u32_at(f, p + 4) * f->frac_ns,
+			      .link = f->ifaces[0].link};
+	f->p = p + header + caplen;
+	return TAKEN_FRAME;
+}
+
+/* --- pcapng --- */
+
+struct option {
+	uint16_t code, len;
+	const uint8_t *value;
+};
+
+/* Takes the next option off @rest.  False: none is left; then rest->n is 0 unless a length lied. */
+static bool option_take(const struct pcapfile *f, struct span *rest, struct option *ret)
+{
+	if (rest->n < 4)
+		return false;
+
+	struct option o = {u16_at(f, rest->p), u16_at(f, rest->p + 2), rest->p + 4};
+	size_t padded = 4 + ((o.len + 3u) & ~3u);
+
+	if (o.code == OPT_END)
+		rest->n = 0;
+	if (o.code == OPT_END || padded > rest->n)
+		return false;
+	rest->p += padded;
+	rest->n -= padded;
+	*ret = o;
+	return true;
+}
+
+static uint64_t power10(unsigned n)
+{
+	uint64_t v = 1;
+
+	while (n--)
+		v *= 10;
+	return v;
+}
+
+/* @resol: bit 7 says power of 2, else of 10; the rest is the negative exponent. */
+static void set_resolution(struct iface *i, uint8_t resol)
+{
+	unsigned n = resol & 0x7f;
+
+	i->ts_mult = i->ts_div = 0;
+	if (resol & 0x80)
+		i->ts_shift = (uint8_t)n;
+	else if (n <= 9)
+		i->ts_mult = power10(9 - n);
+	else /* 10^19 is the last to fit 64 bits; finer units can no longer count one ns */
+		i->ts_div = n - 9 > 19 ? UINT64_MAX : power10(n - 9);
+}
+
+static uint64_t time_ns(const struct iface *i, uint64_t t)
+{
+	__int128 ns; /* 2^64 * 10^9 and 2^63 * 10^9 on top fit with room to spare */
+
+	/* The usual ones, 10^-6 and 10^-9: 128 bits cost as much as the rest of the walk. */
+	if (likely(t < i->ts_plain))
+		return t * i->ts_mult;
+	if (i->ts_mult)
+		ns = (__int128)t * i->ts_mult;
+	else if (i->ts_div)
+		ns = t / i->ts_div;
+	else
+		ns = (__int128)t * NS_PER_S >> i->ts_shift;
+	ns += (__int128)i->ts_offset * NS_PER_S;
+	return ns < 0 ? 0 : ns > INT64_MAX ? INT64_MAX : (uint64_t)ns;
+}
+
+static uint64_t section_drops(const struct pcapfile *f)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < f->nifaces; i++)
+		n += f->ifaces[i].ifdrop + f->ifaces[i].osdrop;
+	return n;
+}
+
+/* A block: @b, its first octet, @len octets that are all at hand, header and trailer included. */
+static enum taken take_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
+{
+	if (len < 28)
+		return corrupt(f, b, "a section header of %u octets", len);
+
+	unsigned major = u16_at(f, b + 12), minor = u16_at(f, b + 14);
+
+	if (major != 1)
+		return fail(f, -EBADMSG, "pcapng version %u.%u is not supported, only 1.x is",
+			    major, minor);
+	f->drops_before += section_drops(f);
+	for (unsigned i = 0; i < f->nifaces; i++)
+		f->ifaces[i].ifdrop = f->ifaces[i].osdrop = 0;
+	f->section++;
+	f->section_ifaces = 0;
+	return TAKEN_OTHER;
+}
+
+/* The index of @like: an interface of an earlier section, or a new one; -1: no room.  Two of one
+ * section are never the same, however alike: they may have no names. */
+static int iface_index(const struct pcapfile *f, const struct iface *like)
+{
+	for (unsigned i = 0; i < f->nifaces; i++) {
+		const struct iface *have = &f->ifaces[i];
+
+		if (have->section != like->section && have->dlt == like->dlt &&
+		    !strcmp(have->name, like->name))
+			return (int)i;
+	}
+	return f->nifaces < PCAPFILE_IFACES ? (int)f->nifaces : -1;
+}
+
+static enum taken take_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
+{
+	if (len < 20)
+		return corrupt(f, b, "an interface description of %u octets", len);
+
+	struct iface i = {.dlt = u16_at(f, b + 8),
+			  .link = (uint8_t)link_of(u16_at(f, b + 8)),
+			  .section = f->section,
+			  .snaplen = u32_at(f, b + 12),
+			  .ts_mult = 1000}; /* us, unless if_tsresol says otherwise */
+	struct span rest = {b + 16, len - 16 - BLOCK_TRAILER};
+	struct option o;
+
+	while (option_take(f, &rest, &o)) {
+		if (o.code == OPT_IF_NAME) {
+			size_t n = o.len < PCAPFILE_NAME_MAX ? o.len : PCAPFILE_NAME_MAX;
+
+			memcpy(i.name, o.value, n);
+			i.name[n] = 0;
+		} else if (o.code == OPT_IF_TSRESOL && o.len == 1) {
+			set_resolution(&i, o.value[0]);
+		} else if (o.code == OPT_IF_TSOFFSET && o.len == 8) {
+			i.ts_offset = (int64_t)u64_at(f, o.value);
+		} else if (o.code == OPT_IF_TSRESOL || o.code == OPT_IF_TSOFFSET) {
+			return corrupt(f, b, "option %u of an interface has %u octets", o.code,
+				       o.len);
+		}
+	}
+	if (rest.n)
+		return corrupt(f, b, "an option of an interface goes beyond its block");
+
+	if (i.ts_mult && !i.ts_offset)
+		i.ts_plain = INT64_MAX / i.ts_mult;
+
+	int index = iface_index(f, &i);
+
+	if (index < 0)
+		return corrupt(f, b, "more than %d interfaces", PCAPFILE_IFACES);
+	f->ifaces[index] = i;
+	if ((unsigned)index == f->nifaces)
+		f->nifaces++;
+	f->iface_of[f->section_ifaces++] = (uint8_t)index;
+	return TAKEN_OTHER;
+}
+
+/* Interface @id of the section, to which block @b refers; NULL: there is none, and the source is
+ * broken now. */
+static struct iface *iface_get(struct pcapfile *f, const uint8_t *b, uint32_t id)
+{
+	if (likely(id < f->section_ifaces))
+		return &f->ifaces[f->iface_of[id]];
+	corrupt(f, b, "a block refers to interface %u, its section has %u so far", id,
+		f->section_ifaces);
+	return NULL;
+}
+
+static enum taken take_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
+{
+	if (len < 24)
+		return corrupt(f, b, "interface statistics of %u octets", len);
+
+	struct iface *i = iface_get(f, b, u32_at(f, b + 8));
+	struct span rest = {b + 20, len - 20 - BLOCK_TRAILER};
+	struct option o;
+
+	if (!i)
+		return TAKEN_BAD;
+	while (option_take(f, &rest, &o)) {
+		if (o.code == OPT_ISB_IFDROP && o.len == 8)
+			i->ifdrop = u64_at(f, o.value);
+		else if (o.code == OPT_ISB_OSDROP && o.len == 8)
+			i->osdrop = u64_at(f, o.value);
+	}
+	if (rest.n)
+		return corrupt(f, b, "an option of interface statistics goes beyond its block");
+	return TAKEN_OTHER;
+}
+
+/* A frame of @i: @caplen octets at @data, within @room of its block @b. */
+static inline enum taken give_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
+				    struct span data, size_t room, uint32_t len, struct frame *ret)
+{
+	if (unlikely(data.n > room))
+		return corrupt(f, b,
+			       "a packet block has %zu octets of frame, its length leaves %zu",
+			       data.n, room);
+	if (unlikely(i->link == LINK_TYPES))
+		return fail(f, -EBADMSG,
+			    "link type %u at byte %llu is not supported: interface '%s'", i->dlt,
+			    (unsigned long long)offset_of(f, b), i->name);
+	*ret = (struct frame){.data = data.p,
+			      .caplen = (uint32_t)data.n,
+			      .len = len < data.n ? (uint32_t)data.n : len,
+			      .ts_ns = f->last_ts_ns,
+			      .iface = (uint16_t)(i - f->ifaces),
+			      .link = i->link};
+	return TAKEN_FRAME;
+}
+
+/* Enhanced Packet Block, and the obsolete one, which differs in the interface's id alone. */
+static inline enum taken take_packet(struct pcapfile *f, const uint8_t *b, uint32_t type,
+				     uint32_t len, struct frame *ret)
+{
+	if (unlikely(len < 32))
+		return corrupt(f, b, "a packet block of %u octets", len);
+
+	const struct iface *i =
+	    iface_get(f, b, type == NG_ENHANCED ? u32_at(f, b + 8) : u16_at(f, b + 8));
+
+	if (unlikely(!i))
+		return TAKEN_BAD;
+	f->last_ts_ns = time_ns(i, (uint64_t)u32_at(f, b + 12) << 32 | u32_at(f, b + 16));
+	return give_frame(f, b, i, (struct span){b + 28, u32_at(f, b + 20)}, len - 32,
+			  u32_at(f, b + 24), ret);
+}
+
+static enum taken take_simple(struct pcapfile *f, const uint8_t *b, uint32_t len, struct frame *ret)
+{
+	if (len < 16)
+		return corrupt(f, b, "a simple packet block of %u octets", len);
+
+	const struct iface *i = iface_get(f, b, 0);
+	uint32_t wire = u32_at(f, b + 8);
+
+	if (!i)
+		return TAKEN_BAD;
+	return give_frame(
+	    f, b, i, (struct span){b + 12, i->snaplen && i->snaplen < wire ? i->snaplen : wire},
+	    len - 16, wire, ret);
+}
+
+static enum taken take_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
+			     struct frame *ret)
+{
+	switch (type) {
+	case NG_SECTION:
+		return take_section(f, b, len);
+	case NG_IFACE:
+		return take_iface(f, b, len);
+	case NG_PACKET:
+	case NG_ENHANCED:
+		return take_packet(f, b, type, len, ret);
+	case NG_SIMPLE:
+		return take_simple(f, b, len, ret);
+	case NG_STATS:
+		return take_stats(f, b, len);
+	default:
+		return TAKEN_OTHER;
+	}
+}
+
+static inline enum taken pcapng_take(struct pcapfile *f, struct frame *ret)
+{
+	const uint8_t *b = f->p;
+	size_t left = (size_t)(f->end - b);
+
+	if (unlikely(left < BLOCK_HEADER))
+		return fall_short(f, "block header", 0, BLOCK_HEADER);
+
+	uint32_t type = u32_at(f, b);
+
+	if (unlikely(type == NG_SECTION)) { /* a palindrome; its byte order comes with it */
+		uint32_t order;
+
+		if (left < BLOCK_HEADER + 4)
+			return fall_short(f, "section header", 0, BLOCK_HEADER + 4);
+		memcpy(&order, b + 8, sizeof order);
+		f->swap = order == __builtin_bswap32(NG_BYTE_ORDER);
+		if (!f->swap && order != NG_BYTE_ORDER)
+			return corrupt(f, b, "a section with byte-order magic %02x %02x %02x %02x",
+				       b[8], b[9], b[10], b[11]);
+	}
+
+	uint32_t len = u32_at(f, b + 4);
+
+	if (unlikely(len < BLOCK_HEADER + BLOCK_TRAILER || len % 4 || len > PCAPFILE_RECORD_MAX))
+		return corrupt(f, b, "a block of %u octets", len);
+	if (unlikely(left < len))
+		return fall_short(f, "block", 0, len);
+
+	uint32_t again = u32_at(f, b + len - BLOCK_TRAILER);
+
+	if (unlikely(again != len))
+		return corrupt(f, b, "a block begins with length %u and ends with length %u", len,
+			       again);
+	prefetch_ahead(b, len, left);
+
+	enum taken t = take_block(f, b, type, len, ret);
+
+	if (likely(t != TAKEN_BAD))
+		f->p = b + len;
+	return t;
+}
+
+/* --- both --- */
+
+/* The beginning of the file tells the format. */
+static enum taken head_take(struct pcapfile *f)
+{
+	static const struct {
+		uint8_t magic[3];
+		const char *tool;
+	} packed[] = {
+	    {{0x1f, 0x8b, 8}, "gzip"},	{{0x28, 0xb5, 0x2f}, "zstd"}, {{0xfd, '7', 'z'}, "xz"},
+	    {{'B', 'Z', 'h'}, "bzip2"}, {{4, 0x22, 0x4d}, "lz4"},
+	};
+	size_t left = (size_t)(f->end - f->p);
+	uint32_t magic;
+
+	if (left < sizeof magic)
+		return fall_short(f, "file header", 0, sizeof magic);
+	memcpy(&magic, f->p, sizeof magic);
+	if (magic == NG_SECTION) {
+		f->format = FORMAT_PCAPNG;
+		return TAKEN_OTHER;
+	}
+	for (unsigned i = 0; i < ARRAY_SIZE(packed); i++)
+		if (!memcmp(f->p, packed[i].magic, sizeof packed[i].magic))
+			return fail(f, -EBADMSG, "compressed: unpack it with '%s -dc' first",
+				    packed[i].tool);
+	return pcap_take_header(f, magic);
+}
+
+static inline enum taken take(struct pcapfile *f, struct frame *ret)
+{
+	if (likely(f->format == FORMAT_PCAP))
+		return pcap_take(f, ret);
+	if (likely(f->format == FORMAT_PCAPNG))
+		return pcapng_take(f, ret);
+	return head_take(f);
+}
+
+/* The file ended while a step wanted more. */
+static enum taken fail_truncated(struct pcapfile *f)
+{
+	size_t left = (size_t)(f->end - f->p), lead = f->wants.lead;
+
+	if (!f->format && !offset_of(f, f->end))
+		return fail(f, -EBADMSG, "the file is empty");
+	return fail(f, -EBADMSG,
+		    "truncated at byte %llu: the %s at %llu %s %zu octets, %zu are left",
+		    (unsigned long long)offset_of(f, f->end), f->wants.what,
+		    (unsigned long long)offset_of(f, f->p), lead ? "says" : "takes",
+		    f->wants.need - lead, left - lead);
+}
+
+/* Lays open the map's next window, and gives the pages behind p back, so that a huge file does not
+ * look like a huge process.  Populating it first costs nothing, since all of it will be touched,
+ * and turns what would be a SIGBUS in the middle of a walk into an error: a bad disk, a file that
+ * shrank meanwhile.  (Linux 5.14; before, those are a SIGBUS.) */
+static int map_more(struct pcapfile *f)
+{
+	size_t at = (size_t)(f->end - f->base), from = at & ~((size_t)WINDOW - 1);
+	size_t behind = (size_t)(f->p - f->base) & ~((size_t)WINDOW - 1);
+	size_t to = f->file_size - from > WINDOW ? from + WINDOW : f->file_size;
+	struct stat st;
+
+	if (at >= f->file_size)
+		return 0;
+	if (behind)
+		madvise((void *)(f->base + behind - WINDOW), WINDOW, MADV_DONTNEED);
+	if (madvise((void *)(f->base + from), to - from, MADV_POPULATE_READ) < 0 &&
+	    (errno == EFAULT || errno == EHWPOISON)) {
+		if (fstat(f->fd, &st) < 0 || (uintmax_t)st.st_size >= to) {
+			fail(f, -EIO, "cannot read at byte %zu: %s", from, strerrordesc_np(EIO));
+			return -EIO;
+		}
+		f->file_size = to = (size_t)st.st_size > at ? (size_t)st.st_size : at;
+	}
+	f->end = f->base + to;
+	return to > at;
+}
+
+/* Brings more octets behind those at p, which may move: nothing may be lent from the buffer.
+ * 1: done; 0: there are no more; -errno. */
+static int refill(struct pcapfile *f)
+{
+	size_t left = (size_t)(f->end - f->p);
+
+	if (f->map_size)
+		return map_more(f);
+	if (f->eof)
+		return 0;
+	if (f->p != f->buffer)
+		memmove(f->buffer, f->p, left);
+	f->base_offset = offset_of(f, f->p);
+	f->base = f->p = f->buffer;
+	f->end = f->p + left;
+
+	for (;;) {
+		ssize_t n =
+		    read(f->fd, f->buffer + left,
+			 BUFFER_OCTETS - left < READ_OCTETS ? BUFFER_OCTETS - left : READ_OCTETS);
+
+		if (n > 0)
+			f->end += n;
+		if (n == 0)
+			f->eof = true;
+		if (n >= 0)
+			return n > 0;
+		/* Somebody else's O_NONBLOCK: a shared stdin. */
+		if (errno == EAGAIN && poll(&(struct pollfd){f->fd, POLLIN, 0}, 1, -1) >= 0)
+			continue;
+		if (errno == EINTR)
+			return -EINTR;
+		fail(f, -EIO, "cannot read at byte %llu: %m",
+		     (unsigned long long)offset_of(f, f->end));
+		return -EIO;
+	}
+}
+
+static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
+{
+	struct pcapfile *f = of(s);
+	unsigned n = 0;
+	int r;
+
+	while (n < max && !f->failed) {
+		switch (take(f, ret + n)) {
+		case TAKEN_FRAME:
+			n++;
+			break;
+		case TAKEN_SHORT:
+			if (n) /* lent: the buffer stays as it is */
+				goto out;
+			r = refill(f);
+			if (r < 0)
+				return r;
+			if (r == 0 && f->p == f->end && f->format)
+				return 0;
+			if (r == 0)
+				fail_truncated(f);
+			break;
+		case TAKEN_OTHER:
+		case TAKEN_BAD:
+			break;
+		}
+	}
+out:
+	f->frames += n;
+	return n ? (int)n : f->failed;
+}
+
+static int pcapfile_stats(struct source *s, struct source_stats *ret)
+{
+	const struct pcapfile *f = of(s);
+
+	*ret = (struct source_stats){.packets = f->frames,
+				     .drops = f->drops_before + section_drops(f)};
+	return 0;
+}
+
+static const char *pcapfile_iface(struct source *s, unsigned index)
+{
+	const struct pcapfile *f = of(s);
+
+	return index < f->nifaces ? f->ifaces[index].name : "";
+}
+
+static int pcapfile_fd(struct source *s)
+{
+	const struct pcapfile *f = of(s);
+
+	return f->map_size ? -1 : f->fd;
+}
+
+static void pcapfile_free(struct source *s)
+{
+	struct pcapfile *f = of(s);
+
+	if (f->map_size)
+		munmap((void *)f->base, f->map_size);
+	if (f->buffer)
+		munmap(f->buffer, BUFFER_OCTETS);
+	if (f->owns_fd)
+		close(f->fd);
+	free(f);
+}
+
+static const struct source_ops ops = {
+    .next = pcapfile_next,
+    .stats = pcapfile_stats,
+    .iface = pcapfile_iface,
+    .fd = pcapfile_fd,
+    .free = pcapfile_free,
+};
+
+/* Maps the file from where its descriptor stands.  False: it has to be read. */
+static bool map(struct pcapfile *f, off_t size)
+{
+	off_t at = lseek(f->fd, 0, SEEK_CUR);
+
+	if (at < 0 || size <= at || (uintmax_t)size > SIZE_MAX)
+		return false;
+
+	void *m = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, f->fd, 0);
+
+	if (m == MAP_FAILED)
+		return false;
+	madvise(m, (size_t)size, MADV_SEQUENTIAL);
+	f->map_size = f->file_size = (size_t)size;
+	f->base = m;
+	f->p = f->end = f->base + at;
+	return true;
+}
+
+/* open() and all that may fail behind it; 0 or -errno, with a text if it is not errno's own. */
+static int start(struct pcapfile *f, const char *path)
+{
+	struct stat st;
+
+	f->owns_fd = strcmp(path, "-");
+	f->fd = f->owns_fd ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : STDIN_FILENO;
+	if (f->fd < 0) {
+		f->owns_fd = false;
+		return -errno;
+	}
+	if (fstat(f->fd, &st) < 0)
+		return -errno;
+	if (S_ISDIR(st.st_mode))
+		return -EISDIR;
+	if (!S_ISREG(st.st_mode) || !map(f, st.st_size)) {
+		void *m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+		if (m == MAP_FAILED)
+			return -errno;
+		f->buffer = m;
+		f->base = f->p = f->end = f->buffer;
+	}
+	while (S_ISREG(st.st_mode) && !f->format && !f->failed && head_take(f) == TAKEN_SHORT)
+		if (refill(f) == 0)
+			fail_truncated(f);
+	return f->failed;
+}
+
+int pcapfile_open(const char *path, struct source **ret, char reterr[static PCAPFILE_ERROR_MAX])
+{
+	struct pcapfile *f = calloc(1, sizeof *f);
+	int r;
+
+	if (!f) {
+		snprintf(reterr, PCAPFILE_ERROR_MAX, "%s", strerror(ENOMEM));
+		return -ENOMEM;
+	}
+	f->source.ops = &ops;
+	r = start(f, path);
+	if (r < 0) {
+		errno = -r;
+		if (f->failed)
+			memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);
+		else
+			snprintf(reterr, PCAPFILE_ERROR_MAX, "%m");
+		pcapfile_free(&f->source);
+		return r;
+	}
+	*ret = &f->source;
+	return 0;
+}
+
+const char *pcapfile_error(const struct source *s)
+{
+	return ((const struct pcapfile *)s)->error;
+}
+
+uint64_t pcapfile_offset(const struct source *s)
+{
+	const struct pcapfile *f = (const struct pcapfile *)s;
+
+	return offset_of(f, f->p);
+}
+
+uint64_t pcapfile_size(const struct source *s)
+{
+	return ((const struct pcapfile *)s)->map_size;
+}

@@ -1,0 +1,230 @@
+#!/usr/bin/env python3
+"""Writes the seeds of the fuzz targets into tests/fuzz/corpus/: one small file per thing that a
+target knows, so that a fuzzer need not find it by chance.  Run it after changing it and commit what
+it writes; the same script always writes the same files."""
+
+import pathlib
+import struct
+
+CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+
+V4, V6 = 0x0800, 0x86DD
+ETHERNET, RAW_IP, NULL, SLL, SLL2 = range(5)  # enum link_type
+SYN, ACK = 2, 16
+
+SYN_OPTIONS = bytes.fromhex("020405b40402080a0000000100000000" "01030307")
+
+
+def write(target, seeds):
+    folder = CORPUS / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, octets in seeds.items():
+        (folder / name).write_bytes(octets)
+    for stale in {p.name for p in folder.iterdir()} - seeds.keys():
+        (folder / stale).unlink()
+
+
+# --- frames ---
+
+
+def tcp(flags=ACK, options=b"", payload=b"payload"):
+    assert len(options) % 4 == 0
+    offset = (5 + len(options) // 4) << 12
+    return struct.pack(">HHIIHHHH", 40000, 443, 1, 2, offset | flags, 502, 0, 0) + options + payload
+
+
+def ip4(payload, proto=6, fragment=0x4000, options=b"", total=None):
+    if total is None:
+        total = 20 + len(options) + len(payload)
+    return (
+        struct.pack(
+            ">BBHHHBBH4s4s",
+            0x45 + len(options) // 4, 0, total, 1, fragment, 64, proto, 0,
+            bytes([192, 0, 2, 1]), bytes([198, 51, 100, 2]),
+        )
+        + options
+        + payload
+    )
+
+
+def ip6(payload, next_header=6, length=None):
+    if length is None:
+        length = len(payload)
+    address = bytes.fromhex("20010db8000000000000000000000001")
+    return struct.pack(">IHBB", 0x60000000, length, next_header, 64) + 2 * address + payload
+
+
+def extension(next_header, body, length):
+    return bytes([next_header, length]) + body
+
+
+def ethernet(payload, ethertype=V4, tags=()):
+    """@tags: pairs of TPID and TCI, outermost first."""
+    stack = b"".join(struct.pack(">HH", *tag) for tag in tags)
+    return bytes(6) + b"\x02" + bytes(5) + stack + struct.pack(">H", ethertype) + payload
+
+
+def knobs(frame, link=ETHERNET, vlan=0, beyond=0, gso=0):
+    """What fuzz_frame.c reads first."""
+    return struct.pack(">BBHH", link, vlan, beyond // 4, gso) + frame
+
+
+def frames():
+    syn = tcp(SYN, SYN_OPTIONS, b"")
+    padding = bytes(6)
+    return {
+        "v4-syn": knobs(ethernet(ip4(syn))),
+        "v4-ack-padded": knobs(ethernet(ip4(tcp(payload=b"")) + padding)),
+        "v4-options": knobs(ethernet(ip4(tcp(), options=bytes([1] * 8)))),
+        "v4-first-fragment": knobs(ethernet(ip4(tcp(), fragment=0x2000))),
+        "v4-later-fragment": knobs(ethernet(ip4(tcp(), fragment=0x2010))),
+        "v4-udp": knobs(ethernet(ip4(bytes(8), proto=17))),
+        "v4-length-0": knobs(ethernet(ip4(tcp(), total=0)), beyond=100000),
+        "v4-gso": knobs(ethernet(ip4(tcp(), total=20 + 20 + 4007)), beyond=4000, gso=1448),
+        "v4-cut": knobs(ethernet(ip4(syn, total=20 + 40 + 1000))[:50], beyond=1020),
+        "v6-syn": knobs(ethernet(ip6(syn), V6)),
+        "v6-length-0": knobs(ethernet(ip6(tcp(), length=0), V6), beyond=100000),
+        "v6-first-fragment": knobs(
+            ethernet(ip6(extension(6, b"\x00\x01" + bytes(4), 0) + tcp(), 44), V6)
+        ),
+        "v6-later-fragment": knobs(
+            ethernet(ip6(extension(6, b"\x00\x08" + bytes(4), 0) + tcp(), 44), V6)
+        ),
+        "v6-chain": knobs(
+            ethernet(
+                ip6(
+                    extension(43, bytes(6), 0)  # hop-by-hop
+                    + extension(60, bytes(14), 1)  # routing
+                    + extension(51, bytes(6), 0)  # destination options
+                    + extension(135, bytes(22), 4)  # AH
+                    + extension(6, bytes(6), 0)  # mobility
+                    + tcp(),
+                    0,
+                ),
+                V6,
+            )
+        ),
+        "v6-too-deep": knobs(
+            ethernet(ip6(8 * extension(60, bytes(6), 0) + extension(6, bytes(6), 0) + tcp(), 60), V6)
+        ),
+        "v6-past-the-end": knobs(ethernet(ip6(extension(6, bytes(6), 255) + tcp(), 0), V6)),
+        "vlan": knobs(ethernet(ip4(syn), tags=[(0x8100, 0x6005)])),
+        "qinq-and-metadata": knobs(ethernet(ip4(syn), tags=[(0x88A8, 7), (0x8100, 8)]), vlan=1),
+        "vlan-too-deep": knobs(ethernet(ip4(syn), tags=5 * [(0x9100, 7)])),
+        "arp": knobs(ethernet(bytes(28), 0x0806)),
+        "raw-v4": knobs(ip4(syn), RAW_IP),
+        "raw-v6": knobs(ip6(syn), RAW_IP),
+        "null": knobs(b"\x02\x00\x00\x00" + ip4(syn), NULL),
+        "sll": knobs(bytes(14) + struct.pack(">H", V4) + ip4(syn), SLL),
+        "sll2": knobs(struct.pack(">H", V6) + bytes(18) + ip6(syn), SLL2),
+    }
+
+
+# --- TCP options ---
+
+
+def options():
+    return {
+        "syn": SYN_OPTIONS,
+        "nops": b"\x01" * 40,
+        "end": b"\x04\x02\x00\x02\x04\x05\xb4\x00",
+        "tfo-request": b"\x22\x02",
+        "tfo-cookie": b"\x22\x0aabcdefgh",
+        "tfo-experiment": b"\xfe\x0c\xf9\x89abcdefgh",
+        "mptcp": b"\x1e\x0c\x00\x81abcdefgh",
+        "unknown": b"\x63\x06abcd\x04\x02",
+        "wscale-255": b"\x03\x03\xff",
+        "length-0": b"\x04\x02\x02\x00",
+        "length-beyond": b"\x04\x02\x02\xff\x05",
+    }
+
+
+# --- capture files ---
+
+
+def pcap(order, magic=0xA1B2C3D4, link=1, records=(), extra=b""):
+    """@records: the frames' octets; @extra: what the modified format has behind record headers."""
+    out = struct.pack(order + "IHHiIII", magic, 2, 4, 0, 0, 65535, link)
+    for i, data in enumerate(records):
+        out += struct.pack(order + "IIII", 1700000000 + i, 123456, len(data), len(data) + i)
+        out += extra + data
+    return out
+
+
+def block(order, kind, body):
+    body += bytes(-len(body) % 4)
+    length = struct.pack(order + "I", 12 + len(body))
+    return struct.pack(order + "I", kind) + length + body + length
+
+
+def option(order, code, value):
+    return struct.pack(order + "HH", code, len(value)) + value + bytes(-len(value) % 4)
+
+
+def section(order):
+    return block(order, 0x0A0D0D0A, struct.pack(order + "IHHq", 0x1A2B3C4D, 1, 0, -1))
+
+
+def interface(order, link=1, name=b"eth0", snaplen=0, *more):
+    body = struct.pack(order + "HHI", link, 0, snaplen) + option(order, 2, name)
+    return block(order, 1, body + b"".join(more) + option(order, 0, b""))
+
+
+def enhanced(order, data, iface=0, time=1700000000123456):
+    head = struct.pack(order + "IIIII", iface, time >> 32, time & 0xFFFFFFFF, len(data), len(data))
+    return block(order, 6, head + data)
+
+
+def pcapng(order):
+    frame = ethernet(ip4(tcp(SYN, SYN_OPTIONS, b"")))
+    packet = ip6(tcp())
+    drops = option(order, 5, struct.pack(order + "Q", 5)) + option(order, 7, struct.pack(order + "Q", 7))
+    return (
+        section(order)
+        + interface(order)
+        + interface(order, 101, b"tun0", 0, option(order, 9, b"\x09"))
+        + interface(
+            order, 1, b"eth1", 8,
+            option(order, 9, b"\xa0"), option(order, 14, struct.pack(order + "q", -5)),
+        )
+        + enhanced(order, frame)
+        + enhanced(order, packet, 1, 1700000000123456789)
+        + enhanced(order, b"", 2, 1700000000 << 32)
+        + block(order, 0x0BAD, b"unknown")
+        + block(order, 3, struct.pack(order + "I", len(frame)) + frame)
+        + block(order, 2, struct.pack(order + "HHIIII", 1, 0, 0, 5, 3, 3) + b"old")
+        + block(order, 5, struct.pack(order + "III", 0, 0, 0) + drops)
+    )
+
+
+def captures():
+    records = [ethernet(ip4(tcp(SYN, SYN_OPTIONS, b""))), b"", ethernet(ip6(tcp()), V6)]
+    little, big = pcapng("<"), pcapng(">")
+    return {
+        "us-little": pcap("<", records=records),
+        "us-big": pcap(">", records=records),
+        "ns-little": pcap("<", 0xA1B23C4D, 276, records),
+        "ns-big": pcap(">", 0xA1B23C4D, 113, records),
+        "modified": pcap("<", 0xA1B2CD34, records=records, extra=bytes(8)),
+        "fcs-bits": pcap("<", link=0x94000001, records=records),
+        "unknown-link": pcap("<", link=147, records=records),
+        "only-header": pcap("<"),
+        "cut": pcap("<", records=records)[:-5],
+        "claims-too-much": pcap("<") + struct.pack("<IIII", 1, 1, 0xFFFFFFFF, 0),
+        "ng-little": little,
+        "ng-big": big,
+        "ng-sections": little + big + little,
+        "ng-cut": big[:-7],
+        "ng-unknown-link": section("<") + interface("<", 227, b"can0") + enhanced("<", b"frame"),
+        "ng-no-interface": section("<") + enhanced("<", b"frame"),
+        "ng-many-interfaces": section("<") + 256 * interface("<", 1, b""),
+        "elf": b"\x7fELF\x02\x01\x01",
+        "gzip": b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+        "empty": b"",
+    }
+
+
+if __name__ == "__main__":
+    write("frame", frames())
+    write("tcpopt", options())
+    write("pcapfile", captures())

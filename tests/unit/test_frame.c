@@ -1,0 +1,698 @@
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "tests/support/tap.h"
+#include "wire/frame.h"
+#include "wire/segment.h"
+
+/* --- a frame, layer by layer --- */
+
+enum { V4 = 0x0800, V6 = 0x86dd, ARP = 0x0806 };
+
+static uint8_t pkt[4096];
+static size_t pkt_n, ip_at, tcp_at;
+static struct frame fr;	   /* len and caplen follow pkt_n unless a test says otherwise */
+static struct segment seg; /* of the last decode */
+static size_t options_at;  /* where seg.options lay in the frame */
+
+static void put8(unsigned v)
+{
+	pkt[pkt_n++] = (uint8_t)v;
+}
+
+static void put16(unsigned v)
+{
+	put8(v >> 8);
+	put8(v);
+}
+
+static void put32(uint32_t v)
+{
+	put16(v >> 16);
+	put16(v & 0xffff);
+}
+
+static void put_run(unsigned v, size_t n)
+{
+	while (n--)
+		put8(v);
+}
+
+static void start(enum link_type link)
+{
+	memset(pkt, 0, sizeof pkt);
+	pkt_n = ip_at = tcp_at = 0;
+	fr = (struct frame){.link = (uint8_t)link, .ts_ns = 42, .iface = 3};
+}
+
+static void ethernet(unsigned type)
+{
+	start(LINK_ETHERNET);
+	put_run(2, 12);
+	put16(type);
+}
+
+/* In place of the EtherType that was put last: a tag in front of it. */
+static void tag(unsigned tpid, unsigned tci)
+{
+	unsigned type = (unsigned)pkt[pkt_n - 2] << 8 | pkt[pkt_n - 1];
+
+	pkt_n -= 2;
+	put16(tpid);
+	put16(tci);
+	put16(type);
+}
+
+static void ip4(unsigned proto, unsigned options)
+{
+	ip_at = pkt_n;
+	put8(0x40 | (5 + options / 4));
+	put8(0);
+	put_run(0, 6); /* length: finish() */
+	put8(64);
+	put8(proto);
+	put16(0);
+	put32(0xc0000201);
+	put32(0xc6336402);
+	put_run(1, options);
+}
+
+static void ip6(unsigned next)
+{
+	ip_at = pkt_n;
+	put32(0x60000000);
+	put16(0); /* length: finish() */
+	put8(next);
+	put8(64);
+	put_run(0x20, 16);
+	put_run(0x21, 16);
+}
+
+/* An extension header that is followed by @next; @len is its own length octet. */
+static void extension(unsigned next, unsigned len, size_t octets)
+{
+	put8(next);
+	put8(len);
+	put_run(0, octets - 2);
+}
+
+static void tcp(unsigned flags, unsigned options, unsigned payload)
+{
+	tcp_at = pkt_n;
+	put16(40000);
+	put16(443);
+	put32(0x01020304);
+	put32(0x05060708);
+	put16((5 + options / 4) << 12 | flags);
+	put16(0x1234);
+	put32(0);
+	put_run(1, options);
+	put_run('p', payload);
+}
+
+static void set16(size_t at, unsigned v)
+{
+	pkt[at] = (uint8_t)(v >> 8);
+	pkt[at + 1] = (uint8_t)v;
+}
+
+static void finish(void)
+{
+	if (pkt[ip_at] >> 4 == 4)
+		set16(ip_at + 2, (unsigned)(pkt_n - ip_at));
+	else
+		set16(ip_at + 4, (unsigned)(pkt_n - ip_at - 40));
+	fr.len = fr.caplen = (uint32_t)pkt_n;
+}
+
+/* Decodes the frame from memory that ends where it ends: reading on is a crash. */
+static enum frame_verdict decode(void)
+{
+	static uint8_t *room;
+	size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (sizeof pkt + page - 1) / page * page;
+
+	if (!room) {
+		room = mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			    -1, 0);
+		if (room == MAP_FAILED || mprotect(room + size, page, PROT_NONE) < 0)
+			exit(1);
+	}
+	uint8_t *at = room + size - fr.caplen;
+
+	memcpy(at, pkt, fr.caplen);
+	fr.data = at;
+	memset(&seg, 0xee, sizeof seg);
+	enum frame_verdict v = frame_decode(&fr, &seg);
+
+	if (v == FRAME_TCP)
+		options_at = (size_t)(seg.options.p - at);
+	return v;
+}
+
+#define is(want, ...)                                                                              \
+	do {                                                                                       \
+		enum frame_verdict is_ = decode();                                                 \
+		if (!ok(is_ == (want), __VA_ARGS__))                                               \
+			printf("# verdict %s\n", frame_verdict_name(is_));                         \
+	} while (0)
+
+static bool untouched(void)
+{
+	const uint8_t *p = (const uint8_t *)&seg;
+
+	for (size_t i = 0; i < sizeof seg; i++)
+		if (p[i] != 0xee)
+			return false;
+	return true;
+}
+
+/* --- the tests --- */
+
+static void test_segment(void)
+{
+	static const uint8_t zero[12];
+
+	ethernet(V4);
+	ip4(6, 0);
+	tcp(TCP_SYN | TCP_ECE | TCP_CWR | 0x100, 20, 7);
+	finish();
+	is(FRAME_TCP, "IPv4 over Ethernet");
+	ok(seg.ts_ns == 42 && seg.iface == 3 && seg.ip_v == 4 && seg.sport == 40000 &&
+	       seg.dport == 443 && seg.seq == 0x01020304 && seg.ack == 0x05060708 &&
+	       seg.window == 0x1234,
+	   "... its numbers");
+	ok(!memcmp(seg.src, "\xc0\0\2\1", 4) && !memcmp(seg.dst, "\xc6\x33\x64\2", 4) &&
+	       !memcmp(seg.src + 4, zero, 12) && !memcmp(seg.dst + 4, zero, 12),
+	   "... its addresses, zeros behind them");
+	ok(seg.flags == (TCP_SYN | TCP_ECE | TCP_CWR | 0x100),
+	   "... its flags, the ninth too, not the offset");
+	ok(seg.payload_len == 7 && seg.wire_len == 81 && seg.wire_segs == 1 && !seg.fragment &&
+	       !seg.nvlan,
+	   "... its lengths");
+	ok(options_at == 54 && seg.options.n == 20, "... its options, where they lie");
+
+	ethernet(V6);
+	ip6(6);
+	tcp(TCP_ACK, 0, 9);
+	finish();
+	is(FRAME_TCP, "IPv6 over Ethernet");
+	ok(seg.ip_v == 6 && seg.src[0] == 0x20 && seg.src[15] == 0x20 && seg.dst[0] == 0x21 &&
+	       seg.dst[15] == 0x21 && seg.payload_len == 9 && seg.options.n == 0,
+	   "... all of its addresses");
+
+	ethernet(ARP);
+	put_run(0, 46);
+	finish();
+	is(FRAME_NOT_TCP, "ARP");
+	ok(untouched(), "... leaves the segment alone");
+	ethernet(V4);
+	ip4(17, 0);
+	put_run(0, 8);
+	finish();
+	is(FRAME_NOT_TCP, "UDP over IPv4");
+	ethernet(V6);
+	ip6(58);
+	put_run(0, 8);
+	finish();
+	is(FRAME_NOT_TCP, "ICMPv6");
+	fr.caplen = (uint32_t)ip_at + 39;
+	is(FRAME_CUT, "... cut within the IPv6 header");
+	ethernet(1500); /* a length: IEEE 802.3 */
+	put_run(0, 46);
+	finish();
+	is(FRAME_NOT_TCP, "a length in place of the EtherType");
+	ethernet(V6);
+	ip4(6, 0);
+	put_run(0, 30);
+	finish();
+	is(FRAME_BAD, "EtherType of IPv6, version 4");
+	ethernet(V4);
+	ip6(6);
+	finish();
+	is(FRAME_BAD, "EtherType of IPv4, version 6");
+}
+
+static void test_links(void)
+{
+	for (unsigned v = 4; v <= 6; v += 2) {
+		for (enum link_type link = 0; link < LINK_TYPES; link++) {
+			static const char *const name[] = {"Ethernet", "raw IP", "NULL", "SLL",
+							   "SLL2"};
+			unsigned type = v == 4 ? V4 : V6, header = 14;
+
+			start(link);
+			if (link == LINK_ETHERNET) {
+				ethernet(type);
+			} else if (link == LINK_RAW_IP) {
+				header = 0;
+			} else if (link == LINK_NULL) {
+				header = 4;
+				put_run(v == 4 ? 2 : 30, 4);
+			} else if (link == LINK_SLL) {
+				header = 16;
+				put_run(0, 14);
+				put16(type);
+			} else {
+				header = 20;
+				put16(type);
+				put_run(0, 18);
+			}
+			v == 4 ? ip4(6, 0) : ip6(6);
+			tcp(TCP_ACK, 12, 5);
+			finish();
+			is(FRAME_TCP, "IPv%u over %s", v, name[link]);
+			ok(seg.ip_v == v && seg.payload_len == 5 && ip_at == header &&
+			       seg.wire_len == pkt_n,
+			   "... %u octets before the IP header", header);
+			for (fr.caplen = 0; fr.caplen < header; fr.caplen++)
+				if (decode() != FRAME_CUT)
+					break;
+			ok(fr.caplen == header, "... cut within the link header");
+		}
+	}
+	start(LINK_RAW_IP);
+	put_run(0x50, 60);
+	finish();
+	is(FRAME_NOT_TCP, "raw IP of version 5");
+	fr.caplen = fr.len = 0;
+	is(FRAME_CUT, "raw IP of no octets");
+	start(LINK_SLL2);
+	put16(V4);
+	put_run(0, 18);
+	tag(0x8100, 0); /* not where SLL2 has its EtherType */
+	finish();
+	is(FRAME_CUT, "SLL2 and nothing behind it");
+	start(LINK_SLL);
+	put_run(0, 14);
+	put16(V4);
+	tag(0x8100, 9);
+	ip4(6, 0);
+	tcp(TCP_ACK, 0, 0);
+	finish();
+	is(FRAME_TCP, "a tag behind SLL");
+	ok(seg.nvlan == 1 && seg.vlan[0] == 9, "... is kept");
+}
+
+static void tagged(unsigned n, unsigned tpid)
+{
+	ethernet(V4);
+	for (unsigned i = 0; i < n; i++)
+		tag(tpid, 0xe000 | (101 + i));
+	ip4(6, 0);
+	tcp(TCP_ACK, 0, 3);
+	finish();
+}
+
+static void test_vlan(void)
+{
+	static const uint16_t tpids[] = {0x8100, 0x88a8, 0x9100};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(tpids); i++) {
+		tagged(1, tpids[i]);
+		is(FRAME_TCP, "one tag %#x", tpids[i]);
+		ok(seg.nvlan == 1 && seg.vlan[0] == 101 && seg.payload_len == 3,
+		   "... its id has 12 bits");
+	}
+	ethernet(V4);
+	tag(0x88a8, 7);
+	tag(0x8100, 8);
+	ip4(6, 0);
+	tcp(TCP_ACK, 0, 3);
+	finish();
+	is(FRAME_TCP, "QinQ");
+	ok(seg.nvlan == 2 && seg.vlan[0] == 7 && seg.vlan[1] == 8, "... outermost first");
+	fr.has_vlan = 1;
+	fr.vlan_tci = 0x6005;
+	is(FRAME_TCP, "QinQ in the frame, a third tag in the metadata");
+	ok(seg.nvlan == 2 && seg.vlan[0] == 5 && seg.vlan[1] == 7, "... which is the outermost");
+	tagged(0, 0);
+	fr.has_vlan = 1;
+	fr.vlan_tci = 0xffff;
+	is(FRAME_TCP, "a tag in the metadata alone");
+	ok(seg.nvlan == 1 && seg.vlan[0] == 0xfff, "... its id has 12 bits");
+	fr.has_vlan = 0;
+	is(FRAME_TCP, "metadata that is not valid");
+	ok(!seg.nvlan, "... does not count");
+
+	tagged(4, 0x8100);
+	is(FRAME_TCP, "4 tags");
+	ok(seg.nvlan == 2 && seg.vlan[0] == 101 && seg.vlan[1] == 102,
+	   "... the outer two are kept");
+	fr.has_vlan = 1;
+	is(FRAME_TCP, "4 tags and one in the metadata");
+	tagged(5, 0x8100);
+	is(FRAME_TOO_DEEP, "5 tags");
+	tagged(16, 0x88a8);
+	is(FRAME_TOO_DEEP, "16 tags");
+	ethernet(0x8100);
+	put16(1);
+	finish();
+	is(FRAME_CUT, "a frame that ends within a tag");
+}
+
+static void test_ip4(void)
+{
+	for (unsigned options = 4; options <= 40; options += 36) {
+		ethernet(V4);
+		ip4(6, options);
+		tcp(TCP_ACK, 8, 11);
+		finish();
+		is(FRAME_TCP, "%u octets of IPv4 options", options);
+		ok(seg.dport == 443 && seg.payload_len == 11 && seg.options.n == 8,
+		   "... are stepped over");
+	}
+	for (unsigned ihl = 0; ihl < 5; ihl++) {
+		ethernet(V4);
+		ip4(6, 0);
+		tcp(TCP_ACK, 0, 0);
+		finish();
+		pkt[ip_at] = (uint8_t)(0x40 | ihl);
+		is(FRAME_BAD, "header length %u", ihl * 4);
+	}
+	ethernet(V4);
+	ip4(6, 0);
+	tcp(TCP_ACK, 0, 0);
+	finish();
+	pkt[ip_at] = 0x4f;
+	is(FRAME_CUT, "a header length of 60 where 40 octets are left");
+
+	for (unsigned total = 1; total < 40; total++) {
+		set16(ip_at + 2, total);
+		pkt[ip_at] = 0x45;
+		if (decode() != FRAME_TCP_BAD)
+			break;
+		if (total == 39)
+			ok(true, "a total length of 1 to 39 octets has no room for the headers");
+	}
+	set16(ip_at + 2, 40);
+	is(FRAME_TCP, "a total length of 40 has");
+	set16(ip_at + 2, 41);
+	is(FRAME_TCP_BAD, "a total length beyond the frame on the wire");
+	set16(ip_at + 2, 0xffff);
+	is(FRAME_TCP_BAD, "the largest one");
+
+	set16(ip_at + 2, 39);
+	fr.caplen = (uint32_t)tcp_at + 10;
+	is(FRAME_TCP_BAD, "a total length that is too short is a lie even if the header is cut");
+
+	ethernet(V4);
+	ip4(6, 0);
+	tcp(TCP_ACK, 0, 100);
+	finish();
+	set16(ip_at + 2, 0);
+	fr.len = 14 + 40 + 200000;
+	is(FRAME_TCP, "total length 0: BIG TCP");
+	ok(seg.payload_len == 200000, "... the frame's length counts");
+
+	ethernet(V4);
+	ip4(6, 0);
+	tcp(TCP_ACK, 0, 0);
+	finish();
+	put_run(0, 6);
+	fr.len = fr.caplen = (uint32_t)pkt_n;
+	is(FRAME_TCP, "a frame of 60 octets, 6 of them padding");
+	ok(seg.payload_len == 0 && seg.wire_len == 60, "... which is not payload");
+
+	ethernet(V4);
+	ip4(6, 0);
+	finish();
+	is(FRAME_CUT, "an IPv4 header and nothing behind it");
+}
+
+static void test_fragments(void)
+{
+	ethernet(V4);
+	ip4(6, 0);
+	tcp(TCP_ACK, 0, 8);
+	finish();
+	set16(ip_at + 6, 0x4000);
+	is(FRAME_TCP, "IPv4: don't fragment");
+	ok(!seg.fragment, "... is not one");
+	set16(ip_at + 6, 0x2000);
+	is(FRAME_TCP, "IPv4: the first fragment");
+	ok(seg.fragment && seg.payload_len == 8, "... is marked");
+	set16(ip_at + 6, 0x2001);
+	is(FRAME_FRAGMENT, "IPv4: a later fragment");
+	set16(ip_at + 6, 0x1000);
+	is(FRAME_FRAGMENT, "IPv4: a far fragment");
+	set16(ip_at + 6, 0x1fff);
+	is(FRAME_FRAGMENT, "IPv4: the last fragment");
+
+	static const struct {
+		unsigned field;
+		enum frame_verdict v;
+		bool fragment;
+		const char *what;
+	} six[] = {
+	    {0x0001, FRAME_TCP, true, "the first fragment"},
+	    {0x0000, FRAME_TCP, false, "an atomic fragment (RFC 6946)"},
+	    {0x0006, FRAME_TCP, false, "reserved bits"},
+	    {0x0009, FRAME_FRAGMENT, false, "a later fragment"},
+	    {0xfff8, FRAME_FRAGMENT, false, "the last fragment"},
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(six); i++) {
+		ethernet(V6);
+		ip6(44);
+		put8(6);
+		put8(0);
+		put16(six[i].field);
+		put32(0x11223344);
+		tcp(TCP_ACK, 0, 8);
+		finish();
+		is(six[i].v, "IPv6: %s", six[i].what);
+		ok(six[i].v != FRAME_TCP ||
+		       (seg.fragment == six[i].fragment && seg.payload_len == 8),
+		   "... and its mark");
+	}
+	ethernet(V6);
+	ip6(44);
+	put8(17);
+	put8(0);
+	put16(8);
+	put32(0);
+	finish();
+	is(FRAME_FRAGMENT, "IPv6: a later fragment of whatever");
+	pkt[ip_at + 43] = 0;
+	is(FRAME_NOT_TCP, "IPv6: the first fragment of a UDP datagram");
+}
+
+static void chain(unsigned n)
+{
+	ethernet(V6);
+	ip6(n ? 60 : 6);
+	for (unsigned i = 1; i <= n; i++)
+		extension(i == n ? 6 : 60, 0, 8);
+	tcp(TCP_ACK, 0, 5);
+	finish();
+}
+
+static void test_ip6(void)
+{
+	static const struct {
+		unsigned kind, len, octets;
+		const char *name;
+	} kinds[] = {
+	    {0, 0, 8, "hop-by-hop options"},
+	    {0, 1, 16, "16 octets of hop-by-hop options"},
+	    {43, 2, 24, "routing"},
+	    {60, 0, 8, "destination options"},
+	    {60, 255, 2048, "the longest one"},
+	    {135, 0, 8, "mobility"},
+	    {139, 4, 40, "HIP"},
+	    {140, 0, 8, "shim6"},
+	    {51, 4, 24, "AH, in units of 4 octets"},
+	    {51, 0, 8, "the shortest AH"},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
+		ethernet(V6);
+		ip6(kinds[i].kind);
+		extension(6, kinds[i].len, kinds[i].octets);
+		tcp(TCP_ACK, 4, 5);
+		finish();
+		is(FRAME_TCP, "IPv6: %s", kinds[i].name);
+		ok(seg.dport == 443 && seg.payload_len == 5 && seg.options.n == 4,
+		   "... is stepped over");
+	}
+	for (unsigned n = 0; n <= 8; n += 2) {
+		chain(n);
+		is(FRAME_TCP, "IPv6: %u extension headers", n);
+	}
+	chain(9);
+	is(FRAME_TOO_DEEP, "IPv6: 9 extension headers");
+	chain(8);
+	pkt[ip_at + 40 + 7 * 8] = 59;
+	is(FRAME_NOT_TCP, "IPv6: 8 extension headers and no next one");
+	pkt[ip_at + 40 + 7 * 8] = 50;
+	is(FRAME_NOT_TCP, "IPv6: ESP hides what follows");
+
+	chain(2);
+	pkt[ip_at + 40 + 1] = 255;
+	is(FRAME_CUT,
+	   "IPv6: an extension header that points past the end, another announced there");
+	chain(1);
+	pkt[ip_at + 40 + 1] = 255;
+	is(FRAME_CUT, "IPv6: ... TCP announced there");
+	chain(1);
+	set16(ip_at + 4, 8);
+	is(FRAME_TCP_BAD, "IPv6: a payload length that ends with the extension headers");
+	set16(ip_at + 4, 27);
+	is(FRAME_TCP_BAD, "IPv6: ... within the TCP header");
+	set16(ip_at + 4, 28);
+	is(FRAME_TCP, "IPv6: ... behind it");
+	ok(seg.payload_len == 0, "IPv6: what is behind the payload length is padding");
+	set16(ip_at + 4, 34);
+	is(FRAME_TCP_BAD, "IPv6: a payload length beyond the frame on the wire");
+	set16(ip_at + 4, 0);
+	fr.len += 100000;
+	is(FRAME_TCP, "IPv6: payload length 0: a jumbogram or BIG TCP");
+	ok(seg.payload_len == 100005, "IPv6: ... the frame's length counts");
+
+	/* RFC 2675: BIG TCP of older kernels, with its hop-by-hop option */
+	ethernet(V6);
+	ip6(0);
+	put16(0x0600);
+	put16(0xc204);
+	put32(8 + 20 + 150000);
+	tcp(TCP_ACK, 0, 0);
+	finish();
+	set16(ip_at + 4, 0);
+	fr.len = 14 + 40 + 8 + 20 + 150000;
+	is(FRAME_TCP, "IPv6: a jumbo payload option");
+	ok(seg.payload_len == 150000, "IPv6: ... and its length");
+}
+
+static void test_tcp(void)
+{
+	for (unsigned v = 4; v <= 6; v += 2) {
+		for (unsigned words = 0; words < 16; words++) {
+			ethernet(v == 4 ? V4 : V6);
+			v == 4 ? ip4(6, 0) : ip6(6);
+			tcp(TCP_ACK, 0, 8);
+			finish();
+			pkt[tcp_at + 12] = (uint8_t)(words << 4);
+			is(words < 5 || words > 7 ? FRAME_TCP_BAD : FRAME_TCP,
+			   "IPv%u: data offset %u of 28 octets", v, words * 4);
+			if (words >= 5 && words <= 7)
+				ok(seg.options.n == words * 4 - 20 &&
+				       seg.payload_len == 28 - words * 4,
+				   "... parts options and payload");
+		}
+	}
+}
+
+/* Whatever the snaplen: never an octet more is read (decode() would crash), and the verdict is the
+ * one that the layers before the cut allow. */
+static void test_cuts(void)
+{
+	for (unsigned v = 4; v <= 6; v += 2) {
+		unsigned wrong = 0, ip, header, whole;
+
+		ethernet(v == 4 ? V4 : V6);
+		tag(0x8100, 5);
+		if (v == 4) {
+			ip4(6, 4);
+		} else {
+			ip6(0);
+			extension(44, 0, 8);
+			extension(6, 0, 8);
+		}
+		tcp(TCP_ACK, 12, 9);
+		finish();
+		ip = (unsigned)ip_at;
+		header = (unsigned)tcp_at;
+		whole = (unsigned)pkt_n;
+		ok(ip == 18, "IPv%u with a tag, options or extensions", v);
+		for (fr.caplen = 0; fr.caplen <= whole; fr.caplen++) {
+			enum frame_verdict got = decode(), want = FRAME_TCP;
+			uint32_t have = fr.caplen > header + 20 ? fr.caplen - header - 20 : 0;
+
+			if (fr.caplen <= header)
+				want = FRAME_CUT;
+			else if (fr.caplen < header + 20)
+				want = FRAME_TCP_CUT;
+			wrong += got != want;
+			if (got == FRAME_TCP)
+				wrong += seg.payload_len != 9 || seg.wire_len != whole ||
+					 seg.options.n != (have > 12 ? 12 : have);
+			else
+				wrong += !untouched();
+		}
+		ok(!wrong,
+		   "IPv%u cut at each of %u octets: the verdict of what is left; lengths of the "
+		   "wire",
+		   v, whole);
+	}
+}
+
+static void gso(uint32_t payload, uint32_t size)
+{
+	ethernet(V4);
+	ip4(6, 0);
+	tcp(TCP_ACK, 12, 0);
+	finish();
+	set16(ip_at + 2, payload + 52 > 0xffff ? 0 : payload + 52);
+	fr.len = 66 + payload;
+	fr.gso_size = size;
+}
+
+static void test_gso(void)
+{
+	static const struct {
+		uint32_t payload, size, segs, octets;
+	} cases[] = {
+	    {1448, 0, 1, 1514},
+	    {1448, 1448, 1, 1514},
+	    {0, 1448, 1, 66},
+	    {1449, 1448, 2, 1449 + 132},
+	    {2896, 1448, 2, 2 * 1514},
+	    {28960, 1448, 20, 20 * 1514},
+	    {65000, 1448, 45, 65000 + 45 * 66},
+	    {500000, 1448, 346, 500000 + 346 * 66},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		gso(cases[i].payload, cases[i].size);
+		is(FRAME_TCP, "%u octets of payload in segments of %u", cases[i].payload,
+		   cases[i].size);
+		ok(seg.wire_segs == cases[i].segs && seg.wire_len == cases[i].octets &&
+		       seg.payload_len == cases[i].payload,
+		   "... are %u segments, %u octets on the wire", seg.wire_segs, seg.wire_len);
+	}
+	gso(500000, 1);
+	is(FRAME_TCP, "segments of 1 octet");
+	ok(seg.wire_segs == UINT16_MAX, "... are no more than 16 bits can count");
+}
+
+static void test_names(void)
+{
+	unsigned claims = 0;
+
+	for (unsigned i = 0; i < FRAME_VERDICTS; i++) {
+		unsigned same = 0;
+
+		for (unsigned j = 0; j < FRAME_VERDICTS; j++)
+			same += !strcmp(frame_verdict_name(i), frame_verdict_name(j));
+		ok(same == 1, "verdict %u is called %s and no other is", i, frame_verdict_name(i));
+		claims += frame_claims_tcp(i);
+	}
+	ok(claims == 3 && frame_claims_tcp(FRAME_TCP) && frame_claims_tcp(FRAME_TCP_CUT) &&
+	       frame_claims_tcp(FRAME_TCP_BAD),
+	   "three verdicts claim to be TCP");
+}
+
+int main(void)
+{
+	test_segment();
+	test_links();
+	test_vlan();
+	test_ip4();
+	test_fragments();
+	test_ip6();
+	test_tcp();
+	test_cuts();
+	test_gso();
+	test_names();
+	return tap_done();
+}
