@@ -54,13 +54,16 @@ void tell_established(struct event *e, const struct conn *c, enum fsm_state befo
 	};
 	if (!fsm_offering(before))
 		return; /* an answer that was never seen */
-	if (c->complete & COMPLETE_SYN)
+	bool seen = e->basis == BASIS_OBSERVED; /* the segment that completed it */
+
+	if (c->complete & COMPLETE_SYN && seen)
 		e->established.total_ns = age;
-	if (before == FSM_ANSWERED) {
+	if (before == FSM_ANSWERED)
+		e->established.server_rtt_ns = dur32_ns(c->server_rtt);
+	if (before == FSM_ANSWERED && seen) {
 		/* From the last SYN-ACK that can have been the one answered. */
 		uint64_t asked = c->retrans[SIDE_B] ? dur48_ns(c->last) : dur40_ns(c->since[SIDE_B]);
 
-		e->established.server_rtt_ns = dur32_ns(c->server_rtt);
 		e->established.client_rtt_ns = age > asked ? age - asked : 0;
 	}
 	e->established.options.mss = c->offer.mss;

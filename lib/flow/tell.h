@@ -21,7 +21,8 @@ void tell_common(struct event *e, enum event_kind kind, const struct flow_key *k
 
 void tell_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id);
 
-/* @c as it was before the handshake's facts were overwritten (fsm_offering()). */
+/* @c as it was before the handshake's facts were overwritten (fsm_offering()).  Times that rest on
+ * segments which were not seen are left out. */
 void tell_established(struct event *e, const struct conn *c, enum fsm_state before, uint64_t now_ns);
 
 /* @rst_by: the side whose RST ended it, or -1. */

@@ -149,8 +149,9 @@ static bool was_lossy(const struct tracker *t, const struct conn *c)
 	return false;
 }
 
+/* Counts one; tells it, if @tell and if not too many were told. */
 static void note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, unsigned kind,
-			 struct cause cause)
+			 struct cause cause, bool tell)
 {
 	uint64_t second = t->now_ns / 1000000000;
 
@@ -159,7 +160,7 @@ static void note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, 
 		t->anomaly_second = second;
 		t->anomalies_told = 0;
 	}
-	if (f->c->anomalies >= t->cfg.anomalies_per_connection ||
+	if (!tell || f->c->anomalies >= t->cfg.anomalies_per_connection ||
 	    t->anomalies_told >= t->cfg.anomalies_per_second) {
 		counter_add(&t->count->anomalies_untold, 1);
 		return;
@@ -559,8 +560,8 @@ static enum close_reason reason_of(enum fsm_state before, enum fsm_state after)
 	return before == FSM_SYN ? REASON_REFUSED : REASON_RST;
 }
 
-/* The connection goes to @to; tells what its ends did. */
-static void move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
+/* The connection goes to @to; tells what its ends did, if they did anything. */
+static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
 		 const struct segment *s, bool inferred)
 {
 	struct conn *c = f->c;
@@ -596,7 +597,7 @@ static void move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 	c->state = to;
 	count_state(t, before, to);
 	if (!any)
-		return;
+		return false;
 
 	struct cause cause = cause_of(s, inferred);
 
@@ -607,25 +608,28 @@ static void move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 		if (before == FSM_SYN && from == SIDE_A)
 			reason = REASON_RST; /* the client gave up */
 		tell_end(t, f, before, reason, rst_by, cause, moved_ns);
-		return;
+		return true;
 	}
 	bool established = fsm_handshaking(before) && !fsm_handshaking(to);
 	struct event *e = event_begin(t);
 
 	if (!e)
-		return;
+		return true;
 	tell_common(e, established ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, &f->key, c, before, cause);
 	memcpy(e->prev_state_ns, moved_ns, sizeof moved_ns);
 	if (established)
 		tell_established(e, &offered, before, s->ts_ns);
 	event_end(t);
+	return true;
 }
 
-/* Applies proofs in their order.  With @mirror each is applied for both sides: self-connection. */
+/* Applies proofs in their order, beginning at state @to.  With @mirror each is applied for both
+ * sides: self-connection.  A remark that the proof carries is told only if nothing better is: one
+ * segment, one event. */
 static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s,
-		  struct proof p, bool mirror)
+		  struct proof p, enum fsm_state to, bool mirror)
 {
-	enum fsm_state to = f->c->state;
+	unsigned anomaly = p.anomaly;
 	bool inferred = false;
 
 	for (unsigned ev = 0; ev < EVIDENCES; ev++) {
@@ -636,13 +640,15 @@ static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const s
 		if (next != FSM_ILLEGAL && mirror)
 			next = fsm_step(next, !from, ev, &inferred);
 		if (next == FSM_ILLEGAL) {
-			note_anomaly(t, f, from, ANOMALY_ILLEGAL, cause_of(s, false));
+			anomaly = ANOMALY_ILLEGAL;
 			break;
 		}
 		to = next;
 	}
-	if (to != f->c->state)
-		move(t, f, from, to, s, inferred);
+	bool told = to != f->c->state && move(t, f, from, to, s, inferred);
+
+	if (anomaly != ANOMALY_NONE)
+		note_anomaly(t, f, from, anomaly, cause_of(s, false), !told);
 }
 
 /* A segment that answers a SYN tells how long that took: before anything is changed. */
@@ -658,16 +664,19 @@ static void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, con
 {
 	struct conn *c = f->c;
 	bool mirror = f->key.self && !(s->flags & TCP_RST), again = false;
+	enum fsm_state before = c->state, at = before;
 
-	if (mirror && c->state == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
+	if (mirror && at == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
 		/* It received its own SYN meanwhile: that is a crossed one. */
 		c->next[SIDE_B] = c->next[SIDE_A];
 		c->acked[SIDE_B] = c->acked[SIDE_A];
 		c->sent = c->heard = 3;
-		c->state = FSM_CROSSED;
-		count_state(t, FSM_SYN, FSM_CROSSED);
+		at = FSM_CROSSED;
 	}
+	c->state = at & 31;
 	struct proof p = guard_prove(c, from, s);
+
+	c->state = before & 31;
 	bool syn = s->flags & TCP_SYN;
 
 	if (syn && (p.acceptable || p.repeat)) {
@@ -700,10 +709,8 @@ static void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, con
 		note_history(c, from, s, again, p.probe);
 	if (again)
 		count_retrans(c, from);
-	if (p.anomaly != ANOMALY_NONE)
-		note_anomaly(t, f, from, p.anomaly, cause_of(s, false));
 	c->suspect |= p.suspect;
-	apply(t, f, from, s, p, mirror);
+	apply(t, f, from, s, p, at, mirror);
 }
 
 /* ---- connections begin ---------------------------------------------------------------------- */
