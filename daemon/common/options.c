@@ -120,7 +120,7 @@ static const struct opt opts[] = {
 	  "Also take in frames that are meant for other hosts." },
 
 	{ "max-connections", TRACKING, NUMBER(max_connections, 1024, 268435456), "1048576", "N",
-	  "Connections remembered at once; each takes about 150 octets of memory." },
+	  "Connections remembered at once; each takes about 125 octets of memory." },
 	{ "max-half-open", TRACKING, NUMBER(max_half_open, 256, 67108864), "65536", "N",
 	  "Half-open ones; these have a table of their own, so that a SYN flood stays there." },
 	TIMEOUT("syn-sent", syn_sent, "70s", "Forget a SYN that nobody answered."),
@@ -148,7 +148,8 @@ static const struct opt opts[] = {
 	{ "max-subscribers", EVENTS, NUMBER(max_subscribers, 1, 65536), "256", "N",
 	  "Subscribers at once." },
 	{ "queue-size", EVENTS, SIZE(queue_size, 64 * KIB, 4 * GIB), "16M", "SIZE",
-	  "How far one subscriber may fall behind before it loses events." },
+	  "Newest lines that are kept, once for all subscribers: who falls further "
+	  "behind loses events." },
 	{ "stats-interval", EVENTS, TIME(stats_interval, SEC, DAY), "60s", "TIME",
 	  "Time between two stats events; 0: none.", .unit = SEC, .zero = true },
 	{ "community-id", EVENTS, WORD(community_id, enum community_id), "open-close",
@@ -1036,13 +1037,12 @@ static void print_sizes(const struct parser *p)
 	printf("\nring:        %s per interface, %llu blocks of %s\n"
 	       "connections: %u at most, and %u half-open ones\n"
 	       "event ring:  %u events per decoder\n"
-	       "queues:      %u subscribers at most, %s each, %s in all\n",
+	       "queue:       %s, one for all of the %u subscribers at most\n",
 	       number_text(OPT_SIZE, o->ring_size_bytes).s,
 	       (unsigned long long)(o->ring_size_bytes / o->ring_block_size_bytes),
 	       number_text(OPT_SIZE, o->ring_block_size_bytes).s, o->max_connections,
-	       o->max_half_open, o->event_ring_size, o->max_subscribers,
-	       number_text(OPT_SIZE, o->queue_size_bytes).s,
-	       number_text(OPT_SIZE, o->queue_size_bytes * o->max_subscribers).s);
+	       o->max_half_open, o->event_ring_size,
+	       number_text(OPT_SIZE, o->queue_size_bytes).s, o->max_subscribers);
 }
 
 /* 1, or -EINVAL if what was printed did not arrive (a full disk). */

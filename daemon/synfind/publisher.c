@@ -64,9 +64,14 @@ static struct text line_begin(struct publisher *p, size_t room)
 	return (struct text){ .p = at, .end = at + room };
 }
 
-/* Keeps the line; @seq_before is the number of the event before it. */
+/* Keeps the line; @seq_before is the number of the event before it.  One that did not fit (none
+ * does not, by the bounds above) is left out rather than told in part. */
 static void line_end(struct publisher *p, const struct text *t, uint64_t seq_before)
 {
+	if (t->full) {
+		log_limited(LOG_LEVEL_ERR, "A line was too long and is left out");
+		return;
+	}
 	linelog_commit(&p->log, (size_t)(t->p - linelog_octets(&p->log, p->log.head)), seq_before);
 }
 

@@ -1,6 +1,7 @@
 #include "synfind/read.h"
 #include <errno.h>
 #include <libgen.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -181,6 +182,15 @@ static int pull_all(struct reader *r)
 	return n;
 }
 
+/* The file is mapped: who truncates it in the middle of the work takes the octets away. */
+static void on_sigbus(int sig)
+{
+	static const char words[] = "synfind: error: the file was truncated while it was read\n";
+
+	(void)sig;
+	_exit(write(STDERR_FILENO, words, sizeof words - 1) < 0 ? 2 : 1);
+}
+
 static int read_opened(struct reader *r, struct source *source)
 {
 	int e = decoder_init(&r->decoder, r->o, source, &r->sink, 0);
@@ -189,6 +199,7 @@ static int read_opened(struct reader *r, struct source *source)
 		log_errno(e, "Cannot set up the flow table");
 		return 1;
 	}
+	signal(SIGBUS, on_sigbus);
 	e = pull_all(r);
 	tracker_close_all(r->decoder.tracker, REASON_CAPTURE_END);
 	say_stats(r);
