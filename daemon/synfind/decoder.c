@@ -125,18 +125,22 @@ void decoder_destroy(struct decoder *d)
 int decoder_pull(struct decoder *d)
 {
 	struct frame frames[DECODER_BATCH];
+	struct segment segments[DECODER_BATCH];
 	int n = source_next(d->source, frames, DECODER_BATCH);
+	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
+	unsigned tcp = 0;
 
 	for (int i = 0; i < n; i++) {
-		struct segment s;
-
 		frames[i].iface += d->iface_id;
-		enum frame_verdict v = frame_decode(&frames[i], &s);
+		enum frame_verdict v = frame_decode(&frames[i], &segments[tcp]);
 
-		counter_add(&d->count.verdicts[v], 1);
-		if (v == FRAME_TCP)
-			tracker_feed(d->tracker, &s);
+		verdicts[v]++;
+		tcp += v == FRAME_TCP;
 	}
+	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
+		if (verdicts[v])
+			counter_add(&d->count.verdicts[v], verdicts[v]);
+	tracker_feed(d->tracker, segments, tcp);
 	return n;
 }
 

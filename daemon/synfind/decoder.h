@@ -15,7 +15,7 @@
 
 struct options;
 
-enum { DECODER_BATCH = 64 };
+enum { DECODER_BATCH = TRACKER_BATCH };
 
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];

@@ -169,37 +169,89 @@ static void put_key(const struct table *t, table_ref r, const struct flow_key *k
 	}
 }
 
+/* One bit in the octet of each tag that equals @tag, in 12 octets of two words; now and then also
+ * in one beside it (the borrow of the subtraction), which the comparison of keys sorts out. */
+struct tag_match {
+	uint64_t low;
+	uint32_t high;
+};
+
+static struct tag_match match_tags(const struct table_bucket *k, uint8_t tag)
+{
+	const uint64_t ones = 0x0101010101010101, tops = ones << 7;
+	uint64_t low;
+	uint32_t high;
+
+	memcpy(&low, k->tag, sizeof low);
+	memcpy(&high, k->tag + sizeof low, sizeof high);
+	low ^= ones * tag;
+	high ^= (uint32_t)ones * tag;
+	return (struct tag_match){ (low - ones) & ~low & tops,
+				   (high - (uint32_t)ones) & ~high & (uint32_t)tops };
+}
+
+/* Takes the next one out: 0..WAYS-1, or WAYS. */
+static unsigned next_match(struct tag_match *m)
+{
+	unsigned way;
+
+	if (m->low) {
+		way = (unsigned)__builtin_ctzll(m->low) / 8;
+		m->low &= m->low - 1;
+	} else if (m->high) {
+		way = (unsigned)__builtin_ctz(m->high) / 8 + 8;
+		m->high &= m->high - 1;
+	} else {
+		way = WAYS;
+	}
+	return way;
+}
+
 void table_prefetch(const struct table *t, uint64_t hash)
 {
-	__builtin_prefetch(&t->bucket[home(t, hash)]);
+	__builtin_prefetch(&t->bucket[home(t, hash)], 1);
+}
+
+void table_prefetch_entry(const struct table *t, uint64_t hash)
+{
+	const struct table_bucket *k = &t->bucket[home(t, hash)];
+	struct tag_match m = match_tags(k, tag_of(hash));
+
+	for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
+		const uint8_t *at = slot_at(t, k->ref[i]);
+
+		__builtin_prefetch(at, 1);
+		__builtin_prefetch(at + CACHE_LINE, 1);
+		__builtin_prefetch(at + t->head->pool[k->ref[i] >> TABLE_POOL_SHIFT].stride - 1, 1);
+	}
 }
 
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
 		     table_ref *ret_other)
 {
-	uint8_t tag = tag_of(hash);
 	table_ref found = TABLE_NONE;
+	uint8_t tag = tag_of(hash);
 
 	if (ret_other)
 		*ret_other = TABLE_NONE;
 	for (uint32_t b = home(t, hash), n = 0; n < t->head->buckets; b = after(t, b), n++) {
 		const struct table_bucket *k = &t->bucket[b];
+		struct tag_match m = match_tags(k, tag);
 
-		for (unsigned i = 0; i < WAYS; i++) {
+		for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
 			if (k->tag[i] != tag || table_ip_v(k->ref[i]) != key->ip_v)
 				continue;
 			struct flow_key other = table_key(t, k->ref[i]);
 
 			if (!flow_key_equal(key, &other))
 				continue;
-			if (found == TABLE_NONE) {
-				found = k->ref[i];
-				if (!ret_other)
-					return found;
-			} else {
+			if (!ret_other)
+				return k->ref[i];
+			if (found != TABLE_NONE) {
 				*ret_other = k->ref[i];
 				return found;
 			}
+			found = k->ref[i];
 		}
 		if (!k->passed)
 			break;

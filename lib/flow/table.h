@@ -70,8 +70,10 @@ void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_h
 uint32_t table_used(const struct table *t, enum table_shape s);
 uint32_t table_max(const struct table *t, enum table_shape s);
 
-/* Asks the processor for the index line of @hash; a search comes soon. */
+/* Asks the processor for the index line of @hash, and, once that is there, for the entries that
+ * may be meant: a search comes soon. */
 void table_prefetch(const struct table *t, uint64_t hash);
+void table_prefetch_entry(const struct table *t, uint64_t hash);
 
 /* The entries of @key: *ret_other, if not NULL, is a second one (a pending half entry). */
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,

@@ -992,40 +992,66 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 	flow_store(t, f);
 }
 
-void tracker_feed(struct tracker *t, const struct segment *s)
+/* Does the 4-tuple of this entry have a second one? */
+static bool entry_contested(const struct tracker *t, table_ref r)
 {
-	struct flow f;
-	unsigned sender = flow_key_of(s, &f.key);
+	if (table_shape_of(r) == SHAPE_WHOLE)
+		return table_conn(&t->table, r)->contested;
+	const struct half *h = table_half(&t->table, r);
 
+	return h->pending || h->contested;
+}
+
+/* Key and hash of @f are set; @sender is the end that sent @s. */
+static void feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+{
 	tracker_advance(t, s->ts_ns);
-	f.hash = flow_key_hash(&f.key, &t->cfg.secret);
 
-	table_ref other, ref = table_find(&t->table, f.hash, &f.key, &other);
+	table_ref other = TABLE_NONE, ref = table_find(&t->table, f->hash, &f->key, NULL);
 
-	if (ref != TABLE_NONE && table_shape_of(ref) == SHAPE_HALF && table_half(&t->table, ref)->pending) {
-		table_ref pending = ref;
-
-		ref = other;
-		other = pending;
-	}
-	if (other != TABLE_NONE) {
+	if (ref != TABLE_NONE && unlikely(entry_contested(t, ref))) {
 		bool done = false;
 
-		ref = contested_feed(t, &f, other, ref, sender, s, &done);
+		ref = table_find(&t->table, f->hash, &f->key, &other);
+		if (table_shape_of(ref) == SHAPE_HALF && table_half(&t->table, ref)->pending) {
+			table_ref pending = ref;
+
+			ref = other;
+			other = pending;
+		}
+		if (other != TABLE_NONE)
+			ref = contested_feed(t, f, other, ref, sender, s, &done);
 		if (done)
 			return;
 	}
 	if (ref != TABLE_NONE) {
-		flow_load(t, &f, ref);
-		if (flow_expire(t, &f))
+		flow_load(t, f, ref);
+		if (flow_expire(t, f))
 			ref = TABLE_NONE;
 	}
 	if (ref == TABLE_NONE)
-		flow_open(t, &f, sender, s, 0);
-	else if (fsm_over(f.c->state))
-		over_feed(t, &f, sender, s);
+		flow_open(t, f, sender, s, 0);
+	else if (fsm_over(f->c->state))
+		over_feed(t, f, sender, s);
 	else
-		known_feed(t, &f, sender, s);
+		known_feed(t, f, sender, s);
+}
+
+void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
+{
+	struct flow f[TRACKER_BATCH];
+	unsigned sender[TRACKER_BATCH];
+
+	/* A table of millions is memory far away: ask for all lines first, then work. */
+	for (unsigned i = 0; i < n; i++) {
+		sender[i] = flow_key_of(&s[i], &f[i].key);
+		f[i].hash = flow_key_hash(&f[i].key, &t->cfg.secret);
+		table_prefetch(&t->table, f[i].hash);
+	}
+	for (unsigned i = 0; i < n; i++)
+		table_prefetch_entry(&t->table, f[i].hash);
+	for (unsigned i = 0; i < n; i++)
+		feed(t, &f[i], sender[i], &s[i]);
 }
 
 void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,

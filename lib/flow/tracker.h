@@ -47,9 +47,11 @@ struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct
 /* NULL is fine.  Tells nothing: see tracker_close_all(). */
 void tracker_free(struct tracker *t);
 
-/* One segment, in capture order.  O(1); now and then a slice of the table is looked through for
- * entries that timed out. */
-void tracker_feed(struct tracker *t, const struct segment *s);
+enum { TRACKER_BATCH = 64 };
+
+/* @n segments, at most TRACKER_BATCH, in capture order.  O(1) each; now and then a slice of the
+ * table is looked through for entries that timed out. */
+void tracker_feed(struct tracker *t, const struct segment *s, unsigned n);
 
 /* Nothing came, but time went on: lets entries time out. */
 void tracker_advance(struct tracker *t, uint64_t now_ns);

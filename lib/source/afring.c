@@ -1,0 +1,457 @@
+#include "source/afring.h"
+#include <arpa/inet.h>
+#include <errno.h>
+#include <linux/if_arp.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/virtio_net.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "base/cc.h"
+
+_Static_assert(sizeof(((struct afring_geometry *)NULL)->ifname) == IFNAMSIZ, "afring.h");
+
+/* Below this the kernel would wait for us at each block. */
+enum { MIN_BLOCKS = 2 };
+
+/* V3 ignores the frame size but checks it (packet_set_ring()). */
+enum { FRAME_SIZE = TPACKET_ALIGNMENT << 7 };
+
+/* The kernel aligns frames in a block to this (V3_ALIGNMENT, af_packet.c). */
+enum { FRAME_ALIGN = 8 };
+
+struct afring {
+	struct source source;
+	int fd;
+	struct afring_geometry g;
+	uint8_t *map; /* all blocks; NULL: not mapped */
+	uint32_t at;  /* block that we hold or that comes next */
+	bool held;
+	bool was_down;	 /* since then a call without frames asks whether the interface exists */
+	uint32_t left;	 /* frames of the held block that are not lent yet */
+	uint64_t offset; /* of the next one in the block */
+	struct source_stats total;
+};
+
+/* ---- what an interface is ---- */
+
+int afring_arphrd(int ifindex)
+{
+	struct ifreq ifr = { .ifr_ifindex = ifindex };
+	/* Interface ioctls work on any socket, and this kind is allowed nearly everywhere. */
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = 0;
+
+	if (fd < 0)
+		return -errno;
+	if (ioctl(fd, SIOCGIFNAME, &ifr) < 0 || ioctl(fd, SIOCGIFHWADDR, &ifr) < 0)
+		r = errno == ENXIO ? -ENODEV : -errno;
+	else
+		r = ifr.ifr_hwaddr.sa_family;
+	close(fd);
+	return r;
+}
+
+int afring_link_type(int arphrd)
+{
+	switch (arphrd) {
+	case ARPHRD_ETHER:
+	case ARPHRD_LOOPBACK:
+		return LINK_ETHERNET;
+	/* Devices without link header operations: SOCK_RAW sees the IP header first (tpacket_rcv(),
+	 * dev_has_header()).  A GRE tunnel to a multicast group has such a header, and shows
+	 * nothing of TCP. */
+	case ARPHRD_NONE: /* tun, WireGuard */
+	case ARPHRD_RAWIP:
+	case ARPHRD_PPP:
+	case ARPHRD_TUNNEL:
+	case ARPHRD_TUNNEL6:
+	case ARPHRD_SIT:
+	case ARPHRD_IPGRE:
+		return LINK_RAW_IP;
+	default:
+		return -EPFNOSUPPORT;
+	}
+}
+
+/* ---- the socket ---- */
+
+static bool ring_size_valid(uint32_t block_size, uint32_t block_nr)
+{
+	return block_nr && block_size && !(block_size & (block_size - 1)) &&
+	       block_size % (uint32_t)sysconf(_SC_PAGESIZE) == 0;
+}
+
+/* The ring, with as many blocks as there is memory for; *block_nr says how many. */
+static int ring_make(int fd, const struct afring_config *config, uint32_t *block_nr)
+{
+	struct tpacket_req3 req = { .tp_block_size = config->block_size,
+				    .tp_frame_size = FRAME_SIZE,
+				    .tp_retire_blk_tov = config->block_timeout_ms };
+
+	for (uint32_t n = config->block_nr;; n /= 2) {
+		req.tp_block_nr = n;
+		req.tp_frame_nr = req.tp_block_size / FRAME_SIZE * n;
+		if (!setsockopt(fd, SOL_PACKET, PACKET_RX_RING, &req, sizeof(req))) {
+			*block_nr = n;
+			return 0;
+		}
+		if (errno != ENOMEM || n / 2 < MIN_BLOCKS)
+			return -errno;
+	}
+}
+
+struct sockopt {
+	const char *step;
+	int level, name;
+	const void *val; /* NULL: not wanted */
+	socklen_t len;
+	bool optional; /* refused: go on without it */
+};
+
+/* Filter before ring before bind, so that nothing unfiltered can be in the ring. */
+static int socket_set_up(int fd, const struct afring_config *config, bool loopback,
+			 struct afring_geometry *g, const char **reterr_step)
+{
+	static const int version = TPACKET_V3, on = 1;
+	const struct sockopt options[] = {
+		{ "PACKET_VERSION", SOL_PACKET, PACKET_VERSION, &version, sizeof(version), false },
+		/* Says gso_size; without it super-frames are still seen, but count as one.  One of
+		 * a kind that this header cannot name would be a drop, and told as such; TCP has
+		 * none (virtio_net_hdr_from_skb()). */
+		{ "PACKET_VNET_HDR", SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on), true },
+		/* Loopback shows each frame twice, on its way out and in. */
+		{ "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING,
+		  loopback ? &on : NULL, sizeof(on), false },
+		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, &config->filter,
+		  sizeof(config->filter), false },
+		/* Whoever gets the descriptor cannot look further than the filter does. */
+		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof(on), false },
+	};
+
+	g->vnet_hdr = true;
+	for (const struct sockopt *o = options; o < options + ARRAY_SIZE(options); o++) {
+		if (!o->val || !setsockopt(fd, o->level, o->name, o->val, o->len))
+			continue;
+		if (!o->optional)
+			return *reterr_step = o->step, -errno;
+		g->vnet_hdr = false;
+	}
+
+	int r = ring_make(fd, config, &g->block_nr);
+
+	if (r < 0)
+		return *reterr_step = "PACKET_RX_RING", r;
+
+	struct sockaddr_ll ll = { .sll_family = AF_PACKET,
+				  .sll_protocol = htons(ETH_P_ALL), /* less misses outgoing */
+				  .sll_ifindex = config->ifindex };
+
+	if (bind(fd, (struct sockaddr *)&ll, sizeof(ll)) < 0)
+		return *reterr_step = "bind", -errno;
+
+	struct packet_mreq promisc = { .mr_ifindex = config->ifindex,
+				       .mr_type = PACKET_MR_PROMISC };
+
+	if (config->promiscuous && setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promisc,
+					      sizeof(promisc)) < 0)
+		return *reterr_step = "PACKET_ADD_MEMBERSHIP", -errno;
+	return 0;
+}
+
+int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
+		  const char **reterr_step)
+{
+	struct afring_geometry g = { .block_size = config->block_size };
+
+	if (!ring_size_valid(config->block_size, config->block_nr))
+		return *reterr_step = "block size", -EINVAL;
+	if (!config->filter.len)
+		return *reterr_step = "filter", -EINVAL;
+	if (strlen(config->ifname) >= sizeof(g.ifname))
+		return *reterr_step = "interface name", -EINVAL;
+	strcpy(g.ifname, config->ifname);
+
+	int arphrd = afring_arphrd(config->ifindex);
+
+	if (arphrd < 0)
+		return *reterr_step = "interface", arphrd;
+
+	int link = afring_link_type(arphrd);
+
+	if (link < 0)
+		return *reterr_step = "link type", link;
+	g.link = (uint8_t)link;
+
+	/* Protocol 0: deaf until bind(). */
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+
+	if (fd < 0)
+		return *reterr_step = "socket(AF_PACKET)", -errno;
+
+	int r = socket_set_up(fd, config, arphrd == ARPHRD_LOOPBACK, &g, reterr_step);
+
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	*ret_geometry = g;
+	return fd;
+}
+
+/* ---- blocks ---- */
+
+static struct tpacket_block_desc *block_at(const struct afring *a, uint32_t i)
+{
+	return (struct tpacket_block_desc *)(a->map + (size_t)i * a->g.block_size);
+}
+
+/* A block changes hands through one word, and only through these two lines.
+ * Acquire: the kernel wrote the frames before it set USER.  Release: every read of a frame is
+ * done before the kernel may write there again.  Blocks go back in ring order: the kernel waits
+ * on the next one only, and drops meanwhile. */
+static bool block_is_ours(const struct tpacket_block_desc *b)
+{
+	return __atomic_load_n(&b->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER;
+}
+
+static void block_give_back(struct tpacket_block_desc *b)
+{
+	__atomic_store_n(&b->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
+}
+
+/* Gives back what we hold and takes the next block; false: the kernel still has it. */
+static bool block_take(struct afring *a)
+{
+	struct tpacket_block_desc *b = block_at(a, a->at);
+
+	if (a->held) {
+		block_give_back(b);
+		a->held = false;
+		a->at = a->at + 1 == a->g.block_nr ? 0 : a->at + 1;
+		b = block_at(a, a->at);
+	}
+	if (!block_is_ours(b))
+		return false;
+	a->held = true;
+	a->left = b->hdr.bh1.num_pkts;
+	a->offset = b->hdr.bh1.offset_to_first_pkt;
+	return true;
+}
+
+/* The block that comes next in a ring that may have been in use.  The kernel numbers blocks as it
+ * opens them, so the highest number is the newest; what was not given back lies right before it.
+ * In a full ring that is all of them, and the oldest is the one after the newest. */
+static uint32_t block_oldest(const struct afring *a)
+{
+	uint32_t at = 0, nr = a->g.block_nr;
+	uint64_t newest = 0;
+
+	for (uint32_t i = 0; i < nr; i++) {
+		/* A number that is seen means that the block before is seen as handed over. */
+		uint64_t seq = __atomic_load_n(&block_at(a, i)->hdr.bh1.seq_num, __ATOMIC_ACQUIRE);
+
+		if (seq > newest) {
+			newest = seq;
+			at = i;
+		}
+	}
+	for (uint32_t n = 1; n < nr; n++) {
+		uint32_t before = at ? at - 1 : nr - 1;
+
+		if (!block_is_ours(block_at(a, before)))
+			break;
+		at = before;
+	}
+	return at;
+}
+
+/* ---- frames ---- */
+
+/* Payload per segment of a TCP super-frame, from the header in front of the frame; 0: not one. */
+static uint32_t gso_size_before(const uint8_t *frame)
+{
+	struct virtio_net_hdr vnet; /* in native byte order: the legacy layout (vio_le()) */
+
+	memcpy(&vnet, frame - sizeof(vnet), sizeof(vnet));
+	switch (vnet.gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
+	case VIRTIO_NET_HDR_GSO_TCPV4:
+	case VIRTIO_NET_HDR_GSO_TCPV6:
+		return vnet.gso_size;
+	default:
+		return 0;
+	}
+}
+
+/* The next frame of the held block.  We trust the kernel, but not so far as to read outside of the
+ * block: an offset that leads there ends it. */
+static bool frame_take(struct afring *a, struct frame *ret)
+{
+	uint64_t size = a->g.block_size, at = a->offset;
+	size_t before = sizeof(struct tpacket3_hdr) + sizeof(struct virtio_net_hdr);
+
+	if (!a->left)
+		return false;
+	a->left--;
+	if (at % FRAME_ALIGN || at + before > size)
+		goto corrupt;
+
+	const uint8_t *p = (const uint8_t *)block_at(a, a->at) + at;
+	const struct tpacket3_hdr *h = (const struct tpacket3_hdr *)p;
+
+	if (h->tp_mac < before || at + h->tp_mac + h->tp_snaplen > size ||
+	    h->tp_snaplen > h->tp_len)
+		goto corrupt;
+	a->offset = at + h->tp_next_offset;
+	if (!h->tp_next_offset) /* the last one */
+		a->left = 0;
+	*ret = (struct frame){
+		.data = p + h->tp_mac,
+		.caplen = h->tp_snaplen,
+		.len = h->tp_len,
+		.ts_ns = h->tp_sec * UINT64_C(1000000000) + h->tp_nsec,
+		.gso_size = a->g.vnet_hdr ? gso_size_before(p + h->tp_mac) : 0,
+		.vlan_tci = (uint16_t)h->hv1.tp_vlan_tci,
+		.has_vlan = !!(h->tp_status & TP_STATUS_VLAN_VALID),
+		.link = a->g.link,
+	};
+	return true;
+corrupt:
+	a->left = 0;
+	return false;
+}
+
+/* ---- the source ---- */
+
+static struct afring *afring_of(struct source *s)
+{
+	return (struct afring *)s;
+}
+
+/* The kernel unbinds a socket from an interface that is gone: index -1 (packet_notifier()). */
+static bool interface_gone(const struct afring *a)
+{
+	struct sockaddr_ll ll;
+	socklen_t n = sizeof(ll);
+
+	return !getsockname(a->fd, (struct sockaddr *)&ll, &n) && ll.sll_ifindex == -1;
+}
+
+/* No frame is ready: is it quiet, or is there an error?  Reading the error clears it, else it
+ * would wake poll() for ever. */
+static int error_take(struct afring *a)
+{
+	int err = 0;
+	socklen_t n = sizeof(err);
+
+	if (getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
+		return -errno;
+	if (err == ENETDOWN)
+		a->was_down = true;
+	if (a->was_down && interface_gone(a))
+		return -ENODEV;
+	return -err;
+}
+
+static int afring_next(struct source *s, struct frame *ret, unsigned max)
+{
+	struct afring *a = afring_of(s);
+	unsigned n = 0;
+
+	if (!max)
+		return 0;
+	for (;;) {
+		while (n < max && frame_take(a, &ret[n]))
+			n++;
+		if (n)
+			return (int)n;
+		if (!block_take(a))
+			return error_take(a);
+	}
+}
+
+/* The kernel's counters are 32 bits wide, start again at each reading, and tp_packets includes
+ * the drops (packet_getsockopt()). */
+static int afring_stats(struct source *s, struct source_stats *ret)
+{
+	struct afring *a = afring_of(s);
+	struct tpacket_stats_v3 st;
+	socklen_t n = sizeof(st);
+
+	if (getsockopt(a->fd, SOL_PACKET, PACKET_STATISTICS, &st, &n) < 0)
+		return -errno;
+	a->total.packets += st.tp_packets - st.tp_drops;
+	a->total.drops += st.tp_drops;
+	a->total.freezes += st.tp_freeze_q_cnt;
+	*ret = a->total;
+	return 0;
+}
+
+static const char *afring_iface(struct source *s, unsigned index)
+{
+	return index ? "" : afring_of(s)->g.ifname;
+}
+
+static int afring_fd(struct source *s)
+{
+	return afring_of(s)->fd;
+}
+
+static void afring_free(struct source *s)
+{
+	struct afring *a = afring_of(s);
+
+	munmap(a->map, (size_t)a->g.block_size * a->g.block_nr);
+	close(a->fd);
+	free(a);
+}
+
+static const struct source_ops afring_ops = { .next = afring_next,
+					      .stats = afring_stats,
+					      .iface = afring_iface,
+					      .fd = afring_fd,
+					      .free = afring_free };
+
+int afring_map(int fd, const struct afring_geometry *geometry, struct source **ret)
+{
+	if (!ring_size_valid(geometry->block_size, geometry->block_nr) ||
+	    geometry->link >= LINK_TYPES || !memchr(geometry->ifname, 0, sizeof(geometry->ifname)))
+		return -EINVAL;
+
+	struct afring *a = malloc(sizeof(*a));
+
+	if (!a)
+		return -ENOMEM;
+	*a = (struct afring){ .source = { &afring_ops }, .fd = fd, .g = *geometry };
+	a->map = mmap(NULL, (size_t)a->g.block_size * a->g.block_nr, PROT_READ | PROT_WRITE,
+		      MAP_SHARED, fd, 0);
+	if (a->map == MAP_FAILED) {
+		int r = -errno;
+
+		free(a);
+		return r;
+	}
+	a->at = block_oldest(a);
+	*ret = &a->source;
+	return 0;
+}
+
+int afring_open(const struct afring_config *config, struct source **ret, const char **reterr_step)
+{
+	struct afring_geometry g;
+	int fd = afring_socket(config, &g, reterr_step);
+
+	if (fd < 0)
+		return fd;
+
+	int r = afring_map(fd, &g, ret);
+
+	if (r < 0) {
+		*reterr_step = "mmap";
+		close(fd);
+	}
+	return r < 0 ? r : 0;
+}

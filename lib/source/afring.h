@@ -1,0 +1,62 @@
+/* afring.h - a live source: frames of one interface from an AF_PACKET ring (TPACKET_V3).
+ *
+ * Making the socket needs CAP_NET_RAW in the interface's network namespace; reading its ring
+ * needs nothing but the descriptor, in any namespace.  So there are two halves: afring_socket()
+ * for a privileged process, afring_map() for the one that parses.  afring_open() is both.
+ *
+ * Not one frame passes unfiltered: the socket is deaf (protocol 0) until filter, lock and ring
+ * are in place and bind() names protocol and interface.
+ *
+ * Kernel interface: linux/if_packet.h, Documentation/networking/packet_mmap.rst. */
+#pragma once
+#include <linux/filter.h> /* struct sock_fprog, by value */
+#include <stdbool.h>
+#include <stdint.h>
+#include "source/source.h"
+
+struct afring_config {
+	int ifindex;
+	const char *ifname;	   /* borrowed; what source_iface() will say */
+	unsigned block_size;	   /* octets: a power of two, a multiple of the page size */
+	unsigned block_nr;	   /* fewer are taken if there is no memory for so many */
+	unsigned block_timeout_ms; /* a block that is not full is handed over after this; > 0 */
+	bool promiscuous;
+	struct sock_fprog filter; /* borrowed; see bpf/tcp_filter.h; its length must not be 0 */
+};
+
+/* What a process needs besides the descriptor to map a ring.  No pointers: fit to be sent. */
+struct afring_geometry {
+	uint32_t block_size, block_nr;
+	uint8_t link;	  /* enum link_type */
+	uint8_t vnet_hdr; /* a struct virtio_net_hdr stands before each frame */
+	char ifname[16];  /* IFNAMSIZ */
+};
+
+/* Hardware type (ARPHRD_* of linux/if_arp.h) of an interface in this network namespace; -ENODEV:
+ * there is none of this index; another -errno.  No privilege needed. */
+int afring_arphrd(int ifindex);
+
+/* The enum link_type of frames from an interface of hardware type @arphrd; -EPFNOSUPPORT: its
+ * frames begin with something that wire/frame.c does not read. */
+int afring_link_type(int arphrd);
+
+/* Makes the socket with its ring, capturing from now on.
+ * Returns a descriptor (owned by the caller, close-on-exec); *ret_geometry has the number of
+ * blocks that were taken.  -errno: *reterr_step is a literal that says what failed; -EINVAL:
+ * also for sizes that the ring cannot have; -EPFNOSUPPORT: as afring_link_type().
+ * An interface that is down is fine: the source then begins with -ENETDOWN. */
+int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
+		  const char **reterr_step);
+
+/* Maps the ring of @fd, which the source owns from success on.  A ring that was read before goes
+ * on at the oldest block that was not given back.  -errno: @fd is still the caller's. */
+int afring_map(int fd, const struct afring_geometry *geometry, struct source **ret);
+
+/* afring_socket() and afring_map().
+ *
+ * The source: source_next() lends frames of one block at a time and gives the block back at the
+ * call that finds it used up; holding one block costs the kernel nothing until it has come round
+ * the whole ring.  It returns -ENETDOWN once each time the interface goes down (frames may come
+ * again: poll on), and -ENODEV, at each call, when the interface is gone: nothing will come any
+ * more.  An interface that is removed while it is down wakes no poll(). */
+int afring_open(const struct afring_config *config, struct source **ret, const char **reterr_step);
