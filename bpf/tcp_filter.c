@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+#include "bpf/tcp_filter.h"
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <netinet/in.h>
+#include <stdint.h>
+
+/* A load behind the end of the frame ends the program with 0: "reject" (filter.rst).  This is
+ * used on purpose: no length is compared anywhere, each octet that frame_decode() insists on is
+ * simply loaded, and the last load, the first octet of the TCP header, stands for all before it.
+ *
+ * A VLAN tag that the device or the kernel took out of the frame needs nothing here: the octets
+ * that the program sees are then those of an untagged frame, on the way in
+ * (__netif_receive_skb_core() untags before the taps) and out (the tag is in the skb until the
+ * driver has it).  Tags that are left in the frame, such as the inner of two, are walked. */
+
+enum { TCP_HEADER_MAX = 60, IP6_HEADER = 40, ETH_P_9100 = 0x9100 };
+
+/* Octet 0 of an IPv4 header, version and IHL in words: 5 words at least (RFC 791 3.1). */
+enum { IP4_FIRST = 0x45, IP4_LAST = 0x4f, IP6_VERSION = 0x60, VERSION_MASK = 0xf0 };
+
+/* Extension headers, as ip6_header_len() in wire/frame.c knows them. */
+enum { IP6_FRAGMENT = 44, IP6_AH = 51 };
+static const uint8_t ip6_by8[] = { 0, 43, 60, 135, 139, 140 }; /* (length octet + 1) * 8 octets */
+
+/* Places to jump to, always forward.  Some exist once per tag or per extension header. */
+enum label {
+	NEXT, /* the following instruction; never placed */
+	V4,
+	V6,
+	V6_TCP,
+	DROP,	 /* within reach of what stands before IPv6 */
+	V6_DROP, /* within reach of the extension headers */
+	TAG,
+	FRAGMENT = TAG + LINK_MAX_VLAN + 1,
+	AH = FRAGMENT + IP6_MAX_HEADERS,
+	BY8 = AH + IP6_MAX_HEADERS,
+	ADVANCE = BY8 + IP6_MAX_HEADERS,
+	LABELS = ADVANCE + IP6_MAX_HEADERS
+};
+_Static_assert(LABELS <= UINT8_MAX, "labels wait in the 8-bit fields of the jumps");
+
+/* The program as far as it is written; errors stick. */
+struct prog {
+	struct sock_filter *insns;
+	unsigned n, max;
+	unsigned at[LABELS];
+	int err;
+};
+
+static void put(struct prog *p, struct sock_filter insn)
+{
+	if (p->n == p->max)
+		p->err = -ENOSPC;
+	else
+		p->insns[p->n++] = insn;
+}
+
+static void stmt(struct prog *p, uint16_t code, uint32_t k)
+{
+	put(p, (struct sock_filter)BPF_STMT(code, k));
+}
+
+/* @op of A and @k: on to @yes or @no, which resolve() turns into distances. */
+static void jump(struct prog *p, uint16_t op, uint32_t k, enum label yes, enum label no)
+{
+	put(p, (struct sock_filter)BPF_JUMP(BPF_JMP | op | BPF_K, k, (uint8_t)yes, (uint8_t)no));
+}
+
+static void jump_always(struct prog *p, enum label to)
+{
+	stmt(p, BPF_JMP | BPF_JA, to);
+}
+
+static void place(struct prog *p, enum label label)
+{
+	p->at[label] = p->n;
+}
+
+/* Instructions between @insn and @label, at most @max. */
+static unsigned distance(struct prog *p, unsigned insn, unsigned label, unsigned max)
+{
+	unsigned from = insn + 1;
+
+	if (label == NEXT)
+		return 0;
+	if (p->at[label] < from || p->at[label] - from > max) {
+		p->err = -ERANGE;
+		return 0;
+	}
+	return p->at[label] - from;
+}
+
+static int resolve(struct prog *p)
+{
+	for (unsigned i = 0; i < p->n && !p->err; i++) {
+		struct sock_filter *f = p->insns + i;
+
+		if (BPF_CLASS(f->code) != BPF_JMP)
+			continue;
+		if (BPF_OP(f->code) == BPF_JA) {
+			f->k = distance(p, i, f->k, UINT16_MAX);
+		} else {
+			f->jt = (uint8_t)distance(p, i, f->jt, UINT8_MAX);
+			f->jf = (uint8_t)distance(p, i, f->jf, UINT8_MAX);
+		}
+	}
+	return p->err ? p->err : (int)p->n;
+}
+
+/* EtherType behind @tag tags; X = offset of what follows it. */
+static void ethernet(struct prog *p)
+{
+	for (unsigned tag = 0; tag <= LINK_MAX_VLAN; tag++) {
+		enum label inner = TAG + tag + 1;
+
+		place(p, TAG + tag);
+		stmt(p, BPF_LDX | BPF_W | BPF_IMM, ETH_HLEN + 4 * tag);
+		stmt(p, BPF_LD | BPF_H | BPF_ABS, ETH_HLEN - 2 + 4 * tag);
+		jump(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
+		if (tag == LINK_MAX_VLAN) {
+			jump(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
+			break;
+		}
+		jump(p, BPF_JEQ, ETH_P_IPV6, V6, NEXT);
+		jump(p, BPF_JEQ, ETH_P_8021Q, inner, NEXT);
+		jump(p, BPF_JEQ, ETH_P_8021AD, inner, NEXT);
+		jump(p, BPF_JEQ, ETH_P_9100, inner, DROP);
+	}
+}
+
+/* No link header: X = 0, and the version nibble decides; V4 and V6 look at it again. */
+static void raw_ip(struct prog *p)
+{
+	stmt(p, BPF_LDX | BPF_W | BPF_IMM, 0);
+	stmt(p, BPF_LD | BPF_B | BPF_ABS, 0);
+	jump(p, BPF_JGE, IP6_VERSION, V6, NEXT);
+}
+
+/* Accepts if octet X + @off, the first of the TCP header, is there. */
+static void accept_tcp(struct prog *p, uint32_t off)
+{
+	stmt(p, BPF_LD | BPF_B | BPF_IND, off);
+	stmt(p, BPF_MISC | BPF_TXA, 0);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, off + TCP_HEADER_MAX);
+	stmt(p, BPF_RET | BPF_A, 0);
+}
+
+/* X = offset of the IPv4 header (RFC 791 3.1).  Most frames that are not TCP leave first. */
+static void ip4(struct prog *p)
+{
+	place(p, V4);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, 9);
+	jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, DROP);
+	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
+	jump(p, BPF_JSET, 0x1fff, DROP, NEXT); /* fragment offset */
+	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
+	jump(p, BPF_JGE, IP4_FIRST, NEXT, DROP);
+	jump(p, BPF_JGT, IP4_LAST, DROP, NEXT);
+	stmt(p, BPF_ALU | BPF_AND | BPF_K, 0x0f);
+	stmt(p, BPF_ALU | BPF_LSH | BPF_K, 2);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_X, 0);
+	stmt(p, BPF_MISC | BPF_TAX, 0);
+	accept_tcp(p, 0);
+	place(p, DROP);
+	stmt(p, BPF_RET | BPF_K, 0);
+}
+
+/* Extension header @n, whose kind is in A, at X + 40.  Leaves the kind of the next one in A and
+ * its offset - 40 in X.  Lengths: RFC 8200 4.3 to 4.6; AH counts words of 4 octets less 2
+ * (RFC 4302 2.2). */
+static void ip6_extension(struct prog *p, unsigned n)
+{
+	jump(p, BPF_JEQ, IP6_FRAGMENT, FRAGMENT + n, NEXT);
+	jump(p, BPF_JEQ, IP6_AH, AH + n, NEXT);
+	for (unsigned i = 0; i < sizeof ip6_by8; i++)
+		jump(p, BPF_JEQ, ip6_by8[i], BY8 + n, i + 1 < sizeof ip6_by8 ? NEXT : V6_DROP);
+
+	place(p, FRAGMENT + n);
+	stmt(p, BPF_LD | BPF_H | BPF_IND, IP6_HEADER + 2);
+	jump(p, BPF_JSET, 0xfff8, V6_DROP, NEXT);
+	stmt(p, BPF_LD | BPF_W | BPF_IMM, 8);
+	jump_always(p, ADVANCE + n);
+
+	place(p, AH + n);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, IP6_HEADER + 1);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 2);
+	stmt(p, BPF_ALU | BPF_LSH | BPF_K, 2);
+	jump_always(p, ADVANCE + n);
+
+	place(p, BY8 + n);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, IP6_HEADER + 1);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 1);
+	stmt(p, BPF_ALU | BPF_LSH | BPF_K, 3);
+
+	place(p, ADVANCE + n);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_X, 0);
+	stmt(p, BPF_ST, 0);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, IP6_HEADER);
+	stmt(p, BPF_LDX | BPF_W | BPF_MEM, 0);
+}
+
+/* X = offset of the IPv6 header (RFC 8200 3).  Classic BPF has no backward jump: the chain of
+ * extension headers is unrolled, and X stays 40 short of the header, so that all of the chain,
+ * none included, ends in one V6_TCP. */
+static void ip6(struct prog *p)
+{
+	place(p, V6);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
+	stmt(p, BPF_ALU | BPF_AND | BPF_K, VERSION_MASK);
+	jump(p, BPF_JEQ, IP6_VERSION, NEXT, V6_DROP);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, 6);
+	for (unsigned n = 0; n < IP6_MAX_HEADERS; n++) {
+		jump(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, NEXT);
+		ip6_extension(p, n);
+	}
+	jump(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, V6_DROP);
+	place(p, V6_TCP);
+	accept_tcp(p, IP6_HEADER);
+	place(p, V6_DROP);
+	stmt(p, BPF_RET | BPF_K, 0);
+}
+
+int tcp_filter_build(const struct tcp_filter_spec *spec, struct sock_filter *insns, unsigned max)
+{
+	struct prog p = { .insns = insns, .max = max };
+
+	switch (spec->link) {
+	case LINK_ETHERNET:
+		ethernet(&p);
+		break;
+	case LINK_RAW_IP:
+		raw_ip(&p);
+		break;
+	default:
+		return -EPFNOSUPPORT;
+	}
+	ip4(&p);
+	ip6(&p);
+	return resolve(&p);
+}

@@ -1,0 +1,534 @@
+/* The kernel runs the filter; frame_decode() is the oracle.
+ *
+ * A filter on the receiving end of an AF_UNIX datagram pair sees exactly the octets of each
+ * datagram: what it rejects never arrives, what it accepts arrives cut to the copy length. */
+#include <errno.h>
+#include <linux/filter.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "bpf/tcp_filter.h"
+#include "tests/support/tap.h"
+#include "wire/frame.h"
+#include "wire/segment.h"
+
+enum { FRAME_MAX = 20000, MUTATIONS = 300000, TCP_FIXED = 20 };
+
+/* Socket pair with the filter of each link type on its receiving end. */
+static int pair[LINK_TYPES][2];
+
+/* Copy length that the kernel finds for @frame; 0: rejected. */
+static int kernel_verdict(enum link_type link, const uint8_t *frame, size_t n)
+{
+	static uint8_t room[FRAME_MAX];
+
+	if (send(pair[link][0], frame, n, 0) != (ssize_t)n) {
+		perror("send");
+		exit(EXIT_FAILURE);
+	}
+	ssize_t got = recv(pair[link][1], room, sizeof(room), MSG_DONTWAIT);
+
+	if (got > 0 && memcmp(room, frame, (size_t)got))
+		return -1;
+	return got < 0 ? 0 : (int)got;
+}
+
+static enum frame_verdict decode(enum link_type link, const uint8_t *p, size_t caplen, size_t len,
+				 struct segment *ret)
+{
+	struct frame f = { .data = p,
+			   .caplen = (uint32_t)caplen,
+			   .len = (uint32_t)len,
+			   .link = (uint8_t)link };
+
+	return frame_decode(&f, ret);
+}
+
+static void print_frame(enum link_type link, const uint8_t *p, size_t n, const char *why,
+			enum frame_verdict v, int copied)
+{
+	printf("# link %d, %zu octets, %s: %s by frame_decode(), %d octets by the kernel:\n# ",
+	       link, n, why, frame_verdict_name(v), copied);
+	for (size_t i = 0; i < n; i++)
+		printf("%02x", p[i]);
+	putchar('\n');
+}
+
+/* Kernel and frame_decode() agree on the frame, and what the kernel copies is enough to decode
+ * the same as from the whole. */
+static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copied)
+{
+	struct segment whole = { 0 }, cut = { 0 };
+	enum frame_verdict v = decode(link, p, n, n, &whole);
+	int copied = kernel_verdict(link, p, n);
+	const char *why = NULL;
+
+	*ret_copied = copied;
+	if (copied < 0) {
+		why = "other octets arrived";
+	} else if (frame_claims_tcp(v) != (copied > 0)) {
+		why = "verdicts differ";
+	} else if (copied) {
+		if (decode(link, p, (size_t)copied, n, &cut) != v)
+			why = "the copy decodes otherwise";
+	}
+	if (!why && v == FRAME_TCP) {
+		/* The options follow the fixed header, wherever the headers before it end. */
+		size_t tcp = (size_t)(whole.options.p - p) - TCP_FIXED;
+		size_t want = n < tcp + 60 ? n : tcp + 60;
+
+		if ((size_t)copied != want || whole.options.n != cut.options.n ||
+		    whole.payload_len != cut.payload_len || whole.seq != cut.seq ||
+		    whole.flags != cut.flags)
+			why = "copy length";
+	}
+	if (why)
+		print_frame(link, p, n, why, v, copied);
+	return !why;
+}
+
+/* ---- frames ---- */
+
+struct build {
+	uint8_t p[FRAME_MAX];
+	size_t n;
+};
+
+static void add(struct build *b, const void *p, size_t n)
+{
+	memcpy(b->p + b->n, p, n);
+	b->n += n;
+}
+
+static void add16(struct build *b, unsigned v)
+{
+	add(b, (uint8_t[]){ (uint8_t)(v >> 8), (uint8_t)v }, 2);
+}
+
+static void add_zero(struct build *b, size_t n)
+{
+	memset(b->p + b->n, 0, n);
+	b->n += n;
+}
+
+/* MAC addresses, @n tags of @tag, EtherType. */
+static void add_ethernet(struct build *b, const unsigned *tag, unsigned n, unsigned type)
+{
+	add(b, "\2\0\0\0\0\1\2\0\0\0\0\2", 12);
+	for (unsigned i = 0; i < n; i++) {
+		add16(b, tag[i]);
+		add16(b, 100 + i);
+	}
+	add16(b, type);
+}
+
+/* Header of @hl octets for @payload octets of @proto. */
+static void add_ip4(struct build *b, unsigned hl, unsigned proto, unsigned frag, size_t payload)
+{
+	add(b, (uint8_t[]){ (uint8_t)(0x40 | hl / 4), 0 }, 2);
+	add16(b, (unsigned)(hl + payload));
+	add16(b, 1);
+	add16(b, frag);
+	add(b, (uint8_t[]){ 64, (uint8_t)proto, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2 }, 12);
+	memset(b->p + b->n, 1, hl - 20); /* no-operation options */
+	b->n += hl - 20;
+}
+
+static void add_ip6(struct build *b, unsigned next, size_t payload)
+{
+	add(b, "\x60\0\0", 4);
+	add16(b, (unsigned)payload);
+	add(b, (uint8_t[]){ (uint8_t)next, 64 }, 2);
+	add(b, "\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2", 32);
+}
+
+/* Octets of extension header @kind with length octet @len. */
+static size_t ext_size(unsigned kind, unsigned len)
+{
+	return kind == 44 ? 8 : kind == 51 ? (len + 2) * 4 : (len + 1) * 8;
+}
+
+static void add_ext(struct build *b, unsigned kind, unsigned next, unsigned len, unsigned frag)
+{
+	size_t start = b->n;
+
+	add_zero(b, ext_size(kind, len));
+	b->p[start] = (uint8_t)next;
+	b->p[start + 1] = (uint8_t)len;
+	if (kind == 44) {
+		b->p[start + 2] = (uint8_t)(frag >> 8);
+		b->p[start + 3] = (uint8_t)frag;
+	}
+}
+
+static void add_tcp(struct build *b, unsigned hl, size_t payload)
+{
+	add16(b, 40000);
+	add16(b, 443);
+	add(b, "\x12\x34\x56\x78\x9a\xbc\xde\xf0", 8);
+	add16(b, hl / 4 << 12 | TCP_ACK | TCP_PSH);
+	add(b, "\xff\xff\0\0\0", 6);
+	memset(b->p + b->n, 1, hl - 20);
+	b->n += hl - 20;
+	memset(b->p + b->n, 'x', payload);
+	b->n += payload;
+}
+
+/* ---- (a) by hand ---- */
+
+static void check(const struct build *b, enum link_type link, int want, const char *what)
+{
+	int copied;
+	bool same = agree(link, b->p, b->n, &copied);
+
+	ok(same && copied == want, "%s: %d octets", what, want);
+	if (copied != want)
+		printf("# copied %d\n", copied);
+}
+
+static void test_ip4(void)
+{
+	struct build b = { .n = 0 };
+
+	add_ethernet(&b, NULL, 0, 0x0800);
+	add_ip4(&b, 20, 6, 0, 20 + 1000);
+	add_tcp(&b, 20, 1000);
+	check(&b, LINK_ETHERNET, 14 + 20 + 60, "IPv4 TCP with payload: headers only");
+	b.n = 14 + 20 + 20;
+	check(&b, LINK_ETHERNET, 14 + 20 + 20, "IPv4 TCP, cut behind a bare TCP header: all of it");
+	b.n = 14 + 20 + 1;
+	check(&b, LINK_ETHERNET, 35, "IPv4, one octet of TCP");
+	b.n = 14 + 20;
+	check(&b, LINK_ETHERNET, 0, "IPv4, cut before TCP");
+	b.n = 0;
+	check(&b, LINK_ETHERNET, 0, "no octet at all");
+
+	add_ethernet(&b, NULL, 0, 0x0800);
+	add_ip4(&b, 60, 6, 0, 60 + 500);
+	add_tcp(&b, 60, 500);
+	check(&b, LINK_ETHERNET, 14 + 60 + 60, "IPv4 and TCP with 40 octets of options each");
+	b.p[14] = 0x44;
+	check(&b, LINK_ETHERNET, 0, "IHL 4");
+	b.p[14] = 0x5f;
+	check(&b, LINK_ETHERNET, 0, "version 5");
+	b.p[14] = 0x65;
+	check(&b, LINK_ETHERNET, 0, "version 6 under EtherType 0800");
+
+	static const struct {
+		unsigned proto, frag;
+		int want;
+		const char *what;
+	} c[] = {
+		{ 17, 0, 0, "UDP" },
+		{ 1, 0, 0, "ICMP" },
+		{ 6, 0x2000, 94, "first fragment" },
+		{ 6, 0x4000, 94, "don't fragment" },
+		{ 6, 0x0001, 0, "last fragment, offset 8" },
+		{ 6, 0x3000, 0, "middle fragment, high bit of the offset" },
+		{ 6, 0x8000, 94, "reserved flag" },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		b.n = 0;
+		add_ethernet(&b, NULL, 0, 0x0800);
+		add_ip4(&b, 20, c[i].proto, c[i].frag, 120);
+		add_tcp(&b, 20, 100);
+		check(&b, LINK_ETHERNET, c[i].want, c[i].what);
+	}
+	b.p[12] = 0x08, b.p[13] = 0x06;
+	check(&b, LINK_ETHERNET, 0, "ARP");
+	b.p[12] = 0x00, b.p[13] = 0x64;
+	check(&b, LINK_ETHERNET, 0, "802.3 length in place of the EtherType");
+}
+
+static void test_vlan(void)
+{
+	static const unsigned tag[] = { 0x88a8, 0x8100, 0x9100, 0x8100, 0x88a8 };
+
+	for (unsigned n = 1; n <= LINK_MAX_VLAN + 1; n++) {
+		struct build b = { .n = 0 };
+		bool fits = n <= LINK_MAX_VLAN;
+		char what[64];
+
+		add_ethernet(&b, tag, n, 0x0800);
+		add_ip4(&b, 24, 6, 0, 200);
+		add_tcp(&b, 20, 180);
+		snprintf(what, sizeof(what), "IPv4 behind %u tags", n);
+		check(&b, LINK_ETHERNET, fits ? (int)(14 + 4 * n + 24 + 60) : 0, what);
+
+		b.n = 0;
+		add_ethernet(&b, tag, n, 0x86dd);
+		add_ip6(&b, 6, 200);
+		add_tcp(&b, 20, 180);
+		snprintf(what, sizeof(what), "IPv6 behind %u tags", n);
+		check(&b, LINK_ETHERNET, fits ? (int)(14 + 4 * n + 40 + 60) : 0, what);
+	}
+	struct build b = { .n = 0 };
+
+	add_ethernet(&b, (unsigned[]){ 0x9200 }, 1, 0x0800);
+	add_ip4(&b, 20, 6, 0, 120);
+	add_tcp(&b, 20, 100);
+	check(&b, LINK_ETHERNET, 0, "a tag of unknown kind (0x9200)");
+}
+
+static void test_ip6(void)
+{
+	static const uint8_t kind[] = { 0, 43, 44, 51, 60, 135, 139, 140 };
+	struct build b = { .n = 0 };
+	char what[64];
+
+	add_ethernet(&b, NULL, 0, 0x86dd);
+	add_ip6(&b, 6, 20 + 500);
+	add_tcp(&b, 20, 500);
+	check(&b, LINK_ETHERNET, 14 + 40 + 60, "IPv6 TCP");
+	b.p[14] = 0x45;
+	check(&b, LINK_ETHERNET, 0, "version 4 under EtherType 86dd");
+	b.p[14] = 0x60;
+	b.p[20] = 17;
+	check(&b, LINK_ETHERNET, 0, "IPv6 UDP");
+
+	for (unsigned i = 0; i < ARRAY_SIZE(kind); i++) {
+		unsigned len = kind[i] == 44 ? 0 : 4;
+
+		b.n = 0;
+		add_ethernet(&b, NULL, 0, 0x86dd);
+		add_ip6(&b, kind[i], ext_size(kind[i], len) + 120);
+		add_ext(&b, kind[i], 6, len, 0);
+		add_tcp(&b, 20, 100);
+		snprintf(what, sizeof(what), "IPv6, header %u, TCP", kind[i]);
+		check(&b, LINK_ETHERNET, (int)(14 + 40 + ext_size(kind[i], len) + 60), what);
+	}
+	static const struct {
+		unsigned frag;
+		bool want;
+		const char *what;
+	} f[] = {
+		{ 1, true, "IPv6 first fragment" },
+		{ 6, true, "IPv6 fragment, reserved bits" },
+		{ 8, false, "IPv6 fragment at offset 8" },
+		{ 0x8000, false, "IPv6 fragment, high bit of the offset" },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(f); i++) {
+		b.n = 0;
+		add_ethernet(&b, NULL, 0, 0x86dd);
+		add_ip6(&b, 44, 128);
+		add_ext(&b, 44, 6, 0, f[i].frag);
+		add_tcp(&b, 20, 100);
+		check(&b, LINK_ETHERNET, f[i].want ? 14 + 48 + 60 : 0, f[i].what);
+	}
+	for (unsigned n = IP6_MAX_HEADERS; n <= IP6_MAX_HEADERS + 1; n++) {
+		b.n = 0;
+		add_ethernet(&b, NULL, 0, 0x86dd);
+		add_ip6(&b, 60, n * 8 + 120);
+		for (unsigned i = 1; i <= n; i++)
+			add_ext(&b, 60, i < n ? 60 : 6, 0, 0);
+		add_tcp(&b, 20, 100);
+		snprintf(what, sizeof(what), "IPv6 with %u extension headers", n);
+		check(&b, LINK_ETHERNET, n <= IP6_MAX_HEADERS ? (int)(54 + n * 8 + 60) : 0, what);
+	}
+	b.n = 0;
+	add_ethernet(&b, NULL, 0, 0x86dd);
+	add_ip6(&b, 60, IP6_MAX_HEADERS * 2048 + 20);
+	for (unsigned i = 1; i <= IP6_MAX_HEADERS; i++)
+		add_ext(&b, 60, i < IP6_MAX_HEADERS ? 60 : 6, 255, 0);
+	add_tcp(&b, 20, 0);
+	check(&b, LINK_ETHERNET, (int)b.n, "IPv6, every extension header of 2048 octets");
+}
+
+static void test_raw_ip(void)
+{
+	struct build b = { .n = 0 };
+
+	add_ip4(&b, 20, 6, 0, 1020);
+	add_tcp(&b, 20, 1000);
+	check(&b, LINK_RAW_IP, 80, "raw IPv4 TCP");
+	for (unsigned v = 0; v < 16; v++) {
+		char what[64];
+
+		b.p[0] = (uint8_t)(v << 4 | 5);
+		b.p[6] =
+		    6; /* next header, were it IPv6; reserved flag and part of offset in IPv4 */
+		b.p[7] = 0;
+		snprintf(what, sizeof(what), "raw, version %u", v);
+		check(&b, LINK_RAW_IP, v == 6 ? 100 : 0, what);
+	}
+	b.n = 0;
+	add_ip6(&b, 0, 8 + 1020);
+	add_ext(&b, 0, 6, 0, 0);
+	add_tcp(&b, 20, 1000);
+	check(&b, LINK_RAW_IP, 108, "raw IPv6 TCP behind hop-by-hop options");
+	b.n = 0;
+	check(&b, LINK_RAW_IP, 0, "raw, no octet at all");
+}
+
+/* ---- (b) at random ---- */
+
+static uint64_t rng;
+
+static uint32_t rnd(uint32_t below)
+{
+	rng ^= rng << 13;
+	rng ^= rng >> 7;
+	rng ^= rng << 17;
+	return (uint32_t)((rng >> 32) * below >> 32);
+}
+
+static unsigned rnd_of(const uint16_t *a, unsigned n)
+{
+	return a[rnd(n)];
+}
+
+/* A frame that is TCP as a rule, with tags, options and extension headers as the dice fall, more
+ * of them than are followed now and then. */
+static enum link_type random_frame(struct build *b)
+{
+	static const uint16_t tags[] = { 0x8100, 0x88a8, 0x9100 };
+	static const uint16_t kinds[] = { 0, 43, 44, 51, 60, 135, 139, 140 };
+	enum link_type link = rnd(4) ? LINK_ETHERNET : LINK_RAW_IP;
+	bool v4 = rnd(2);
+	size_t payload = rnd(90);
+	unsigned tcp_hl = 20 + 4 * rnd(11);
+
+	b->n = 0;
+	if (link == LINK_ETHERNET) {
+		unsigned tag[LINK_MAX_VLAN + 2], n = rnd(3) ? 0 : rnd(LINK_MAX_VLAN + 3);
+
+		for (unsigned i = 0; i < n; i++)
+			tag[i] = rnd_of(tags, ARRAY_SIZE(tags));
+		add_ethernet(b, tag, n, v4 ? 0x0800 : 0x86dd);
+	}
+	if (v4) {
+		add_ip4(b, 20 + 4 * rnd(11), 6, rnd(8) ? 0x4000 : 0x2000, tcp_hl + payload);
+	} else {
+		unsigned n = rnd(2) ? 0 : rnd(IP6_MAX_HEADERS + 2);
+		unsigned kind[IP6_MAX_HEADERS + 2], len[IP6_MAX_HEADERS + 2];
+		size_t ext = 0;
+
+		for (unsigned i = 0; i < n; i++) {
+			kind[i] = rnd_of(kinds, ARRAY_SIZE(kinds));
+			len[i] = rnd(4) ? rnd(3) : rnd(256);
+			ext += ext_size(kind[i], len[i]);
+		}
+		kind[n] = 6;
+		add_ip6(b, kind[0], ext + tcp_hl + payload);
+		for (unsigned i = 0; i < n; i++)
+			add_ext(b, kind[i], kind[i + 1], len[i], rnd(2));
+	}
+	add_tcp(b, tcp_hl, payload);
+	return link;
+}
+
+/* Bit flips in what the filter looks at, an octet set to some kind of header, or a cut. */
+static void mutate(struct build *b)
+{
+	static const uint16_t octets[] = { 0,	 6,    17,   43,   44,	 51,   60,   135, 139,
+					   140,	 0x08, 0x86, 0xdd, 0x81, 0x88, 0xa8, 0x91, 0x45,
+					   0x46, 0x60, 0x44, 0xff };
+	uint32_t headers = b->n < 120 ? (uint32_t)b->n : 120;
+
+	switch (rnd(5)) {
+	case 0: /* as it is */
+		break;
+	case 1:
+	case 2:
+		for (unsigned i = 0, n = 1 + rnd(3); i < n; i++)
+			b->p[rnd(headers)] ^= (uint8_t)(1u << rnd(8));
+		break;
+	case 3:
+		b->p[rnd(headers)] = (uint8_t)rnd_of(octets, ARRAY_SIZE(octets));
+		break;
+	case 4:
+		b->n = rnd((uint32_t)b->n + 1);
+		break;
+	}
+}
+
+static void test_random(void)
+{
+	unsigned accepted = 0, disagreed = 0, done = 0;
+	struct build b;
+	int copied;
+
+	rng = tap_seed(20240607) | 1;
+	for (; done < MUTATIONS && disagreed < 5; done++) {
+		enum link_type link = random_frame(&b);
+
+		mutate(&b);
+		disagreed += !agree(link, b.p, b.n, &copied);
+		accepted += copied > 0;
+	}
+	printf("# %u frames, %u accepted\n", done, accepted);
+	ok(!disagreed, "kernel and frame_decode() agree on %u mutated frames", done);
+	ok(accepted > done / 8 && accepted < done - done / 8, "many of either verdict among them");
+
+	/* Each possible cut of frames of each kind. */
+	for (done = 0; done < 100 && disagreed < 5; done++) {
+		enum link_type link = random_frame(&b);
+
+		for (size_t n = b.n; disagreed < 5 && n-- > 0;)
+			disagreed += !agree(link, b.p, n, &copied);
+	}
+	ok(!disagreed, "and on %u frames cut at every length", done);
+}
+
+/* ---- the builder ---- */
+
+static void test_build(void)
+{
+	struct sock_filter insns[TCP_FILTER_MAX], small[TCP_FILTER_MAX];
+	unsigned wrong = 0;
+	int n = tcp_filter_build(&(struct tcp_filter_spec){ LINK_ETHERNET }, insns, TCP_FILTER_MAX);
+
+	for (int max = 0; max < n; max++)
+		wrong += tcp_filter_build(&(struct tcp_filter_spec){ LINK_ETHERNET }, small,
+					  (unsigned)max) != -ENOSPC;
+	ok(n > 0 && !wrong, "%d instructions; -ENOSPC with room for any fewer", n);
+	for (int l = 0; l < LINK_TYPES; l++) {
+		bool fits = l == LINK_ETHERNET || l == LINK_RAW_IP;
+
+		n = tcp_filter_build(&(struct tcp_filter_spec){ (enum link_type)l }, insns,
+				     TCP_FILTER_MAX);
+		ok(fits ? n > 0 : n == -EPFNOSUPPORT, "link type %d: %s", l,
+		   fits ? "a program" : "-EPFNOSUPPORT");
+	}
+}
+
+/* The cost of the common case: three instructions of Ethernet, and straight through IPv4. */
+static void test_common_path(void)
+{
+	struct sock_filter insns[TCP_FILTER_MAX];
+
+	tcp_filter_build(&(struct tcp_filter_spec){ LINK_ETHERNET }, insns, TCP_FILTER_MAX);
+	unsigned to_v4 = 3 + insns[2].jt;
+
+	ok(insns[to_v4].code == (BPF_LD | BPF_B | BPF_IND) && insns[to_v4].k == 9 &&
+		   insns[to_v4 + 14].code == (BPF_RET | BPF_A),
+	   "untagged IPv4 TCP takes 18 instructions");
+}
+
+int main(void)
+{
+	static const enum link_type links[] = { LINK_ETHERNET, LINK_RAW_IP };
+
+	test_build();
+	test_common_path();
+	for (unsigned i = 0; i < ARRAY_SIZE(links); i++) {
+		struct sock_filter insns[TCP_FILTER_MAX];
+		struct tcp_filter_spec spec = { .link = links[i] };
+		int n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX), *fd = pair[links[i]];
+		struct sock_fprog prog = { .len = (unsigned short)n, .filter = insns };
+
+		if (!ok(n > 0 && !socketpair(AF_UNIX, SOCK_DGRAM, 0, fd) &&
+				!setsockopt(fd[1], SOL_SOCKET, SO_ATTACH_FILTER, &prog,
+					    sizeof(prog)),
+			"the kernel takes the program of link type %d (%d instructions)", links[i],
+			n))
+			return tap_done();
+	}
+	test_ip4();
+	test_vlan();
+	test_ip6();
+	test_raw_ip();
+	test_random();
+	return tap_done();
+}
