@@ -16,6 +16,7 @@ enum {
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
 };
 static const uint64_t sweep_every_ns = 1000000000;
+static const uint64_t clock_tick_ns = 1000; /* of captures with microseconds */
 static const uint64_t clock_step_ns = 10000000000; /* more is no reordering */
 
 struct loss_window {
@@ -30,6 +31,7 @@ struct tracker {
 	uint64_t now_ns; /* the newest time seen */
 	uint64_t sweep_at_ns;
 	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
+	uint64_t attempt_ns; /* start of the newest attempt that was held */
 	uint64_t anomaly_second, anomalies_told; /* in that second */
 	struct loss_window loss[LOSS_WINDOWS];
 	unsigned losses;
@@ -312,7 +314,10 @@ static void pending_settle(struct tracker *t, struct flow *f, enum close_reason 
 		flow_load(t, &old, old_ref);
 		old.c->contested = 0;
 		flow_store(t, &old);
-		if (!fsm_over(old.c->state) && conn_last_ns(old.c) > f->c->start_ns) {
+		/* Only the last of several attempts against a living connection can be one:
+		 * nobody shall fill the stream with SYNs that nobody answers. */
+		if (!fsm_over(old.c->state) &&
+		    (reason == REASON_REUSE || conn_last_ns(old.c) > f->c->start_ns)) {
 			flow_remove(t, f);
 			return;
 		}
@@ -736,8 +741,11 @@ static struct conn_where where_of(const struct segment *s)
 				    .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
 }
 
-/* An entry for the connection that @s begins, as it is before @s. */
-static void conn_begin(struct conn *c, const struct segment *s, unsigned sender)
+/* An entry for the connection that @s begins, as it is before @s.  @old, if not NULL, is the one
+ * that the 4-tuple had: where the clock is too coarse to tell them apart, the new one begins a
+ * nanosecond later, since the flow id follows from the start. */
+static void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
+		       const struct conn *old)
 {
 	enum direction_basis basis = DIRECTION_SYN;
 	unsigned client = sender;
@@ -765,18 +773,21 @@ static void conn_begin(struct conn *c, const struct segment *s, unsigned sender)
 	}
 	c->client_end = client & 1;
 	c->direction = basis & 3;
+	if (old && old->start_ns - c->start_ns < clock_tick_ns)
+		c->start_ns = old->start_ns + 1;
 }
 
-/* The first segment of a connection. */
+/* The first segment of a connection; @old, if not NULL, is the one that it takes over from. */
 static void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
-		      uint64_t prev_flow_id)
+		      const struct conn *old)
 {
+	uint64_t prev_flow_id = old ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
 	struct conn *c = f->c = &f->unpacked;
 	struct tcpopt opt, *offered = NULL;
 	bool inferred = false;
 
 	f->ref = TABLE_NONE;
-	conn_begin(c, s, sender);
+	conn_begin(c, s, sender, old);
 
 	enum fsm_side from = sender != c->client_end;
 	struct proof p = guard_prove(c, from, s);
@@ -829,8 +840,12 @@ static void pending_hold(struct tracker *t, struct flow *old, unsigned sender,
 	struct half half;
 
 	bare.payload_len = 0; /* data on it will be sent again, or was never taken */
+	bare.wire_len -= s->payload_len;
 	f.c = &f.unpacked;
-	conn_begin(f.c, &bare, sender);
+	conn_begin(f.c, &bare, sender, old->c);
+	if (t->attempt_ns - f.c->start_ns < clock_tick_ns) /* as in conn_begin() */
+		f.c->start_ns = t->attempt_ns + 1;
+	t->attempt_ns = f.c->start_ns;
 	f.c->state = FSM_SYN;
 
 	struct tcpopt o = tcpopt_parse(s->options);
@@ -876,6 +891,25 @@ static void pending_confirm(struct tracker *t, struct flow *f, struct flow *old,
 	tell_attempt(t, f, prev);
 }
 
+/* The SYN of the attempt once more.  It stays a half entry: a repetition of another size is not
+ * counted, but keeps it alive. */
+static void pending_again(struct tracker *t, struct flow *f, const struct segment *s)
+{
+	struct half *h = table_half(&t->table, f->ref), again;
+	struct segment bare = *s;
+
+	bare.payload_len = 0;
+	bare.wire_len -= s->payload_len;
+	account(f->c, SIDE_A, &bare, (struct proof){ 0 });
+	count_retrans(f->c, SIDE_A);
+	if (conn_pack(f->c, &again)) {
+		again.pending = 1;
+		*h = again;
+	} else {
+		h->last = dur40_of(dur48_ns(f->c->last));
+	}
+}
+
 /* What a segment means for a pending attempt. */
 enum pending_verdict {
 	PENDING_STANDS,
@@ -896,6 +930,8 @@ static enum pending_verdict pending_judge(const struct conn *c, enum fsm_side fr
 		/* its third segment: the answer was not seen */
 		return !rst && s->seq == c->isn + 1 ? PENDING_CONFIRMED : PENDING_STANDS;
 	}
+	if (syn && !ack) /* an attempt the other way round: one is held, the newest */
+		return PENDING_REPLACED;
 	if (ack && s->ack == c->isn + 1 && (syn || rst))
 		return PENDING_CONFIRMED;
 	/* a challenge ACK, or simply the old connection going on */
@@ -924,9 +960,7 @@ static table_ref contested_feed(struct tracker *t, const struct flow *f, table_r
 
 	switch (pending_judge(pend.c, from, s)) {
 	case PENDING_AGAIN:
-		account(pend.c, from, s, (struct proof){ 0 });
-		count_retrans(pend.c, from);
-		flow_store(t, &pend);
+		pending_again(t, &pend, s);
 		*ret_done = true;
 		break;
 	case PENDING_CONFIRMED:
@@ -954,10 +988,10 @@ static bool bare_syn(const struct segment *s)
 /* Closes what was there and begins anew on the same 4-tuple. */
 static void flow_replace(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	uint64_t prev = flow_id(f);
+	struct conn old = *f->c;
 
 	flow_give_up(t, f, REASON_REUSE, -1, cause_of(s, false));
-	flow_open(t, f, sender, s, prev);
+	flow_open(t, f, sender, s, &old);
 }
 
 /* A segment for a connection that is over: a straggler, or the first of the next one. */
@@ -1030,7 +1064,7 @@ static void feed(struct tracker *t, struct flow *f, unsigned sender, const struc
 			ref = TABLE_NONE;
 	}
 	if (ref == TABLE_NONE)
-		flow_open(t, f, sender, s, 0);
+		flow_open(t, f, sender, s, NULL);
 	else if (fsm_over(f->c->state))
 		over_feed(t, f, sender, s);
 	else
