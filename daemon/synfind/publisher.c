@@ -30,8 +30,10 @@ enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20 };
 /* ---- lines ---------------------------------------------------------------------------------- */
 
 static void subscriber_remove(struct subscriber *s, const char *why);
+static bool serve(struct subscriber *s, uint64_t now_ns);
 
-/* Nobody may still need the octets that @n more will overwrite. */
+/* Nobody may still need the octets that @n more will overwrite.  Who has room takes them first: a
+ * burst may be longer than the log. */
 static void keep_clear(struct publisher *p, size_t n)
 {
 	if (p->log.head + n <= p->slowest + p->log.size)
@@ -39,6 +41,8 @@ static void keep_clear(struct publisher *p, size_t n)
 	p->slowest = p->log.head;
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
+		if (s->at + p->log.size < p->log.head + n && !s->waits && !serve(s, wall_clock_ns()))
+			continue;
 		if (s->at + p->log.size < p->log.head + n) {
 			uint64_t lost = subscriber_skip(s, &p->log, p->seq);
 

@@ -25,6 +25,7 @@ enum tcp_state {
 	END_STATES
 };
 
+/* As OpenTelemetry spells it. */
 const char *tcp_state_name(enum tcp_state s);
 
 /* Ordered: below FSM_OPEN the handshake goes on, from FSM_DONE_A on the connection is over (its

@@ -19,6 +19,7 @@ struct cause {
 void tell_common(struct event *e, enum event_kind kind, const struct flow_key *key,
 		 const struct conn *c, enum fsm_state before, struct cause cause);
 
+/* @syn: what the SYN offered, or NULL; @prev_flow_id: of the connection it takes over from, or 0. */
 void tell_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id);
 
 /* @c as it was before the handshake's facts were overwritten (fsm_offering()).  Times that rest on
