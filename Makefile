@@ -84,6 +84,12 @@ build/tests/gen: tests/bench/gen.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -o $@ $<
 
+# The independent parser that every line of every test must pass.
+build/tests/jsonlines: tests/support/jsonlines.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -o $@ $< -ljansson
+
 deps:
 	$(Q)tests/support/install-deps.sh
 
@@ -95,7 +101,7 @@ run: deps
 	$(Q)exec $(B)/synfind --interface='$(IFACE)' --stdout $(ARGS)
 
 check: deps
-	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN)
+	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) build/tests/jsonlines
 	$(Q)tests/run
 
 install: all
