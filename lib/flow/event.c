@@ -13,7 +13,7 @@ static const char *const kind_name[EVENT_KINDS] = {
 static const char *const segment_name[SEGMENTS] = {
 	[SEGMENT_SYN] = "syn",	   [SEGMENT_SYN_ACK] = "syn_ack", [SEGMENT_ACK] = "ack",
 	[SEGMENT_FIN] = "fin",	   [SEGMENT_FIN_ACK] = "fin_ack", [SEGMENT_RST] = "rst",
-	[SEGMENT_TIMEOUT] = "timeout", [SEGMENT_NONE] = "none",
+	[SEGMENT_ICMP] = "icmp",   [SEGMENT_TIMEOUT] = "timeout", [SEGMENT_NONE] = "none",
 };
 
 static const char *const basis_name[BASES] = {
@@ -33,6 +33,7 @@ static const char *const reason_name[REASONS] = {
 	[REASON_FIN] = "fin",
 	[REASON_RST] = "rst",
 	[REASON_REFUSED] = "refused",
+	[REASON_UNREACHABLE] = "unreachable",
 	[REASON_UNANSWERED] = "unanswered",
 	[REASON_HALF_OPEN] = "half_open",
 	[REASON_IDLE] = "idle",

@@ -24,6 +24,7 @@ enum event_segment { /* what was on the wire, by its flags; or no segment at all
 	SEGMENT_FIN,
 	SEGMENT_FIN_ACK,
 	SEGMENT_RST,
+	SEGMENT_ICMP, /* an error that quotes the connection's SYN */
 	SEGMENT_TIMEOUT,
 	SEGMENT_NONE, /* capture end, shutdown, eviction */
 	SEGMENTS
@@ -44,6 +45,7 @@ enum close_reason {
 	REASON_FIN,
 	REASON_RST,
 	REASON_REFUSED,
+	REASON_UNREACHABLE,
 	REASON_UNANSWERED,
 	REASON_HALF_OPEN,
 	REASON_IDLE,

@@ -558,32 +558,23 @@ static void learn_offer(struct conn *c, enum fsm_side from, const struct segment
 	c->offer.ecn |= ecn == (s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR) ? bit : 0;
 }
 
-static enum close_reason reason_of(enum fsm_state before, enum fsm_state after)
+/* The connection goes to @to.  How long each end was where it was, if it moved: @ret_moved_ns. */
+static bool change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t ts_ns,
+		   uint64_t ret_moved_ns[static SIDES])
 {
-	if (after != FSM_RESET || (fsm_fin_seen(before, SIDE_A) && fsm_fin_seen(before, SIDE_B)))
-		return REASON_FIN; /* after both FINs an RST changes nothing: RFC 1337 */
-	return before == FSM_SYN ? REASON_REFUSED : REASON_RST;
-}
-
-/* The connection goes to @to; tells what its ends did, if they did anything. */
-static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
-		 const struct segment *s, bool inferred)
-{
-	struct conn *c = f->c;
 	enum fsm_state before = c->state;
-	struct conn offered = *c; /* what the handshake knew, before it is overwritten */
-	uint64_t moved_ns[SIDES], at = offset_of(c, s->ts_ns);
-	bool any = false;
+	uint64_t at = offset_of(c, ts_ns);
+	bool moved = false;
 
 	for (unsigned side = 0; side < SIDES; side++) {
-		moved_ns[side] = DURATION_UNKNOWN;
+		ret_moved_ns[side] = DURATION_UNKNOWN;
 		if (fsm_endpoint(before, side) == fsm_endpoint(to, side))
 			continue;
 		uint64_t since = dur40_ns(c->since[side]);
 
-		moved_ns[side] = at > since ? at - since : 0;
+		ret_moved_ns[side] = at > since ? at - since : 0;
 		c->since[side] = dur40_of(at);
-		any = true;
+		moved = true;
 	}
 	if (fsm_offering(before) && !fsm_offering(to)) {
 		memset(c->payload_hi, 0, sizeof c->payload_hi);
@@ -592,27 +583,45 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 	}
 	c->merged |= (before == FSM_FIN_A && to == FSM_LAST_A) ||
 		     (before == FSM_FIN_B && to == FSM_LAST_B);
-	if (fsm_fin_seen(to, SIDE_A) && fsm_fin_seen(to, SIDE_B) &&
-	    !(fsm_fin_seen(before, SIDE_A) && fsm_fin_seen(before, SIDE_B))) {
+	c->state = to & 31;
+	count_state(t, before, to);
+	return moved;
+}
+
+static bool both_fins(enum fsm_state s)
+{
+	return fsm_fin_seen(s, SIDE_A) && fsm_fin_seen(s, SIDE_B);
+}
+
+static enum close_reason reason_of(enum fsm_state before, enum fsm_state after, enum fsm_side from)
+{
+	if (after != FSM_RESET || both_fins(before))
+		return REASON_FIN; /* after both FINs an RST changes nothing: RFC 1337 */
+	/* an RST to a SYN refuses it, unless it is the client's own */
+	return before == FSM_SYN && from == SIDE_B ? REASON_REFUSED : REASON_RST;
+}
+
+/* The connection goes to @to for @s; tells what its ends did.  False: nothing, there was no word
+ * to say. */
+static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
+		 const struct segment *s, bool inferred)
+{
+	struct conn *c = f->c, offered = *c; /* what the handshake knew, before it is overwritten */
+	enum fsm_state before = c->state;
+	struct cause cause = cause_of(s, inferred);
+	uint64_t moved_ns[SIDES];
+
+	if (both_fins(to) && !both_fins(before)) {
 		struct tcpopt o = tcpopt_parse(s->options);
 
 		c->tsval = o.tsval; /* window[] is not needed any more */
 		c->tsval_ok = o.timestamps;
 	}
-	c->state = to;
-	count_state(t, before, to);
-	if (!any)
+	if (!change(t, c, to, s->ts_ns, moved_ns))
 		return false;
-
-	struct cause cause = cause_of(s, inferred);
-
 	if (fsm_over(to)) {
-		int rst_by = to == FSM_RESET ? (int)from : -1;
-		enum close_reason reason = reason_of(before, to);
-
-		if (before == FSM_SYN && from == SIDE_A)
-			reason = REASON_RST; /* the client gave up */
-		tell_end(t, f, before, reason, rst_by, cause, moved_ns);
+		tell_end(t, f, before, reason_of(before, to, from), to == FSM_RESET ? (int)from : -1,
+			 cause, moved_ns);
 		return true;
 	}
 	bool established = fsm_handshaking(before) && !fsm_handshaking(to);
@@ -1086,6 +1095,29 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 		table_prefetch_entry(&t->table, f[i].hash);
 	for (unsigned i = 0; i < n; i++)
 		feed(t, &f[i], sender[i], &s[i]);
+}
+
+void tracker_unreachable(struct tracker *t, const struct segment *quoted)
+{
+	struct flow f;
+	uint64_t moved_ns[SIDES];
+	unsigned sender = flow_key_of(quoted, &f.key);
+
+	tracker_advance(t, quoted->ts_ns);
+	f.hash = flow_key_hash(&f.key, &t->cfg.secret);
+
+	table_ref ref = table_find(&t->table, f.hash, &f.key, NULL);
+
+	if (ref == TABLE_NONE || entry_contested(t, ref))
+		return;
+	flow_load(t, &f, ref);
+	if (flow_expire(t, &f) || f.c->state != FSM_SYN || sender != f.c->client_end ||
+	    quoted->seq != f.c->isn)
+		return;
+	change(t, f.c, FSM_RESET, quoted->ts_ns, moved_ns);
+	tell_end(t, &f, FSM_SYN, REASON_UNREACHABLE, -1,
+		 (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP }, moved_ns);
+	flow_store(t, &f);
 }
 
 void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,

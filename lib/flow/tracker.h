@@ -53,6 +53,11 @@ enum { TRACKER_BATCH = 64 };
  * table is looked through for entries that timed out. */
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n);
 
+/* An ICMP or ICMPv6 error said that @quoted could not be delivered: if that is the SYN of an attempt
+ * that nobody answered, by its number too (RFC 5927 4.1), it has failed.  Of @quoted only
+ * addresses, ports, ip_v, iface, seq and ts_ns (the error's) count. */
+void tracker_unreachable(struct tracker *t, const struct segment *quoted);
+
 /* Nothing came, but time went on: lets entries time out. */
 void tracker_advance(struct tracker *t, uint64_t now_ns);
 
