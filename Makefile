@@ -9,8 +9,8 @@ IFACE    ?= auto
 V        ?=
 
 VERSION := 0.1.0
-B       := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 comma   := ,
+B       := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 Q       := $(if $(V),,@)
 
 PKGS     := libsystemd jansson inih libmd

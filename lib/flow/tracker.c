@@ -964,6 +964,10 @@ static table_ref contested_feed(struct tracker *t, const struct flow *f, table_r
 	flow_load(t, &pend, pend_ref);
 	if (flow_expire(t, &pend))
 		return old.ref;
+	if (old.ref == TABLE_NONE) { /* nobody contests it any more: an attempt like any other */
+		pending_confirm(t, &pend, &old, s);
+		return pend.ref;
+	}
 
 	enum fsm_side from = sender != pend.c->client_end;
 

@@ -1,0 +1,321 @@
+"""Network namespaces, the daemon in them, and its subscribers, for tests against a real kernel.
+
+A namespace has no name: it lives as long as this process holds its descriptor, and its devices
+go with it, so nothing is left behind however a test ends.  Children get SIGKILL when it ends.
+"""
+import contextlib
+import ctypes
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+
+import events
+import tap
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+SYNFIND = os.environ.get("SYNFIND", os.path.join(ROOT, "build/synfind"))
+DEADLINE = float(os.environ.get("TEST_DEADLINE", "30"))  # s; a condition later than that fails
+
+_libc = ctypes.CDLL(None, use_errno=True)
+CLONE_NEWNET = 0x40000000
+PR_SET_PDEATHSIG = 1
+
+
+def _call(name, *args):
+    if getattr(_libc, name)(*args) < 0:
+        e = ctypes.get_errno()
+        raise OSError(e, f"{name}: {os.strerror(e)}")
+
+
+def die_with_parent():
+    """For preexec_fn: SIGKILL when the test ends, whatever ends it."""
+    _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def need(*programs):
+    """Ends the test, as skipped, where it cannot run."""
+    missing = [p for p in programs if not shutil.which(p)]
+    if not missing:
+        try:
+            Netns().close()
+        except OSError as e:
+            missing = [f"CAP_SYS_ADMIN for a network namespace ({e})"]
+    if missing:
+        tap.skip(os.path.basename(sys.argv[0]), "missing: " + ", ".join(missing))
+        tap.done()
+
+
+def tmpdir():
+    """A directory for this test, readable by all; removed at its end."""
+    import atexit
+
+    d = tempfile.mkdtemp(prefix="synfind-test-")
+    os.chmod(d, 0o755)
+    atexit.register(shutil.rmtree, d, ignore_errors=True)
+    return d
+
+
+class Timeout(Exception):
+    pass
+
+
+def wait_until(condition, what, deadline=None):
+    """Polls `condition` until it is true; returns its value."""
+    end = time.monotonic() + (deadline or DEADLINE)
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise Timeout(f"waited {deadline or DEADLINE:.0f} s for {what}")
+        time.sleep(0.01)
+
+
+class Netns:
+    """A network namespace with lo up."""
+
+    def __init__(self):
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            _call("unshare", CLONE_NEWNET)
+            self.fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            _call("setns", home, CLONE_NEWNET)
+            os.close(home)
+        self.path = f"/proc/{os.getpid()}/fd/{self.fd}"
+        self.run("ip", "link", "set", "lo", "up")
+
+    @contextlib.contextmanager
+    def __call__(self):
+        """Within `with ns():` this thread's new sockets are in the namespace, and stay there."""
+        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+        _call("setns", self.fd, CLONE_NEWNET)
+        try:
+            yield
+        finally:
+            _call("setns", home, CLONE_NEWNET)
+            os.close(home)
+
+    def popen(self, *argv, **kw):
+        def enter():
+            _call("setns", self.fd, CLONE_NEWNET)
+            die_with_parent()
+
+        return subprocess.Popen(argv, preexec_fn=enter, **kw)
+
+    def run(self, *argv, check=True, **kw):
+        """Runs a program to its end in the namespace; returns its output."""
+        p = self.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kw)
+        out = p.communicate(timeout=DEADLINE)[0].decode(errors="replace")
+        if check and p.returncode:
+            raise RuntimeError(f"{' '.join(argv)}: {out}")
+        return out
+
+    def ip(self, command):
+        return self.run("ip", *command.split())
+
+    def close(self):
+        os.close(self.fd)
+
+    def listen(self, address, backlog=4096, **options):
+        """A listening socket; address as for socket.bind()."""
+        with self():
+            s = socket.socket(_family(address))
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        for name, value in options.items():
+            s.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+        s.bind(address)
+        s.listen(backlog)
+        s.settimeout(DEADLINE)
+        return s
+
+    def connect(self, address, source=None):
+        with self():
+            s = socket.socket(_family(address))
+        s.settimeout(DEADLINE)
+        if source:
+            s.bind(source)
+        s.connect(address)
+        return s
+
+
+def _family(address):
+    return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+
+
+def veth_pair(a="veth-a", b="veth-b", net=1):
+    """Two namespaces joined by a cable: 10.0.net.1 on `a`, 10.0.net.2 on `b`, and IPv6 likewise."""
+    left, right = Netns(), Netns()
+    join(left, right, a, b, net)
+    return left, right
+
+
+def join(left, right, a, b, net):
+    left.ip(f"link add {a} type veth peer name {b} netns {right.path}")
+    for ns, name, host in ((left, a, 1), (right, b, 2)):
+        ns.ip(f"addr add 10.0.{net}.{host}/24 dev {name}")
+        ns.ip(f"-6 addr add fd00:{net}::{host}/64 dev {name} nodad")
+        ns.ip(f"link set {name} up")
+    wait_until(lambda: "state UP" in left.ip(f"link show {a}"), f"{a} to be up")
+
+
+class Synfind:
+    """The daemon in a namespace.  Options as on the command line, '_' for '-'."""
+
+    def __init__(self, ns, interface, *args, socket_path=None, tmp=None, wait=True, argv0=(),
+                 **options):
+        self.ns = ns
+        self.tmp = tmp or tmpdir()
+        self.path = socket_path or os.path.join(self.tmp, "events.sock")
+        self.log = os.path.join(self.tmp, f"log.{id(self)}")
+        self.out = os.path.join(self.tmp, f"out.{id(self)}")
+        options.setdefault("stats_interval", "0")
+        self.argv = [*argv0, SYNFIND, f"--interface={interface}", f"--socket={self.path}", *args]
+        self.argv += [f"--{k.replace('_', '-')}={v}" for k, v in options.items()]
+        with open(self.log, "wb") as log, open(self.out, "wb") as out:
+            self.p = ns.popen(*self.argv, stdin=subprocess.DEVNULL, stdout=out, stderr=log)
+        if wait:
+            wait_until(self.ready, "the daemon to be ready")
+
+    def ready(self):
+        if self.p.poll() is not None:
+            raise RuntimeError(f"{self.argv}: status {self.p.returncode}: {self.stderr()}")
+        s = socket.socket(socket.AF_UNIX)
+        s.settimeout(DEADLINE)
+        try:
+            s.connect(self.path)
+            return s.recv(1)
+        except OSError:
+            return False
+        finally:
+            s.close()
+
+    def stderr(self):
+        with open(self.log, errors="replace") as f:
+            return f.read()
+
+    def stdout(self):
+        with open(self.out, "rb") as f:
+            return f.read()
+
+    def subscribe(self, hello=True):
+        """A new subscriber; from its hello on it gets everything, not from connect() on."""
+        s = Subscriber(self.path)
+        if hello:
+            s.until(lambda e: e, "hello")
+        return s
+
+    def wait(self):
+        """Its exit status, once it has ended by itself."""
+        return self.p.wait(timeout=DEADLINE)
+
+    def stop(self, sig=signal.SIGTERM):
+        if self.p.poll() is None:
+            self.p.send_signal(sig)
+        return self.wait()
+
+
+class Subscriber:
+    """Reads the stream when asked to, checks every line, and keeps the events."""
+
+    def __init__(self, path, whole=True):
+        self.s = socket.socket(socket.AF_UNIX)
+        self.s.settimeout(DEADLINE)
+        self.s.connect(path)
+        self.checker = events.Checker(whole)
+        self.events = []
+        self.lines = []
+        self.ended = False
+        self._rest = b""
+
+    def read(self, timeout=0.05):
+        """Takes what is there now; False at the end of the stream."""
+        self.s.settimeout(timeout)
+        try:
+            data = self.s.recv(1 << 20)
+        except (TimeoutError, BlockingIOError):
+            return True
+        except ConnectionResetError:
+            data = b""
+        if not data:
+            self.ended = True
+            if self._rest:
+                self.checker.fail(f"the stream ends within a line: {self._rest[:100]!r}")
+            return False
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            event = self.checker.feed(line)
+            if event:
+                self.lines.append(line)
+                self.events.append(event)
+        return True
+
+    def until(self, condition, what):
+        """Reads on until condition(events) is true; returns its value."""
+        end = time.monotonic() + DEADLINE
+        while True:
+            value = condition(self.events)
+            if value:
+                return value
+            if time.monotonic() > end:
+                raise Timeout(f"waited {DEADLINE:.0f} s for {what}")
+            if not self.read():
+                raise Timeout(f"the stream ended before {what}")
+
+    def to_end(self):
+        """Reads to the end of the stream; returns the faults of the whole."""
+        end = time.monotonic() + DEADLINE
+        while self.read():
+            if time.monotonic() > end:
+                self.checker.fail("the stream does not end")
+                break
+        self.checker.end()
+        return self.checker.errors
+
+    def close(self):
+        self.s.close()
+
+
+def of_flow(stream, event):
+    """The events of one connection."""
+    return [e for e in stream if e.get("flow_id") == event["flow_id"]]
+
+
+def find(stream, kind, **fields):
+    """The first event of a kind whose members (top, tcp or flow) are as given, or None."""
+    for e in stream:
+        if e["event_type"] == kind and all(
+                v == e.get(k, e.get("tcp", {}).get(k, e.get("flow", {}).get(k)))
+                for k, v in fields.items()):
+            return e
+    return None
+
+
+def path_of(stream, who):
+    """The states that one end of a connection is told to be in, in order, each once."""
+    states = []
+    for e in stream:
+        state = e["tcp"][f"{who}_state"]
+        if e["event_type"] != "tcp_anomaly" and (not states or states[-1] != state):
+            states.append(state)
+    return states
+
+
+@contextlib.contextmanager
+def guarded(what):
+    """A part of a test: an exception in it is one failed check, and the next part goes on."""
+    try:
+        yield
+    except (Exception, subprocess.TimeoutExpired) as e:  # noqa: BLE001
+        import traceback
+
+        tap.ok(False, f"{what}: runs to its end", traceback.format_exc(limit=-4), str(e))
+
+
+signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
