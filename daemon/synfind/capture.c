@@ -267,6 +267,7 @@ static void link_gone(struct capture *c, const struct link *l)
 	if (!t)
 		return;
 	log_info("Interface %s is gone", t->name);
+	atomic_store(&t->decoder->last_words, REASON_CAPTURE_END);
 	eventfd_write(t->stop_fd, 1); /* a ring without an interface may never wake by itself */
 	publisher_iface(c->publisher, t->name, "gone");
 }
@@ -306,6 +307,7 @@ static void on_link(void *arg, const struct link *l, bool gone)
 
 	if (c->stopping)
 		return;
+	publisher_drain(c->publisher); /* what happened before it is told before it */
 	if (gone) {
 		link_gone(c, l);
 	} else if (!t) {
@@ -329,19 +331,33 @@ static int on_netlink(sd_event_source *io, int fd, uint32_t revents, void *arg)
 	return 0;
 }
 
-/* Some decoder has something to say. */
+/* The last decoder has ended: the last words, with the counters of all of them. */
+static void end_all(struct capture *c)
+{
+	publisher_drain(c->publisher);
+	publisher_stats(c->publisher, c->o->stats_interval_ns);
+	for (struct tap *t = c->taps; t; t = t->next)
+		if (t->decoder)
+			tap_end(c, t);
+	sd_event_exit(c->loop, 0);
+}
+
+/* Some decoder may have ended. */
 static void on_wake(void *arg)
 {
 	struct capture *c = arg;
-	bool any = false;
+	bool running = false;
 
 	for (struct tap *t = c->taps; t; t = t->next) {
-		if (t->decoder && atomic_load(&t->decoder->condition) == DECODER_ENDED)
+		if (!t->decoder)
+			continue;
+		if (!atomic_load(&t->decoder->ended))
+			running = true;
+		else if (!c->stopping)
 			tap_end(c, t);
-		any |= !!t->decoder;
 	}
-	if (c->stopping && !any)
-		sd_event_exit(c->loop, 0);
+	if (c->stopping && !running)
+		end_all(c);
 }
 
 static unsigned iface_names(void *arg, const char **ret, unsigned max)

@@ -194,14 +194,8 @@ static void *decoder_run(void *arg)
 	while (go_on) {
 		int n = decoder_pull(d);
 
-		if (n == -ENETDOWN) {
-			atomic_store(&d->condition, DECODER_DOWN);
-			eventfd_write(d->wake_fd, 1);
-			continue;
-		}
-		if (n == -ENODEV) {
-			atomic_store(&d->condition, DECODER_GONE);
-			eventfd_write(d->wake_fd, 1);
+		if (n == -ENODEV) { /* nothing will come any more; rtnetlink says so as well */
+			atomic_store(&d->last_words, REASON_CAPTURE_END);
 			break;
 		}
 		uint64_t now = wall_clock_ns();
@@ -220,9 +214,9 @@ static void *decoder_run(void *arg)
 		;
 	look_for_loss(d, wall_clock_ns());
 	d->patient = true;
-	tracker_close_all(d->tracker, go_on ? REASON_CAPTURE_END : REASON_SHUTDOWN);
+	tracker_close_all(d->tracker, (enum close_reason)atomic_load(&d->last_words));
 	wake_consumer(d);
-	atomic_store(&d->condition, DECODER_ENDED);
+	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;
 }
@@ -231,6 +225,7 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 {
 	d->wake_fd = wake_fd;
 	d->stop_fd = stop_fd;
+	atomic_init(&d->last_words, REASON_SHUTDOWN);
 	int r = pthread_create(&d->thread, NULL, decoder_run, d);
 
 	d->started = !r;

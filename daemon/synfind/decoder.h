@@ -24,9 +24,6 @@ struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct tracker_counters tracker;
 };
 
-/* What the thread found out about its interface; the main thread tells it. */
-enum decoder_condition { DECODER_RUNS, DECODER_DOWN, DECODER_GONE, DECODER_ENDED };
-
 struct decoder {
 	CACHE_ALIGNED struct decoder_counters count;
 
@@ -48,7 +45,8 @@ struct decoder {
 	pthread_t thread;
 	bool started;
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
-	_Atomic int condition; /* enum decoder_condition */
+	_Atomic bool ended;	   /* set by the thread, last of all */
+	_Atomic int last_words;	   /* enum close_reason for what is open at the end */
 	struct source_stats seen;
 	uint64_t loss_from_ns;	/* since when drops would be new ones */
 	uint64_t stats_at_ns;

@@ -101,7 +101,6 @@ static int daemon_run(struct daemon *d)
 	r = sd_event_loop(d->loop);
 	if (r < 0)
 		return log_errno(r, "The event loop failed");
-	publisher_stats(&d->publisher, d->o.stats_interval_ns);
 	publisher_flush(&d->publisher, last_words_ns);
 	say_summary(&d->capture.totals);
 	return 0;

@@ -174,6 +174,8 @@ static int pull_all(struct reader *r)
 		n = decoder_pull(&r->decoder);
 		if (n == -EINTR)
 			n = 1;
+		if (source_fd(r->decoder.source) >= 0)
+			flush(r); /* a pipe: the next frame may be long in coming */
 		if (terminal && !(++batches & 0x3ff))
 			show_progress(r, &next_ns);
 	} while (n > 0 && !r->error);

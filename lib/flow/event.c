@@ -70,7 +70,6 @@ static const char *const anomaly_names[ANOMALIES] = {
 	[ANOMALY_ACK_UNSEEN] = "ack_unseen",
 	[ANOMALY_OUT_OF_WINDOW] = "out_of_window",
 	[ANOMALY_SYN_IN_OPEN] = "syn_in_established",
-	[ANOMALY_SYN_OLD] = "syn_old",
 	[ANOMALY_SYN_ACK_UNEXPECTED] = "syn_ack_unexpected",
 	[ANOMALY_RST_BAD_ACK] = "rst_bad_ack",
 	[ANOMALY_RST_IN_WINDOW] = "rst_in_window",

@@ -88,7 +88,6 @@ enum anomaly {
 	ANOMALY_ACK_UNSEEN,	     /* ACK of octets that were not seen, within the window */
 	ANOMALY_OUT_OF_WINDOW,	     /* segment far from what the receiver expects */
 	ANOMALY_SYN_IN_OPEN,	     /* SYN with another ISN on a living connection (RFC 5961 4) */
-	ANOMALY_SYN_OLD,	     /* SYN in TIME_WAIT that is older than the connection */
 	ANOMALY_SYN_ACK_UNEXPECTED,  /* SYN-ACK that answers no SYN of this connection */
 	ANOMALY_RST_BAD_ACK,	     /* RST to a SYN without acknowledging it (RFC 9293 3.10.7.3) */
 	ANOMALY_RST_IN_WINDOW,	     /* RST not exactly at RCV.NXT (RFC 5961 3): suspect */

@@ -707,11 +707,13 @@ static void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, con
 			c->tfo = 1;
 		}
 	}
-	if (p.repeat && !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN)))
-		p.repeat = false; /* the first one of its kind, overtaken by what it led to */
+	/* The first of its kind may be overtaken by what it led to: then it repeats nothing. */
+	bool late = p.repeat &&
+		    !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
+
 	account(c, from, s, p);
 	if (p.acceptable || p.repeat) {
-		again = guard_learn(c, from, s, p) || p.repeat;
+		again = guard_learn(c, from, s, p) || (p.repeat && !late);
 		if (mirror) {
 			c->next[!from] = c->next[from];
 			c->acked[from] = c->acked[!from];
@@ -812,7 +814,7 @@ static void flow_open(struct tracker *t, struct flow *f, unsigned sender, const 
 	c->state = to;
 	if (s->flags & TCP_SYN) {
 		opt = tcpopt_parse(s->options);
-		offered = &opt;
+		offered = s->flags & TCP_ACK ? NULL : &opt;
 		learn_offer(c, from, s, &opt);
 	}
 	account(c, from, s, p);

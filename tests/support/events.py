@@ -17,9 +17,11 @@ As a program, it reads a stream from a file or stdin: events.py [--partial] [FIL
 import calendar
 import json
 import os
+import subprocess
 import sys
 
 SCHEMA = os.path.join(os.path.dirname(__file__), "../../docs/events.schema.json")
+JSONLINES = os.path.join(os.path.dirname(__file__), "../../build/tests/jsonlines")
 
 STEPS = {
     "listen": ["syn_received"],
@@ -252,12 +254,24 @@ def _passed(prev, now):
             if (a, s) in REACHABLE and (s, b) in REACHABLE}
 
 
+def jansson(lines):
+    """What an independent parser, the strict way, has against these lines: errors."""
+    text = b"".join((l if isinstance(l, bytes) else l.encode()).rstrip(b"\n") + b"\n"
+                    for l in lines)
+    p = subprocess.run([JSONLINES], input=text, stdout=subprocess.PIPE)
+    said = p.stdout.decode(errors="replace").strip()
+    if p.returncode:
+        return ["jansson: " + said]
+    return [] if said == str(text.count(b"\n")) else [f"jansson counts {said} lines"]
+
+
 def check(lines, whole=True, all_closed=True):
     """(events, errors) of a whole stream."""
     checker = Checker(whole)
+    lines = list(lines)
     out = [checker.feed(line) for line in lines]
     checker.end(all_closed)
-    return [e for e in out if e], checker.errors
+    return [e for e in out if e], checker.errors + (jansson(lines) if not checker.errors else [])
 
 
 def main():
