@@ -10,6 +10,7 @@ import events
 import rules
 from peers import ACK, FIN, RST, SYN, end, pair
 
+RESET_FORGOTTEN_NS = 10 * 10**9  # --timeout-reset, the shortest
 NAMES = {}  # second octet of the address -> case
 ENDED = ("fin", "rst", "refused", "reuse")  # reasons that a segment gives
 
@@ -86,7 +87,7 @@ class Comparison:
         if ours == theirs:
             self.equal[what] += 1
             return
-        cause = next((name for name, value in causes if value == ours), None)
+        cause = next((name for name, value in causes if name and value == ours), None)
         self.differs(what, cause, where, f"ours {ours}, theirs {theirs}, causes {causes}")
 
     def _share_out(self):
@@ -144,15 +145,13 @@ class Comparison:
         return None
 
     def _why_own(self, c):
-        if self._before(c, 1):
+        earlier = [f for f in self.by_pair[pair(c.client, c.server)] if f.ns < c.start]
+        if earlier and c.start - earlier[-1].ns > RESET_FORGOTTEN_NS:
             return "after_timeout"
+        counted = [f for other in self.conns if other is not c for f in other.frames]
+        if all(f.flags & RST and f not in counted for f in earlier):
+            return "rst_to_nothing"
         return None
-
-    def _before(self, c, seconds):
-        """Was the 4-tuple silent that long before this connection?"""
-        key = pair(c.client, c.server)
-        earlier = [f.ns for f in self.by_pair[key] if f.ns < c.start]
-        return earlier and c.start - max(earlier) > seconds * 10**9
 
     # ---- what was counted --------------------------------------------------------------------
 
@@ -162,19 +161,31 @@ class Comparison:
         for side, way in ((0, "toserver"), (1, "toclient")):
             sent = [f for f in c.frames if c.side(f) == side]
             theirs = [f for f in mine if c.side(f) == side]
-            self._sum(c, f"frames", c.flow[f"pkts_{way}"], [1 for _ in sent], [1 for _ in theirs])
-            self._sum(c, f"octets", c.flow[f"bytes_{way}"], [f.wire for f in sent],
+            self._sum(c, "frames", c.flow[f"pkts_{way}"], [1 for _ in sent], [1 for _ in theirs])
+            self._sum(c, "octets", c.flow[f"bytes_{way}"], [f.wire for f in sent],
                       [f.wire for f in theirs])
             probes = sum(f.len for f in Sent(c, side).probes)
             refused = self._refused_data(c) if side == 0 else 0
             total = sum(f.len for f in sent)
             self.same("payload", c.flow[f"payload_{way}"], sum(f.len for f in theirs), name,
-                      (("after_close", total), ("probe", total - probes),
+                      ((self._part(c), total), ("probe", total - probes),
                        ("syn_data_refused", total - refused)))
             self._retrans(c, side, c.flow[f"retrans_{way}"], sent, theirs)
 
     def _sum(self, c, what, ours, counted, theirs):
-        self.same(what, ours, sum(theirs), c.name(), (("after_close", sum(counted)),))
+        self.same(what, ours, sum(theirs), c.name(), ((self._part(c), sum(counted)),))
+
+    def _part(self, c):
+        """Why a connection has not all frames of its stream, or one of another."""
+        stream = c.frames[0].stream
+        foreign = [f for f in c.frames if f.stream != stream]
+        if foreign:
+            syns = all(f.flags & (SYN | ACK) == SYN and f.ns in c.anomalies for f in foreign)
+            return "syn_in_open" if syns else None
+        missing = set(self.streams[stream]) - set(c.frames)
+        if c.closed["reason"] in ENDED and all(f.ns > c.told for f in missing):
+            return "after_close"
+        return None
 
     @staticmethod
     def _refused_data(c):
@@ -192,7 +203,7 @@ class Comparison:
         numbers, guess = Sent(c, side), sum(f.retrans for f in sent)
         alive = sum(f.probe and f not in numbers.probes for f in sent)
         self.same("retransmissions", ours, sum(f.retrans for f in theirs), c.name(),
-                  (("after_close", guess), ("not_keep_alive", guess + alive),
+                  ((self._part(c), guess), ("not_keep_alive", guess + alive),
                    ("syn_data_refused", guess - numbers.refused),
                    ("crossed_syn", guess - _crossed(c, side)), ("by_number", numbers.repeats)))
 
@@ -223,8 +234,11 @@ class Comparison:
     def _offer_lost(c, o):
         """The client's ACK overtook the SYN-ACK: what was offered is not remembered so long."""
         kinds = [f.flags & (SYN | ACK) for f in c.frames]
-        lost = (None, None, None, o["sack"])
-        return (("ack_before_syn_ack", lost),) if kinds.index(ACK) < kinds.index(SYN | ACK) else ()
+        if kinds.index(ACK) < kinds.index(SYN | ACK):
+            return (("ack_before_syn_ack", (None, None, None, o["sack"])),)
+        if kinds.index(ACK) < kinds.index(SYN):
+            return (("syn_late", (o.get("mss"), None, None, o["sack"])),)
+        return ()
 
     def _rtt(self, c):
         theirs = next((f.rtt for f in self.streams[c.frames[0].stream] if f.rtt), None)
@@ -254,7 +268,7 @@ class Comparison:
         late = 1 if any(f.flags & (SYN | ACK) == SYN for f in c.frames[1:]) else 0
         self.same("completeness", ours, theirs, c.name(),
                   (("first_frame", rules.completeness(stream)),
-                   ("after_close", rules.completeness(c.frames)),
+                   (self._part(c), rules.completeness(c.frames)),
                    ("not_acceptable", rules.completeness(valid)),
                    ("probe", rules.completeness(data)),
                    ("syn_data_refused", rules.completeness(real)),
@@ -272,9 +286,13 @@ class Comparison:
                 strict.feed(f)
         for f in valid:
             real.feed(f._replace(len=0) if f in probes else f)
+        first = sorted(c.frames, key=lambda f: f.flags & (SYN | ACK) != SYN)  # the sort is stable
+        ordered = rules.Zeek(c.client)
+        for f in first:
+            ordered.feed(f)
         me = (("self_connection", c.closed["conn_state"]),) if c.client == c.server else ()
         self.same("conn_state", c.closed["conn_state"], every.conn_state(), c.name(),
-                  (("not_acceptable", strict.conn_state()), *me))
+                  (("not_acceptable", strict.conn_state()), ("syn_late", ordered.conn_state()), *me))
         ours = "".join(x for x in c.closed["history"] if x not in "TtGg")
         self.same("history", ours, every.history[:12], c.name(),
                   (("not_acceptable", real.history[:12]),))
@@ -337,7 +355,6 @@ class Sent:
 
     def __init__(self, c, side):
         self.repeats = 0  # segments that bring an octet again
-        self.backwards = 0  # ... and those that bring new ones below others: reordered
         self.refused = 0  # repeats of no more than what a SYN carried, and the server refused
         self.probes = []  # frames
         self.seen, self.on_syn = set(), set()
@@ -370,9 +387,7 @@ class Sent:
         if end == first:
             return
         octets = set(range(first, end))
-        old = bool(octets & self.seen) or (self.acked is not None and first < self.acked)
-        self.repeats += old
-        self.backwards += old or (self.highest is not None and first < self.highest)
+        self.repeats += bool(octets & self.seen)
         self.refused += bool(octets & self.on_syn)
         self.seen |= octets
         self.highest = max(end, end if self.highest is None else self.highest)
