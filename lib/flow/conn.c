@@ -90,12 +90,12 @@ struct conn conn_unpack(const struct half *h)
 void conn_history_add(struct conn *c, unsigned side, enum history_code code)
 {
 	uint64_t letter = code | (side == SIDE_A ? HISTORY_FROM_CLIENT : 0);
-	uint64_t h = c->history;
 	unsigned n = 0;
 
-	for (; n < HISTORY_LETTERS && h; n++, h >>= HISTORY_LETTER_BITS)
-		if ((h & 31) == letter)
-			return;
+	if (conn_history_has(c, side, code))
+		return;
+	for (uint64_t h = c->history; h; h >>= HISTORY_LETTER_BITS)
+		n++;
 	if (n < HISTORY_LETTERS)
 		c->history |= letter << n * HISTORY_LETTER_BITS;
 }

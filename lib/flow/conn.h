@@ -195,6 +195,17 @@ static inline uint64_t conn_last_ns(const struct conn *c)
 	return c->start_ns + dur48_ns(c->last);
 }
 
+/* Is Zeek's letter @code by @side there?  All twelve fields at once: a field that equals the letter
+ * is 0 after the XOR, and only below a true 0 can the borrow set a bit. */
+static inline bool conn_history_has(const struct conn *c, unsigned side, enum history_code code)
+{
+	const uint64_t ones = 0x0084210842108421, tops = ones << 4;
+	uint64_t letter = code | (side == SIDE_A ? HISTORY_FROM_CLIENT : 0);
+	uint64_t x = c->history ^ letter * ones;
+
+	return (x - ones) & ~x & tops;
+}
+
 /* Zeek's letter @code by @side, once; letters beyond HISTORY_LETTERS are not kept. */
 void conn_history_add(struct conn *c, unsigned side, enum history_code code);
 

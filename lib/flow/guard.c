@@ -1,11 +1,6 @@
 #include "flow/guard.h"
-#include "wire/segment.h"
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
-
-/* The least window to believe in: what was offered may have been missed, and before RFC 7323 no
- * window was larger.  It widens what counts as old or early data, never what closes. */
-enum { WINDOW_FLOOR = 65535 };
 
 static bool known(unsigned bits, enum fsm_side side)
 {
@@ -29,13 +24,13 @@ static unsigned shift_of(const struct conn *c, enum fsm_side side)
 static uint32_t window_of(const struct conn *c, enum fsm_side side)
 {
 	if (both_fins(c) || !known(c->sent, side))
-		return WINDOW_FLOOR; /* window[] holds something else by then, or nothing yet */
+		return GUARD_WINDOW_FLOOR; /* window[] holds something else by then, or nothing yet */
 	return (c->window[side] + 1u) << shift_of(c, side);
 }
 
 static uint32_t at_least_floor(uint32_t window)
 {
-	return window < WINDOW_FLOOR ? WINDOW_FLOOR : window;
+	return window < GUARD_WINDOW_FLOOR ? GUARD_WINDOW_FLOOR : window;
 }
 
 /* Is @side's SYN still to be acknowledged? */

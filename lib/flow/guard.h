@@ -7,10 +7,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "flow/conn.h"
-
-struct segment;
+#include "wire/segment.h"
 
 enum { ANOMALY_NONE = ANOMALIES };
+
+/* The least window to believe in: what was offered may have been missed, and before RFC 7323 no
+ * window was larger.  It widens what counts as old or early data, never what closes. */
+enum { GUARD_WINDOW_FLOOR = 65535 };
 
 struct proof {
 	uint8_t evidence; /* bits 1 << enum fsm_evidence, to be applied in that order */
@@ -25,6 +28,26 @@ struct proof {
 /* What @s proves, sent by @from on @c.  @c is as before the segment; state FSM_NONE included (the
  * caller has filled in nothing but the sides then). */
 struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s);
+
+/* Nearly all traffic: on an open connection the next octets in order, or a bare ACK in order, with
+ * an ACK of what was sent, into a window that need not be looked at.  True: it proves nothing that
+ * is not known, and guard_learn() would do no more than guard_learn_plain() does. */
+static inline bool guard_is_plain(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	enum fsm_side peer = !from;
+
+	return c->state == FSM_OPEN && (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
+	       (c->sent & c->heard) == 3 && s->seq == c->next[from] && s->window &&
+	       s->seq - c->acked[from] <= GUARD_WINDOW_FLOOR &&
+	       s->ack - c->acked[peer] <= c->next[peer] - c->acked[peer];
+}
+
+static inline void guard_learn_plain(struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	c->next[from] = s->seq + s->payload_len;
+	c->acked[!from] = s->ack;
+	c->window[from] = s->window;
+}
 
 /* Takes the numbers of an acceptable segment into @c: next, acked, window, gap.  Returns true if
  * the segment repeats octets that were seen already (a retransmission). */

@@ -15,13 +15,14 @@ struct table_bucket {
 } CACHE_ALIGNED;
 static_assert(sizeof(struct table_bucket) == CACHE_LINE, "one line a bucket");
 
+/* struct flow_key without what the pool and the entry say: its words, the last without iface. */
 struct key4 {
-	uint32_t addr[2];
-	uint16_t port[2];
-};
+	uint64_t addr;
+	uint32_t ports;
+} __attribute__((packed));
 struct key6 {
 	uint64_t addr[4];
-	uint16_t port[2];
+	uint32_t ports;
 } __attribute__((packed));
 
 struct free_slot {
@@ -127,29 +128,55 @@ struct half *table_half(const struct table *t, table_ref r)
 	return (struct half *)slot_at(t, r);
 }
 
+static uint64_t iface_of(const struct table *t, table_ref r)
+{
+	return table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface
+					       : table_conn(t, r)->where.iface;
+}
+
+static const void *key_at(const struct table *t, table_ref r)
+{
+	return slot_at(t, r) + shape_octets(table_shape_of(r));
+}
+
 struct flow_key table_key(const struct table *t, table_ref r)
 {
-	const uint8_t *at = slot_at(t, r) + shape_octets(table_shape_of(r));
 	struct flow_key k = { .ip_v = (uint8_t)table_ip_v(r) };
-	uint64_t iface = table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface
-							 : table_conn(t, r)->where.iface;
+	uint64_t iface = iface_of(t, r);
+	uint32_t ports;
 
 	if (k.ip_v == 4) {
-		struct key4 k4;
+		const struct key4 *k4 = key_at(t, r);
 
-		memcpy(&k4, at, sizeof k4);
-		k.w[0] = (uint64_t)k4.addr[0] << 32 | k4.addr[1];
-		k.w[1] = iface << 32 | (uint64_t)k4.port[0] << 16 | k4.port[1];
-		k.self = k4.addr[0] == k4.addr[1] && k4.port[0] == k4.port[1];
+		ports = k4->ports;
+		k.w[0] = k4->addr;
+		k.w[1] = iface << 32 | ports;
+		k.self = k.w[0] >> 32 == (uint32_t)k.w[0];
 	} else {
-		struct key6 k6;
+		const struct key6 *k6 = key_at(t, r);
 
-		memcpy(&k6, at, sizeof k6);
-		memcpy(k.w, k6.addr, sizeof k6.addr);
-		k.w[4] = iface << 32 | (uint64_t)k6.port[0] << 16 | k6.port[1];
-		k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3] && k6.port[0] == k6.port[1];
+		ports = k6->ports;
+		memcpy(k.w, k6->addr, sizeof k6->addr);
+		k.w[4] = iface << 32 | ports;
+		k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3];
 	}
+	k.self &= ports >> 16 == (ports & 0xffff);
 	return k;
+}
+
+static bool key_is(const struct table *t, table_ref r, const struct flow_key *k)
+{
+	if (table_ip_v(r) != k->ip_v)
+		return false;
+	if (k->ip_v == 4) {
+		const struct key4 *k4 = key_at(t, r);
+
+		return k4->addr == k->w[0] && (iface_of(t, r) << 32 | k4->ports) == k->w[1];
+	}
+	const struct key6 *k6 = key_at(t, r);
+
+	return !memcmp(k6->addr, k->w, sizeof k6->addr) &&
+	       (iface_of(t, r) << 32 | k6->ports) == k->w[4];
 }
 
 static void put_key(const struct table *t, table_ref r, const struct flow_key *k)
@@ -157,12 +184,11 @@ static void put_key(const struct table *t, table_ref r, const struct flow_key *k
 	uint8_t *at = slot_at(t, r) + shape_octets(table_shape_of(r));
 
 	if (k->ip_v == 4) {
-		struct key4 k4 = { { (uint32_t)(k->w[0] >> 32), (uint32_t)k->w[0] },
-				   { (uint16_t)(k->w[1] >> 16), (uint16_t)k->w[1] } };
+		struct key4 k4 = { k->w[0], (uint32_t)k->w[1] };
 
 		memcpy(at, &k4, sizeof k4);
 	} else {
-		struct key6 k6 = { .port = { (uint16_t)(k->w[4] >> 16), (uint16_t)k->w[4] } };
+		struct key6 k6 = { .ports = (uint32_t)k->w[4] };
 
 		memcpy(k6.addr, k->w, sizeof k6.addr);
 		memcpy(at, &k6, sizeof k6);
@@ -239,11 +265,7 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 		struct tag_match m = match_tags(k, tag);
 
 		for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
-			if (k->tag[i] != tag || table_ip_v(k->ref[i]) != key->ip_v)
-				continue;
-			struct flow_key other = table_key(t, k->ref[i]);
-
-			if (!flow_key_equal(key, &other))
+			if (k->tag[i] != tag || !key_is(t, k->ref[i], key))
 				continue;
 			if (!ret_other)
 				return k->ref[i];
