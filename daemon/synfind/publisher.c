@@ -24,8 +24,9 @@ enum {
 	IFACES_TOLD = 255,
 };
 
-/* Priorities of the loop: what protects comes before what flows (systemd's journald does so). */
-enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20 };
+/* Priorities of the loop: signals and the first look at new events come before idle chores.  Under
+ * load, when draining has no end, draining and the subscribers take turns. */
+enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20, PRIORITY_MORE = 20 };
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
@@ -408,6 +409,8 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop)
 		r = sd_event_source_set_priority(p->wake_io, PRIORITY_EVENTS);
 	if (r >= 0)
 		r = sd_event_add_defer(loop, &p->more, on_more, p);
+	if (r >= 0)
+		r = sd_event_source_set_priority(p->more, PRIORITY_MORE);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(p->more, SD_EVENT_OFF);
 	if (r < 0)

@@ -1025,11 +1025,13 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 }
 
 /* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
-static bool plain_feed(struct conn *c, enum fsm_side from, const struct segment *s)
+static bool plain_feed(const struct flow *f, unsigned sender, const struct segment *s)
 {
+	struct conn *c = f->c;
+	enum fsm_side from = sender != c->client_end;
 	unsigned complete = COMPLETE_ACK | (s->payload_len ? COMPLETE_DATA : 0);
 
-	if (!guard_is_plain(c, from, s) || c->suspect || (c->complete & complete) != complete ||
+	if (!guard_is_plain(c, from, s) || c->suspect || f->key.self || (c->complete & complete) != complete ||
 	    !conn_history_has(c, from, s->payload_len ? HISTORY_DATA : HISTORY_ACK))
 		return false;
 	account(c, from, s, (struct proof){ 0 });
@@ -1093,7 +1095,7 @@ static void feed(struct tracker *t, struct flow *f, unsigned sender, const struc
 	}
 	if (ref == TABLE_NONE)
 		flow_open(t, f, sender, s, NULL);
-	else if (likely(plain_feed(f->c, sender != f->c->client_end, s)))
+	else if (likely(plain_feed(f, sender, s)))
 		return;
 	else if (fsm_over(f->c->state))
 		over_feed(t, f, sender, s);
