@@ -66,7 +66,7 @@ struct conn conn_unpack(const struct half *h)
 			   .ecn = h->ecn,
 			   .mptcp = h->mptcp },
 		.pkts = { h->syns, h->syn_acks },
-		.window = { 0, h->window },
+		.window = { UINT16_MAX, h->window }, /* the client's is not kept: be liberal */
 		.retrans = { h->syns - 1, answered ? h->syn_acks - 1 : 0 },
 		.where = h->where,
 		.anomalies = h->anomalies,

@@ -168,7 +168,8 @@ static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, 
 
 #define CONN_FREE UINT64_MAX
 
-/* Puts @c into @ret if it fits there without loss; false: it does not, nothing is written. */
+/* Puts @c into @ret if it fits there; false: it does not, nothing is written.  Nothing is lost but
+ * the window of the client's SYN, which comes back as the largest (its ACK brings the real one). */
 bool conn_pack(const struct conn *c, struct half *ret);
 
 /* The same connection in full. */

@@ -1,0 +1,213 @@
+/* A SYN with another ISN on a 4-tuple that is taken. */
+#include "flow/guard.h"
+#include "flow/work.h"
+#include "wire/seq.h"
+#include "wire/tcpopt.h"
+
+/* Tells the SYN of an attempt that was held back, as it was then. */
+static void attempt_tell(struct tracker *t, const struct flow *f, uint64_t prev_flow_id)
+{
+	const struct conn *c = f->c;
+	struct tcpopt offered = { .mss = c->offer.mss,
+				  .wscale = c->wscale0,
+				  .sack = c->offer.sack & 1,
+				  .timestamps = c->offer.timestamps & 1,
+				  .tfo = c->offer.tfo & 1,
+				  .mptcp = c->offer.mptcp & 1 };
+
+	flow_tell_begin(t, f, &offered, c->offer.ecn & 1, prev_flow_id,
+		   (struct cause){ .ts_ns = c->start_ns, .segment = SEGMENT_SYN });
+}
+
+/* A pending attempt that nothing answered: was it one?  If the old connection went on meanwhile
+ * it was a stray SYN; if not, it is told now, with its end. */
+void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
+			   struct cause cause)
+{
+	table_ref other, first = table_find(&t->table, f->hash, &f->key, &other);
+	table_ref old_ref = first == f->ref ? other : first;
+	uint64_t prev = 0;
+
+	if (old_ref != TABLE_NONE) {
+		struct flow old = { .key = f->key, .hash = f->hash };
+
+		flow_load(t, &old, old_ref);
+		old.c->contested = 0;
+		flow_store(t, &old);
+		/* Only the last of several attempts against a living connection can be one:
+		 * nobody shall fill the stream with SYNs that nobody answers. */
+		if (!fsm_over(old.c->state) &&
+		    (reason == REASON_REUSE || conn_last_ns(old.c) > f->c->start_ns)) {
+			flow_remove(t, f);
+			return;
+		}
+		prev = flow_own_id(&old);
+	}
+	attempt_tell(t, f, prev);
+	flow_give_up(t, f, reason, -1, cause);
+}
+
+/* May @s begin a new connection at once, though the old one is not forgotten?  RFC 9293 3.6.1
+ * and RFC 6191 2: where nobody waits any more, or when it is newer than the old connection. */
+bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	if (fsm_endpoint(c->state, !from) != END_TIME_WAIT)
+		return true;
+	if (seq_lt(c->next[from], s->seq))
+		return true;
+	struct tcpopt o = tcpopt_parse(s->options);
+
+	return c->tsval_ok && o.timestamps && seq_lt(c->tsval, o.tsval);
+}
+
+/* Holds @s as an attempt that nobody has answered yet, beside the old connection @old (states.md
+ * in words: a new incarnation begins when the peer answers it; a challenge ACK drops it). */
+void attempt_hold(struct tracker *t, struct flow *old, unsigned sender,
+			 const struct segment *s)
+{
+	struct flow f = { .key = old->key, .hash = old->hash, .ref = TABLE_NONE };
+	struct segment bare = *s;
+	struct half half;
+
+	bare.payload_len = 0; /* data on it will be sent again, or was never taken */
+	bare.wire_len -= s->payload_len;
+	f.c = &f.unpacked;
+	conn_begin(f.c, &bare, sender, old->c);
+	if (t->attempt_ns - f.c->start_ns < CLOCK_TICK_NS) /* as in conn_begin() */
+		f.c->start_ns = t->attempt_ns + 1;
+	t->attempt_ns = f.c->start_ns;
+	f.c->state = FSM_SYN;
+
+	struct tcpopt o = tcpopt_parse(s->options);
+	struct proof p = { .evidence = 1 << EV_SYN, .anomaly = ANOMALY_NONE, .acceptable = true };
+
+	conn_learn_offer(f.c, SIDE_A, &bare, &o);
+	conn_account(f.c, SIDE_A, &bare, p);
+	guard_learn(f.c, SIDE_A, &bare, p);
+	conn_note_history(f.c, SIDE_A, &bare, false, false);
+	if (!conn_pack(f.c, &half))
+		return; /* a header of more than 255 octets: not worth holding */
+	half.pending = 1;
+	f.ref = flow_slot(t, &f, SHAPE_HALF, old->ref);
+	if (f.ref == TABLE_NONE)
+		return;
+	*table_half(&t->table, f.ref) = half;
+	flow_count_state(t, FSM_NONE, FSM_SYN);
+	old->c->contested = 1;
+	flow_gauges(t);
+}
+
+/* Forgets the pending attempt @f; @old, if there is one, is not contested any more. */
+static void attempt_drop(struct tracker *t, struct flow *f, struct flow *old)
+{
+	flow_remove(t, f);
+	if (old->ref != TABLE_NONE) {
+		old->c->contested = 0;
+		flow_store(t, old);
+	}
+}
+
+/* The attempt @f was answered: the old connection is gone, this one is told. */
+static void attempt_confirm(struct tracker *t, struct flow *f, struct flow *old,
+			    const struct segment *s)
+{
+	uint64_t prev = 0;
+
+	if (old->ref != TABLE_NONE) {
+		prev = flow_own_id(old);
+		flow_give_up(t, old, REASON_REUSE, -1, cause_of(s, false));
+	}
+	table_half(&t->table, f->ref)->pending = 0;
+	attempt_tell(t, f, prev);
+}
+
+/* The SYN of the attempt once more.  It stays a half entry: a repetition of another size is not
+ * counted, but keeps it alive. */
+static void attempt_again(struct tracker *t, struct flow *f, const struct segment *s)
+{
+	struct half *h = table_half(&t->table, f->ref), again;
+	struct segment bare = *s;
+
+	bare.payload_len = 0;
+	bare.wire_len -= s->payload_len;
+	conn_account(f->c, SIDE_A, &bare, (struct proof){ 0 });
+	conn_count_retrans(f->c, SIDE_A);
+	if (conn_pack(f->c, &again)) {
+		again.pending = 1;
+		*h = again;
+	} else {
+		h->last = dur40_of(dur48_ns(f->c->last));
+	}
+}
+
+/* What a segment means for a pending attempt. */
+enum pending_verdict {
+	PENDING_STANDS,
+	PENDING_AGAIN,
+	PENDING_CONFIRMED,
+	PENDING_DROPPED,
+	PENDING_REPLACED /* by yet another attempt */
+};
+
+static enum pending_verdict attempt_judge(const struct conn *c, enum fsm_side from,
+					  const struct segment *s)
+{
+	bool syn = s->flags & TCP_SYN, ack = s->flags & TCP_ACK, rst = s->flags & TCP_RST;
+
+	if (from == SIDE_A) {
+		if (syn && !ack)
+			return s->seq == c->isn ? PENDING_AGAIN : PENDING_REPLACED;
+		/* its third segment: the answer was not seen */
+		return !rst && s->seq == c->isn + 1 ? PENDING_CONFIRMED : PENDING_STANDS;
+	}
+	if (syn && !ack) /* an attempt the other way round: one is held, the newest */
+		return PENDING_REPLACED;
+	if (ack && s->ack == c->isn + 1 && (syn || rst))
+		return PENDING_CONFIRMED;
+	/* a challenge ACK, or simply the old connection going on */
+	return ack && !syn && !rst ? PENDING_DROPPED : PENDING_STANDS;
+}
+
+/* A segment of a 4-tuple with a pending attempt @pend_ref and, maybe, an old connection.  Returns
+ * the entry that the segment is for, or TABLE_NONE; *ret_done: nothing is left to do. */
+table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_ref,
+				table_ref old_ref, unsigned sender, const struct segment *s,
+				bool *ret_done)
+{
+	struct flow pend = { .key = f->key, .hash = f->hash };
+	struct flow old = { .key = f->key, .hash = f->hash, .ref = TABLE_NONE };
+
+	if (old_ref != TABLE_NONE) {
+		flow_load(t, &old, old_ref);
+		if (flow_expire(t, &old))
+			old.ref = TABLE_NONE;
+	}
+	flow_load(t, &pend, pend_ref);
+	if (flow_expire(t, &pend))
+		return old.ref;
+	if (old.ref == TABLE_NONE) { /* nobody contests it any more: an attempt like any other */
+		attempt_confirm(t, &pend, &old, s);
+		return pend.ref;
+	}
+
+	enum fsm_side from = sender != pend.c->client_end;
+
+	switch (attempt_judge(pend.c, from, s)) {
+	case PENDING_AGAIN:
+		attempt_again(t, &pend, s);
+		*ret_done = true;
+		break;
+	case PENDING_CONFIRMED:
+		attempt_confirm(t, &pend, &old, s);
+		return pend.ref;
+	case PENDING_DROPPED:
+		attempt_drop(t, &pend, &old);
+		break;
+	case PENDING_REPLACED:
+		attempt_settle(t, &pend, REASON_REUSE, cause_of(s, false));
+		break;
+	case PENDING_STANDS:
+		break;
+	}
+	return old.ref;
+}

@@ -1,0 +1,186 @@
+#include "flow/work.h"
+
+enum {
+	EVICTION_SAMPLE = 32,	/* entries looked at for the one that is missed least */
+	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
+	SWEEP_PARTS = 8,	/* ... or this part of those in use */
+};
+static const uint64_t sweep_every_ns = 1000000000;
+static const uint64_t clock_step_ns = 10000000000; /* more is no reordering */
+
+static uint64_t timeout_of(const struct tracker *t, const struct conn *c)
+{
+	/* A RST that fell silent was a real one: its receiver would have answered (RFC 5961 3.2). */
+	return t->cfg.timeout_ns[c->suspect ? FSM_T_TIME_WAIT : fsm_timeout_of(c->state)];
+}
+
+static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
+{
+	return conn_last_ns(c) + timeout_of(t, c);
+}
+
+static enum close_reason silence_means(const struct conn *c)
+{
+	if (c->suspect)
+		return REASON_RST;
+	switch ((enum fsm_state)c->state) {
+	case FSM_SYN:
+		return REASON_UNANSWERED;
+	case FSM_ANSWERED:
+	case FSM_CROSSED:
+	case FSM_CROSSED_A:
+	case FSM_CROSSED_B:
+		return REASON_HALF_OPEN;
+	default:
+		return REASON_IDLE;
+	}
+}
+
+/* Whose RST was it?  The later of the two letters. */
+static int suspect_side(const struct conn *c)
+{
+	int side = -1;
+
+	for (uint64_t h = c->history; h; h >>= HISTORY_LETTER_BITS)
+		if ((h & 15) == HISTORY_RST)
+			side = h & HISTORY_FROM_CLIENT ? SIDE_A : SIDE_B;
+	return side;
+}
+
+/* Lets an entry go for silence if its time has come; true: it is gone. */
+bool flow_expire(struct tracker *t, struct flow *f)
+{
+	uint64_t at = deadline_of(t, f->c);
+
+	if (t->now_ns < at)
+		return false;
+	struct cause cause = { .ts_ns = at, .segment = SEGMENT_TIMEOUT, .basis = BASIS_TIMEOUT };
+
+	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
+		attempt_settle(t, f, silence_means(f->c), cause);
+	else
+		flow_give_up(t, f, silence_means(f->c), f->c->suspect ? suspect_side(f->c) : -1, cause);
+	return true;
+}
+
+/* Loads slot @slot of pool @p if it is in use. */
+bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot)
+{
+	table_ref r = table_slot(p, slot);
+
+	if (!table_live(&t->table, r))
+		return false;
+	f->key = table_key(&t->table, r);
+	f->hash = flow_key_hash(&f->key, &t->cfg.secret);
+	flow_load(t, f, r);
+	return true;
+}
+
+/* Has this slot outlived its time?  A look at a few octets of it, before any work is done. */
+static bool slot_due(const struct tracker *t, unsigned p, uint32_t slot)
+{
+	table_ref r = table_slot(p, slot);
+
+	if (!table_live(&t->table, r))
+		return false;
+	if (table_shape_of(r) == SHAPE_WHOLE)
+		return deadline_of(t, table_conn(&t->table, r)) <= t->now_ns;
+	const struct half *h = table_half(&t->table, r);
+	enum fsm_timeout wait = h->syn_acks ? FSM_T_SYN_RECEIVED : FSM_T_SYN_SENT;
+
+	return h->start_ns + dur40_ns(h->last) + t->cfg.timeout_ns[wait] <= t->now_ns;
+}
+
+/* Looks through a part of each pool. */
+static void sweep(struct tracker *t)
+{
+	for (unsigned p = 0; p < TABLE_POOLS; p++) {
+		uint32_t high = t->table.head->pool[p].high;
+		uint32_t n = high / SWEEP_PARTS > SWEEP_AT_LEAST ? high / SWEEP_PARTS : SWEEP_AT_LEAST;
+
+		for (n = n > high ? high : n; n; n--) {
+			uint32_t slot = t->sweep_slot[p] < high ? t->sweep_slot[p] : 0;
+			struct flow f;
+
+			t->sweep_slot[p] = slot + 1;
+			if (slot_due(t, p, slot) && flow_at(t, &f, p, slot))
+				flow_expire(t, &f);
+		}
+	}
+}
+
+void tracker_advance(struct tracker *t, uint64_t now_ns)
+{
+	if (now_ns + clock_step_ns < t->now_ns) { /* somebody set the clock back: go on from there */
+		t->now_ns = now_ns;
+		t->sweep_at_ns = now_ns + sweep_every_ns;
+	}
+	if (now_ns <= t->now_ns)
+		return;
+	/* After a silence nothing may be late: the whole table, before anything else is told. */
+	bool all = now_ns - t->now_ns > sweep_every_ns * SWEEP_PARTS && t->now_ns;
+
+	t->now_ns = now_ns;
+	if (now_ns < t->sweep_at_ns)
+		return;
+	t->sweep_at_ns = now_ns + sweep_every_ns;
+	for (unsigned i = 0; i < (all ? SWEEP_PARTS + 1u : 1u); i++)
+		sweep(t);
+}
+
+/* What is given up first has the highest rank: entries that are over, then half-open ones, then
+ * half-closed and established ones; the oldest among equals. */
+static unsigned eviction_rank(const struct conn *c)
+{
+	return fsm_over(c->state) ? 3 : fsm_handshaking(c->state) ? 2 : c->state == FSM_OPEN ? 0 : 1;
+}
+
+static void evict(struct tracker *t, struct flow *f)
+{
+	struct cause cause = { .ts_ns = t->now_ns, .segment = SEGMENT_NONE, .basis = BASIS_TIMEOUT };
+	bool half = table_shape_of(f->ref) == SHAPE_HALF;
+
+	if (!fsm_over(f->c->state))
+		counter_add(half ? &t->count->evicted_half : &t->count->evicted_whole, 1);
+	if (half && table_half(&t->table, f->ref)->pending)
+		attempt_settle(t, f, REASON_EVICTED, cause);
+	else
+		flow_give_up(t, f, REASON_EVICTED, -1, cause);
+}
+
+/* Gives one entry of @shape up, but not @keep.  A hand goes round each pool: half entries go in
+ * the order in which they came; of the whole ones, the least missed of a few. */
+bool flow_make_room(struct tracker *t, enum table_shape shape, unsigned ip_v, table_ref keep)
+{
+	unsigned p = (unsigned)shape << 1 | (ip_v == 6);
+	unsigned look = shape == SHAPE_HALF ? 1 : EVICTION_SAMPLE;
+	struct flow best = { .ref = TABLE_NONE }, f;
+
+	if (!t->table.head->pool[p].used || (t->table.head->pool[p].used == 1 && keep != TABLE_NONE))
+		p ^= 1; /* all of them are of the other family */
+	uint32_t high = t->table.head->pool[p].high, *hand = &t->evict_slot[p];
+
+	for (uint32_t n = 0; n < high && look; n++) {
+		uint32_t slot = *hand < high ? *hand : 0;
+
+		*hand = slot + 1;
+		if (table_slot(p, slot) == keep || !flow_at(t, &f, p, slot))
+			continue;
+		look--;
+		if (best.ref != TABLE_NONE) {
+			unsigned rank = eviction_rank(f.c), least = eviction_rank(best.c);
+
+			if (rank < least || (rank == least && conn_last_ns(f.c) >= conn_last_ns(best.c)))
+				continue;
+		}
+		best = f;
+		if (f.c == &f.unpacked)
+			best.c = &best.unpacked;
+		if (eviction_rank(best.c) == 3)
+			break;
+	}
+	if (best.ref == TABLE_NONE)
+		return false;
+	evict(t, &best);
+	return true;
+}

@@ -1,0 +1,364 @@
+#include <string.h>
+#include "flow/guard.h"
+#include "flow/tell.h"
+#include "flow/work.h"
+#include "wire/tcpopt.h"
+
+void conn_account(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p)
+{
+	uint32_t payload = p.probe ? 0 : s->payload_len;
+	uint64_t data = (uint64_t)c->payload_lo[from] + payload;
+	uint64_t header = (uint64_t)c->header_lo[from] + s->wire_len - payload;
+
+	c->payload_lo[from] = (uint32_t)data;
+	c->header_lo[from] = (uint32_t)header;
+	if (!fsm_offering(c->state)) {
+		c->payload_hi[from] += (uint16_t)(data >> 32);
+		c->header_hi[from] += (uint8_t)(header >> 32);
+	}
+	if (c->pkts[from] <= UINT32_MAX - s->wire_segs)
+		c->pkts[from] += s->wire_segs;
+
+	uint64_t at = conn_offset(c, s->ts_ns);
+
+	if (at > dur48_ns(c->last))
+		c->last = dur48_of(at);
+}
+
+void conn_count_retrans(struct conn *c, enum fsm_side from)
+{
+	if (c->retrans[from] != UINT16_MAX)
+		c->retrans[from]++;
+}
+
+/* Zeek's letters and Wireshark's bits. */
+void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, bool again,
+			 bool probe)
+{
+	bool data = s->payload_len && !probe;
+
+	switch (segment_kind(s)) {
+	case SEGMENT_SYN:
+		c->complete |= COMPLETE_SYN;
+		conn_history_add(c, from, HISTORY_SYN);
+		return;
+	case SEGMENT_SYN_ACK:
+		c->complete |= COMPLETE_SYN_ACK;
+		conn_history_add(c, from, HISTORY_SYN_ACK);
+		return;
+	case SEGMENT_RST:
+		c->complete |= COMPLETE_RST;
+		conn_history_add(c, from, HISTORY_RST);
+		return;
+	case SEGMENT_FIN:
+	case SEGMENT_FIN_ACK:
+		c->complete |= COMPLETE_FIN | COMPLETE_ACK;
+		break;
+	default:
+		c->complete |= COMPLETE_ACK;
+		if (!data)
+			conn_history_add(c, from, HISTORY_ACK);
+		break;
+	}
+	if (data) {
+		c->complete |= COMPLETE_DATA;
+		conn_history_add(c, from, HISTORY_DATA);
+		if (again)
+			conn_history_add(c, from, HISTORY_RETRANSMIT);
+	}
+	if (s->flags & TCP_FIN)
+		conn_history_add(c, from, HISTORY_FIN);
+	if (!s->window && s->flags & TCP_ACK)
+		conn_history_add(c, from, HISTORY_ZERO_WINDOW);
+}
+
+/* What a SYN or SYN-ACK offers. */
+void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
+			const struct tcpopt *o)
+{
+	unsigned bit = 1u << from;
+	unsigned ecn = s->flags & (TCP_ECE | TCP_CWR);
+
+	if (from == SIDE_A)
+		c->wscale0 = o->wscale;
+	else
+		c->wscale1 = o->wscale;
+	if (!fsm_offering(c->state))
+		return;
+	if (o->mss && (!c->offer.mss || o->mss < c->offer.mss))
+		c->offer.mss = o->mss;
+	c->offer.sack |= o->sack ? bit : 0;
+	c->offer.timestamps |= o->timestamps ? bit : 0;
+	c->offer.tfo |= o->tfo ? bit : 0;
+	c->offer.mptcp |= o->mptcp ? bit : 0;
+	/* RFC 3168 6.1.1: a SYN asks with both, a SYN-ACK agrees with ECE alone. */
+	c->offer.ecn |= ecn == (s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR) ? bit : 0;
+}
+
+/* The connection goes to @to.  How long each end was where it was, if it moved: @ret_moved_ns. */
+bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t ts_ns,
+		   uint64_t ret_moved_ns[static SIDES])
+{
+	enum fsm_state before = c->state;
+	uint64_t at = conn_offset(c, ts_ns);
+	bool moved = false;
+
+	for (unsigned side = 0; side < SIDES; side++) {
+		ret_moved_ns[side] = DURATION_UNKNOWN;
+		if (fsm_endpoint(before, side) == fsm_endpoint(to, side))
+			continue;
+		uint64_t since = dur40_ns(c->since[side]);
+
+		ret_moved_ns[side] = at > since ? at - since : 0;
+		c->since[side] = dur40_of(at);
+		moved = true;
+	}
+	if (fsm_offering(before) && !fsm_offering(to)) {
+		memset(c->payload_hi, 0, sizeof c->payload_hi);
+		memset(c->header_hi, 0, sizeof c->header_hi);
+		c->gap = 0;
+	}
+	c->merged |= (before == FSM_FIN_A && to == FSM_LAST_A) ||
+		     (before == FSM_FIN_B && to == FSM_LAST_B);
+	c->state = to & 31;
+	flow_count_state(t, before, to);
+	return moved;
+}
+
+static bool both_fins(enum fsm_state s)
+{
+	return fsm_fin_seen(s, SIDE_A) && fsm_fin_seen(s, SIDE_B);
+}
+
+static enum close_reason reason_of(enum fsm_state before, enum fsm_state after, enum fsm_side from)
+{
+	if (after != FSM_RESET || both_fins(before))
+		return REASON_FIN; /* after both FINs an RST changes nothing: RFC 1337 */
+	/* an RST to a SYN refuses it, unless it is the client's own */
+	return before == FSM_SYN && from == SIDE_B ? REASON_REFUSED : REASON_RST;
+}
+
+/* The connection goes to @to for @s; tells what its ends did.  False: nothing, there was no word
+ * to say. */
+static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
+		 const struct segment *s, bool inferred)
+{
+	struct conn *c = f->c, offered = *c; /* what the handshake knew, before it is overwritten */
+	enum fsm_state before = c->state;
+	struct cause cause = cause_of(s, inferred);
+	uint64_t moved_ns[SIDES];
+
+	if (both_fins(to) && !both_fins(before)) {
+		struct tcpopt o = tcpopt_parse(s->options);
+
+		c->tsval = o.tsval; /* window[] is not needed any more */
+		c->tsval_ok = o.timestamps;
+	}
+	if (!flow_change(t, c, to, s->ts_ns, moved_ns))
+		return false;
+	if (fsm_over(to)) {
+		flow_tell_end(t, f, before, reason_of(before, to, from), to == FSM_RESET ? (int)from : -1,
+			 cause, moved_ns);
+		return true;
+	}
+	bool established = fsm_handshaking(before) && !fsm_handshaking(to);
+	struct event *e = event_begin(t);
+
+	if (!e)
+		return true;
+	tell_common(e, established ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, &f->key, c, before, cause);
+	memcpy(e->prev_state_ns, moved_ns, sizeof moved_ns);
+	if (established)
+		tell_established(e, &offered, before, s->ts_ns);
+	event_end(t);
+	return true;
+}
+
+/* Applies proofs in their order, beginning at state @to.  With @mirror each is applied for both
+ * sides: self-connection.  A remark that the proof carries is told only if nothing better is: one
+ * segment, one event. */
+static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s,
+		  struct proof p, enum fsm_state to, bool mirror)
+{
+	unsigned anomaly = p.anomaly;
+	bool inferred = false;
+
+	for (unsigned ev = 0; ev < EVIDENCES; ev++) {
+		if (!(p.evidence >> ev & 1))
+			continue;
+		enum fsm_state next = fsm_step(to, from, ev, &inferred);
+
+		if (next != FSM_ILLEGAL && mirror)
+			next = fsm_step(next, !from, ev, &inferred);
+		if (next == FSM_ILLEGAL) {
+			anomaly = ANOMALY_ILLEGAL;
+			break;
+		}
+		to = next;
+	}
+	bool told = to != f->c->state && move(t, f, from, to, s, inferred);
+
+	if (anomaly != ANOMALY_NONE)
+		flow_note_anomaly(t, f, from, anomaly, cause_of(s, false), !told);
+}
+
+/* A segment that answers a SYN tells how long that took: before anything is changed. */
+static void time_answer(struct conn *c, const struct segment *s)
+{
+	uint64_t at = conn_offset(c, s->ts_ns), asked = dur48_ns(c->last);
+
+	c->server_rtt = dur32_of(at > asked ? at - asked : 0);
+}
+
+/* A segment of a connection that is known and not over. */
+void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
+{
+	struct conn *c = f->c;
+	bool mirror = f->key.self && !(s->flags & TCP_RST), again = false;
+	enum fsm_state before = c->state, at = before;
+
+	if (mirror && at == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
+		/* It received its own SYN meanwhile: that is a crossed one. */
+		c->next[SIDE_B] = c->next[SIDE_A];
+		c->acked[SIDE_B] = c->acked[SIDE_A];
+		c->sent = c->heard = 3;
+		at = FSM_CROSSED;
+	}
+	c->state = at & 31;
+	struct proof p = guard_prove(c, from, s);
+
+	c->state = before & 31;
+	bool syn = s->flags & TCP_SYN;
+
+	if (syn && (p.acceptable || p.repeat)) {
+		struct tcpopt o = tcpopt_parse(s->options);
+
+		conn_learn_offer(c, from, s, &o);
+		if (p.acceptable && c->state == FSM_SYN && from == SIDE_B && s->flags & TCP_ACK)
+			time_answer(c, s);
+		if (p.refuses_data) { /* it comes again: not counted twice */
+			c->header_lo[SIDE_A] += c->payload_lo[SIDE_A];
+			c->payload_lo[SIDE_A] = 0;
+		} else if (p.acceptable && c->state == FSM_SYN && s->flags & TCP_ACK &&
+			   c->payload_lo[SIDE_A]) {
+			c->tfo = 1;
+		}
+	}
+	/* The first of its kind may be overtaken by what it led to: then it repeats nothing. */
+	bool late = p.repeat &&
+		    !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
+
+	conn_account(c, from, s, p);
+	if (p.acceptable || p.repeat) {
+		again = guard_learn(c, from, s, p) || (p.repeat && !late);
+		if (mirror) {
+			c->next[!from] = c->next[from];
+			c->acked[from] = c->acked[!from];
+		}
+		if (!(s->flags & TCP_RST))
+			c->suspect = 0;
+	}
+	if (p.acceptable || p.repeat || s->flags & TCP_RST)
+		conn_note_history(c, from, s, again, p.probe);
+	if (again)
+		conn_count_retrans(c, from);
+	c->suspect |= p.suspect;
+	apply(t, f, from, s, p, at, mirror);
+}
+
+/* ---- connections begin ---------------------------------------------------------------------- */
+
+/* Who is the client, when no SYN says so?  The end whose port looks like a service is not. */
+static unsigned guess_client(const struct segment *s, unsigned sender, enum direction_basis *ret)
+{
+	enum { WELL_KNOWN = 1024, EPHEMERAL = 32768 }; /* IANA; Linux ip_local_port_range */
+	bool low = s->sport < WELL_KNOWN, low_peer = s->dport < WELL_KNOWN;
+
+	if (low == low_peer) {
+		low = s->sport < EPHEMERAL;
+		low_peer = s->dport < EPHEMERAL;
+	}
+	*ret = low == low_peer ? DIRECTION_FIRST_PACKET : DIRECTION_PORT;
+	return low && !low_peer ? !sender : sender;
+}
+
+static struct conn_where where_of(const struct segment *s)
+{
+	return (struct conn_where){ .iface = s->iface & 0xff,
+				    .outer = s->nvlan > 0 ? s->vlan[0] & 0xfff : VLAN_NONE,
+				    .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
+}
+
+/* An entry for the connection that @s begins, as it is before @s.  @old, if not NULL, is the one
+ * that the 4-tuple had: where the clock is too coarse to tell them apart, the new one begins a
+ * nanosecond later, since the flow id follows from the start. */
+void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
+		       const struct conn *old)
+{
+	enum direction_basis basis = DIRECTION_SYN;
+	unsigned client = sender;
+	bool syn = s->flags & TCP_SYN;
+
+	*c = (struct conn){ .start_ns = s->ts_ns,
+			    .where = where_of(s),
+			    .wscale0 = TCPOPT_WSCALE_NONE,
+			    .wscale1 = TCPOPT_WSCALE_NONE };
+	if (syn && s->flags & TCP_ACK) {
+		basis = DIRECTION_SYN_ACK;
+		client = !sender;
+		c->isn = s->ack - 1;
+		c->next[SIDE_A] = c->acked[SIDE_A] = s->ack;
+		c->sent = c->heard = 1 << SIDE_A;
+		c->server_rtt.v = UINT32_MAX;
+		c->wscale0 = TCPOPT_WSCALE_MAX; /* the client's SYN, not seen, may have said so */
+	} else if (!syn) {
+		client = guess_client(s, sender, &basis);
+		c->isn = s->seq;
+		c->midstream = 1;
+		c->wscale0 = c->wscale1 = TCPOPT_WSCALE_MAX; /* not known: the most there is */
+	} else {
+		c->isn = s->seq;
+	}
+	c->client_end = client & 1;
+	c->direction = basis & 3;
+	if (old && old->start_ns - c->start_ns < CLOCK_TICK_NS)
+		c->start_ns = old->start_ns + 1;
+}
+
+/* The first segment of a connection; @old, if not NULL, is the one that it takes over from. */
+void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
+		      const struct conn *old)
+{
+	uint64_t prev_flow_id = old ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
+	struct conn *c = f->c = &f->unpacked;
+	struct tcpopt opt, *offered = NULL;
+	bool inferred = false;
+
+	f->ref = TABLE_NONE;
+	conn_begin(c, s, sender, old);
+
+	enum fsm_side from = sender != c->client_end;
+	struct proof p = guard_prove(c, from, s);
+	enum fsm_state to = FSM_NONE;
+
+	for (unsigned ev = 0; p.acceptable && ev < EVIDENCES; ev++)
+		if (p.evidence >> ev & 1)
+			to = fsm_step(to, from, ev, &inferred);
+	if (to == FSM_NONE || to == FSM_ILLEGAL) { /* an RST to nothing, a scan's odd flags */
+		counter_add(&t->count->strays, 1);
+		return;
+	}
+	c->state = to;
+	if (s->flags & TCP_SYN) {
+		opt = tcpopt_parse(s->options);
+		offered = s->flags & TCP_ACK ? NULL : &opt;
+		conn_learn_offer(c, from, s, &opt);
+	}
+	conn_account(c, from, s, p);
+	guard_learn(c, from, s, p);
+	conn_note_history(c, from, s, false, false);
+	flow_count_state(t, FSM_NONE, to);
+	flow_tell_begin(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
+		   cause_of(s, inferred));
+	flow_store(t, f);
+}

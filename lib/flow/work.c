@@ -1,0 +1,186 @@
+#include "flow/work.h"
+#include <string.h>
+#include "flow/tell.h"
+#include "wire/segment.h"
+
+void flow_gauges(struct tracker *t)
+{
+	counter_set(&t->count->half, table_used(&t->table, SHAPE_HALF));
+	counter_set(&t->count->whole, table_used(&t->table, SHAPE_WHOLE));
+}
+
+void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to)
+{
+	if (from != FSM_NONE)
+		counter_add(&t->count->states[from], (uint64_t)-1);
+	if (to != FSM_NONE)
+		counter_add(&t->count->states[to], 1);
+}
+
+void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
+{
+	f->ref = ref;
+	if (table_shape_of(ref) == SHAPE_WHOLE) {
+		f->c = table_conn(&t->table, ref);
+	} else {
+		f->unpacked = conn_unpack(table_half(&t->table, ref));
+		f->c = &f->unpacked;
+	}
+}
+
+/* Frees the entry; nothing is told. */
+void flow_remove(struct tracker *t, struct flow *f)
+{
+	flow_count_state(t, f->c->state, FSM_NONE);
+	if (f->ref != TABLE_NONE)
+		table_remove(&t->table, f->hash, f->ref);
+	f->ref = TABLE_NONE;
+	flow_gauges(t);
+}
+
+/* A new entry; a table that is full gives up another one for it, but not @keep. */
+table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape,
+			   table_ref keep)
+{
+	if (table_used(&t->table, shape) >= table_max(&t->table, shape) &&
+	    !flow_make_room(t, shape, f->key.ip_v, keep))
+		return TABLE_NONE;
+	return table_insert(&t->table, f->hash, &f->key, shape);
+}
+
+/* Puts an unpacked or new connection into the table, in the smallest shape that holds it. */
+void flow_store(struct tracker *t, struct flow *f)
+{
+	struct half half;
+
+	if (f->c != &f->unpacked)
+		return; /* changed in place */
+	bool small = conn_pack(f->c, &half);
+
+	if (f->ref != TABLE_NONE && small) {
+		half.pending = table_half(&t->table, f->ref)->pending;
+		*table_half(&t->table, f->ref) = half;
+		return;
+	}
+	table_ref r = flow_slot(t, f, small ? SHAPE_HALF : SHAPE_WHOLE, f->ref);
+
+	if (r == TABLE_NONE) /* not reached: something can always be given up for it */
+		return;
+	if (small)
+		*table_half(&t->table, r) = half;
+	else
+		*table_conn(&t->table, r) = *f->c;
+	if (f->ref != TABLE_NONE)
+		table_remove(&t->table, f->hash, f->ref);
+	f->ref = r;
+	if (!small)
+		f->c = table_conn(&t->table, r);
+	flow_gauges(t);
+}
+
+/* ---- telling -------------------------------------------------------------------------------- */
+
+struct event *event_begin(struct tracker *t)
+{
+	return t->sink->reserve(t->sink);
+}
+
+void event_end(struct tracker *t)
+{
+	t->sink->commit(t->sink);
+}
+
+static bool was_lossy(const struct tracker *t, const struct conn *c)
+{
+	for (unsigned i = 0; i < t->losses; i++)
+		if (c->start_ns <= t->loss[i].to_ns && t->loss[i].from_ns <= conn_last_ns(c))
+			return true;
+	return false;
+}
+
+/* Counts one; tells it, if @tell and if not too many were told. */
+void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, unsigned kind,
+			 struct cause cause, bool tell)
+{
+	uint64_t second = t->now_ns / 1000000000;
+
+	counter_add(&t->count->anomalies, 1);
+	if (second != t->anomaly_second) {
+		t->anomaly_second = second;
+		t->anomalies_told = 0;
+	}
+	if (!tell || f->c->anomalies >= t->cfg.anomalies_per_connection ||
+	    t->anomalies_told >= t->cfg.anomalies_per_second) {
+		counter_add(&t->count->anomalies_untold, 1);
+		return;
+	}
+	f->c->anomalies++;
+	t->anomalies_told++;
+
+	struct event *e = event_begin(t);
+
+	if (!e)
+		return;
+	tell_common(e, EVENT_TCP_ANOMALY, &f->key, f->c, f->c->state, cause);
+	e->anomaly.kind = (uint8_t)kind;
+	e->anomaly.from = from;
+	e->anomaly.count = f->c->anomalies;
+	event_end(t);
+}
+
+void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
+		     enum close_reason reason, int rst_by, struct cause cause,
+		     const uint64_t *moved_ns)
+{
+	struct event *e = event_begin(t);
+
+	counter_add(&t->count->closed, 1);
+	if (!e)
+		return;
+	tell_common(e, EVENT_TCP_CLOSE, &f->key, f->c, before, cause);
+	if (moved_ns)
+		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
+	tell_close(e, f->c, before, reason, rst_by, was_lossy(t, f->c));
+	event_end(t);
+}
+
+void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
+		       uint64_t prev_flow_id, struct cause cause)
+{
+	struct event *e = event_begin(t);
+
+	counter_add(&t->count->opened, 1);
+	if (!e)
+		return;
+	tell_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, cause);
+	tell_open(e, opt, ecn, prev_flow_id);
+	event_end(t);
+}
+
+/* Closes a connection for a reason that no segment of its own gave: its ends stay as they are, as
+ * far as anyone knows.  The entry is removed. */
+void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
+			 struct cause cause)
+{
+	if (!fsm_over(f->c->state))
+		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
+	flow_remove(t, f);
+}
+
+enum event_segment segment_kind(const struct segment *s)
+{
+	if (s->flags & TCP_RST)
+		return SEGMENT_RST;
+	if (s->flags & TCP_SYN)
+		return s->flags & TCP_ACK ? SEGMENT_SYN_ACK : SEGMENT_SYN;
+	if (s->flags & TCP_FIN)
+		return s->flags & TCP_ACK ? SEGMENT_FIN_ACK : SEGMENT_FIN;
+	return SEGMENT_ACK;
+}
+
+struct cause cause_of(const struct segment *s, bool inferred)
+{
+	return (struct cause){ .ts_ns = s->ts_ns,
+			       .segment = segment_kind(s),
+			       .basis = inferred ? BASIS_INFERRED : BASIS_OBSERVED };
+}

@@ -1,0 +1,157 @@
+/* work.h - what the parts of the tracker share: private to tracker.c, room.c, step.c, attempt.c.
+ *
+ *   tracker.c  the entrance: whose segment is it?
+ *   step.c     one segment of a connection that is known, or the first of a new one
+ *   attempt.c  a SYN that contests a 4-tuple which is taken
+ *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
+ *   work.c     entries in the table, and the telling of events
+ *
+ * All of it runs in the tracker's thread, without allocation. */
+#pragma once
+#include "flow/conn.h"
+#include "flow/table.h"
+#include "flow/tell.h"
+#include "flow/tracker.h"
+
+struct proof;
+struct segment;
+struct tcpopt;
+
+enum { LOSS_WINDOWS = 64 /* remembered; older ones are merged into the oldest */ };
+
+struct loss_window {
+	uint64_t from_ns, to_ns;
+};
+
+struct tracker {
+	struct tracker_config cfg;
+	struct table table;
+	struct event_sink *sink;
+	struct tracker_counters *count;
+	uint64_t now_ns; /* the newest time seen */
+	uint64_t sweep_at_ns;
+	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
+	uint64_t attempt_ns; /* start of the newest attempt that was held */
+	uint64_t anomaly_second, anomalies_told; /* in that second */
+	struct loss_window loss[LOSS_WINDOWS];
+	unsigned losses;
+};
+
+/* One connection under work.  Whole entries are changed in place; a half entry is unpacked into
+ * `unpacked` and put back by flow_store(). */
+struct flow {
+	struct flow_key key;
+	uint64_t hash;
+	table_ref ref; /* TABLE_NONE: not in the table */
+	struct conn *c;
+	struct conn unpacked;
+};
+
+/* Of captures with microseconds: starts that are closer get a nanosecond of difference, since the
+ * flow id follows from the start. */
+enum { CLOCK_TICK_NS = 1000 };
+
+/* Time since the start; 0 for what the clock puts before it. */
+static inline uint64_t conn_offset(const struct conn *c, uint64_t ts_ns)
+{
+	return ts_ns > c->start_ns ? ts_ns - c->start_ns : 0;
+}
+
+static inline uint64_t flow_own_id(const struct flow *f)
+{
+	return flow_id_of(&f->key, f->c->start_ns, f->c->isn);
+}
+
+/* ---- work.c --------------------------------------------------------------------------------- */
+
+/* Makes @f stand for the entry @ref; key and hash are set already. */
+void flow_load(const struct tracker *t, struct flow *f, table_ref ref);
+
+/* Puts an unpacked or new connection into the table, in the smallest shape that holds it. */
+void flow_store(struct tracker *t, struct flow *f);
+
+/* Frees the entry; nothing is told. */
+void flow_remove(struct tracker *t, struct flow *f);
+
+/* A new entry; a table that is full gives up another one for it, but not @keep. */
+table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape,
+		    table_ref keep);
+
+/* Keeps the gauges: of states (FSM_NONE: no entry), of entries. */
+void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to);
+void flow_gauges(struct tracker *t);
+
+/* Room for the next event, or NULL: it is lost; then event_end(). */
+struct event *event_begin(struct tracker *t);
+void event_end(struct tracker *t);
+
+/* The segment as a word, and as the cause of an event. */
+enum event_segment segment_kind(const struct segment *s);
+struct cause cause_of(const struct segment *s, bool inferred);
+
+/* Counts an anomaly; tells it, if @tell and if not too many were told. */
+void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, unsigned kind,
+		       struct cause cause, bool tell);
+
+/* Tells tcp_open.  @opt: what the SYN offered, or NULL; @prev_flow_id: 0, or what it takes over. */
+void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
+		     uint64_t prev_flow_id, struct cause cause);
+
+/* Tells tcp_close.  @rst_by: the side whose RST it was, or -1; @moved_ns: NULL if no end moved. */
+void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
+		   enum close_reason reason, int rst_by, struct cause cause,
+		   const uint64_t *moved_ns);
+
+/* Closes a connection for a reason that no segment of its own gave: its ends stay as they are, as
+ * far as anyone knows.  The entry is removed. */
+void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
+		  struct cause cause);
+
+/* ---- room.c --------------------------------------------------------------------------------- */
+
+/* Lets an entry go for silence if its time has come; true: it is gone. */
+bool flow_expire(struct tracker *t, struct flow *f);
+
+/* Loads slot @slot of pool @p if it is in use. */
+bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot);
+
+/* Gives one entry of @shape up, but not @keep; false: there is none. */
+bool flow_make_room(struct tracker *t, enum table_shape shape, unsigned ip_v, table_ref keep);
+
+/* ---- step.c --------------------------------------------------------------------------------- */
+
+/* The first segment of a connection; @old, if not NULL, is the one that it takes over from. */
+void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
+	       const struct conn *old);
+
+/* A segment of a connection that is known and not over. */
+void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s);
+
+/* The connection goes to @to.  How long each end was where it was, if it moved: @ret_moved_ns. */
+bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t ts_ns,
+		 uint64_t ret_moved_ns[static SIDES]);
+
+/* Parts of a step: an entry for what @s begins, the counts, the letters, the offers. */
+void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old);
+void conn_account(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p);
+void conn_count_retrans(struct conn *c, enum fsm_side from);
+void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, bool again,
+		       bool probe);
+void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
+		      const struct tcpopt *o);
+
+/* ---- attempt.c ------------------------------------------------------------------------------ */
+
+/* May @s begin a new connection at once, though the old one is not forgotten? */
+bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s);
+
+/* Holds @s as an attempt that nobody has answered yet, beside the old connection @old. */
+void attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s);
+
+/* A pending attempt that nothing answered: told now if it was one, and forgotten. */
+void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason, struct cause cause);
+
+/* A segment of a 4-tuple with a pending attempt @pend_ref and, maybe, an old connection.  Returns
+ * the entry that the segment is for, or TABLE_NONE; *ret_done: nothing is left to do. */
+table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_ref,
+		       table_ref old_ref, unsigned sender, const struct segment *s, bool *ret_done);
