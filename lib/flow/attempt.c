@@ -4,6 +4,20 @@
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
 
+/* The SYNs of the attempt @pend began nothing: @old counts them as its own. */
+static void attempt_give_back(struct conn *old, const struct conn *pend)
+{
+	enum fsm_side from = pend->client_end != old->client_end;
+
+	uint64_t header = (uint64_t)old->header_lo[from] + pend->header_lo[SIDE_A];
+
+	old->header_lo[from] = (uint32_t)header;
+	if (!fsm_offering(old->state))
+		old->header_hi[from] += (uint8_t)(header >> 32);
+	if (old->pkts[from] <= UINT32_MAX - pend->pkts[SIDE_A])
+		old->pkts[from] += pend->pkts[SIDE_A];
+}
+
 /* Tells the SYN of an attempt that was held back, as it was then. */
 static void attempt_tell(struct tracker *t, const struct flow *f, uint64_t prev_flow_id)
 {
@@ -32,15 +46,19 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 		struct flow old = { .key = f->key, .hash = f->hash };
 
 		flow_load(t, &old, old_ref);
-		old.c->contested = 0;
-		flow_store(t, &old);
 		/* Only the last of several attempts against a living connection can be one:
 		 * nobody shall fill the stream with SYNs that nobody answers. */
-		if (!fsm_over(old.c->state) &&
-		    (reason == REASON_REUSE || conn_last_ns(old.c) > f->c->start_ns)) {
+		bool stray = !fsm_over(old.c->state) &&
+			     (reason == REASON_REUSE || conn_last_ns(old.c) > f->c->start_ns);
+
+		old.c->contested = 0;
+		if (stray)
 			flow_remove(t, f);
+		if (stray && old.c != &old.unpacked) /* a half one would want another entry */
+			attempt_give_back(old.c, f->c);
+		flow_store(t, &old);
+		if (stray)
 			return;
-		}
 		prev = flow_own_id(&old);
 	}
 	attempt_tell(t, f, prev);
@@ -62,7 +80,7 @@ bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct s
 
 /* Holds @s as an attempt that nobody has answered yet, beside the old connection @old (states.md
  * in words: a new incarnation begins when the peer answers it; a challenge ACK drops it). */
-void attempt_hold(struct tracker *t, struct flow *old, unsigned sender,
+bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender,
 			 const struct segment *s)
 {
 	struct flow f = { .key = old->key, .hash = old->hash, .ref = TABLE_NONE };
@@ -84,17 +102,18 @@ void attempt_hold(struct tracker *t, struct flow *old, unsigned sender,
 	conn_learn_offer(f.c, SIDE_A, &bare, &o);
 	conn_account(f.c, SIDE_A, &bare, p);
 	guard_learn(f.c, SIDE_A, &bare, p);
-	conn_note_history(f.c, SIDE_A, &bare, false, false);
+	conn_note_history(f.c, SIDE_A, &bare, false, p);
 	if (!conn_pack(f.c, &half))
-		return; /* a header of more than 255 octets: not worth holding */
+		return false; /* a header of more than 255 octets: not worth holding */
 	half.pending = 1;
 	f.ref = flow_slot(t, &f, SHAPE_HALF, old->ref);
 	if (f.ref == TABLE_NONE)
-		return;
+		return false;
 	*table_half(&t->table, f.ref) = half;
 	flow_count_state(t, FSM_NONE, FSM_SYN);
 	old->c->contested = 1;
 	flow_gauges(t);
+	return true;
 }
 
 /* Forgets the pending attempt @f; @old, if there is one, is not contested any more. */
@@ -103,6 +122,7 @@ static void attempt_drop(struct tracker *t, struct flow *f, struct flow *old)
 	flow_remove(t, f);
 	if (old->ref != TABLE_NONE) {
 		old->c->contested = 0;
+		attempt_give_back(old->c, f->c);
 		flow_store(t, old);
 	}
 }
@@ -149,8 +169,9 @@ enum pending_verdict {
 	PENDING_REPLACED /* by yet another attempt */
 };
 
+/* @fits_old: it can be of the old connection; @news: it acknowledges something new there. */
 static enum pending_verdict attempt_judge(const struct conn *c, enum fsm_side from,
-					  const struct segment *s)
+					  const struct segment *s, bool fits_old, bool news)
 {
 	bool syn = s->flags & TCP_SYN, ack = s->flags & TCP_ACK, rst = s->flags & TCP_RST;
 
@@ -158,21 +179,23 @@ static enum pending_verdict attempt_judge(const struct conn *c, enum fsm_side fr
 		if (syn && !ack)
 			return s->seq == c->isn ? PENDING_AGAIN : PENDING_REPLACED;
 		/* its third segment: the answer was not seen */
-		return !rst && s->seq == c->isn + 1 ? PENDING_CONFIRMED : PENDING_STANDS;
+		return !rst && s->seq == c->isn + 1 && !fits_old ? PENDING_CONFIRMED : PENDING_STANDS;
 	}
 	if (syn && !ack) /* an attempt the other way round: one is held, the newest */
 		return PENDING_REPLACED;
 	if (ack && s->ack == c->isn + 1 && (syn || rst))
 		return PENDING_CONFIRMED;
-	/* a challenge ACK, or simply the old connection going on */
-	return ack && !syn && !rst ? PENDING_DROPPED : PENDING_STANDS;
+	/* A challenge ACK says nothing new (RFC 5961 4.2).  Data, a FIN or their acknowledgement may
+	 * have been under way before the server had the SYN. */
+	bool bare = ack && !syn && !rst && !(s->flags & TCP_FIN) && !s->payload_len;
+
+	return bare && !news ? PENDING_DROPPED : PENDING_STANDS;
 }
 
 /* A segment of a 4-tuple with a pending attempt @pend_ref and, maybe, an old connection.  Returns
  * the entry that the segment is for, or TABLE_NONE; *ret_done: nothing is left to do. */
 table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_ref,
-				table_ref old_ref, unsigned sender, const struct segment *s,
-				bool *ret_done)
+		       table_ref old_ref, unsigned sender, const struct segment *s, bool *ret_done)
 {
 	struct flow pend = { .key = f->key, .hash = f->hash };
 	struct flow old = { .key = f->key, .hash = f->hash, .ref = TABLE_NONE };
@@ -192,7 +215,11 @@ table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_r
 
 	enum fsm_side from = sender != pend.c->client_end;
 
-	switch (attempt_judge(pend.c, from, s)) {
+	enum fsm_side old_from = sender != old.c->client_end;
+	bool fits_old = guard_prove(old.c, old_from, s).acceptable;
+	bool news = s->ack != old.c->acked[!old_from];
+
+	switch (attempt_judge(pend.c, from, s, fits_old, news)) {
 	case PENDING_AGAIN:
 		attempt_again(t, &pend, s);
 		*ret_done = true;

@@ -2,6 +2,20 @@
 #include <string.h>
 #include "wire/tcpopt.h"
 
+/* Beside the code: who sent it. */
+static uint64_t letter_of(unsigned side, enum history_code code)
+{
+	return code | (side == SIDE_A ? HISTORY_FROM_CLIENT : 0);
+}
+
+/* The letters of a half entry. */
+static uint64_t half_history(bool answered)
+{
+	uint64_t syn_ack = letter_of(SIDE_B, HISTORY_SYN_ACK) << HISTORY_LETTER_BITS;
+
+	return letter_of(SIDE_A, HISTORY_SYN) | (answered ? syn_ack : 0);
+}
+
 bool conn_pack(const struct conn *c, struct half *ret)
 {
 	bool answered = c->state == FSM_ANSWERED;
@@ -11,7 +25,8 @@ bool conn_pack(const struct conn *c, struct half *ret)
 		return false;
 	/* Nothing but SYNs of one size without data, then SYN-ACKs of one size without data. */
 	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 7 ||
-	    c->tfo || c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
+	    c->tfo || c->history != half_history(answered) ||
+	    c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
 	    c->pkts[SIDE_A] > 15 || syn_acks > 15 || answered != !!syn_acks ||
 	    c->retrans[SIDE_A] != c->pkts[SIDE_A] - 1 ||
 	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0))
@@ -50,7 +65,7 @@ bool conn_pack(const struct conn *c, struct half *ret)
 struct conn conn_unpack(const struct half *h)
 {
 	bool answered = h->syn_acks;
-	struct conn c = {
+	return (struct conn){
 		.start_ns = h->start_ns,
 		.last = dur48_of(dur40_ns(h->last)),
 		.since = { dur40_of(0), h->answered },
@@ -69,6 +84,7 @@ struct conn conn_unpack(const struct half *h)
 		.window = { UINT16_MAX, h->window }, /* the client's is not kept: be liberal */
 		.retrans = { h->syns - 1, answered ? h->syn_acks - 1 : 0 },
 		.where = h->where,
+		.history = half_history(answered),
 		.anomalies = h->anomalies,
 		.state = answered ? FSM_ANSWERED : FSM_SYN,
 		.client_end = h->client_end,
@@ -80,16 +96,10 @@ struct conn conn_unpack(const struct half *h)
 		.sent = answered ? 3 : 1,
 		.heard = answered ? 3 : 1,
 	};
-
-	conn_history_add(&c, SIDE_A, HISTORY_SYN);
-	if (answered)
-		conn_history_add(&c, SIDE_B, HISTORY_SYN_ACK);
-	return c;
 }
 
 void conn_history_add(struct conn *c, unsigned side, enum history_code code)
 {
-	uint64_t letter = code | (side == SIDE_A ? HISTORY_FROM_CLIENT : 0);
 	unsigned n = 0;
 
 	if (conn_history_has(c, side, code))
@@ -97,29 +107,39 @@ void conn_history_add(struct conn *c, unsigned side, enum history_code code)
 	for (uint64_t h = c->history; h; h >>= HISTORY_LETTER_BITS)
 		n++;
 	if (n < HISTORY_LETTERS)
-		c->history |= letter << n * HISTORY_LETTER_BITS;
+		c->history |= letter_of(side, code) << n * HISTORY_LETTER_BITS;
 }
 
+/* To Zeek an end is up by the server's SYN, with ACK or without: the third segment does not matter.
+ * An end that sends, but was never up, is "partial", and mostly counts like a silent one. */
 enum conn_state conn_zeek_state(const struct conn *c, enum fsm_state s, int rst_by)
 {
-	bool syn = c->complete & COMPLETE_SYN, syn_ack = c->complete & COMPLETE_SYN_ACK;
 	bool fin_a = fsm_fin_seen(s, SIDE_A), fin_b = fsm_fin_seen(s, SIDE_B);
+	bool syn = c->complete & COMPLETE_SYN;
+	bool up_b = c->complete & COMPLETE_SYN_ACK || conn_history_has(c, SIDE_B, HISTORY_SYN);
+	bool up_a = syn || (up_b && c->pkts[SIDE_A]);
 
-	if (!syn && !syn_ack)
-		return CONN_OTH;
-	if (rst_by == SIDE_B && syn && !syn_ack)
-		return CONN_REJ;
-	if (rst_by == SIDE_A && syn && !syn_ack)
-		return CONN_RSTOS0;
-	if (rst_by == SIDE_B && !syn)
-		return CONN_RSTRH;
-	if (rst_by >= 0 && !(fin_a && fin_b))
-		return rst_by == SIDE_A ? CONN_RSTO : CONN_RSTR;
 	if (fin_a && fin_b)
 		return CONN_SF;
+	if (rst_by == SIDE_B) {
+		if (!fin_a && !up_a)
+			return CONN_RSTRH;
+		return fin_a || up_b ? CONN_RSTR : CONN_REJ;
+	}
+	if (rst_by == SIDE_A) {
+		if (up_b || fin_b)
+			return CONN_RSTO;
+		bool more = fin_a || conn_history_has(c, SIDE_A, HISTORY_ACK) ||
+			    conn_history_has(c, SIDE_A, HISTORY_INCONSISTENT) ||
+			    conn_history_has(c, SIDE_A, HISTORY_MULTI_FLAG);
+
+		return syn && !more ? CONN_RSTOS0 : CONN_OTH;
+	}
 	if (fin_a)
-		return syn_ack ? CONN_S2 : CONN_SH;
+		return up_b ? CONN_S2 : CONN_SH;
 	if (fin_b)
-		return syn ? CONN_S3 : CONN_SHR;
-	return fsm_handshaking(s) ? CONN_S0 : CONN_S1;
+		return up_a ? CONN_S3 : CONN_SHR;
+	if (up_b)
+		return up_a ? CONN_S1 : CONN_OTH;
+	return syn && !conn_payload(c, SIDE_B) ? CONN_S0 : CONN_OTH;
 }

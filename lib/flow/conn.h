@@ -116,7 +116,8 @@ struct conn {
 		struct { /* from FSM_CLAIMED on */
 			uint16_t payload_hi[2];
 			uint8_t header_hi[2];
-			uint32_t gap; /* octets that went by unseen */
+			uint32_t gap : 30; /* octets that went by unseen */
+			uint32_t holes : 2; /* bit per side: a gap of its is not acknowledged yet */
 		} __attribute__((packed));
 		struct { /* while fsm_offering(); never so many octets */
 			struct dur32 server_rtt;
@@ -210,6 +211,6 @@ static inline bool conn_history_has(const struct conn *c, unsigned side, enum hi
 /* Zeek's letter @code by @side, once; letters beyond HISTORY_LETTERS are not kept. */
 void conn_history_add(struct conn *c, unsigned side, enum history_code code);
 
-/* Zeek's conn_state, by what was seen: @s is the last state before a reset, or the present one;
- * @rst_by the side whose RST ended it, or -1. */
+/* Zeek's conn_state, as its script base/protocols/conn decides it: @s is the last state before a
+ * reset, or the present one; @rst_by the side whose RST ended it, or -1. */
 enum conn_state conn_zeek_state(const struct conn *c, enum fsm_state s, int rst_by);

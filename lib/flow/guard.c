@@ -19,13 +19,12 @@ static unsigned shift_of(const struct conn *c, enum fsm_side side)
 	return side == SIDE_A ? c->wscale0 : c->wscale1;
 }
 
-/* Octets that @side takes beyond what it acknowledged; a window is known up to its scale's
- * granule. */
+/* Octets that @side takes beyond what it acknowledged. */
 static uint32_t window_of(const struct conn *c, enum fsm_side side)
 {
 	if (both_fins(c) || !known(c->sent, side))
 		return GUARD_WINDOW_FLOOR; /* window[] holds something else by then, or nothing yet */
-	return (c->window[side] + 1u) << shift_of(c, side);
+	return (uint32_t)c->window[side] << shift_of(c, side);
 }
 
 static uint32_t at_least_floor(uint32_t window)
@@ -169,7 +168,9 @@ static unsigned fin_fits(const struct conn *c, enum fsm_side from, uint32_t fin)
 {
 	if (fsm_fin_seen(c->state, from))
 		return fin + 1 == c->next[from] ? ANOMALY_NONE : ANOMALY_FIN_MOVED;
-	if (known(c->sent, from) && seq_lt(fin, c->next[from]))
+	/* A segment behind it, without data, may have overtaken it: the gap is its own number. */
+	if (known(c->sent, from) && seq_lt(fin, c->next[from]) &&
+	    !(fin + 1 == c->next[from] && !fsm_offering(c->state) && c->gap))
 		return ANOMALY_FIN_OUT_OF_WINDOW; /* it sent more than that already */
 	if (known(c->heard, from) && known(c->sent, !from) &&
 	    !seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from)))
@@ -241,8 +242,10 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	}
 	if (seq_lt(c->next[from], end)) {
 		if (seq_lt(c->next[from], s->seq)) {
-			if (!fsm_offering(c->state))
+			if (!fsm_offering(c->state)) {
 				c->gap += s->seq - c->next[from];
+				c->holes |= 1 << from & 3;
+			}
 		} else {
 			again = s->seq != c->next[from];
 		}
@@ -250,10 +253,13 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	} else if (len) {
 		/* It fills a hole that it left before (reordering), or else it came before. */
 		if (!fsm_offering(c->state) && c->gap && known(c->heard, from) &&
-		    seq_le(c->acked[from], s->seq))
+		    seq_le(c->acked[from], s->seq)) {
 			c->gap -= len < c->gap ? len : c->gap;
-		else
+			if (!c->gap)
+				c->holes = 0;
+		} else {
 			again = true;
+		}
 	}
 	return again;
 }
@@ -292,7 +298,12 @@ bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, st
 		if (!newest)
 			return again;
 	}
-	if (!both_fins(c)) /* the window in a SYN is never scaled: RFC 7323 2.2 */
-		c->window[from] = syn ? s->window >> shift_of(c, from) : s->window;
+	if (both_fins(c))
+		return again;
+	/* The window in a SYN is never scaled (RFC 7323 2.2): the answer makes the scale known, so
+	 * that the one in the peer's SYN is due as well. */
+	if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)
+		c->window[peer] >>= shift_of(c, peer);
+	c->window[from] = syn ? s->window >> shift_of(c, from) : s->window;
 	return again;
 }

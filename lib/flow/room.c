@@ -156,7 +156,9 @@ bool flow_make_room(struct tracker *t, enum table_shape shape, unsigned ip_v, ta
 	unsigned look = shape == SHAPE_HALF ? 1 : EVICTION_SAMPLE;
 	struct flow best = { .ref = TABLE_NONE }, f;
 
-	if (!t->table.head->pool[p].used || (t->table.head->pool[p].used == 1 && keep != TABLE_NONE))
+	bool keep_here = keep != TABLE_NONE && keep >> TABLE_POOL_SHIFT == p;
+
+	if (t->table.head->pool[p].used <= keep_here)
 		p ^= 1; /* all of them are of the other family */
 	uint32_t high = t->table.head->pool[p].high, *hand = &t->evict_slot[p];
 

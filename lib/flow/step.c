@@ -31,45 +31,46 @@ void conn_count_retrans(struct conn *c, enum fsm_side from)
 		c->retrans[from]++;
 }
 
-/* Zeek's letters and Wireshark's bits. */
+/* Zeek's letters and Wireshark's bits: one letter for the kind of segment, then those for what
+ * happened on it, as Zeek orders them.  Data and FIN do not count as ACK to either of them. */
 void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, bool again,
-			 bool probe)
+			 struct proof p)
 {
-	bool data = s->payload_len && !probe;
+	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
+	bool ack = s->flags & TCP_ACK, data = s->payload_len && !p.probe;
+	enum fsm_side peer = !from;
 
-	switch (segment_kind(s)) {
-	case SEGMENT_SYN:
-		c->complete |= COMPLETE_SYN;
-		conn_history_add(c, from, HISTORY_SYN);
+	if (syn + fin + rst > 1) {
+		conn_history_add(c, from, fin && rst ? HISTORY_INCONSISTENT : HISTORY_MULTI_FLAG);
 		return;
-	case SEGMENT_SYN_ACK:
-		c->complete |= COMPLETE_SYN_ACK;
-		conn_history_add(c, from, HISTORY_SYN_ACK);
-		return;
-	case SEGMENT_RST:
-		c->complete |= COMPLETE_RST;
-		conn_history_add(c, from, HISTORY_RST);
-		return;
-	case SEGMENT_FIN:
-	case SEGMENT_FIN_ACK:
-		c->complete |= COMPLETE_FIN | COMPLETE_ACK;
-		break;
-	default:
-		c->complete |= COMPLETE_ACK;
-		if (!data)
-			conn_history_add(c, from, HISTORY_ACK);
-		break;
 	}
-	if (data) {
-		c->complete |= COMPLETE_DATA;
-		conn_history_add(c, from, HISTORY_DATA);
-		if (again)
-			conn_history_add(c, from, HISTORY_RETRANSMIT);
+	if (syn) {
+		c->complete |= ack ? COMPLETE_SYN_ACK : COMPLETE_SYN;
+		if (data && !ack)
+			c->complete |= COMPLETE_DATA;
+		/* A SYN-ACK of crossed SYNs has the number of the SYN: the same one to Zeek. */
+		if (!conn_history_has(c, from, HISTORY_SYN))
+			conn_history_add(c, from, ack ? HISTORY_SYN_ACK : HISTORY_SYN);
+		return;
 	}
-	if (s->flags & TCP_FIN)
-		conn_history_add(c, from, HISTORY_FIN);
-	if (!s->window && s->flags & TCP_ACK)
+	if (ack)
+		c->complete |= data ? COMPLETE_DATA : COMPLETE_ACK;
+	c->complete |= (fin ? COMPLETE_FIN : 0) | (rst ? COMPLETE_RST : 0);
+	conn_history_add(c, from,
+			 rst ? HISTORY_RST : fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
+	/* Who has sent a FIN needs no window any more. */
+	if (!s->window && !rst && !fsm_fin_seen(c->state, peer))
 		conn_history_add(c, from, HISTORY_ZERO_WINDOW);
+	if (data && again)
+		conn_history_add(c, from, HISTORY_RETRANSMIT);
+	if (fsm_offering(c->state) || !(c->complete & COMPLETE_SYN_ACK))
+		return;
+	bool filled = c->acked[peer] == c->next[peer] && c->holes >> peer & 1;
+
+	if (filled)
+		c->holes &= ~(1 << peer) & 3;
+	if (filled || p.anomaly == ANOMALY_ACK_UNSEEN)
+		conn_history_add(c, peer, HISTORY_GAP);
 }
 
 /* What a SYN or SYN-ACK offers. */
@@ -116,7 +117,7 @@ bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t 
 	if (fsm_offering(before) && !fsm_offering(to)) {
 		memset(c->payload_hi, 0, sizeof c->payload_hi);
 		memset(c->header_hi, 0, sizeof c->header_hi);
-		c->gap = 0;
+		c->gap = c->holes = 0;
 	}
 	c->merged |= (before == FSM_FIN_A && to == FSM_LAST_A) ||
 		     (before == FSM_FIN_B && to == FSM_LAST_B);
@@ -239,6 +240,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 		if (p.refuses_data) { /* it comes again: not counted twice */
 			c->header_lo[SIDE_A] += c->payload_lo[SIDE_A];
 			c->payload_lo[SIDE_A] = 0;
+			c->complete &= ~COMPLETE_DATA & 63;
 		} else if (p.acceptable && c->state == FSM_SYN && s->flags & TCP_ACK &&
 			   c->payload_lo[SIDE_A]) {
 			c->tfo = 1;
@@ -258,8 +260,8 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 		if (!(s->flags & TCP_RST))
 			c->suspect = 0;
 	}
-	if (p.acceptable || p.repeat || s->flags & TCP_RST)
-		conn_note_history(c, from, s, again, p.probe);
+	if (p.acceptable || p.repeat || late || s->flags & TCP_RST || (syn && s->flags & TCP_FIN))
+		conn_note_history(c, from, s, again, p);
 	if (again)
 		conn_count_retrans(c, from);
 	c->suspect |= p.suspect;
@@ -356,7 +358,9 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	}
 	conn_account(c, from, s, p);
 	guard_learn(c, from, s, p);
-	conn_note_history(c, from, s, false, false);
+	if (from == SIDE_B) /* Zeek marks likewise that its first sender is not the originator */
+		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);
+	conn_note_history(c, from, s, false, p);
 	flow_count_state(t, FSM_NONE, to);
 	flow_tell_begin(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
 		   cause_of(s, inferred));

@@ -66,15 +66,20 @@ void tell_established(struct event *e, const struct conn *c, enum fsm_state befo
 
 		e->established.client_rtt_ns = age > asked ? age - asked : 0;
 	}
+	/* Without the SYN: a SYN-ACK repeats only what was offered (RFC 7323 2.2, 3.2), but how far
+	 * the client scales it does not say. */
+	bool syn = c->complete & COMPLETE_SYN;
+	unsigned agreed = syn ? 3 : 2;
+
 	e->established.options.mss = c->offer.mss;
-	if (c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE) {
+	if (syn && c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE) {
 		e->established.options.wscale[0] = c->wscale0;
 		e->established.options.wscale[1] = c->wscale1;
 	}
-	e->established.options.sack = c->offer.sack == 3;
-	e->established.options.timestamps = c->offer.timestamps == 3;
-	e->established.options.ecn = c->offer.ecn == 3;
-	e->established.options.mptcp = c->offer.mptcp == 3;
+	e->established.options.sack = (c->offer.sack & agreed) == agreed;
+	e->established.options.timestamps = (c->offer.timestamps & agreed) == agreed;
+	e->established.options.ecn = (c->offer.ecn & agreed) == agreed;
+	e->established.options.mptcp = (c->offer.mptcp & agreed) == agreed;
 	e->established.options.tfo = c->tfo;
 }
 

@@ -39,9 +39,10 @@ static bool plain_feed(const struct flow *f, unsigned sender, const struct segme
 {
 	struct conn *c = f->c;
 	enum fsm_side from = sender != c->client_end;
-	unsigned complete = COMPLETE_ACK | (s->payload_len ? COMPLETE_DATA : 0);
+	unsigned complete = s->payload_len ? COMPLETE_DATA : COMPLETE_ACK;
 
-	if (!guard_is_plain(c, from, s) || c->suspect || f->key.self || (c->complete & complete) != complete ||
+	if (!guard_is_plain(c, from, s) || c->suspect || c->holes || f->key.self ||
+	    !(c->complete & complete) ||
 	    !conn_history_has(c, from, s->payload_len ? HISTORY_DATA : HISTORY_ACK))
 		return false;
 	conn_account(c, from, s, (struct proof){ 0 });
@@ -60,9 +61,10 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 		flow_replace(t, f, sender, s); /* it gave the first attempt up */
 		return;
 	}
-	flow_feed(t, f, from, s);
-	if (other_syn)
-		attempt_hold(t, f, sender, s);
+	if (other_syn && attempt_hold(t, f, sender, s)) /* counted there */
+		flow_note_anomaly(t, f, from, ANOMALY_SYN_IN_OPEN, cause_of(s, false), true);
+	else
+		flow_feed(t, f, from, s);
 	flow_store(t, f);
 }
 

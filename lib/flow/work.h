@@ -136,7 +136,7 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const 
 void conn_account(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p);
 void conn_count_retrans(struct conn *c, enum fsm_side from);
 void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, bool again,
-		       bool probe);
+		       struct proof p);
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o);
 
@@ -145,8 +145,9 @@ void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *
 /* May @s begin a new connection at once, though the old one is not forgotten? */
 bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s);
 
-/* Holds @s as an attempt that nobody has answered yet, beside the old connection @old. */
-void attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s);
+/* Holds @s as an attempt that nobody has answered yet, beside the old connection @old.  False: it
+ * cannot be held. */
+bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s);
 
 /* A pending attempt that nothing answered: told now if it was one, and forgotten. */
 void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason, struct cause cause);

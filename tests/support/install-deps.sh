@@ -5,7 +5,7 @@ set -eu
 
 need='build-essential pkg-config libsystemd-dev libjansson-dev libinih-dev libmd-dev
 clang libclang-rt-14-dev iproute2 nftables socat netcat-openbsd curl jq
-python3 python3-jsonschema mandoc procps'
+python3 python3-jsonschema mandoc procps tshark tcptrace'
 
 missing=
 for p in $need; do

@@ -12,7 +12,7 @@ from peers import ACK, FIN, RST, SYN, end, pair
 
 RESET_FORGOTTEN_NS = 10 * 10**9  # --timeout-reset, the shortest
 NAMES = {}  # second octet of the address -> case
-ENDED = ("fin", "rst", "refused", "reuse")  # reasons that a segment gives
+ENDED = ("fin", "rst", "refused")  # reasons that a segment of the connection gives
 
 
 class Conn:
@@ -23,16 +23,25 @@ class Conn:
         self.server = end(opened["dest_ip"], opened["dest_port"])
         self.opened = opened["tcp"]
         self.start = events.time_ns(opened["timestamp"])
-        self.established = self.closed = self.flow = None
-        self.told = self.over = None  # when the close was told; when the first FIN or RST of it
+        self.established = self.closed = self.flow = self.told = None  # told: time of the close
         self.anomalies = set()  # times
         self.frames = []
 
     def side(self, f):
         return int(f.src != self.client)
 
+    def distance(self, f):
+        """How far the number of the client's octet that @f is about is from those before it."""
+        if not self.frames:
+            return -1  # its first one
+        number = f.ack if self.side(f) else f.seq
+        mine = [g.seq for g in self.frames if not self.side(g)]
+        return min((abs((number - m + (1 << 31)) % (1 << 32) - (1 << 31)) for m in mine),
+                   default=1 << 31)
+
     def name(self):
-        return f"[{NAMES.get(self.client[0][1], '')}] {_text(self.client)} > {_text(self.server)} from {self.start}"
+        case = NAMES.get(self.client[0][1], "")
+        return f"{case} {_text(self.client)} > {_text(self.server)} from {self.start}".lstrip()
 
 
 def _text(e):
@@ -59,11 +68,10 @@ def connections(stream):
 class Comparison:
     """All of one capture."""
 
-    def __init__(self, stream, frames, traced, names=None):
+    def __init__(self, stream, frames, traced):
         self.conns = connections(stream)
         self.frames = frames
         self.traced = traced
-        self.names = names or {}
         self.equal = collections.Counter()  # what was compared -> times equal
         self.classes = collections.Counter()  # (what, class) -> times
         self.unexplained = []
@@ -98,13 +106,20 @@ class Comparison:
         for key, frames in self.by_pair.items():
             place = {f.ns: i for i, f in enumerate(frames)}
             conns = sorted(by_pair.get(key, ()), key=lambda c: place.get(c.start, -1))
+            spans = []
             for n, c in enumerate(conns):
-                first, last = place[c.start], len(frames)
+                last = len(frames)
                 if c.closed["reason"] in ENDED and c.told in place:
-                    last = place[c.told] + (c.closed["reason"] != "reuse")
+                    last = place[c.told] + 1
+                elif c.closed["reason"] == "reuse" and c.told in place:
+                    last = place[c.told]
                 elif n + 1 < len(conns):
                     last = place[conns[n + 1].start]
-                c.frames = frames[first:last]
+                spans.append((c, place[c.start], last))
+            for i, f in enumerate(frames):
+                owners = [c for c, first, last in spans if first <= i < last]
+                if owners:
+                    min(owners, key=lambda c: c.distance(f)).frames.append(f)
 
     # ---- which connections there are -------------------------------------------------------
 
@@ -178,11 +193,16 @@ class Comparison:
     def _part(self, c):
         """Why a connection has not all frames of its stream, or one of another."""
         stream = c.frames[0].stream
-        foreign = [f for f in c.frames if f.stream != stream]
+        foreign = {f.stream for f in c.frames} - {stream}
         if foreign:
-            syns = all(f.flags & (SYN | ACK) == SYN and f.ns in c.anomalies for f in foreign)
+            splits = [self.streams[s][0] for s in foreign]
+            syns = all(f.flags & (SYN | ACK) == SYN and f.ns in c.anomalies for f in splits)
             return "syn_in_open" if syns else None
+        if self.streams[stream][0].ns != c.start:
+            return self._why_own(c)
         missing = set(self.streams[stream]) - set(c.frames)
+        if missing and all(any(f in o.frames for o in self.conns) for f in missing):
+            return "syn_in_open"
         if c.closed["reason"] in ENDED and all(f.ns > c.told for f in missing):
             return "after_close"
         return None
@@ -205,13 +225,14 @@ class Comparison:
         self.same("retransmissions", ours, sum(f.retrans for f in theirs), c.name(),
                   ((self._part(c), guess), ("not_keep_alive", guess + alive),
                    ("syn_data_refused", guess - numbers.refused),
-                   ("crossed_syn", guess - _crossed(c, side)), ("by_number", numbers.repeats)))
+                   ("crossed_syn", guess - _crossed(c, side)), ("by_number", numbers.repeats),
+                   *(("below_acked", numbers.repeats + n + 1) for n in range(numbers.below))))
 
     # ---- what was understood -----------------------------------------------------------------
 
     def _options(self, c):
         syn = c.frames[0] if c.frames else None
-        if not syn or not syn.flags & SYN:
+        if not syn or syn.flags & (SYN | ACK) != SYN:
             return
         o = c.opened.get("options", {})
         self.same("options of the first", (o.get("mss"), o.get("wscale"), o.get("sack", False)),
@@ -254,6 +275,8 @@ class Comparison:
             causes.append(("syn_repeated", theirs + last - c.start))
         if done and done.flags & SYN and _crossed(c, c.side(done)):
             causes.append(("crossed_syn", done.ns - c.start))
+        if done and acks and acks[0] == done:  # theirs: an ACK of the connection before
+            causes.append((self._part(c), done.ns - syns[-1].ns if syns else None))
         if done and acks and acks[0].ns < done.ns:
             causes.append(("handshake_ack", done.ns - c.start))
         self.same("initial RTT", hand["total_ns"], theirs, c.name(), causes)
@@ -261,6 +284,9 @@ class Comparison:
     def _completeness(self, c):
         stream = self.streams[c.frames[0].stream]
         theirs, ours = stream[-1].completeness, c.closed["completeness"]
+        if _syn_lost(c):
+            self.classes["completeness", "syn_lost"] += 1
+            return
         valid = [f for f in c.frames if f.ns not in c.anomalies]
         probes = Sent(c, 0).probes + Sent(c, 1).probes
         data = [f for f in valid if f not in probes]
@@ -279,23 +305,22 @@ class Comparison:
         valid = [f for f in c.frames if f.ns not in c.anomalies or f.flags & RST or
                  f.flags & (SYN | FIN) == SYN | FIN]
         probes = Sent(c, 0).probes + Sent(c, 1).probes
-        every, real, strict = (rules.Zeek(c.client) for _ in range(3))
-        for f in c.frames:
-            every.feed(f)
-            if f.ns not in c.anomalies:
-                strict.feed(f)
-        for f in valid:
-            real.feed(f._replace(len=0) if f in probes else f)
-        first = sorted(c.frames, key=lambda f: f.flags & (SYN | ACK) != SYN)  # the sort is stable
-        ordered = rules.Zeek(c.client)
-        for f in first:
-            ordered.feed(f)
+        every = rules.zeek(c.client, c.frames)
+        strict = rules.zeek(c.client, [f for f in c.frames if f.ns not in c.anomalies])
+        real = rules.zeek(c.client, valid)
+        quiet = rules.zeek(c.client, [f._replace(len=0) if f in probes else f for f in valid])
+        ordered = rules.zeek(c.client,
+                             sorted(c.frames, key=lambda f: f.flags & (SYN | ACK) != SYN))
         me = (("self_connection", c.closed["conn_state"]),) if c.client == c.server else ()
+        if _syn_lost(c):
+            self.classes["conn_state", "syn_lost"] += 1
+            return
         self.same("conn_state", c.closed["conn_state"], every.conn_state(), c.name(),
-                  (("not_acceptable", strict.conn_state()), ("syn_late", ordered.conn_state()), *me))
+                  (("not_acceptable", strict.conn_state()),
+                   ("syn_late", ordered.conn_state()), *me))
         ours = "".join(x for x in c.closed["history"] if x not in "TtGg")
         self.same("history", ours, every.history[:12], c.name(),
-                  (("not_acceptable", real.history[:12]),))
+                  (("not_acceptable", real.history[:12]), ("probe", quiet.history[:12])))
 
     # ---- the other peer ------------------------------------------------------------------------
 
@@ -324,12 +349,12 @@ class Comparison:
         where = _text(e)
         sent = [f for f in self.by_pair[key] if f.src == e]
         inside = [f for c in ours for f in c.frames if f.src == e]
-        self.same("tcptrace: packets", got[0], want[0], where, (("after_close", len(inside)),))
+        self.same("tcptrace: packets", got[0], want[0], where, (("as_tshark", len(inside)),))
         total = sum(f.len for f in inside)
         probes = sum(f.len for c in ours for f in Sent(c, int(e != c.client)).probes)
         refused = sum(self._refused_data(c) for c in ours if c.client == e)
         self.same("tcptrace: octets of data", got[1], want[1], where,
-                  (("after_close", total), ("probe", total - probes),
+                  (("as_tshark", total), ("probe", total - probes),
                    ("syn_data_refused", total - refused)))
 
     def run(self):
@@ -350,11 +375,22 @@ def _crossed(c, side):
                for f in c.frames)
 
 
+def _syn_lost(c):
+    """Goes a handshake by whose SYN was not captured, so that its segments seem forged?"""
+    for f in c.frames:
+        if f.flags & (SYN | ACK) == SYN | ACK and f.ns in c.anomalies:
+            if any(g.ns in c.anomalies and g.seq == f.ack and g.ack == f.seq + 1 & 0xFFFFFFFF
+                   for g in c.frames if g.src == f.dst):
+                return True
+    return False
+
+
 class Sent:
     """What one side of a connection sent, by its numbers."""
 
     def __init__(self, c, side):
         self.repeats = 0  # segments that bring an octet again
+        self.below = 0  # ... and those with new ones, but acknowledged already
         self.refused = 0  # repeats of no more than what a SYN carried, and the server refused
         self.probes = []  # frames
         self.seen, self.on_syn = set(), set()
@@ -380,7 +416,7 @@ class Sent:
     def _sent(self, f):
         first = self._relative(f.seq)
         end = first + f.len + bool(f.flags & SYN) + bool(f.flags & FIN)
-        # RFC 9293 3.8.4: below SND.NXT by one, nothing being under way
+        # RFC 9293 3.8.4, 3.8.6.1: below SND.NXT by one, nothing being under way
         if (f.len <= 1 and not f.flags & (SYN | FIN) and first + 1 == self.highest == self.acked):
             self.probes.append(f)
             return
@@ -388,6 +424,7 @@ class Sent:
             return
         octets = set(range(first, end))
         self.repeats += bool(octets & self.seen)
+        self.below += bool(not octets & self.seen and first < (self.acked or first))
         self.refused += bool(octets & self.on_syn)
         self.seen |= octets
         self.highest = max(end, end if self.highest is None else self.highest)

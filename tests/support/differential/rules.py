@@ -8,15 +8,13 @@ from peers import ACK, FIN, RST, SYN
 INACTIVE, SYN_SENT, PARTIAL, ESTABLISHED, CLOSED, RESET = range(6)
 
 
-def completeness(frames, first_counts=True):
-    """Wireshark's bits.  Before 4.2 the first frame counts only if it is a SYN."""
+def completeness(frames):
+    """Wireshark's bits.  Its older versions (4.0) count the first frame only if it is a SYN."""
     bits = 0
     for n, f in enumerate(frames):
         both = f.flags & (SYN | ACK)
         if n == 0 and both == SYN:
             bits |= 1 | (8 if f.len else 0)
-        if n == 0 and not first_counts:
-            continue
         if both == SYN | ACK:
             bits |= 2
         if both == ACK:
@@ -120,3 +118,10 @@ class Zeek:
         if o == SYN_SENT and r == INACTIVE:
             return "S0"
         return "S1" if o == r == ESTABLISHED else "OTH"
+
+
+def zeek(client, frames):
+    z = Zeek(client)
+    for f in frames:
+        z.feed(f)
+    return z

@@ -1,0 +1,238 @@
+#!/usr/bin/python3
+"""Do the tests notice?  Breaks the state table and the guard in one place at a time, builds a
+synfind of each such mutant, and runs the tests on it until one fails.
+
+lib/flow/fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
+each member of each row of about[].  lib/flow/guard.c: the list below, one check at a time.  The
+tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the unit tests of
+fsm and guard (which alone reach the cells that no sequence of segments does).
+
+    mutants.py [-j N] [WORD...]   only mutants whose name contains one of the words; 2 at a time
+
+Prints who survived; the last line is `N mutants, N died, N survived`.  The status is 0 only if all
+died, but for those that are listed below as equivalent, with the reason.
+"""
+import argparse
+import concurrent.futures
+import glob
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
+import cells
+import run
+import script
+
+FSM, GUARD = "lib/flow/fsm.c", "lib/flow/guard.c"
+UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard"]}
+CC = ["gcc", "-std=gnu17", "-O0", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
+COLUMNS = ("NONE SYNS XSYN XACA XACB ANSW CLAI OPEN FINA FINB HLFA HLFB LSTA LSTB BOTH BTHA BTHB "
+           "DONA DONB DONX RSET").split()
+# Where a wrong hand would put it: the other side's twin, or the next step.
+TWIN = dict(zip(COLUMNS, "SYNS ANSW XACA XACB XACA CLAI OPEN FINA FINB FINA HLFB HLFA LSTB LSTA BTHA "
+                         "BTHB BTHA DONB DONA DONA OPEN".split()))
+
+# What no test can notice, and why.
+EQUIVALENT = {
+}
+
+# (what, text, replacement): the text must be there exactly once, or `n` times with the n-th meant.
+GUARD_MUTANTS = [
+]
+
+
+class Mutant:
+    def __init__(self, name, path, text):
+        self.name, self.path, self.text = name, path, text
+
+
+def fsm_mutants(text):
+    row = re.compile(r"\[(SIDE_[AB])\]\[(EV_\w+)\]\s*= \{ ([^}]*) \},")
+    for m in row.finditer(text):
+        words = [w.strip() for w in m[3].rstrip(", ").split(",")]
+        for i, (word, column) in enumerate(zip(words, COLUMNS)):
+            if word == "xxxx":
+                continue
+            state, inferred = word.upper(), word.islower()
+            other = TWIN[state]
+            if other == column:
+                other = TWIN[other] if TWIN[other] != state else "RSET"
+            for new in ["xxxx", other + (" | INFERRED" if inferred else ""),
+                        state if inferred else state + " | INFERRED"]:
+                cell = words[:i] + [new] + words[i + 1:]
+                yield Mutant(f"{m[1]} {m[2]} at {column}: {word} to {new}", FSM,
+                             text[:m.start(3)] + ", ".join(cell) + text[m.end(3):])
+    ends = "LISTEN SYN_SENT SYN_RECEIVED ESTABLISHED FIN_WAIT_1 FIN_WAIT_2 CLOSE_WAIT CLOSING " \
+           "LAST_ACK TIME_WAIT CLOSED".split()
+    waits = "SYN_SENT SYN_RECEIVED ESTABLISHED HALF_CLOSED CLOSING TIME_WAIT RESET".split()
+    row = re.compile(r"\[(FSM_\w+)\]\s*= \{ ENDS\((\w+), (\w+)\), (\d), (\d), FSM_T_(\w+) \},")
+    for m in row.finditer(text):
+        def changed(group, new):
+            return Mutant(f"about {m[1]}: {['', '', 'end A', 'end B', 'closer', 'fins', 'timeout'][group]} "
+                          f"{m[group]} to {new}", FSM,
+                          text[:m.start(group)] + str(new) + text[m.end(group):])
+        for group in (2, 3):
+            yield changed(group, ends[(ends.index(m[group]) + 1) % len(ends)])
+        for group in (4, 5):
+            yield changed(group, int(m[group]) ^ 1)
+            yield changed(group, int(m[group]) ^ 2)
+        yield changed(6, waits[(waits.index(m[6]) + 1) % len(waits)])
+
+
+def guard_mutants(text):
+    for what, old, new, *n in GUARD_MUTANTS:
+        places = [m.start() for m in re.finditer(re.escape(old), text)]
+        if len(places) != (n[1] if n else 1):
+            raise SystemExit(f"mutants.py: guard.c has changed: {what}: {len(places)} times {old!r}")
+        at = places[n[0] - 1 if n else 0]
+        yield Mutant(what, GUARD, text[:at] + new + text[at + len(old):])
+
+
+# ---- one mutant
+
+class Bench:
+    """What all mutants share, made once: objects, captures, cases."""
+
+    def __init__(self, tmp):
+        self.tmp = tmp
+        self.objects = []
+        for path in glob.glob(os.path.join(ROOT, "build/obj/daemon/synfind/*.o")) + \
+                glob.glob(os.path.join(ROOT, "build/obj/daemon/common/*.o")):
+            name = os.path.join(tmp, os.path.relpath(path, ROOT).replace("/", "_"))
+            shutil.copy(path, name)
+            self.objects.append(name)
+        self.lib = os.path.join(tmp, "libsynfind.a")
+        shutil.copy(os.path.join(ROOT, "build/libsynfind.a"), self.lib)
+        self.libs = subprocess.run(["pkg-config", "--libs", "libsystemd", "jansson", "inih", "libmd"],
+                                   capture_output=True, text=True, check=True).stdout.split()
+        self.libs.append("-pthread")
+        for names in UNITS.values():
+            for name in names:
+                self.cc("-c", "-o", f"{tmp}/{name}.o", f"tests/unit/{name}.c")
+        self.captures = cells.captures(cells.Tables())
+        self.cases = []
+        for case in run.cases([]):
+            pcap = os.path.join(run.HERE, case, "capture.pcap")
+            if not os.path.exists(pcap):
+                pcap = os.path.join(tmp, case + ".pcap")
+                with open(os.path.join(run.HERE, case, "segs.txt")) as f:
+                    script.write_pcap(script.compile_script(f.read()), pcap)
+            wants, args = run.read_want(os.path.join(run.HERE, case, "want.txt"))
+            self.cases.append((case, pcap, wants, args, script.pcap_times(pcap)))
+
+    def cc(self, *args):
+        subprocess.run([*CC, *args], cwd=ROOT, check=True, capture_output=True)
+
+    def killer(self, mutant, work):
+        """The name of the test that notices, or None."""
+        source, obj, synfind = (os.path.join(work, n) for n in ("m.c", "m.o", "synfind"))
+        with open(source, "w") as f:
+            f.write(mutant.text)
+        try:
+            self.cc("-c", "-o", obj, source)
+            self.cc("-o", synfind, *self.objects, obj, self.lib, *self.libs)
+        except subprocess.CalledProcessError as e:
+            return "the compiler: " + e.stderr.decode()[:200]
+        try:
+            return self.cells(synfind) or self.conformance(synfind) or self.units(mutant, obj, work)
+        except subprocess.TimeoutExpired:
+            return "a timeout"
+
+    def cells(self, synfind):
+        for what, capture in self.captures.items():
+            stream = parse(capture.run(synfind))
+            if stream is None:
+                return f"cells: {what}: no stream"
+            for talk, _, difference in capture.differences(stream):
+                if difference:
+                    return f"cells: {what}: {talk.cell.name}"
+            if capture.uncounted(stream):
+                return f"cells: {what}: {capture.uncounted(stream)}"
+        return None
+
+    def conformance(self, synfind):
+        for case, pcap, wants, args, times in self.cases:
+            p = subprocess.run([synfind, "--read", pcap, *args], capture_output=True, timeout=20)
+            stream = parse(p.stdout.splitlines())
+            if p.returncode or stream is None:
+                return f"run: {case}: no stream"
+            stream = [e for e in stream if e["event_type"].startswith("tcp_")]
+            if run.compare(stream, wants, times):
+                return f"run: {case}"
+        return None
+
+    def units(self, mutant, obj, work):
+        for name in UNITS[mutant.path]:
+            test = os.path.join(work, name)
+            self.cc("-o", test, f"{self.tmp}/{name}.o", obj, self.lib, *self.libs)
+            if subprocess.run([test], capture_output=True, timeout=60).returncode:
+                return f"unit: {name}"
+        return None
+
+
+def parse(lines):
+    try:
+        return [json.loads(line) for line in lines] or None
+    except ValueError:
+        return None
+
+
+bench = None  # of this process
+
+
+def try_one(mutant):
+    with tempfile.TemporaryDirectory(dir=bench.tmp) as work:
+        return mutant.name, bench.killer(mutant, work)
+
+
+def main():
+    global bench
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("-j", type=int, default=2, metavar="N")
+    parser.add_argument("words", nargs="*")
+    args = parser.parse_args()
+    sources = {}
+    for path in (FSM, GUARD):
+        with open(os.path.join(ROOT, path)) as f:
+            sources[path] = f.read()
+    mutants = [*fsm_mutants(sources[FSM]), *guard_mutants(sources[GUARD])]
+    if args.words:
+        mutants = [m for m in mutants if any(w in m.name for w in args.words)]
+    with tempfile.TemporaryDirectory(prefix="synfind-mutants-") as tmp:
+        bench = Bench(tmp)
+        for path in sources:  # the tests must pass before a failure means anything
+            why = try_one(Mutant("none", path, sources[path]))[1]
+            if why:
+                sys.exit(f"mutants.py: {why} fails without any mutation")
+        survivors, killers = [], {}
+        with concurrent.futures.ProcessPoolExecutor(args.j) as pool:
+            for n, (name, why) in enumerate(pool.map(try_one, mutants), 1):
+                if why:
+                    kind = why.split(":")[0]
+                    killers[kind] = killers.get(kind, 0) + 1
+                else:
+                    survivors.append(name)
+                    print(f"survived: {name}", flush=True)
+                if why and name in EQUIVALENT:
+                    print(f"not equivalent after all ({why}): {name}")
+                if n % 100 == 0:
+                    print(f"{n} of {len(mutants)}, {len(survivors)} survived", flush=True)
+    excused = [s for s in survivors if s in EQUIVALENT]
+    for name in excused:
+        print(f"equivalent: {name}: {EQUIVALENT[name]}")
+    print("killed by", ", ".join(f"{k}: {v}" for k, v in sorted(killers.items())))
+    lost = len(survivors) - len(excused)
+    if excused:
+        print(f"{len(excused)} more cannot be noticed, for the reasons above")
+    print(f"{len(mutants) - len(excused)} mutants, {sum(killers.values())} died, {lost} survived")
+    sys.exit(1 if lost else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,675 @@
+#include <inttypes.h>
+#include <jansson.h>
+#include <string.h>
+#include "base/cc.h"
+#include "feed/community.h"
+#include "feed/json.h"
+#include "tests/support/tap.h"
+#include "wire/tcpopt.h"
+
+/* One line at a time: encoded, held against what every line must be, and parsed. */
+static char line[1 << 20];
+static size_t line_len;
+
+static json_t *parse(const struct text *t)
+{
+	json_error_t error;
+	json_t *j;
+
+	line_len = (size_t)(t->p - line);
+	if (t->full || !line_len || line[line_len - 1] != '\n' ||
+	    memchr(line, '\n', line_len - 1)) {
+		printf("# not one whole line\n");
+		return NULL;
+	}
+	j = json_loadb(line, line_len, JSON_REJECT_DUPLICATES, &error);
+	if (!j)
+		printf("# %s at %d: %.*s", error.text, error.position, (int)line_len, line);
+	return j;
+}
+
+static struct text room(size_t n)
+{
+	return (struct text){ .p = line, .end = line + n };
+}
+
+static const struct json_context eth0 = { .iface = "eth0", .community = COMMUNITY_OFF };
+
+static json_t *event_json(const struct event *e, uint64_t seq, const struct json_context *c)
+{
+	struct text t = room(JSON_LINE_MAX);
+
+	json_event(&t, e, seq, c);
+	return parse(&t);
+}
+
+/* Member at @path, "tcp.options.mss". */
+static const json_t *at(const json_t *j, const char *path)
+{
+	char key[64];
+
+	while (j && *path) {
+		size_t n = strcspn(path, ".");
+
+		snprintf(key, sizeof key, "%.*s", (int)n, path);
+		j = json_object_get(j, key);
+		path += n + (path[n] == '.');
+	}
+	return j;
+}
+
+static bool str_is(const json_t *j, const char *path, const char *want)
+{
+	const char *s = json_string_value(at(j, path));
+
+	return s && !strcmp(s, want);
+}
+
+/* By its digits, since jansson has no unsigned 64-bit numbers. */
+static bool num_is(const json_t *j, const char *path, uint64_t want)
+{
+	const json_t *v = at(j, path);
+
+	return json_is_integer(v) && (uint64_t)json_integer_value(v) == want;
+}
+
+static bool bool_is(const json_t *j, const char *path, bool want)
+{
+	const json_t *v = at(j, path);
+
+	return want ? json_is_true(v) : json_is_false(v);
+}
+
+static bool absent(const json_t *j, const char *path)
+{
+	return !at(j, path);
+}
+
+static bool has(const char *words)
+{
+	return memmem(line, line_len, words, strlen(words));
+}
+
+/* ---- events of connections ------------------------------------------------------------------- */
+
+static struct event event_of(enum event_kind kind)
+{
+	struct event e = {
+		.ts_ns = 1552394626905987123,
+		.flow_id = 0xb31f6c0d9e5a7741,
+		.addr = { { 172, 16, 196, 142 }, { 172, 16, 196, 145 } },
+		.port = { 41334, 60000 },
+		.iface = 3,
+		.kind = kind,
+		.ip_v = 4,
+		.state = { END_ESTABLISHED, END_SYN_RECEIVED },
+		.prev_state = { END_SYN_SENT, END_LISTEN },
+		.segment = SEGMENT_ACK,
+		.basis = BASIS_OBSERVED,
+		.direction_basis = DIRECTION_SYN,
+		.prev_state_ns = { 5, DURATION_UNKNOWN },
+	};
+
+	return e;
+}
+
+static void test_common(void)
+{
+	for (unsigned kind = EVENT_TCP_OPEN; kind <= EVENT_TCP_ANOMALY; kind++) {
+		struct event e = event_of(kind);
+		json_t *j = event_json(&e, 77, &eth0);
+		const char *name = event_kind_name(kind);
+
+		ok(str_is(j, "event_type", name) && num_is(j, "seq", 77) &&
+			   str_is(j, "timestamp", "2019-03-12T12:43:46.905987123Z"),
+		   "%s: type, number and time", name);
+		ok(str_is(j, "flow_id", "b31f6c0d9e5a7741") && str_is(j, "in_iface", "eth0") &&
+			   num_is(j, "ip_v", 4) && str_is(j, "proto", "TCP") &&
+			   str_is(j, "src_ip", "172.16.196.142") && num_is(j, "src_port", 41334) &&
+			   str_is(j, "dest_ip", "172.16.196.145") && num_is(j, "dest_port", 60000),
+		   "%s: who talks to whom, the client first", name);
+		ok(str_is(j, "tcp.client_state", "established") &&
+			   str_is(j, "tcp.server_state", "syn_received") && absent(j, "vlan") &&
+			   absent(j, "community_id"),
+		   "%s: both states; no VLAN and no Community ID unless there is one", name);
+		json_decref(j);
+
+		e.ip_v = 6;
+		memcpy(e.addr[0], (uint8_t[16]){ 0x20, 1, 0xd, 0xb8, [15] = 1 }, 16);
+		memcpy(e.addr[1], (uint8_t[16]){ [10] = 0xff, 0xff, 192, 0, 2, 1 }, 16);
+		e.vlan[0] = 7;
+		e.vlan[1] = 4094;
+		e.nvlan = 1;
+		j = event_json(&e, INT64_MAX, &eth0);
+		ok(num_is(j, "ip_v", 6) && str_is(j, "src_ip", "2001:db8::1") &&
+			   str_is(j, "dest_ip", "::ffff:192.0.2.1") &&
+			   json_array_size(at(j, "vlan")) == 1 &&
+			   json_integer_value(json_array_get(at(j, "vlan"), 0)) == 7,
+		   "%s: IPv6 in one VLAN", name);
+		json_decref(j);
+		e.nvlan = 2;
+		j = event_json(&e, 1, &eth0);
+		ok(json_array_size(at(j, "vlan")) == 2 &&
+			   json_integer_value(json_array_get(at(j, "vlan"), 1)) == 4094,
+		   "%s: two VLANs, the outer one first", name);
+		json_decref(j);
+	}
+}
+
+static void test_community(void)
+{
+	for (unsigned policy = COMMUNITY_OPEN_CLOSE; policy <= COMMUNITY_OFF; policy++) {
+		unsigned wrong = 0;
+
+		for (unsigned kind = EVENT_TCP_OPEN; kind <= EVENT_TCP_ANOMALY; kind++) {
+			struct event e = event_of(kind);
+			struct json_context c = { "eth0", policy, 4711 };
+			bool ends = kind == EVENT_TCP_OPEN || kind == EVENT_TCP_CLOSE;
+			char id[COMMUNITY_ID_CHARS + 1];
+			json_t *j = event_json(&e, 1, &c);
+
+			community_id(id, 4, 4711, e.addr[0], e.port[0], e.addr[1], e.port[1]);
+			if (policy == COMMUNITY_ALL || (policy == COMMUNITY_OPEN_CLOSE && ends))
+				wrong += !str_is(j, "community_id", id);
+			else
+				wrong += !absent(j, "community_id");
+			json_decref(j);
+		}
+		ok(!wrong, "Community ID on %s",
+		   policy == COMMUNITY_OFF   ? "no event"
+		   : policy == COMMUNITY_ALL ? "all events"
+					     : "tcp_open and tcp_close");
+	}
+}
+
+static void test_open(void)
+{
+	struct event e = event_of(EVENT_TCP_OPEN);
+
+	e.segment = SEGMENT_SYN;
+	e.midstream = true;
+	e.direction_basis = DIRECTION_PORT;
+	json_t *j = event_json(&e, 1, &eth0);
+
+	ok(bool_is(j, "tcp.midstream", true) && str_is(j, "tcp.direction_basis", "port") &&
+		   str_is(j, "tcp.segment", "syn") && str_is(j, "tcp.basis", "observed") &&
+		   absent(j, "tcp.options") && absent(j, "tcp.prev_flow_id"),
+	   "tcp_open: without a SYN there are no options");
+	json_decref(j);
+
+	e.midstream = false;
+	e.open.has_options = true;
+	e.open.options =
+		(struct event_options){ .mss = 1460, .wscale = { 14 }, .sack = true, .ecn = true };
+	e.open.prev_flow_id = 0xf;
+	j = event_json(&e, 1, &eth0);
+	ok(num_is(j, "tcp.options.mss", 1460) && num_is(j, "tcp.options.wscale", 14) &&
+		   bool_is(j, "tcp.options.sack", true) && bool_is(j, "tcp.options.ecn", true) &&
+		   bool_is(j, "tcp.options.timestamps", false) &&
+		   bool_is(j, "tcp.options.tfo", false) && bool_is(j, "tcp.options.mptcp", false) &&
+		   bool_is(j, "tcp.midstream", false),
+	   "tcp_open: options as the SYN had them");
+	ok(str_is(j, "tcp.prev_flow_id", "000000000000000f"),
+	   "tcp_open: the connection that it took over from");
+	json_decref(j);
+
+	e.open.options = (struct event_options){
+		.wscale = { TCPOPT_WSCALE_NONE }, .timestamps = true, .tfo = true, .mptcp = true
+	};
+	j = event_json(&e, 1, &eth0);
+	ok(absent(j, "tcp.options.mss") && absent(j, "tcp.options.wscale") &&
+		   bool_is(j, "tcp.options.timestamps", true) &&
+		   bool_is(j, "tcp.options.tfo", true) && bool_is(j, "tcp.options.mptcp", true) &&
+		   bool_is(j, "tcp.options.sack", false),
+	   "tcp_open: absent options are left out");
+	json_decref(j);
+	e.open.options.wscale[0] = 0;
+	j = event_json(&e, 1, &eth0);
+	ok(num_is(j, "tcp.options.wscale", 0), "tcp_open: a scale of 0 is an option, too");
+	json_decref(j);
+}
+
+static void test_state(void)
+{
+	unsigned wrong = 0;
+	struct event e = event_of(EVENT_TCP_STATE);
+	json_t *j = event_json(&e, 1, &eth0);
+
+	ok(str_is(j, "tcp.prev_client_state", "syn_sent") &&
+		   str_is(j, "tcp.prev_server_state", "listen") &&
+		   num_is(j, "tcp.client_prev_ns", 5) && absent(j, "tcp.server_prev_ns"),
+	   "tcp_state: where they were, and how long whoever moved was there");
+	json_decref(j);
+	for (unsigned s = 0; s < SEGMENTS; s++) {
+		for (unsigned b = 0; b < BASES; b++) {
+			e.segment = (uint8_t)s;
+			e.basis = (uint8_t)b;
+			j = event_json(&e, 1, &eth0);
+			if (s == SEGMENT_NONE)
+				wrong += !absent(j, "tcp.segment") || !absent(j, "tcp.basis");
+			else
+				wrong += !str_is(j, "tcp.segment", event_segment_name(s)) ||
+					 !str_is(j, "tcp.basis", event_basis_name(b));
+			json_decref(j);
+		}
+	}
+	ok(!wrong, "tcp_state: each cause by its name, none if there was none");
+	for (unsigned s = 0; s < END_STATES; s++) {
+		e.state[0] = e.prev_state[1] = (uint8_t)s;
+		e.state[1] = e.prev_state[0] = (uint8_t)(END_STATES - 1 - s);
+		j = event_json(&e, 1, &eth0);
+		wrong += !str_is(j, "tcp.client_state", tcp_state_name(e.state[0])) ||
+			 !str_is(j, "tcp.server_state", tcp_state_name(e.state[1])) ||
+			 !str_is(j, "tcp.prev_client_state", tcp_state_name(e.prev_state[0])) ||
+			 !str_is(j, "tcp.prev_server_state", tcp_state_name(e.prev_state[1]));
+		json_decref(j);
+	}
+	ok(!wrong, "tcp_state: all states by their names");
+}
+
+static void test_established(void)
+{
+	struct event e = event_of(EVENT_TCP_ESTABLISHED);
+
+	e.established.server_rtt_ns = 28000;
+	e.established.client_rtt_ns = 236000;
+	e.established.total_ns = 264000;
+	e.established.syn_retrans = 1;
+	e.established.synack_retrans = 65535;
+	e.established.options =
+		(struct event_options){ .mss = 536, .wscale = { 7, 9 }, .sack = true };
+	json_t *j = event_json(&e, 1, &eth0);
+
+	ok(num_is(j, "tcp.handshake.server_rtt_ns", 28000) &&
+		   num_is(j, "tcp.handshake.client_rtt_ns", 236000) &&
+		   num_is(j, "tcp.handshake.total_ns", 264000) &&
+		   num_is(j, "tcp.handshake.syn_retrans", 1) &&
+		   num_is(j, "tcp.handshake.synack_retrans", 65535),
+	   "tcp_established: how the handshake went");
+	ok(num_is(j, "tcp.options.client_wscale", 7) && num_is(j, "tcp.options.server_wscale", 9) &&
+		   num_is(j, "tcp.options.mss", 536) && bool_is(j, "tcp.options.sack", true) &&
+		   str_is(j, "tcp.prev_client_state", "syn_sent"),
+	   "tcp_established: what was agreed on");
+	json_decref(j);
+	e.established.server_rtt_ns = e.established.client_rtt_ns = e.established.total_ns =
+		DURATION_UNKNOWN;
+	e.established.options.wscale[0] = e.established.options.wscale[1] = TCPOPT_WSCALE_NONE;
+	j = event_json(&e, 1, &eth0);
+	ok(absent(j, "tcp.handshake.server_rtt_ns") && absent(j, "tcp.handshake.client_rtt_ns") &&
+		   absent(j, "tcp.handshake.total_ns") && absent(j, "tcp.options.client_wscale") &&
+		   absent(j, "tcp.options.server_wscale"),
+	   "tcp_established: what is not known is left out");
+	json_decref(j);
+}
+
+static void test_close(void)
+{
+	unsigned wrong = 0;
+	struct event e = event_of(EVENT_TCP_CLOSE);
+
+	e.close.start_ns = 1552394626905987000;
+	e.close.end_ns = e.close.start_ns + 777000;
+	e.close.history = (HISTORY_SYN | HISTORY_FROM_CLIENT) | HISTORY_SYN_ACK << 5;
+	e.close.bytes[0] = 1;
+	e.close.bytes[1] = 2;
+	e.close.payload[0] = 3;
+	e.close.payload[1] = 4;
+	e.close.pkts[0] = 5;
+	e.close.pkts[1] = 6;
+	e.close.retrans[0] = 7;
+	e.close.retrans[1] = 8;
+	e.close.gap_bytes = 9;
+	e.close.completeness = 63;
+	e.close.lossy = true;
+	json_t *j = event_json(&e, 1, &eth0);
+
+	ok(str_is(j, "flow.start", "2019-03-12T12:43:46.905987000Z") &&
+		   str_is(j, "flow.end", "2019-03-12T12:43:46.906764000Z") &&
+		   num_is(j, "flow.age_ns", 777000),
+	   "tcp_close: when it was");
+	ok(num_is(j, "flow.bytes_toserver", 1) && num_is(j, "flow.bytes_toclient", 2) &&
+		   num_is(j, "flow.payload_toserver", 3) && num_is(j, "flow.payload_toclient", 4) &&
+		   num_is(j, "flow.pkts_toserver", 5) && num_is(j, "flow.pkts_toclient", 6) &&
+		   num_is(j, "flow.retrans_toserver", 7) && num_is(j, "flow.retrans_toclient", 8) &&
+		   num_is(j, "flow.gap_bytes", 9),
+	   "tcp_close: each count in its place");
+	ok(str_is(j, "tcp.history", "Sh") && num_is(j, "tcp.completeness", 63) &&
+		   bool_is(j, "tcp.lossy", true) && bool_is(j, "tcp.midstream", false),
+	   "tcp_close: history, completeness, loss");
+	json_decref(j);
+	e.close.end_ns = e.close.start_ns - 1;
+	j = event_json(&e, 1, &eth0);
+	ok(num_is(j, "flow.age_ns", 0), "tcp_close: an age is never negative");
+	json_decref(j);
+	for (unsigned i = 0; i < 16; i++) {
+		e.close.reason = i % REASONS;
+		e.close.closed_by = i % CLOSED_BYS;
+		e.close.teardown = i % TEARDOWNS;
+		e.close.conn_state = i % CONN_STATES;
+		j = event_json(&e, 1, &eth0);
+		wrong += !str_is(j, "tcp.reason", close_reason_name(i % REASONS)) ||
+			 !str_is(j, "tcp.closed_by", closed_by_name(i % CLOSED_BYS)) ||
+			 !str_is(j, "tcp.teardown", teardown_name(i % TEARDOWNS)) ||
+			 !str_is(j, "tcp.conn_state", conn_state_name(i % CONN_STATES));
+		json_decref(j);
+	}
+	ok(!wrong, "tcp_close: reasons and all other words by their names");
+}
+
+static void test_anomaly(void)
+{
+	unsigned wrong = 0;
+
+	for (unsigned kind = 0; kind < ANOMALIES; kind++) {
+		struct event e = event_of(EVENT_TCP_ANOMALY);
+
+		e.segment = SEGMENT_RST;
+		e.anomaly.kind = (uint8_t)kind;
+		e.anomaly.from = kind & 1;
+		e.anomaly.count = kind + 1;
+		json_t *j = event_json(&e, 1, &eth0);
+
+		wrong += !str_is(j, "tcp.kind", anomaly_name(kind)) ||
+			 !str_is(j, "tcp.from", kind & 1 ? "server" : "client") ||
+			 !str_is(j, "tcp.segment", "rst") || !num_is(j, "tcp.count", kind + 1);
+		json_decref(j);
+	}
+	ok(!wrong, "tcp_anomaly: each kind by its name, who sent it and how many there were");
+}
+
+static void test_capture_loss(void)
+{
+	struct event e = { .kind = EVENT_CAPTURE_LOSS,
+			   .ts_ns = 2000000000,
+			   .loss = { 12, 3, 1000000000, 2000000000 } };
+	json_t *j = event_json(&e, 9, &eth0);
+
+	ok(str_is(j, "event_type", "capture_loss") && str_is(j, "in_iface", "eth0") &&
+		   num_is(j, "count", 12) && num_is(j, "freezes", 3) &&
+		   str_is(j, "from", "1970-01-01T00:00:01.000000000Z") &&
+		   str_is(j, "to", "1970-01-01T00:00:02.000000000Z") && num_is(j, "seq", 9) &&
+		   absent(j, "flow_id") && absent(j, "tcp"),
+	   "capture_loss: how many frames, from when to when");
+	json_decref(j);
+}
+
+/* ---- the longest line ------------------------------------------------------------------------ */
+
+/* Fills every field with what takes most room. */
+static struct event greatest(enum event_kind kind)
+{
+	struct event e;
+
+	memset(&e, 0xff, sizeof e);
+	e.kind = kind;
+	e.ip_v = 6;
+	memset(e.addr, 0xab, sizeof e.addr);
+	e.nvlan = 2;
+	e.state[0] = e.state[1] = e.prev_state[0] = e.prev_state[1] = END_SYN_RECEIVED;
+	e.segment = SEGMENT_TIMEOUT;
+	e.basis = BASIS_INFERRED;
+	e.midstream = false;
+	e.direction_basis = DIRECTION_FIRST_PACKET;
+	e.prev_state_ns[0] = e.prev_state_ns[1] = UINT64_MAX - 1;
+	switch (kind) {
+	case EVENT_TCP_OPEN:
+		e.open.has_options = true;
+		e.open.options = (struct event_options){ .mss = 65535, .wscale = { 14 } };
+		break;
+	case EVENT_TCP_ESTABLISHED:
+		e.established.server_rtt_ns = e.established.client_rtt_ns = e.established.total_ns =
+			UINT64_MAX - 1;
+		e.established.options =
+			(struct event_options){ .mss = 65535, .wscale = { 14, 14 } };
+		break;
+	case EVENT_TCP_CLOSE:
+		e.close.start_ns = 0;
+		e.close.history = 0;
+		for (unsigned i = 0; i < HISTORY_LETTERS; i++)
+			e.close.history |= (uint64_t)HISTORY_FLIPPED << i * HISTORY_LETTER_BITS;
+		e.close.reason = REASON_UNANSWERED;
+		e.close.closed_by = CLOSED_BY_CLIENT;
+		e.close.teardown = TEARDOWN_THREE_SEGMENTS;
+		e.close.conn_state = CONN_RSTOS0;
+		e.close.lossy = false;
+		break;
+	case EVENT_TCP_ANOMALY:
+		e.anomaly.kind = ANOMALY_SYN_ACK_UNEXPECTED;
+		e.anomaly.from = SIDE_A;
+		break;
+	default:
+		break;
+	}
+	return e;
+}
+
+#define BAD "\xef\xbf\xbd" /* U+FFFD */
+
+static void test_longest(void)
+{
+	/* IFNAMSIZ leaves 15 octets; each may come out as \ufffd or \u001f. */
+	const struct json_context nasty = {
+		"\xff\x80\x01\x1f\"\\\xc0\xff\xff\xff\xff\xff\xff\xff\xff", COMMUNITY_ALL, 65535
+	};
+	size_t longest = 0;
+	unsigned broken = 0;
+
+	for (unsigned kind = 0; kind < EVENT_KINDS; kind++) {
+		struct event e = greatest(kind);
+		struct text t = room(JSON_LINE_MAX);
+
+		json_event(&t, &e, UINT64_MAX, &nasty);
+		/* 2^64 - 1 is JSON, but not for jansson: the digits are checked as they stand. */
+		broken += t.full || t.p[-1] != '\n';
+		line_len = (size_t)(t.p - line);
+		broken += !has(",\"seq\":18446744073709551615,");
+		longest = line_len > longest ? line_len : longest;
+	}
+	printf("# the longest line has %zu octets\n", longest);
+	ok(!broken && longest < JSON_LINE_MAX, "the longest line of any event fits");
+	ok(longest < JSON_LINE_MAX / 2, "and there is room to spare");
+
+	struct event e = greatest(EVENT_TCP_CLOSE);
+
+	e.close.end_ns = INT64_MAX;
+	e.prev_state_ns[0] = e.prev_state_ns[1] = INT64_MAX;
+	for (unsigned i = 0; i < 2; i++)
+		e.close.bytes[i] = e.close.payload[i] = INT64_MAX;
+	json_t *j = event_json(&e, INT64_MAX, &nasty);
+
+	ok(num_is(j, "flow.bytes_toserver", INT64_MAX) &&
+		   num_is(j, "flow.pkts_toclient", UINT32_MAX) &&
+		   num_is(j, "flow.retrans_toserver", UINT32_MAX) &&
+		   str_is(j, "tcp.history", "^^^^^^^^^^^^") &&
+		   str_is(j, "flow.end", "2262-04-11T23:47:16.854775807Z"),
+	   "greatest numbers come back");
+	ok(str_is(j, "in_iface", BAD BAD "\x01\x1f\"\\" BAD BAD BAD BAD BAD BAD BAD BAD BAD),
+	   "and so does the name of a nasty interface");
+	json_decref(j);
+
+	unsigned torn = 0;
+
+	for (size_t n = 0; n < line_len; n += 7) {
+		struct text t = room(n);
+
+		json_event(&t, &e, INT64_MAX, &nasty);
+		torn += !t.full || t.p > t.end;
+	}
+	ok(!torn, "too little room is told, and nothing is written beyond it");
+}
+
+/* ---- the daemon's own events ----------------------------------------------------------------- */
+
+static void test_hello(void)
+{
+	const char *const names[] = { "eth0",	   "",	       "we\"ird\\",
+				      "tab\there", "\xff\xfe", "z\xc3\xbcrich" };
+	struct json_hello h = { .version = "0.1.0",
+				.host = "host\"\n",
+				.boot_id = "b",
+				.run_id = "r",
+				.policy = "drop_oldest",
+				.ifaces = names,
+				.nifaces = ARRAY_SIZE(names) };
+	struct text t = room(sizeof line);
+
+	json_hello(&t, &h, 41, 0);
+	json_t *j = parse(&t);
+
+	ok(str_is(j, "event_type", "hello") && str_is(j, "schema", "synfind/1") &&
+		   num_is(j, "seq", 41) && num_is(j, "next_seq", 42) &&
+		   str_is(j, "version", "0.1.0") && str_is(j, "boot_id", "b") &&
+		   str_is(j, "run_id", "r") && str_is(j, "policy", "drop_oldest") &&
+		   str_is(j, "host", "host\"\n"),
+	   "hello: who speaks");
+	const json_t *a = at(j, "interfaces");
+	unsigned wrong = json_array_size(a) != ARRAY_SIZE(names);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(names); i++) {
+		const char *want = i == 4 ? "\xef\xbf\xbd\xef\xbf\xbd" : names[i];
+		const char *got = json_string_value(json_array_get(a, i));
+
+		wrong += !got || strcmp(got, want);
+	}
+	ok(!wrong, "hello: interfaces, whatever they are called");
+	json_decref(j);
+	h.nifaces = 0;
+	t = room(sizeof line);
+	json_hello(&t, &h, 0, 0);
+	j = parse(&t);
+	ok(json_is_array(at(j, "interfaces")) && !json_array_size(at(j, "interfaces")) &&
+		   num_is(j, "next_seq", 1),
+	   "hello: no interface yet");
+	json_decref(j);
+}
+
+static void test_lost_and_iface(void)
+{
+	struct text t = room(256);
+
+	json_lost(&t, INT64_MAX, 1, INT64_MAX, "subscriber", UINT64_MAX);
+	json_t *j = parse(&t);
+
+	ok(str_is(j, "event_type", "lost") && num_is(j, "seq", INT64_MAX) &&
+		   num_is(j, "count", INT64_MAX) && num_is(j, "first_seq", 1) &&
+		   num_is(j, "last_seq", INT64_MAX) && str_is(j, "reason", "subscriber"),
+	   "lost: from, to and how many; its number is the last of them");
+	json_decref(j);
+	t = room(256);
+	json_lost(&t, UINT64_MAX, UINT64_MAX, UINT64_MAX, "subscriber", UINT64_MAX);
+	ok(!t.full && t.p[-1] == '\n', "lost: greatest numbers fit 256 octets");
+	t = room(JSON_LINE_MAX);
+	json_iface(&t, "br\"0", "gone", 5, 0);
+	j = parse(&t);
+	ok(str_is(j, "event_type", "iface") && str_is(j, "in_iface", "br\"0") &&
+		   str_is(j, "state", "gone") && num_is(j, "seq", 5),
+	   "iface: which one, and what became of it");
+	json_decref(j);
+}
+
+static void test_stats(void)
+{
+	struct stats_decoder d[8];
+	struct stats_subscribers s = { 1, 2, 3, 4 };
+	struct text t = room(sizeof line);
+
+	memset(d, 0, sizeof d);
+	d[0].iface = "eth0";
+	d[0].source = (struct source_stats){ 100, 7, 2 };
+	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
+		d[0].verdicts[v] = 10 + v;
+	for (unsigned st = 0; st < FSM_STATES; st++)
+		d[0].states[st] = 1ull << st;
+	d[0].opened = 21, d[0].closed = 22, d[0].half = 23, d[0].whole = 24;
+	d[0].evicted_half = 25, d[0].evicted_whole = 26, d[0].anomalies = 27;
+	d[0].anomalies_untold = 28, d[0].strays = 29, d[0].events = 30, d[0].lost = 31;
+	d[0].max_half = 32, d[0].max_whole = 33;
+	d[1] = d[0];
+	d[1].iface = "\xff";
+	memset(d[1].states, 0, sizeof d[1].states);
+	json_stats(&t, d, 2, &s, 10, 5, 0);
+	json_t *j = parse(&t);
+	const json_t *a = json_array_get(at(j, "decoders"), 0);
+
+	ok(str_is(j, "event_type", "stats") && num_is(j, "seq", 5) &&
+		   num_is(j, "interval_ns", 10) && num_is(j, "subscribers.connected", 1) &&
+		   num_is(j, "subscribers.accepted", 2) && num_is(j, "subscribers.refused", 3) &&
+		   num_is(j, "subscribers.lost_events", 4) &&
+		   json_array_size(at(j, "decoders")) == 2,
+	   "stats: one line for all");
+	ok(str_is(a, "in_iface", "eth0") && num_is(a, "packets", 100) && num_is(a, "drops", 7) &&
+		   num_is(a, "freezes", 2) && num_is(a, "strays", 29) &&
+		   num_is(a, "anomalies", 27) && num_is(a, "anomalies_untold", 28) &&
+		   num_is(a, "events", 30) && num_is(a, "lost", 31),
+	   "stats: a decoder's counters");
+	unsigned wrong = 0;
+
+	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
+		wrong += json_integer_value(json_object_get(at(a, "verdicts"),
+							    frame_verdict_name(v))) != 10 + v;
+	ok(!wrong && json_object_size(at(a, "verdicts")) == FRAME_VERDICTS, "stats: every verdict");
+	ok(num_is(a, "connections.opened", 21) && num_is(a, "connections.closed", 22) &&
+		   num_is(a, "connections.evicted_half_open", 25) &&
+		   num_is(a, "connections.evicted", 26) && num_is(a, "table.entries", 24) &&
+		   num_is(a, "table.max_entries", 33) && num_is(a, "table.half_open_entries", 23) &&
+		   num_is(a, "table.max_half_open_entries", 32),
+	   "stats: connections and the table");
+
+	/* States whose ends look alike are one member; those that are over are none. */
+	uint64_t total = 0, half_open = 0, named = 0;
+	const char *key;
+	json_t *v;
+
+	for (unsigned st = FSM_SYN; st < FSM_DONE_A; st++) {
+		total += 1ull << st;
+		half_open += st < FSM_OPEN ? 1ull << st : 0;
+	}
+	json_object_foreach(json_object_get(json_object_get(a, "connections"), "by_state"), key, v)
+		named += (uint64_t)json_integer_value(v);
+	ok(num_is(a, "connections.total", total) && num_is(a, "connections.half_open", half_open) &&
+		   named == total &&
+		   num_is(a, "connections.by_state.syn_received/syn_received",
+			  1 << FSM_CROSSED | 1 << FSM_CROSSED_A | 1 << FSM_CROSSED_B),
+	   "stats: connections by the states of both ends add up to all");
+	a = json_array_get(at(j, "decoders"), 1);
+	ok(str_is(a, "in_iface", "\xef\xbf\xbd") && json_is_object(at(a, "connections.by_state")) &&
+		   !json_object_size(at(a, "connections.by_state")),
+	   "stats: no connection is an empty object");
+	json_decref(j);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(d); i++) {
+		uint64_t *n = (uint64_t *)&d[i].source;
+
+		d[i].iface = "\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01";
+		for (; n < (uint64_t *)(&d[i] + 1); n++)
+			*n = UINT64_MAX;
+	}
+	s = (struct stats_subscribers){ UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
+	t = room(sizeof line);
+	json_stats(&t, d, ARRAY_SIZE(d), &s, UINT64_MAX, UINT64_MAX, UINT64_MAX);
+	size_t all = (size_t)(t.p - line);
+
+	t = room(sizeof line);
+	json_stats(&t, d, 1, &s, UINT64_MAX, UINT64_MAX, UINT64_MAX);
+	size_t one = (size_t)(t.p - line), each = (all - one) / (ARRAY_SIZE(d) - 1);
+
+	printf("# greatest numbers: %zu octets for a decoder, %zu for eight\n", each, all);
+	ok(all <= 1 << 14, "stats: eight of them fit the publisher's 16 KiB");
+}
+
+int main(void)
+{
+	test_common();
+	test_community();
+	test_open();
+	test_state();
+	test_established();
+	test_close();
+	test_anomaly();
+	test_capture_loss();
+	test_longest();
+	test_hello();
+	test_lost_and_iface();
+	test_stats();
+	return tap_done();
+}

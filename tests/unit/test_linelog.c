@@ -1,0 +1,599 @@
+/* The line log and its subscribers, without the event loop around them. */
+#include <fcntl.h>
+#include <jansson.h>
+#include "../../daemon/synfind/linelog.c"
+#include "../../daemon/synfind/subscriber.c"
+#include "base/cc.h"
+#include "tests/support/tap.h"
+
+static uint64_t rng;
+
+static uint64_t rand64(void) /* splitmix64 */
+{
+	uint64_t z = rng += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+static uint32_t below(uint64_t n)
+{
+	return (uint32_t)(rand64() % n);
+}
+
+enum { LOG = 1 << 16, ROOM = 4096, MANY_ROOM = LOG / 4 };
+
+/* ---- the log --------------------------------------------------------------------------------- */
+
+static void test_size(void)
+{
+	static const struct {
+		uint64_t asked, got;
+	} sizes[] = {
+		{ 0, LOG }, { 1, LOG }, { LOG, LOG }, { LOG + 1, 2 * LOG }, { 1 << 20, 1 << 20 }
+	};
+	unsigned wrong = 0;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
+		struct linelog l;
+
+		wrong += linelog_init(&l, sizes[i].asked) || l.size != sizes[i].got;
+		linelog_destroy(&l);
+		linelog_destroy(&l);
+	}
+	ok(!wrong,
+	   "a log is a power of two, at least as large as asked; it may be destroyed twice");
+
+	struct linelog l;
+
+	ok(linelog_init(&l, 1ull << 62) == -ENOMEM && !l.base, "one that is too large is refused");
+}
+
+static void test_twice(void)
+{
+	struct linelog l;
+	volatile char *base; /* two addresses, one octet: more than the compiler expects */
+
+	linelog_init(&l, LOG);
+	base = l.base;
+	base[LOG - 1] = 'x';
+	base[0] = 'y';
+	ok(base[2 * LOG - 1] == 'x' && base[LOG] == 'y', "the octets are there twice");
+	ok(linelog_oldest(&l) == 0 && linelog_line_at(&l, 0) == l.mark_next,
+	   "in an empty log the oldest line is the head");
+	linelog_destroy(&l);
+}
+
+/* What a simple list of all lines ever says about those that are kept. */
+static void test_marks(void)
+{
+	enum { LINES = 40000 };
+	static uint64_t begin[LINES + 1], seq[LINES];
+	struct linelog l;
+	unsigned wrong = 0, torn = 0;
+	uint64_t n = 0;
+
+	linelog_init(&l, LOG);
+	for (unsigned i = 0; i < LINES; i++) {
+		size_t len = below(8) ? LINE_MIN + below(900) : LINE_MIN + below(15000);
+		size_t room = len + below(64);
+		char *p = linelog_reserve(&l, room);
+
+		wrong += linelog_oldest(&l) + LOG < l.head + room; /* nothing kept is overwritten */
+		wrong += p != linelog_octets(&l, l.head);
+		memset(p, (int)('a' + i % 26), len);
+		begin[i] = l.head;
+		seq[i] = n;
+		linelog_commit(&l, len, n);
+		n += 1 + !below(20) * 5ull;
+		begin[i + 1] = l.head;
+
+		uint64_t oldest = linelog_oldest(&l), first = l.mark_first;
+
+		wrong += l.mark_next != i + 1 || begin[first] != oldest;
+		for (unsigned k = 0; k < 4; k++) {
+			uint64_t kept = i + 1 - first, line = first + below(kept);
+			uint64_t into = below(begin[line + 1] - begin[line]);
+			uint64_t found = linelog_line_at(&l, begin[line] + into);
+			struct linelog_mark m = linelog_mark(&l, line, n);
+
+			wrong +=
+				found != line + !!into || m.at != begin[line] || m.seq != seq[line];
+			torn += *linelog_octets(&l, begin[line] + into) != (int)('a' + line % 26);
+		}
+		struct linelog_mark end = linelog_mark(&l, l.mark_next, n);
+
+		wrong += linelog_line_at(&l, l.head) != l.mark_next || end.at != l.head ||
+			 end.seq != n;
+		wrong += linelog_line_at(&l, oldest / 2) != first; /* long overtaken */
+	}
+	ok(!wrong, "%u random lines: each kept one is found from wherever one is in it", LINES);
+	ok(!torn, "%u random lines: kept ones are as they were written, across the end too", LINES);
+	linelog_destroy(&l);
+}
+
+static void test_short_lines(void)
+{
+	struct linelog l;
+	unsigned wrong = 0;
+
+	linelog_init(&l, LOG);
+	for (uint64_t i = 0; i < 3 * LOG / LINE_MIN; i++) {
+		*linelog_reserve(&l, 16) = (char)i;
+		linelog_commit(&l, 1, i);
+		wrong += l.mark_next - l.mark_first > l.mark_mask + 1 ||
+			 linelog_mark(&l, l.mark_next - 1, 0).seq != i ||
+			 linelog_mark(&l, l.mark_first, 0).seq != linelog_oldest(&l);
+	}
+	ok(!wrong, "more short lines than it has marks for: the oldest are forgotten");
+	linelog_destroy(&l);
+}
+
+/* ---- a publisher ----------------------------------------------------------------------------- */
+
+enum { READERS = 6 };
+
+struct reader {
+	struct subscriber s;
+	int fd;		   /* the other end */
+	char buf[1 << 17]; /* what came, from the last whole line on */
+	size_t n;
+	uint64_t seq; /* everything up to this one is accounted for */
+	uint64_t events, losts, lost;
+	unsigned wrong;
+};
+
+struct stage {
+	struct linelog log;
+	uint64_t seq;
+	struct reader *reader[READERS];
+	unsigned readers, overwritten;
+};
+
+/* As the publisher does before each line. */
+static void keep_clear(struct stage *g, size_t n)
+{
+	for (unsigned i = 0; i < g->readers; i++) {
+		struct subscriber *s = &g->reader[i]->s;
+
+		if (s->at + g->log.size < g->log.head + n)
+			subscriber_skip(s, &g->log, g->seq);
+		g->overwritten += s->at + g->log.size < g->log.head + n;
+	}
+}
+
+/* An event's line of @len octets; now and then some events have numbers, but only one line. */
+static void publish_in(struct stage *g, size_t room, size_t len, unsigned ring_lost)
+{
+	keep_clear(g, room);
+	char *p = linelog_reserve(&g->log, room);
+	uint64_t first = g->seq + 1;
+	int n;
+
+	g->seq += ring_lost ? ring_lost : 1;
+	if (ring_lost)
+		n = sprintf(p,
+			    "{\"event_type\":\"lost\",\"count\":%u,\"first_seq\":%llu,\"last_seq\":"
+			    "%llu",
+			    ring_lost, (unsigned long long)first, (unsigned long long)g->seq);
+	else
+		n = sprintf(p, "{\"event_type\":\"tcp_state\",\"seq\":%llu",
+			    (unsigned long long)g->seq);
+	n += sprintf(p + n, ",\"len\":%zu,\"pad\":\"", len);
+	for (; (size_t)n < len - 3; n++)
+		p[n] = (char)('a' + (g->seq + (unsigned)n) % 26);
+	memcpy(p + n, "\"}\n", 3);
+	linelog_commit(&g->log, len, first - 1);
+}
+
+static void publish(struct stage *g, size_t len)
+{
+	publish_in(g, ROOM, len, 0);
+}
+
+static struct stage *stage_new(void)
+{
+	struct stage *g = calloc(1, sizeof *g);
+
+	linelog_init(&g->log, LOG);
+	return g;
+}
+
+static struct reader *join_fd(struct stage *g, int to, int from, bool is_socket)
+{
+	struct reader *r = calloc(1, sizeof *r);
+
+	r->s = (struct subscriber){ .fd = to, .is_socket = is_socket, .at = g->log.head };
+	r->fd = from;
+	r->seq = g->seq;
+	g->reader[g->readers++] = r;
+	return r;
+}
+
+static struct reader *join(struct stage *g)
+{
+	int fds[2], small = 1;
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) < 0)
+		abort();
+	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small); /* the least there is */
+	return join_fd(g, fds[0], fds[1], true);
+}
+
+static void stage_free(struct stage *g)
+{
+	for (unsigned i = 0; i < g->readers; i++) {
+		close(g->reader[i]->s.fd);
+		close(g->reader[i]->fd);
+		free(g->reader[i]->s.aside);
+		free(g->reader[i]);
+	}
+	linelog_destroy(&g->log);
+	free(g);
+}
+
+/* ---- a reader -------------------------------------------------------------------------------- */
+
+static uint64_t number(const json_t *j, const char *key)
+{
+	return (uint64_t)json_integer_value(json_object_get(j, key));
+}
+
+/* A whole line: it must go on where the last one ended. */
+static void take_line(struct reader *r, const char *p, size_t n)
+{
+	json_t *j = json_loadb(p, n, 0, NULL);
+	const char *type = json_string_value(json_object_get(j, "event_type"));
+	uint64_t len = number(j, "len"), seq = number(j, "seq"), was = r->seq;
+
+	if (!type) {
+		if (!r->wrong++)
+			printf("# torn: %.*s\n", (int)(n < 200 ? n : 200), p);
+	} else if (!strcmp(type, "lost")) {
+		uint64_t first = number(j, "first_seq"), last = number(j, "last_seq");
+
+		r->wrong += first != r->seq + 1 || last < first ||
+			    number(j, "count") != last - first + 1;
+		r->seq = last;
+		if (!len) { /* not the ring's */
+			r->losts++;
+			r->lost += last - first + 1;
+		}
+	} else if (strcmp(type, "hello")) {
+		r->wrong += seq != r->seq + 1;
+		r->seq = seq;
+		r->events++;
+	}
+	if (type && len) {
+		const char *pad = json_string_value(json_object_get(j, "pad"));
+
+		r->wrong += len != n;
+		for (size_t i = 0, at = n - 3 - strlen(pad); pad[i]; i++)
+			r->wrong +=
+				pad[i] !=
+				(char)('a' + ((seq ? seq : number(j, "last_seq")) + at + i) % 26);
+	}
+	if (r->wrong == 1 && type)
+		printf("# after %llu: %.*s\n", (unsigned long long)was, (int)(n < 120 ? n : 120),
+		       p);
+	json_decref(j);
+}
+
+/* Reads up to @max octets. */
+static size_t receive(struct reader *r, size_t max)
+{
+	if (max > sizeof r->buf - r->n)
+		max = sizeof r->buf - r->n;
+	ssize_t n = read(r->fd, r->buf + r->n, max);
+	size_t begin = 0;
+
+	if (n <= 0)
+		return 0;
+	r->n += (size_t)n;
+	for (char *nl; (nl = memchr(r->buf + begin, '\n', r->n - begin));) {
+		size_t end = (size_t)(nl - r->buf) + 1;
+
+		take_line(r, r->buf + begin, end - begin);
+		begin = end;
+	}
+	memmove(r->buf, r->buf + begin, r->n -= begin);
+	return (size_t)n;
+}
+
+/* Until everything is there. */
+static void drain(struct stage *g, struct reader *r)
+{
+	for (;;) {
+		enum subscriber_verdict v = subscriber_send(&r->s, &g->log, 0);
+
+		while (receive(r, sizeof r->buf))
+			;
+		if (v != SUBSCRIBER_WAITS)
+			return;
+	}
+}
+
+static bool caught_up(const struct stage *g, const struct reader *r)
+{
+	return !r->wrong && !r->n && r->seq == g->seq && r->events + r->lost <= g->seq;
+}
+
+/* ---- one subscriber -------------------------------------------------------------------------- */
+
+static void test_keeps_up(void)
+{
+	struct stage *g = stage_new();
+	struct reader *r = join(g);
+	unsigned differ = 0;
+	uint64_t from = 0;
+	char got[ROOM];
+
+	for (unsigned i = 0; i < 2000; i++) {
+		publish(g, LINE_MIN + below(1000));
+		for (;;) {
+			enum subscriber_verdict v = subscriber_send(&r->s, &g->log, 0);
+			ssize_t n = read(r->fd, got, sizeof got);
+
+			if (n > 0)
+				differ += !!memcmp(got, linelog_octets(&g->log, from), (size_t)n);
+			from += n > 0 ? (uint64_t)n : 0;
+			if (v == SUBSCRIBER_IDLE && n < (ssize_t)sizeof got)
+				break;
+		}
+	}
+	ok(!differ && from == g->log.head && from > 10 * LOG && !r->s.lost_total,
+	   "who keeps up gets the log octet for octet, many times round");
+	stage_free(g);
+}
+
+/* @r has the first lines of the log and a part of the next one: its kernel buffer is full. */
+static struct reader *stuck_in_a_line(struct stage *g)
+{
+	struct reader *r = join(g);
+
+	for (unsigned i = 0; i < 40; i++)
+		publish(g, 997);
+	subscriber_send(&r->s, &g->log, 0);
+	if (linelog_mark(&g->log, linelog_line_at(&g->log, r->s.at), g->seq).at == r->s.at)
+		abort(); /* it happened to stop between two lines: not what this is about */
+	return r;
+}
+
+static void test_overtaken(void)
+{
+	struct stage *g = stage_new();
+	struct reader *r = stuck_in_a_line(g);
+	uint64_t whole = linelog_line_at(&g->log, r->s.at), lost = 0;
+
+	while (!r->s.lost_total) {
+		uint64_t before = g->seq;
+
+		publish(g, 997);
+		if (r->s.lost_total)
+			lost = before;
+	}
+	uint64_t kept = (linelog_line_at(&g->log, r->s.at));
+	uint64_t resumes = linelog_mark(&g->log, kept, g->seq).seq + 1;
+
+	ok(r->s.lost_total == resumes - 1 - whole && r->s.lost_first == whole + 1 &&
+		   r->s.lost_last == resumes - 1 && lost,
+	   "overtaken within a line: what follows that line is lost");
+	ok(r->s.aside_len > r->s.aside_at && r->s.aside_len - r->s.aside_at < 997,
+	   "the rest of its line is kept");
+	drain(g, r);
+	ok(caught_up(g, r) && r->losts == 1 && r->lost == resumes - 1 - whole &&
+		   r->events == g->seq - r->lost,
+	   "it gets the line whole, one 'lost' with first, last and count, then whole lines");
+	publish(g, 500);
+	drain(g, r);
+	ok(caught_up(g, r) && r->losts == 1, "and then the stream as ever");
+	stage_free(g);
+}
+
+static void test_coalesce(void)
+{
+	struct stage *g = stage_new();
+	struct reader *r = stuck_in_a_line(g);
+	unsigned times = 0;
+
+	for (unsigned i = 0; i < 1000; i++) {
+		uint64_t before = r->s.lost_total;
+
+		publish(g, 999);
+		times += r->s.lost_total != before;
+		subscriber_send(&r->s, &g->log, 0); /* nobody reads, nothing goes */
+	}
+	ok(times > 3, "overtaken %u times while nothing could be sent", times);
+	drain(g, r);
+	ok(caught_up(g, r) && r->losts == 1, "one 'lost' tells it all");
+	for (unsigned i = 0; i < 1000; i++)
+		publish(g, 999);
+	drain(g, r);
+	ok(caught_up(g, r) && r->losts == 2, "the next time there is another one");
+	ok(r->lost == r->s.lost_total, "the count it keeps is what it told");
+	stage_free(g);
+}
+
+static void test_line_boundary(void)
+{
+	struct stage *g = stage_new();
+	struct reader *r = join(g);
+
+	publish(g, 300);
+	drain(g, r);
+	for (unsigned i = 0; i < 300; i++)
+		publish(g, 999);
+	ok(r->s.aside_at == r->s.aside_len && r->s.lost_first == 2,
+	   "overtaken between lines: nothing is kept aside");
+	drain(g, r);
+	ok(caught_up(g, r) && r->losts == 1 && r->s.lost_total == r->lost, "and the loss is told");
+	stage_free(g);
+}
+
+static void test_hello_first(void)
+{
+	static const char hello[] = "{\"event_type\":\"hello\"}\n";
+	struct stage *g = stage_new();
+	struct reader *r = join(g);
+
+	subscriber_put_aside(&r->s, hello, sizeof hello - 1);
+	for (unsigned i = 0; i < 300; i++)
+		publish(g, 999);
+	subscriber_send(&r->s, &g->log, 0);
+	char first[sizeof hello] = "";
+
+	if (recv(r->fd, first, sizeof hello - 1, MSG_PEEK) < 0)
+		abort();
+	ok(!strcmp(first, hello), "what was put aside comes first, whatever was lost meanwhile");
+	drain(g, r);
+	ok(caught_up(g, r) && r->losts == 1, "then the loss, then the stream");
+	stage_free(g);
+}
+
+/* A reservation may be much larger than the lines before it (stats), and lines are not all alike:
+ * one call has to make the room that was asked for. */
+static void test_clears_enough(void)
+{
+	struct stage *g = stage_new();
+
+	join(g);
+	for (unsigned i = 0; i < 200; i++) {
+		publish(g, 999);
+		if (g->log.head + ROOM > LOG - 200)
+			break;
+	}
+	publish_in(g, MANY_ROOM, 9000, 0);
+	ok(!g->overwritten,
+	   "lines of 999 octets, then one with room for %u: what is unsent is safe", MANY_ROOM);
+	drain(g, g->reader[0]);
+	ok(caught_up(g, g->reader[0]), "and its reader has it all accounted for");
+	stage_free(g);
+
+	g = stage_new();
+	join(g);
+	for (unsigned i = 0; i < 12; i++)
+		publish(g, LINE_MIN);
+	while (g->log.head + ROOM <= LOG)
+		publish(g, 4000);
+	for (unsigned i = 0; i < 6; i++)
+		publish(g, 4000);
+	ok(!g->overwritten, "short lines, then long ones: what is unsent is safe");
+	drain(g, g->reader[0]);
+	ok(caught_up(g, g->reader[0]), "and its reader has it all accounted for");
+	stage_free(g);
+}
+
+/* ---- ends ------------------------------------------------------------------------------------ */
+
+static void test_gone(void)
+{
+	struct stage *g = stage_new();
+	struct reader *r = join(g);
+
+	ok(subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_IDLE, "nothing to send: idle");
+	publish(g, 300);
+	shutdown(r->fd, SHUT_RDWR);
+	ok(subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_GONE, "nobody reads any more: gone");
+	stage_free(g);
+
+	int fds[2];
+
+	g = stage_new();
+	if (pipe(fds) < 0)
+		abort();
+	fcntl(fds[0], F_SETFL, O_NONBLOCK);
+	r = join_fd(g, fds[1], fds[0], false);
+	for (unsigned i = 0; i < 400; i++) {
+		publish(g, 999);
+		if (subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_WAITS && i > 100)
+			break;
+	}
+	ok(subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_WAITS,
+	   "a full pipe that blocks is waited for, not written to");
+	drain(g, r);
+	ok(caught_up(g, r), "and gets everything");
+	stage_free(g);
+
+	FILE *f = tmpfile();
+
+	g = stage_new();
+	r = join_fd(g, dup(fileno(f)), open("/dev/null", O_RDONLY), false);
+	r->s.plain_file = true;
+	publish(g, 999);
+	publish(g, 500);
+	ok(subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_IDLE &&
+		   lseek(fileno(f), 0, SEEK_END) == 1499,
+	   "a plain file takes everything");
+	fclose(f);
+	stage_free(g);
+}
+
+/* ---- many subscribers at random -------------------------------------------------------------- */
+
+static void test_random(unsigned most_room, const char *what)
+{
+	struct stage *g = stage_new();
+	unsigned wrong = 0;
+	uint64_t lost = 0, losts = 0;
+
+	for (unsigned i = 0; i < READERS; i++)
+		join(g);
+	for (unsigned step = 0; step < 60000; step++) {
+		unsigned i = below(READERS);
+		struct reader *r = g->reader[i];
+
+		switch (below(4)) {
+		case 0:
+		case 1: /* the first of them keep up, the last ones hardly ever read */
+			if (!below(300))
+				publish_in(g, most_room, LINE_MIN + below(most_room - LINE_MIN), 0);
+			else
+				publish_in(g, ROOM, LINE_MIN + below(1200),
+					   below(50) ? 0 : 1 + below(9));
+			break;
+		case 2:
+			subscriber_send(&r->s, &g->log, 0);
+			break;
+		default:
+			if (!below(1 + i * i * 4))
+				receive(r, below(8) ? 1 + below(3000) : sizeof r->buf);
+			break;
+		}
+	}
+	for (unsigned i = 0; i < READERS; i++) {
+		struct reader *r = g->reader[i];
+
+		drain(g, r);
+		wrong += !caught_up(g, r) || r->lost != r->s.lost_total;
+		lost += r->lost;
+		losts += r->losts;
+	}
+	printf("# %llu events, %u readers, %llu lost in %llu 'lost' lines\n",
+	       (unsigned long long)g->seq, READERS, (unsigned long long)lost,
+	       (unsigned long long)losts);
+	ok(!g->overwritten, "%s: no octet that was still to be sent is overwritten", what);
+	ok(!wrong, "%s: for every reader each number is an event or told as lost, in order", what);
+	ok(losts > 100 && !g->reader[0]->wrong, "%s: many were overtaken", what);
+	stage_free(g);
+}
+
+int main(void)
+{
+	alarm(60);
+	rng = tap_seed(65536);
+	test_size();
+	test_twice();
+	test_marks();
+	test_short_lines();
+	test_keeps_up();
+	test_overtaken();
+	test_coalesce();
+	test_line_boundary();
+	test_hello_first();
+	test_gone();
+	test_random(ROOM, "at random");
+	test_clears_enough();
+	test_random(MANY_ROOM, "at random, with lines as long as a quarter of the log");
+	return tap_done();
+}
