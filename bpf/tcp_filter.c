@@ -4,7 +4,10 @@
 #include <linux/filter.h>
 #include <linux/if_ether.h>
 #include <netinet/in.h>
+#include <stdbool.h>
 #include <stdint.h>
+#include "base/cc.h"
+#include "wire/frame.h"
 
 /* A load behind the end of the frame ends the program with 0: "reject" (filter.rst).  This is
  * used on purpose: no length is compared anywhere, each octet that frame_decode() insists on is
@@ -30,14 +33,25 @@ enum label {
 	V4,
 	V6,
 	V6_TCP,
+	SNAP,
+	PPPOE,
+	MPLS,
+	VERSION,
 	DROP,	 /* within reach of what stands before IPv6 */
 	V6_DROP, /* within reach of the extension headers */
-	TAG,
+	END,	 /* the last instruction: drops as well */
+	OTHER,	 /* these for IPv4, then for IPv6 */
+	UDP = OTHER + 2,
+	TUNNEL = UDP + 2,
+	ICMP = TUNNEL + 2,
+	INSIDE_END = ICMP + 1,
+	TAG = INSIDE_END + 1,
 	FRAGMENT = TAG + LINK_MAX_VLAN + 1,
 	AH = FRAGMENT + IP6_MAX_HEADERS,
 	BY8 = AH + IP6_MAX_HEADERS,
 	ADVANCE = BY8 + IP6_MAX_HEADERS,
-	LABELS = ADVANCE + IP6_MAX_HEADERS
+	BOTTOM = ADVANCE + IP6_MAX_HEADERS,
+	LABELS = BOTTOM + LINK_MAX_MPLS
 };
 _Static_assert(LABELS <= UINT8_MAX, "labels wait in the 8-bit fields of the jumps");
 
@@ -119,15 +133,71 @@ static void ethernet(struct prog *p)
 		stmt(p, BPF_LDX | BPF_W | BPF_IMM, ETH_HLEN + 4 * tag);
 		stmt(p, BPF_LD | BPF_H | BPF_ABS, ETH_HLEN - 2 + 4 * tag);
 		jump(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
-		if (tag == LINK_MAX_VLAN) {
-			jump(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
-			break;
-		}
 		jump(p, BPF_JEQ, ETH_P_IPV6, V6, NEXT);
-		jump(p, BPF_JEQ, ETH_P_8021Q, inner, NEXT);
-		jump(p, BPF_JEQ, ETH_P_8021AD, inner, NEXT);
-		jump(p, BPF_JEQ, ETH_P_9100, inner, DROP);
+		if (tag < LINK_MAX_VLAN) {
+			jump(p, BPF_JEQ, ETH_P_8021Q, inner, NEXT);
+			jump(p, BPF_JEQ, ETH_P_8021AD, inner, NEXT);
+			jump(p, BPF_JEQ, ETH_P_9100, inner, NEXT);
+		}
+		jump(p, BPF_JEQ, ETH_P_MPLS_UC, MPLS, NEXT);
+		jump(p, BPF_JEQ, ETH_P_MPLS_MC, MPLS, NEXT);
+		jump(p, BPF_JEQ, ETH_P_PPP_SES, PPPOE, NEXT);
+		jump(p, BPF_JGE, ETH_P_802_3_MIN, DROP, SNAP);
 	}
+}
+
+/* X = offset of LLC and SNAP (RFC 1042): IP right behind them. */
+static void snap(struct prog *p)
+{
+	place(p, SNAP);
+	stmt(p, BPF_LD | BPF_W | BPF_IND, 0);
+	jump(p, BPF_JEQ, 0xaaaa0300, NEXT, DROP);
+	stmt(p, BPF_LD | BPF_W | BPF_IND, 4);
+	stmt(p, BPF_ST, 0);
+	stmt(p, BPF_MISC | BPF_TXA, 0);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 8);
+	stmt(p, BPF_MISC | BPF_TAX, 0);
+	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+	jump(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
+	jump(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
+}
+
+/* X = offset of the PPPoE header (RFC 2516 4): of a session, with IP behind it. */
+static void pppoe(struct prog *p)
+{
+	place(p, PPPOE);
+	stmt(p, BPF_LD | BPF_H | BPF_IND, 0);
+	jump(p, BPF_JEQ, 0x1100, NEXT, DROP);
+	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
+	stmt(p, BPF_ST, 0);
+	stmt(p, BPF_MISC | BPF_TXA, 0);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 8);
+	stmt(p, BPF_MISC | BPF_TAX, 0);
+	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+	jump(p, BPF_JEQ, 0x0021, V4, NEXT);
+	jump(p, BPF_JEQ, 0x0057, V6, DROP);
+}
+
+/* X = offset of the first label (RFC 3032 2.1).  The version nibble decides what is behind the last
+ * one; V4 and V6 look at it again. */
+static void mpls(struct prog *p)
+{
+	place(p, MPLS);
+	for (unsigned n = 0; n < LINK_MAX_MPLS; n++) {
+		stmt(p, BPF_LD | BPF_B | BPF_IND, 4 * n + 2);
+		jump(p, BPF_JSET, 1, BOTTOM + n, n + 1 < LINK_MAX_MPLS ? NEXT : DROP);
+	}
+	for (unsigned n = 0; n < LINK_MAX_MPLS; n++) {
+		place(p, BOTTOM + n);
+		stmt(p, BPF_LD | BPF_W | BPF_IMM, 4 * n + 4);
+		if (n + 1 < LINK_MAX_MPLS)
+			jump_always(p, VERSION);
+	}
+	place(p, VERSION);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_X, 0);
+	stmt(p, BPF_MISC | BPF_TAX, 0);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
+	jump(p, BPF_JGE, IP6_VERSION, V6, V4);
 }
 
 /* No link header: X = 0, and the version nibble decides; V4 and V6 look at it again. */
@@ -138,21 +208,24 @@ static void raw_ip(struct prog *p)
 	jump(p, BPF_JGE, IP6_VERSION, V6, NEXT);
 }
 
+/* Copies up to octet X + @n. */
+static void accept_to(struct prog *p, uint32_t n)
+{
+	stmt(p, BPF_MISC | BPF_TXA, 0);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, n);
+	stmt(p, BPF_RET | BPF_A, 0);
+}
+
 /* Accepts if octet X + @off, the first of the TCP header, is there. */
 static void accept_tcp(struct prog *p, uint32_t off)
 {
 	stmt(p, BPF_LD | BPF_B | BPF_IND, off);
-	stmt(p, BPF_MISC | BPF_TXA, 0);
-	stmt(p, BPF_ALU | BPF_ADD | BPF_K, off + TCP_HEADER_MAX);
-	stmt(p, BPF_RET | BPF_A, 0);
+	accept_to(p, off + TCP_HEADER_MAX);
 }
 
-/* X = offset of the IPv4 header (RFC 791 3.1).  Most frames that are not TCP leave first. */
-static void ip4(struct prog *p)
+/* X moves from the IPv4 header to what follows it, if this is not a later fragment. */
+static void ip4_skip(struct prog *p)
 {
-	place(p, V4);
-	stmt(p, BPF_LD | BPF_B | BPF_IND, 9);
-	jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, DROP);
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
 	jump(p, BPF_JSET, 0x1fff, DROP, NEXT); /* fragment offset */
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
@@ -162,7 +235,62 @@ static void ip4(struct prog *p)
 	stmt(p, BPF_ALU | BPF_LSH | BPF_K, 2);
 	stmt(p, BPF_ALU | BPF_ADD | BPF_X, 0);
 	stmt(p, BPF_MISC | BPF_TAX, 0);
+}
+
+/* A = protocol, X = offset of its header: what frame_holds_inside() knows (tunnel_of() in
+ * wire/tunnel.c, icmp_may_quote() in wire/icmp.c). */
+static void tunnel_or_icmp(struct prog *p, unsigned inside, bool v6, enum label drop)
+{
+	static const uint16_t ports[] = { 4789, 8472, 6081, 2152 };
+	enum label udp = UDP + v6, tunnel = TUNNEL + v6, icmp = ICMP + v6;
+
+	if (inside & INSIDE_TUNNELS) {
+		jump(p, BPF_JEQ, IPPROTO_GRE, tunnel, NEXT);
+		jump(p, BPF_JEQ, IPPROTO_IPIP, tunnel, NEXT);
+		jump(p, BPF_JEQ, IPPROTO_IPV6, tunnel, NEXT);
+		jump(p, BPF_JEQ, IPPROTO_UDP, udp, NEXT);
+	}
+	if (inside & INSIDE_ICMP)
+		jump(p, BPF_JEQ, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, icmp, NEXT);
+	jump_always(p, drop);
+	if (inside & INSIDE_TUNNELS) {
+		place(p, udp);
+		stmt(p, BPF_LD | BPF_H | BPF_IND, 2);
+		for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
+			jump(p, BPF_JEQ, ports[i], tunnel, i + 1 < ARRAY_SIZE(ports) ? NEXT : drop);
+		place(p, tunnel);
+		stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
+		accept_to(p, TCP_FILTER_TUNNEL_OCTETS);
+	}
+	if (inside & INSIDE_ICMP) {
+		place(p, icmp);
+		stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
+		jump(p, BPF_JEQ, v6 ? 1 : 3, NEXT, drop); /* destination unreachable */
+		if (!v6) {
+			stmt(p, BPF_LD | BPF_B | BPF_IND, 1);
+			jump(p, BPF_JEQ, 4, drop, NEXT); /* fragmentation needed */
+		}
+		stmt(p, BPF_LD | BPF_B | BPF_IND, v6 ? 8 + 6 : 8 + 9);
+		jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, drop);
+		accept_to(p, TCP_FILTER_ICMP_OCTETS);
+	}
+}
+
+/* X = offset of the IPv4 header (RFC 791 3.1).  Most frames that are not TCP leave first. */
+static void ip4(struct prog *p, unsigned inside)
+{
+	place(p, V4);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, 9);
+	jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, inside ? OTHER : DROP);
+	ip4_skip(p);
 	accept_tcp(p, 0);
+	if (inside) {
+		place(p, OTHER);
+		stmt(p, BPF_ST, 0);
+		ip4_skip(p);
+		stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+		tunnel_or_icmp(p, inside, false, DROP);
+	}
 	place(p, DROP);
 	stmt(p, BPF_RET | BPF_K, 0);
 }
@@ -170,12 +298,12 @@ static void ip4(struct prog *p)
 /* Extension header @n, whose kind is in A, at X + 40.  Leaves the kind of the next one in A and
  * its offset - 40 in X.  Lengths: RFC 8200 4.3 to 4.6; AH counts words of 4 octets less 2
  * (RFC 4302 2.2). */
-static void ip6_extension(struct prog *p, unsigned n)
+static void ip6_extension(struct prog *p, unsigned n, enum label other)
 {
 	jump(p, BPF_JEQ, IP6_FRAGMENT, FRAGMENT + n, NEXT);
 	jump(p, BPF_JEQ, IP6_AH, AH + n, NEXT);
 	for (unsigned i = 0; i < sizeof ip6_by8; i++)
-		jump(p, BPF_JEQ, ip6_by8[i], BY8 + n, i + 1 < sizeof ip6_by8 ? NEXT : V6_DROP);
+		jump(p, BPF_JEQ, ip6_by8[i], BY8 + n, i + 1 < sizeof ip6_by8 ? NEXT : other);
 
 	place(p, FRAGMENT + n);
 	stmt(p, BPF_LD | BPF_H | BPF_IND, IP6_HEADER + 2);
@@ -204,8 +332,10 @@ static void ip6_extension(struct prog *p, unsigned n)
 /* X = offset of the IPv6 header (RFC 8200 3).  Classic BPF has no backward jump: the chain of
  * extension headers is unrolled, and X stays 40 short of the header, so that all of the chain,
  * none included, ends in one V6_TCP. */
-static void ip6(struct prog *p)
+static void ip6(struct prog *p, unsigned inside)
 {
+	enum label other = inside ? OTHER + 1 : V6_DROP;
+
 	place(p, V6);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
 	stmt(p, BPF_ALU | BPF_AND | BPF_K, VERSION_MASK);
@@ -213,13 +343,24 @@ static void ip6(struct prog *p)
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 6);
 	for (unsigned n = 0; n < IP6_MAX_HEADERS; n++) {
 		jump(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, NEXT);
-		ip6_extension(p, n);
+		ip6_extension(p, n, other);
 	}
-	jump(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, V6_DROP);
+	jump(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, other);
 	place(p, V6_TCP);
 	accept_tcp(p, IP6_HEADER);
 	place(p, V6_DROP);
 	stmt(p, BPF_RET | BPF_K, 0);
+	if (inside) {
+		place(p, OTHER + 1);
+		stmt(p, BPF_ST, 0);
+		stmt(p, BPF_MISC | BPF_TXA, 0);
+		stmt(p, BPF_ALU | BPF_ADD | BPF_K, IP6_HEADER);
+		stmt(p, BPF_MISC | BPF_TAX, 0);
+		stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+		tunnel_or_icmp(p, inside, true, END);
+		place(p, END);
+		stmt(p, BPF_RET | BPF_K, 0);
+	}
 }
 
 int tcp_filter_build(const struct tcp_filter_spec *spec, struct sock_filter *insns, unsigned max)
@@ -229,6 +370,9 @@ int tcp_filter_build(const struct tcp_filter_spec *spec, struct sock_filter *ins
 	switch (spec->link) {
 	case LINK_ETHERNET:
 		ethernet(&p);
+		snap(&p);
+		pppoe(&p);
+		mpls(&p);
 		break;
 	case LINK_RAW_IP:
 		raw_ip(&p);
@@ -236,7 +380,7 @@ int tcp_filter_build(const struct tcp_filter_spec *spec, struct sock_filter *ins
 	default:
 		return -EPFNOSUPPORT;
 	}
-	ip4(&p);
-	ip6(&p);
+	ip4(&p, spec->inside);
+	ip6(&p, spec->inside);
 	return resolve(&p);
 }

@@ -5,6 +5,8 @@
  * Documentation/networking/filter.rst).  It accepts exactly the frames whose verdict by
  * frame_decode() is one of frame_claims_tcp(), and returns as copy length the offset of the TCP
  * header + 60 (the longest TCP header, RFC 9293 3.1): all that frame_decode() reads, no payload.
+ * With `inside` also those that frame_holds_inside(): of these the first octets behind the outer IP
+ * header, since no such program can follow what they carry.
  *
  * Pure: no allocation, clock, log or global; any thread. */
 #pragma once
@@ -14,10 +16,15 @@ struct sock_filter; /* <linux/filter.h> */
 
 struct tcp_filter_spec {
 	enum link_type link; /* LINK_ETHERNET or LINK_RAW_IP */
+	unsigned inside;     /* sum of enum frame_inside, "wire/frame.h" */
 };
 
 /* Instructions that the longest program needs at most (the kernel takes BPF_MAXINSNS, 4096). */
-enum { TCP_FILTER_MAX = 256 };
+enum { TCP_FILTER_MAX = 512 };
+
+/* Octets behind the outer IP header that are copied of a tunnel (two levels of VXLAN over IPv6 with
+ * a TCP header inside take 232) and of an ICMP error. */
+enum { TCP_FILTER_TUNNEL_OCTETS = 256, TCP_FILTER_ICMP_OCTETS = 8 + 60 + 8 };
 
 /* Writes the program into @insns, which has room for @max instructions (TCP_FILTER_MAX do).
  * Returns their number; -EPFNOSUPPORT: not a link type of rings; -ENOSPC: @max is too small;

@@ -118,6 +118,10 @@ static const struct opt opts[] = {
 	  "A block is handed over after this time even if it is not full.", .unit = MS },
 	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
 	  "Also take in frames that are meant for other hosts." },
+	{ "decap", CAPTURE, BOOL(decap), "no", NULL,
+	  "Also follow TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U." },
+	{ "icmp", CAPTURE, BOOL(icmp), "no", NULL,
+	  "Also look at ICMP errors: a SYN that could not be delivered has failed." },
 
 	{ "max-connections", TRACKING, NUMBER(max_connections, 1024, 268435456), "1048576", "N",
 	  "Connections remembered at once; each takes about 125 octets of memory." },

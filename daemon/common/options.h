@@ -22,6 +22,8 @@ struct options {
 	uint64_t ring_block_size_bytes; /* a power of two */
 	uint64_t block_timeout_ns;
 	bool promiscuous;
+	bool decap; /* look for TCP in tunnels */
+	bool icmp;  /* look at ICMP errors */
 
 	/* tracking */
 	unsigned max_connections;

@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/options.h"
+#include "flow/tunnels.h"
+#include "wire/checksum.h"
 #include "wire/segment.h"
 
 static const uint64_t stats_every_ns = 100000000; /* a look at the kernel's drop counter */
@@ -85,6 +87,11 @@ static struct tracker_config tracker_config_of(const struct options *o)
 	};
 }
 
+unsigned decoder_inside(const struct options *o)
+{
+	return (o->decap ? INSIDE_TUNNELS : 0u) | (o->icmp ? INSIDE_ICMP : 0u);
+}
+
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
 		 struct event_sink *sink, uint8_t iface_id)
 {
@@ -100,6 +107,14 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	d->memory = map_lazily(d->memory_octets);
 	if (!d->memory)
 		return -ENOMEM;
+	d->inside = decoder_inside(o);
+	if (o->decap) {
+		void *memory = map_lazily(tunnels_memory());
+
+		if (!memory)
+			return -ENOMEM;
+		d->tunnels = tunnels_init(memory, &cfg.secret);
+	}
 	if (!sink) {
 		d->ring_octets = (size_t)o->event_ring_size * sizeof(struct event);
 		d->ring_memory = map_lazily(d->ring_octets);
@@ -117,9 +132,36 @@ void decoder_destroy(struct decoder *d)
 	source_free(d->source);
 	if (d->memory)
 		munmap(d->memory, d->memory_octets);
+	if (d->tunnels)
+		munmap(d->tunnels, tunnels_memory());
 	if (d->ring_memory)
 		munmap(d->ring_memory, d->ring_octets);
 	memset(d, 0, sizeof *d);
+}
+
+/* What frame_decode() has no use for, in tunnels and ICMP errors. */
+static enum frame_verdict decode_inside(struct decoder *d, const struct frame *f, struct segment *s)
+{
+	struct tunnel t;
+	enum frame_verdict v = frame_decode_inside(f, d->inside, &t, s);
+	int number = f->iface;
+
+	if (v != FRAME_TCP && v != FRAME_ICMP)
+		return v;
+	if (d->tunnels)
+		number = tunnels_number(d->tunnels, f->iface, &t);
+	if (number < 0)
+		return FRAME_TUNNELS_FULL;
+	s->iface = (uint16_t)number;
+	return v;
+}
+
+uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *ret_tunnel)
+{
+	if (d->tunnels)
+		return tunnels_look_up(d->tunnels, iface, ret_tunnel);
+	*ret_tunnel = (struct tunnel){ .type = TUNNEL_NONE };
+	return iface;
 }
 
 int decoder_pull(struct decoder *d)
@@ -128,15 +170,30 @@ int decoder_pull(struct decoder *d)
 	struct segment segments[DECODER_BATCH];
 	int n = source_next(d->source, frames, DECODER_BATCH);
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned tcp = 0;
+	unsigned tcp = 0, bad_checksum = 0;
 
 	for (int i = 0; i < n; i++) {
-		frames[i].iface += d->iface_id;
-		enum frame_verdict v = frame_decode(&frames[i], &segments[tcp]);
+		struct frame *f = &frames[i];
+		struct segment *s = &segments[tcp];
 
+		f->iface += d->iface_id;
+		enum frame_verdict v = frame_decode(f, s);
+
+		if (v == FRAME_NOT_TCP && d->inside)
+			v = decode_inside(d, f, s);
 		verdicts[v]++;
-		tcp += v == FRAME_TCP;
+		if (v == FRAME_TCP) {
+			if (f->unverified)
+				bad_checksum += checksum_wrong(s, f->data + f->caplen);
+			tcp++;
+		} else if (v == FRAME_ICMP) {
+			tracker_feed(d->tracker, segments, tcp); /* those before it */
+			tracker_unreachable(d->tracker, s);
+			tcp = 0;
+		}
 	}
+	if (bad_checksum)
+		counter_add(&d->count.bad_checksum, bad_checksum);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
 			counter_add(&d->count.verdicts[v], verdicts[v]);
@@ -256,6 +313,7 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.anomalies = counter_get(&t->anomalies),
 		.anomalies_untold = counter_get(&t->anomalies_untold),
 		.strays = counter_get(&t->strays),
+		.bad_checksum = counter_get(&c->bad_checksum),
 		.events = counter_get(&c->events),
 		.lost = counter_get(&c->lost),
 	};

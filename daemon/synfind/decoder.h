@@ -14,12 +14,14 @@
 #include "source/source.h"
 
 struct options;
+struct tunnels;
 
 enum { DECODER_BATCH = TRACKER_BATCH };
 
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
 	struct counter packets, drops, freezes;
+	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
 	struct counter events, lost;
 	struct tracker_counters tracker;
 };
@@ -38,6 +40,8 @@ struct decoder {
 	size_t memory_octets;
 	void *ring_memory;
 	size_t ring_octets;
+	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
+	struct tunnels *tunnels; /* numbers for those that were met; NULL: not looked for */
 	uint8_t iface_id; /* put into every frame: flows of two interfaces never mix */
 	bool patient;	  /* at the end: rather wait for the consumer than lose events */
 
@@ -59,6 +63,13 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 
 /* Stops nothing: join first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);
+
+/* Where frames are to be looked into, by the options: a sum of enum frame_inside. */
+unsigned decoder_inside(const struct options *o);
+
+/* What the number in event.iface stands for: index of the interface, and the tunnel.  Any thread
+ * that got the event. */
+uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *ret_tunnel);
 
 /* One batch of frames through the pipeline: their number, 0 at the end or when none are there, or
  * -errno, as source_next(). */

@@ -39,13 +39,15 @@ static void keep_clear(struct publisher *p, size_t n)
 {
 	if (p->log.head + n <= p->slowest + p->log.size)
 		return;
+	uint64_t clear = p->log.head + n - p->log.size;
+
 	p->slowest = p->log.head;
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
-		if (s->at + p->log.size < p->log.head + n && !s->waits && !serve(s, wall_clock_ns()))
+		if (s->at < clear && !s->waits && !serve(s, wall_clock_ns()))
 			continue;
-		if (s->at + p->log.size < p->log.head + n) {
-			uint64_t lost = subscriber_skip(s, &p->log, p->seq);
+		if (s->at < clear) {
+			uint64_t lost = subscriber_skip(s, &p->log, clear, p->seq);
 
 			if (lost == SUBSCRIBER_BROKEN) {
 				subscriber_remove(s, "no memory");
@@ -87,6 +89,7 @@ static void publish_event(struct publisher *p, const struct feed *f, const struc
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 	struct text t = line_begin(p, JSON_LINE_MAX);
 
+	decoder_where(f->decoder, e->iface, &c.tunnel);
 	json_event(&t, e, ++p->seq, &c);
 	line_end(p, &t, p->seq - 1);
 }

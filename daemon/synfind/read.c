@@ -108,7 +108,10 @@ static void sink_commit(struct event_sink *s)
 	r->last_ns = r->event.ts_ns;
 	say_hello(r, r->last_ns);
 	r->seq++;
-	struct json_context c = { .iface = iface_name(r, r->event.iface),
+	struct tunnel tunnel;
+	unsigned iface = decoder_where(&r->decoder, r->event.iface, &tunnel);
+	struct json_context c = { .iface = iface_name(r, iface),
+				  .tunnel = tunnel,
 				  .community = (enum community_policy)r->o->community_id,
 				  .community_seed = (uint16_t)r->o->community_id_seed };
 	struct text t = line_begin(r, JSON_LINE_MAX);

@@ -31,9 +31,10 @@ int subscriber_put_aside(struct subscriber *s, const char *octets, size_t n)
 	return 0;
 }
 
-uint64_t subscriber_skip(struct subscriber *s, const struct linelog *l, uint64_t seq_now)
+uint64_t subscriber_skip(struct subscriber *s, const struct linelog *l, uint64_t clear,
+			 uint64_t seq_now)
 {
-	uint64_t line = linelog_line_at(l, s->at), lost;
+	uint64_t line = linelog_line_at(l, s->at), least = linelog_line_at(l, clear), lost;
 	struct linelog_mark first = linelog_mark(l, line, seq_now), to;
 
 	/* The rest of a line that was begun is kept, or it could never be completed. */
@@ -41,6 +42,8 @@ uint64_t subscriber_skip(struct subscriber *s, const struct linelog *l, uint64_t
 	    subscriber_put_aside(s, linelog_octets(l, s->at), first.at - s->at) < 0)
 		return SUBSCRIBER_BROKEN;
 	line += (l->mark_next - line) / SKIP_SPARE + 1;
+	if (line < least)
+		line = least;
 	if (line > l->mark_next)
 		line = l->mark_next;
 	to = linelog_mark(l, line, seq_now);

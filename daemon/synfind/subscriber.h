@@ -34,11 +34,12 @@ enum subscriber_verdict { SUBSCRIBER_IDLE, SUBSCRIBER_WAITS, SUBSCRIBER_GONE };
 /* Puts octets before those of the log (the hello line); -ENOMEM. */
 int subscriber_put_aside(struct subscriber *s, const char *octets, size_t n);
 
-/* Called before lines older than @oldest are overwritten: gives up what it has not sent.
+/* Called before the octets in front of @clear are overwritten: gives up what it has not sent of them.
  * @seq_now: number of the last event.  Returns how many events were lost; SUBSCRIBER_BROKEN: no
  * memory to keep its line whole, so it must go. */
 #define SUBSCRIBER_BROKEN UINT64_MAX
-uint64_t subscriber_skip(struct subscriber *s, const struct linelog *l, uint64_t seq_now);
+uint64_t subscriber_skip(struct subscriber *s, const struct linelog *l, uint64_t clear,
+			 uint64_t seq_now);
 
 /* Sends what can be sent without waiting.  IDLE: everything is sent; WAITS: the rest when the
  * descriptor is ready; GONE: nobody reads any more. */

@@ -1,5 +1,5 @@
-/* text.h - bounded text builder: an append that does not fit changes nothing but sets `full`,
- * and everything after it is refused as well.  Check `full` once, at the end.  No terminator. */
+/* text.h - bounded text builder: a piece that does not fit is left out whole and sets `full`, and
+ * everything after it is refused as well.  Check `full` once, at the end.  No terminator. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -69,6 +69,13 @@ static void put_flow(struct text *t, const struct event *e, const struct json_co
 		}
 		text_lit(t, "]");
 	}
+	if (c->tunnel.type != TUNNEL_NONE) {
+		text_lit(t, ",\"tunnel\":{\"type\":");
+		put_word(t, tunnel_name(c->tunnel.type));
+		if (c->tunnel.has_id)
+			key_u64(t, "id", c->tunnel.id);
+		text_lit(t, "}");
+	}
 	key_u64(t, "ip_v", e->ip_v);
 	key(t, "src_ip");
 	put_ip(t, e, 0);
@@ -360,6 +367,7 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 		text_u64(t, d->verdicts[v]);
 	}
 	text_lit(t, "}");
+	key_u64(t, "bad_checksum", d->bad_checksum);
 	put_connections(t, d);
 	key_u64(t, "strays", d->strays);
 	key_u64(t, "anomalies", d->anomalies);

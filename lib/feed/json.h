@@ -10,6 +10,7 @@
 #include "base/text.h"
 #include "flow/event.h"
 #include "source/source.h"
+#include "wire/tunnel.h"
 
 enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record */
 
@@ -19,6 +20,7 @@ struct json_context {
 	const char *iface; /* name, borrowed */
 	enum community_policy community;
 	uint16_t community_seed;
+	struct tunnel tunnel; /* of the connection; zeroed: none */
 };
 
 /* A line for @e under number @seq.  JSON_LINE_MAX octets of room suffice. */
@@ -49,7 +51,7 @@ struct stats_decoder {
 	uint64_t states[FSM_STATES];
 	uint64_t opened, closed, half, whole, evicted_half, evicted_whole;
 	uint64_t anomalies, anomalies_untold, strays;
-	uint64_t events, lost;
+	uint64_t events, lost, bad_checksum;
 	uint64_t max_half, max_whole;
 };
 
@@ -57,7 +59,7 @@ struct stats_subscribers {
 	uint64_t connected, accepted, refused, lost_events;
 };
 
-/* @decoders need about 1.5 KiB of room each. */
+/* @decoders need up to 1,700 octets of room each. */
 void json_stats(struct text *t, const struct stats_decoder *decoders, unsigned n,
 		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
 		uint64_t ts_ns);

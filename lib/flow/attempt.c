@@ -73,6 +73,8 @@ bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct s
 		return true;
 	if (seq_lt(c->next[from], s->seq))
 		return true;
+	if (c->state == FSM_DONE_X) /* whose time the last FIN told is not known: hold the SYN */
+		return false;
 	struct tcpopt o = tcpopt_parse(s->options);
 
 	return c->tsval_ok && o.timestamps && seq_lt(c->tsval, o.tsval);

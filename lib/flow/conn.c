@@ -29,7 +29,8 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	    c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
 	    c->pkts[SIDE_A] > 15 || syn_acks > 15 || answered != !!syn_acks ||
 	    c->retrans[SIDE_A] != c->pkts[SIDE_A] - 1 ||
-	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0))
+	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0) ||
+	    dur40_ns(c->since[SIDE_B]) > UINT32_MAX)
 		return false;
 	uint32_t header[2] = { c->header_lo[0] / c->pkts[0], syn_acks ? c->header_lo[1] / syn_acks : 0 };
 
@@ -39,7 +40,7 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	*ret = (struct half){
 		.start_ns = c->start_ns,
 		.last = dur40_of(dur48_ns(c->last)),
-		.answered = c->since[SIDE_B],
+		.answered_ns = (uint32_t)dur40_ns(c->since[SIDE_B]),
 		.server_rtt = c->server_rtt,
 		.isn = { c->isn, answered ? c->next[SIDE_B] - 1 : 0 },
 		.mss = c->offer.mss,
@@ -65,10 +66,13 @@ bool conn_pack(const struct conn *c, struct half *ret)
 struct conn conn_unpack(const struct half *h)
 {
 	bool answered = h->syn_acks;
+	bool scales = h->wscale0 != TCPOPT_WSCALE_NONE && h->wscale1 != TCPOPT_WSCALE_NONE;
+	unsigned scale = scales ? h->wscale0 : 0; /* the client's window is not kept */
+
 	return (struct conn){
 		.start_ns = h->start_ns,
 		.last = dur48_of(dur40_ns(h->last)),
-		.since = { dur40_of(0), h->answered },
+		.since = { dur40_of(0), dur40_of(h->answered_ns) },
 		.next = { h->isn[0] + 1, answered ? h->isn[1] + 1 : 0 },
 		.acked = { answered ? h->isn[0] + 1 : h->isn[0], answered ? h->isn[1] : 0 },
 		.isn = h->isn[0],
@@ -81,7 +85,7 @@ struct conn conn_unpack(const struct half *h)
 			   .ecn = h->ecn,
 			   .mptcp = h->mptcp },
 		.pkts = { h->syns, h->syn_acks },
-		.window = { UINT16_MAX, h->window }, /* the client's is not kept: be liberal */
+		.window = { answered ? UINT16_MAX >> scale : UINT16_MAX, h->window }, /* be liberal */
 		.retrans = { h->syns - 1, answered ? h->syn_acks - 1 : 0 },
 		.where = h->where,
 		.history = half_history(answered),

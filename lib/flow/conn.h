@@ -1,12 +1,12 @@
 /* conn.h - one connection as it lies in the flow table: index-based memory without pointers.
  *
- * Two shapes.  `struct conn` is the whole truth (102 octets); while no more than SYNs and
+ * Two shapes.  `struct conn` is the whole truth (103 octets); while no more than SYNs and
  * SYN-ACKs without surprises was seen, the same facts fit `struct half` (44 octets), so that a
  * flood of half-open connections costs little.  Everything above the table works on a struct
  * conn; conn_pack() and conn_unpack() change the shape.  The key stands behind either.
  *
- * Side 0 is the client, side 1 the server.  Sequence numbers are host order.  Both are packed
- * to 2 octets: fields are read and written one by one, never by address. */
+ * Side 0 is the client, side 1 the server.  Sequence numbers are host order.  Both are packed:
+ * fields are read and written one by one, never by address. */
 #pragma once
 #include <assert.h>
 #include <stdbool.h>
@@ -95,7 +95,7 @@ static inline uint64_t dur48_ns(struct dur48 d)
 enum { VLAN_NONE = 0xfff }; /* reserved by IEEE 802.1Q, so never a real one */
 
 struct conn_where { /* where its first segment was seen */
-	uint32_t iface : 8, outer : 12, inner : 12;
+	uint64_t iface : 16, outer : 12, inner : 12; /* iface: see "flow/tunnels.h" */
 } __attribute__((packed));
 
 /* What the SYNs offered, two sides. */
@@ -145,12 +145,13 @@ struct conn {
 	uint32_t tsval_ok : 1;
 	uint32_t sent : 2;	/* bit per side: next[] is known */
 	uint32_t heard : 2;	/* bit per side: acked[] is known */
-} __attribute__((packed, aligned(2)));
-static_assert(sizeof(struct conn) == 102, "the budget of a connection, see table.h");
+} __attribute__((packed));
+static_assert(sizeof(struct conn) == 103, "the budget of a connection, see table.h");
 
 struct half {
 	uint64_t start_ns; /* UINT64_MAX: free */
-	struct dur40 last, answered; /* since the start; answered: the first SYN-ACK */
+	struct dur40 last;     /* since the start */
+	uint32_t answered_ns;  /* since the start: the first SYN-ACK */
 	struct dur32 server_rtt;
 	uint32_t isn[2];
 	uint16_t mss;
@@ -164,7 +165,7 @@ struct half {
 	uint16_t pending : 1;	/* not told yet: see tracker.c, "contested" */
 	uint16_t contested : 1; /* as in struct conn */
 	uint16_t anomalies : 3;
-} __attribute__((packed, aligned(2)));
+} __attribute__((packed));
 static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, see table.h");
 
 #define CONN_FREE UINT64_MAX

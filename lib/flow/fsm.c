@@ -34,9 +34,10 @@ static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 [SIDE_B][EV_ACK]     = { open, answ, XACA, XACA, OPEN, ANSW, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, DONA, DONB, DONX, RSET },
 [SIDE_A][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFB, xxxx, HLFB, DONA, LSTB, BTHB, DONX, BTHB, DONA, DONB, DONX, RSET },
 [SIDE_B][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFA, xxxx, HLFA, xxxx, LSTA, DONB, BTHA, BTHA, DONX, DONA, DONB, DONX, RSET },
-[SIDE_A][EV_DATA]    = { xxxx, xxxx, XSYN, XACA, XACB, ANSW, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, DONA, DONB, DONX, RSET },
+/* only who is established sends data: the ACK of its SYN was there, if not seen */
+[SIDE_A][EV_DATA]    = { xxxx, xxxx, XSYN, XACA, open, ANSW, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, DONA, DONB, DONX, RSET },
 /* a server sends no data before the handshake's ACK (but with Fast Open: the guard knows) */
-[SIDE_B][EV_DATA]    = { xxxx, xxxx, XSYN, XACA, XACB, open, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_DATA]    = { xxxx, xxxx, XSYN, open, XACB, open, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, DONA, DONB, DONX, RSET },
 [SIDE_A][EV_FIN]     = { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, BOTH, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, DONA, DONB, DONX, RSET },
 [SIDE_B][EV_FIN]     = { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, BOTH, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, DONA, DONB, DONX, RSET },
 /* after both FINs an RST changes nothing that is told, but nobody is left: RFC 1337 */

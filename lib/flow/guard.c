@@ -229,6 +229,14 @@ struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct 
 	return prove_rest(c, from, s);
 }
 
+/* Stays at the most that the field holds. */
+static uint32_t more_gap(uint32_t gap, uint32_t n)
+{
+	const uint32_t most = (1u << 30) - 1;
+
+	return n > most - gap ? most : gap + n;
+}
+
 /* Returns true for octets that came before. */
 static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s)
 {
@@ -243,7 +251,7 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	if (seq_lt(c->next[from], end)) {
 		if (seq_lt(c->next[from], s->seq)) {
 			if (!fsm_offering(c->state)) {
-				c->gap += s->seq - c->next[from];
+				c->gap = more_gap(c->gap, s->seq - c->next[from]);
 				c->holes |= 1 << from & 3;
 			}
 		} else {
@@ -262,6 +270,12 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 		}
 	}
 	return again;
+}
+
+/* The window of a SYN, as a later segment would say it; rounded up. */
+static uint16_t scaled(uint16_t window, unsigned shift)
+{
+	return (uint16_t)((window + (1u << shift) - 1) >> shift);
 }
 
 bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p)
@@ -303,7 +317,7 @@ bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, st
 	/* The window in a SYN is never scaled (RFC 7323 2.2): the answer makes the scale known, so
 	 * that the one in the peer's SYN is due as well. */
 	if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)
-		c->window[peer] >>= shift_of(c, peer);
-	c->window[from] = syn ? s->window >> shift_of(c, from) : s->window;
+		c->window[peer] = scaled(c->window[peer], shift_of(c, peer));
+	c->window[from] = syn ? scaled(s->window, shift_of(c, from)) : s->window;
 	return again;
 }

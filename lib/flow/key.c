@@ -5,7 +5,7 @@
 
 static uint64_t rest_of(const struct segment *s, uint16_t port0, uint16_t port1)
 {
-	return (uint64_t)(s->iface & 0xff) << 32 | (uint64_t)port0 << 16 | port1;
+	return (uint64_t)s->iface << 32 | (uint64_t)port0 << 16 | port1;
 }
 
 /* Network-order words compare like octets once they are big-endian numbers. */

@@ -11,7 +11,7 @@ struct segment;
 
 struct flow_key {
 	/* IPv4: w[0] addresses, w[1] rest; IPv6: w[0..3] addresses, w[4] rest; the rest is the
-	 * interface in bits 32-39 (the same 4-tuple on two of them is two connections), ports
+	 * interface in bits 32-47 (the same 4-tuple on two of them is two connections), ports
 	 * of end 0 and end 1 in 16 bits each */
 	uint64_t w[5];
 	uint8_t ip_v;	/* 4 or 6 */

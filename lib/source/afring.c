@@ -286,6 +286,16 @@ static uint32_t gso_size_before(const uint8_t *frame)
 	}
 }
 
+/* Did no device and no layer of the kernel vouch for its checksum, nor will one still write it? */
+static bool is_unverified(const struct tpacket3_hdr *h)
+{
+	const uint8_t *from = (const uint8_t *)h + TPACKET_ALIGN(sizeof(*h));
+
+	return !(h->tp_status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID)) &&
+	       h->tp_mac >= TPACKET3_HDRLEN &&
+	       ((const struct sockaddr_ll *)from)->sll_pkttype != PACKET_OUTGOING;
+}
+
 /* The next frame of the held block.  We trust the kernel, but not so far as to read outside of the
  * block: an offset that leads there ends it. */
 static bool frame_take(struct afring *a, struct frame *ret)
@@ -317,6 +327,7 @@ static bool frame_take(struct afring *a, struct frame *ret)
 		.vlan_tci = (uint16_t)h->hv1.tp_vlan_tci,
 		.has_vlan = !!(h->tp_status & TP_STATUS_VLAN_VALID),
 		.link = a->g.link,
+		.unverified = is_unverified(h),
 	};
 	return true;
 corrupt:

@@ -183,6 +183,15 @@ static enum link_type link_of(uint32_t dlt)
 		return LINK_SLL;
 	case 276:
 		return LINK_SLL2;
+	case 9:
+	case 50:
+		return LINK_PPP;
+	case 51:
+		return LINK_PPPOE;
+	case 105:
+		return LINK_80211;
+	case 127:
+		return LINK_RADIOTAP;
 	default:
 		return LINK_TYPES;
 	}
@@ -267,7 +276,8 @@ static inline enum taken pcap_take(struct pcapfile *f, struct frame *ret)
 			      /* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63 */
 			      .ts_ns = (uint64_t)u32_at(f, p) * NS_PER_S +
 				       (uint64_t)u32_at(f, p + 4) * f->frac_ns,
-			      .link = f->ifaces[0].link};
+			      .link = f->ifaces[0].link,
+			      .unverified = true};
 	f->p = p + header + caplen;
 	return TAKEN_FRAME;
 }
@@ -475,7 +485,8 @@ static inline enum taken give_frame(struct pcapfile *f, const uint8_t *b, const 
 			      .len = len < data.n ? (uint32_t)data.n : len,
 			      .ts_ns = f->last_ts_ns,
 			      .iface = (uint16_t)(i - f->ifaces),
-			      .link = i->link};
+			      .link = i->link,
+			      .unverified = true};
 	return TAKEN_FRAME;
 }
 

@@ -7,6 +7,10 @@ enum link_type {
 	LINK_NULL,     /* 4 octets of address family, either byte order (DLT_NULL, DLT_LOOP) */
 	LINK_SLL,      /* Linux cooked v1, 16 octets, EtherType at 14 (DLT_LINUX_SLL) */
 	LINK_SLL2,     /* Linux cooked v2, 20 octets, EtherType at 0 (DLT_LINUX_SLL2) */
+	LINK_PPP,      /* RFC 1661, with the FF 03 of RFC 1662 or without (DLT_PPP, _SERIAL) */
+	LINK_PPPOE,    /* RFC 2516, session stage, from its own header on (DLT_PPP_ETHER) */
+	LINK_80211,    /* IEEE 802.11, MAC header on (DLT_IEEE802_11) */
+	LINK_RADIOTAP, /* ... behind a radiotap header (DLT_IEEE802_11_RADIO) */
 	LINK_TYPES
 };
 
@@ -14,5 +18,6 @@ enum link_type {
  * filter (bpf/) is unrolled to the same bounds, so that both agree on what is TCP. */
 enum {
 	LINK_MAX_VLAN = 4,   /* tags in the frame; the one in the ring's metadata comes on top */
+	LINK_MAX_MPLS = 8,   /* labels */
 	IP6_MAX_HEADERS = 8, /* IPv6 extension headers before TCP */
 };

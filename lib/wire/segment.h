@@ -26,6 +26,7 @@ struct segment {
 	uint8_t ip_v;	      /* 4 or 6 */
 	bool fragment;	      /* first of several IP fragments: payload_len is a part */
 	uint8_t nvlan;	      /* tags kept in vlan[], outermost first */
+	bool extended;	      /* IPv6 extension headers: addresses may not be those of the checksum */
 	uint16_t vlan[2];     /* VLAN ids, 12 bits */
 	uint16_t iface;	      /* as in struct frame */
 	uint16_t flags;	      /* enum tcp_flag */
@@ -36,6 +37,13 @@ struct segment {
 	uint32_t wire_len;    /* octets of the frame(s) on the wire, link header included */
 	struct span options;  /* borrowed from the frame, dies with it */
 };
+
+/* Keeps the id of a tag, the outermost two of them. */
+static inline void segment_add_vlan(struct segment *s, uint16_t tci)
+{
+	if (s->nvlan < sizeof(s->vlan) / sizeof(s->vlan[0]))
+		s->vlan[s->nvlan++] = tci & 0x0fff;
+}
 
 /* Sequence number behind the segment: SYN and FIN count one each. */
 static inline uint32_t segment_end(const struct segment *s)

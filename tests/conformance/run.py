@@ -13,7 +13,8 @@ want.txt holds one wanted TCP event a line, in order, and no others may come:
 event may be missing.  C S prevC prevS are tcp.client_state and so on.  Other keys are looked up
 in tcp, tcp.handshake, tcp.options, flow and the event; dots lead further (options.tfo).  '-' is
 absent, '*' is present, a|b is either.  flow=2 and prev=1 name flow_id and prev_flow_id: a label
-stands for one id (flow=1 if left out).  A line `args --name=value` adds options of the daemon.
+stands for one id (flow=1 if left out).  A line `args --name=value` adds options of the daemon; in
+a line `stats` keys are looked up in verdicts and in the decoder's object of the last line.
 
     run.py [CASE...]          TAP
     run.py --show CASE...     prints what comes, as a want.txt
@@ -40,7 +41,7 @@ PLACES = ("tcp", "tcp.handshake", "tcp.options", "flow", "")
 
 
 class Want:
-    """One line of want.txt."""
+    """One line of want.txt, of an event or of the numbers at the end."""
 
     def __init__(self, line):
         words = line.split()
@@ -51,7 +52,8 @@ class Want:
         self.frame = int(words.pop(0)[1:]) if words[0].startswith("@") else None
         self.kind = words.pop(0)
         self.fields = dict(w.split("=", 1) for w in words)
-        self.fields.setdefault("flow", "1")
+        if self.kind != "stats":
+            self.fields.setdefault("flow", "1")
 
     def mismatch(self, event, times, labels):
         """What differs, as text, or None; learns what the labels stand for."""
@@ -106,13 +108,14 @@ def read_want(path):
 
 
 def run(case, args):
-    """(events, faults, times of the frames)."""
+    """(TCP events and what `stats` names, faults, times of the frames)."""
     pcap = os.path.join(HERE, case, "capture.pcap")
     with tempfile.TemporaryDirectory(prefix="synfind-") as tmp:
         if not os.path.exists(pcap):
             pcap = os.path.join(tmp, "capture.pcap")
             with open(os.path.join(HERE, case, "segs.txt")) as f:
-                script.write_pcap(script.compile_script(f.read()), pcap)
+                text = f.read()
+            script.write_pcap(script.compile_script(text), pcap, script.link_name(text))
         p = subprocess.run([SYNFIND, "--read", pcap, *args], capture_output=True, timeout=60)
         times = script.pcap_times(pcap)
     stream, faults = events.check(p.stdout.splitlines())
@@ -122,12 +125,18 @@ def run(case, args):
         faults.append("the last line is not stats")
     if faults and p.stderr:
         faults.append(p.stderr.decode(errors="replace")[-2000:])
-    return [e for e in stream if e["event_type"].startswith("tcp_")], faults, times
+    wanted = [e for e in stream if e["event_type"].startswith("tcp_")]
+    if not faults:
+        counts = stream[-1]["decoders"][0]
+        wanted.append({**counts["verdicts"], **counts, **stream[-1]})
+    return wanted, faults, times
 
 
 def compare(stream, wants, times):
     """None, or the first difference as lines."""
     labels, at = {}, 0
+    if not any(w.kind == "stats" for w in wants):
+        stream = [e for e in stream if e["event_type"] != "stats"]
     for event in stream:
         reasons = []
         while at < len(wants):
@@ -157,7 +166,7 @@ def show(event, times):
     if event["event_type"] != "tcp_close":
         keys = keys[:keys.index("reason")]
     values = ((k, lookup(event, k)) for k in keys)
-    return frame + " ".join([event["event_type"], f"flow={event['flow_id'][:4]}"] + [
+    return frame + " ".join([event["event_type"], f"flow={event.get('flow_id', '')[:4]}"] + [
         f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in values
         if v not in (None, 0, "observed", False)])
 

@@ -140,7 +140,7 @@ static struct afring_config config_for(const char *ifname)
 {
 	int ifindex = (int)if_nametoindex(ifname);
 	int link = afring_link_type(afring_arphrd(ifindex));
-	int n = tcp_filter_build(&(struct tcp_filter_spec){ (enum link_type)link }, insns,
+	int n = tcp_filter_build(&(struct tcp_filter_spec){ .link = (enum link_type)link }, insns,
 				 TCP_FILTER_MAX);
 
 	return (struct afring_config){ .ifindex = ifindex,

@@ -1,171 +1,7 @@
 #include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 #include "base/cc.h"
+#include "tests/support/frames.h"
 #include "tests/support/tap.h"
-#include "wire/frame.h"
-#include "wire/segment.h"
-
-/* --- a frame, layer by layer --- */
-
-enum { V4 = 0x0800, V6 = 0x86dd, ARP = 0x0806 };
-
-static uint8_t pkt[4096];
-static size_t pkt_n, ip_at, tcp_at;
-static struct frame fr;	   /* len and caplen follow pkt_n unless a test says otherwise */
-static struct segment seg; /* of the last decode */
-static size_t options_at;  /* where seg.options lay in the frame */
-
-static void put8(unsigned v)
-{
-	pkt[pkt_n++] = (uint8_t)v;
-}
-
-static void put16(unsigned v)
-{
-	put8(v >> 8);
-	put8(v);
-}
-
-static void put32(uint32_t v)
-{
-	put16(v >> 16);
-	put16(v & 0xffff);
-}
-
-static void put_run(unsigned v, size_t n)
-{
-	while (n--)
-		put8(v);
-}
-
-static void start(enum link_type link)
-{
-	memset(pkt, 0, sizeof pkt);
-	pkt_n = ip_at = tcp_at = 0;
-	fr = (struct frame){.link = (uint8_t)link, .ts_ns = 42, .iface = 3};
-}
-
-static void ethernet(unsigned type)
-{
-	start(LINK_ETHERNET);
-	put_run(2, 12);
-	put16(type);
-}
-
-/* In place of the EtherType that was put last: a tag in front of it. */
-static void tag(unsigned tpid, unsigned tci)
-{
-	unsigned type = (unsigned)pkt[pkt_n - 2] << 8 | pkt[pkt_n - 1];
-
-	pkt_n -= 2;
-	put16(tpid);
-	put16(tci);
-	put16(type);
-}
-
-static void ip4(unsigned proto, unsigned options)
-{
-	ip_at = pkt_n;
-	put8(0x40 | (5 + options / 4));
-	put8(0);
-	put_run(0, 6); /* length: finish() */
-	put8(64);
-	put8(proto);
-	put16(0);
-	put32(0xc0000201);
-	put32(0xc6336402);
-	put_run(1, options);
-}
-
-static void ip6(unsigned next)
-{
-	ip_at = pkt_n;
-	put32(0x60000000);
-	put16(0); /* length: finish() */
-	put8(next);
-	put8(64);
-	put_run(0x20, 16);
-	put_run(0x21, 16);
-}
-
-/* An extension header that is followed by @next; @len is its own length octet. */
-static void extension(unsigned next, unsigned len, size_t octets)
-{
-	put8(next);
-	put8(len);
-	put_run(0, octets - 2);
-}
-
-static void tcp(unsigned flags, unsigned options, unsigned payload)
-{
-	tcp_at = pkt_n;
-	put16(40000);
-	put16(443);
-	put32(0x01020304);
-	put32(0x05060708);
-	put16((5 + options / 4) << 12 | flags);
-	put16(0x1234);
-	put32(0);
-	put_run(1, options);
-	put_run('p', payload);
-}
-
-static void set16(size_t at, unsigned v)
-{
-	pkt[at] = (uint8_t)(v >> 8);
-	pkt[at + 1] = (uint8_t)v;
-}
-
-static void finish(void)
-{
-	if (pkt[ip_at] >> 4 == 4)
-		set16(ip_at + 2, (unsigned)(pkt_n - ip_at));
-	else
-		set16(ip_at + 4, (unsigned)(pkt_n - ip_at - 40));
-	fr.len = fr.caplen = (uint32_t)pkt_n;
-}
-
-/* Decodes the frame from memory that ends where it ends: reading on is a crash. */
-static enum frame_verdict decode(void)
-{
-	static uint8_t *room;
-	size_t page = (size_t)sysconf(_SC_PAGESIZE), size = (sizeof pkt + page - 1) / page * page;
-
-	if (!room) {
-		room = mmap(NULL, size + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
-			    -1, 0);
-		if (room == MAP_FAILED || mprotect(room + size, page, PROT_NONE) < 0)
-			exit(1);
-	}
-	uint8_t *at = room + size - fr.caplen;
-
-	memcpy(at, pkt, fr.caplen);
-	fr.data = at;
-	memset(&seg, 0xee, sizeof seg);
-	enum frame_verdict v = frame_decode(&fr, &seg);
-
-	if (v == FRAME_TCP)
-		options_at = (size_t)(seg.options.p - at);
-	return v;
-}
-
-#define is(want, ...)                                                                              \
-	do {                                                                                       \
-		enum frame_verdict is_ = decode();                                                 \
-		if (!ok(is_ == (want), __VA_ARGS__))                                               \
-			printf("# verdict %s\n", frame_verdict_name(is_));                         \
-	} while (0)
-
-static bool untouched(void)
-{
-	const uint8_t *p = (const uint8_t *)&seg;
-
-	for (size_t i = 0; i < sizeof seg; i++)
-		if (p[i] != 0xee)
-			return false;
-	return true;
-}
 
 /* --- the tests --- */
 
@@ -238,7 +74,8 @@ static void test_links(void)
 	for (unsigned v = 4; v <= 6; v += 2) {
 		for (enum link_type link = 0; link < LINK_TYPES; link++) {
 			static const char *const name[] = {"Ethernet", "raw IP", "NULL", "SLL",
-							   "SLL2"};
+							   "SLL2",   "PPP",    "PPPoE", "802.11",
+							   "radiotap"};
 			unsigned type = v == 4 ? V4 : V6, header = 14;
 
 			start(link);
@@ -253,10 +90,28 @@ static void test_links(void)
 				header = 16;
 				put_run(0, 14);
 				put16(type);
-			} else {
+			} else if (link == LINK_SLL2) {
 				header = 20;
 				put16(type);
 				put_run(0, 18);
+			} else if (link == LINK_PPP) {
+				header = 4;
+				put16(0xff03);
+				put16(v == 4 ? 0x21 : 0x57);
+			} else if (link == LINK_PPPOE) {
+				header = 8;
+				put32(0x11000007);
+				put16(99);
+				put16(v == 4 ? 0x21 : 0x57);
+			} else {
+				header = 32;
+				if (link == LINK_RADIOTAP) {
+					header += 8;
+					put32(0x00000800);
+					put32(0);
+				}
+				ieee80211(0x08, 0x01, 24);
+				snap(type);
 			}
 			v == 4 ? ip4(6, 0) : ip6(6);
 			tcp(TCP_ACK, 12, 5);

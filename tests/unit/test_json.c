@@ -163,7 +163,7 @@ static void test_community(void)
 
 		for (unsigned kind = EVENT_TCP_OPEN; kind <= EVENT_TCP_ANOMALY; kind++) {
 			struct event e = event_of(kind);
-			struct json_context c = { "eth0", policy, 4711 };
+			struct json_context c = { .iface = "eth0", .community = policy, .community_seed = 4711 };
 			bool ends = kind == EVENT_TCP_OPEN || kind == EVENT_TCP_CLOSE;
 			char id[COMMUNITY_ID_CHARS + 1];
 			json_t *j = event_json(&e, 1, &c);
@@ -449,7 +449,9 @@ static void test_longest(void)
 {
 	/* IFNAMSIZ leaves 15 octets; each may come out as \ufffd or \u001f. */
 	const struct json_context nasty = {
-		"\xff\x80\x01\x1f\"\\\xc0\xff\xff\xff\xff\xff\xff\xff\xff", COMMUNITY_ALL, 65535
+		.iface = "\xff\x80\x01\x1f\"\\\xc0\xff\xff\xff\xff\xff\xff\xff\xff",
+		.community = COMMUNITY_ALL,
+		.community_seed = 65535,
 	};
 	size_t longest = 0;
 	unsigned broken = 0;

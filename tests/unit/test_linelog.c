@@ -158,7 +158,7 @@ static void keep_clear(struct stage *g, size_t n)
 		struct subscriber *s = &g->reader[i]->s;
 
 		if (s->at + g->log.size < g->log.head + n)
-			subscriber_skip(s, &g->log, g->seq);
+			subscriber_skip(s, &g->log, g->log.head + n - g->log.size, g->seq);
 		g->overwritten += s->at + g->log.size < g->log.head + n;
 	}
 }

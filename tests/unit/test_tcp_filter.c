@@ -1,4 +1,4 @@
-/* The kernel runs the filter; frame_decode() is the oracle.
+/* The kernel runs the filter; frame_decode() and frame_holds_inside() are the oracle.
  *
  * A filter on the receiving end of an AF_UNIX datagram pair sees exactly the octets of each
  * datagram: what it rejects never arrives, what it accepts arrives cut to the copy length. */
@@ -12,35 +12,45 @@
 #include "tests/support/tap.h"
 #include "wire/frame.h"
 #include "wire/segment.h"
+#include "wire/tunnel.h"
 
-enum { FRAME_MAX = 20000, MUTATIONS = 300000, TCP_FIXED = 20 };
+enum { FRAME_MAX = 20000, MUTATIONS = 150000, TCP_FIXED = 20 };
 
-/* Socket pair with the filter of each link type on its receiving end. */
-static int pair[LINK_TYPES][2];
+/* Socket pair with the filter of each link type on its receiving end, for each sum of enum
+ * frame_inside. */
+enum { INSIDES = 4 };
+static int pair[INSIDES][LINK_TYPES][2];
+static unsigned inside; /* of the filter that is asked */
 
 /* Copy length that the kernel finds for @frame; 0: rejected. */
 static int kernel_verdict(enum link_type link, const uint8_t *frame, size_t n)
 {
 	static uint8_t room[FRAME_MAX];
 
-	if (send(pair[link][0], frame, n, 0) != (ssize_t)n) {
+	if (send(pair[inside][link][0], frame, n, 0) != (ssize_t)n) {
 		perror("send");
 		exit(EXIT_FAILURE);
 	}
-	ssize_t got = recv(pair[link][1], room, sizeof(room), MSG_DONTWAIT);
+	ssize_t got = recv(pair[inside][link][1], room, sizeof(room), MSG_DONTWAIT);
 
 	if (got > 0 && memcmp(room, frame, (size_t)got))
 		return -1;
 	return got < 0 ? 0 : (int)got;
 }
 
+
+static struct frame frame_of(enum link_type link, const uint8_t *p, size_t caplen, size_t len)
+{
+	return (struct frame){ .data = p,
+			       .caplen = (uint32_t)caplen,
+			       .len = (uint32_t)len,
+			       .link = (uint8_t)link };
+}
+
 static enum frame_verdict decode(enum link_type link, const uint8_t *p, size_t caplen, size_t len,
 				 struct segment *ret)
 {
-	struct frame f = { .data = p,
-			   .caplen = (uint32_t)caplen,
-			   .len = (uint32_t)len,
-			   .link = (uint8_t)link };
+	struct frame f = frame_of(link, p, caplen, len);
 
 	return frame_decode(&f, ret);
 }
@@ -55,6 +65,30 @@ static void print_frame(enum link_type link, const uint8_t *p, size_t n, const c
 	putchar('\n');
 }
 
+/* A tunnel or an ICMP error: the copy decodes as the whole does, as far as it goes. */
+static const char *inside_agrees(enum link_type link, const uint8_t *p, size_t n, size_t copied)
+{
+	struct frame f = frame_of(link, p, n, n), g = frame_of(link, p, copied, n);
+	struct segment whole = { 0 }, cut = { 0 };
+	struct tunnel t = { 0 }, u = { 0 };
+	enum frame_verdict v = frame_decode_inside(&f, inside, &t, &whole);
+	enum frame_verdict w = frame_decode_inside(&g, inside, &u, &cut);
+
+	if (v == FRAME_ICMP && (w != v || whole.seq != cut.seq || whole.dport != cut.dport))
+		return "the copy of an ICMP error is too short";
+	if (v != FRAME_TCP)
+		return NULL;
+	size_t end = (size_t)(whole.options.p - p) + whole.options.n;
+
+	if (end > copied)
+		return w == FRAME_TCP || w == FRAME_TCP_CUT || w == FRAME_CUT ? NULL
+			: "the copy is not cut, but something else";
+	if (w != v || whole.seq != cut.seq || whole.payload_len != cut.payload_len || t.id != u.id ||
+	    t.type != u.type || whole.options.n != cut.options.n)
+		return "the copy of a tunnel decodes otherwise";
+	return NULL;
+}
+
 /* Kernel and frame_decode() agree on the frame, and what the kernel copies is enough to decode
  * the same as from the whole. */
 static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copied)
@@ -63,12 +97,16 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 	enum frame_verdict v = decode(link, p, n, n, &whole);
 	int copied = kernel_verdict(link, p, n);
 	const char *why = NULL;
+	struct frame f = frame_of(link, p, n, n);
+	bool held = frame_holds_inside(&f, inside);
 
 	*ret_copied = copied;
 	if (copied < 0) {
 		why = "other octets arrived";
-	} else if (frame_claims_tcp(v) != (copied > 0)) {
+	} else if ((frame_claims_tcp(v) || held) != (copied > 0)) {
 		why = "verdicts differ";
+	} else if (copied && held) {
+		why = inside_agrees(link, p, n, (size_t)copied);
 	} else if (copied) {
 		if (decode(link, p, (size_t)copied, n, &cut) != v)
 			why = "the copy decodes otherwise";
@@ -361,6 +399,145 @@ static void test_raw_ip(void)
 	check(&b, LINK_RAW_IP, 0, "raw, no octet at all");
 }
 
+static void prepend(struct build *b, const void *p, size_t n)
+{
+	memmove(b->p + n, b->p, b->n);
+	memcpy(b->p, p, n);
+	b->n += n;
+}
+
+static void prepend_header(struct build *b, const struct build *header)
+{
+	prepend(b, header->p, header->n);
+}
+
+/* An IPv4 or IPv6 header of @proto before what is there. */
+static void put_in_ip(struct build *b, bool v4, unsigned proto)
+{
+	struct build h = { .n = 0 };
+
+	if (v4)
+		add_ip4(&h, 20, proto, 0, b->n);
+	else
+		add_ip6(&h, proto, b->n);
+	prepend_header(b, &h);
+}
+
+static void put_in_ethernet(struct build *b)
+{
+	struct build h = { .n = 0 };
+
+	add_ethernet(&h, NULL, 0, b->p[0] >> 4 == 4 ? 0x0800 : 0x86dd);
+	prepend_header(b, &h);
+}
+
+static void put_in_udp(struct build *b, bool v4, unsigned port)
+{
+	struct build h = { .n = 0 };
+
+	add16(&h, 50000);
+	add16(&h, port);
+	add16(&h, (unsigned)b->n + 8);
+	add16(&h, 0);
+	prepend_header(b, &h);
+	put_in_ip(b, v4, 17);
+}
+
+static void make_tcp_packet(struct build *b, bool v4, size_t payload)
+{
+	b->n = 0;
+	add_tcp(b, 32, payload);
+	put_in_ip(b, v4, 6);
+}
+
+static void test_links(void)
+{
+	struct build b;
+
+	for (unsigned n = 1; n <= LINK_MAX_MPLS + 1; n++) {
+		bool v4 = n & 1;
+		char what[64];
+
+		make_tcp_packet(&b, v4, 500);
+		for (unsigned i = 0; i < n; i++)
+			prepend(&b, i ? "\0\1\0\x40" : "\0\1\1\x40", 4);
+		prepend(&b, n & 2 ? "\2\0\0\0\0\1\2\0\0\0\0\2\x88\x47"
+				  : "\2\0\0\0\0\1\2\0\0\0\0\2\x88\x48", 14);
+		snprintf(what, sizeof what, "behind %u MPLS labels", n);
+		check(&b, LINK_ETHERNET,
+		      n <= LINK_MAX_MPLS ? (int)(14 + 4 * n + (v4 ? 20 : 40) + 60) : 0, what);
+	}
+	static const struct {
+		const char *octets;
+		size_t n;
+		bool v4, passes;
+		const char *what;
+	} c[] = {
+		{ "\x88\x64\x11\0\0\7\0\x16\0\x21", 10, true, true, "PPPoE session, IPv4" },
+		{ "\x88\x64\x11\0\0\7\0\x16\0\x57", 10, false, true, "PPPoE session, IPv6" },
+		{ "\x88\x64\x11\0\0\7\0\x16\xc0\x21", 10, true, false, "PPPoE session, LCP" },
+		{ "\x88\x64\x11\x65\0\7\0\x16\0\x21", 10, true, false, "PPPoE, not a session" },
+		{ "\0\xff\xaa\xaa\3\0\0\0\x08\0", 10, true, true, "SNAP, IPv4" },
+		{ "\0\xff\xaa\xaa\3\0\0\0\x86\xdd", 10, false, true, "SNAP, IPv6" },
+		{ "\0\xff\xaa\xaa\3\0\0\1\x08\0", 10, true, false, "SNAP, another OUI" },
+		{ "\0\xff\xaa\xaa\3\0\0\0\x81\0", 10, true, false, "SNAP, a tag" },
+		{ "\x06\0\xaa\xaa\3\0\0\0\x08\0", 10, true, false, "SNAP behind an EtherType" },
+	};
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		make_tcp_packet(&b, c[i].v4, 500);
+		prepend(&b, c[i].octets, c[i].n);
+		prepend(&b, "\2\0\0\0\0\1\2\0\0\0\0\2", 12);
+		check(&b, LINK_ETHERNET,
+		      c[i].passes ? (int)(12 + c[i].n + (c[i].v4 ? 20 : 40) + 60) : 0, c[i].what);
+	}
+}
+
+/* What each filter does with tunnels and ICMP errors. */
+static void test_inside(void)
+{
+	static const struct {
+		unsigned proto, port;
+	} tunnels[] = { { 4, 0 },      { 41, 0 },     { 47, 0 },     { 17, 4789 },
+			{ 17, 8472 },  { 17, 6081 },  { 17, 2152 }, { 17, 4790 } };
+	struct build b;
+	char what[80];
+
+	for (inside = 0; inside < INSIDES; inside++) {
+		for (unsigned i = 0; i < 2 * ARRAY_SIZE(tunnels); i++) {
+			unsigned proto = tunnels[i / 2].proto, port = tunnels[i / 2].port;
+			bool v4 = i & 1, passes = inside & INSIDE_TUNNELS && port != 4790;
+
+			make_tcp_packet(&b, true, 1000);
+			if (port)
+				put_in_udp(&b, v4, port);
+			else
+				put_in_ip(&b, v4, proto);
+			put_in_ethernet(&b);
+			snprintf(what, sizeof what, "inside %u: protocol %u, port %u in IPv%u",
+				 inside, proto, port, v4 ? 4 : 6);
+			check(&b, LINK_ETHERNET,
+			      passes ? 14 + (v4 ? 20 : 40) + TCP_FILTER_TUNNEL_OCTETS : 0, what);
+		}
+		for (unsigned i = 0; i < 16; i++) {
+			bool v4 = i & 1, tcp = i & 2, error = i & 4, advice = i & 8;
+			bool passes = inside & INSIDE_ICMP && tcp && error && !(v4 && advice);
+			uint8_t icmp[8] = { v4 ? 3 : 1, advice ? 4 : 1 };
+
+			if (!error)
+				icmp[0]++;
+			make_tcp_packet(&b, v4, 100);
+			b.p[v4 ? 9 : 6] = tcp ? 6 : 17;
+			prepend(&b, icmp, sizeof icmp);
+			put_in_ip(&b, v4, v4 ? 1 : 58);
+			snprintf(what, sizeof what, "inside %u: ICMP of type %u, code %u, IPv%u, quotes %s",
+				 inside, icmp[0], icmp[1], v4 ? 4 : 6, tcp ? "TCP" : "UDP");
+			check(&b, LINK_RAW_IP,
+			      passes ? (v4 ? 20 : 40) + TCP_FILTER_ICMP_OCTETS : 0, what);
+		}
+	}
+	inside = 0;
+}
+
 /* ---- (b) at random ---- */
 
 static uint64_t rng;
@@ -380,7 +557,7 @@ static unsigned rnd_of(const uint16_t *a, unsigned n)
 
 /* A frame that is TCP as a rule, with tags, options and extension headers as the dice fall, more
  * of them than are followed now and then. */
-static enum link_type random_frame(struct build *b)
+static enum link_type random_plain(struct build *b)
 {
 	static const uint16_t tags[] = { 0x8100, 0x88a8, 0x9100 };
 	static const uint16_t kinds[] = { 0, 43, 44, 51, 60, 135, 139, 140 };
@@ -395,7 +572,23 @@ static enum link_type random_frame(struct build *b)
 
 		for (unsigned i = 0; i < n; i++)
 			tag[i] = rnd_of(tags, ARRAY_SIZE(tags));
-		add_ethernet(b, tag, n, v4 ? 0x0800 : 0x86dd);
+		switch (rnd(12)) {
+		case 0:
+			add_ethernet(b, tag, n, 0x8847 + rnd(2));
+			for (unsigned labels = rnd(LINK_MAX_MPLS + 2); labels; labels--)
+				add(b, labels == 1 ? "\0\1\1\x40" : "\0\1\0\x40", 4);
+			break;
+		case 1:
+			add_ethernet(b, tag, n, 0x8864);
+			add(b, v4 ? "\x11\0\0\7\0\x63\0\x21" : "\x11\0\0\7\0\x63\0\x57", 8);
+			break;
+		case 2:
+			add_ethernet(b, tag, n, 0x63);
+			add(b, v4 ? "\xaa\xaa\3\0\0\0\x08\0" : "\xaa\xaa\3\0\0\0\x86\xdd", 8);
+			break;
+		default:
+			add_ethernet(b, tag, n, v4 ? 0x0800 : 0x86dd);
+		}
 	}
 	if (v4) {
 		add_ip4(b, 20 + 4 * rnd(11), 6, rnd(8) ? 0x4000 : 0x2000, tcp_hl + payload);
@@ -418,12 +611,78 @@ static enum link_type random_frame(struct build *b)
 	return link;
 }
 
+/* Some tunnel or ICMP error around it, by the layout of wire/tunnel.c. */
+static void random_wrap(struct build *b, enum link_type *link)
+{
+	bool v4 = rnd(2), six = b->p[0] >> 4 == 6;
+	static const uint8_t vxlan[8] = { 8, 0, 0, 0, 0, 0, 42, 0 };
+	static const uint8_t geneve[12] = { 1, 0, 0x65, 0x58, 0, 0, 42, 0, 1, 2, 3, 0 };
+	static const uint8_t nvgre[8] = { 0x20, 0, 0x65, 0x58, 0, 0, 42, 0 };
+	static const uint8_t erspan[16] = { 0x10, 0, 0x88, 0xbe, 0, 0, 0, 1, 0x10, 0, 0, 42 };
+	static const uint8_t gtp[12] = { 0x32, 255, 0, 0, 0, 0, 0, 42 };
+	const uint8_t gre[4] = { 0, 0, six ? 0x86 : 0x08, six ? 0xdd : 0 };
+	const uint8_t icmp[8] = { six ? 1 : 3, (uint8_t)rnd(5) };
+
+	if (*link == LINK_ETHERNET) {
+		switch (rnd(4)) {
+		case 0:
+			prepend(b, vxlan, sizeof vxlan);
+			put_in_udp(b, v4, rnd(2) ? 4789 : 8472);
+			break;
+		case 1:
+			prepend(b, geneve, sizeof geneve);
+			put_in_udp(b, v4, 6081);
+			break;
+		case 2:
+			prepend(b, nvgre, sizeof nvgre);
+			put_in_ip(b, v4, 47);
+			break;
+		case 3:
+			prepend(b, erspan, sizeof erspan);
+			put_in_ip(b, v4, 47);
+		}
+	} else {
+		switch (rnd(4)) {
+		case 0:
+			prepend(b, gtp, sizeof gtp);
+			put_in_udp(b, v4, 2152);
+			break;
+		case 1:
+			prepend(b, gre, sizeof gre);
+			put_in_ip(b, v4, 47);
+			break;
+		case 2:
+			put_in_ip(b, v4, six ? 41 : 4);
+			break;
+		case 3:
+			prepend(b, icmp, sizeof icmp);
+			put_in_ip(b, !six, six ? 58 : 1);
+		}
+	}
+	*link = LINK_RAW_IP;
+	if (rnd(3)) {
+		put_in_ethernet(b);
+		*link = LINK_ETHERNET;
+	}
+}
+
+static enum link_type random_frame(struct build *b)
+{
+	enum link_type link = random_plain(b);
+
+	if (inside)
+		for (unsigned levels = rnd(4); levels; levels--)
+			random_wrap(b, &link);
+	return link;
+}
+
 /* Bit flips in what the filter looks at, an octet set to some kind of header, or a cut. */
 static void mutate(struct build *b)
 {
 	static const uint16_t octets[] = { 0,	 6,    17,   43,   44,	 51,   60,   135, 139,
 					   140,	 0x08, 0x86, 0xdd, 0x81, 0x88, 0xa8, 0x91, 0x45,
-					   0x46, 0x60, 0x44, 0xff };
+					   0x46, 0x60, 0x44, 0xff, 1,	 3,    4,    41,  47,
+					   58,	 0x47, 0x64, 0x12, 0xb5, 0x21 };
 	uint32_t headers = b->n < 120 ? (uint32_t)b->n : 120;
 
 	switch (rnd(5)) {
@@ -449,7 +708,6 @@ static void test_random(void)
 	struct build b;
 	int copied;
 
-	rng = tap_seed(20240607) | 1;
 	for (; done < MUTATIONS && disagreed < 5; done++) {
 		enum link_type link = random_frame(&b);
 
@@ -458,7 +716,8 @@ static void test_random(void)
 		accepted += copied > 0;
 	}
 	printf("# %u frames, %u accepted\n", done, accepted);
-	ok(!disagreed, "kernel and frame_decode() agree on %u mutated frames", done);
+	ok(!disagreed, "inside %u: kernel and frame_decode() agree on %u mutated frames", inside,
+	   done);
 	ok(accepted > done / 8 && accepted < done - done / 8, "many of either verdict among them");
 
 	/* Each possible cut of frames of each kind. */
@@ -477,16 +736,16 @@ static void test_build(void)
 {
 	struct sock_filter insns[TCP_FILTER_MAX], small[TCP_FILTER_MAX];
 	unsigned wrong = 0;
-	int n = tcp_filter_build(&(struct tcp_filter_spec){ LINK_ETHERNET }, insns, TCP_FILTER_MAX);
+	int n = tcp_filter_build(&(struct tcp_filter_spec){ .link = LINK_ETHERNET }, insns, TCP_FILTER_MAX);
 
 	for (int max = 0; max < n; max++)
-		wrong += tcp_filter_build(&(struct tcp_filter_spec){ LINK_ETHERNET }, small,
+		wrong += tcp_filter_build(&(struct tcp_filter_spec){ .link = LINK_ETHERNET }, small,
 					  (unsigned)max) != -ENOSPC;
 	ok(n > 0 && !wrong, "%d instructions; -ENOSPC with room for any fewer", n);
 	for (int l = 0; l < LINK_TYPES; l++) {
 		bool fits = l == LINK_ETHERNET || l == LINK_RAW_IP;
 
-		n = tcp_filter_build(&(struct tcp_filter_spec){ (enum link_type)l }, insns,
+		n = tcp_filter_build(&(struct tcp_filter_spec){ .link = (enum link_type)l }, insns,
 				     TCP_FILTER_MAX);
 		ok(fits ? n > 0 : n == -EPFNOSUPPORT, "link type %d: %s", l,
 		   fits ? "a program" : "-EPFNOSUPPORT");
@@ -498,7 +757,7 @@ static void test_common_path(void)
 {
 	struct sock_filter insns[TCP_FILTER_MAX];
 
-	tcp_filter_build(&(struct tcp_filter_spec){ LINK_ETHERNET }, insns, TCP_FILTER_MAX);
+	tcp_filter_build(&(struct tcp_filter_spec){ .link = LINK_ETHERNET }, insns, TCP_FILTER_MAX);
 	unsigned to_v4 = 3 + insns[2].jt;
 
 	ok(insns[to_v4].code == (BPF_LD | BPF_B | BPF_IND) && insns[to_v4].k == 9 &&
@@ -512,23 +771,28 @@ int main(void)
 
 	test_build();
 	test_common_path();
-	for (unsigned i = 0; i < ARRAY_SIZE(links); i++) {
+	for (unsigned i = 0; i < INSIDES * ARRAY_SIZE(links); i++) {
 		struct sock_filter insns[TCP_FILTER_MAX];
-		struct tcp_filter_spec spec = { .link = links[i] };
-		int n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX), *fd = pair[links[i]];
+		struct tcp_filter_spec spec = { links[i / INSIDES], i % INSIDES };
+		int n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX);
+		int *fd = pair[spec.inside][spec.link];
 		struct sock_fprog prog = { .len = (unsigned short)n, .filter = insns };
 
 		if (!ok(n > 0 && !socketpair(AF_UNIX, SOCK_DGRAM, 0, fd) &&
 				!setsockopt(fd[1], SOL_SOCKET, SO_ATTACH_FILTER, &prog,
 					    sizeof(prog)),
-			"the kernel takes the program of link type %d (%d instructions)", links[i],
-			n))
+			"the kernel takes the program of link type %d, inside %u (%d instructions)",
+			spec.link, spec.inside, n))
 			return tap_done();
 	}
 	test_ip4();
 	test_vlan();
 	test_ip6();
 	test_raw_ip();
-	test_random();
+	test_links();
+	test_inside();
+	rng = tap_seed(20240607) | 1;
+	for (inside = 0; inside < INSIDES; inside++)
+		test_random();
 	return tap_done();
 }

@@ -1,0 +1,47 @@
+/* tunnel.h - packets that carry packets, one level at a time: see frame_decode_inside().
+ *
+ * Layouts: RFC 7348 5 (VXLAN), RFC 8926 3 (Geneve), RFC 2784, 2890 (GRE), RFC 7637 (NVGRE),
+ * draft-foschiano-erspan-03 (ERSPAN I, II, III), RFC 2003, 4213 3.5, 2473 (IP in IP),
+ * 3GPP TS 29.281 5 (GTP-U). */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+
+struct cursor;
+struct packet;
+struct segment;
+struct upper;
+
+enum tunnel_type {
+	TUNNEL_NONE,
+	TUNNEL_VXLAN,  /* UDP port 4789, and 8472, which Linux had before there was a number */
+	TUNNEL_GENEVE, /* UDP port 6081 */
+	TUNNEL_GRE,    /* of IP, Ethernet (TEB, NVGRE) or MPLS */
+	TUNNEL_ERSPAN,
+	TUNNEL_IPIP, /* IPv4 in IPv4 */
+	TUNNEL_6IN4,
+	TUNNEL_4IN6,
+	TUNNEL_6IN6,
+	TUNNEL_GTP_U, /* UDP port 2152 */
+	TUNNEL_TYPES
+};
+
+enum {
+	TUNNEL_MAX_LEVELS = 2,
+	TUNNEL_MAX_GTP_HEADERS = 8, /* extension headers of one GTP-U packet */
+};
+
+/* A tunnel.  `id` is 0 where there is none.  GTP-U has none here: its TEIDs name one direction each (TS 29.281 3.1), so that the
+ * two of a conversation differ. */
+struct tunnel {
+	uint8_t type; /* enum tunnel_type */
+	bool has_id;
+	uint32_t id; /* VNI, GRE key, ERSPAN session */
+};
+
+/* Name of a type, as in events. */
+const char *tunnel_name(enum tunnel_type t);
+
+/* The tunnel that @packet is of, by protocol and port; TUNNEL_NONE: not one, or too short to tell.
+ * @upper was read from @packet, and is not a later fragment. */
+enum tunnel_type tunnel_of(const struct packet *packet, const struct upper *upper);

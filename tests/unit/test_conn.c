@@ -1,0 +1,343 @@
+#include <string.h>
+#include "base/cc.h"
+#include "flow/conn.h"
+#include "tests/support/tap.h"
+#include "wire/tcpopt.h"
+
+static uint64_t rng;
+
+static uint64_t rand64(void) /* splitmix64 */
+{
+	uint64_t z = rng += 0x9e3779b97f4a7c15u;
+
+	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+	return z ^ z >> 31;
+}
+
+static uint64_t below(uint64_t n)
+{
+	return rand64() % n;
+}
+
+/* ---- durations ------------------------------------------------------------------------------ */
+
+static uint64_t in32(uint64_t ns)
+{
+	return dur32_ns(dur32_of(ns));
+}
+
+static uint64_t in40(uint64_t ns)
+{
+	return dur40_ns(dur40_of(ns));
+}
+
+static uint64_t in48(uint64_t ns)
+{
+	return dur48_ns(dur48_of(ns));
+}
+
+/* @from and @to - 1 come back cut to @unit, and so does what is between. */
+static bool cut_to(uint64_t (*in)(uint64_t), uint64_t unit, uint64_t from, uint64_t to)
+{
+	unsigned wrong = in(from) != from / unit * unit || in(to - 1) != (to - 1) / unit * unit;
+
+	for (unsigned i = 0; i < 10000; i++) {
+		uint64_t ns = from + below(to - from);
+
+		wrong += in(ns) != ns / unit * unit;
+	}
+	return !wrong;
+}
+
+static bool never_goes_back(uint64_t (*in)(uint64_t))
+{
+	unsigned wrong = 0;
+
+	for (unsigned i = 0; i < 100000; i++) {
+		uint64_t a = rand64() >> below(64), b = a + (rand64() >> below(64));
+
+		wrong += b >= a && in(a) > in(b);
+		wrong += in(a) != DURATION_UNKNOWN && in(a) > a;
+	}
+	return !wrong;
+}
+
+static void test_durations(void)
+{
+	const uint64_t us = 1000, ms = 1000000, s = 1000000000;
+
+	ok(cut_to(in32, 1, 0, 1ull << 31), "dur32: exact below 2^31 ns");
+	ok(cut_to(in32, us, 1ull << 31, ((1ull << 31) - 1) * us),
+	   "dur32: to the microsecond up to 35 min");
+	ok(in32(((1ull << 31) - 1) * us - 1) == ((1ull << 31) - 2) * us,
+	   "dur32: the last one that is known");
+	ok(in32(((1ull << 31)) * us) == DURATION_UNKNOWN && in32(UINT64_MAX) == DURATION_UNKNOWN,
+	   "dur32: beyond, it is unknown and not wrong");
+	ok(in32(((1ull << 31) - 1) * us) == DURATION_UNKNOWN,
+	   "dur32: the mark for unknown is never read as a time");
+	ok(never_goes_back(in32), "dur32: a longer time never comes back as a shorter one");
+
+	ok(cut_to(in40, 1, 0, 1ull << 38), "dur40: exact below 2^38 ns (274 s)");
+	ok(cut_to(in40, us, 1ull << 38, (1ull << 38) * us),
+	   "dur40: to the microsecond up to 3 days");
+	ok(cut_to(in40, ms, (1ull << 38) * us, (1ull << 38) * ms),
+	   "dur40: to the millisecond up to 8 years");
+	ok(cut_to(in40, s, (1ull << 38) * ms, UINT64_MAX), "dur40: to the second beyond");
+	ok(never_goes_back(in40), "dur40: a longer time never comes back as a shorter one");
+
+	ok(cut_to(in48, 1, 0, 1ull << 47), "dur48: exact below 2^47 ns (39 hours)");
+	ok(cut_to(in48, us, 1ull << 47, (1ull << 47) * us), "dur48: to the microsecond beyond");
+	ok(in48(UINT64_MAX) == ((1ull << 47) - 1) * us, "dur48: at its end it stays (4 years)");
+	ok(never_goes_back(in48), "dur48: a longer time never comes back as a shorter one");
+}
+
+/* ---- history -------------------------------------------------------------------------------- */
+
+static void test_history(void)
+{
+	char text[HISTORY_LETTERS + 1];
+	struct conn c = { 0 };
+
+	history_text(c.history, text);
+	ok(!strcmp(text, ""), "history: nothing yet");
+	conn_history_add(&c, SIDE_A, HISTORY_SYN);
+	conn_history_add(&c, SIDE_B, HISTORY_SYN_ACK);
+	conn_history_add(&c, SIDE_A, HISTORY_ACK);
+	conn_history_add(&c, SIDE_A, HISTORY_DATA);
+	conn_history_add(&c, SIDE_B, HISTORY_DATA);
+	conn_history_add(&c, SIDE_A, HISTORY_DATA);
+	conn_history_add(&c, SIDE_B, HISTORY_FIN);
+	history_text(c.history, text);
+	ok(!strcmp(text, "ShADdf"),
+	   "history: the client's letters are capitals, each is there once");
+
+	struct conn all = { 0 };
+
+	for (unsigned code = HISTORY_SYN; code <= HISTORY_FLIPPED; code++)
+		conn_history_add(&all, SIDE_B, code);
+	history_text(all.history, text);
+	ok(!strcmp(text, "shadfrgtwiq^"), "history: every letter of Zeek's, twelve of them");
+	for (unsigned code = HISTORY_SYN; code <= HISTORY_FLIPPED; code++)
+		conn_history_add(&all, SIDE_A, code);
+	history_text(all.history, text);
+	ok(!strcmp(text, "shadfrgtwiq^"), "history: what finds no room is left out, nothing moves");
+	ok(all.anomalies == 0, "history: the octets beside it stay as they are");
+}
+
+static void test_history_search(void)
+{
+	unsigned wrong = 0;
+
+	for (unsigned i = 0; i < 100000; i++) {
+		struct conn c = { 0 };
+		bool there[2][HISTORY_FLIPPED + 1] = { 0 };
+		unsigned kept = 0;
+
+		for (uint64_t n = below(20); n; n--) {
+			unsigned side = (unsigned)below(2),
+				 code = 1 + (unsigned)below(HISTORY_FLIPPED);
+
+			conn_history_add(&c, side, code);
+			if (!there[side][code] && kept < HISTORY_LETTERS) {
+				there[side][code] = true;
+				kept++;
+			}
+		}
+		for (unsigned code = 1; code <= HISTORY_FLIPPED; code++)
+			for (unsigned side = 0; side < SIDES; side++)
+				wrong += conn_history_has(&c, side, code) != there[side][code];
+	}
+	ok(!wrong, "history: any letter is found where it is, and not where it is not");
+}
+
+/* ---- shapes --------------------------------------------------------------------------------- */
+
+static struct conn_offer random_offer(void)
+{
+	return (struct conn_offer){ .mss = (uint16_t)rand64(),
+				    .sack = below(4) & 3,
+				    .timestamps = below(4) & 3,
+				    .tfo = below(4) & 3,
+				    .ecn = below(4) & 3,
+				    .mptcp = below(4) & 3 };
+}
+
+/* A connection of SYNs and SYN-ACKs alone, as the tracker has it. */
+static struct conn random_half_open(bool answered)
+{
+	uint32_t syns = 1 + (uint32_t)below(15), syn_acks = answered ? 1 + (uint32_t)below(15) : 0;
+	uint32_t isn[2] = { (uint32_t)rand64(), (uint32_t)rand64() };
+	struct conn c = {
+		.start_ns = rand64() >> 1,
+		.last = dur48_of(in40(rand64() >> (8 + below(56)))),
+		.since = { dur40_of(0), dur40_of(answered ? rand64() >> (32 + below(32)) : 0) },
+		.next = { isn[0] + 1, answered ? isn[1] + 1 : 0 },
+		.acked = { isn[0] + answered, answered ? isn[1] : 0 },
+		.isn = isn[0],
+		.header_lo = { syns * (uint32_t)below(256), syn_acks * (uint32_t)below(256) },
+		.server_rtt = { (uint32_t)rand64() },
+		.offer = random_offer(),
+		.pkts = { syns, syn_acks },
+		.window = { (uint16_t)rand64(), answered ? (uint16_t)rand64() : 0 },
+		.retrans = { (uint16_t)(syns - 1), (uint16_t)(answered ? syn_acks - 1 : 0) },
+		.anomalies = below(8) & 7,
+		.where = { .iface = rand64() & 0xffff,
+			   .outer = rand64() & 0xfff,
+			   .inner = rand64() & 0xfff },
+		.state = answered ? FSM_ANSWERED : FSM_SYN,
+		.client_end = rand64() & 1,
+		.wscale0 = rand64() & 15,
+		.wscale1 = rand64() & 15,
+		.complete = answered ? COMPLETE_SYN | COMPLETE_SYN_ACK : COMPLETE_SYN,
+		.direction = DIRECTION_SYN,
+		.contested = rand64() & 1,
+		.sent = answered ? 3 : 1,
+		.heard = answered ? 3 : 1,
+	};
+
+	conn_history_add(&c, SIDE_A, HISTORY_SYN);
+	if (answered)
+		conn_history_add(&c, SIDE_B, HISTORY_SYN_ACK);
+	return c;
+}
+
+static void test_round_trip(bool answered)
+{
+	unsigned refused = 0, changed = 0, marked = 0, again = 0;
+
+	for (unsigned i = 0; i < 100000; i++) {
+		struct conn c = random_half_open(answered), back;
+		struct half h, h2;
+
+		if (!conn_pack(&c, &h)) {
+			refused++;
+			continue;
+		}
+		back = conn_unpack(&h);
+		c.window[SIDE_A] = back.window[SIDE_A]; /* the one thing that is not kept */
+		changed += !!memcmp(&c, &back, sizeof c);
+		marked += h.pending;
+		again += !conn_pack(&back, &h2) || !!memcmp(&h, &h2, sizeof h);
+	}
+	const char *what = answered ? "SYNs and SYN-ACKs" : "SYNs";
+
+	ok(!refused, "%s: random ones fit the small shape", what);
+	ok(!changed,
+	   "%s: they come out of it bit for bit as they went in, but for the SYN's window", what);
+	ok(!marked, "%s: a packed one is not pending", what);
+	ok(!again, "%s: and go into it again", what);
+}
+
+static bool refuses(struct conn c)
+{
+	struct half h, before;
+
+	memset(&before, 0xa5, sizeof before);
+	h = before;
+	return !conn_pack(&c, &h) && !memcmp(&h, &before, sizeof h);
+}
+
+#define REFUSES(answered, change, why)                                                             \
+	do {                                                                                       \
+		unsigned fit_ = 0;                                                                 \
+		for (unsigned i_ = 0; i_ < 1000; i_++) {                                           \
+			struct conn c = random_half_open(answered);                                \
+			change;                                                                    \
+			fit_ += !refuses(c);                                                       \
+		}                                                                                  \
+		ok(!fit_, "does not fit the small shape: " why);                                   \
+	} while (0)
+
+static void test_refusals(void)
+{
+	unsigned taken = 0;
+
+	for (unsigned s = 0; s < FSM_STATES; s++) {
+		struct conn c = random_half_open(s != FSM_SYN);
+
+		c.state = s & 31;
+		if (s != FSM_SYN && s != FSM_ANSWERED)
+			taken += !refuses(c);
+	}
+	ok(!taken, "does not fit the small shape: any state but SYN and answered");
+	REFUSES(true, c.midstream = 1, "one picked up mid-stream");
+	REFUSES(true, c.suspect = 1, "a suspect one");
+	REFUSES(true, conn_history_add(&c, SIDE_A, HISTORY_RST), "a letter more in the history");
+	REFUSES(true, c.tfo = 1, "Fast Open that worked");
+	REFUSES(true, c.direction = DIRECTION_SYN_ACK, "one whose SYN was not seen");
+	REFUSES(false, c.direction = DIRECTION_PORT, "a guessed direction");
+	REFUSES(false, c.anomalies = 8, "eight anomalies");
+	REFUSES(false, c.payload_lo[SIDE_A] = 1, "data on the SYN");
+	REFUSES(true, c.payload_lo[SIDE_B] = 1, "data on the SYN-ACK");
+	REFUSES(false, c.pkts[SIDE_A] = 0, "no SYN at all");
+	REFUSES(false, (c.pkts[SIDE_A] = 16, c.retrans[SIDE_A] = 15), "sixteen SYNs");
+	REFUSES(true, (c.pkts[SIDE_B] = 16, c.retrans[SIDE_B] = 15), "sixteen SYN-ACKs");
+	REFUSES(false, c.retrans[SIDE_A] = (uint16_t)c.pkts[SIDE_A], "more repetitions than SYNs");
+	REFUSES(true, c.pkts[SIDE_A] = c.pkts[SIDE_A] % 15 + 2, "a packet that is no SYN");
+	REFUSES(true, c.pkts[SIDE_B] = c.pkts[SIDE_B] % 15 + 2, "a packet that is no SYN-ACK");
+	REFUSES(false, (c.pkts[SIDE_B] = 1, c.header_lo[SIDE_B] = 54), "an answer that was none");
+	REFUSES(true, (c.pkts[SIDE_B] = 0, c.retrans[SIDE_B] = 0, c.header_lo[SIDE_B] = 0),
+		"answered, but by no packet");
+	REFUSES(true, c.since[SIDE_B] = dur40_of(1ull << 32), "an answer after more than 4.2 s");
+	REFUSES(false, c.header_lo[SIDE_A] = c.pkts[SIDE_A] * 256, "a SYN's frame of 256 octets");
+	REFUSES(true, c.header_lo[SIDE_B] = c.pkts[SIDE_B] * 256,
+		"a SYN-ACK's frame of 256 octets");
+	REFUSES(false, (c.pkts[SIDE_A] = 2, c.retrans[SIDE_A] = 1, c.header_lo[SIDE_A] = 74 + 75),
+		"SYNs of two sizes");
+	REFUSES(true,
+		(c.pkts[SIDE_B] = 3, c.retrans[SIDE_B] = 2, c.header_lo[SIDE_B] = 74 + 74 + 66),
+		"SYN-ACKs of two sizes");
+}
+
+/* ---- Zeek's words --------------------------------------------------------------------------- */
+
+static void test_zeek_state(void)
+{
+	enum { NONE = 0, S = COMPLETE_SYN, H = COMPLETE_SYN_ACK, SH = S | H };
+	static const struct {
+		unsigned complete;
+		enum fsm_state at;
+		int rst_by;
+		enum conn_state want;
+		const char *why;
+	} cases[] = {
+		{ S, FSM_SYN, -1, CONN_S0, "attempt seen, no reply" },
+		{ S, FSM_SYN, SIDE_B, CONN_REJ, "attempt rejected" },
+		{ S, FSM_SYN, SIDE_A, CONN_RSTOS0,
+		  "SYN, then a RST by the originator, no SYN-ACK" },
+		{ H, FSM_ANSWERED, SIDE_B, CONN_RSTRH,
+		  "SYN-ACK, then a RST by the responder, no SYN" },
+		{ SH, FSM_OPEN, -1, CONN_S1, "established, not terminated" },
+		{ SH, FSM_DONE_A, -1, CONN_SF, "normal end, client first" },
+		{ SH, FSM_DONE_X, -1, CONN_SF, "normal end, both at once" },
+		{ SH, FSM_LAST_B, SIDE_A, CONN_SF, "normal end, then a RST" },
+		{ SH, FSM_HALF_A, -1, CONN_S2, "the originator's close, no reply" },
+		{ SH, FSM_HALF_B, -1, CONN_S3, "the responder's close, no reply" },
+		{ SH, FSM_OPEN, SIDE_A, CONN_RSTO, "the originator aborted" },
+		{ SH, FSM_OPEN, SIDE_B, CONN_RSTR, "the responder aborted" },
+		{ S, FSM_FIN_A, -1, CONN_SH, "SYN and FIN by the originator, no SYN-ACK" },
+		{ H, FSM_FIN_B, -1, CONN_SHR, "SYN-ACK and FIN by the responder, no SYN" },
+		{ NONE, FSM_OPEN, -1, CONN_OTH, "midstream" },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
+		struct conn c = { .complete = cases[i].complete & 63 };
+
+		ok(conn_zeek_state(&c, cases[i].at, cases[i].rst_by) == cases[i].want,
+		   "Zeek's %s: %s", conn_state_name(cases[i].want), cases[i].why);
+	}
+}
+
+int main(void)
+{
+	rng = tap_seed(44);
+	test_durations();
+	test_history();
+	test_history_search();
+	test_round_trip(false);
+	test_round_trip(true);
+	test_refusals();
+	test_zeek_state();
+	return tap_done();
+}
