@@ -34,9 +34,10 @@ LIB := $(B)/libsynfind.a
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
-GEN  := build/tests/gen
+GEN  := build/tests/gen build/tests/jsonlines
+TRUTH := build/tests/truth-relay build/tests/truth-driver
 
-.PHONY: all help run check unit fuzz-build lint deps install uninstall clean
+.PHONY: all help run check unit fuzz-build fuzz truth mutants deps install uninstall clean
 all: $(B)/synfind
 
 help:
@@ -44,6 +45,8 @@ help:
 	  'make               build build/synfind' \
 	  'make run           install what is missing, build, watch (IFACE=auto, any, eth0, veth*)' \
 	  'make check         install what is missing, build, run every test' \
+	  'make truth         compare with the kernel: N=10000 connections, SEED=' \
+	  'make fuzz          every fuzzer for T=600 seconds each' \
 	  'make install       DESTDIR= PREFIX=/usr/local' \
 	  'make uninstall     take that back' \
 	  'make clean         remove build/' \
@@ -91,6 +94,20 @@ build/tests/jsonlines: tests/support/jsonlines.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -o $@ $< -ljansson
 
+# Two kernels, a relay and the tracepoint, for the comparison with the kernel's own states.
+build/tests/truth-%: tests/truth/%.c tests/truth/plan.h
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O2 -g -std=gnu17 $(WARN) -D_GNU_SOURCE -o $@ $<
+
+truth: deps
+	$(Q)$(MAKE) --no-print-directory all $(TRUTH) $(GEN)
+	$(Q)tests/truth/truth.py N=$(or $(N),10000) $(if $(SEED),SEED=$(SEED))
+
+fuzz: deps
+	$(Q)$(MAKE) --no-print-directory fuzz-build
+	$(Q)FUZZ_SECONDS=$(or $(T),600) TEST_TIMEOUT=$$(( $(or $(T),600) + 120 )) tests/run fuzz/
+
 deps:
 	$(Q)tests/support/install-deps.sh
 
@@ -102,7 +119,7 @@ run: deps
 	$(Q)exec $(B)/synfind --interface='$(IFACE)' --stdout $(ARGS)
 
 check: deps
-	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) build/tests/jsonlines
+	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) $(TRUTH)
 	$(Q)tests/run
 
 install: all

@@ -48,13 +48,13 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 		flow_load(t, &old, old_ref);
 		/* Only the last of several attempts against a living connection can be one:
 		 * nobody shall fill the stream with SYNs that nobody answers. */
-		bool stray = !fsm_over(old.c->state) &&
-			     (reason == REASON_REUSE || conn_last_ns(old.c) > f->c->start_ns);
+		bool lives = !fsm_over(old.c->state);
+		bool stray = conn_last_ns(old.c) > f->c->start_ns || (lives && reason == REASON_REUSE);
 
 		old.c->contested = 0;
 		if (stray)
 			flow_remove(t, f);
-		if (stray && old.c != &old.unpacked) /* a half one would want another entry */
+		if (stray && lives && old.c != &old.unpacked) /* a half one would want another entry */
 			attempt_give_back(old.c, f->c);
 		flow_store(t, &old);
 		if (stray)

@@ -59,7 +59,8 @@ static struct proof prove_syn(const struct conn *c, enum fsm_side from, const st
 		return proves(1 << EV_SYN);
 	if (from == SIDE_A && s->seq == c->isn)
 		return repeat;
-	if (from == SIDE_B && crossed && s->seq + 1 == c->next[SIDE_B])
+	/* Behind its SYN-ACK it is the crossed SYN that was overtaken. */
+	if (from == SIDE_B && (crossed || c->state == FSM_ANSWERED) && s->seq + 1 == c->next[SIDE_B])
 		return repeat;
 	if (from == SIDE_B && c->state == FSM_SYN)
 		return proves(1 << EV_SYN);
@@ -75,7 +76,11 @@ static struct proof prove_syn_ack(const struct conn *c, enum fsm_side from, cons
 		return p;
 	if (!fsm_handshaking(c->state)) { /* late repetition, its number known from the handshake */
 		p = (struct proof){ .anomaly = ANOMALY_NONE, .repeat = true };
-		if (from != SIDE_B || s->ack != c->isn + 1)
+		/* With Fast Open it acknowledges data as well, and data may have overtaken it. */
+		bool first = !(c->complete & COMPLETE_SYN_ACK);
+
+		if (from != SIDE_B ||
+		    (s->ack != c->isn + 1 && !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A]))))
 			p = anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
 		return p;
 	}
@@ -116,6 +121,9 @@ static struct proof prove_rst(const struct conn *c, enum fsm_side from, const st
 	if (seq_lt(hi, lo))
 		hi = lo;
 	if (seq_within(lo, s->seq, hi))
+		return exact;
+	/* Linux takes one with the FIN's own number too, where the FIN was received. */
+	if (fsm_fin_seen(c->state, from) && s->seq + 1 == c->next[from])
 		return exact;
 	if (seq_within(lo, s->seq, lo + window_of(c, !from)))
 		return suspect;
@@ -168,14 +176,19 @@ static unsigned fin_fits(const struct conn *c, enum fsm_side from, uint32_t fin)
 {
 	if (fsm_fin_seen(c->state, from))
 		return fin + 1 == c->next[from] ? ANOMALY_NONE : ANOMALY_FIN_MOVED;
-	/* A segment behind it, without data, may have overtaken it: the gap is its own number. */
+	/* A segment behind it, without data, may have overtaken it: then one number is missing. */
 	if (known(c->sent, from) && seq_lt(fin, c->next[from]) &&
-	    !(fin + 1 == c->next[from] && !fsm_offering(c->state) && c->gap))
+	    !(fin + 1 == c->next[from] && known(c->heard, from) && seq_le(c->acked[from], fin)))
 		return ANOMALY_FIN_OUT_OF_WINDOW; /* it sent more than that already */
 	if (known(c->heard, from) && known(c->sent, !from) &&
 	    !seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from)))
 		return ANOMALY_FIN_OUT_OF_WINDOW;
 	return ANOMALY_NONE;
+}
+
+bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack)));
 }
 
 static struct proof prove_rest(const struct conn *c, enum fsm_side from, const struct segment *s)
@@ -203,7 +216,7 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 			return p;
 		}
 		/* With Fast Open a server may send before the handshake's ACK (RFC 7413 4.2). */
-		if (!(c->tfo && c->state == FSM_ANSWERED && from == SIDE_B))
+		if (!(guard_fast_open(c, from, s) && fsm_offering(c->state)))
 			p.evidence |= 1 << EV_DATA;
 	}
 	if (s->flags & TCP_FIN) {
@@ -287,9 +300,12 @@ bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, st
 		c->next[peer] = s->ack; /* RFC 9293: it will be sent again */
 	if (syn) {
 		bool known_syn = known(c->sent, from) && s->seq + 1 == c->next[from];
+		/* A repeated SYN-ACK may carry another ISN: a SYN cookie made anew.  But data that
+		 * overtook it (Fast Open) is not taken back. */
+		bool anew = c->state == FSM_ANSWERED && known(c->heard, from) &&
+			    c->acked[from] + 1 == c->next[from];
 
-		/* A repeated SYN-ACK may carry another ISN: a SYN cookie made anew. */
-		if (!known_syn && !(p.repeat && c->state != FSM_ANSWERED)) {
+		if (!known_syn && (!p.repeat || anew)) {
 			c->next[from] = segment_end(s);
 			if (c->state != FSM_CLAIMED) /* there the peer acknowledged it before */
 				c->acked[from] = s->seq;
@@ -320,4 +336,45 @@ bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, st
 		c->window[peer] = scaled(c->window[peer], shift_of(c, peer));
 	c->window[from] = syn ? scaled(s->window, shift_of(c, from)) : s->window;
 	return again;
+}
+
+static bool near(uint32_t a, uint32_t b, uint32_t distance)
+{
+	return a - b + distance <= 2 * distance;
+}
+
+/* @side goes on at @next; what lies before @to went by unseen. */
+static void jump(struct conn *c, enum fsm_side side, uint32_t to, uint32_t next, uint32_t acked)
+{
+	if (seq_lt(c->next[side], to))
+		c->gap = more_gap(c->gap, to - c->next[side]);
+	c->next[side] = next;
+	c->acked[side] = acked;
+}
+
+bool guard_resync(struct conn *c, enum fsm_side from, const struct segment *s,
+		  const struct guard_odd *odd, bool lossy)
+{
+	enum fsm_side peer = !from;
+	uint32_t window[SIDES] = { at_least_floor(window_of(c, SIDE_A)),
+				   at_least_floor(window_of(c, SIDE_B)) };
+	bool goes_on[SIDES];
+
+	if (odd->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||
+	    fsm_fin_seen(c->state, SIDE_A) || fsm_fin_seen(c->state, SIDE_B))
+		return false;
+	if (!near(s->seq, odd->ack, window[peer]) || !near(s->ack, odd->end, window[from]))
+		return false;
+	goes_on[from] = near(s->seq, c->next[from], window[peer]) &&
+			near(odd->ack, c->next[from], window[peer]);
+	goes_on[peer] = near(odd->seq, c->next[peer], window[from]) &&
+			near(s->ack, c->next[peer], window[from]);
+	if (!goes_on[from] && !goes_on[peer] && !lossy)
+		return false;
+	jump(c, from, s->seq, s->seq, seq_lt(s->seq, odd->ack) ? s->seq : odd->ack);
+	if (seq_lt(odd->end, s->ack))
+		jump(c, peer, s->ack, s->ack, s->ack);
+	else
+		jump(c, peer, odd->seq, odd->end, s->ack);
+	return true;
 }

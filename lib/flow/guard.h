@@ -49,6 +49,25 @@ static inline void guard_learn_plain(struct conn *c, enum fsm_side from, const s
 	c->window[from] = s->window;
 }
 
+/* Does the server's @s show that it took the data on the SYN (RFC 7413 4.2), now or before? */
+bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s);
+
 /* Takes the numbers of an acceptable segment into @c: next, acked, window, gap.  Returns true if
  * the segment repeats octets that were seen already (a retransmission). */
 bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p);
+
+/* A segment that was refused for its numbers; kept in case the peer's next one bears it out. */
+struct guard_odd {
+	uint64_t flow; /* whose: the hash of its key; 0: nobody's */
+	uint32_t seq, end, ack;
+	uint8_t side;
+};
+
+/* After a loss of more than a window both sides' segments look wrong, for good.  Yet together they
+ * make sense: what one acknowledges, the other sends.  If @s, refused as well, and the peer's @odd
+ * bear each other out like that, @c takes their numbers over (what went by unseen is a gap), and
+ * true is returned: prove @s again.  One of the two directions must go on where it was known to be,
+ * which nobody off the path can forge without knowing it; @lossy, a loss that the capture told,
+ * does instead. */
+bool guard_resync(struct conn *c, enum fsm_side from, const struct segment *s,
+		  const struct guard_odd *odd, bool lossy);

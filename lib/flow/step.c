@@ -212,6 +212,25 @@ static void time_answer(struct conn *c, const struct segment *s)
 }
 
 /* A segment of a connection that is known and not over. */
+/* A segment with wrong numbers: together with the peer's last one it may be a right one after all,
+ * after a loss; otherwise it is remembered for the peer's next one. */
+static struct proof reconsider(struct tracker *t, const struct flow *f, enum fsm_side from,
+			       const struct segment *s, struct proof p)
+{
+	struct guard_odd *odd = &t->odd[f->hash & (ODD_SEGMENTS - 1)];
+
+	if (odd->flow == f->hash && guard_resync(f->c, from, s, odd, flow_was_lossy(t, f->c))) {
+		odd->flow = 0;
+		return guard_prove(f->c, from, s);
+	}
+	*odd = (struct guard_odd){ .flow = f->hash,
+				   .seq = s->seq,
+				   .end = segment_end(s),
+				   .ack = s->ack,
+				   .side = (uint8_t)from };
+	return p;
+}
+
 void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
 {
 	struct conn *c = f->c;
@@ -229,6 +248,9 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 	struct proof p = guard_prove(c, from, s);
 
 	c->state = before & 31;
+	if (p.anomaly == ANOMALY_OUT_OF_WINDOW || p.anomaly == ANOMALY_BAD_ACK ||
+	    p.anomaly == ANOMALY_FIN_OUT_OF_WINDOW)
+		p = reconsider(t, f, from, s, p);
 	bool syn = s->flags & TCP_SYN;
 
 	if (syn && (p.acceptable || p.repeat)) {
@@ -245,6 +267,12 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 			   c->payload_lo[SIDE_A]) {
 			c->tfo = 1;
 		}
+	}
+	if (p.acceptable && !syn && c->state == FSM_SYN) {
+		c->tfo = guard_fast_open(c, from, s);
+		/* The answer was not seen: how far the server scales is not known. */
+		if (c->wscale0 != TCPOPT_WSCALE_NONE)
+			c->wscale1 = TCPOPT_WSCALE_MAX;
 	}
 	/* The first of its kind may be overtaken by what it led to: then it repeats nothing. */
 	bool late = p.repeat &&

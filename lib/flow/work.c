@@ -90,7 +90,7 @@ void event_end(struct tracker *t)
 	t->sink->commit(t->sink);
 }
 
-static bool was_lossy(const struct tracker *t, const struct conn *c)
+bool flow_was_lossy(const struct tracker *t, const struct conn *c)
 {
 	for (unsigned i = 0; i < t->losses; i++)
 		if (c->start_ns <= t->loss[i].to_ns && t->loss[i].from_ns <= conn_last_ns(c))
@@ -140,7 +140,7 @@ void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
 	tell_common(e, EVENT_TCP_CLOSE, &f->key, f->c, before, cause);
 	if (moved_ns)
 		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
-	tell_close(e, f->c, before, reason, rst_by, was_lossy(t, f->c));
+	tell_close(e, f->c, before, reason, rst_by, flow_was_lossy(t, f->c));
 	event_end(t);
 }
 

@@ -9,15 +9,18 @@
  * All of it runs in the tracker's thread, without allocation. */
 #pragma once
 #include "flow/conn.h"
+#include "flow/guard.h"
 #include "flow/table.h"
 #include "flow/tell.h"
 #include "flow/tracker.h"
 
-struct proof;
 struct segment;
 struct tcpopt;
 
-enum { LOSS_WINDOWS = 64 /* remembered; older ones are merged into the oldest */ };
+enum {
+	LOSS_WINDOWS = 64, /* remembered; older ones are merged into the oldest */
+	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
+};
 
 struct loss_window {
 	uint64_t from_ns, to_ns;
@@ -35,6 +38,7 @@ struct tracker {
 	uint64_t anomaly_second, anomalies_told; /* in that second */
 	struct loss_window loss[LOSS_WINDOWS];
 	unsigned losses;
+	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
 };
 
 /* One connection under work.  Whole entries are changed in place; a half entry is unpacked into
@@ -101,6 +105,9 @@ void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpop
 void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
 		   enum close_reason reason, int rst_by, struct cause cause,
 		   const uint64_t *moved_ns);
+
+/* Did the capture lose frames while this connection lived? */
+bool flow_was_lossy(const struct tracker *t, const struct conn *c);
 
 /* Closes a connection for a reason that no segment of its own gave: its ends stay as they are, as
  * far as anyone knows.  The entry is removed. */

@@ -124,6 +124,8 @@ enum frame_verdict type_walk(uint32_t type, struct cursor *c, struct segment *s,
 		return FRAME_CUT;
 	if (type < ETHERTYPE_MIN) { /* and then IP at once, as the kernel's filter has it */
 		type = snap_type(c);
+		if (c->bad)
+			return FRAME_CUT;
 		if (type != ETHERTYPE_V4 && type != ETHERTYPE_V6)
 			return FRAME_NOT_TCP;
 	}

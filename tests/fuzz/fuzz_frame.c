@@ -1,13 +1,15 @@
 /* Any octets as a frame.  The first ones choose what a source would know of it:
- *   0: link type   1: bit 0 VLAN in metadata   2-3: octets of the frame that were not captured, x 4
+ *   0: link type   1: bit 0 VLAN in metadata, bits 1-2 enum frame_inside   2-3: octets of the frame that were not captured, x 4
  *   4-5: gso_size
  * The rest is the frame, in memory of exactly its size. */
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include "wire/checksum.h"
 #include "wire/frame.h"
 #include "wire/segment.h"
+#include "wire/tunnel.h"
 
 enum { KNOBS = 6 };
 
@@ -15,6 +17,48 @@ static void must(int truth)
 {
 	if (!truth)
 		abort();
+}
+
+static void check_segment(const struct segment *s, const struct frame *f)
+{
+	must(s->ip_v == 4 || s->ip_v == 6);
+	must(s->options.n <= 40);
+	must(s->options.p >= f->data + 40 && s->options.p + s->options.n <= f->data + f->caplen);
+	must(s->wire_segs >= 1 && s->wire_len >= f->len && s->wire_len >= s->payload_len + 40);
+	must(s->wire_segs == 1 || f->gso_size);
+	must(s->nvlan <= 2 && s->vlan[0] <= 0xfff && s->vlan[1] <= 0xfff);
+	must(s->flags <= 0xfff);
+	must(s->ts_ns == 1 && s->iface == 2);
+	(void)checksum_wrong(s, f->data + f->caplen);
+}
+
+/* Tunnels and ICMP errors: what is not written on failure, and that it is a refinement of
+ * frame_decode(), which the filter's contract rests upon. */
+static void check_inside(const struct frame *f, unsigned inside, enum frame_verdict plain)
+{
+	struct segment s, untouched;
+	struct tunnel t = { .type = TUNNEL_TYPES };
+
+	memset(&s, 0xa5, sizeof s);
+	memcpy(&untouched, &s, sizeof s);
+
+	enum frame_verdict v = frame_decode_inside(f, inside, &t, &s);
+
+	must(v < FRAME_TUNNELS_FULL);
+	must(plain == FRAME_NOT_TCP || v == plain);
+	must(v == FRAME_NOT_TCP || plain != FRAME_NOT_TCP || frame_holds_inside(f, inside) ||
+	     v == FRAME_FRAGMENT);
+	if (v == FRAME_TCP) {
+		must(t.type < TUNNEL_TYPES && (t.has_id || !t.id));
+		must(!t.type || inside & INSIDE_TUNNELS);
+		check_segment(&s, f);
+	} else if (v == FRAME_ICMP) {
+		must(inside & INSIDE_ICMP && t.type < TUNNEL_TYPES);
+		must((s.ip_v == 4 || s.ip_v == 6) && s.ts_ns == 1 && s.iface == 2);
+		must(!s.flags && !s.payload_len && !s.options.n);
+	} else {
+		must(t.type == TUNNEL_TYPES && !memcmp(&s, &untouched, sizeof s));
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *in, size_t n)
@@ -45,16 +89,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t n)
 	if (v != FRAME_TCP) {
 		must(!memcmp(&s, &untouched, sizeof s));
 	} else {
-		must(s.ip_v == 4 || s.ip_v == 6);
 		must(s.payload_len + 40 <= f.len);
-		must(s.options.n <= 40);
-		must(s.options.p >= data + 40 && s.options.p + s.options.n <= data + caplen);
-		must(s.wire_segs >= 1 && s.wire_len >= f.len);
-		must(s.wire_segs == 1 || f.gso_size);
-		must(s.nvlan <= 2 && s.vlan[0] <= 0xfff && s.vlan[1] <= 0xfff);
-		must(s.flags <= 0xfff);
-		must(s.ts_ns == 1 && s.iface == 2);
+		check_segment(&s, &f);
 	}
+	check_inside(&f, in[1] >> 1 & 3, v);
 	free(data);
 	return 0;
 }

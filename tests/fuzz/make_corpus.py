@@ -9,7 +9,8 @@ import struct
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
 
 V4, V6 = 0x0800, 0x86DD
-ETHERNET, RAW_IP, NULL, SLL, SLL2 = range(5)  # enum link_type
+ETHERNET, RAW_IP, NULL, SLL, SLL2, PPP, PPPOE, IEEE80211, RADIOTAP = range(9)  # enum link_type
+TUNNELS, ICMP = 2, 4  # enum frame_inside, as fuzz_frame.c reads it
 SYN, ACK = 2, 16
 
 SYN_OPTIONS = bytes.fromhex("020405b40402080a0000000100000000" "01030307")
@@ -67,6 +68,67 @@ def ethernet(payload, ethertype=V4, tags=()):
 def knobs(frame, link=ETHERNET, vlan=0, beyond=0, gso=0):
     """What fuzz_frame.c reads first."""
     return struct.pack(">BBHH", link, vlan, beyond // 4, gso) + frame
+
+
+def udp(port, payload):
+    return ip4(struct.pack(">HHHH", 50000, port, 8 + len(payload), 0) + payload, proto=17)
+
+
+def carriers():
+    """Links that are not of Ethernet, tunnels, ICMP errors."""
+    syn = tcp(SYN, SYN_OPTIONS, b"")
+    packet, frame = ip4(syn), ethernet(ip4(syn))
+    snap = bytes.fromhex("aaaa03000000") + struct.pack(">H", V4)
+    wifi = b"\x88\x01" + bytes(24) + snap + packet
+
+    def inside(outer):
+        return knobs(ethernet(outer), vlan=TUNNELS | ICMP)
+
+    vxlan = udp(4789, struct.pack(">II", 8 << 24, 42 << 8) + frame)
+    return {
+        "mpls": knobs(ethernet(struct.pack(">II", 0x64040, 0x65140) + packet, 0x8847)),
+        "mpls-too-deep": knobs(ethernet(9 * b"\0\1\0\x40" + packet, 0x8847)),
+        "pppoe": knobs(ethernet(struct.pack(">HHHH", 0x1100, 7, 50, 0x21) + packet, 0x8864)),
+        "snap": knobs(ethernet(snap + packet, 60)),
+        "ppp": knobs(b"\xff\x03\x00\x21" + packet, PPP),
+        "ppp-short": knobs(b"\x57" + ip6(syn), PPP),
+        "ppp-ether": knobs(struct.pack(">HHHH", 0x1100, 7, 50, 0x57) + ip6(syn), PPPOE),
+        "80211": knobs(wifi, IEEE80211),
+        "80211-4-addresses": knobs(b"\x08\x03" + bytes(28) + snap + packet, IEEE80211),
+        "radiotap": knobs(
+            struct.pack("<BBHIIQB", 0, 0, 21, 0x80000003, 0, 1, 0x10) + wifi, RADIOTAP
+        ),
+        "vxlan": inside(vxlan),
+        "geneve": inside(
+            udp(6081, struct.pack(">BBHI", 2, 0, 0x6558, 42 << 8) + bytes(8) + frame)
+        ),
+        "gre": inside(ip4(struct.pack(">HHIII", 0xB000, V4, 0, 7, 1) + packet, proto=47)),
+        "nvgre": inside(ip4(struct.pack(">HHI", 0x2000, 0x6558, 7) + frame, proto=47)),
+        "erspan-1": inside(ip4(struct.pack(">HH", 0, 0x88BE) + frame, proto=47)),
+        "erspan-2": inside(
+            ip4(struct.pack(">HHIHHI", 0x1000, 0x88BE, 1, 0x1005, 0x42A, 0) + frame, proto=47)
+        ),
+        "erspan-3": inside(
+            ip4(
+                struct.pack(">HHIHHIHHQ", 0x1000, 0x22EB, 1, 0x2005, 42, 0, 0, 1, 0) + frame,
+                proto=47,
+            )
+        ),
+        "ipip": inside(ip4(packet, proto=4)),
+        "6in4": inside(ip4(ip6(syn), proto=41)),
+        "4in6": knobs(ethernet(ip6(packet, 4), V6), vlan=TUNNELS),
+        "6in6": knobs(ethernet(ip6(ip6(syn), 41), V6), vlan=TUNNELS),
+        "gtp-u": inside(
+            udp(2152, struct.pack(">BBHIHBBBHB", 0x36, 255, 60, 7, 1, 0, 0x85, 1, 9, 0) + packet)
+        ),
+        "two-tunnels": inside(ip4(vxlan, proto=4)),
+        "three-tunnels": inside(ip4(ip4(vxlan, proto=4), proto=4)),
+        "icmp": inside(ip4(struct.pack(">BBHI", 3, 1, 0, 0) + packet, proto=1)),
+        "icmp-extended": inside(ip4(struct.pack(">BBHI", 3, 1, 0, 7 << 16) + packet, proto=1)),
+        "icmp6": knobs(
+            ethernet(ip6(struct.pack(">BBHI", 1, 4, 0, 0) + ip6(syn), 58), V6), vlan=ICMP
+        ),
+    }
 
 
 def frames():
@@ -225,6 +287,6 @@ def captures():
 
 
 if __name__ == "__main__":
-    write("frame", frames())
+    write("frame", frames() | carriers())
     write("tcpopt", options())
     write("pcapfile", captures())

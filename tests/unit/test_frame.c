@@ -149,6 +149,177 @@ static void test_links(void)
 	ok(seg.nvlan == 1 && seg.vlan[0] == 9, "... is kept");
 }
 
+static void tcp_packet(void)
+{
+	ip4(6, 0);
+	tcp(TCP_ACK, 0, 5);
+	finish();
+}
+
+static void test_80211(void)
+{
+	static const struct {
+		unsigned fc0, fc1, octets;
+		enum frame_verdict v;
+		const char *what;
+	} c[] = {
+	    {0x08, 0x02, 24, FRAME_TCP, "data from the access point"},
+	    {0x08, 0x03, 30, FRAME_TCP, "four addresses"},
+	    {0x88, 0x01, 26, FRAME_TCP, "QoS"},
+	    {0x88, 0x03, 32, FRAME_TCP, "QoS, four addresses"},
+	    {0x88, 0x81, 30, FRAME_TCP, "QoS, HT control"},
+	    {0x08, 0x81, 24, FRAME_TCP, "the order bit without QoS"},
+	    {0x08, 0x41, 24, FRAME_NOT_TCP, "protected"},
+	    {0x48, 0x01, 24, FRAME_NOT_TCP, "a data frame without data"},
+	    {0xc8, 0x01, 26, FRAME_NOT_TCP, "QoS null"},
+	    {0x80, 0x00, 24, FRAME_NOT_TCP, "a beacon"},
+	    {0xb4, 0x00, 16, FRAME_NOT_TCP, "RTS"},
+	    {0x09, 0x01, 24, FRAME_NOT_TCP, "version 1"},
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
+		start(LINK_80211);
+		ieee80211(c[i].fc0, c[i].fc1, c[i].octets);
+		snap(V4);
+		tcp_packet();
+		is(c[i].v, "802.11: %s", c[i].what);
+		ok(c[i].v ? untouched() : seg.payload_len == 5, "... and what is in it");
+	}
+	start(LINK_80211);
+	ieee80211(0x08, 0x01, 24);
+	snap(V4);
+	tcp_packet();
+	pkt[22] = 0x13;
+	is(FRAME_FRAGMENT, "802.11: the fourth fragment");
+	pkt[22] = 0x10;
+	is(FRAME_TCP, "802.11: the first");
+	pkt[29] = 1;
+	is(FRAME_NOT_TCP, "802.11: another OUI in SNAP");
+	start(LINK_80211);
+	ieee80211(0x88, 0x01, 26);
+	pkt[24] = 0x80;
+	snap(V4);
+	tcp_packet();
+	is(FRAME_TOO_DEEP, "802.11: an A-MSDU");
+	start(LINK_80211);
+	ieee80211(0x08, 0x01, 24);
+	snap(0x8100);
+	put16(9);
+	put16(V4);
+	tcp_packet();
+	is(FRAME_TCP, "802.11: a tag behind SNAP");
+	ok(seg.nvlan == 1 && seg.vlan[0] == 9, "... is kept");
+}
+
+/* Radiotap header: length, words of presence bits, and where the flags are (0: nowhere). */
+static void radiotap(unsigned len, uint32_t present, uint32_t more, unsigned flags_at)
+{
+	unsigned header = len < 8 ? 8 : len;
+
+	start(LINK_RADIOTAP);
+	put_run(more >> 31 ? 0x80 : 0, header);
+	pkt[0] = pkt[1] = pkt[3] = 0;
+	pkt[2] = (uint8_t)len;
+	for (unsigned b = 0; b < 4; b++) {
+		pkt[4 + b] = (uint8_t)(present >> 8 * b);
+		if (present >> 31 && len >= 12)
+			pkt[8 + b] = (uint8_t)(more >> 8 * b);
+	}
+	if (flags_at)
+		pkt[flags_at] = 0x20;
+	ieee80211(0x88, 0x01, 28); /* 26 and, if the flag says so, 2 of padding */
+	snap(V4);
+	tcp_packet();
+}
+
+static void test_radiotap(void)
+{
+	radiotap(8, 0, 0, 0);
+	is(FRAME_NOT_TCP, "radiotap: without the flag there is no padding");
+	radiotap(9, 2, 0, 8);
+	is(FRAME_TCP, "radiotap: flags");
+	radiotap(17, 3, 0, 16);
+	is(FRAME_TCP, "radiotap: flags behind TSFT, aligned to 8");
+	radiotap(25, 0x80000003, 1, 24);
+	is(FRAME_TCP, "radiotap: two words of presence bits");
+	radiotap(25, 0x80000002, 0, 12);
+	is(FRAME_TCP, "radiotap: flags behind two words");
+	radiotap(24, 0x80000003, 0x80000001, 0);
+	is(FRAME_BAD, "radiotap: presence bits without an end");
+	radiotap(8, 2, 0, 0);
+	is(FRAME_NOT_TCP, "radiotap: flags announced behind its end do not count");
+	radiotap(7, 0, 0, 0);
+	is(FRAME_BAD, "radiotap: a length that is too short");
+	radiotap(9, 2, 0, 8);
+	pkt[0] = 1;
+	is(FRAME_BAD, "radiotap: version 1");
+	pkt[0] = 0;
+	for (fr.caplen = 0; fr.caplen <= tcp_at; fr.caplen++)
+		if (decode() != FRAME_CUT)
+			break;
+	ok(fr.caplen == tcp_at + 1, "radiotap: cut before TCP");
+}
+
+static void test_carriers(void)
+{
+	start(LINK_PPP);
+	put8(0x21);
+	tcp_packet();
+	is(FRAME_TCP, "PPP without FF 03, the protocol in one octet");
+	start(LINK_PPP);
+	put16(0x21);
+	tcp_packet();
+	is(FRAME_TCP, "PPP without FF 03");
+	start(LINK_PPP);
+	put16(0xff03);
+	put16(0xc021);
+	tcp_packet();
+	is(FRAME_NOT_TCP, "PPP: LCP");
+	start(LINK_PPP);
+	put16(0x281);
+	put32(0x140);
+	tcp_packet();
+	is(FRAME_TCP, "PPP: MPLS");
+	ethernet(0x8864);
+	put32(0x11000007);
+	put16(99);
+	put16(0x21);
+	tcp_packet();
+	is(FRAME_TCP, "PPPoE");
+	pkt[15] = 0xa7;
+	is(FRAME_NOT_TCP, "PPPoE: not a session's");
+	for (unsigned n = 1; n <= 9; n++) {
+		ethernet(0x8847);
+		for (unsigned i = 1; i < n; i++)
+			put32(0x10040);
+		put32(0x10140);
+		tcp_packet();
+		is(n <= 8 ? FRAME_TCP : FRAME_TOO_DEEP, "%u MPLS labels", n);
+	}
+	ethernet(0x8848);
+	tag(0x8100, 5);
+	put32(0x10140);
+	ip6(6);
+	tcp(TCP_ACK, 0, 3);
+	finish();
+	is(FRAME_TCP, "a tag, a label, IPv6");
+	ok(seg.nvlan == 1 && seg.ip_v == 6 && seg.payload_len == 3, "... all of them");
+	pkt[ip_at] = 0;
+	is(FRAME_NOT_TCP, "... a pseudowire's control word (RFC 4385)");
+	ethernet(0x00ff);
+	snap(V4);
+	tcp_packet();
+	is(FRAME_TCP, "a length, LLC and SNAP");
+	for (fr.caplen = 0; fr.caplen <= tcp_at; fr.caplen++)
+		if (decode() != FRAME_CUT)
+			break;
+	ok(fr.caplen == tcp_at + 1, "... cut before TCP");
+	ethernet(0x00ff);
+	snap(0x8100);
+	tcp_packet();
+	is(FRAME_NOT_TCP, "... a tag behind SNAP");
+}
+
 static void tagged(unsigned n, unsigned tpid)
 {
 	ethernet(V4);
@@ -541,6 +712,9 @@ int main(void)
 {
 	test_segment();
 	test_links();
+	test_80211();
+	test_radiotap();
+	test_carriers();
 	test_vlan();
 	test_ip4();
 	test_fragments();

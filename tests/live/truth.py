@@ -1,0 +1,10 @@
+#!/usr/bin/python3
+"""Some hundred connections over a bad path, and what both kernels went through beside what the
+daemon tells: tests/truth/ does the work, and says how (README.md there)."""
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../truth"))
+import truth
+
+truth.main()
