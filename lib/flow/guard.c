@@ -47,7 +47,7 @@ static struct proof anomalous(enum anomaly a)
 
 static struct proof proves(unsigned evidence)
 {
-	return (struct proof){ .evidence = (uint8_t)evidence, .anomaly = ANOMALY_NONE, .acceptable = true };
+	return (struct proof){ .evidence = (uint16_t)evidence, .anomaly = ANOMALY_NONE, .acceptable = true };
 }
 
 static struct proof prove_syn(const struct conn *c, enum fsm_side from, const struct segment *s)
@@ -186,6 +186,18 @@ static unsigned fin_fits(const struct conn *c, enum fsm_side from, uint32_t fin)
 	return ANOMALY_NONE;
 }
 
+/* A FIN, and whether octets are missing in front of it or in the peer's. */
+static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
+				      const struct segment *s)
+{
+	if (fsm_offering(c->state))
+		return EV_FIN;
+	bool own = known(c->holes, from) || (known(c->sent, from) && seq_lt(c->next[from], s->seq));
+	bool peer = known(c->holes, !from);
+
+	return own && peer ? EV_FIN_HOLE_BOTH : own ? EV_FIN_HOLE_OWN : peer ? EV_FIN_HOLE_PEER : EV_FIN;
+}
+
 bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack)));
@@ -224,7 +236,7 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 
 		if (a != ANOMALY_NONE)
 			return anomalous(a);
-		p.evidence |= 1 << EV_FIN;
+		p.evidence |= 1 << fin_evidence(c, from, s);
 	}
 	return p;
 }

@@ -16,7 +16,7 @@ enum { ANOMALY_NONE = ANOMALIES };
 enum { GUARD_WINDOW_FLOOR = 65535 };
 
 struct proof {
-	uint8_t evidence; /* bits 1 << enum fsm_evidence, to be applied in that order */
+	uint16_t evidence; /* bits 1 << enum fsm_evidence, to be applied in that order */
 	uint8_t anomaly;  /* enum anomaly, or ANOMALY_NONE; may stand beside evidence */
 	bool acceptable;  /* its numbers fit: they may update what is known */
 	bool repeat;	  /* a SYN or SYN-ACK that was seen before */

@@ -314,7 +314,7 @@ static unsigned guess_client(const struct segment *s, unsigned sender, enum dire
 
 static struct conn_where where_of(const struct segment *s)
 {
-	return (struct conn_where){ .iface = s->iface & 0xff,
+	return (struct conn_where){ .iface = s->iface,
 				    .outer = s->nvlan > 0 ? s->vlan[0] & 0xfff : VLAN_NONE,
 				    .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
 }

@@ -21,7 +21,7 @@
  * it; 0 from source_next() is the end here too.
  *
  * Frames: ts_ns is at most INT64_MAX, whatever the file says; len is at least caplen; no GSO, no
- * VLAN beside the frame.  Simple Packets have no time and get that of the frame before.
+ * VLAN beside the frame; `unverified`.  Simple Packets have no time and get that of the frame before.
  * Interfaces: those of pcapng, where a later section's interface of the same name and link type is
  * the same one; at most PCAPFILE_IFACES.  A pcap file has one, without a name.
  * Statistics: frames handed out; drops as the last Interface Statistics Blocks of each section say.

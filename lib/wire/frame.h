@@ -27,7 +27,7 @@ struct frame {
 };
 
 /* Ordered: everything up to FRAME_TCP_BAD claims to be TCP (frame_claims_tcp()), and the kernel's
- * filter (bpf/tcp_filter.h) lets exactly that pass. */
+ * filter (bpf/tcp_filter.h) lets exactly that pass, besides what frame_holds_inside(). */
 enum frame_verdict {
 	FRAME_TCP,	/* a segment was decoded */
 	FRAME_TCP_CUT,	/* TCP, but its header is not wholly captured */

@@ -120,9 +120,11 @@ static enum frame_verdict erspan_walk(uint32_t type, bool sequenced, struct curs
 
 	*t = (struct tunnel){ .type = TUNNEL_ERSPAN }; /* a GRE key is not the session */
 	if (third || sequenced) {
-		uint32_t head = cursor_be32(c), rest = third ? (cursor_take(c, 4), cursor_be32(c))
-							     : cursor_be32(c);
+		uint32_t head = cursor_be32(c), rest;
 
+		if (third)
+			cursor_take(c, 4); /* time */
+		rest = cursor_be32(c);
 		if (c->bad)
 			return FRAME_CUT;
 		if (head >> 28 != (third ? 2 : 1))

@@ -7,4 +7,5 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../truth"))
 import truth
 
-truth.main()
+# Not 0: the cases that are known to differ are in docs/accuracy.md.  `make truth` is the strict one.
+truth.main(allowed=0.005)

@@ -3,7 +3,7 @@
 synfind of each such mutant, and runs the tests on it until one fails.
 
 lib/flow/fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/guard.c: the list below, one check at a time.  The
+each member of each row of about[].  lib/flow/guard.c: the pieces in guard_mutants.py, one check at a time.  The
 tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the unit tests of
 fsm and guard (which alone reach the cells that no sequence of segments does).
 
@@ -26,25 +26,15 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
+import guard_mutants as guard_mutants_table
 import run
-import script
 
 FSM, GUARD = "lib/flow/fsm.c", "lib/flow/guard.c"
 UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard"]}
 CC = ["gcc", "-std=gnu17", "-O0", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
-COLUMNS = ("NONE SYNS XSYN XACA XACB ANSW CLAI OPEN FINA FINB HLFA HLFB LSTA LSTB BOTH BTHA BTHB "
-           "DONA DONB DONX RSET").split()
-# Where a wrong hand would put it: the other side's twin, or the next step.
-TWIN = dict(zip(COLUMNS, "SYNS ANSW XACA XACB XACA CLAI OPEN FINA FINB FINA HLFB HLFA LSTB LSTA BTHA "
-                         "BTHB BTHA DONB DONA DONA OPEN".split()))
-
 # What no test can notice, and why.
 EQUIVALENT = {
 }
-
-# (what, text, replacement): the text must be there exactly once, or `n` times with the n-th meant.
-GUARD_MUTANTS = [
-]
 
 
 class Mutant:
@@ -52,17 +42,22 @@ class Mutant:
         self.name, self.path, self.text = name, path, text
 
 
+def twin(state, columns):
+    """Where a wrong hand would put it: the same of the other side, or else the next column."""
+    other = state[:-1] + {"A": "B", "B": "A"}.get(state[-1], "?")
+    return other if other in columns else columns[(columns.index(state) + 1) % len(columns)]
+
+
 def fsm_mutants(text):
+    columns = re.search(r"/\* at:([A-Z\s]*)\*/", text)[1].split()
     row = re.compile(r"\[(SIDE_[AB])\]\[(EV_\w+)\]\s*= \{ ([^}]*) \},")
     for m in row.finditer(text):
         words = [w.strip() for w in m[3].rstrip(", ").split(",")]
-        for i, (word, column) in enumerate(zip(words, COLUMNS)):
+        for i, (word, column) in enumerate(zip(words, columns, strict=True)):
             if word == "xxxx":
                 continue
             state, inferred = word.upper(), word.islower()
-            other = TWIN[state]
-            if other == column:
-                other = TWIN[other] if TWIN[other] != state else "RSET"
+            other = twin(state, columns)
             for new in ["xxxx", other + (" | INFERRED" if inferred else ""),
                         state if inferred else state + " | INFERRED"]:
                 cell = words[:i] + [new] + words[i + 1:]
@@ -86,12 +81,11 @@ def fsm_mutants(text):
 
 
 def guard_mutants(text):
-    for what, old, new, *n in GUARD_MUTANTS:
-        places = [m.start() for m in re.finditer(re.escape(old), text)]
-        if len(places) != (n[1] if n else 1):
-            raise SystemExit(f"mutants.py: guard.c has changed: {what}: {len(places)} times {old!r}")
-        at = places[n[0] - 1 if n else 0]
-        yield Mutant(what, GUARD, text[:at] + new + text[at + len(old):])
+    for piece, broken in guard_mutants_table.PIECES:
+        if text.count(piece) != 1:
+            raise SystemExit(f"mutants.py: guard.c has changed: {text.count(piece)} times {piece!r}")
+        for what, new in broken:
+            yield Mutant(f"guard: {what}", GUARD, text.replace(piece, new))
 
 
 # ---- one mutant
@@ -116,15 +110,8 @@ class Bench:
             for name in names:
                 self.cc("-c", "-o", f"{tmp}/{name}.o", f"tests/unit/{name}.c")
         self.captures = cells.captures(cells.Tables())
-        self.cases = []
-        for case in run.cases([]):
-            pcap = os.path.join(run.HERE, case, "capture.pcap")
-            if not os.path.exists(pcap):
-                pcap = os.path.join(tmp, case + ".pcap")
-                with open(os.path.join(run.HERE, case, "segs.txt")) as f:
-                    script.write_pcap(script.compile_script(f.read()), pcap)
-            wants, args = run.read_want(os.path.join(run.HERE, case, "want.txt"))
-            self.cases.append((case, pcap, wants, args, script.pcap_times(pcap)))
+        self.cases = [(case, *run.read_want(os.path.join(run.HERE, case, "want.txt")))
+                      for case in run.cases([])]
 
     def cc(self, *args):
         subprocess.run([*CC, *args], cwd=ROOT, check=True, capture_output=True)
@@ -157,13 +144,10 @@ class Bench:
         return None
 
     def conformance(self, synfind):
-        for case, pcap, wants, args, times in self.cases:
-            p = subprocess.run([synfind, "--read", pcap, *args], capture_output=True, timeout=20)
-            stream = parse(p.stdout.splitlines())
-            if p.returncode or stream is None:
-                return f"run: {case}: no stream"
-            stream = [e for e in stream if e["event_type"].startswith("tcp_")]
-            if run.compare(stream, wants, times):
+        run.SYNFIND = synfind
+        for case, wants, args in self.cases:
+            stream, faults, times = run.run(case, args)
+            if faults or run.compare(stream, wants, times):
                 return f"run: {case}"
         return None
 
@@ -212,7 +196,7 @@ def main():
                 sys.exit(f"mutants.py: {why} fails without any mutation")
         survivors, killers = [], {}
         with concurrent.futures.ProcessPoolExecutor(args.j) as pool:
-            for n, (name, why) in enumerate(pool.map(try_one, mutants), 1):
+            for n, (name, why) in enumerate(pool.map(try_one, mutants, chunksize=4), 1):
                 if why:
                     kind = why.split(":")[0]
                     killers[kind] = killers.get(kind, 0) + 1

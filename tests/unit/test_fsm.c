@@ -12,13 +12,18 @@ static const char *const state_name[FSM_STATES] = {
 	[FSM_HALF_A] = "half_a",       [FSM_HALF_B] = "half_b",
 	[FSM_LAST_A] = "last_a",       [FSM_LAST_B] = "last_b",
 	[FSM_BOTH] = "both",	       [FSM_BOTH_A] = "both_a",
-	[FSM_BOTH_B] = "both_b",       [FSM_DONE_A] = "done_a",
+	[FSM_BOTH_B] = "both_b",       [FSM_HOLE_A] = "hole_a",
+	[FSM_HOLE_B] = "hole_b",       [FSM_HOLE_AB] = "hole_ab",
+	[FSM_WAIT_A] = "wait_a",       [FSM_WAIT_B] = "wait_b",
+	[FSM_DONE_A] = "done_a",
 	[FSM_DONE_B] = "done_b",       [FSM_DONE_X] = "done_x",
 	[FSM_RESET] = "reset",
 };
 static const char *const evidence_name[EVIDENCES] = {
 	[EV_SYN] = "syn",   [EV_SYN_ACK] = "syn_ack", [EV_ACK] = "ack", [EV_ACK_FIN] = "ack_fin",
 	[EV_DATA] = "data", [EV_FIN] = "fin",	      [EV_RST] = "rst",
+	[EV_FIN_HOLE_OWN] = "fin_hole_own",
+	[EV_FIN_HOLE_PEER] = "fin_hole_peer", [EV_FIN_HOLE_BOTH] = "fin_hole_both",
 };
 
 /* ---- the table said another way: by what each end has, instead of by joint states ------------- */
@@ -35,6 +40,7 @@ struct facts {
 	bool none;	  /* nothing is known */
 	bool crossed_syn; /* B sent a SYN of its own */
 	bool crossed_fin; /* the second FIN did not acknowledge the first */
+	bool has_not[SIDES]; /* ... and this end cannot have the peer's FIN yet, for all one knows */
 	int first;	  /* who closed first, when they did not cross */
 	bool reset;
 };
@@ -55,13 +61,18 @@ static struct facts facts_of(enum fsm_state s)
 	b->syn_acked = s >= FSM_OPEN || s == FSM_CLAIMED || s == FSM_CROSSED_B;
 	a->fin = s >= FSM_OPEN && s != FSM_OPEN && s != FSM_FIN_B && s != FSM_HALF_B;
 	b->fin = s >= FSM_OPEN && s != FSM_OPEN && s != FSM_FIN_A && s != FSM_HALF_A;
-	f.crossed_fin = s == FSM_BOTH || s == FSM_BOTH_A || s == FSM_BOTH_B || s == FSM_DONE_X;
+	f.has_not[SIDE_A] = s == FSM_HOLE_B || s == FSM_HOLE_AB || s == FSM_WAIT_A;
+	f.has_not[SIDE_B] = s == FSM_HOLE_A || s == FSM_HOLE_AB || s == FSM_WAIT_B;
+	f.crossed_fin = f.has_not[SIDE_A] || f.has_not[SIDE_B] || s == FSM_BOTH || s == FSM_BOTH_A || s == FSM_BOTH_B ||
+			s == FSM_DONE_X;
 	if (s == FSM_FIN_A || s == FSM_HALF_A || s == FSM_LAST_A || s == FSM_DONE_A)
 		f.first = SIDE_A;
 	if (s == FSM_FIN_B || s == FSM_HALF_B || s == FSM_LAST_B || s == FSM_DONE_B)
 		f.first = SIDE_B;
-	a->fin_acked = s == FSM_HALF_A || s == FSM_LAST_A || s == FSM_BOTH_A || fsm_over(s);
-	b->fin_acked = s == FSM_HALF_B || s == FSM_LAST_B || s == FSM_BOTH_B || fsm_over(s);
+	a->fin_acked = s == FSM_HALF_A || s == FSM_LAST_A || s == FSM_BOTH_A ||
+		       s == FSM_WAIT_A || fsm_over(s);
+	b->fin_acked = s == FSM_HALF_B || s == FSM_LAST_B || s == FSM_BOTH_B ||
+		       s == FSM_WAIT_B || fsm_over(s);
 	return f;
 }
 
@@ -75,7 +86,8 @@ static bool same(const struct facts *f, const struct facts *g)
 			return false;
 	}
 	return f->none == g->none && f->crossed_syn == g->crossed_syn &&
-	       f->crossed_fin == g->crossed_fin && f->first == g->first && f->reset == g->reset;
+	       f->crossed_fin == g->crossed_fin && f->has_not[0] == g->has_not[0] &&
+	       f->has_not[1] == g->has_not[1] && f->first == g->first && f->reset == g->reset;
 }
 
 static enum fsm_state state_of(const struct facts *f)
@@ -147,6 +159,7 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 		if (!f.end[peer].fin)
 			return FSM_ILLEGAL;
 		f.end[peer].fin_acked = true;
+		f.has_not[me] = false;
 		break;
 	case EV_DATA: /* only an end that is established sends any; the ACK beside it is applied before */
 		if (f.none || from == FSM_SYN)
@@ -156,6 +169,9 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 		if (!f.end[me].syn_acked && !(me == SIDE_A && from == FSM_CLAIMED))
 			open_up(&f, &inferred); /* it has the ACK that was not seen here */
 		break;
+	case EV_FIN_HOLE_OWN:
+	case EV_FIN_HOLE_PEER:
+	case EV_FIN_HOLE_BOTH:
 	case EV_FIN: /* the same, and RFC 9293 3.6 lets SYN-RECEIVED send one as well */
 		if (f.none || from == FSM_SYN)
 			return FSM_ILLEGAL;
@@ -167,6 +183,8 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 			f.first = me;
 		else if (!f.end[peer].fin_acked) {
 			f.crossed_fin = true;
+			f.has_not[peer] = ev == EV_FIN_HOLE_OWN || ev == EV_FIN_HOLE_BOTH;
+			f.has_not[me] = ev == EV_FIN_HOLE_PEER || ev == EV_FIN_HOLE_BOTH;
 			f.first = -1;
 		}
 		break;
@@ -239,6 +257,10 @@ static const unsigned segments[] = {
 	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_DATA,
 	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_FIN,
 	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_DATA | 1 << EV_FIN,
+	1 << EV_ACK | 1 << EV_FIN_HOLE_OWN,
+	1 << EV_ACK | 1 << EV_DATA | 1 << EV_FIN_HOLE_PEER,
+	1 << EV_ACK | 1 << EV_FIN_HOLE_BOTH,
+	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_FIN_HOLE_OWN,
 	1 << EV_RST,
 };
 
@@ -412,6 +434,11 @@ static void test_endpoints(void)
 		{ FSM_BOTH, END_CLOSING, END_CLOSING, 3, FSM_T_CLOSING },
 		{ FSM_BOTH_A, END_TIME_WAIT, END_CLOSING, 3, FSM_T_CLOSING },
 		{ FSM_BOTH_B, END_CLOSING, END_TIME_WAIT, 3, FSM_T_CLOSING },
+		{ FSM_HOLE_A, END_CLOSING, END_FIN_WAIT_1, 3, FSM_T_CLOSING },
+		{ FSM_HOLE_B, END_FIN_WAIT_1, END_CLOSING, 3, FSM_T_CLOSING },
+		{ FSM_HOLE_AB, END_FIN_WAIT_1, END_FIN_WAIT_1, 3, FSM_T_CLOSING },
+		{ FSM_WAIT_A, END_FIN_WAIT_2, END_CLOSING, 3, FSM_T_CLOSING },
+		{ FSM_WAIT_B, END_CLOSING, END_FIN_WAIT_2, 3, FSM_T_CLOSING },
 		{ FSM_DONE_A, END_TIME_WAIT, END_CLOSED, 1, FSM_T_TIME_WAIT },
 		{ FSM_DONE_B, END_CLOSED, END_TIME_WAIT, 2, FSM_T_TIME_WAIT },
 		{ FSM_DONE_X, END_TIME_WAIT, END_TIME_WAIT, 3, FSM_T_TIME_WAIT },

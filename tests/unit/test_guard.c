@@ -172,7 +172,7 @@ static void test_syn_window(void)
 	c.state = FSM_OPEN;
 	/* 500 octets, not 500 << 7; up to a granule of 128 more cannot be told. */
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 1 + 400, at + PEER + 1, 0)).evidence &
-			   FIN &&
+			   (1 << EV_FIN_HOLE_OWN) &&
 		   is_anomaly(
 			   prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 1 + 640, at + PEER + 1, 0)),
 			   ANOMALY_FIN_OUT_OF_WINDOW),
@@ -287,7 +287,7 @@ static void test_fin(void)
 	   "a FIN with data");
 	ok(is_proof(prove(open_with(100), SIDE_A, seg(f, nxt + 100, peer, 0)), ACK | FIN),
 	   "a FIN behind data in flight");
-	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt + WIN_B - 1, peer, 0)), ACK | FIN),
+	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt + WIN_B - 1, peer, 0)), ACK | 1 << EV_FIN_HOLE_OWN),
 	   "a FIN at the last number of the window");
 	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt, peer, WIN_B - 1)), ACK | DATA | FIN),
 	   "a FIN behind data, both filling the window");

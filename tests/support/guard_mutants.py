@@ -1,0 +1,325 @@
+"""What mutants.py breaks in lib/flow/guard.c: (a piece of it, which must be there exactly once,
+[(what is broken, the piece broken that way)...])."""
+
+PIECES = [
+    # shift_of, window_of
+    ("c->wscale0 == TCPOPT_WSCALE_NONE || c->wscale1 == TCPOPT_WSCALE_NONE", [
+        ("a scale that one end alone offers", "false")]),
+    ("side == SIDE_A ? c->wscale0 : c->wscale1", [
+        ("the other end's scale", "side == SIDE_B ? c->wscale0 : c->wscale1")]),
+    ("if (both_fins(c) || !known(c->sent, side))", [
+        ("a window where something else is kept", "if (!known(c->sent, side))"),
+        ("a window that was never offered", "if (both_fins(c))")]),
+    ("return (uint32_t)c->window[side] << shift_of(c, side);", [
+        ("no scale", "return (uint32_t)c->window[side];"),
+        ("two more", "return ((uint32_t)c->window[side] << shift_of(c, side)) + 2;"),
+        ("two less", "return ((uint32_t)c->window[side] << shift_of(c, side)) - 2;"),
+        ("the peer's window", "return (uint32_t)c->window[!side] << shift_of(c, side);")]),
+    ("return window < GUARD_WINDOW_FLOOR ? GUARD_WINDOW_FLOOR : window;", [
+        ("no floor", "return window;"), ("the floor for all", "return GUARD_WINDOW_FLOOR;")]),
+    # syn_unacked
+    ("return s == FSM_SYN || s == FSM_CROSSED || s == FSM_CROSSED_B;", [
+        ("A's SYN is acknowledged in SYN", "return s == FSM_CROSSED || s == FSM_CROSSED_B;"),
+        ("A's SYN is acknowledged in CROSS", "return s == FSM_SYN || s == FSM_CROSSED_B;"),
+        ("A's SYN is acknowledged in CROSS-B", "return s == FSM_SYN || s == FSM_CROSSED;")]),
+    ("return s == FSM_ANSWERED || s == FSM_CROSSED || s == FSM_CROSSED_A;", [
+        ("B's SYN is acknowledged in ANSWER", "return s == FSM_CROSSED || s == FSM_CROSSED_A;"),
+        ("B's SYN is acknowledged in CROSS", "return s == FSM_ANSWERED || s == FSM_CROSSED_A;"),
+        ("B's SYN is acknowledged in CROSS-A", "return s == FSM_ANSWERED || s == FSM_CROSSED;")]),
+    # prove_syn
+    ("if (from == SIDE_A && s->seq == c->isn)", [
+        ("any SYN of A's is the same", "if (from == SIDE_A)"),
+        ("no SYN of A's is the same", "if (false)"),
+        ("a SYN of B's with A's ISN is the same", "if (s->seq == c->isn)")]),
+    ("(crossed || c->state == FSM_ANSWERED) && s->seq + 1 == c->next[SIDE_B])", [
+        ("any SYN of B's that crossed is the same", "(crossed || c->state == FSM_ANSWERED))"),
+        ("no SYN of B's is the same", "false)"),
+        ("B's overtaken SYN is another one", "crossed && s->seq + 1 == c->next[SIDE_B])"),
+        ("B's repeated SYN is another one",
+         "c->state == FSM_ANSWERED && s->seq + 1 == c->next[SIDE_B])")]),
+    ("if (from == SIDE_B && c->state == FSM_SYN)\n\t\treturn proves", [
+        ("B's SYN crosses in any state", "if (from == SIDE_B)\n\t\treturn proves"),
+        ("B's SYN never crosses", "if (false)\n\t\treturn proves")]),
+    ("return anomalous(ANOMALY_SYN_IN_OPEN);", [("a SYN with another ISN", "return repeat;")]),
+    # prove_syn_ack
+    ("if (!fsm_handshaking(c->state)) {", [("a handshake without end", "if (false) {")]),
+    ("if (from != SIDE_B ||\n", [("A's late SYN-ACK", "if (\n")]),
+    ("(s->ack != c->isn + 1 && !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A]))))", [
+        ("a late SYN-ACK of anything", "false)"),
+        ("no late SYN-ACK", "true)"),
+        ("no late SYN-ACK of data", "s->ack != c->isn + 1)"),
+        ("a late SYN-ACK of data, again and again",
+         "!seq_within(c->isn + 1, s->ack, c->next[SIDE_A]))"),
+        ("a late SYN-ACK of one too many",
+         "(s->ack != c->isn + 1 && !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A] + 1))))")]),
+    ("(c->state == FSM_SYN || c->state >= FSM_ANSWERED)", [
+        ("A's SYN-ACK in SYN", "(c->state >= FSM_ANSWERED)"),
+        ("A's SYN-ACK in ANSWER", "(c->state == FSM_SYN || c->state > FSM_ANSWERED)"),
+        ("A's SYN-ACK in CLAIM", "(c->state == FSM_SYN || c->state == FSM_ANSWERED)"),
+        ("A's SYN-ACK never", "true")]),
+    ("c->acked[SIDE_B] - !syn_unacked(c->state, SIDE_B);", [
+        ("B's ISN, once it is acknowledged", "c->acked[SIDE_B];"),
+        ("B's ISN, until it is acknowledged", "c->acked[SIDE_B] - 1;")]),
+    ("if (!seq_within(isn + 1, s->ack, c->next[peer]))", [
+        ("a SYN-ACK of the ISN", "if (!seq_within(isn, s->ack, c->next[peer]))"),
+        ("a SYN-ACK of one too many", "if (!seq_within(isn + 1, s->ack, c->next[peer] + 1))"),
+        ("a SYN-ACK of data", "if (s->ack != isn + 1)"),
+        ("a SYN-ACK of anything", "if (false)")]),
+    ("if (c->state == FSM_CLAIMED && s->seq + 1 != c->acked[SIDE_B])", [
+        ("any SYN-ACK in CLAIM", "if (false)"),
+        ("the ISN one off in CLAIM", "if (c->state == FSM_CLAIMED && s->seq != c->acked[SIDE_B])")]),
+    ("p.repeat = c->state == FSM_ANSWERED;", [("no SYN-ACK is the same", "p.repeat = false;")]),
+    ("p.refuses_data = c->state == FSM_SYN && s->ack != c->next[peer];", [
+        ("no data is refused", "p.refuses_data = false;"),
+        ("all data is refused", "p.refuses_data = c->state == FSM_SYN;")]),
+    # prove_rst
+    ("bool answers_syn = s->flags & TCP_ACK && from == SIDE_B &&", [
+        ("an RST without ACK to a SYN", "bool answers_syn = from == SIDE_B &&"),
+        ("the client's RST to its SYN", "bool answers_syn = s->flags & TCP_ACK &&")]),
+    ("\t\t\t   seq_within(c->isn + 1, s->ack, c->next[SIDE_A]);", [
+        ("an RST that acknowledges the ISN", "seq_within(c->isn, s->ack, c->next[SIDE_A]);"),
+        ("an RST that acknowledges too many",
+         "seq_within(c->isn + 1, s->ack, c->next[SIDE_A] + 1);"),
+        ("an RST that acknowledges data on the SYN", "(s->ack == c->isn + 1);")]),
+    ("return answers_syn ? exact : anomalous(ANOMALY_RST_BAD_ACK);", [
+        ("any RST to a SYN", "return exact;"),
+        ("no RST to a SYN", "return anomalous(ANOMALY_RST_BAD_ACK);")]),
+    ("if (c->state == FSM_SYN && from == SIDE_B)\n\t\treturn answers", [
+        ("an RST to a SYN by its number", "if (false)\n\t\treturn answers"),
+        ("the client's RST as one to its SYN", "if (c->state == FSM_SYN)\n\t\treturn answers")]),
+    ("if (c->state == FSM_ANSWERED && answers_syn && c->pkts[SIDE_A] > 1)", [
+        ("an RST to a repeated SYN", "if (false)"),
+        ("an RST to a SYN that is not repeated", "if (c->state == FSM_ANSWERED && answers_syn)"),
+        ("an RST to a SYN in any state", "if (answers_syn && c->pkts[SIDE_A] > 1)")]),
+    ("if (!sent && !heard)\n\t\treturn suspect;", [("an RST of nobody", "")]),
+    ("uint32_t lo = heard ? c->acked[from] : c->next[from];", [
+        ("an RST below what was sent", "uint32_t lo = c->next[from];"),
+        ("an RST of a side that nobody acknowledged", "uint32_t lo = c->acked[from];")]),
+    ("uint32_t hi = sent ? c->next[from] : c->acked[from];", [
+        ("an RST above what was acknowledged", "uint32_t hi = c->acked[from];"),
+        ("an RST of a side that sent nothing", "uint32_t hi = c->next[from];")]),
+    ("if (seq_lt(hi, lo))\n\t\thi = lo;", [("an RST of a side that sent less than known", "")]),
+    ("if (seq_within(lo, s->seq, hi))\n\t\treturn exact;", [
+        ("any RST is exact", "return exact;"), ("no RST is exact", ""),
+        ("an RST one below", "if (seq_within(lo - 1, s->seq, hi))\n\t\treturn exact;"),
+        ("an RST one above", "if (seq_within(lo, s->seq, hi + 1))\n\t\treturn exact;")]),
+    ("if (seq_within(lo, s->seq, lo + window_of(c, !from)))\n\t\treturn suspect;", [
+        ("an RST far above", "if (seq_within(lo, s->seq, lo + (1u << 30)))\n\t\treturn suspect;"),
+        ("an RST in the sender's window",
+         "if (seq_within(lo, s->seq, lo + window_of(c, from)))\n\t\treturn suspect;"),
+        ("no RST is in the window", ""),
+        ("an RST in the window closes",
+         "if (seq_within(lo, s->seq, lo + window_of(c, !from)))\n\t\treturn exact;"),
+        ("an RST anywhere is suspect", "return suspect;")]),
+    (".anomaly = ANOMALY_RST_IN_WINDOW, .suspect = true", [
+        ("nobody is suspect", ".anomaly = ANOMALY_RST_IN_WINDOW")]),
+    # ack_fits
+    ("\tif (known(c->sent, peer) && seq_lt(c->next[peer], s->ack)) {", [
+        ("any ACK fits", "\treturn true;\n\tif (seq_lt(c->next[peer], s->ack)) {"),
+        ("an ACK of what was not sent", "\tif (false) {"),
+        ("an ACK of all is of too many",
+         "\tif (known(c->sent, peer) && seq_le(c->next[peer], s->ack)) {"),
+        ("an ACK of a side that was not seen", "\tif (seq_lt(c->next[peer], s->ack)) {")]),
+    ("if (syn_unacked(c->state, peer) || fsm_fin_seen(c->state, peer) ||", [
+        ("an ACK of data before the handshake's", "if (fsm_fin_seen(c->state, peer) ||"),
+        ("an ACK of data behind a FIN", "if (syn_unacked(c->state, peer) ||"),
+        ("no ACK of unseen data behind one's own FIN",
+         "if (syn_unacked(c->state, peer) || fsm_fin_seen(c->state, peer) ||\n"
+         "\t\t    fsm_fin_seen(c->state, from) ||")]),
+    ("s->ack - c->next[peer] > at_least_floor(window_of(c, from)))", [
+        ("an ACK of any number of unseen octets", "false)"),
+        ("an ACK up to the window", "s->ack - c->next[peer] >= at_least_floor(window_of(c, from)))"),
+        ("an ACK one beyond", "s->ack - c->next[peer] > at_least_floor(window_of(c, from)) + 1)"),
+        ("an ACK in the peer's window",
+         "s->ack - c->next[peer] > at_least_floor(window_of(c, peer)))")]),
+    ("p->anomaly = ANOMALY_ACK_UNSEEN;\n\t\treturn true;", [
+        ("no remark", "return true;"), ("no ACK of unseen octets", "return false;")]),
+    ("if (!known(c->heard, peer))\n\t\treturn true;", [("the first ACK of a side", "")]),
+    ("if (syn_unacked(c->state, peer))\n\t\treturn seq_lt(c->acked[peer], s->ack);", [
+        ("the SYN is not acknowledged", ""),
+        ("the ISN is acknowledged",
+         "if (syn_unacked(c->state, peer))\n\t\treturn seq_le(c->acked[peer], s->ack);")]),
+    ("return seq_le(c->acked[peer] - at_least_floor(window_of(c, from)), s->ack);", [
+        ("no old ACK", "return seq_le(c->acked[peer], s->ack);"),
+        ("any old ACK", "return true;"),
+        ("an old ACK at the edge",
+         "return seq_lt(c->acked[peer] - at_least_floor(window_of(c, from)), s->ack);"),
+        ("an old ACK one beyond",
+         "return seq_le(c->acked[peer] - at_least_floor(window_of(c, from)) - 1, s->ack);"),
+        ("an old ACK by the peer's window",
+         "return seq_le(c->acked[peer] - at_least_floor(window_of(c, peer)), s->ack);")]),
+    # seq_fits
+    ("uint32_t window = at_least_floor(window_of(c, !from)), base;", [
+        ("any number fits", "return true;\n\tuint32_t window = 0, base;"),
+        ("the sender's window", "uint32_t window = at_least_floor(window_of(c, from)), base;")]),
+    ("return seq_within(c->isn + 1, s->seq, c->next[SIDE_A]);", [
+        ("in SYN any number", ";"),
+        ("in SYN the ISN", "return seq_within(c->isn, s->seq, c->next[SIDE_A]);"),
+        ("in SYN one beyond", "return seq_within(c->isn + 1, s->seq, c->next[SIDE_A] + 1);"),
+        ("in SYN not the data on it", "return s->seq == c->next[SIDE_A];")]),
+    ("if (known(c->heard, from))\n\t\tbase = c->acked[from];\n\telse if", [
+        ("from what was sent, not acknowledged", "if")]),
+    ("else if (known(c->sent, from))\n\t\tbase = c->next[from];", [
+        ("a side that nobody acknowledged", "")]),
+    ("if (!known(c->sent, !from))\n\t\twindow = 1u << 30;", [
+        ("a window that was not seen", ""), ("a window wide open", "window = 1u << 30;")]),
+    ("return seq_le(base - window, segment_end(s)) && seq_le(s->seq, base + window);", [
+        ("an old segment at the edge",
+         "return seq_lt(base - window, segment_end(s)) && seq_le(s->seq, base + window);"),
+        ("an old segment one beyond",
+         "return seq_le(base - window - 1, segment_end(s)) && seq_le(s->seq, base + window);"),
+        ("an old segment by its beginning",
+         "return seq_le(base - window, s->seq) && seq_le(s->seq, base + window);"),
+        ("any old segment", "return seq_le(s->seq, base + window);"),
+        ("an early segment at the edge",
+         "return seq_le(base - window, segment_end(s)) && seq_lt(s->seq, base + window);"),
+        ("an early segment one beyond",
+         "return seq_le(base - window, segment_end(s)) && seq_le(s->seq, base + window + 1);"),
+        ("any early segment", "return seq_le(base - window, segment_end(s));")]),
+    # fin_fits
+    ("return fin + 1 == c->next[from] ? ANOMALY_NONE : ANOMALY_FIN_MOVED;", [
+        ("a second FIN anywhere", "return ANOMALY_NONE;"),
+        ("a second FIN nowhere", "return ANOMALY_FIN_MOVED;")]),
+    ("if (known(c->sent, from) && seq_lt(fin, c->next[from]) &&", [
+        ("a FIN below what was sent", "if (false &&"),
+        ("a FIN behind what was sent", "if (known(c->sent, from) && seq_le(fin, c->next[from]) &&")]),
+    ("!(fin + 1 == c->next[from] && known(c->heard, from) && seq_le(c->acked[from], fin)))", [
+        ("a FIN overtaken though it was acknowledged",
+         "!(fin + 1 == c->next[from] && known(c->heard, from)))"),
+        ("a FIN overtaken though nobody acknowledged anything",
+         "!(fin + 1 == c->next[from] && seq_le(c->acked[from], fin)))"),
+        ("a FIN is never overtaken", "true)"),
+        ("a FIN overtaken from anywhere",
+         "!(known(c->heard, from) && seq_le(c->acked[from], fin)))")]),
+    ("if (fsm_fin_seen(c->state, from) && s->seq + 1 == c->next[from])\n\t\treturn exact;", [
+        ("an RST with the FIN's number", ""),
+        ("an RST one below", "if (s->seq + 1 == c->next[from])\n\t\treturn exact;"),
+        ("an RST anywhere after the FIN",
+         "if (fsm_fin_seen(c->state, from))\n\t\treturn exact;")]),
+    ("if (known(c->heard, from) && known(c->sent, !from) &&\n", [
+        ("a FIN without a window", "if (false &&\n"),
+        ("a FIN in a window that was not seen", "if (known(c->heard, from) &&\n")]),
+    ("!seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from)))", [
+        ("a FIN one beyond",
+         "!seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from) + 1))"),
+        ("a FIN at the edge",
+         "!seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from) - 2))"),
+        ("a FIN in the sender's window",
+         "!seq_within(c->acked[from], fin, c->acked[from] + window_of(c, from)))"),
+        ("a FIN by what was sent",
+         "!seq_within(c->acked[from], fin, c->next[from] + window_of(c, !from)))"),
+        ("a FIN below what was acknowledged",
+         "seq_lt(c->acked[from] + window_of(c, !from), fin))")]),
+    # prove_rest
+    ("if (!(s->flags & TCP_ACK))\n\t\treturn anomalous(ANOMALY_BAD_FLAGS);", [
+        ("a segment without ACK", "")]),
+    ("if (!seq_fits(c, from, s))", [("no look at the number", "if (false)")]),
+    ("if (!ack_fits(c, from, s, &p))", [("no look at the ACK", "if (!ack_fits(c, from, s, &p) && false)")]),
+    ("if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])", [
+        ("the ACK of a FIN that is not there", "if (s->ack == c->next[peer])"),
+        ("any ACK is one of the FIN", "if (fsm_fin_seen(c->state, peer))"),
+        ("no ACK is one of the FIN", "if (false)"),
+        ("the ACK of one's own FIN",
+         "if (fsm_fin_seen(c->state, from) && s->ack == c->next[peer])")]),
+    ("c->acked[from] == c->next[from] &&\n", [("a probe of what is not acknowledged", "true &&\n")]),
+    ("s->seq + 1 == c->next[from] && s->payload_len <= 1 && !(s->flags & TCP_FIN);", [
+        ("a probe anywhere", "s->payload_len <= 1 && !(s->flags & TCP_FIN);"),
+        ("a probe of any size", "s->seq + 1 == c->next[from] && !(s->flags & TCP_FIN);"),
+        ("no octet in a probe",
+         "s->seq + 1 == c->next[from] && !s->payload_len && !(s->flags & TCP_FIN);"),
+        ("a FIN as a probe", "s->seq + 1 == c->next[from] && s->payload_len <= 1;"),
+        ("no probe", "false;")]),
+    ("if (fsm_fin_seen(c->state, from) && seq_lt(c->next[from] - 1, fin)) {", [
+        ("data behind the FIN", "if (false) {"),
+        ("data in the place of the FIN",
+         "if (fsm_fin_seen(c->state, from) && seq_lt(c->next[from], fin)) {"),
+        ("no data again after the FIN", "if (fsm_fin_seen(c->state, from)) {")]),
+    ("if (!(guard_fast_open(c, from, s) && fsm_offering(c->state)))", [
+        ("early data without Fast Open", "if (!fsm_offering(c->state))"),
+        ("no early data", "if (true)"),
+        ("early data after the handshake", "if (!guard_fast_open(c, from, s))")]),
+    ("return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack)));", [
+        ("early data of the client",
+         "return c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack));"),
+        ("early data before the SYN-ACK is early no more", "return from == SIDE_B && c->tfo;"),
+        ("early data after the SYN-ACK is early no more",
+         "return from == SIDE_B && c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack);"),
+        ("early data that acknowledges the SYN alone",
+         "return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_le(c->isn + 1, s->ack)));"),
+        ("early data in any state",
+         "return from == SIDE_B && (c->tfo || seq_lt(c->isn + 1, s->ack));")]),
+    ("p.evidence |= 1 << EV_DATA;", [("data proves nothing", ";")]),
+    ("if (a != ANOMALY_NONE)\n\t\t\treturn anomalous(a);", [("any FIN fits", "(void)a;")]),
+    ("p.evidence |= 1 << EV_FIN;", [("a FIN proves nothing", ";")]),
+    ("uint32_t fin = s->seq + s->payload_len;", [("the FIN before its data", "uint32_t fin = s->seq;")]),
+    # guard_prove
+    ("if (syn + fin + rst > 1)", [
+        ("flags combined", "if (false)"), ("two flags combined", "if (syn + fin + rst > 2)")]),
+    ("return s->flags & TCP_ACK ? prove_syn_ack(c, from, s) : prove_syn(c, from, s);", [
+        ("a SYN-ACK as SYN", "return prove_syn(c, from, s);"),
+        ("a SYN as SYN-ACK", "return prove_syn_ack(c, from, s);")]),
+    # learn_seq
+    ("c->sent |= 1 << from;\n\t\treturn false;", [("a side never seen", "return false;")]),
+    ("\t\tc->next[from] = end;\n\t} else if (len) {", [("nothing new is sent", "\t} else if (len) {")]),
+    ("c->gap = more_gap(c->gap, s->seq - c->next[from]);", [("no gap", ";")]),
+    ("return n > most - gap ? most : gap + n;", [("a gap without a limit", "return gap + n;")]),
+    ("again = s->seq != c->next[from];", [("an overlap is new", "again = false;")]),
+    ("if (!fsm_offering(c->state) && c->gap && known(c->heard, from) &&\n", [
+        ("nothing fills a gap", "if (false &&\n"),
+        ("a gap where there is none",
+         "if (!fsm_offering(c->state) && known(c->heard, from) &&\n")]),
+    ("seq_le(c->acked[from], s->seq)) {", [("a gap that was acknowledged", "true) {")]),
+    ("again = true;", [("nothing comes again", ";")]),
+    # guard_learn
+    ("c->next[peer] = s->ack; /*", [("refused data counts as sent", "; /*")]),
+    ("c->next[from] = segment_end(s);", [("a SYN that is not learned", ";")]),
+    ("c->acked[from] = s->seq;", [("a SYN acknowledges itself", "c->acked[from] = s->seq + 1;")]),
+    ("if (c->state != FSM_CLAIMED) /*", [("A's ACK is forgotten in CLAIM", "if (true) /*")]),
+    ("if (!known_syn && (!p.repeat || anew)) {", [
+        ("another SYN-ACK is not learned", "if (!known_syn && !p.repeat) {"),
+        ("any repeated SYN-ACK is learned", "if (!known_syn) {"),
+        ("a repeated SYN is learned again", "if (!p.repeat || anew) {")]),
+    ("bool anew = c->state == FSM_ANSWERED && known(c->heard, from) &&\n\t\t\t    c->acked[from] + 1 == c->next[from];", [
+        ("a late SYN-ACK is learned", "bool anew = known(c->heard, from) && c->acked[from] + 1 == c->next[from];"),
+        ("a SYN-ACK behind its data is learned", "bool anew = c->state == FSM_ANSWERED;")]),
+    ("} else if (!p.probe) {", [("a probe is learned", "} else {")]),
+    ("if (!known(c->heard, peer))\n\t\t\tc->acked[peer] = s->ack;\n\t\telse if", [
+        ("the first ACK is not learned", "if")]),
+    ("else if (seq_lt(s->ack, c->acked[peer]))\n\t\t\tnewest = false;", [("an old ACK is learned", "")]),
+    ("else if (!known(c->sent, peer) || seq_le(s->ack, c->next[peer]))\n\t\t\tc->acked[peer] = s->ack;", [
+        ("no ACK is learned", ""),
+        ("an ACK of unseen octets is learned", "else\n\t\t\tc->acked[peer] = s->ack;"),
+        ("an ACK of a side that was not seen is not learned",
+         "else if (known(c->sent, peer) && seq_le(s->ack, c->next[peer]))\n\t\t\tc->acked[peer] = s->ack;")]),
+    ("if (!newest)\n\t\t\treturn again;", [("the window of an old ACK is learned", "")]),
+    ("if (both_fins(c))\n\t\treturn again;", [("windows after both FINs", "")]),
+    ("c->window[peer] = scaled(c->window[peer], shift_of(c, peer));", [
+        ("the window of the peer's SYN is scaled", ";")]),
+    ("if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)", [
+        ("the window of the peer's SYN is scaled down by any SYN", "if (syn)"),
+        ("the window of the peer's SYN is scaled down again and again",
+         "if (syn && s->flags & TCP_ACK)")]),
+    ("return (uint16_t)((window + (1u << shift) - 1) >> shift);", [
+        ("the window of a SYN rounded down", "return (uint16_t)(window >> shift);")]),
+    ("c->window[from] = syn ? scaled(s->window, shift_of(c, from)) : s->window;", [
+        ("no window is learned", ";"),
+        ("the window of a SYN is scaled", "c->window[from] = s->window;"),
+        ("all windows are as in a SYN", "c->window[from] = scaled(s->window, shift_of(c, from));")]),
+    # guard_resync
+    ("if (odd->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||", [
+        ("two odd ones of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),
+        ("a jump of one side alone", "if (odd->side != peer || fsm_handshaking(c->state) ||"),
+        ("a jump in the handshake", "if (odd->side != peer || (c->sent & c->heard) != 3 ||")]),
+    ("fsm_fin_seen(c->state, SIDE_A) || fsm_fin_seen(c->state, SIDE_B))\n\t\treturn false;\n\tif (!near", [
+        ("a jump after A's FIN", "fsm_fin_seen(c->state, SIDE_B))\n\t\treturn false;\n\tif (!near"),
+        ("a jump after B's FIN", "fsm_fin_seen(c->state, SIDE_A))\n\t\treturn false;\n\tif (!near")]),
+    ("if (!near(s->seq, odd->ack, window[peer]) || !near(s->ack, odd->end, window[from]))", [
+        ("a jump without a fit", "if (false)"),
+        ("a jump that fits one way", "if (!near(s->seq, odd->ack, window[peer]))"),
+        ("a jump that fits the other way", "if (!near(s->ack, odd->end, window[from]))")]),
+    ("if (!goes_on[from] && !goes_on[peer] && !lossy)", [
+        ("a jump though nothing was lost", "if (false)"),
+        ("no jump without a known loss", "if (!lossy)"),
+        ("no jump of both sides though much was lost", "if (!goes_on[from] && !goes_on[peer])")]),
+    ("jump(c, from, s->seq, s->seq,", [("the sender jumps nowhere", "(void)(s->seq,")]),
+]
