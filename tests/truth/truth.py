@@ -229,7 +229,7 @@ class Run:
         return total
 
 
-def main(default=300):
+def main(default=300, allowed=0):
     args = dict(a.split("=", 1) for a in sys.argv[1:])
     n = int(args.get("N") or os.environ.get("N") or default)
     seed = int(args.get("SEED") or os.environ.get("SEED") or str(secrets.randbelow(1 << 31)), 0)
