@@ -143,6 +143,9 @@ class Talk:
         if "wide" in self.cell.opts:
             words += ["win=262140"] if not any(w.startswith("win=") for w in words) else []
             words += ["wscale=2"] if words[0] in ("SYN", "SYN-ACK") else []
+        if "uneven" in self.cell.opts:
+            words += ["win=262140"] if side == "A" else []
+            words += [f"wscale={2 if side == 'A' else 0}"] if words[0] in ("SYN", "SYN-ACK") else []
         if "ts" in self.cell.opts and words[0] in ("SYN", "SYN-ACK"):
             words.append("ts")
         self.lines.append(f"@{self.at // 10**9}.{self.at % 10**9:09d} {me}{self.id} > "
