@@ -39,6 +39,7 @@ TRUTH := build/tests/truth-relay build/tests/truth-driver
 
 .PHONY: all help run check unit fuzz-build fuzz truth mutants deps install uninstall clean
 all: $(B)/synfind
+	@:
 
 help:
 	@printf '%s\n' \

@@ -65,6 +65,19 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 	flow_give_up(t, f, reason, -1, cause);
 }
 
+void attempt_orphan(struct tracker *t, const struct flow *old)
+{
+	table_ref other, first = table_find(&t->table, old->hash, &old->key, &other);
+	struct flow pend = { .key = old->key, .hash = old->hash };
+	table_ref ref = first == old->ref ? other : first;
+
+	if (ref == TABLE_NONE || ref == old->ref)
+		return;
+	flow_load(t, &pend, ref);
+	if (conn_last_ns(old->c) > pend.c->start_ns)
+		flow_remove(t, &pend);
+}
+
 /* May @s begin a new connection at once, though the old one is not forgotten?  RFC 9293 3.6.1
  * and RFC 6191 2: where nobody waits any more, or when it is newer than the old connection. */
 bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s)
@@ -137,6 +150,7 @@ static void attempt_confirm(struct tracker *t, struct flow *f, struct flow *old,
 
 	if (old->ref != TABLE_NONE) {
 		prev = flow_own_id(old);
+		old->c->contested = 0; /* by what now takes its place */
 		flow_give_up(t, old, REASON_REUSE, -1, cause_of(s, false));
 	}
 	table_half(&t->table, f->ref)->pending = 0;

@@ -164,6 +164,8 @@ void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, i
 {
 	if (!fsm_over(f->c->state))
 		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
+	if (f->c->contested)
+		attempt_orphan(t, f);
 	flow_remove(t, f);
 }
 

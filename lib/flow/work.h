@@ -159,6 +159,10 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 /* A pending attempt that nothing answered: told now if it was one, and forgotten. */
 void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason, struct cause cause);
 
+/* The old connection @old goes: an attempt beside it that it outlived was a stray SYN, and goes
+ * with it. */
+void attempt_orphan(struct tracker *t, const struct flow *old);
+
 /* A segment of a 4-tuple with a pending attempt @pend_ref and, maybe, an old connection.  Returns
  * the entry that the segment is for, or TABLE_NONE; *ret_done: nothing is left to do. */
 table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_ref,
