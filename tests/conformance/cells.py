@@ -35,12 +35,13 @@ ANOMALY = {"ba": "bad_ack", "au": "ack_unseen", "ow": "out_of_window", "si": "sy
            "ro": "rst_out_of_window", "fo": "fin_out_of_window", "fm": "fin_moved",
            "df": "data_after_fin", "bf": "bad_flags"}
 # Flags, own number (n: behind the data; f: behind a FIN too), ack (p: the peer's data; q: its FIN
-# too, or an octet that was not sent; -: no ACK), octets.
+# too, or an octet that was not sent; h: what came before its lost data; -: no ACK), octets.
 CLASS = {"syn": ("SYN", "0", "-", 0), "syn2": ("SYN", "700000", "-", 0),
          "synack": ("SYN-ACK", "0", "1", 0),
          "ack": ("ACK", "f", "p", 0), "ackfin": ("ACK", "f", "q", 0),
          "data": ("DATA", "n", "p", 10), "data+": ("DATA", "n", "q", 10),
          "old": ("DATA", "o", "q", 10), "fin": ("FIN", "n", "p", 0), "fin+": ("FIN", "n", "q", 0),
+         "hfin": ("FIN", "n", "h", 0),
          "rst": ("RST", "f", "-", 0), "rsta": ("RST-ACK", "f", "p", 0),
          "rstw": ("RST", "w", "-", 0), "rsto": ("RST", "b", "-", 0),
          "synfin": ("SYN-FIN", "f", "-", 0), "none": ("NONE", "f", "-", 0)}
@@ -48,8 +49,9 @@ HANDSHAKE = ("NONE", "SYN", "CROSS", "CROSS-A", "CROSS-B", "ANSWER", "CLAIM")
 OVER = ("DONE-A", "DONE-B", "DONE-X", "RESET")
 FIRST = {"FIN-A": "client", "HALF-A": "client", "LAST-A": "client",
          "FIN-B": "server", "HALF-B": "server", "LAST-B": "server",
-         "BOTH": "both", "BOTH-A": "both", "BOTH-B": "both"}
-BOTH_FINS = ("LAST-A", "LAST-B", "BOTH", "BOTH-A", "BOTH-B")
+         "BOTH": "both", "BOTH-A": "both", "BOTH-B": "both", "HOLE-A": "both", "HOLE-B": "both",
+         "HOLE-AB": "both", "WAIT-A": "both", "WAIT-B": "both"}
+BOTH_FINS = [s for s in FIRST if not s.startswith(("FIN", "HALF"))]
 TIMEOUTS = {"syn-sent": 20, "syn-received": 30, "established": 50, "closing": 40,
             "half-closed": 60, "time-wait": 25, "reset": 15}
 STEP = 1_000_000  # ns between the segments of a connection, and between connections
@@ -125,6 +127,7 @@ class Talk:
         for me, peer, n in (("C", "S", isn[0]), ("S", "C", isn[1])):  # sets the ISN, no more
             self.lines.append(f"@0 {me}{number} > {peer}{number} NONE seq=0 isn={n} lost")
         self.n = {"A": 1, "B": 1}  # behind the data, relative to the ISN
+        self.hole = {"A": 1, "B": 1}  # behind the data before what was lost
         self.fin = {"A": 0, "B": 0}
         self.first = None  # time of the segment that matters
         self.state = self.came = None
@@ -161,8 +164,9 @@ class Talk:
         own = {"n": self.n[side], "f": self.n[side] + self.fin[side], "o": self.n[side] - 10}
         own |= {"w": own["f"] + 100, "b": own["f"] + 100_000}
         words = [flags, f"seq={own.get(seq, seq)}"]
+        theirs = {"p": self.n[peer], "q": self.n[peer] + 1, "h": self.hole[peer]}
         if ack != "-":
-            words.append(f"ack={ {'p': self.n[peer], 'q': self.n[peer] + 1}.get(ack, ack)}")
+            words.append(f"ack={theirs.get(ack, ack)}")
         return words + ([f"len={length}"] if length else [])
 
     def lead(self, start):
@@ -175,6 +179,8 @@ class Talk:
             flags, seq, _, length = CLASS[name]
             self.emit(side, self.words_of(side, name) + ["lost"] * step.endswith("?"))
             self.n[side] += length if seq == "n" else 0
+            if length and not step.endswith("?"):
+                self.hole[side] = self.n[side]
             self.fin[side] |= flags == "FIN"
         self.merge(self.state, state)
         self.state = state

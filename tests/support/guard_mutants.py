@@ -250,7 +250,18 @@ PIECES = [
          "return from == SIDE_B && (c->tfo || seq_lt(c->isn + 1, s->ack));")]),
     ("p.evidence |= 1 << EV_DATA;", [("data proves nothing", ";")]),
     ("if (a != ANOMALY_NONE)\n\t\t\treturn anomalous(a);", [("any FIN fits", "(void)a;")]),
-    ("p.evidence |= 1 << EV_FIN;", [("a FIN proves nothing", ";")]),
+    ("p.evidence |= 1 << fin_evidence(c, from, s);", [
+        ("a FIN proves nothing", ";"), ("a FIN has no hole", "p.evidence |= 1 << EV_FIN;")]),
+    # fin_evidence
+    ("known(c->holes, from) || (known(c->sent, from) && seq_lt(c->next[from], s->seq));", [
+        ("no hole before the FIN's segment",
+         "known(c->sent, from) && seq_lt(c->next[from], s->seq);"),
+        ("no hole just before the FIN", "known(c->holes, from);"),
+        ("a hole where the FIN goes on",
+         "known(c->holes, from) || (known(c->sent, from) && seq_le(c->next[from], s->seq));")]),
+    ("bool peer = known(c->holes, !from);", [
+        ("no hole before the peer's FIN", "bool peer = false;"),
+        ("the peer's hole is one's own", "bool peer = known(c->holes, from);")]),
     ("uint32_t fin = s->seq + s->payload_len;", [("the FIN before its data", "uint32_t fin = s->seq;")]),
     # guard_prove
     ("if (syn + fin + rst > 1)", [

@@ -32,9 +32,22 @@ import run
 FSM, GUARD = "lib/flow/fsm.c", "lib/flow/guard.c"
 UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard"]}
 CC = ["gcc", "-std=gnu17", "-O0", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
-# What no test can notice, and why.
+# What no test can notice, by how its name begins, and why.
+ACK_FIRST = "data carries an ACK, and the proof of that is applied first: nobody is there any more"
 EQUIVALENT = {
+    **{f"SIDE_A EV_DATA at {s}:": ACK_FIRST for s in ("XSYN", "XACA", "ANSW")},
+    **{f"SIDE_B EV_DATA at {s}:": ACK_FIRST for s in ("XSYN", "XACB", "CLAI")},
+    "guard: a FIN overtaken though it was acknowledged":
+        "the window, whose lower end is what was acknowledged, refuses it two lines later",
+    "guard: early data after the handshake":
+        "data moves nothing there, and in CLAIM the ACK that it carries moves first",
+    "guard: early data of the client":
+        "its ACK has completed the handshake, and its SYNs cannot have crossed with Fast Open",
 }
+
+
+def equivalent(name):
+    return next((why for start, why in EQUIVALENT.items() if name.startswith(start)), None)
 
 
 class Mutant:
@@ -50,7 +63,7 @@ def twin(state, columns):
 
 def fsm_mutants(text):
     columns = re.search(r"/\* at:([A-Z\s]*)\*/", text)[1].split()
-    row = re.compile(r"\[(SIDE_[AB])\]\[(EV_\w+)\]\s*= \{ ([^}]*) \},")
+    row = re.compile(r"\[(SIDE_[AB])\]\[(EV_\w+)\]\s*=\s*\{ ([^}]*) \},")
     for m in row.finditer(text):
         words = [w.strip() for w in m[3].rstrip(", ").split(",")]
         for i, (word, column) in enumerate(zip(words, columns, strict=True)):
@@ -203,13 +216,13 @@ def main():
                 else:
                     survivors.append(name)
                     print(f"survived: {name}", flush=True)
-                if why and name in EQUIVALENT:
+                if why and equivalent(name):
                     print(f"not equivalent after all ({why}): {name}")
                 if n % 100 == 0:
                     print(f"{n} of {len(mutants)}, {len(survivors)} survived", flush=True)
-    excused = [s for s in survivors if s in EQUIVALENT]
+    excused = [s for s in survivors if equivalent(s)]
     for name in excused:
-        print(f"equivalent: {name}: {EQUIVALENT[name]}")
+        print(f"equivalent: {name}: {equivalent(name)}")
     print("killed by", ", ".join(f"{k}: {v}" for k, v in sorted(killers.items())))
     lost = len(survivors) - len(excused)
     if excused:
