@@ -48,6 +48,7 @@ help:
 	  'make check         install what is missing, build, run every test' \
 	  'make truth         compare with the kernel: N=10000 connections, SEED=' \
 	  'make fuzz          every fuzzer for T=600 seconds each' \
+	  'make mutants       break the state table and the guard: does a test see it?' \
 	  'make install       DESTDIR= PREFIX=/usr/local' \
 	  'make uninstall     take that back' \
 	  'make clean         remove build/' \
@@ -104,6 +105,11 @@ build/tests/truth-%: tests/truth/%.c tests/truth/plan.h
 truth: deps
 	$(Q)$(MAKE) --no-print-directory all $(TRUTH) $(GEN)
 	$(Q)tests/truth/truth.py N=$(or $(N),10000) $(if $(SEED),SEED=$(SEED))
+
+# Breaks the state table and the guard in every place, one at a time: each must make a test fail.
+mutants: deps
+	$(Q)$(MAKE) --no-print-directory all $(GEN)
+	$(Q)tests/support/mutants.py -j 2
 
 fuzz: deps
 	$(Q)$(MAKE) --no-print-directory fuzz-build

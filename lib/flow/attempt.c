@@ -93,8 +93,8 @@ bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct s
 	return c->tsval_ok && o.timestamps && seq_lt(c->tsval, o.tsval);
 }
 
-/* Holds @s as an attempt that nobody has answered yet, beside the old connection @old (states.md
- * in words: a new incarnation begins when the peer answers it; a challenge ACK drops it). */
+/* A new incarnation begins when the peer answers the SYN; a challenge ACK drops it (RFC 9293 3.6.1,
+ * RFC 5961 4). */
 bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender,
 			 const struct segment *s)
 {

@@ -162,7 +162,7 @@ struct half {
 	struct conn_where where;
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t client_end : 1;
-	uint16_t pending : 1;	/* not told yet: see tracker.c, "contested" */
+	uint16_t pending : 1;	/* not told yet: see attempt.c */
 	uint16_t contested : 1; /* as in struct conn */
 	uint16_t anomalies : 3;
 } __attribute__((packed));

@@ -211,7 +211,6 @@ static void time_answer(struct conn *c, const struct segment *s)
 	c->server_rtt = dur32_of(at > asked ? at - asked : 0);
 }
 
-/* A segment of a connection that is known and not over. */
 /* A segment with wrong numbers: together with the peer's last one it may be a right one after all,
  * after a loss; otherwise it is remembered for the peer's next one. */
 static struct proof reconsider(struct tracker *t, const struct flow *f, enum fsm_side from,
