@@ -218,8 +218,12 @@ table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_r
 
 	if (old_ref != TABLE_NONE) {
 		flow_load(t, &old, old_ref);
-		if (flow_expire(t, &old))
+		if (flow_expire(t, &old)) { /* and the attempt with it, maybe */
 			old.ref = TABLE_NONE;
+			pend_ref = table_find(&t->table, f->hash, &f->key, NULL);
+			if (pend_ref == TABLE_NONE)
+				return TABLE_NONE;
+		}
 	}
 	flow_load(t, &pend, pend_ref);
 	if (flow_expire(t, &pend))
