@@ -33,13 +33,20 @@ static void attempt_tell(struct tracker *t, const struct flow *f, uint64_t prev_
 		   (struct cause){ .ts_ns = c->start_ns, .segment = SEGMENT_SYN });
 }
 
+/* The other entry of this one's 4-tuple, or TABLE_NONE. */
+static table_ref beside(const struct tracker *t, const struct flow *f)
+{
+	table_ref other, first = table_find(&t->table, f->hash, &f->key, &other);
+
+	return first == f->ref ? other : first;
+}
+
 /* A pending attempt that nothing answered: was it one?  If the old connection went on meanwhile
  * it was a stray SYN; if not, it is told now, with its end. */
 void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 			   struct cause cause)
 {
-	table_ref other, first = table_find(&t->table, f->hash, &f->key, &other);
-	table_ref old_ref = first == f->ref ? other : first;
+	table_ref old_ref = beside(t, f);
 	uint64_t prev = 0;
 
 	if (old_ref != TABLE_NONE) {
@@ -67,11 +74,10 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 
 void attempt_orphan(struct tracker *t, const struct flow *old)
 {
-	table_ref other, first = table_find(&t->table, old->hash, &old->key, &other);
 	struct flow pend = { .key = old->key, .hash = old->hash };
-	table_ref ref = first == old->ref ? other : first;
+	table_ref ref = beside(t, old);
 
-	if (ref == TABLE_NONE || ref == old->ref)
+	if (ref == TABLE_NONE)
 		return;
 	flow_load(t, &pend, ref);
 	if (conn_last_ns(old->c) > pend.c->start_ns)
@@ -95,8 +101,7 @@ bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct s
 
 /* A new incarnation begins when the peer answers the SYN; a challenge ACK drops it (RFC 9293 3.6.1,
  * RFC 5961 4). */
-bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender,
-			 const struct segment *s)
+bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s)
 {
 	struct flow f = { .key = old->key, .hash = old->hash, .ref = TABLE_NONE };
 	struct segment bare = *s;
@@ -106,8 +111,7 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender,
 	bare.wire_len -= s->payload_len;
 	f.c = &f.unpacked;
 	conn_begin(f.c, &bare, sender, old->c);
-	if (t->attempt_ns - f.c->start_ns < CLOCK_TICK_NS) /* as in conn_begin() */
-		f.c->start_ns = t->attempt_ns + 1;
+	conn_begin_after(f.c, t->attempt_ns);
 	t->attempt_ns = f.c->start_ns;
 	f.c->state = FSM_SYN;
 

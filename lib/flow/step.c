@@ -350,8 +350,8 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
 	}
 	c->client_end = client & 1;
 	c->direction = basis & 3;
-	if (old && old->start_ns - c->start_ns < CLOCK_TICK_NS)
-		c->start_ns = old->start_ns + 1;
+	if (old)
+		conn_begin_after(c, old->start_ns);
 }
 
 /* The first segment of a connection; @old, if not NULL, is the one that it takes over from. */

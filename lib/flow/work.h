@@ -55,6 +55,13 @@ struct flow {
  * flow id follows from the start. */
 enum { CLOCK_TICK_NS = 1000 };
 
+/* Begins @c behind another one that began in the same tick. */
+static inline void conn_begin_after(struct conn *c, uint64_t other_start_ns)
+{
+	if (other_start_ns - c->start_ns < CLOCK_TICK_NS)
+		c->start_ns = other_start_ns + 1;
+}
+
 /* Time since the start; 0 for what the clock puts before it. */
 static inline uint64_t conn_offset(const struct conn *c, uint64_t ts_ns)
 {

@@ -1,6 +1,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "base/hash.h"
+#include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
 /* SipHash-1-3 of the octets 00 01 02 ... (8n of them) under the key 00 01 .. 0f, from another
@@ -21,17 +22,6 @@ static void test_vectors(void)
 		w[i] = 0x0706050403020100 + i * 0x0808080808080808;
 	for (unsigned n = 0; n < ARRAY_SIZE(vectors); n++)
 		ok(hash_words(&key, w, n) == vectors[n], "SipHash-1-3 of %u octets", 8 * n);
-}
-
-static uint64_t rng;
-
-static uint64_t rand64(void) /* splitmix64 */
-{
-	uint64_t z = rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
 }
 
 /* Each bit of what goes in turns about half of what comes out: over 1000 rounds the count of each

@@ -2,19 +2,9 @@
 #include <string.h>
 #include "base/cc.h"
 #include "flow/key.h"
+#include "tests/support/rand.h"
 #include "tests/support/tap.h"
 #include "wire/segment.h"
-
-static uint64_t rng;
-
-static uint64_t rand64(void) /* splitmix64 */
-{
-	uint64_t z = rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
 
 static struct segment segment_of(const char *src, uint16_t sport, const char *dst, uint16_t dport)
 {
