@@ -26,8 +26,8 @@ static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 [SIDE_A][EV_SYN]     = { SYNS, SYNS, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* B's SYN without ACK crosses A's: RFC 9293 3.5, figure 7 */
 [SIDE_B][EV_SYN]     = { xxxx, XSYN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
-/* A answers only a SYN that crossed */
-[SIDE_A][EV_SYN_ACK] = { xxxx, xxxx, XACB, OPEN, XACB, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
+/* A answers only a SYN that crossed; one behind B's SYN-ACK shows that B's had, and was overtaken */
+[SIDE_A][EV_SYN_ACK] = { xxxx, xxxx, XACB, OPEN, XACB, XACA, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* without A's SYN before it the capture began late or reordered; behind A's ACK likewise */
 [SIDE_B][EV_SYN_ACK] = { answ, ANSW, XACA, XACA, OPEN, ANSW, OPEN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* A's own ACK completes the handshake; from SYNS it claims an answer that was not seen */
@@ -36,6 +36,9 @@ static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 [SIDE_B][EV_ACK]     = { open, answ, XACA, XACA, OPEN, ANSW, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
 [SIDE_A][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFB, xxxx, HLFB, DONA, LSTB, BTHB, DONX, BTHB, WATB, BTHB, WATB, DONX, WATB, DONA, DONB, DONX, RSET },
 [SIDE_B][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFA, xxxx, HLFA, xxxx, LSTA, DONB, BTHA, BTHA, DONX, BTHA, WATA, WATA, WATA, DONX, DONA, DONB, DONX, RSET },
+/* now the peer has its FIN, which counts in sequence */
+[SIDE_A][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, BOTH, HOLB, HOLB, WATA, BTHB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, BOTH, HOLA, BTHA, WATB, DONA, DONB, DONX, RSET },
 /* only who is established sends data: the ACK of its SYN was there, if not seen */
 [SIDE_A][EV_DATA]    = { xxxx, xxxx, XSYN, XACA, open, ANSW, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
 /* a server sends no data before the handshake's ACK (but with Fast Open: the guard knows) */

@@ -21,7 +21,7 @@ static const char *const state_name[FSM_STATES] = {
 };
 static const char *const evidence_name[EVIDENCES] = {
 	[EV_SYN] = "syn",   [EV_SYN_ACK] = "syn_ack", [EV_ACK] = "ack", [EV_ACK_FIN] = "ack_fin",
-	[EV_DATA] = "data", [EV_FIN] = "fin",	      [EV_RST] = "rst",
+	[EV_FILL] = "fill", [EV_DATA] = "data", [EV_FIN] = "fin",	      [EV_RST] = "rst",
 	[EV_FIN_HOLE_OWN] = "fin_hole_own",
 	[EV_FIN_HOLE_PEER] = "fin_hole_peer", [EV_FIN_HOLE_BOTH] = "fin_hole_both",
 };
@@ -129,6 +129,8 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 			return FSM_SYN;
 		return me == SIDE_B && from == FSM_SYN ? FSM_CROSSED : FSM_ILLEGAL;
 	case EV_SYN_ACK: /* only in a handshake; A sends one only for B's SYN that crossed its own */
+		if (me == SIDE_A && from == FSM_ANSWERED) /* it did, unseen: A is in SYN-RECEIVED */
+			return FSM_CROSSED_A;
 		if (handshake_done(&f) || over || (me == SIDE_A && !f.crossed_syn))
 			return FSM_ILLEGAL;
 		if (f.none) { /* A's SYN was not seen, but must have been there */
@@ -160,6 +162,13 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 			return FSM_ILLEGAL;
 		f.end[peer].fin_acked = true;
 		f.has_not[me] = false;
+		break;
+	case EV_FILL: /* of what was missing before its FIN */
+		if (over)
+			return from;
+		if (!f.end[me].fin || !f.end[peer].fin)
+			return FSM_ILLEGAL;
+		f.has_not[peer] = false;
 		break;
 	case EV_DATA: /* only an end that is established sends any; the ACK beside it is applied before */
 		if (f.none || from == FSM_SYN)
@@ -261,6 +270,8 @@ static const unsigned segments[] = {
 	1 << EV_ACK | 1 << EV_DATA | 1 << EV_FIN_HOLE_PEER,
 	1 << EV_ACK | 1 << EV_FIN_HOLE_BOTH,
 	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_FIN_HOLE_OWN,
+	1 << EV_ACK | 1 << EV_FILL | 1 << EV_DATA,
+	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_FILL | 1 << EV_DATA,
 	1 << EV_RST,
 };
 
