@@ -403,8 +403,8 @@ def judge(case, observer, flow, who):
             if k_late == late and observer.point != end[0] and told == point:
                 return explained("path")
         ours = [s.t for s in all_segs if s.src == end and s.flags & wire.RST]
-        if _refuses_fin(own_segs, end) and "closing" not in k \
-                and k == [s for s in told if s != "closing"]:
+        if k[-1:] == ["closed"] and told[:len(k) - 1] == k[:-1] and _refuses_fin(own_segs, end) \
+                and set(told[len(k) - 1:]) <= {"closing", "time_wait", "closed"}:
             return explained("fin-refused")
         if k == ["syn_received", "closed"] and ours and told == own \
                 and socket.times[1] - socket.times[0] < SLACK_NS \
