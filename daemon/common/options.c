@@ -19,6 +19,9 @@ enum {
 	MESSAGE_MAX = 256,
 	ERRORS_SHOWN = 100,	    /* a binary file should not fill the terminal */
 	FILE_MAX_OCTETS = 64 << 20, /* nor an endless one keep us for ever */
+	/* A message is cut at its end, where the cause is: what is before it has to be short. */
+	FLAG_SHOWN = 60,
+	PATH_SHOWN = 1024,
 };
 
 #define KIB UINT64_C(1024)
@@ -241,8 +244,13 @@ static struct quoted quoted(const char *text)
 {
 	struct quoted q;
 
-	if ((size_t)snprintf(q.s, sizeof q.s, "'%s'", text) >= sizeof q.s)
-		strcpy(q.s + sizeof q.s - sizeof "...'", "...'");
+	if ((size_t)snprintf(q.s, sizeof q.s, "'%s'", text) >= sizeof q.s) {
+		char *cut = q.s + sizeof q.s - sizeof "...'";
+
+		while ((*cut & 0xc0) == 0x80 && cut > q.s + 1) /* not within a UTF-8 sequence */
+			cut--;
+		strcpy(cut, "...'");
+	}
 	return q;
 }
 
@@ -806,9 +814,11 @@ static int take_line(void *user, const char *section, const char *name, const ch
 static void read_config(struct parser *p, const char *path, bool wanted)
 {
 	struct conf_file c = { .p = p, .section = FLAGS_ONLY };
+	size_t n = strlen(path);
 	int r;
 
 	c.f = fopen(path, "re");
+	path += n > PATH_SHOWN ? n - PATH_SHOWN : 0; /* its end tells more than its beginning */
 	if (!c.f && (wanted || (errno != ENOENT && errno != ENOTDIR))) {
 		p->errors++;
 		log_errno(errno, "%s%s: cannot be opened", wanted ? "--config: " : "", path);
@@ -858,8 +868,12 @@ static void complain_unknown(struct parser *p, const char *given)
 {
 	char *name AUTO(freep) = strndup(given, strcspn(given, "="));
 
-	complain(p, "--%s: unknown option%s", name ? name : given,
-		 name ? guess_option(name, true).text : "");
+	if (!name)
+		complain(p, "out of memory");
+	else if (strlen(name) <= FLAG_SHOWN)
+		complain(p, "--%s: unknown option%s", name, guess_option(name, true).text);
+	else
+		complain(p, "--%.*s...: unknown option", FLAG_SHOWN, name);
 }
 
 static void complain_stray(struct parser *p, const char *arg)

@@ -61,7 +61,8 @@ struct options {
 /* Reads the flags and the file they name (or /etc/synfind/synfind.conf, if there is one).
  * Returns 0: go on with *@ret, which the caller gives back with options_free();
  * 1: --help, --version or --check-config was answered on stdout, exit with 0;
- * -EINVAL: every error was logged, exit with 2 (-ENOMEM: likewise).
+ * -EINVAL: every error was logged, one line each that begins with the place (file and line, or
+ * the flag) and tells the cause; exit with 2.
  * *@ret is written only on 0.  Uses getopt_long(): one thread at a time. */
 int options_parse(int argc, char **argv, struct options *ret);
 

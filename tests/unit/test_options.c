@@ -613,6 +613,17 @@ static void check_flags(void)
 	value[sizeof value - 1] = '\0';
 	ok(run(value) == -EINVAL && strstr(err, "allowed: 1024 to 268435456"),
 	   "a long value does not push the range out of the message");
+	memset(value + 2, 'x', sizeof value - 3);
+	ok(run(value) == -EINVAL && told_flag("--xxxxx") && strstr(err, "xx...: unknown option\n"),
+	   "nor a long flag its cause");
+	memcpy(value, "--config=/", 10);
+	ok(run(value) == -EINVAL && told_flag("--config: xxx") && strstr(err, "xx: cannot be opened: "),
+	   "nor a long path");
+	memcpy(value, "--max-connections=", 18);
+	for (size_t i = 18; i < 100; i += 3)
+		memcpy(value + i, "\xe2\x82\xac", 3);
+	ok(run(value) == -EINVAL && !strstr(err, "\\x") && strstr(err, "\xe2\x82\xac...' is not"),
+	   "a value is not cut within a character");
 	memset(value + 18, 'n', 10);
 	memcpy(value + 18, "1\n[2J\033", 6);
 	ok(run(value) == -EINVAL && count_lines(err) == 1 && !strchr(err, '\033'),
