@@ -1,6 +1,6 @@
 /* options.h - what the user asked for: defaults, then the configuration file, then the flags.
  *
- * One table in options.c drives the file, the flags and --help.  Ranges are checked there: the
+ * One table, opttable.h, drives the file, the flags and --help.  Ranges are checked there: the
  * values below can be used as they are.  Sizes are octets, durations nanoseconds. */
 #pragma once
 #include <stdbool.h>

@@ -13,6 +13,7 @@ static ssize_t catch_error(int fd, const void *line, size_t n);
 #define write catch_error
 #include "../../daemon/common/log.c"
 #undef write
+#include "../../daemon/common/opttable.c"
 #include "../../daemon/common/options.c"
 #include <sys/mman.h>
 
@@ -309,7 +310,8 @@ static bool print_all(const struct options *o, struct command *c, FILE *f)
 		} else if (opt->type == OPT_BOOL) {
 			fits &= print_one(opt, number_of(o, opt) ? "yes" : "no", c, f);
 		} else {
-			fits &= print_one(opt, number_text(opt->type, number_of(o, opt)).s, c, f);
+			fits &= print_one(opt, opt_number_text(opt->type, number_of(o, opt)).s, c,
+					  f);
 		}
 	}
 	return fits;
