@@ -334,11 +334,13 @@ def configurations():
         "wrong": command(file="max-conections = 5\n[trakcing]\n[capture] x\n[capture\nring-size\n"
                               "= 5\nread = x\nmax-connections = 5\nmax-connections = 5000\n"
                               "[events]\nring-size = 3M\nlog-level = loud\nstdout = maybe\n"),
+        "too-few": command("--max-subscribers=0"),
+        "too-many": command(file="event-ring-size = 33554432\n"),
         "ring": command("--ring-block-size=64M", file="ring-size = 1000001K\n"),
         "long-flag": command("--" + 2100 * "x"),
         "utf-8": command("--ring-size=" + 40 * "\u20ac", "--log-level=\u009b2J"),
         "long": command(file="#" + 198 * "x" + "\nsocket = /" + 107 * "y" + "\n"),
-        "control": command(file="a\0b\rc\n\x7f\n"),
+        "control": command(file="a\0b\nc\rd\n\x7f\n"),
     }
 
 
