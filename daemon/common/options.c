@@ -327,20 +327,16 @@ static void read_config(struct parser *p, const char *path, bool wanted)
 
 	c.f = fopen(path, "re");
 	path += n > PATH_SHOWN ? n - PATH_SHOWN : 0; /* its end tells more than its beginning */
-	if (!c.f && (wanted || (errno != ENOENT && errno != ENOTDIR))) {
-		p->errors++;
-		log_errno(errno, "%s%s: cannot be opened", wanted ? "--config: " : "", path);
-	}
+	if (!c.f && (wanted || (errno != ENOENT && errno != ENOTDIR)))
+		complain(p, "%s%s: cannot be opened: %m", wanted ? "--config: " : "", path);
 	if (!c.f)
 		return;
 	p->path = path;
 	r = ini_parse_stream(feed_line, &c, take_line, &c);
-	if (ferror(c.f)) {
-		p->errors++;
-		log_errno(errno, "%s:%d: cannot be read", path, c.line + 1);
-	} else if (r < 0 || (r > 0 && !p->errors)) {
+	if (ferror(c.f))
+		complain(p, "%s:%d: cannot be read: %m", path, c.line + 1);
+	else if (r < 0 || (r > 0 && !p->errors))
 		complain(p, "%s:%d: cannot be parsed", path, r < 0 ? c.line : r);
-	}
 	fclose(c.f);
 }
 

@@ -131,7 +131,9 @@ static const char *after_place(const char *s, const char *file, size_t lines)
 /* What is behind "--name", "--no-name", "-c" at @s. */
 static const char *after_flag(const char *s)
 {
-	return *s == '-' ? strstr(s, ": ") : NULL;
+	char *unknown = strstr(s, ": unknown option"); /* its name may be anything */
+
+	return *s != '-' ? NULL : unknown ? unknown : strstr(s, ": ");
 }
 
 /* Each error says where and why.  @lines: of the file, and one for its end. */

@@ -331,6 +331,7 @@ def configurations():
         "unknown": command("--ring-siz=1", "-x", "--no-promiscous", "--help=1", "--ring-size"),
         "no-file": command("--config=/nonexistent"),
         "directory": command("--config=/"),
+        "hundred-errors": command("-" + 110 * "x", "--config=/"),
         "wrong": command(file="max-conections = 5\n[trakcing]\n[capture] x\n[capture\nring-size\n"
                               "= 5\nread = x\nmax-connections = 5\nmax-connections = 5000\n"
                               "[events]\nring-size = 3M\nlog-level = loud\nstdout = maybe\n"),

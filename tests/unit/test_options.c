@@ -409,6 +409,12 @@ static void check_precedence(void)
 		   told_flag("--config: /nonexistent/x: cannot be opened: No such file"),
 	   "a file that was asked for must be there");
 	ok(run("--config=/") == -EINVAL && strstr(err, "Is a directory"), "and be a file");
+	char letters[ERRORS_SHOWN + 2] = "-";
+
+	memset(letters + 1, 'x', ERRORS_SHOWN);
+	ok(run("--config=/", letters) == -EINVAL && count_lines(err) == ERRORS_SHOWN + 1 &&
+		   strstr(err, "error: 1 errors more\n"),
+	   "one that cannot be read is one error, told or counted as any other");
 
 	/* What options_parse() does with the default path. */
 	struct parser p = { .errors = 0 };
