@@ -1,6 +1,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "flow/guard.h"
+#include "tests/support/rand.h"
 #include "tests/support/tap.h"
 #include "wire/segment.h"
 #include "wire/tcpopt.h"
@@ -566,18 +567,46 @@ static void test_holes(void)
 	   "and the peer's FIN meets it");
 }
 
-/* ---- the short way ---------------------------------------------------------------------------- */
+/* ---- after a loss ----------------------------------------------------------------------------- */
 
-static uint64_t rng;
-
-static uint32_t below(uint64_t n)
+/* Does @s, after the server's @odd, make an open connection go on elsewhere?  What became of it is
+ * in @ret. */
+static bool resync(struct guard_odd odd, struct segment s, bool lossy, struct conn *ret)
 {
-	uint64_t z = rng += 0x9e3779b97f4a7c15u; /* splitmix64 */
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return (uint32_t)((z ^ z >> 31) % n);
+	*ret = open_with(0);
+	return guard_resync(ret, SIDE_A, &s, &odd, lossy);
 }
+
+static void test_resync(void)
+{
+	enum { FAR = 10 * FLOOR };
+	uint32_t nxt = at + 1, peer = at + PEER + 1;
+	/* Each acknowledges what the other sends; neither goes on where it was. */
+	struct guard_odd both = { .seq = peer + FAR, .end = peer + FAR + 9, .ack = nxt + 2 * FAR,
+				  .side = SIDE_B };
+	struct segment answer = seg(TCP_ACK, nxt + 2 * FAR, peer + FAR + 9, 5), wrong = answer;
+	/* The server goes on where it was and acknowledges what was not seen. */
+	struct guard_odd one = { .seq = peer, .end = peer, .ack = nxt + FAR, .side = SIDE_B };
+	struct segment goes_on = seg(TCP_ACK, nxt + FAR, peer, 5);
+	struct conn c, was = open_with(0);
+
+	ok(!resync(both, answer, false, &c) && !memcmp(&c, &was, sizeof c),
+	   "two sides that both jump are not believed: whoever knows nothing could forge them");
+	ok(resync(both, answer, true, &c) && c.next[SIDE_A] == nxt + 2 * FAR &&
+		   c.acked[SIDE_A] == nxt + 2 * FAR && c.next[SIDE_B] == peer + FAR + 9 &&
+		   c.acked[SIDE_B] == peer + FAR + 9,
+	   "after a loss that the capture told they are, and the numbers are theirs");
+	ok(prove(c, SIDE_A, answer).acceptable, "so that the segment which showed it fits");
+	wrong.ack += FAR;
+	ok(!resync(both, wrong, true, &c) && !memcmp(&c, &was, sizeof c),
+	   "a loss does not make two segments agree that do not");
+	both.side = SIDE_A;
+	ok(!resync(both, answer, true, &c), "nor one side be its own witness");
+	ok(resync(one, goes_on, false, &c) && c.next[SIDE_A] == nxt + FAR && c.next[SIDE_B] == peer,
+	   "without a loss one side may jump, if the other goes on where it was");
+}
+
+/* ---- the short way ---------------------------------------------------------------------------- */
 
 /* Where the short way is taken, the long one would have come to the same. */
 static void test_plain(void)
@@ -637,6 +666,7 @@ int main(void)
 		test_probe();
 		test_learn();
 		test_holes();
+		test_resync();
 		test_plain();
 	}
 	return tap_done();
