@@ -86,6 +86,9 @@ def main():
     args = parse()
     if os.geteuid():
         sys.exit("bench: network namespaces and packet sockets need root")
+    whole = set(args.steps) == set(STEPS)
+    if whole and not args.quick:
+        report.around_markers(report.DOC)  # rather now than in half an hour
     os.makedirs(measure.BUILD, exist_ok=True)
     start = time.monotonic()
     bench = Bench(args)
@@ -94,7 +97,6 @@ def main():
     finally:
         bench.machine.close()
     took = time.monotonic() - start
-    whole = set(args.steps) == set(STEPS)
     kind = "Quick" if args.quick else "Whole" if whole else "Partial"
     how = (f"{kind} run of {took / 60:.0f} minutes. Figures are medians of {bench.rounds} rounds, "
            f"live of {bench.live_rounds}; ± half the range.")

@@ -3,8 +3,8 @@
  *     blast -i INTERFACE [-p PPS] [-b BATCH] [-n FRAMES] FILE
  *
  * sendmmsg() on a packet socket that skips the queueing discipline.  With -p the batches are paced
- * (it sleeps through long gaps and spins through short ones); -n stops after so many frames.  Prints one line
- * of JSON.  For a veth of one's own. */
+ * (it sleeps through long gaps and spins through short ones); -n stops after so many frames.
+ * Prints one line of JSON.  For a veth of one's own. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/if_packet.h>

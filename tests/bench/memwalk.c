@@ -8,7 +8,8 @@
  *   in order  parse, and read and write one random cache line of a table of 256 MiB
  *   batch N   the same for N packets at a time: hash and prefetch first, then the lines
  * With HUGE the table lies on huge pages.  Prints JSON lines, the median of PASSES (9), in ns
- * of CPU time per packet.  It tracks nothing and makes no system call meanwhile: nobody can be faster. */
+ * of CPU time per packet.  It tracks nothing and makes no system call meanwhile: nobody can be
+ * faster. */
 #include <fcntl.h>
 #include <stdint.h>
 #include <stdio.h>

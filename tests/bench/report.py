@@ -118,13 +118,18 @@ def table(header, rows):
         yield "| " + " | ".join(str(c) for c in row) + " |"
 
 
-def write_between_markers(path, text):
-    """Replaces what stands between the markers; what people wrote around them stays."""
+def around_markers(path):
+    """What people wrote before and behind the markers."""
     with open(path) as f:
         before, begin, rest = f.read().partition(BEGIN)
     _, end, after = rest.partition(END)
     if not begin or not end:
         raise SystemExit(f"bench: {path}: the lines {BEGIN} and {END} are missing")
+    return before, after
+
+
+def write_between_markers(path, text):
+    before, after = around_markers(path)
     with open(path + ".new", "w") as f:
         f.write(f"{before}{BEGIN}\n{text.strip()}\n{END}{after}")
     os.rename(path + ".new", path)

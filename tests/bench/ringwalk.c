@@ -3,8 +3,8 @@
  *     ringwalk INTERFACE
  *
  * 64 blocks of 1 MiB, retired after 10 ms, a filter for TCP that keeps 128 octets: what synfind
- * asks for.  Touches nothing of a packet but its header.  On SIGINT or SIGTERM it prints one line of
- * JSON. */
+ * asks for.  Touches nothing of a packet but its header.  On SIGINT or SIGTERM it prints one
+ * line of JSON. */
 #include <arpa/inet.h>
 #include <linux/filter.h>
 #include <linux/if_ether.h>

@@ -9,6 +9,7 @@ import subprocess
 
 from measure import BUILD, ROOT, SYNFIND, Failed, note
 from report import figure, output
+from workloads import empty
 
 KEPT = os.path.join(ROOT, "tests/bench/instructions.txt")
 LOADS = {"churn": "small-churn", "bulk": "small-bulk", "flood": "small-flood"}
@@ -64,8 +65,9 @@ def read_kept():
 
 def write_kept(compiler, now):
     with open(KEPT, "w") as f:
-        f.write("# Instructions per packet of `synfind --read --quiet`, start-up excluded, as callgrind\n"
-                "# counts them.  `make bench` compares; `make bench KEEP=1 STEPS=instructions` renews.\n"
+        f.write("# Instructions per packet of `synfind --read --quiet`, start-up excluded, as\n"
+                "# callgrind counts them.  `make bench` compares, and\n"
+                "# `make bench STEPS=instructions KEEP=1` renews.\n"
                 f"# compiler: {compiler}\n")
         for name, value in now.items():
             f.write(f"{name:<8}{value:.1f}\n")
@@ -78,10 +80,7 @@ def instructions(bench):
     compiler = output(os.environ.get("CC", "gcc"), "--version").split("\n")[0]
     before, kept = read_kept()
     note("instructions: start-up")
-    nothing = os.path.join(BUILD, "nothing.pcap")
-    with open(bench.loads["small-churn"].pcap, "rb") as f, open(nothing, "wb") as g:
-        g.write(f.read(24))
-    base = instructions_of(nothing)
+    base = instructions_of(empty())
     now, rows = {}, []
     for name, load in LOADS.items():
         note(f"instructions: {name}")

@@ -2,6 +2,7 @@
 import json
 import os
 import shutil
+import struct
 import subprocess
 
 from measure import BUILD, ROOT, note
@@ -26,7 +27,8 @@ def definitions(quick):
         "W1f": ("churn, whole frames", CHURN.format(size=whole, **live)),
         "W1r": ("churn, 4-tuples used again", CHURN.format(size=cut, **churn) + " --reuse 20"),
         "W2": ("bulk", BULK.format(n=2000, segs=segs, size="--payload 1400 -s 128")),
-        "W2f": ("bulk, whole frames", BULK.format(n=2000, segs=3 * segs if quick else segs, size="--payload 48")),
+        "W2f": ("bulk, whole frames",
+                BULK.format(n=2000, segs=3 * segs if quick else segs, size="--payload 48")),
         "W3": ("flood", f"--seed 33 -n 10000 -w 1000 --segs 2 -s 128 --ipv6 20 --flood {flood}"),
         "W4": ("many open at once",
                f"--seed 44 -n {held} -w 1000 --hold --segs 0 -s 128 --ipv6 20 --fin3 50"),
@@ -42,6 +44,14 @@ def growth(conns, exchange):
     return ("traffic among open connections",
             f"--seed 55 -n {conns} -w 1000 --hold --leave-open --segs 0 --headers --ipv6 20 "
             f"--payload 100 --exchange {exchange}")
+
+
+def empty():
+    """A capture file without a frame: what starting costs."""
+    path = os.path.join(BUILD, "empty.pcap")
+    with open(path, "wb") as f:
+        f.write(struct.pack("=IHHiIII", 0xa1b2c3d4, 2, 4, 0, 0, 65535, 1))
+    return path
 
 
 class Workload:
