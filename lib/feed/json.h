@@ -12,7 +12,7 @@
 #include "source/source.h"
 #include "wire/tunnel.h"
 
-enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record */
+enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record, the spare of put.h too */
 
 enum community_policy { COMMUNITY_OPEN_CLOSE, COMMUNITY_ALL, COMMUNITY_OFF };
 
@@ -23,7 +23,8 @@ struct json_context {
 	struct tunnel tunnel; /* of the connection; zeroed: none */
 };
 
-/* A line for @e under number @seq.  JSON_LINE_MAX octets of room suffice. */
+/* A line for @e under number @seq.  Needs JSON_LINE_MAX octets of room, however short the line; with
+ * less, or an interface whose name alone takes half of that, @t is full and nothing is written. */
 void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c);
 
 /* What the daemon is, as the first line to each subscriber. */

@@ -498,6 +498,15 @@ static void test_longest(void)
 		torn += !t.full || t.p > t.end;
 	}
 	ok(!torn, "too little room is told, and nothing is written beyond it");
+
+	char name[JSON_LINE_MAX];
+	const struct json_context endless = { .iface = name };
+	struct text t = room(sizeof line);
+
+	memset(name, 'x', sizeof name);
+	name[sizeof name - 1] = '\0';
+	json_event(&t, &e, 1, &endless);
+	ok(t.full && t.p == line, "a name that no line has room for is told, and nothing is begun");
 }
 
 /* ---- the daemon's own events ----------------------------------------------------------------- */
