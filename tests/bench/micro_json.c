@@ -1,0 +1,309 @@
+/* micro_json.c - what an event line costs, beside an encoder written for one kind of line alone.
+ *
+ * The yardstick writes 18 members with no regard for kinds, absent members, IPv6 or the end of the
+ * room, and caches the second.  Both run in turns; the figure to compare is the median of the ratios
+ * of CPU time per octet.  Events come in the proportions of short connections, a fifth over IPv6. */
+#include <string.h>
+#include "feed/json.h"
+#include "tests/bench/micro.h"
+
+enum { EVENTS = 6 * 512, TURNS = 25, PASSES = 16, OUT = 1 << 18 };
+
+static char out[OUT];
+
+static uint64_t mix(uint64_t i)
+{
+	uint64_t h = (i + 1) * 0x9e3779b97f4a7c15u;
+
+	return h ^ h >> 29;
+}
+
+/* ---- the yardstick --------------------------------------------------------------------------- */
+
+struct plain {
+	uint64_t id, ts_ns, bytes_c, bytes_s;
+	uint32_t src, dst, isn_c, isn_s, rtt_us, pk_c, pk_s, dur_us;
+	uint16_t sport, dport, mss_c, mss_s;
+	uint8_t fin3;
+};
+
+static struct plain plain_of(uint64_t i)
+{
+	uint64_t h = mix(i);
+
+	return (struct plain){ .id = i,
+			       .ts_ns = 1700000000000000000u + i * 12345,
+			       .bytes_c = h & 0xffffff,
+			       .bytes_s = h >> 8 & 0xfffffff,
+			       .src = 0x0a000000 + (uint32_t)(h & 0xffffff),
+			       .dst = 0xac100000 + (uint32_t)(h >> 48),
+			       .isn_c = (uint32_t)h,
+			       .isn_s = (uint32_t)(h >> 32),
+			       .rtt_us = h & 0x3ffff,
+			       .pk_c = h & 0xfff,
+			       .pk_s = h >> 12 & 0xfff,
+			       .dur_us = h >> 20 & 0xffffff,
+			       .sport = (uint16_t)(32768 + (h & 0x7fff)),
+			       .dport = 443,
+			       .mss_c = 1460,
+			       .mss_s = 1460,
+			       .fin3 = i & 1 };
+}
+
+static char pair[200];
+
+static inline char *u64(char *p, uint64_t v)
+{
+	char t[20];
+	int i = 20;
+
+	while (v >= 100) {
+		uint64_t q = v / 100;
+
+		i -= 2;
+		memcpy(t + i, pair + 2 * (v - q * 100), 2);
+		v = q;
+	}
+	if (v >= 10) {
+		i -= 2;
+		memcpy(t + i, pair + 2 * v, 2);
+	} else {
+		t[--i] = (char)('0' + v);
+	}
+	memcpy(p, t + i, (size_t)(20 - i));
+	return p + 20 - i;
+}
+
+static inline char *fix(char *p, uint32_t v, int w)
+{
+	for (int i = w - 1; i >= 0; i--) {
+		p[i] = (char)('0' + v % 10);
+		v /= 10;
+	}
+	return p + w;
+}
+
+static inline char *ip4(char *p, uint32_t a)
+{
+	for (int i = 24; i >= 0; i -= 8) {
+		p = u64(p, a >> i & 255);
+		*p++ = '.';
+	}
+	return p - 1;
+}
+
+#define LIT(s)	  (memcpy(p, s, sizeof s - 1), p += sizeof s - 1)
+#define NUM(s, v) (LIT(",\"" s "\":"), p = u64(p, v))
+
+static char *plain_line(char *p, const struct plain *e)
+{
+	static char day[32];
+	static uint64_t day_s;
+	uint64_t sec = e->ts_ns / 1000000000;
+
+	if (sec != day_s) {
+		time_t t = (time_t)sec;
+		struct tm m;
+
+		strftime(day, sizeof day, "%Y-%m-%dT%H:%M:%S", gmtime_r(&t, &m));
+		day_s = sec;
+	}
+	LIT("{\"event\":\"close\"");
+	NUM("id", e->id);
+	LIT(",\"ts\":\"");
+	memcpy(p, day, 19);
+	p += 19;
+	*p++ = '.';
+	p = fix(p, (uint32_t)(e->ts_ns % 1000000000), 9);
+	LIT("Z\",\"src\":\"");
+	p = ip4(p, e->src);
+	LIT("\"");
+	NUM("sport", e->sport);
+	LIT(",\"dst\":\"");
+	p = ip4(p, e->dst);
+	LIT("\"");
+	NUM("dport", e->dport);
+	NUM("isn_client", e->isn_c);
+	NUM("isn_server", e->isn_s);
+	NUM("mss_client", e->mss_c);
+	NUM("mss_server", e->mss_s);
+	NUM("rtt_us", e->rtt_us);
+	NUM("duration_us", e->dur_us);
+	NUM("packets_client", e->pk_c);
+	NUM("packets_server", e->pk_s);
+	NUM("bytes_client", e->bytes_c);
+	NUM("bytes_server", e->bytes_s);
+	if (e->fin3)
+		LIT(",\"three_segment\":true}\n");
+	else
+		LIT(",\"three_segment\":false}\n");
+	return p;
+}
+
+/* ---- ours ------------------------------------------------------------------------------------ */
+
+static struct event event_of(uint64_t i)
+{
+	static const struct {
+		uint8_t kind, segment, state[2], prev[2];
+	} life[6] = {
+		{ EVENT_TCP_OPEN, SEGMENT_SYN, { END_SYN_SENT, END_LISTEN }, { 0 } },
+		{ EVENT_TCP_STATE,
+		  SEGMENT_SYN_ACK,
+		  { END_SYN_SENT, END_SYN_RECEIVED },
+		  { END_SYN_SENT, END_LISTEN } },
+		{ EVENT_TCP_ESTABLISHED,
+		  SEGMENT_ACK,
+		  { END_ESTABLISHED, END_ESTABLISHED },
+		  { END_SYN_SENT, END_SYN_RECEIVED } },
+		{ EVENT_TCP_STATE,
+		  SEGMENT_FIN_ACK,
+		  { END_FIN_WAIT_1, END_ESTABLISHED },
+		  { END_ESTABLISHED, END_ESTABLISHED } },
+		{ EVENT_TCP_STATE,
+		  SEGMENT_FIN_ACK,
+		  { END_FIN_WAIT_2, END_LAST_ACK },
+		  { END_FIN_WAIT_1, END_ESTABLISHED } },
+		{ EVENT_TCP_CLOSE,
+		  SEGMENT_ACK,
+		  { END_TIME_WAIT, END_CLOSED },
+		  { END_FIN_WAIT_2, END_LAST_ACK } },
+	};
+	uint64_t h = mix(i / 6);
+	unsigned step = i % 6;
+	struct event_options options = {
+		.mss = 1460, .wscale = { 7, 9 }, .sack = true, .timestamps = true
+	};
+	struct event e = { .ts_ns = 1700000000000000000u + i * 1234567,
+			   .flow_id = h,
+			   .port = { (uint16_t)(32768 + (h & 0x7fff)), 443 },
+			   .kind = life[step].kind,
+			   .ip_v = i / 6 % 5 ? 4 : 6,
+			   .state = { life[step].state[0], life[step].state[1] },
+			   .prev_state = { life[step].prev[0], life[step].prev[1] },
+			   .segment = life[step].segment,
+			   .prev_state_ns = { h >> 20 & 0xfffffff, DURATION_UNKNOWN } };
+
+	if (e.ip_v == 4) {
+		memcpy(e.addr[0],
+		       (uint8_t[]){ 10, (uint8_t)(h >> 8), (uint8_t)(h >> 16), (uint8_t)h }, 4);
+		memcpy(e.addr[1], (uint8_t[]){ 172, 16, 0, (uint8_t)(h >> 24) }, 4);
+	} else {
+		memcpy(e.addr[0], (uint8_t[]){ 0x20, 1, 0xd, 0xb8, 0, (uint8_t)(h >> 8) }, 6);
+		memcpy(e.addr[0] + 8, &h, 8);
+		memcpy(e.addr[1], (uint8_t[]){ 0x20, 1, 0xd, 0xb8, 0, 5 }, 6);
+		e.addr[1][15] = (uint8_t)h;
+	}
+	if (e.kind == EVENT_TCP_OPEN) {
+		e.open.has_options = true;
+		e.open.options = options;
+	} else if (e.kind == EVENT_TCP_ESTABLISHED) {
+		e.established.server_rtt_ns = h & 0x3ffffff;
+		e.established.client_rtt_ns = h >> 12 & 0x3ffffff;
+		e.established.total_ns = e.established.server_rtt_ns + e.established.client_rtt_ns;
+		e.established.options = options;
+	} else if (e.kind == EVENT_TCP_CLOSE) {
+		e.close.start_ns = e.ts_ns - (h >> 30 & 0x3fffffff);
+		e.close.end_ns = e.ts_ns;
+		e.close.history = h >> 24;
+		e.close.bytes[0] = h & 0xfff;
+		e.close.bytes[1] = h >> 12 & 0xfffff;
+		e.close.payload[0] = h & 0xff;
+		e.close.payload[1] = h >> 12 & 0xffff;
+		e.close.pkts[0] = h & 0xf;
+		e.close.pkts[1] = h >> 4 & 0x7f;
+		e.close.teardown = TEARDOWN_THREE_SEGMENTS;
+		e.close.closed_by = CLOSED_BY_CLIENT;
+		e.close.conn_state = CONN_SF;
+		e.close.completeness = 31;
+	}
+	return e;
+}
+
+/* ---- in turns -------------------------------------------------------------------------------- */
+
+static struct plain plains[EVENTS];
+static struct event events[EVENTS];
+
+/* ns for each octet written; *ret_line: octets of a line. */
+static double pass_plain(double *ret_line)
+{
+	uint64_t octets = 0;
+	double t = micro_clock(CLOCK_THREAD_CPUTIME_ID);
+
+	for (unsigned k = 0; k < PASSES; k++) {
+		char *p = out;
+
+		for (unsigned i = 0; i < EVENTS; i++) {
+			char *begin = p > out + OUT - JSON_LINE_MAX ? out : p;
+
+			p = plain_line(begin, &plains[i]);
+			octets += (uint64_t)(p - begin);
+		}
+	}
+	*ret_line = (double)octets / EVENTS / PASSES;
+	return (micro_clock(CLOCK_THREAD_CPUTIME_ID) - t) * 1e9 / (double)octets;
+}
+
+static double pass_event(const struct json_context *c, double *ret_line)
+{
+	uint64_t octets = 0, seq = 1000000;
+	double t = micro_clock(CLOCK_THREAD_CPUTIME_ID);
+
+	for (unsigned k = 0; k < PASSES; k++) {
+		struct text text = { .p = out, .end = out + OUT };
+
+		for (unsigned i = 0; i < EVENTS; i++) {
+			if (text.p > text.end - JSON_LINE_MAX)
+				text.p = out;
+
+			char *begin = text.p;
+
+			json_event(&text, &events[i], seq++, c);
+			octets += (uint64_t)(text.p - begin);
+		}
+	}
+	*ret_line = (double)octets / EVENTS / PASSES;
+	return (micro_clock(CLOCK_THREAD_CPUTIME_ID) - t) * 1e9 / (double)octets;
+}
+
+int main(void)
+{
+	static const struct {
+		const char *name;
+		enum community_policy community;
+	} ways[] = { { "json_event", COMMUNITY_OPEN_CLOSE },
+		     { "json_event_without_community_id", COMMUNITY_OFF } };
+	double plain_ns[TURNS], ns[TURNS], ratio[TURNS], plain_octets, octets;
+	char name[64];
+
+	for (unsigned i = 0; i < 100; i++) {
+		pair[2 * i] = (char)('0' + i / 10);
+		pair[2 * i + 1] = (char)('0' + i % 10);
+	}
+	for (unsigned i = 0; i < EVENTS; i++) {
+		plains[i] = plain_of(i);
+		events[i] = event_of(i);
+	}
+	for (unsigned w = 0; w < 2; w++) {
+		struct json_context c = { .iface = "eth0", .community = ways[w].community };
+
+		pass_plain(&plain_octets); /* warm */
+		pass_event(&c, &octets);
+		for (unsigned i = 0; i < TURNS; i++) {
+			double a = pass_plain(&plain_octets), b = pass_event(&c, &octets);
+
+			plain_ns[i] = a * plain_octets;
+			ns[i] = b * octets;
+			ratio[i] = b / a;
+		}
+		micro_say(ways[w].name, "ns/event", micro_median(ns, TURNS));
+		snprintf(name, sizeof name, "%s_octets", ways[w].name);
+		micro_say(name, "octets/event", octets);
+		snprintf(name, sizeof name, "%s_to_yardstick", ways[w].name);
+		micro_say(name, "ratio of ns/octet", micro_median(ratio, TURNS));
+	}
+	micro_say("json_yardstick", "ns/event", micro_median(plain_ns, TURNS));
+	micro_say("json_yardstick_octets", "octets/event", plain_octets);
+	return 0;
+}
