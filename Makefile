@@ -85,10 +85,10 @@ build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h)
 	$(Q)clang $(CPPFLAGS) -std=gnu17 -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(LDLIBS)
 
-build/tests/micro_%: tests/bench/micro_%.c tests/bench/micro.h $(LIB)
+build/tests/micro_%: tests/bench/micro_%.c $(call obj,$(filter-out %/main.c,$(SYNFIND_SRC)) $(COMMON_SRC)) $(LIB)
 	$(call say,CC,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(LIB) $(LDLIBS)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) $(LIB) $(LDLIBS)
 
 build/tests/gen: tests/bench/gen.c
 	$(call say,CC,$<)
