@@ -46,14 +46,14 @@ static uint32_t date_of(uint32_t days)
 	return year * 10000 + month * 100 + doy - (153 * mp + 2) / 5 + 1;
 }
 
-char *put_timestamp(char *p, uint64_t ns)
+/* Up to the point before the fraction.  From the front, each store over what the one before wrote
+ * too much. */
+static void put_second(char *p, uint64_t s)
 {
-	uint64_t s = ns / 1000000000u;
-	uint32_t fraction = (uint32_t)(ns % 1000000000u), sec = (uint32_t)(s % 86400);
+	uint32_t sec = (uint32_t)(s % 86400);
 	uint64_t date = put_eight(date_of((uint32_t)(s / 86400))) | PUT_ZEROS;
 	uint64_t clock = put_eight(sec / 3600 * 10000 + sec / 60 % 60 * 100 + sec % 60) | PUT_ZEROS;
 
-	/* From the front, each store over what the one before wrote too much. */
 	p[0] = '"';
 	put_store8(p + 1, date);
 	p[5] = '-';
@@ -67,9 +67,34 @@ char *put_timestamp(char *p, uint64_t ns)
 	p[17] = ':';
 	put_store8(p + 18, clock >> 48);
 	p[20] = '.';
-	p[21] = (char)('0' + fraction / 100000000);
-	put_store8(p + 22, put_eight(fraction % 100000000) | PUT_ZEROS);
-	return put_lit(p + 30, "Z\"");
+}
+
+/* What follows that. */
+static char *put_fraction(char *p, uint32_t ns)
+{
+	p[0] = (char)('0' + ns / PUT_SHORT);
+	put_store8(p + 1, put_eight(ns % PUT_SHORT) | PUT_ZEROS);
+	return put_lit(p + 9, "Z\"");
+}
+
+enum { SECOND = 1000000000, SECOND_OCTETS = 21 };
+
+char *put_timestamp(char *p, uint64_t ns)
+{
+	put_second(p, ns / SECOND);
+	return put_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
+}
+
+char *put_timestamp_near(char *p, uint64_t ns, struct put_second *last)
+{
+	uint64_t s = ns / SECOND;
+
+	if (s + 1 != last->next) {
+		put_second(last->text, s);
+		last->next = s + 1;
+	}
+	memcpy(p, last->text, sizeof last->text);
+	return put_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
 }
 
 /* "0" to "255" */

@@ -84,6 +84,15 @@ char *put_hex64(char *p, uint64_t v);
  * 1970; years 1970 to 2554. */
 char *put_timestamp(char *p, uint64_t ns);
 
+/* What was written last up to the fraction; zeroed: nothing yet. */
+struct put_second {
+	uint64_t next; /* the second after it */
+	char text[PUT_TIMESTAMP_MAX];
+};
+
+/* The same text, sooner if @ns is in the second of the call before. */
+char *put_timestamp_near(char *p, uint64_t ns, struct put_second *last);
+
 /* IPv4 dotted, @addr of 4 octets. */
 char *put_ip4(char *p, const uint8_t addr[static 4]);
 

@@ -11,7 +11,11 @@ void text_u64(struct text *t, uint64_t v)
 /* Octets of the UTF-8 sequence at @s (RFC 3629 section 4); 0: not one. */
 static unsigned utf8_len(const unsigned char *s)
 {
-	unsigned n = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
+	unsigned n = s[0] < 0x80       ? 1
+		     : s[0] >> 5 == 6  ? 2
+		     : s[0] >> 4 == 14 ? 3
+		     : s[0] >> 3 == 30 ? 4
+				       : 0;
 	uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
 
@@ -23,11 +27,12 @@ static unsigned utf8_len(const unsigned char *s)
 	return n && c >= least[n] && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) ? n : 0;
 }
 
-/* One octet that stands for itself; not the terminator. */
-static bool plain(unsigned char c)
-{
-	return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
-}
+/* Octets that stand for themselves; not the terminator. */
+static const bool plain[256] = {
+	[' ' ... '!'] = true,
+	['#' ... '['] = true,
+	[']' ... 0x7f] = true,
+};
 
 void text_json_string(struct text *t, const char *str)
 {
@@ -37,7 +42,7 @@ void text_json_string(struct text *t, const char *str)
 	while (*s) {
 		const unsigned char *begin = s;
 
-		while (plain(*s))
+		while (plain[*s])
 			s++;
 		text_put(t, (const char *)begin, (size_t)(s - begin));
 		if (!*s)

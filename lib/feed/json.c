@@ -1,5 +1,4 @@
 #include "feed/json.h"
-#include "base/put.h"
 #include "feed/community.h"
 #include "wire/tcpopt.h"
 
@@ -21,9 +20,9 @@ enum { NAME_ROOM = JSON_LINE_MAX / 2 };
 static const struct word truth[2] = { WORD_OF("false"), WORD_OF("true") };
 static const struct word side_word[SIDES] = { WORD_OF("client"), WORD_OF("server") };
 
-static char *add_event(char *p, const struct event *e, uint64_t seq)
+static char *add_event(char *p, const struct event *e, uint64_t seq, struct put_second *second)
 {
-	p = put_timestamp(put_lit(p, "{\"timestamp\":"), e->ts_ns);
+	p = put_timestamp_near(put_lit(p, "{\"timestamp\":"), e->ts_ns, second);
 	p = add_word(p, "event_type", &event_kind_word[e->kind]);
 	return add_u64(p, "seq", seq);
 }
@@ -151,7 +150,7 @@ static char *add_established(char *p, const struct event *e)
 	return put_lit(p, "}");
 }
 
-static char *add_close(char *p, const struct event *e)
+static char *add_close(char *p, const struct event *e, struct put_second *second)
 {
 	uint64_t start = e->close.start_ns, stop = e->close.end_ns;
 
@@ -166,7 +165,7 @@ static char *add_close(char *p, const struct event *e)
 	p = add_bool(p, "midstream", e->midstream);
 	p = add_bool(p, "lossy", e->close.lossy);
 	p = put_timestamp(put_lit(p, "},\"flow\":{\"start\":"), start);
-	p = add_time(p, "end", stop);
+	p = put_timestamp_near(add_key(p, "end"), stop, second);
 	p = add_u64(p, "age_ns", stop > start ? stop - start : 0);
 	p = add_u64(p, "pkts_toserver", e->close.pkts[0]);
 	p = add_u64(p, "pkts_toclient", e->close.pkts[1]);
@@ -215,7 +214,7 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 		p = add_established(p, e);
 		break;
 	case EVENT_TCP_CLOSE:
-		p = add_close(p, e);
+		p = add_close(p, e, c->second);
 		break;
 	case EVENT_TCP_ANOMALY:
 		p = add_anomaly(p, e);
@@ -236,7 +235,7 @@ void json_event(struct text *t, const struct event *e, uint64_t seq, const struc
 		t->full = true;
 		return;
 	}
-	p = add_event(p, e, seq);
+	p = add_event(p, e, seq, c->second);
 	if (!loss)
 		p = add_id(p, "flow_id", e->flow_id);
 	p = add_iface(p, c->iface);

@@ -7,6 +7,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/put.h"
 #include "base/text.h"
 #include "flow/event.h"
 #include "source/source.h"
@@ -21,6 +22,7 @@ struct json_context {
 	enum community_policy community;
 	uint16_t community_seed;
 	struct tunnel tunnel; /* of the connection; zeroed: none */
+	struct put_second *second; /* that events are in; borrowed, kept from line to line */
 };
 
 /* A line for @e under number @seq.  Needs JSON_LINE_MAX octets of room, however short the line; with

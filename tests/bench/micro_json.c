@@ -200,7 +200,10 @@ int main(void)
 		events[i] = micro_event(i);
 	}
 	for (unsigned w = 0; w < 2; w++) {
-		struct json_context c = { .iface = "eth0", .community = ways[w].community };
+		struct put_second second = { 0 };
+		struct json_context c = { .iface = "eth0",
+					  .community = ways[w].community,
+					  .second = &second };
 
 		pass_plain(&plain_octets); /* warm */
 		pass_event(&c, &octets);

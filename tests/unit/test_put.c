@@ -113,6 +113,21 @@ static void test_timestamps(void)
 		wrong += !wrote(want);
 	}
 	ok(!wrong, "time: random times of 1970 to 2554 agree with gmtime()");
+
+	struct put_second last = { 0 };
+
+	for (unsigned i = 0; i < 20000; i++) { /* within a second, to and fro by one, anywhere */
+		static uint64_t s;
+		uint64_t ns;
+		char want[PUT_TIMESTAMP_MAX + PUT_SPARE];
+
+		s = i % 64 == 63 ? rand64() / 1000000000u : i % 8 == 7 ? s ^ 1 : s;
+		ns = s * 1000000000u + rand64() % 709551616u;
+		*put_timestamp(want, ns) = '\0';
+		p = put_timestamp_near(begin(), ns, &last);
+		wrong += !wrote(want);
+	}
+	ok(!wrong, "time: near the one before, the text is the same");
 }
 
 /* ---- addresses ------------------------------------------------------------------------------ */
