@@ -85,11 +85,6 @@ build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h)
 	$(Q)clang $(CPPFLAGS) -std=gnu17 -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(LDLIBS)
 
-build/tests/micro_%: tests/bench/micro_%.c $(call obj,$(filter-out %/main.c,$(SYNFIND_SRC)) $(COMMON_SRC)) $(LIB)
-	$(call say,CC,$@)
-	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o,$^) $(LIB) $(LDLIBS)
-
 build/tests/gen: tests/bench/gen.c
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
@@ -106,6 +101,16 @@ build/tests/truth-%: tests/truth/%.c tests/truth/plan.h
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -g -std=gnu17 $(WARN) -D_GNU_SOURCE -o $@ $<
+
+build/bench/micro_%: tests/bench/micro_%.c $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
+
+build/bench/micro_publish: tests/bench/micro_publish.c $(call obj,$(filter-out %/main.c,$(SYNFIND_SRC)) $(COMMON_SRC)) $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
 
 truth: deps
 	$(Q)$(MAKE) --no-print-directory all $(TRUTH) $(GEN)

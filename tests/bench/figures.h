@@ -1,4 +1,5 @@
-/* micro.h - what the micro-benchmarks share: clocks, medians, and one line of JSON per figure. */
+/* figures.h - clocks, medians, and one line of JSON per figure; with "at_most" or "at_least" it is a
+ * goal. */
 #pragma once
 #include <stdint.h>
 #include <stdio.h>
@@ -30,5 +31,14 @@ static inline double micro_median(double *v, unsigned n)
 static inline void micro_say(const char *name, const char *unit, double value)
 {
 	printf("{\"name\":\"%s\",\"unit\":\"%s\",\"value\":%.6g}\n", name, unit, value);
+	fflush(stdout);
+}
+
+/* @goal: "at_most" or "at_least" @bound. */
+static inline void micro_say_goal(const char *name, const char *unit, double value,
+				  const char *goal, double bound)
+{
+	printf("{\"name\":\"%s\",\"unit\":\"%s\",\"value\":%.6g,\"%s\":%.6g}\n", name, unit, value,
+	       goal, bound);
 	fflush(stdout);
 }
