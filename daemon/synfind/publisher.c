@@ -330,7 +330,7 @@ static bool drain(struct publisher *p, struct feed *f)
 	return n < ready;
 }
 
-bool publisher_drain(struct publisher *p)
+void publisher_drain(struct publisher *p)
 {
 	bool more = false;
 
@@ -339,13 +339,15 @@ bool publisher_drain(struct publisher *p)
 	serve_all(p);
 	for (struct feed *f = p->feeds; f && !more; f = f->next)
 		more |= !spsc_may_sleep(&f->decoder->ring);
-	return more;
+	/* Whoever called: a ring that is not told that we sleep wakes nobody. */
+	sd_event_source_set_enabled(p->more, more ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
 /* Runs while there is more than one turn's budget. */
 static int on_more(sd_event_source *io, void *arg)
 {
-	sd_event_source_set_enabled(io, publisher_drain(arg) ? SD_EVENT_ON : SD_EVENT_OFF);
+	(void)io;
+	publisher_drain(arg);
 	return 0;
 }
 
@@ -356,8 +358,7 @@ static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
 
 	(void)io, (void)revents;
 	eventfd_read(fd, &n); /* before the rings are looked at */
-	if (publisher_drain(p))
-		sd_event_source_set_enabled(p->more, SD_EVENT_ON);
+	publisher_drain(p);
 	if (p->on_wake)
 		p->on_wake(p->arg);
 	return 0;
