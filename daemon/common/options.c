@@ -11,7 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
+#include "common/cpulist.h"
 #include "flow/tracker.h" /* ANOMALIES_TOLD_MAX */
+#include "source/afring.h" /* AFRING_GROUP_MAX */
 
 #define DEFAULT_CONFIG "/etc/synfind/synfind.conf"
 
@@ -111,7 +113,7 @@ static const struct opt opts[] = {
 	  "Interfaces to watch, by name or pattern (veth*); auto: those that carry a default "
 	  "route, and loopback; any: all. Can be given several times.", .letter = 'i' },
 	{ "ring-size", CAPTURE, SIZE(ring_size, MIB, 4 * GIB), "64M", "SIZE",
-	  "Capture ring of each interface; at least two blocks." },
+	  "Capture ring of each decoder; at least two blocks." },
 	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "1M", "SIZE",
 	  "Block of that ring; a power of two.", .power_of_two = true },
 	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "10ms", "TIME",
@@ -122,6 +124,12 @@ static const struct opt opts[] = {
 	  "Also follow TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U." },
 	{ "icmp", CAPTURE, BOOL(icmp), "no", NULL,
 	  "Also look at ICMP errors: a SYN that could not be delivered has failed." },
+	{ "decoders", CAPTURE, NUMBER(decoders, 1, AFRING_GROUP_MAX), "1", "N",
+	  "Decoder threads of each interface, which share its connections; with --read of the "
+	  "file." },
+	{ "pin-decoders", CAPTURE, STRING(pin_decoders, 0, 255), "", "auto|CPUS",
+	  "Processors that decoder threads stay on, one each in turn: a list such as 0-3,8; auto: "
+	  "those that the daemon may use; empty: not pinned." },
 
 	{ "max-connections", TRACKING, NUMBER(max_connections, 1024, 268435456), "1048576", "N",
 	  "Connections remembered at once; each takes about 125 octets of memory." },
@@ -1038,11 +1046,12 @@ static void print_sizes(const struct parser *p)
 	       p->path ? p->path : "none");
 	for (char **i = o->interfaces; *i; i++)
 		printf(" %s", *i);
-	printf("\nring:        %s per interface, %llu blocks of %s\n"
+	printf("\ndecoders:    %u per interface\n"
+	       "ring:        %s per decoder, %llu blocks of %s\n"
 	       "connections: %u at most, and %u half-open ones\n"
 	       "event ring:  %u events per decoder\n"
 	       "queue:       %s, one for all of the %u subscribers at most\n",
-	       number_text(OPT_SIZE, o->ring_size_bytes).s,
+	       o->decoders, number_text(OPT_SIZE, o->ring_size_bytes).s,
 	       (unsigned long long)(o->ring_size_bytes / o->ring_block_size_bytes),
 	       number_text(OPT_SIZE, o->ring_block_size_bytes).s, o->max_connections,
 	       o->max_half_open, o->event_ring_size,
@@ -1085,6 +1094,12 @@ static void check_together(struct parser *p)
 			 number_text(OPT_SIZE, o->ring_size_bytes).s,
 			 number_text(OPT_SIZE, o->ring_block_size_bytes).s);
 		complain_at(p, p->set_by[ring - opts] == BY_DEFAULT ? block : ring, msg);
+	}
+	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0) {
+		snprintf(msg, sizeof msg,
+			 "%s is no list of processors; allowed: auto, or such as 0-3,8, up to %d",
+			 quoted(o->pin_decoders).s, CPU_SETSIZE - 1);
+		complain_at(p, find_option("pin-decoders"), msg);
 	}
 	if (o->quiet && !o->read_file)
 		complain_at(p, find_option("quiet"), "only together with --read");

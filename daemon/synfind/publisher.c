@@ -122,11 +122,8 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 	do {
 		unsigned n = 0;
 
-		for (; f && n < STATS_DECODERS; f = f->next) {
-			decoder_read_counters(f->decoder, f->iface, &d[n]);
-			d[n].max_half = p->o->max_half_open;
-			d[n++].max_whole = p->o->max_connections;
-		}
+		for (; f && n < STATS_DECODERS; f = f->next)
+			decoder_read_counters(f->decoder, f->iface, &d[n++]);
 		struct text t = line_begin(p, STATS_LINE_MAX);
 
 		json_stats(&t, d, n, &s, interval_ns, ++p->seq, wall_clock_ns());
@@ -366,12 +363,14 @@ static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
 
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 {
-	struct feed *f = calloc(1, sizeof *f);
+	struct feed *f = calloc(1, sizeof *f), **last = &p->feeds;
 
 	if (!f)
 		return -ENOMEM;
-	*f = (struct feed){ .next = p->feeds, .decoder = d, .iface = iface };
-	p->feeds = f;
+	*f = (struct feed){ .decoder = d, .iface = iface };
+	while (*last) /* stats tell them in this order */
+		last = &(*last)->next;
+	*last = f;
 	spsc_may_sleep(&d->ring);
 	return 0;
 }

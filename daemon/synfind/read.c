@@ -128,8 +128,6 @@ static void say_stats(struct reader *r)
 	decoder_read_counters(&r->decoder, r->name, &d);
 	if (source_stats(r->decoder.source, &s) >= 0)
 		d.source = s;
-	d.max_half = r->o->max_half_open;
-	d.max_whole = r->o->max_connections;
 	say_hello(r, r->last_ns);
 	r->seq++;
 	if (!r->o->quiet) {
@@ -201,7 +199,7 @@ static void on_sigbus(int sig)
 
 static int read_opened(struct reader *r, struct source *source)
 {
-	int e = decoder_init(&r->decoder, r->o, source, &r->sink, 0);
+	int e = decoder_init(&r->decoder, r->o, source, &r->sink, 0, NULL);
 
 	if (e < 0) {
 		log_errno(e, "Cannot set up the flow table");
