@@ -62,8 +62,7 @@ static void ring_commit(struct event_sink *s)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-/* Memory that costs nothing until it is touched, and that a fork does not copy. */
-static void *map_lazily(size_t octets)
+void *map_lazily(size_t octets)
 {
 	void *p = mmap(NULL, octets, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);

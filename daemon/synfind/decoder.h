@@ -103,5 +103,8 @@ void decoder_join(struct decoder *d);
 /* Copies the counters, any thread. */
 void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret);
 
+/* Memory that costs nothing until it is touched; NULL: there is none.  munmap() it. */
+void *map_lazily(size_t octets);
+
 /* The present, ns since 1970 UTC. */
 uint64_t wall_clock_ns(void);

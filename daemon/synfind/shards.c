@@ -5,6 +5,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include "base/cc.h"
 #include "common/cpulist.h"
@@ -19,9 +20,10 @@
 
 enum {
 	BATCH = 1024,	     /* frames; some 50 us of work */
-	BATCHES_PER_LANE = 4, /* on their way, so that a lane may be behind for a while */
+	BATCHES = 4, /* of each lane, on their way to others, so that they may be behind for a while */
 	OPTIONS_MAX = 40,    /* of a TCP header, RFC 9293 3.1 */
 };
+enum { SPINS = 1000 }; /* of some 20 ns */
 enum { IS_ICMP = 0x8000 }; /* besides the place within the batch */
 
 /* When something is told: each frame has two moments.  In the first one time goes on, for all lanes; in
@@ -38,17 +40,24 @@ static const uint64_t fixed_secret = 0x73796e66696e64;
 /* As tracker_advance() has it. */
 static const uint64_t sweep_every_ns = 1000000000, clock_step_ns = 10000000000;
 
-/* Frames between being read and being tracked by all lanes. */
+/* What is one lane's of a batch. */
+struct part {
+	unsigned n;
+	uint16_t at[BATCH]; /* place within the batch, and IS_ICMP */
+	struct segment segment[BATCH];
+};
+
+/* Frames between being read and being tracked by all lanes.  It always belongs to the same lane, so that of
+ * its memory only what is for others goes from one processor to another. */
 struct batch {
 	uint64_t first;	 /* number of its first frame */
 	unsigned frames;
 	unsigned left;	 /* lanes that have not tracked it; 0: free */
 	bool decoded;
-	bool sorted;	 /* times do not run backwards; the first and the last: */
+	unsigned segments;
+	bool sorted;	 /* their times do not run backwards; the first and the last: */
 	uint64_t from_ns, to_ns;
-	unsigned start[AFRING_GROUP_MAX + 1]; /* of each lane's part of what follows */
-	struct segment segment[BATCH];
-	uint16_t at[BATCH];   /* place within the batch, and IS_ICMP */
+	struct part *part; /* of each lane */
 	uint64_t ts_ns[BATCH]; /* of each frame that is a segment; NO_TIME: of the others */
 	uint8_t options[BATCH][OPTIONS_MAX]; /* for a source whose frames go away */
 };
@@ -62,6 +71,7 @@ struct lane {
 	bool started;
 	uint64_t next;	 /* batch that it tracks next */
 	uint64_t moment; /* of what is told now */
+	struct batch batch[BATCHES];
 	uint64_t now_ns, sweep_at_ns; /* the tracker's time, had it seen all segments of the file */
 	CACHE_ALIGNED _Atomic uint64_t done; /* all events of moments before this are in the ring */
 
@@ -70,9 +80,6 @@ struct lane {
 	bool ready; /* its next event is of that one */
 
 	CACHE_ALIGNED struct frame frames[BATCH];
-	struct segment segments[BATCH];
-	uint16_t places[BATCH];
-	uint8_t lanes[BATCH];
 };
 
 struct iface_name {
@@ -87,7 +94,8 @@ struct shards {
 	bool serial;	       /* decode before the baton is given on */
 	struct lane **lane;
 	unsigned lanes;
-	struct batch *batch;
+	struct part *parts;	/* of all batches */
+	struct batch **batch;	/* those on their way, by number */
 	unsigned batches;
 	struct lane *taken; /* by the consumer: the lane of the event that it has */
 
@@ -95,7 +103,8 @@ struct shards {
 	pthread_cond_t work;  /* a lane may have something to do */
 	pthread_cond_t told;  /* the consumer may */
 	bool baton, ended, stop;
-	uint64_t issued; /* batches so far */
+	_Atomic uint32_t stirred; /* times that lanes were told; also looked at without the lock */
+	uint64_t issued;	  /* batches so far */
 	uint64_t frames, offset;
 	uint64_t changes; /* that concern the consumer */
 	int error;
@@ -123,6 +132,12 @@ static void tell_consumer(struct shards *s)
 {
 	s->changes++;
 	pthread_cond_signal(&s->told);
+}
+
+static void tell_lanes(struct shards *s)
+{
+	atomic_fetch_add_explicit(&s->stirred, 1, memory_order_relaxed);
+	pthread_cond_broadcast(&s->work);
 }
 
 static struct event *lane_reserve(struct event_sink *sink)
@@ -202,55 +217,63 @@ static unsigned pull(struct shards *s, struct lane *l, uint64_t first, int *ret_
 
 /* ---- decoding ------------------------------------------------------------------------------- */
 
-static void note_time(struct batch *b, unsigned i, uint64_t ts_ns, bool first)
+static void note_time(struct batch *b, unsigned i, uint64_t ts_ns)
 {
 	b->ts_ns[i] = ts_ns;
-	if (first)
+	if (!b->segments++)
 		b->from_ns = ts_ns;
 	else if (ts_ns < b->to_ns)
 		b->sorted = false;
 	b->to_ns = ts_ns;
 }
 
-/* Frames of @l to segments of @b, each lane's in a row. */
+/* To the part of the lane that has its connection. */
+static void deal(const struct shards *s, struct batch *b, uint16_t at, const struct segment *g)
+{
+	struct part *p = &b->part[(uint64_t)fanout_hash_of(fixed_secret, g) * s->lanes >> 32];
+	struct segment *to = &p->segment[p->n];
+
+	*to = *g;
+	p->at[p->n++] = at;
+	if (s->fd >= 0 && !(at & IS_ICMP) && g->options.n) {
+		memcpy(b->options[at], g->options.p, g->options.n);
+		to->options.p = b->options[at];
+	}
+}
+
+/* Frames of @l to segments of @b. */
 static void decode(struct shards *s, struct lane *l, struct batch *b)
 {
-	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned n = 0, bad_checksum = 0, end[AFRING_GROUP_MAX] = { 0 };
 	struct decoder *numbers = &s->lane[0]->d; /* those of tunnels */
+	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
+	unsigned bad_checksum = 0;
 
+	b->segments = 0;
 	b->sorted = true;
-	for (unsigned i = 0; i < b->frames; i++) {
-		struct frame *f = &l->frames[i];
-		struct segment *g = &l->segments[n];
-		enum frame_verdict v = decoder_decode(numbers, f, g);
+	for (unsigned k = 0; k < s->lanes; k++)
+		b->part[k].n = 0;
+	/* A few at a time: who reads what was written a moment ago, in other pieces, waits. */
+	for (unsigned i = 0; i < b->frames;) {
+		struct segment segment[DECODER_BATCH];
+		uint16_t at[DECODER_BATCH];
+		unsigned n = 0;
 
-		verdicts[v]++;
-		b->ts_ns[i] = NO_TIME;
-		if (v != FRAME_TCP && v != FRAME_ICMP)
-			continue;
-		if (v == FRAME_TCP && f->unverified)
-			bad_checksum += checksum_wrong(g, f->data + f->caplen);
-		note_time(b, i, g->ts_ns, !n);
-		l->places[n] = (uint16_t)(v == FRAME_ICMP ? i | IS_ICMP : i);
-		l->lanes[n] = (uint8_t)fanout_member(fixed_secret, g, s->lanes);
-		end[l->lanes[n++]]++;
-	}
-	b->start[0] = 0;
-	for (unsigned k = 0; k < s->lanes; k++) {
-		b->start[k + 1] = b->start[k] + end[k];
-		end[k] = b->start[k];
-	}
-	for (unsigned i = 0; i < n; i++) {
-		unsigned to = end[l->lanes[i]]++;
-		struct segment *g = &b->segment[to];
+		for (unsigned end = i + DECODER_BATCH; i < end && i < b->frames; i++) {
+			struct frame *f = &l->frames[i];
+			struct segment *g = &segment[n];
+			enum frame_verdict v = decoder_decode(numbers, f, g);
 
-		*g = l->segments[i];
-		b->at[to] = l->places[i];
-		if (s->fd >= 0 && l->places[i] < IS_ICMP && g->options.n) {
-			memcpy(b->options[to], g->options.p, g->options.n);
-			g->options.p = b->options[to];
+			verdicts[v]++;
+			b->ts_ns[i] = NO_TIME;
+			if (v != FRAME_TCP && v != FRAME_ICMP)
+				continue;
+			if (v == FRAME_TCP && f->unverified)
+				bad_checksum += checksum_wrong(g, f->data + f->caplen);
+			note_time(b, i, g->ts_ns);
+			at[n++] = (uint16_t)(v == FRAME_ICMP ? i | IS_ICMP : i);
 		}
+		for (unsigned k = 0; k < n; k++)
+			deal(s, b, at[k], &segment[k]);
 	}
 	counter_add(&l->d.count.bad_checksum, bad_checksum);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
@@ -259,28 +282,25 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 
 /* ---- tracking ------------------------------------------------------------------------------- */
 
-static void feed_one(struct lane *l, const struct batch *b, unsigned k)
+static void feed_one(struct lane *l, const struct batch *b, const struct part *p, unsigned k)
 {
-	l->moment = MOMENT(b->first + (b->at[k] & ~IS_ICMP)) + 1;
-	if (b->at[k] & IS_ICMP)
-		tracker_unreachable(l->d.tracker, &b->segment[k]);
+	l->moment = MOMENT(b->first + (p->at[k] & ~IS_ICMP)) + 1;
+	if (p->at[k] & IS_ICMP)
+		tracker_unreachable(l->d.tracker, &p->segment[k]);
 	else
-		tracker_feed(l->d.tracker, &b->segment[k], 1);
+		tracker_feed(l->d.tracker, &p->segment[k], 1);
 }
 
 /* No event is told, so that it does not matter which of them causes it. */
-static void feed_quietly(struct lane *l, const struct batch *b, unsigned k, unsigned end)
+static void feed_quietly(struct lane *l, const struct batch *b, const struct part *p)
 {
-	while (k < end) {
-		unsigned n = 0;
-
-		while (n < TRACKER_BATCH && k + n < end && !(b->at[k + n] & IS_ICMP))
-			n++;
+	for (unsigned k = 0, n; k < p->n; k += n) {
+		for (n = 0; n < TRACKER_BATCH && k + n < p->n && !(p->at[k + n] & IS_ICMP); n++)
+			;
 		if (n)
-			tracker_feed(l->d.tracker, &b->segment[k], n);
+			tracker_feed(l->d.tracker, &p->segment[k], n);
 		else
-			feed_one(l, b, k++);
-		k += n;
+			feed_one(l, b, p, k++);
 	}
 }
 
@@ -300,16 +320,17 @@ static void pass_time(struct lane *l, uint64_t ts_ns)
  * them where a sweep is due or times run backwards, and by the last of them elsewhere. */
 static void track(struct lane *l, const struct batch *b)
 {
-	unsigned k = b->start[l->index], end = b->start[l->index + 1];
+	const struct part *p = &b->part[l->index];
+	unsigned k = 0;
 
-	if (!b->start[l->shards->lanes])
+	if (!b->segments)
 		return;
 	if (b->sorted && b->from_ns >= l->now_ns && b->to_ns < l->sweep_at_ns) {
 		if (l->shards->o->quiet)
-			feed_quietly(l, b, k, end);
+			feed_quietly(l, b, p);
 		else
-			for (; k < end; k++)
-				feed_one(l, b, k);
+			for (; k < p->n; k++)
+				feed_one(l, b, p, k);
 		tracker_advance(l->d.tracker, b->to_ns);
 		l->now_ns = b->to_ns;
 		return;
@@ -320,9 +341,18 @@ static void track(struct lane *l, const struct batch *b)
 		pass_time(l, b->ts_ns[i]);
 		l->moment = MOMENT(b->first + i);
 		tracker_advance(l->d.tracker, b->ts_ns[i]);
-		if (k < end && (b->at[k] & ~IS_ICMP) == i)
-			feed_one(l, b, k++);
+		if (k < p->n && (p->at[k] & ~IS_ICMP) == i)
+			feed_one(l, b, p, k++);
 	}
+}
+
+static inline void cpu_relax(void)
+{
+#if defined(__x86_64__) || defined(__i386__)
+	__builtin_ia32_pause();
+#elif defined(__aarch64__)
+	__asm__ volatile("yield");
+#endif
 }
 
 /* ---- threads -------------------------------------------------------------------------------- */
@@ -334,20 +364,35 @@ static bool readable(int fd)
 
 static struct batch *batch_of(const struct shards *s, uint64_t number)
 {
-	return &s->batch[number % s->batches];
+	return s->batch[number % s->batches];
+}
+
+/* Locked.  One of @l that nobody needs any more, rather one that was in use lately; or NULL. */
+static struct batch *batch_free(struct lane *l)
+{
+	for (unsigned i = 0; i < BATCHES; i++)
+		if (!l->batch[i].left)
+			return &l->batch[i];
+	return NULL;
+}
+
+/* Locked.  Is a batch ready for this lane? */
+static bool may_track(const struct shards *s, const struct lane *l)
+{
+	return l->next < s->issued && batch_of(s, l->next)->decoded;
 }
 
 /* Locked.  Who has to wait for a pipe must not keep others waiting for its own lane. */
-static bool may_pull(const struct shards *s, const struct lane *l)
+static bool may_pull(const struct shards *s, struct lane *l)
 {
-	return !s->ended && !s->baton && !batch_of(s, s->issued)->left &&
+	return !s->ended && !s->baton && batch_free(l) &&
 	       (s->fd < 0 || l->next == s->issued || readable(s->fd));
 }
 
 /* Locked, and unlocked meanwhile. */
 static void pull_and_decode(struct shards *s, struct lane *l)
 {
-	struct batch *b = batch_of(s, s->issued);
+	struct batch *b = batch_free(l);
 	int r;
 
 	s->baton = true;
@@ -361,7 +406,7 @@ static void pull_and_decode(struct shards *s, struct lane *l)
 	s->frames += b->frames;
 	s->offset = pcapfile_offset(s->source);
 	if (b->frames) {
-		s->issued++;
+		s->batch[s->issued++ % s->batches] = b;
 		b->left = s->lanes;
 		b->decoded = s->serial;
 	}
@@ -369,14 +414,14 @@ static void pull_and_decode(struct shards *s, struct lane *l)
 		s->ended = true;
 		s->error = r;
 	}
-	pthread_cond_broadcast(&s->work);
+	tell_lanes(s);
 	if (!b->frames || s->serial)
 		return;
 	pthread_mutex_unlock(&s->lock);
 	decode(s, l, b);
 	pthread_mutex_lock(&s->lock);
 	b->decoded = true;
-	pthread_cond_broadcast(&s->work);
+	tell_lanes(s);
 }
 
 /* Locked, and unlocked meanwhile. */
@@ -390,9 +435,28 @@ static void track_next(struct shards *s, struct lane *l)
 	pthread_mutex_lock(&s->lock);
 	l->next++;
 	if (!--b->left)
-		pthread_cond_broadcast(&s->work);
+		tell_lanes(s);
 	if (!s->o->quiet)
 		tell_consumer(s);
+}
+
+/* Locked, and unlocked meanwhile.  What it waits for takes another lane as long as a thread takes to
+ * wake up: it does not sleep at once, but for a pipe. */
+static void wait_for_work(struct shards *s)
+{
+	uint32_t seen = atomic_load_explicit(&s->stirred, memory_order_relaxed);
+
+	if (s->fd < 0) {
+		pthread_mutex_unlock(&s->lock);
+		for (unsigned i = 0; i < SPINS; i++) {
+			if (atomic_load_explicit(&s->stirred, memory_order_relaxed) != seen)
+				break;
+			cpu_relax();
+		}
+		pthread_mutex_lock(&s->lock);
+	}
+	if (atomic_load_explicit(&s->stirred, memory_order_relaxed) == seen)
+		pthread_cond_wait(&s->work, &s->lock);
 }
 
 static void *lane_run(void *arg)
@@ -402,14 +466,14 @@ static void *lane_run(void *arg)
 
 	pthread_mutex_lock(&s->lock);
 	while (!s->stop) {
-		if (l->next < s->issued && batch_of(s, l->next)->decoded)
+		if (may_track(s, l)) /* while it is in the cache */
 			track_next(s, l);
 		else if (may_pull(s, l))
 			pull_and_decode(s, l);
 		else if (s->ended && l->next == s->issued)
 			break;
 		else
-			pthread_cond_wait(&s->work, &s->lock);
+			wait_for_work(s);
 	}
 	pthread_mutex_unlock(&s->lock);
 
@@ -454,7 +518,7 @@ static bool await(struct shards *s, uint64_t changes, int wait_ms)
 	int r = 0;
 
 	pthread_mutex_lock(&s->lock);
-	pthread_cond_broadcast(&s->work); /* rings that were full have room */
+	tell_lanes(s); /* rings that were full have room */
 	while (s->changes == changes && !r)
 		r = wait_ms < 0 ? pthread_cond_wait(&s->told, &s->lock)
 				: pthread_cond_timedwait(&s->told, &s->lock, &until);
@@ -592,6 +656,8 @@ static int start(struct shards *s)
 		s->lane[i] = l;
 		l->shards = s;
 		l->index = i;
+		for (unsigned k = 0; k < BATCHES; k++)
+			l->batch[k].part = s->parts + (i * BATCHES + k) * s->lanes;
 		r = lane_start(s, l);
 	}
 	for (unsigned i = 0; i < s->lanes && r >= 0; i++) {
@@ -603,6 +669,12 @@ static int start(struct shards *s)
 			lane_pin(s, l, &cpus);
 	}
 	return r;
+}
+
+/* A part has room for all of a batch, though it mostly gets but its share. */
+static size_t parts_octets(const struct shards *s)
+{
+	return (size_t)s->batches * s->lanes * sizeof(struct part);
 }
 
 int shards_start(const struct options *o, struct source *source, struct shards **ret)
@@ -619,7 +691,7 @@ int shards_start(const struct options *o, struct source *source, struct shards *
 	if (s->fd >= 0)
 		sigaction(SIGUSR1, &(struct sigaction){ .sa_handler = on_signal }, NULL);
 	s->lanes = o->decoders;
-	s->batches = s->lanes * BATCHES_PER_LANE;
+	s->batches = s->lanes * BATCHES;
 	pthread_mutex_init(&s->lock, NULL);
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
@@ -627,9 +699,10 @@ int shards_start(const struct options *o, struct source *source, struct shards *
 	pthread_cond_init(&s->told, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	s->lane = calloc(s->lanes, sizeof(struct lane *));
-	s->batch = calloc(s->batches, sizeof(struct batch)); /* large: not touched before it is used */
+	s->batch = calloc(s->batches, sizeof(struct batch *));
+	s->parts = map_lazily(parts_octets(s));
 
-	int r = s->lane && s->batch ? start(s) : -ENOMEM;
+	int r = s->lane && s->batch && s->parts ? start(s) : -ENOMEM;
 
 	if (r < 0) {
 		if (s->lane)
@@ -658,7 +731,7 @@ int shards_finish(struct shards *s)
 {
 	pthread_mutex_lock(&s->lock);
 	s->stop = true;
-	pthread_cond_broadcast(&s->work);
+	tell_lanes(s);
 	pthread_mutex_unlock(&s->lock);
 	for (unsigned i = 0; i < s->lanes; i++) {
 		struct lane *l = s->lane[i];
@@ -680,6 +753,8 @@ void shards_free(struct shards *s)
 	}
 	free(s->lane);
 	free(s->batch);
+	if (s->parts)
+		munmap(s->parts, parts_octets(s));
 	pthread_cond_destroy(&s->work);
 	pthread_cond_destroy(&s->told);
 	pthread_mutex_destroy(&s->lock);

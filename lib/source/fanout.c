@@ -2,8 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <skel/fanout.skel.h>
-#include <string.h>
-#include "wire/segment.h"
 
 int fanout_load(const struct fanout_config *config)
 {
@@ -24,25 +22,4 @@ int fanout_load(const struct fanout_config *config)
 	fanout_bpf__destroy(b);
 	libbpf_set_print(printer);
 	return r;
-}
-
-static uint64_t end_of(uint64_t secret, uint8_t ip_v, const uint8_t *addr, uint16_t port)
-{
-	uint64_t w[2] = { 0 };
-
-	if (ip_v == 4) {
-		uint32_t a;
-
-		memcpy(&a, addr, sizeof a);
-		w[1] = a;
-	} else {
-		memcpy(w, addr, sizeof w);
-	}
-	return fanout_end(secret, w[0], w[1], port);
-}
-
-unsigned fanout_member(uint64_t secret, const struct segment *s, unsigned members)
-{
-	return fanout_hash(end_of(secret, s->ip_v, s->src, s->sport),
-			   end_of(secret, s->ip_v, s->dst, s->dport)) % members;
 }
