@@ -132,7 +132,7 @@ static const struct opt opts[] = {
 	  "those that the daemon may use; empty: not pinned." },
 
 	{ "max-connections", TRACKING, NUMBER(max_connections, 1024, 268435456), "1048576", "N",
-	  "Connections remembered at once; each takes about 125 octets of memory." },
+	  "Connections of an interface remembered at once; each takes about 125 octets of memory." },
 	{ "max-half-open", TRACKING, NUMBER(max_half_open, 256, 67108864), "65536", "N",
 	  "Half-open ones; these have a table of their own, so that a SYN flood stays there." },
 	TIMEOUT("syn-sent", syn_sent, "70s", "Forget a SYN that nobody answered."),
@@ -146,7 +146,7 @@ static const struct opt opts[] = {
 	  NUMBER(anomalies_per_connection, 0, ANOMALIES_TOLD_MAX), "8", "N",
 	  "Anomalies of one connection that are told one by one; more are only counted." },
 	{ "anomalies-per-second", TRACKING, NUMBER(anomalies_per_second, 0, 1000000), "100", "N",
-	  "Anomalies told in one second, all connections together." },
+	  "Anomalies told in one second by one decoder, all its connections together." },
 
 	/* 107: what fits into sun_path (unix(7)) */
 	{ "socket", EVENTS, STRING(socket, 0, 107), "/run/synfind/events.sock", "PATH",

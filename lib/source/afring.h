@@ -67,7 +67,7 @@ int afring_open(const struct afring_config *config, struct source **ret, const c
  * in one of them.  @program: descriptor of the one that deals them out, see fanout_load(); -1:
  * the kernel's own hash of addresses and ports (PACKET_FANOUT_HASH).
  * A ring has nothing in it before all have joined, so that no connection begins in one and goes on
- * in another.  -EINVAL with step "PACKET_FANOUT" also if the interface is down: kernels before 6.14
- * let nobody join then. */
+ * in another.  -EINVAL with step "PACKET_FANOUT" also if the interface is down and the kernel
+ * lets nobody join then (fanout_add() of older ones wants a socket that is running). */
 int afring_open_group(const struct afring_config *config, unsigned n, int program,
 		      struct source *ret[], const char **reterr_step);
