@@ -116,6 +116,25 @@ with live.guarded("veth"):
               "veth: each ICMP error came to the decoder of the SYN that it quotes")
     tap.ok("an eBPF program" in seen[1][2], "veth: the log names the program", seen[1][2])
 
+with live.guarded("down and up"):
+    d = live.Synfind(left, "veth-a", decoders=3)
+    sub = d.subscribe()
+    for step in range(3):
+        left.ip("link set veth-a down")
+        sub.until(lambda e, n=step: len([x for x in e if x.get("state") == "down"]) > n, "down")
+        left.ip("link set veth-a up")
+        sub.until(lambda e, n=step: len([x for x in e if x.get("state") == "up"]) > n, "up")
+        live.wait_until(lambda: "state UP" in left.ip("link show veth-a"), "the cable")
+        converse(left, right, ("10.0.1.2", 81 + step))
+    sub.until(lambda e: len([x for x in e if x["event_type"] == "tcp_close"]) >= 3 * CONNECTIONS,
+              "all closes")
+    tap.equal(d.stop(), 0, "down and up: status 0")
+    tap.ok(not sub.to_end(), "down and up: every line is right", sub.checker.errors)
+    opened = [c["connections"]["opened"] for c in sub.events[-1]["decoders"]]
+    tap.ok(sum(opened) == 3 * CONNECTIONS and all(opened),
+           "down and up: each connection is in one decoder, and each decoder has some", opened)
+    left.ip("-6 addr add fd00:1::1/64 dev veth-a nodad")
+
 with live.guarded("loopback"):
     seen = observe(left, "lo", lambda: kernels(left, left, (("127.0.0.1", 80), ("::1", 80))),
                    2 * CONNECTIONS)
