@@ -23,15 +23,30 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile struct fanout_config config;
 
 enum { NOTHING = 0 }; /* in place of an IP version: there is none, or none that we follow */
-enum { IP6_HOPOPTS = 0, IP6_ROUTING = 43, IP6_FRAGMENT = 44, IP6_AH = 51, IP6_DSTOPTS = 60,
-       IP6_MOBILITY = 135, IP6_HIP = 139, IP6_SHIM6 = 140 };
+enum {
+	IP6_HOPOPTS = 0,
+	IP6_ROUTING = 43,
+	IP6_FRAGMENT = 44,
+	IP6_AH = 51,
+	IP6_DSTOPTS = 60,
+	IP6_MOBILITY = 135,
+	IP6_HIP = 139,
+	IP6_SHIM6 = 140
+};
 enum { PORT_GTP_U = 2152, PORT_VXLAN = 4789, PORT_GENEVE = 6081, PORT_VXLAN_LINUX = 8472 };
-enum { PROTO_ICMP = 1, PROTO_IP4 = 4, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_IP6 = 41, PROTO_GRE = 47,
-       PROTO_ICMP6 = 58 };
+enum {
+	PROTO_ICMP = 1,
+	PROTO_IP4 = 4,
+	PROTO_TCP = 6,
+	PROTO_UDP = 17,
+	PROTO_IP6 = 41,
+	PROTO_GRE = 47,
+	PROTO_ICMP6 = 58
+};
 
 /* An IP header, as far as it says where to go. */
 struct ip {
-	uint32_t at;	    /* offset of what follows it */
+	uint32_t at; /* offset of what follows it */
 	uint8_t proto;
 	uint64_t addr[2][2]; /* as in fanout_end() */
 };
@@ -70,7 +85,8 @@ static __noinline unsigned type_walk(struct __sk_buff *skb, uint32_t type, uint3
 		*at += 4;
 	}
 	if (type < ETH_P_802_3_MIN) { /* LLC and SNAP, RFC 1042 */
-		if (!LOAD(skb, *at, &b) || be16(b) != 0xaaaa || be16(b + 2) != 0x0300 || be16(b + 4))
+		if (!LOAD(skb, *at, &b) || be16(b) != 0xaaaa || be16(b + 2) != 0x0300 ||
+		    be16(b + 4))
 			return NOTHING;
 		type = be16(b + 6);
 		*at += 8;
@@ -294,7 +310,8 @@ static __noinline unsigned udp_walk(struct __sk_buff *skb, uint32_t *at)
 }
 
 /* From an IP header of version @ip_v to the one inside, if it is a tunnel's. */
-static __always_inline unsigned tunnel_walk(struct __sk_buff *skb, const struct ip *ip, uint32_t *at)
+static __always_inline unsigned tunnel_walk(struct __sk_buff *skb, const struct ip *ip,
+					    uint32_t *at)
 {
 	*at = ip->at;
 	switch (ip->proto) {
@@ -335,7 +352,8 @@ int fanout(struct __sk_buff *skb)
 			return 0;
 		if (ip.proto == PROTO_TCP)
 			return connection(skb, &ip, ip.at);
-		if (config.inside & INSIDE_ICMP && ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
+		if (config.inside & INSIDE_ICMP &&
+		    ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
 			return quoted(skb, ip_v, ip.at);
 		if (!(config.inside & INSIDE_TUNNELS))
 			return 0;

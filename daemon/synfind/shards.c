@@ -19,16 +19,17 @@
 #include "wire/segment.h"
 
 enum {
-	BATCH = 1024,	     /* frames; some 50 us of work */
-	BATCHES = 4, /* of each lane, on their way to others, so that they may be behind for a while */
-	OPTIONS_MAX = 40,    /* of a TCP header, RFC 9293 3.1 */
+	BATCH = 1024, /* frames; some 50 us of work */
+	BATCHES =
+		4, /* of each lane, on their way to others, so that they may be behind for a while */
+	OPTIONS_MAX = 40, /* of a TCP header, RFC 9293 3.1 */
 };
-enum { SPINS = 1000 }; /* of some 20 ns */
+enum { SPINS = 1000 };	   /* of some 20 ns */
 enum { IS_ICMP = 0x8000 }; /* besides the place within the batch */
 
 /* When something is told: each frame has two moments.  In the first one time goes on, for all lanes; in
  * the second one its lane has the segment.  The end of the file comes after all. */
-#define MOMENT(frame) ((frame) * 2)
+#define MOMENT(frame) ((frame)*2)
 #define AT_THE_END    (UINT64_MAX - 1)
 #define THROUGH	      UINT64_MAX
 
@@ -50,14 +51,14 @@ struct part {
 /* Frames between being read and being tracked by all lanes.  It always belongs to the same lane, so that of
  * its memory only what is for others goes from one processor to another. */
 struct batch {
-	uint64_t first;	 /* number of its first frame */
+	uint64_t first; /* number of its first frame */
 	unsigned frames;
-	unsigned left;	 /* lanes that have not tracked it; 0: free */
+	unsigned left; /* lanes that have not tracked it; 0: free */
 	bool decoded;
 	unsigned segments;
-	bool sorted;	 /* their times do not run backwards; the first and the last: */
+	bool sorted; /* their times do not run backwards; the first and the last: */
 	uint64_t from_ns, to_ns;
-	struct part *part; /* of each lane */
+	struct part *part;     /* of each lane */
 	uint64_t ts_ns[BATCH]; /* of each frame that is a segment; NO_TIME: of the others */
 	uint8_t options[BATCH][OPTIONS_MAX]; /* for a source whose frames go away */
 };
@@ -90,12 +91,12 @@ struct iface_name {
 struct shards {
 	const struct options *o;
 	struct source *source; /* who holds the baton uses it */
-	int fd;		       /* of a source whose frames go away at the next call; -1: they stay */
-	bool serial;	       /* decode before the baton is given on */
+	int fd;	     /* of a source whose frames go away at the next call; -1: they stay */
+	bool serial; /* decode before the baton is given on */
 	struct lane **lane;
 	unsigned lanes;
-	struct part *parts;	/* of all batches */
-	struct batch **batch;	/* those on their way, by number */
+	struct part *parts;   /* of all batches */
+	struct batch **batch; /* those on their way, by number */
 	unsigned batches;
 	struct lane *taken; /* by the consumer: the lane of the event that it has */
 

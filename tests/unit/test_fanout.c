@@ -43,15 +43,16 @@ static void compare(bool raw, unsigned inside)
 	uint32_t got;
 
 	memcpy(octets + before, pkt, pkt_n);
-	if (pkt_n + before < MIN_FRAME || run(program[raw][inside], octets, pkt_n + before, &got) < 0)
+	if (pkt_n + before < MIN_FRAME ||
+	    run(program[raw][inside], octets, pkt_n + before, &got) < 0)
 		return;
 	runs++;
 	if (v != FRAME_TCP && v != FRAME_ICMP)
 		return;
 	compared++;
 	if (got != fanout_hash_of(secret, &seg) && !wrong++)
-		printf("# link %u inside %u verdict %s, %zu octets: %08x, not %08x\n", fr.link, inside,
-		       frame_verdict_name(v), pkt_n, got, fanout_hash_of(secret, &seg));
+		printf("# link %u inside %u verdict %s, %zu octets: %08x, not %08x\n", fr.link,
+		       inside, frame_verdict_name(v), pkt_n, got, fanout_hash_of(secret, &seg));
 }
 
 static void change(void)
@@ -74,8 +75,8 @@ static void compare_file(const char *path)
 	size_t k = fread(knobs, 1, sizeof knobs, f), n = fread(original, 1, sizeof original, f);
 
 	fclose(f);
-	if (k < KNOBS || !n || (knobs[0] % LINK_TYPES != LINK_ETHERNET &&
-				knobs[0] % LINK_TYPES != LINK_RAW_IP))
+	if (k < KNOBS || !n ||
+	    (knobs[0] % LINK_TYPES != LINK_ETHERNET && knobs[0] % LINK_TYPES != LINK_RAW_IP))
 		return;
 	for (unsigned i = 0; i < CHANGES; i++) {
 		memcpy(pkt, original, pkt_n = n);
@@ -127,8 +128,8 @@ static void check_hash(void)
 	}
 	ok(both == 4000, "both directions have the same hash");
 	for (unsigned i = 0; i < ARRAY_SIZE(member); i++)
-		ok(member[i] > 800 && member[i] < 1200, "member %u of 4 has its share: %u of 4000", i,
-		   member[i]);
+		ok(member[i] > 800 && member[i] < 1200, "member %u of 4 has its share: %u of 4000",
+		   i, member[i]);
 	ok(fanout_hash_of(secret, &s) != fanout_hash_of(secret + 1, &s), "the secret counts");
 }
 
@@ -138,18 +139,21 @@ int main(void)
 	check_hash();
 	for (unsigned raw = 0; raw < 2; raw++)
 		for (unsigned inside = 0; inside <= BOTH; inside++) {
-			struct fanout_config c = { .secret = secret, .inside = inside, .raw_ip = raw };
+			struct fanout_config c = { .secret = secret,
+						   .inside = inside,
+						   .raw_ip = raw };
 
 			program[raw][inside] = fanout_load(&c);
 			if (program[raw][inside] == -EPERM) {
 				tap_skip("the program beside the decoder", "it needs CAP_BPF");
 				return tap_done();
 			}
-			ok(program[raw][inside] >= 0, "the kernel takes the program: raw IP %u, inside %u",
-			   raw, inside);
+			ok(program[raw][inside] >= 0,
+			   "the kernel takes the program: raw IP %u, inside %u", raw, inside);
 		}
 	compare_corpus("tests/fuzz/corpus/frame");
 	ok(runs > 1000 && compared > 500, "%u runs, %u of TCP", runs, compared);
-	ok(!wrong, "the kernel's program and the decoder agree on whose each frame is: %u do not", wrong);
+	ok(!wrong, "the kernel's program and the decoder agree on whose each frame is: %u do not",
+	   wrong);
 	return tap_done();
 }
