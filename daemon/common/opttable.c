@@ -61,7 +61,7 @@ const struct opt opts[] = {
 	  "Capture ring of each decoder; at least two blocks." },
 	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "1M", "SIZE",
 	  "Block of that ring; a power of two.", .power_of_two = true },
-	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "10ms", "TIME",
+	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "2ms", "TIME",
 	  "A block is handed over after this time even if it is not full.", .unit = MS },
 	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
 	  "Also take in frames that are meant for other hosts." },
