@@ -116,6 +116,9 @@ static const struct opt opts[] = {
 	  "Block of that ring; a power of two.", .power_of_two = true },
 	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "10ms", "TIME",
 	  "A block is handed over after this time even if it is not full.", .unit = MS },
+	{ "mode", CAPTURE, WORD(mode, enum capture_mode), "all", "all|control",
+	  "Segments that are taken in; control: only those with SYN, FIN or RST, which costs little and "
+	  "leaves counts and some states unknown." },
 	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
 	  "Also take in frames that are meant for other hosts." },
 	{ "decap", CAPTURE, BOOL(decap), "no", NULL,
@@ -1128,6 +1131,15 @@ int options_parse(int argc, char **argv, struct options *ret)
 	*ret = p.o;
 	p.o = (struct options){ 0 };
 	return 0;
+}
+
+const char *capture_mode_name(enum capture_mode m)
+{
+	static const char *const name[] = {
+		[MODE_ALL] = "all", [MODE_CONTROL] = "control"
+	};
+
+	return name[m];
 }
 
 void options_free(struct options *o)

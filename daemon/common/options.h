@@ -14,6 +14,11 @@ enum community_id {
 	COMMUNITY_ID_OFF,
 };
 
+enum capture_mode {
+	MODE_ALL,     /* every segment */
+	MODE_CONTROL, /* SYN, FIN and RST only */
+};
+
 /* Strings are never "": what is not set is NULL. */
 struct options {
 	/* capture */
@@ -21,6 +26,7 @@ struct options {
 	uint64_t ring_size_bytes; /* of each interface; a multiple, at least two, of the next */
 	uint64_t ring_block_size_bytes; /* a power of two */
 	uint64_t block_timeout_ns;
+	enum capture_mode mode;
 	bool promiscuous;
 	bool decap; /* look for TCP in tunnels */
 	bool icmp;  /* look at ICMP errors */
@@ -57,6 +63,9 @@ struct options {
 	char *read_file; /* pcap or pcapng; "-": stdin; NULL: capture */
 	bool quiet;
 };
+
+/* As the option spells it. */
+const char *capture_mode_name(enum capture_mode m);
 
 /* Reads the flags and the file they name (or /etc/synfind/synfind.conf, if there is one).
  * Returns 0: go on with *@ret, which the caller gives back with options_free();

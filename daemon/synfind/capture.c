@@ -145,7 +145,9 @@ static int open_ring(const struct options *o, const struct link *l, struct sourc
 			  l->name, l->arphrd);
 		return link;
 	}
-	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link, .inside = decoder_inside(o) },
+	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link,
+						       .inside = decoder_inside(o),
+						       .control = o->mode == MODE_CONTROL },
 			     insns, ARRAY_SIZE(insns));
 	if (n < 0)
 		return log_errno(n, "Cannot build the filter for '%s'", l->name);

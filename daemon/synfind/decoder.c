@@ -84,6 +84,7 @@ static struct tracker_config tracker_config_of(const struct options *o)
 				[FSM_T_RESET] = o->timeout_reset_ns },
 		.anomalies_per_connection = o->anomalies_per_connection,
 		.anomalies_per_second = o->anomalies_per_second,
+		.control = o->mode == MODE_CONTROL,
 	};
 }
 
@@ -108,6 +109,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	if (!d->memory)
 		return -ENOMEM;
 	d->inside = decoder_inside(o);
+	d->control = o->mode == MODE_CONTROL;
 	if (o->decap) {
 		void *memory = map_lazily(tunnels_memory());
 
@@ -170,7 +172,7 @@ int decoder_pull(struct decoder *d)
 	struct segment segments[DECODER_BATCH];
 	int n = source_next(d->source, frames, DECODER_BATCH);
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned tcp = 0, bad_checksum = 0;
+	unsigned tcp = 0, bad_checksum = 0, left_out = 0;
 
 	for (int i = 0; i < n; i++) {
 		struct frame *f = &frames[i];
@@ -185,7 +187,11 @@ int decoder_pull(struct decoder *d)
 		if (v == FRAME_TCP) {
 			if (f->unverified)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
-			tcp++;
+			/* Of a file, and in tunnels: there the kernel's filter cannot tell. */
+			bool out = d->control && !segment_is_control(s);
+
+			left_out += out;
+			tcp += !out;
 		} else if (v == FRAME_ICMP) {
 			tracker_feed(d->tracker, segments, tcp); /* those before it */
 			tracker_unreachable(d->tracker, s);
@@ -194,6 +200,8 @@ int decoder_pull(struct decoder *d)
 	}
 	if (bad_checksum)
 		counter_add(&d->count.bad_checksum, bad_checksum);
+	if (left_out)
+		counter_add(&d->count.left_out, left_out);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
 			counter_add(&d->count.verdicts[v], verdicts[v]);
@@ -314,6 +322,7 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.anomalies_untold = counter_get(&t->anomalies_untold),
 		.strays = counter_get(&t->strays),
 		.bad_checksum = counter_get(&c->bad_checksum),
+		.left_out = counter_get(&c->left_out),
 		.events = counter_get(&c->events),
 		.lost = counter_get(&c->lost),
 	};

@@ -21,6 +21,7 @@ enum { DECODER_BATCH = TRACKER_BATCH };
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
 	struct counter packets, drops, freezes;
+	struct counter left_out; /* segments that the mode does not want */
 	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
 	struct counter events, lost;
 	struct tracker_counters tracker;
@@ -40,6 +41,7 @@ struct decoder {
 	size_t memory_octets;
 	void *ring_memory;
 	size_t ring_octets;
+	bool control;		 /* leave out what segment_is_control() does not want */
 	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
 	struct tunnels *tunnels; /* numbers for those that were met; NULL: not looked for */
 	uint8_t iface_id; /* put into every frame: flows of two interfaces never mix */

@@ -239,6 +239,7 @@ static int greet(struct publisher *p, struct subscriber *s)
 	char line[HELLO_MAX];
 	struct text t = { .p = line, .end = line + sizeof line };
 
+	h.mode = capture_mode_name(p->o->mode);
 	json_hello(&t, &h, p->seq, wall_clock_ns());
 	return t.full ? -ENOBUFS : subscriber_put_aside(s, line, (size_t)(t.p - line));
 }

@@ -96,6 +96,7 @@ static void say_hello(struct reader *r, uint64_t ts_ns)
 	struct json_hello h = identity_hello(&id, names, n);
 	struct text t = line_begin(r, OUT_OCTETS);
 
+	h.mode = capture_mode_name(r->o->mode);
 	json_hello(&t, &h, r->seq, ts_ns);
 	line_end(r, &t);
 }

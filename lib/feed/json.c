@@ -183,10 +183,12 @@ static void put_close(struct text *t, const struct event *e)
 	put_moves(t, e);
 	key_word(t, "reason", close_reason_name(e->close.reason));
 	key_word(t, "closed_by", closed_by_name(e->close.closed_by));
-	key_word(t, "teardown", teardown_name(e->close.teardown));
+	if (e->close.teardown != TEARDOWN_UNKNOWN)
+		key_word(t, "teardown", teardown_name(e->close.teardown));
 	key_word(t, "conn_state", conn_state_name(e->close.conn_state));
 	key_word(t, "history", history);
-	key_u64(t, "completeness", e->close.completeness);
+	if (e->close.counts == COUNTS_SEGMENTS)
+		key_u64(t, "completeness", e->close.completeness);
 	key_bool(t, "midstream", e->midstream);
 	key_bool(t, "lossy", e->close.lossy);
 	text_lit(t, "},\"flow\":{\"start\":");
@@ -194,6 +196,12 @@ static void put_close(struct text *t, const struct event *e)
 	key(t, "end");
 	text_timestamp(t, stop);
 	key_u64(t, "age_ns", stop > start ? stop - start : 0);
+	if (e->close.counts == COUNTS_SEQUENCE) {
+		key_word(t, "counts", "sequence");
+		key_duration(t, "stream_toserver", e->close.payload[0]);
+		key_duration(t, "stream_toclient", e->close.payload[1]);
+		return;
+	}
 	key_u64(t, "pkts_toserver", e->close.pkts[0]);
 	key_u64(t, "pkts_toclient", e->close.pkts[1]);
 	key_u64(t, "bytes_toserver", e->close.bytes[0]);
@@ -274,6 +282,8 @@ void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64
 	text_lit(t, "]");
 	key_u64(t, "next_seq", seq + 1);
 	key_word(t, "policy", h->policy);
+	if (h->mode)
+		key_word(t, "mode", h->mode);
 	end(t);
 }
 
@@ -368,6 +378,8 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 	}
 	text_lit(t, "}");
 	key_u64(t, "bad_checksum", d->bad_checksum);
+	if (d->left_out)
+		key_u64(t, "left_out", d->left_out);
 	put_connections(t, d);
 	key_u64(t, "strays", d->strays);
 	key_u64(t, "anomalies", d->anomalies);

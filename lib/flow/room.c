@@ -1,3 +1,4 @@
+#include "flow/unshown.h"
 #include "flow/work.h"
 
 enum {
@@ -11,7 +12,9 @@ static const uint64_t clock_step_ns = 10000000000; /* more is no reordering */
 static uint64_t timeout_of(const struct tracker *t, const struct conn *c)
 {
 	/* A RST that fell silent was a real one: its receiver would have answered (RFC 5961 3.2). */
-	return t->cfg.timeout_ns[c->suspect ? FSM_T_TIME_WAIT : fsm_timeout_of(c->state)];
+	enum fsm_timeout wait = t->cfg.control ? unshown_timeout_of(c->state) : fsm_timeout_of(c->state);
+
+	return t->cfg.timeout_ns[c->suspect ? FSM_T_TIME_WAIT : wait];
 }
 
 static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
@@ -19,7 +22,7 @@ static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
 	return conn_last_ns(c) + timeout_of(t, c);
 }
 
-static enum close_reason silence_means(const struct conn *c)
+static enum close_reason silence_means(const struct tracker *t, const struct conn *c)
 {
 	if (c->suspect)
 		return REASON_RST;
@@ -30,7 +33,8 @@ static enum close_reason silence_means(const struct conn *c)
 	case FSM_CROSSED:
 	case FSM_CROSSED_A:
 	case FSM_CROSSED_B:
-		return REASON_HALF_OPEN;
+		/* In control mode nobody is shown the ACK that they wait for. */
+		return t->cfg.control && c->state != FSM_CROSSED ? REASON_IDLE : REASON_HALF_OPEN;
 	default:
 		return REASON_IDLE;
 	}
@@ -57,9 +61,9 @@ bool flow_expire(struct tracker *t, struct flow *f)
 	struct cause cause = { .ts_ns = at, .segment = SEGMENT_TIMEOUT, .basis = BASIS_TIMEOUT };
 
 	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
-		attempt_settle(t, f, silence_means(f->c), cause);
+		attempt_settle(t, f, silence_means(t, f->c), cause);
 	else
-		flow_give_up(t, f, silence_means(f->c), f->c->suspect ? suspect_side(f->c) : -1, cause);
+		flow_give_up(t, f, silence_means(t, f->c), f->c->suspect ? suspect_side(f->c) : -1, cause);
 	return true;
 }
 

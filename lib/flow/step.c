@@ -1,6 +1,7 @@
 #include <string.h>
 #include "flow/guard.h"
 #include "flow/tell.h"
+#include "flow/unshown.h"
 #include "flow/work.h"
 #include "wire/tcpopt.h"
 
@@ -182,7 +183,8 @@ static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const s
 		  struct proof p, enum fsm_state to, bool mirror)
 {
 	unsigned anomaly = p.anomaly;
-	bool inferred = false;
+	/* A FIN shows that there was a handshake, but not the ACK that ended it. */
+	bool inferred = t->cfg.control && !(s->flags & TCP_SYN) && fsm_handshaking(to);
 
 	for (unsigned ev = 0; ev < EVIDENCES; ev++) {
 		if (!(p.evidence >> ev & 1))
@@ -235,6 +237,10 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 	struct conn *c = f->c;
 	bool mirror = f->key.self && !(s->flags & TCP_RST), again = false;
 	enum fsm_state before = c->state, at = before;
+	struct segment room;
+
+	if (t->cfg.control)
+		s = unshown_believe(c, from, s, &room);
 
 	if (mirror && at == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
 		/* It received its own SYN meanwhile: that is a crossed one. */

@@ -5,6 +5,7 @@
  * none; times a little back are late frames, times far back a clock that was set.  What it makes of a sequence of calls depends on nothing but the calls and the secret (the
  * secret decides only which entry an over-full table gives up). */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/counter.h"
@@ -22,6 +23,7 @@ struct tracker_config {
 	uint32_t anomalies_per_connection; /* told one by one, at most ANOMALIES_TOLD_MAX */
 	uint32_t anomalies_per_second;	   /* told in all */
 	struct hash_key secret;
+	bool control; /* no other segments than segment_is_control() are shown: "flow/unshown.h" */
 };
 
 enum { ANOMALIES_TOLD_MAX = 14 };
