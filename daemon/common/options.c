@@ -116,9 +116,10 @@ static const struct opt opts[] = {
 	  "Block of that ring; a power of two.", .power_of_two = true },
 	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "10ms", "TIME",
 	  "A block is handed over after this time even if it is not full.", .unit = MS },
-	{ "mode", CAPTURE, WORD(mode, enum capture_mode), "all", "all|control",
+	{ "mode", CAPTURE, WORD(mode, enum capture_mode), "all", "all|control|auto",
 	  "Segments that are taken in; control: only those with SYN, FIN or RST, which costs little and "
-	  "leaves counts and some states unknown." },
+	  "leaves counts and some states unknown; auto: all but those of long transfers that the "
+	  "kernel can count as well, which needs CAP_BPF." },
 	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
 	  "Also take in frames that are meant for other hosts." },
 	{ "decap", CAPTURE, BOOL(decap), "no", NULL,
@@ -1089,6 +1090,8 @@ static void check_together(struct parser *p)
 			 number_text(OPT_SIZE, o->ring_block_size_bytes).s);
 		complain_at(p, p->set_by[ring - opts] == BY_DEFAULT ? block : ring, msg);
 	}
+	if (o->mode == MODE_AUTO && (o->decap || o->icmp))
+		complain_at(p, find_option("mode"), "auto does not go together with decap or icmp");
 	if (o->quiet && !o->read_file)
 		complain_at(p, find_option("quiet"), "only together with --read");
 	if (o->read_file && p->set_by[find_option("interface") - opts] == BY_FLAG)
@@ -1136,7 +1139,7 @@ int options_parse(int argc, char **argv, struct options *ret)
 const char *capture_mode_name(enum capture_mode m)
 {
 	static const char *const name[] = {
-		[MODE_ALL] = "all", [MODE_CONTROL] = "control"
+		[MODE_ALL] = "all", [MODE_CONTROL] = "control", [MODE_AUTO] = "auto"
 	};
 
 	return name[m];

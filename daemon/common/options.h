@@ -17,6 +17,7 @@ enum community_id {
 enum capture_mode {
 	MODE_ALL,     /* every segment */
 	MODE_CONTROL, /* SYN, FIN and RST only */
+	MODE_AUTO,    /* all but what the kernel can count as well; a file: all */
 };
 
 /* Strings are never "": what is not set is NULL. */

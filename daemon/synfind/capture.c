@@ -13,6 +13,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "source/afring.h"
+#include "synfind/bulkfilter.h"
 #include "synfind/decoder.h"
 #include "synfind/linkwatch.h"
 #include "synfind/publisher.h"
@@ -134,7 +135,8 @@ static int free_id(const struct capture *c)
 	return -1;
 }
 
-static int open_ring(const struct options *o, const struct link *l, struct source **ret)
+static int open_ring(const struct options *o, const struct link *l, struct bulk_filter **ret_bulk,
+		     struct source **ret)
 {
 	struct sock_filter insns[TCP_FILTER_MAX];
 	int link = afring_link_type((int)l->arphrd), n, r;
@@ -152,6 +154,11 @@ static int open_ring(const struct options *o, const struct link *l, struct sourc
 	if (n < 0)
 		return log_errno(n, "Cannot build the filter for '%s'", l->name);
 
+	if (o->mode == MODE_AUTO) {
+		r = bulk_filter_load(link == LINK_RAW_IP, ret_bulk);
+		if (r < 0)
+			return r;
+	}
 	struct afring_config cfg = {
 		.ifindex = l->ifindex,
 		.ifname = l->name,
@@ -159,6 +166,7 @@ static int open_ring(const struct options *o, const struct link *l, struct sourc
 		.block_nr = (unsigned)(o->ring_size_bytes / o->ring_block_size_bytes),
 		.block_timeout_ms = (unsigned)(o->block_timeout_ns / 1000000),
 		.promiscuous = o->promiscuous,
+		.filter_fd = *ret_bulk ? bulk_filter_fd(*ret_bulk) : 0,
 		.filter = { .len = (unsigned short)n, .filter = insns },
 	};
 
@@ -181,16 +189,18 @@ static void tap_free(struct tap *t)
 	free(t);
 }
 
-static int tap_start(struct capture *c, struct tap *t, struct source *source)
+static int tap_start(struct capture *c, struct tap *t, struct source *source,
+		     struct bulk_filter *bulk)
 {
 	int r;
 
 	t->decoder = aligned_alloc(CACHE_LINE, sizeof *t->decoder);
 	if (!t->decoder) {
 		source_free(source);
+		bulk_filter_free(bulk);
 		return -ENOMEM;
 	}
-	r = decoder_init(t->decoder, c->o, source, NULL, t->id);
+	r = decoder_init(t->decoder, c->o, source, bulk, NULL, t->id);
 	if (r < 0)
 		return r;
 	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -207,6 +217,7 @@ static int tap_start(struct capture *c, struct tap *t, struct source *source)
 
 static int tap_add(struct capture *c, const struct link *l)
 {
+	struct bulk_filter *bulk = NULL;
 	struct source *source;
 	int id = free_id(c), r;
 
@@ -214,19 +225,22 @@ static int tap_add(struct capture *c, const struct link *l)
 		log_error("Cannot capture on '%s': %d interfaces are watched already", l->name, TAPS_MAX);
 		return -EMFILE;
 	}
-	r = open_ring(c->o, l, &source);
-	if (r < 0)
+	r = open_ring(c->o, l, &bulk, &source);
+	if (r < 0) {
+		bulk_filter_free(bulk);
 		return r;
+	}
 	struct tap *t = calloc(1, sizeof *t);
 
 	if (!t) {
 		source_free(source);
+		bulk_filter_free(bulk);
 		return -ENOMEM;
 	}
 	*t = (struct tap){ .next = c->taps, .ifindex = l->ifindex, .id = (uint8_t)id,
 			   .up = l->flags & IFF_UP, .stop_fd = -1 };
 	memcpy(t->name, l->name, sizeof t->name);
-	r = tap_start(c, t, source);
+	r = tap_start(c, t, source, bulk);
 	if (r < 0) {
 		tap_free(t);
 		return log_errno(r, "Cannot start a decoder for '%s'", l->name);

@@ -11,6 +11,7 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "flow/tunnels.h"
+#include "synfind/bulkfilter.h"
 #include "wire/checksum.h"
 #include "wire/segment.h"
 
@@ -94,12 +95,14 @@ unsigned decoder_inside(const struct options *o)
 }
 
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct event_sink *sink, uint8_t iface_id)
+		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id)
 {
 	struct tracker_config cfg = tracker_config_of(o);
 
 	memset(d, 0, sizeof *d);
 	d->source = source;
+	d->bulk = bulk;
+	cfg.bulk = bulk_filter_kernel(bulk);
 	d->iface_id = iface_id;
 	d->sink = (struct event_sink){ ring_reserve, ring_commit };
 	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
@@ -132,6 +135,7 @@ void decoder_destroy(struct decoder *d)
 {
 	tracker_free(d->tracker);
 	source_free(d->source);
+	bulk_filter_free(d->bulk);
 	if (d->memory)
 		munmap(d->memory, d->memory_octets);
 	if (d->tunnels)
@@ -217,6 +221,7 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 	struct source_stats s;
 
 	d->stats_at_ns = now + stats_every_ns;
+	bulk_filter_set_clock(d->bulk);
 	if (source_stats(d->source, &s) < 0)
 		return;
 	counter_set(&d->count.packets, s.packets);
@@ -322,6 +327,7 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.anomalies_untold = counter_get(&t->anomalies_untold),
 		.strays = counter_get(&t->strays),
 		.bad_checksum = counter_get(&c->bad_checksum),
+		.withheld = counter_get(&t->withheld),
 		.left_out = counter_get(&c->left_out),
 		.events = counter_get(&c->events),
 		.lost = counter_get(&c->lost),

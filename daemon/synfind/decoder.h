@@ -13,6 +13,7 @@
 #include "flow/tracker.h"
 #include "source/source.h"
 
+struct bulk_filter;
 struct options;
 struct tunnels;
 
@@ -36,6 +37,7 @@ struct decoder {
 	uint64_t number; /* of the next event, lost ones included */
 
 	struct source *source; /* owned */
+	struct bulk_filter *bulk; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
 	void *memory; /* the tracker's region */
 	size_t memory_octets;
@@ -58,10 +60,11 @@ struct decoder {
 	uint64_t stats_at_ns;
 };
 
-/* Makes a decoder over @source, which it owns from then on (also on failure).  @sink: where events
+/* Makes a decoder over @source, which it owns from then on (also on failure), and likewise @bulk, the
+ * filter of the source, or NULL.  @sink: where events
  * go; NULL: into an SPSC ring of options->event_ring_size records.  Returns 0 or -errno. */
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct event_sink *sink, uint8_t iface_id);
+		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id);
 
 /* Stops nothing: join first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);

@@ -202,7 +202,7 @@ static void on_sigbus(int sig)
 
 static int read_opened(struct reader *r, struct source *source)
 {
-	int e = decoder_init(&r->decoder, r->o, source, &r->sink, 0);
+	int e = decoder_init(&r->decoder, r->o, source, NULL, &r->sink, 0);
 
 	if (e < 0) {
 		log_errno(e, "Cannot set up the flow table");

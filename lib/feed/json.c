@@ -378,6 +378,8 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 	}
 	text_lit(t, "}");
 	key_u64(t, "bad_checksum", d->bad_checksum);
+	if (d->withheld)
+		key_u64(t, "withheld", d->withheld);
 	if (d->left_out)
 		key_u64(t, "left_out", d->left_out);
 	put_connections(t, d);

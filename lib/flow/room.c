@@ -58,6 +58,10 @@ bool flow_expire(struct tracker *t, struct flow *f)
 
 	if (t->now_ns < at)
 		return false;
+	flow_settle(t, f, false);
+	at = deadline_of(t, f->c);
+	if (t->now_ns < at)
+		return false;
 	struct cause cause = { .ts_ns = at, .segment = SEGMENT_TIMEOUT, .basis = BASIS_TIMEOUT };
 
 	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
@@ -113,6 +117,20 @@ static void sweep(struct tracker *t)
 	}
 }
 
+/* A connection whose segments the kernel withholds is not silent. */
+static void touch(void *arg, const struct flow_key *key, uint64_t hash, uint64_t last_ns)
+{
+	struct tracker *t = arg;
+	table_ref ref = table_find(&t->table, hash, key, NULL);
+
+	if (ref == TABLE_NONE || table_shape_of(ref) != SHAPE_WHOLE)
+		return;
+	struct conn *c = table_conn(&t->table, ref);
+
+	if (last_ns > conn_last_ns(c))
+		c->last = dur48_of(last_ns - c->start_ns);
+}
+
 void tracker_advance(struct tracker *t, uint64_t now_ns)
 {
 	if (now_ns + clock_step_ns < t->now_ns) { /* somebody set the clock back: go on from there */
@@ -128,6 +146,8 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	if (now_ns < t->sweep_at_ns)
 		return;
 	t->sweep_at_ns = now_ns + sweep_every_ns;
+	if (t->bulk)
+		bulk_refresh(t->bulk, touch, t);
 	for (unsigned i = 0; i < (all ? SWEEP_PARTS + 1u : 1u); i++)
 		sweep(t);
 }

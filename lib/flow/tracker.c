@@ -78,6 +78,23 @@ static bool entry_contested(const struct tracker *t, table_ref r)
 	return h->pending || h->contested;
 }
 
+/* What the kernel withheld before @s. */
+static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+{
+	if (likely(!t->bulk) || f->c == &f->unpacked)
+		return;
+	uint64_t n = bulk_catch_up(t->bulk, f->c, f->hash, sender != f->c->client_end, s);
+
+	if (n)
+		counter_add(&t->count->withheld, n);
+}
+
+static void consider(struct tracker *t, const struct flow *f)
+{
+	if (unlikely(t->bulk) && f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_WHOLE)
+		bulk_consider(t->bulk, f->c, &f->key, f->hash);
+}
+
 /* Key and hash of @f are set; @sender is the end that sent @s. */
 static void feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
@@ -102,17 +119,20 @@ static void feed(struct tracker *t, struct flow *f, unsigned sender, const struc
 	}
 	if (ref != TABLE_NONE) {
 		flow_load(t, f, ref);
+		catch_up(t, f, sender, s);
 		if (unlikely(flow_expire(t, f)))
 			ref = TABLE_NONE;
 	}
-	if (ref == TABLE_NONE)
+	if (ref == TABLE_NONE) {
 		flow_open(t, f, sender, s, NULL);
-	else if (likely(plain_feed(f, sender, s)))
-		return;
-	else if (fsm_over(f->c->state))
+	} else if (likely(plain_feed(f, sender, s))) {
+		consider(t, f);
+	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
-	else
+	} else {
 		known_feed(t, f, sender, s);
+		consider(t, f);
+	}
 }
 
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
@@ -212,6 +232,10 @@ struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct
 	if (!t)
 		return NULL;
 	t->cfg = *c;
+	if (c->bulk && !(t->bulk = bulk_new(c->bulk))) {
+		free(t);
+		return NULL;
+	}
 	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->sink = sink;
@@ -222,5 +246,7 @@ struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct
 
 void tracker_free(struct tracker *t)
 {
+	if (t)
+		bulk_free(t->bulk);
 	free(t);
 }

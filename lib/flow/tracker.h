@@ -13,6 +13,7 @@
 #include "flow/event.h"
 #include "flow/fsm.h"
 
+struct bulk_kernel;
 struct segment;
 struct tracker;
 
@@ -23,6 +24,7 @@ struct tracker_config {
 	uint32_t anomalies_per_connection; /* told one by one, at most ANOMALIES_TOLD_MAX */
 	uint32_t anomalies_per_second;	   /* told in all */
 	struct hash_key secret;
+	struct bulk_kernel *bulk; /* NULL: every segment comes here; "flow/bulk.h" */
 	bool control; /* no other segments than segment_is_control() are shown: "flow/unshown.h" */
 };
 
@@ -35,6 +37,7 @@ struct tracker_counters {
 	struct counter evicted_half, evicted_whole;
 	struct counter anomalies, anomalies_untold;
 	struct counter strays; /* segments that belong to nothing and open nothing */
+	struct counter withheld; /* segments that the kernel counted instead: on the wire */
 	struct counter half, whole; /* gauges: entries of each shape */
 };
 

@@ -29,9 +29,20 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 	}
 }
 
+void flow_settle(struct tracker *t, struct flow *f, bool forget)
+{
+	if (!t->bulk || f->c == &f->unpacked)
+		return;
+	uint64_t n = bulk_settle(t->bulk, f->c, f->hash, forget);
+
+	if (n)
+		counter_add(&t->count->withheld, n);
+}
+
 /* Frees the entry; nothing is told. */
 void flow_remove(struct tracker *t, struct flow *f)
 {
+	flow_settle(t, f, true);
 	flow_count_state(t, f->c->state, FSM_NONE);
 	if (f->ref != TABLE_NONE)
 		table_remove(&t->table, f->hash, f->ref);
@@ -179,6 +190,7 @@ static void tell_unseen_end(struct tracker *t, struct flow *f, struct cause caus
 void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
 			 struct cause cause)
 {
+	flow_settle(t, f, true);
 	if (t->cfg.control && (reason == REASON_IDLE || reason == REASON_REUSE) &&
 	    unshown_end_of(f->c->state) != f->c->state)
 		tell_unseen_end(t, f, cause);

@@ -126,8 +126,10 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 		/* Loopback shows each frame twice, on its way out and in. */
 		{ "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING,
 		  loopback ? &on : NULL, sizeof(on), false },
-		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, &config->filter,
-		  sizeof(config->filter), false },
+		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER,
+		  config->filter_fd ? NULL : &config->filter, sizeof(config->filter), false },
+		{ "SO_ATTACH_BPF", SOL_SOCKET, SO_ATTACH_BPF,
+		  config->filter_fd ? &config->filter_fd : NULL, sizeof(config->filter_fd), false },
 		/* Whoever gets the descriptor cannot look further than the filter does. */
 		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof(on), false },
 	};
@@ -169,7 +171,7 @@ int afring_socket(const struct afring_config *config, struct afring_geometry *re
 
 	if (!ring_size_valid(config->block_size, config->block_nr))
 		return *reterr_step = "block size", -EINVAL;
-	if (!config->filter.len)
+	if (!config->filter_fd && !config->filter.len)
 		return *reterr_step = "filter", -EINVAL;
 	if (strlen(config->ifname) >= sizeof(g.ifname))
 		return *reterr_step = "interface name", -EINVAL;

@@ -21,6 +21,7 @@ struct afring_config {
 	unsigned block_nr;	   /* fewer are taken if there is no memory for so many */
 	unsigned block_timeout_ms; /* a block that is not full is handed over after this; > 0 */
 	bool promiscuous;
+	int filter_fd;		  /* of an eBPF program in place of `filter`; 0: none */
 	struct sock_fprog filter; /* borrowed; see bpf/tcp_filter.h; its length must not be 0 */
 };
 

@@ -1,0 +1,128 @@
+#!/usr/bin/python3
+"""The capture modes side by side on one cable: what auto leaves to the kernel changes no state and no
+count, and control tells what SYN, FIN and RST say."""
+import os
+import socket
+import sys
+import threading
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import live
+import tap
+
+live.need("ip", "setpriv")
+MEGA = 1 << 20
+COUNTS = ("pkts_toserver", "pkts_toclient", "bytes_toserver", "bytes_toclient", "payload_toserver",
+          "payload_toclient", "retrans_toserver", "retrans_toclient", "gap_bytes")
+
+
+def drain(s):
+    while s.recv(MEGA):
+        pass
+
+
+def transfer(a, b, address, out, back, reset=False):
+    """`out` octets from the client, then `back` octets to it; the client closes, or resets."""
+    server = b.listen(address)
+    client = a.connect(address)
+    peer = server.accept()[0]
+    peer.settimeout(live.DEADLINE)
+
+    def serve():
+        left = out
+        while left:
+            left -= len(peer.recv(min(left, MEGA)))
+        for at in range(0, back, MEGA):
+            peer.sendall(b"y" * min(MEGA, back - at))
+        try:
+            drain(peer)
+        except ConnectionResetError:
+            pass
+        peer.close()
+
+    t = threading.Thread(target=serve, daemon=True)
+    t.start()
+    for at in range(0, out, MEGA):
+        client.sendall(b"x" * min(MEGA, out - at))
+    left = back
+    while left:
+        left -= len(client.recv(min(left, MEGA)))
+    if reset:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+    else:
+        client.shutdown(socket.SHUT_WR)
+        drain(client)
+    client.close()
+    t.join(live.DEADLINE)
+    server.close()
+
+
+class Side:
+    """A daemon in one mode, and what it told."""
+
+    def __init__(self, ns, iface, mode, *args):
+        self.d = live.Synfind(ns, iface, f"--mode={mode}", "--timeout-time-wait=1s", *args)
+        self.s = self.d.subscribe()
+        self.mode = mode
+
+    def closes(self, n):
+        self.s.until(lambda es: sum(e["event_type"] == "tcp_close" for e in es) >= n,
+                     f"{n} closes by {self.mode}")
+
+    def end(self):
+        status = self.d.stop()
+        faults = self.s.to_end()
+        tap.ok(status == 0 and not faults, f"mode {self.mode}: ends well, the stream is right", faults,
+               self.d.stderr())
+        self.by_port = {}
+        for e in self.s.events:
+            if "tcp" in e:
+                self.by_port.setdefault((e["dest_ip"], e["dest_port"]), []).append(e)
+        self.stats = [e for e in self.s.events if e["event_type"] == "stats"][-1]["decoders"][0]
+
+
+def story(stream):
+    """What a mode must not change: states, causes and ends."""
+    keys = ("client_state", "server_state", "segment", "basis", "reason", "closed_by", "teardown",
+            "conn_state", "history", "completeness", "kind")
+    return [(e["event_type"], *(e["tcp"].get(k) for k in keys)) for e in stream]
+
+
+def test_side_by_side():
+    a, b = live.veth_pair()
+    sides = {m: Side(a, "veth-a", m) for m in ("all", "control", "auto")}
+    jobs = [(("10.0.1.2", 5001), 1024 * MEGA, 0, False), (("fd00:1::2", 5002), 0, 1024 * MEGA, False),
+            (("10.0.1.2", 5003), 16 * MEGA, 16 * MEGA, False), (("10.0.1.2", 5004), 8 * MEGA, 1, True),
+            (("10.0.1.2", 5005), 10, 10, False)]
+    for job in jobs:
+        transfer(a, b, *job)
+    for side in sides.values():
+        side.closes(len(jobs))
+    for side in sides.values():
+        side.end()
+    every, auto, control = sides["all"], sides["auto"], sides["control"]
+    for address, out, back, reset in jobs:
+        name = f"{address[0]} port {address[1]}"
+        want, got, told = (s.by_port[address] for s in (every, auto, control))
+        tap.equal(story(got), story(want), f"auto, {name}: the same events as all")
+        tap.equal({k: got[-1]["flow"][k] for k in COUNTS}, {k: want[-1]["flow"][k] for k in COUNTS},
+                  f"auto, {name}: the same counts")
+        flow = told[-1]["flow"]
+        tap.equal((told[-1]["tcp"]["reason"], told[-1]["tcp"]["closed_by"],
+                   told[-1]["tcp"]["conn_state"]),
+                  tuple(want[-1]["tcp"][k] for k in ("reason", "closed_by", "conn_state")),
+                  f"control, {name}: the same end")
+        tap.equal((flow["counts"], flow.get("stream_toserver"), flow.get("stream_toclient")),
+                  ("sequence", None if reset else out, None if reset else back),
+                  f"control, {name}: the streams as long as they were")
+    frames = {m: s.stats["packets"] for m, s in sides.items()}
+    tap.ok(frames["auto"] * 10 < frames["all"], "auto: less than a tenth of the frames comes up", frames)
+    tap.ok(frames["control"] < 6 * len(jobs), "control: SYN, FIN and RST only", frames)
+    tap.ok(auto.stats.get("withheld", 0) > 0 and "withheld" not in every.stats,
+           "what the kernel counted is told", auto.stats)
+
+
+if __name__ == "__main__":
+    with live.guarded("side by side"):
+        test_side_by_side()
+    tap.done()
