@@ -13,7 +13,7 @@
 #include "wire/link.h"
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
-enum { STREAK = 8 }; /* plain frames before the first one is withheld */
+enum { STREAK = 8 }; /* plain frames behind the marker before the first one is withheld */
 enum { TCP_HEADER_MAX = 60 };
 
 const volatile __u32 raw_ip; /* frames begin with the IP header */
@@ -237,37 +237,46 @@ static __always_inline void take(struct bulk_slot *s, unsigned d, const struct n
 	s->window[d] = n->window;
 }
 
-/* A frame that passes while the slot is armed: user space is behind by what is in its ring, so the
- * newest numbers are taken from the frames themselves.  Once both directions are known, and all is
- * plain for a while, what user space will find there by itself is noted as the base. */
-static __always_inline void learn(struct bulk_slot *s, unsigned d, const struct numbers *n)
+/* A frame that passes behind the marker.  The last one that passes has data: no other frame ends where
+ * it does, so that user space knows it again. */
+static __always_inline void follow(struct bulk_slot *s, __u32 phase, unsigned d,
+				   const struct numbers *n)
 {
-	bool plain = s->seen[d] && is_plain(s, d, n);
-
-	if (!n->usual) {
-		s->streak = 0;
-		return;
-	}
-	s->seen[d] = 1;
-	if (!plain) {
-		s->streak = 0;
-		if (before(s->next[d], n->end))
-			s->next[d] = n->end;
-		if (before(s->acked[!d], n->ack))
-			s->acked[!d] = n->ack;
-		s->window[d] = n->window;
+	if (!is_plain(s, d, n)) {
+		s->odd = 1;
 		return;
 	}
 	take(s, d, n);
 	s->streak++;
-	/* The last one that passes has data: no other frame ends where it does. */
-	if (!n->payload || s->streak < STREAK || !s->seen[!d])
+	if (phase != BULK_READY || !n->payload || s->streak < STREAK)
 		return;
 	s->base_next[0] = s->next[0];
 	s->base_next[1] = s->next[1];
 	s->base_acked[0] = s->acked[0];
 	s->base_acked[1] = s->acked[1];
-	__sync_val_compare_and_swap(&s->phase, BULK_ARMED, BULK_WITHHELD);
+	__sync_val_compare_and_swap(&s->phase, BULK_READY, BULK_WITHHELD);
+}
+
+/* A frame before the marker: what is in the ring before it is not known here. */
+static __always_inline void learn(struct bulk_slot *s, unsigned d, const struct numbers *n)
+{
+	if (!n->usual)
+		return;
+	if (s->seen[d] && is_plain(s, d, n)) {
+		take(s, d, n);
+		if (n->payload && s->seen[!d] && before(s->base_next[d], n->end)) {
+			s->marker = n->end;
+			s->marker_dir = d;
+			s->marked = 1;
+		}
+		return;
+	}
+	s->seen[d] = 1;
+	if (before(s->next[d], n->end))
+		s->next[d] = n->end;
+	if (before(s->acked[!d], n->ack))
+		s->acked[!d] = n->ack;
+	s->window[d] = n->window;
 }
 
 /* What the frame was on the wire, as count_wire() in wire/frame.c. */
@@ -332,8 +341,12 @@ int bulk(struct __sk_buff *skb)
 	struct numbers n = numbers_of(skb, &p, &t);
 	__u32 phase = *(volatile __u32 *)&s->phase;
 
-	if (phase == BULK_ARMED)
-		learn(s, d, &n);
+	if ((phase == BULK_ARMED || phase == BULK_READY) && !s->odd) {
+		if (s->marked)
+			follow(s, phase, d, &n);
+		else
+			learn(s, d, &n);
+	}
 	if (phase != BULK_WITHHELD)
 		return pass;
 	if (!is_plain(s, d, &n)) {

@@ -12,11 +12,15 @@ enum { BULK_SLOTS = 16384 };
 /* Least window to believe in: GUARD_WINDOW_FLOOR of flow/guard.h. */
 enum { BULK_WINDOW_FLOOR = 65535 };
 
-/* A slot goes round: user space arms it; the filter learns the numbers that frames have by now, while
- * all of them pass, and then withholds; the first frame that is not plain freezes it. */
+/* A slot goes round.  User space arms it, but is behind by what waits in its ring.  So all frames pass
+ * yet, and the filter takes the newest numbers from them; a plain one becomes the marker.  When user
+ * space comes to the marker and finds that nothing is in the way, the slot is ready.  All that came
+ * behind the marker was seen by the filter: if all of it was plain, it begins to withhold.  The first
+ * frame that is not freezes the slot. */
 enum bulk_phase {
 	BULK_OFF,
-	BULK_ARMED,    /* frames pass and are learned from */
+	BULK_ARMED,
+	BULK_READY,
 	BULK_WITHHELD, /* plain frames do not pass */
 	BULK_FROZEN,   /* all frames pass; nothing in the slot changes any more */
 };
@@ -36,10 +40,12 @@ struct bulk_count { /* of what was withheld, since the slot was taken */
 
 struct bulk_slot {
 	__u32 phase;
-	__u32 streak;			    /* plain frames one after the other, while armed */
+	__u32 streak; /* plain frames behind the marker */
+	__u32 marker; /* where it ends: next[] of its direction */
+	__u8 marked, marker_dir;
+	__u8 odd; /* a frame behind the marker was not plain: arm it again */
 	__u32 next[2], acked[2], window[2]; /* as in struct conn; acked[d]: of d's octets */
-	__u32 base_next[2], base_acked[2];  /* the same when withholding began */
+	__u32 base_next[2], base_acked[2];  /* the same when it was armed; when withholding began */
 	__u8 seen[2], may[2], shift[2];	    /* may: sum of enum bulk_may */
-	__u16 pad;
 	struct bulk_count count[2];
 };

@@ -120,6 +120,8 @@ static const struct opt opts[] = {
 	  "Segments that are taken in; control: only those with SYN, FIN or RST, which costs little and "
 	  "leaves counts and some states unknown; auto: all but those of long transfers that the "
 	  "kernel can count as well, which needs CAP_BPF." },
+	{ "auto-after", CAPTURE, NUMBER(auto_after, 1, 1000000000), "64", "N",
+	  "With mode=auto: segments of either side after which the kernel counts." },
 	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
 	  "Also take in frames that are meant for other hosts." },
 	{ "decap", CAPTURE, BOOL(decap), "no", NULL,

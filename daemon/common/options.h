@@ -28,6 +28,7 @@ struct options {
 	uint64_t ring_block_size_bytes; /* a power of two */
 	uint64_t block_timeout_ns;
 	enum capture_mode mode;
+	unsigned auto_after; /* segments of a side */
 	bool promiscuous;
 	bool decap; /* look for TCP in tunnels */
 	bool icmp;  /* look at ICMP errors */

@@ -68,12 +68,13 @@ static int load(struct bulk_filter *f, bool raw_ip)
 	return 0;
 }
 
-int bulk_filter_load(bool raw_ip, struct bulk_filter **ret)
+int bulk_filter_load(bool raw_ip, unsigned after_pkts, struct bulk_filter **ret)
 {
 	struct bulk_filter *f = calloc(1, sizeof *f);
 
 	if (!f)
 		return log_errno(-ENOMEM, "Cannot load the filter of mode=auto");
+	f->kernel.after_pkts = after_pkts;
 	f->kernel.watch = watch;
 	f->kernel.forget = forget;
 

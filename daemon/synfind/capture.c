@@ -155,7 +155,7 @@ static int open_ring(const struct options *o, const struct link *l, struct bulk_
 		return log_errno(n, "Cannot build the filter for '%s'", l->name);
 
 	if (o->mode == MODE_AUTO) {
-		r = bulk_filter_load(link == LINK_RAW_IP, ret_bulk);
+		r = bulk_filter_load(link == LINK_RAW_IP, o->auto_after, ret_bulk);
 		if (r < 0)
 			return r;
 	}

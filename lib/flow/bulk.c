@@ -9,7 +9,7 @@
 
 _Static_assert((unsigned)BULK_WINDOW_FLOOR == (unsigned)GUARD_WINDOW_FLOOR, "one floor");
 
-enum { WORTH_PKTS = 64, PLACES = 2 * BULK_SLOTS, NONE = UINT32_MAX };
+enum { PATIENCE = 4096, PLACES = 2 * BULK_SLOTS, NONE = UINT32_MAX };
 
 struct watch {
 	uint64_t hash;
@@ -19,7 +19,8 @@ struct watch {
 	uint64_t told_ns;	    /* newest time that bulk_refresh() told */
 	uint32_t next;		    /* of the free ones */
 	bool used;
-	bool caught_up; /* since the slot was frozen */
+	bool caught_up;	 /* since the slot was frozen */
+	uint32_t waited; /* segments since it was armed: too many, and no marker will come */
 };
 
 struct bulk {
@@ -144,6 +145,7 @@ static void arm(struct bulk_slot *s, const struct conn *c)
 	s->shift[SIDE_A] = scaled ? c->wscale0 : 0;
 	s->shift[SIDE_B] = scaled ? c->wscale1 : 0;
 	s->streak = 0;
+	s->marked = s->odd = 0;
 	__atomic_store_n(&s->phase, BULK_ARMED, __ATOMIC_RELEASE);
 }
 
@@ -181,21 +183,55 @@ static void watch_new(struct bulk *b, const struct conn *c, const struct flow_ke
 		forget(b, w);
 }
 
+static bool change_phase(struct bulk_slot *s, uint32_t from, uint32_t to)
+{
+	return __atomic_compare_exchange_n(&s->phase, &from, to, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_ACQUIRE);
+}
+
+/* Nothing is in the way of withholding, as far as @c has been fed. */
+static void go_round(struct bulk_slot *s, struct watch *w, const struct conn *c)
+{
+	uint32_t phase = phase_of(s);
+
+	switch (phase) {
+	case BULK_ARMED:
+		if (s->marked && !s->odd && seq_le(s->marker, c->next[s->marker_dir & 1])) {
+			change_phase(s, BULK_ARMED, BULK_READY);
+			return;
+		}
+		/* fall through */
+	case BULK_READY:
+		if (!s->odd && ++w->waited < PATIENCE)
+			return;
+		if (!change_phase(s, phase, BULK_OFF))
+			return;
+		break;
+	case BULK_FROZEN:
+		if (!w->caught_up)
+			return;
+		break;
+	default:
+		return;
+	}
+	w->waited = 0;
+	w->caught_up = false;
+	arm(s, c);
+}
+
 void bulk_consider(struct bulk *b, const struct conn *c, const struct flow_key *key, uint64_t hash)
 {
-	if (c->pkts[0] < WORTH_PKTS && c->pkts[1] < WORTH_PKTS)
+	if (c->pkts[0] < b->kernel->after_pkts && c->pkts[1] < b->kernel->after_pkts)
 		return;
 	if (c->state != FSM_OPEN || (c->sent & c->heard) != 3 || c->holes || c->suspect ||
 	    c->contested || key->self)
 		return;
 	struct watch *w = find(b, hash);
 
-	if (!w) {
+	if (w)
+		go_round(slot_of(b, w), w, c);
+	else
 		watch_new(b, c, key, hash);
-	} else if (w->caught_up && phase_of(slot_of(b, w)) == BULK_FROZEN) {
-		w->caught_up = false;
-		arm(slot_of(b, w), c);
-	}
 }
 
 /* ---- catching up ---- */
@@ -281,15 +317,15 @@ uint64_t bulk_catch_up(struct bulk *b, struct conn *c, uint64_t hash, enum fsm_s
 	struct watch *w = find(b, hash);
 	uint64_t pkts = 0;
 
-	if (!w || c->state != FSM_OPEN)
+	if (!w)
 		return 0;
 	struct bulk_slot *s = slot_of(b, w);
 
 	if (!w->caught_up && phase_of(s) == BULK_FROZEN && is_behind(s, c, from, g))
 		pkts = take(b, w, c);
 	/* It is about to end, as a rule; if not, it will be watched anew. */
-	if (w->caught_up && segment_is_control(g))
-		forget(b, w);
+	if (segment_is_control(g))
+		pkts += bulk_settle(b, c, hash, true);
 	return pkts;
 }
 
@@ -301,10 +337,8 @@ uint64_t bulk_settle(struct bulk *b, struct conn *c, uint64_t hash, bool gone)
 	if (!w)
 		return 0;
 	struct bulk_slot *s = slot_of(b, w);
-	uint32_t withheld = BULK_WITHHELD;
 
-	__atomic_compare_exchange_n(&s->phase, &withheld, BULK_FROZEN, false, __ATOMIC_ACQ_REL,
-				    __ATOMIC_ACQUIRE);
+	change_phase(s, BULK_WITHHELD, BULK_FROZEN);
 	if (!w->caught_up && c->state == FSM_OPEN && phase_of(s) == BULK_FROZEN)
 		pkts = take(b, w, c);
 	if (gone)

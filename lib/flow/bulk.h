@@ -21,6 +21,7 @@ struct bulk;
 /* How the slots are reached; made by who loaded the filter, and borrowed. */
 struct bulk_kernel {
 	struct bulk_slot *slots; /* BULK_SLOTS of them, shared */
+	uint32_t after_pkts;	 /* a connection is watched once either side sent so many */
 	int64_t wall_minus_mono; /* ns, now and then brought up to date */
 	/* Makes the filter look at slot @slot for frames with @keys[direction], two of them.  0 or
 	 * -errno. */

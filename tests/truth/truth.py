@@ -26,7 +26,9 @@ import wire
 
 BUILD = os.path.join(live.ROOT, "build/tests")
 RELAY, DRIVER = os.path.join(BUILD, "truth-relay"), os.path.join(BUILD, "truth-driver")
-LIVE = ("live-A", "live-M")
+PLACES = ("A", "M")
+MODES = {"live": "all", "auto": "auto", "control": "control"}  # name of the streams: the mode
+LIVE = tuple(f"{name}-{place}" for name in MODES for place in PLACES)
 QUIET_S, QUIET_MAX_S = 4, 40  # the run is over when the kernels told nothing for so long
 SHOWN = 12
 
@@ -82,8 +84,13 @@ class Run:
         if self.relay.stdout.readline() != b"ready\n":
             raise RuntimeError("the relay did not start")
         self.daemons = []
-        for ns, devices, name in ((self.a, "va,lo", "live-A"), (self.r, "m1", "live-M")):
-            d = live.Synfind(ns, devices, "--stdout", "--promiscuous", anomalies_per_second=100000)
+        for name in LIVE:
+            ns, devices = (self.a, "va,lo") if name[-1] == "A" else (self.r, "m1")
+            mode = MODES[name[:-2]]
+            d = live.Synfind(ns, devices, "--stdout", "--promiscuous", f"--mode={mode}",
+                             anomalies_per_second=100000,
+                             **({"timeout_time_wait": "2s"} if mode == "control" else {}),
+                             **({"auto_after": 1} if mode == "auto" else {}))
             d.kind = name
             self.daemons.append(d)
 
@@ -165,10 +172,12 @@ class Run:
         self.faults += faults
         points = {p: wire.read(f"{self.out}/{p.lower()}.pcap", self.side_of) for p in "AMB"}
         watchers = [check.Observer(name, point, data.splitlines(), self.side_of_text,
-                                   slack=0 if name == "live-M" else 1000)
+                                   slack=0 if name[-2:] == "-M" else 1000)
                     for name, point, data in self.streams]
         for w in watchers:
             self.faults += [f"{w.name}: {f}" for f in w.faults]
+        control = [w for w in watchers if w.name.startswith("control")]
+        watchers = [w for w in watchers if w not in control]
         plan = {}
         for line in self.lines:
             fields = dict(w.split("=", 1) for w in line.split(" ", 8) if "=" in w)
