@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """The capture modes side by side on one cable: what auto leaves to the kernel changes no state and no
 count, and control tells what SYN, FIN and RST say."""
+import fcntl
 import os
 import socket
 import sys
+import termios
 import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
@@ -122,7 +124,50 @@ def test_side_by_side():
            "what the kernel counted is told", auto.stats)
 
 
+def test_stopped_on_the_way():
+    """What the kernel counted is not lost where no segment ends the connection."""
+    a, b = live.veth_pair()
+    sides = {m: Side(a, "veth-a", m) for m in ("all", "auto")}
+    server = b.listen(("10.0.1.2", 5001))
+    client = a.connect(("10.0.1.2", 5001))
+    peer = server.accept()[0]
+    t = threading.Thread(target=drain, args=(peer,), daemon=True)
+    t.start()
+    for _ in range(1024):
+        client.sendall(b"x" * MEGA)
+    live.wait_until(lambda: not int.from_bytes(fcntl.ioctl(client, termios.TIOCOUTQ, bytes(4)), sys.byteorder),
+                    "all to be acknowledged")
+    transfer(a, b, ("10.0.1.2", 5002), 1, 1)  # behind it in the rings
+    for side in sides.values():
+        side.closes(1)
+    for side in sides.values():
+        side.end()
+    close = {m: live.find(s.s.events, "tcp_close", reason="shutdown") for m, s in sides.items()}
+    tap.equal({k: close["auto"]["flow"][k] for k in COUNTS}, {k: close["all"]["flow"][k] for k in COUNTS},
+              "auto: the same counts where the daemon ends first")
+    late = [live.events.time_ns(c["flow"]["end"]) for c in close.values()]
+    tap.ok(abs(late[0] - late[1]) < 10**9, "and the same end, by the kernel's clock", late)
+    client.close()
+    t.join(live.DEADLINE)
+
+
+def test_without_bpf():
+    ns = live.Netns()
+    for mode, want in (("auto", 1), ("control", None)):
+        d = live.Synfind(ns, "lo", f"--mode={mode}", wait=want is None,
+                         argv0=("setpriv", "--bounding-set=-all,+net_raw,+dac_override"))
+        if want is None:
+            tap.ok(d.stop() == 0, f"{mode}: CAP_NET_RAW is enough", d.stderr())
+            continue
+        tap.equal(d.wait(), want, f"{mode}: without CAP_BPF it does not start")
+        tap.ok("needs CAP_BPF" in d.stderr(), "and says what is missing", d.stderr())
+
+
 if __name__ == "__main__":
     with live.guarded("side by side"):
         test_side_by_side()
+    with live.guarded("stopped on the way"):
+        test_stopped_on_the_way()
+    with live.guarded("without CAP_BPF"):
+        test_without_bpf()
     tap.done()
