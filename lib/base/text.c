@@ -42,9 +42,9 @@ void text_hex64(struct text *t, uint64_t v)
 	text_put(t, buf, sizeof buf);
 }
 
-/* Octets of the UTF-8 sequence at @s (RFC 3629 section 4); 0: not one. */
-static unsigned utf8_len(const unsigned char *s)
+unsigned text_utf8_length(const char *str)
 {
+	const unsigned char *s = (const unsigned char *)str;
 	unsigned n = s[0] < 0x80 ? 1 : s[0] >> 5 == 6 ? 2 : s[0] >> 4 == 14 ? 3 : s[0] >> 3 == 30 ? 4 : 0;
 	uint32_t c = n == 1 ? s[0] : s[0] & (0x7fu >> n);
 	static const uint32_t least[] = { 0, 0, 0x80, 0x800, 0x10000 };
@@ -63,7 +63,7 @@ void text_json_string(struct text *t, const char *str)
 
 	text_lit(t, "\"");
 	while (*s) {
-		unsigned n = utf8_len(s);
+		unsigned n = text_utf8_length((const char *)s);
 
 		if (!n) {
 			text_lit(t, "\\ufffd");

@@ -39,6 +39,10 @@ void text_digits(struct text *t, uint64_t v, unsigned digits);
 /* 16 lower-case hexadecimal digits. */
 void text_hex64(struct text *t, uint64_t v);
 
+/* Octets of the UTF-8 sequence at @s (RFC 3629 section 4), at least 1 and, before the NUL that ends
+ * @s, never more than are there; 0: not one. */
+unsigned text_utf8_length(const char *s);
+
 /* @s as a JSON string with its quotes; octets that are not UTF-8 come out as U+FFFD (RFC 8259
  * sections 7 and 8.1: a line must be valid UTF-8 whatever an interface is called). */
 void text_json_string(struct text *t, const char *s);

@@ -101,7 +101,9 @@ struct conn_where { /* where its first segment was seen */
 /* What the SYNs offered, two sides. */
 struct conn_offer {
 	uint16_t mss; /* the smaller one of those offered; 0: none */
-	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2, : 6;
+	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
+	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
+	uint16_t : 5;
 } __attribute__((packed));
 
 struct conn {

@@ -69,6 +69,7 @@ enum fsm_evidence {
 	EV_SYN_ACK, /* it answers, and acknowledges the peer's SYN */
 	EV_ACK,	    /* it has the peer's SYN (an acceptable segment with an acceptable ACK) */
 	EV_ACK_FIN, /* it has the peer's FIN too */
+	EV_FILL,    /* both have said FIN, and now nothing of its own is missing before its FIN */
 	EV_DATA,    /* it sends data in the window */
 	EV_FIN,	    /* it closes, in the window */
 	/* The same while octets are missing, before which no FIN can be received: its own, the

@@ -34,8 +34,8 @@ void conn_count_retrans(struct conn *c, enum fsm_side from)
 
 /* Zeek's letters and Wireshark's bits: one letter for the kind of segment, then those for what
  * happened on it, as Zeek orders them.  Data and FIN do not count as ACK to either of them. */
-void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, bool again,
-			 struct proof p)
+void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, struct learned l,
+		       struct proof p)
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 	bool ack = s->flags & TCP_ACK, data = s->payload_len && !p.probe;
@@ -62,15 +62,11 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 	/* Who has sent a FIN needs no window any more. */
 	if (!s->window && !rst && !fsm_fin_seen(c->state, peer))
 		conn_history_add(c, from, HISTORY_ZERO_WINDOW);
-	if (data && again)
+	if (data && l.again)
 		conn_history_add(c, from, HISTORY_RETRANSMIT);
 	if (fsm_offering(c->state) || !(c->complete & COMPLETE_SYN_ACK))
 		return;
-	bool filled = c->acked[peer] == c->next[peer] && c->holes >> peer & 1;
-
-	if (filled)
-		c->holes &= ~(1 << peer) & 3;
-	if (filled || p.anomaly == ANOMALY_ACK_UNSEEN)
+	if (l.gap || p.anomaly == ANOMALY_ACK_UNSEEN)
 		conn_history_add(c, peer, HISTORY_GAP);
 }
 
@@ -216,13 +212,13 @@ static void time_answer(struct conn *c, const struct segment *s)
 /* A segment with wrong numbers: together with the peer's last one it may be a right one after all,
  * after a loss; otherwise it is remembered for the peer's next one. */
 static struct proof reconsider(struct tracker *t, const struct flow *f, enum fsm_side from,
-			       const struct segment *s, struct proof p)
+			       const struct segment *s, struct proof p, const struct holes *h)
 {
 	struct guard_odd *odd = &t->odd[f->hash & (ODD_SEGMENTS - 1)];
 
 	if (odd->flow == f->hash && guard_resync(f->c, from, s, odd, flow_was_lossy(t, f->c))) {
 		odd->flow = 0;
-		return guard_prove(f->c, from, s);
+		return guard_prove(f->c, from, s, h);
 	}
 	*odd = (struct guard_odd){ .flow = f->hash,
 				   .seq = s->seq,
@@ -232,16 +228,61 @@ static struct proof reconsider(struct tracker *t, const struct flow *f, enum fsm
 	return p;
 }
 
+/* ---- what is missing ------------------------------------------------------------------------ */
+
+static bool has_holes(const struct conn *c)
+{
+	return fsm_offering(c->state) ? c->offer.overtaken : c->holes;
+}
+
+static void holes_load(const struct tracker *t, const struct flow *f, struct holes *ret)
+{
+	const struct holes *h = &t->holes[f->hash & (HOLED_FLOWS - 1)];
+
+	if (has_holes(f->c) && h->flow == f->hash)
+		*ret = *h;
+	else
+		ret->n[SIDE_A] = ret->n[SIDE_B] = 0;
+}
+
+/* After a segment that came in state @before. */
+static void holes_store(struct tracker *t, const struct flow *f, enum fsm_state before,
+			struct holes *h)
+{
+	struct holes *slot = &t->holes[f->hash & (HOLED_FLOWS - 1)];
+	struct conn *c = f->c;
+
+	if (!(h->n[SIDE_A] | h->n[SIDE_B]))
+		return;
+	if (fsm_offering(before) && !fsm_offering(c->state)) {
+		holes_pass(h, SIDE_B, c->acked[SIDE_B]);
+		c->holes = h->n[SIDE_B] ? 1 << SIDE_B : 0;
+	}
+	h->flow = f->hash;
+	*slot = *h;
+}
+
+/* The SYN-ACK was overtaken by data of its server's (RFC 7413 4.2): a client in SYN-SENT drops it
+ * (RFC 9293 3.10.7.3, fifth step), and it has to come again. */
+static void mark_overtaken(struct conn *c, const struct segment *s, struct holes *h)
+{
+	if (c->complete & COMPLETE_SYN_ACK || !c->payload_lo[SIDE_B] || c->offer.overtaken)
+		return;
+	c->offer.overtaken = 1;
+	holes_dig(h, SIDE_B, (struct hole){ s->seq + 1, c->next[SIDE_B], true });
+}
+
 void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
 {
 	struct conn *c = f->c;
-	bool mirror = f->key.self && !(s->flags & TCP_RST), again = false;
+	bool mirror = f->key.self && !(s->flags & TCP_RST);
 	enum fsm_state before = c->state, at = before;
+	struct learned l = { 0 };
+	struct holes h;
 	struct segment room;
 
 	if (t->cfg.control)
 		s = unshown_believe(c, from, s, &room);
-
 	if (mirror && at == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
 		/* It received its own SYN meanwhile: that is a crossed one. */
 		c->next[SIDE_B] = c->next[SIDE_A];
@@ -249,13 +290,14 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 		c->sent = c->heard = 3;
 		at = FSM_CROSSED;
 	}
+	holes_load(t, f, &h);
 	c->state = at & 31;
-	struct proof p = guard_prove(c, from, s);
+	struct proof p = guard_prove(c, from, s, &h);
 
 	c->state = before & 31;
 	if (p.anomaly == ANOMALY_OUT_OF_WINDOW || p.anomaly == ANOMALY_BAD_ACK ||
 	    p.anomaly == ANOMALY_FIN_OUT_OF_WINDOW)
-		p = reconsider(t, f, from, s, p);
+		p = reconsider(t, f, from, s, p, &h);
 	bool syn = s->flags & TCP_SYN;
 
 	if (syn && (p.acceptable || p.repeat)) {
@@ -272,6 +314,8 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 			   c->payload_lo[SIDE_A]) {
 			c->tfo = 1;
 		}
+		if (p.repeat && s->flags & TCP_ACK && c->state == FSM_ANSWERED)
+			mark_overtaken(c, s, &h);
 	}
 	if (p.acceptable && !syn && c->state == FSM_SYN) {
 		c->tfo = guard_fast_open(c, from, s);
@@ -285,7 +329,8 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 
 	conn_account(c, from, s, p);
 	if (p.acceptable || p.repeat) {
-		again = guard_learn(c, from, s, p) || (p.repeat && !late);
+		l = guard_learn(c, from, s, p, &h);
+		l.again |= p.repeat && !late;
 		if (mirror) {
 			c->next[!from] = c->next[from];
 			c->acked[from] = c->acked[!from];
@@ -294,11 +339,12 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 			c->suspect = 0;
 	}
 	if (p.acceptable || p.repeat || late || s->flags & TCP_RST || (syn && s->flags & TCP_FIN))
-		conn_note_history(c, from, s, again, p);
-	if (again)
+		conn_note_history(c, from, s, l, p);
+	if (l.again)
 		conn_count_retrans(c, from);
 	c->suspect |= p.suspect;
 	apply(t, f, from, s, p, at, mirror);
+	holes_store(t, f, before, &h);
 }
 
 /* ---- connections begin ---------------------------------------------------------------------- */
@@ -373,7 +419,8 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	conn_begin(c, s, sender, old);
 
 	enum fsm_side from = sender != c->client_end;
-	struct proof p = guard_prove(c, from, s);
+	struct proof p = guard_prove(c, from, s, &holes_none);
+	struct holes holes = { 0 };
 	enum fsm_state to = FSM_NONE;
 
 	for (unsigned ev = 0; p.acceptable && ev < EVIDENCES; ev++)
@@ -390,10 +437,10 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		conn_learn_offer(c, from, s, &opt);
 	}
 	conn_account(c, from, s, p);
-	guard_learn(c, from, s, p);
+	guard_learn(c, from, s, p, &holes);
 	if (from == SIDE_B) /* Zeek marks likewise that its first sender is not the originator */
 		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);
-	conn_note_history(c, from, s, false, p);
+	conn_note_history(c, from, s, (struct learned){ 0 }, p);
 	flow_count_state(t, FSM_NONE, to);
 	flow_tell_begin(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
 		   cause_of(s, inferred));

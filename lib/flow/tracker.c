@@ -53,7 +53,8 @@ static bool plain_feed(const struct flow *f, unsigned sender, const struct segme
 static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
-	bool other_syn = bare_syn(s) && guard_prove(f->c, from, s).anomaly == ANOMALY_SYN_IN_OPEN;
+	bool other_syn = bare_syn(s) &&
+			 guard_prove(f->c, from, s, &holes_none).anomaly == ANOMALY_SYN_IN_OPEN;
 
 	if (f->key.self)
 		from = SIDE_A;

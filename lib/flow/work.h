@@ -21,6 +21,7 @@ struct tcpopt;
 enum {
 	LOSS_WINDOWS = 64, /* remembered; older ones are merged into the oldest */
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
+	HOLED_FLOWS = 512, /* connections of which holes are remembered, a power of two */
 };
 
 struct loss_window {
@@ -41,6 +42,7 @@ struct tracker {
 	struct loss_window loss[LOSS_WINDOWS];
 	unsigned losses;
 	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
+	struct holes holes[HOLED_FLOWS];    /* by hash */
 };
 
 /* One connection under work.  Whole entries are changed in place; a half entry is unpacked into
@@ -154,7 +156,7 @@ bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t 
 void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old);
 void conn_account(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p);
 void conn_count_retrans(struct conn *c, enum fsm_side from);
-void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, bool again,
+void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, struct learned l,
 		       struct proof p);
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o);

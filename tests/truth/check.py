@@ -22,6 +22,10 @@ recordings for this very endpoint; anything else is a disagreement.
                     server's socket, and went on.
     fin-waiting     A program's close moves K at once, but the FIN had to wait behind data: at its
                     own end the FIN left later than the segment that overtook it, or never.
+    listener-closed The listener went while the handshake ended: the kernel makes this server's
+                    socket and drops it at once, never established; its RST says so.
+    fin-refused     The program had closed, and octets came that nobody will read: the kernel
+                    aborts, and does not take the FIN that came with them or before.
     fin-unanswered  An RST ended the connection before this end had acknowledged a FIN that had
                     come: K passes close_wait (closing), which nothing that it sent shows.
     rst-doubtful    The daemon took an RST whose number lay between what this end had acknowledged
@@ -60,7 +64,7 @@ BETWEEN = {
     ("syn_received", "closing"): ["fin_wait_1"],
 }
 RULES = ("time-wait", "fin-wait-2", "silent-end", "server-untold", "rst-by-listener",
-         "fin-waiting", "fin-unanswered",
+         "listener-closed", "fin-waiting", "fin-refused", "fin-unanswered",
          "rst-doubtful", "rst-says-all",
          "not-passed", "picked-up", "path")
 SLACK_NS = 200_000  # trace and packet times agree within this
@@ -315,6 +319,33 @@ def _closed_before_rst(case, end, own_segs, flow):
                 and other.times[-1] < rsts[0] + SLACK_NS)
 
 
+def _by_listener(s, socket):
+    """Is this an RST that was sent before the kernel made this server's socket?"""
+    return s.src == socket.end and s.flags & wire.RST and socket.path[0] != "syn_sent" \
+        and s.t < socket.times[0] - SLACK_NS
+
+
+def _refuses_fin(own_segs, end):
+    """Did this end say FIN, then get octets that were new to it, and answer with an RST that
+    acknowledges nothing, without ever having acknowledged the peer's FIN?"""
+    fin = had = False
+    acked = max_fin = None
+    for s in own_segs:
+        if s.src == end:
+            if s.flags & wire.RST:
+                return fin and had and max_fin is not None and not s.flags & wire.ACK \
+                    and (acked is None or wire.diff(acked, max_fin) <= 0)
+            fin = fin or bool(s.flags & wire.FIN)
+            if s.flags & wire.ACK:
+                acked = s.ack
+        else:
+            had = had or fin and s.len > 0 and (
+                acked is None or wire.diff(s.seq + s.len, acked) > 0)
+            if s.flags & wire.FIN:
+                max_fin = s.seq + s.len
+    return False
+
+
 def judge(case, observer, flow, who):
     """Compares one endpoint of one flow."""
     v = Verdict()
@@ -328,7 +359,9 @@ def judge(case, observer, flow, who):
     point_segs = case.segs(observer.point, start, stop)
     own_segs = case.points[end[0]]
     if socket:
-        own_segs = segs_of(socket, case.sockets, own_segs)
+        all_segs = own_segs = segs_of(socket, case.sockets, own_segs)
+        if any(_by_listener(s, socket) for s in all_segs):
+            own_segs = [s for s in all_segs if not _by_listener(s, socket)]
     else:  # what none of its sockets sent
         for other in (s for s in case.sockets if s.end == end):
             theirs = {id(s) for s in segs_of(other, case.sockets, case.points[end[0]])}
@@ -362,14 +395,23 @@ def judge(case, observer, flow, who):
             v.agreed, v.explained = v.compared - 1, 1
             return v
         late = wire.reference(own_segs, end, True, unanswered=True)
-        if late != own and own == told and not is_self:
+        if late != own and not is_self:
             k_late, more = undo_trace(kernel, late, socket, own_segs)
-            if k_late == late:
+            if k_late == late and own == told:
                 v.rules |= more
                 return explained("fin-unanswered")
-        ours = [s.t for s in own_segs if s.src == end and s.flags & wire.RST]
-        if socket.path[0] != "syn_sent" and told[-1:] == ["closed"] and ours \
-                and ours[0] < socket.times[0] - SLACK_NS and told == own:
+            if k_late == late and observer.point != end[0] and told == point:
+                return explained("path")
+        ours = [s.t for s in all_segs if s.src == end and s.flags & wire.RST]
+        if k[-1:] == ["closed"] and told[:len(k) - 1] == k[:-1] and _refuses_fin(own_segs, end) \
+                and set(told[len(k) - 1:]) <= {"closing", "time_wait", "closed"}:
+            return explained("fin-refused")
+        if k == ["syn_received", "closed"] and ours and told == own \
+                and socket.times[1] - socket.times[0] < SLACK_NS \
+                and abs(ours[0] - socket.times[1]) < SLACK_NS:
+            return explained("listener-closed")
+        if own_segs is not all_segs and told[-1:] == ["closed"] \
+                and told == wire.reference(all_segs, end, True):
             return explained("rst-by-listener")
         soft = wire.reference(own_segs, end, True, doubtful=True)
         if k == own and soft == told and _closed_before_rst(case, end, own_segs, flow):

@@ -119,7 +119,7 @@ class _Endpoint:
         self.path = []
         self.mine, self.peers = _Stream(), _Stream()
         self.answered = False  # the peer has acknowledged its SYN
-        self.heard_fin = self.waiting = False
+        self.heard_fin = self.waiting = self.crossed = False
         self.unanswered = self.own = self.doubtful = False
 
     def at(self):
@@ -215,6 +215,8 @@ class _Endpoint:
                     self.hear_fin()
                 self.go("closed")
             return
+        if self.at() == "syn_sent" and self.peers.isn is None and not s.flags & SYN:
+            return  # RFC 9293 3.10.7.3, fifth step: dropped, be it data or ACK
         if s.flags & SYN:
             if self.peers.isn is None or not self.path or self.at() == "syn_sent":
                 if s.flags & ACK and (self.mine.isn is None or not self.mine.ack(s.ack)):
@@ -243,7 +245,8 @@ class _Endpoint:
                     self.go(step[self.at()])
         # Who has said FIN crosses the other's; in other states its own ACK will tell.  At its own
         # end its next segment may still say that it was aborted before it took the FIN.
-        if self.peers.fin_in_order() and self.at() == "fin_wait_1":
+        self.crossed = self.crossed or self.peers.fin is not None and self.at() == "fin_wait_1"
+        if self.peers.fin_in_order() and self.crossed and self.at() in ("fin_wait_1", "fin_wait_2"):
             if self.own is True:
                 self.waiting = True
             else:
