@@ -178,6 +178,7 @@ class Run:
             self.faults += [f"{w.name}: {f}" for f in w.faults]
         control = [w for w in watchers if w.name.startswith("control")]
         watchers = [w for w in watchers if w not in control]
+        self.ends = collections.Counter()
         plan = {}
         for line in self.lines:
             fields = dict(w.split("=", 1) for w in line.split(" ", 8) if "=" in w)
@@ -186,6 +187,7 @@ class Run:
             self.faults.append(f"{self.n} connections were planned, {len(plan)} played")
         self.table = collections.defaultdict(collections.Counter)
         self.rules = collections.Counter()
+        self.compare_control(control, {w.name: w for w in watchers}, plan)
         disagreements = []
         keys = set(sockets)
         for w in watchers:
@@ -218,6 +220,18 @@ class Run:
                     disagreements.append([line, f"{w.name}: {f}"])
         return disagreements
 
+    def compare_control(self, control, watchers, plan):
+        """How each connection ended by SYN, FIN and RST alone, and by all segments."""
+        def ends(w, key):
+            return [f.events[-1]["tcp"].get("reason", "?") for f in w.flows.get(key, [])]
+
+        for w in control:
+            every = watchers["live" + w.name[-2:]]
+            for key in set(w.flows) | set(every.flows):
+                fields, _ = plan.get(min(port for _, port in key) - 1024, ({"kind": "?"}, "?"))
+                same = ends(w, key) == ends(every, key)
+                self.ends["same" if same else fields["kind"]] += 1
+
     def count(self, row, compared, agreed, explained, rules):
         row["compared"] += compared
         row["agreed"] += agreed
@@ -235,6 +249,8 @@ class Run:
         print(f"# {'all':18}" + "".join(f"{total[c]:13}" for c in columns))
         used = (f"{r} {self.rules[r]}" for r in check.RULES if self.rules[r])
         print("# explained: " + ", ".join(used))
+        print("# mode control, ends as in mode all: " +
+              ", ".join(f"{k} {n}" for k, n in self.ends.most_common()))
         return total
 
 
@@ -264,6 +280,10 @@ def main(default=300, allowed=0):
     disagreements = run.compare()
     total = run.print_table()
     tap.equal(run.faults, [], "the run is whole: nothing lost, every line of each stream is right")
+    # It believes forged segments (docs/tcp-model.md), and its time-out for repeated FINs is cut short.
+    others = sum(n for k, n in run.ends.items() if k not in ("same", "forged"))
+    tap.ok(others <= run.ends["same"] * 0.1, "mode control: connections end as in mode all, but the forged",
+           dict(run.ends))
     tap.ok(total["compared"] > n, "transitions of both kernels were compared", dict(total))
     why = [text for d in disagreements[:SHOWN] for text in [*d, ""]]
     # The goal is 0 (docs/accuracy.md); a short run on a busy machine may allow what is known.
