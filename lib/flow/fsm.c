@@ -133,21 +133,21 @@ enum fsm_timeout fsm_timeout_of(enum fsm_state s)
 	return about[s].timeout;
 }
 
-static const char *const state_name[END_STATES] = {
-	[END_LISTEN] = "listen",
-	[END_SYN_SENT] = "syn_sent",
-	[END_SYN_RECEIVED] = "syn_received",
-	[END_ESTABLISHED] = "established",
-	[END_FIN_WAIT_1] = "fin_wait_1",
-	[END_FIN_WAIT_2] = "fin_wait_2",
-	[END_CLOSE_WAIT] = "close_wait",
-	[END_CLOSING] = "closing",
-	[END_LAST_ACK] = "last_ack",
-	[END_TIME_WAIT] = "time_wait",
-	[END_CLOSED] = "closed",
+const struct word tcp_state_word[END_STATES] = {
+	[END_LISTEN] = WORD_OF("listen"),
+	[END_SYN_SENT] = WORD_OF("syn_sent"),
+	[END_SYN_RECEIVED] = WORD_OF("syn_received"),
+	[END_ESTABLISHED] = WORD_OF("established"),
+	[END_FIN_WAIT_1] = WORD_OF("fin_wait_1"),
+	[END_FIN_WAIT_2] = WORD_OF("fin_wait_2"),
+	[END_CLOSE_WAIT] = WORD_OF("close_wait"),
+	[END_CLOSING] = WORD_OF("closing"),
+	[END_LAST_ACK] = WORD_OF("last_ack"),
+	[END_TIME_WAIT] = WORD_OF("time_wait"),
+	[END_CLOSED] = WORD_OF("closed"),
 };
 
 const char *tcp_state_name(enum tcp_state s)
 {
-	return state_name[s];
+	return tcp_state_word[s].s;
 }

@@ -205,11 +205,10 @@ static bool fills(const struct conn *c, enum fsm_side from, const struct segment
 static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
 				      const struct segment *s, const struct holes *h)
 {
-	if (fsm_offering(c->state))
-		return EV_FIN;
-	bool own = (known(c->holes, from) && !fills(c, from, s, h)) ||
+	bool offering = fsm_offering(c->state); /* no holes are kept yet */
+	bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||
 		   (known(c->sent, from) && seq_lt(c->next[from], s->seq));
-	bool peer = known(c->holes, !from);
+	bool peer = !offering && known(c->holes, !from);
 
 	return own && peer ? EV_FIN_HOLE_BOTH : own ? EV_FIN_HOLE_OWN : peer ? EV_FIN_HOLE_PEER : EV_FIN;
 }
@@ -300,11 +299,16 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	}
 	bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;
 
-	if (seq_lt(c->next[from], s->seq) && !fsm_offering(c->state)) {
-		c->gap = more_gap(c->gap, s->seq - c->next[from]);
-		if (h->n[from] || !known(c->holes, from)) /* else others are there that nobody knows */
+	if (seq_lt(c->next[from], s->seq)) {
+		bool offering = fsm_offering(c->state); /* the caller will keep them, see guard_keep() */
+
+		/* Where some are there that nobody knows, this one cannot be the last. */
+		if (offering || h->n[from] || !known(c->holes, from))
 			holes_dig(h, from, (struct hole){ c->next[from], s->seq, false });
-		c->holes |= 1 << from & 3;
+		if (!offering) {
+			c->gap = more_gap(c->gap, s->seq - c->next[from]);
+			c->holes |= 1 << from & 3;
+		}
 	}
 	if (seq_lt(c->next[from], end))
 		c->next[from] = end;
@@ -319,6 +323,15 @@ static bool pass_holes(struct conn *c, enum fsm_side peer, struct holes *h)
 	if (known_where ? !h->n[peer] : c->acked[peer] == c->next[peer])
 		c->holes &= ~(1 << peer) & 3;
 	return known_where ? unseen : !known(c->holes, peer);
+}
+
+void guard_keep(struct conn *c, struct holes *h)
+{
+	for (unsigned side = 0; side < SIDES; side++) {
+		holes_pass(h, side, c->acked[side]);
+		c->gap = more_gap(c->gap, holes_unseen(h, side));
+		c->holes |= h->n[side] ? 1 << side & 3 : 0;
+	}
 }
 
 /* The window of a SYN, as a later segment would say it; rounded up. */

@@ -63,6 +63,9 @@ struct learned {
 struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segment *s,
 			   struct proof p, struct holes *h);
 
+/* The handshake is over, and @c can hold now that there are holes. */
+void guard_keep(struct conn *c, struct holes *h);
+
 /* A segment that was refused for its numbers; kept in case the peer's next one bears it out. */
 struct guard_odd {
 	uint64_t flow; /* whose: the hash of its key; 0: nobody's */

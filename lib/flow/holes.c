@@ -66,6 +66,16 @@ bool holes_pass(struct holes *h, enum fsm_side side, uint32_t acked)
 	return unseen;
 }
 
+uint32_t holes_unseen(const struct holes *h, enum fsm_side side)
+{
+	uint32_t octets = 0;
+
+	for (unsigned i = 0; i < h->n[side]; i++)
+		if (!h->hole[side][i].seen)
+			octets += h->hole[side][i].to - h->hole[side][i].from;
+	return octets;
+}
+
 bool holes_end(const struct holes *h, enum fsm_side side, uint32_t from, uint32_t to)
 {
 	unsigned n = h->n[side];

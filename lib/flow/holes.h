@@ -33,5 +33,8 @@ uint32_t holes_fill(struct holes *h, enum fsm_side side, uint32_t from, uint32_t
 /* The peer has everything before @acked; true: octets among it that were never seen here. */
 bool holes_pass(struct holes *h, enum fsm_side side, uint32_t acked);
 
+/* Octets of @side that were not seen. */
+uint32_t holes_unseen(const struct holes *h, enum fsm_side side);
+
 /* Would no hole of @side be left if it sent [from, to)?  False if none is known. */
 bool holes_end(const struct holes *h, enum fsm_side side, uint32_t from, uint32_t to);

@@ -254,10 +254,10 @@ static void holes_store(struct tracker *t, const struct flow *f, enum fsm_state 
 
 	if (!(h->n[SIDE_A] | h->n[SIDE_B]))
 		return;
-	if (fsm_offering(before) && !fsm_offering(c->state)) {
-		holes_pass(h, SIDE_B, c->acked[SIDE_B]);
-		c->holes = h->n[SIDE_B] ? 1 << SIDE_B : 0;
-	}
+	if (fsm_offering(before) && !fsm_offering(c->state))
+		guard_keep(c, h);
+	if (!has_holes(c))
+		return;
 	h->flow = f->hash;
 	*slot = *h;
 }

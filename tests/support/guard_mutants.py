@@ -270,22 +270,22 @@ PIECES = [
         ("what begins one too late fills",
          "(seq_le(s->seq, c->acked[from] + 1) && end == c->next[from]);"),
         ("what ends anywhere fills", "seq_le(s->seq, c->acked[from]);")]),
-    ("bool own = (known(c->holes, from) && !fills(c, from, s, h)) ||\n"
+    ("bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||\n"
      "\t\t   (known(c->sent, from) && seq_lt(c->next[from], s->seq));", [
         ("no hole before the FIN's segment",
          "bool own = known(c->sent, from) && seq_lt(c->next[from], s->seq);"),
-        ("a hole that the FIN's segment fills", "bool own = known(c->holes, from) ||\n"
+        ("a hole that the FIN's segment fills", "bool own = (!offering && known(c->holes, from)) ||\n"
          "(known(c->sent, from) && seq_lt(c->next[from], s->seq));"),
         ("no hole just before the FIN",
-         "bool own = known(c->holes, from) && !fills(c, from, s, h);"),
-        ("a hole where the FIN goes on", "bool own = (known(c->holes, from) && !fills(c, from, s, h)) ||\n"
+         "bool own = !offering && known(c->holes, from) && !fills(c, from, s, h);"),
+        ("a hole where the FIN goes on", "bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||\n"
          "(known(c->sent, from) && seq_le(c->next[from], s->seq));")]),
     ("if (both_fins(c) && fills(c, from, s, h))", [
         ("nothing fills before a FIN", "if (false)"),
         ("all fills before a FIN", "if (both_fins(c))")]),
-    ("bool peer = known(c->holes, !from);", [
+    ("bool peer = !offering && known(c->holes, !from);", [
         ("no hole before the peer's FIN", "bool peer = false;"),
-        ("the peer's hole is one's own", "bool peer = known(c->holes, from);")]),
+        ("the peer's hole is one's own", "bool peer = !offering && known(c->holes, from);")]),
     ("uint32_t fin = s->seq + s->payload_len;", [("the FIN before its data", "uint32_t fin = s->seq;")]),
     # guard_prove
     ("if (syn + fin + rst > 1)", [
@@ -305,7 +305,13 @@ PIECES = [
     ("holes_dig(h, from, (struct hole){ c->next[from], s->seq, false });", [
         ("a hole nowhere", ";"),
         ("a hole from the next", "holes_dig(h, from, (struct hole){ c->next[from] + 1, s->seq, false });")]),
-    ("if (h->n[from] || !known(c->holes, from)) /*", [("a hole beside unknown ones", "if (true) /*")]),
+    ("if (offering || h->n[from] || !known(c->holes, from))", [
+        ("a hole beside unknown ones", "if (true)"),
+        ("no hole in the handshake", "if (!offering && (h->n[from] || !known(c->holes, from)))")]),
+    # guard_keep
+    ("holes_pass(h, side, c->acked[side]);\n", [("a hole that was acknowledged is kept", "")]),
+    ("c->gap = more_gap(c->gap, holes_unseen(h, side));", [("no gap of the handshake", ";")]),
+    ("c->holes |= h->n[side] ? 1 << side & 3 : 0;", [("no hole of the handshake is kept", ";")]),
     # pass_holes
     ("if (known_where ? !h->n[peer] : c->acked[peer] == c->next[peer])", [
         ("an ACK ends no hole", "if (false)"), ("any ACK ends all holes", "if (true)"),

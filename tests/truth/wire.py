@@ -100,6 +100,8 @@ class _Stream:
             return False  # of what was never sent
         if self.acked is None or diff(n, self.acked) > 0:
             self.acked = n
+        if self.next is not None and diff(n, self.next) > 0:
+            self.next = n  # it came there, if not by here
         return True
 
     def holds(self, n):
@@ -184,6 +186,8 @@ class _Endpoint:
         if s.flags & ACK and self.peers.isn is not None and diff(s.ack, self.peers.isn) > 0:
             if not self.peers.ack(s.ack):
                 return
+            if not self.path and self.mine.isn is None:
+                self.go("syn_received")  # its SYN-ACK did not pass, or comes behind this
             if self.at() == "syn_sent" or self.answered:
                 self.establish()
             if self.peers.fin_in_order() and diff(s.ack, self.peers.fin) > 0:
@@ -223,7 +227,8 @@ class _Endpoint:
                     return
                 if not (s.flags & ACK) and self.peers.isn is not None:
                     return
-                self.peers.begin(s.seq)
+                if s.seq != self.peers.isn:
+                    self.peers.begin(s.seq)
             if s.seq != self.peers.isn:
                 return
             self.peers.take(s)

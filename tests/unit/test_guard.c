@@ -464,6 +464,7 @@ static void test_learn(void)
 	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 150, peer, 100)) && c.gap == 0 &&
 		   c.next[SIDE_A] == nxt + 300,
 	   "what fills it was reordered, not repeated");
+	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 0)), "an ACK that comes late repeats nothing");
 	ok(!learn(&c, SIDE_B, seg(TCP_ACK, peer, nxt + 300, 0)) && c.acked[SIDE_A] == nxt + 300 &&
 		   c.window[SIDE_B] == 500,
 	   "an ACK moves what is acknowledged, and the window");
@@ -540,6 +541,28 @@ static void test_holes(void)
 	   "but not in what repeats all that is not acknowledged");
 	ok(!(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 1, peer, 149)).evidence & FILL),
 	   "one octet less, and it may be there");
+	ok(!(prove(c, SIDE_A, seg(TCP_ACK, nxt, peer, 149)).evidence & FILL),
+	   "at the end as well as at the beginning");
+	learn(&c, SIDE_B, seg(TCP_ACK, peer + 1, nxt + 60, 0));
+	ok(c.holes, "an ACK of a part of what was sent does not end it");
+
+	struct segment all = seg(TCP_ACK, peer + 1, nxt + 151, 0);
+	struct learned told = guard_learn(&c, SIDE_B, &all, prove(c, SIDE_B, all), &holes);
+
+	ok(told.gap && !c.holes, "an ACK of all does, and it was not seen here");
+	c = open_with(0);
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 10, peer, 10));
+	holes = holes_none;
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 30, peer, 10));
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 20, peer, 10));
+	ok(c.holes, "where one is forgotten, filling the next one ends nothing");
+	c = open_with(50);
+	learn(&c, SIDE_B, seg(TCP_FIN | TCP_ACK, peer, nxt, 0));
+	c.state = FSM_FIN_B;
+	learn(&c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 50, peer, 0));
+	c.state = FSM_BOTH;
+	ok(!(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 50)).evidence & FILL),
+	   "where nothing is missing nothing fills");
 
 	c = crossed_with_hole();
 
@@ -554,6 +577,18 @@ static void test_holes(void)
 	ok(l.gap && !c.holes && c.gap == 100, "an ACK of all of it ends the hole, but it was never seen");
 	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
 	ok(!l.gap, "that is said once");
+
+	c = after_syn_ack();
+	holes = holes_none;
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 40, peer, 10)); /* the handshake's ACK was lost too */
+	c.state = FSM_OPEN;
+	c.gap = c.holes = 0;
+	guard_keep(&c, &holes);
+	ok(c.gap == 40 && c.holes == 1 << SIDE_A, "what the end of the handshake skips is kept then");
+	c.gap = c.holes = 0;
+	c.acked[SIDE_A] = nxt + 40;
+	guard_keep(&c, &holes);
+	ok(!c.gap && !c.holes, "but not what was acknowledged by then");
 
 	c = open_with(0);
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 1, peer, 0)); /* the ACK behind the FIN came first */
