@@ -75,7 +75,7 @@ $(LIB): $(call obj,$(LIB_SRC))
 build/skel/%.bpf.o: bpf/%.bpf.c
 	$(call say,BPF,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)clang -target bpf -mcpu=v3 -O2 -g -Wall -Wextra -Ilib -I. \
+	$(Q)clang -target bpf -mcpu=v3 -ffreestanding -O2 -g -Wall -Wextra -Ilib -I. \
 	  -idirafter /usr/include/$(shell $(CC) -print-multiarch) -MMD -MP -c -o $@ $<
 
 build/skel/%.skel.h: build/skel/%.bpf.o

@@ -6,6 +6,7 @@
  * Link and IP headers are read as tcp_filter.c does; tests/unit/test_bulk.c holds both against
  * each other.  Socket filters get no pointer into the frame: all reads are copies. */
 #include <linux/bpf.h>
+#include <linux/if_packet.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
@@ -16,7 +17,8 @@ enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 enum { STREAK = 8 }; /* plain frames behind the marker before the first one is withheld */
 enum { TCP_HEADER_MAX = 60 };
 
-const volatile __u32 raw_ip; /* frames begin with the IP header */
+const volatile __u32 raw_ip;   /* frames begin with the IP header */
+const volatile __u32 loopback; /* each frame is seen twice: as it goes out, and as it comes in */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -324,6 +326,8 @@ int bulk(struct __sk_buff *skb)
 	struct tcp t;
 	unsigned d = 0;
 
+	if (loopback && skb->pkt_type == PACKET_OUTGOING)
+		return 0;
 	if (!version || !(version == 4 ? ip4(skb, &p) : ip6(skb, &p)) || u8_at(skb, p.tcp) < 0)
 		return 0;
 

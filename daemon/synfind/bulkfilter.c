@@ -46,13 +46,14 @@ static int on_libbpf(enum libbpf_print_level level, const char *format, va_list 
 	return 0;
 }
 
-static int load(struct bulk_filter *f, bool raw_ip)
+static int load(struct bulk_filter *f, bool raw_ip, bool loopback)
 {
 	libbpf_set_print(on_libbpf);
 	f->skel = bulk_bpf__open();
 	if (!f->skel)
 		return -errno;
 	f->skel->rodata->raw_ip = raw_ip;
+	f->skel->rodata->loopback = loopback;
 
 	int r = bulk_bpf__load(f->skel);
 
@@ -68,7 +69,7 @@ static int load(struct bulk_filter *f, bool raw_ip)
 	return 0;
 }
 
-int bulk_filter_load(bool raw_ip, unsigned after_pkts, struct bulk_filter **ret)
+int bulk_filter_load(bool raw_ip, bool loopback, unsigned after_pkts, struct bulk_filter **ret)
 {
 	struct bulk_filter *f = calloc(1, sizeof *f);
 
@@ -78,7 +79,7 @@ int bulk_filter_load(bool raw_ip, unsigned after_pkts, struct bulk_filter **ret)
 	f->kernel.watch = watch;
 	f->kernel.forget = forget;
 
-	int r = load(f, raw_ip);
+	int r = load(f, raw_ip, loopback);
 
 	if (r < 0) {
 		bulk_filter_free(f);

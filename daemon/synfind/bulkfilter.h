@@ -5,10 +5,9 @@
 
 struct bulk_filter;
 
-/* Loads it, with maps of its own; @raw_ip: frames begin with the IP header; @after_pkts: see struct
- * bulk_kernel.  -errno: what was missing
- * has been logged. */
-int bulk_filter_load(bool raw_ip, unsigned after_pkts, struct bulk_filter **ret);
+/* Loads it, with maps of its own; @raw_ip: frames begin with the IP header; @loopback: outgoing ones do
+ * not pass; @after_pkts: see struct bulk_kernel.  -errno: what was missing has been logged. */
+int bulk_filter_load(bool raw_ip, bool loopback, unsigned after_pkts, struct bulk_filter **ret);
 
 /* The maps go with it, and the program with the last socket that has it.  NULL is fine. */
 void bulk_filter_free(struct bulk_filter *f);

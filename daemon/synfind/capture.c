@@ -7,12 +7,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <unistd.h>
 #include "base/cc.h"
 #include "bpf/tcp_filter.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "common/cpulist.h"
 #include "source/afring.h"
+#include "source/fanout.h"
 #include "synfind/bulkfilter.h"
 #include "synfind/decoder.h"
 #include "synfind/linkwatch.h"
@@ -20,9 +23,19 @@
 
 enum { TAPS_MAX = 255, ROUTED_MAX = 32 };
 
+/* How the frames of an interface come to its decoders. */
+struct rings {
+	struct source *source[AFRING_GROUP_MAX];
+	struct bulk_filter *bulk[AFRING_GROUP_MAX]; /* with mode=auto: the filter of each */
+	unsigned n;
+	bool by_program; /* under this secret: */
+	uint64_t secret;
+};
+
 struct tap {
 	struct tap *next;
-	struct decoder *decoder; /* owned; NULL: gone, its name is remembered */
+	struct decoder *decoder[AFRING_GROUP_MAX]; /* owned */
+	unsigned decoders;			   /* 0: gone, its name is remembered */
 	char name[IF_NAMESIZE];
 	int ifindex;
 	uint8_t id;
@@ -109,7 +122,7 @@ static bool is_wanted(const struct capture *c, const struct link *l, bool *ret_n
 static struct tap *find_tap(const struct capture *c, const struct link *l)
 {
 	for (struct tap *t = c->taps; t; t = t->next)
-		if (t->decoder && t->ifindex == l->ifindex)
+		if (t->decoders && t->ifindex == l->ifindex)
 			return t;
 	return NULL;
 }
@@ -135,9 +148,75 @@ static int free_id(const struct capture *c)
 	return -1;
 }
 
-static int open_ring(const struct options *o, const struct link *l, struct bulk_filter **ret_bulk,
-		     struct source **ret)
+/* The rings of an interface.  Several share it by a program of ours if we may load one.  If not, by
+ * the kernel's hash; but that splits what is in tunnels, and loses ICMP errors. */
+static int open_group(const struct options *o, const struct link *l, const struct afring_config *cfg,
+		      enum link_type link, struct rings *ret, const char **reterr_step)
 {
+	struct fanout_config fc = { .inside = decoder_inside(o), .raw_ip = link == LINK_RAW_IP };
+	int program = -1, r = 0;
+
+	ret->n = o->decoders;
+	if (ret->n > 1) {
+		if (getrandom(&fc.secret, sizeof fc.secret, 0) != sizeof fc.secret)
+			return *reterr_step = "getrandom", -errno;
+		program = fanout_load(&fc);
+		if (program < 0 && fc.inside) {
+			log_warn("%s has one decoder: the eBPF program that deals tunnels and ICMP errors out "
+				 "cannot be loaded: %s (it needs CAP_BPF)", l->name, strerror(-program));
+			ret->n = 1;
+		} else if (program < 0) {
+			log_warn("%s: the kernel's hash deals frames out (PACKET_FANOUT_HASH), which may split "
+				 "connections that are fragmented: the eBPF program cannot be loaded: %s (it "
+				 "needs CAP_BPF)", l->name, strerror(-program));
+		}
+	}
+	if (ret->n > 1) {
+		r = afring_open_group(cfg, ret->n, program, ret->source, reterr_step);
+		if (r == -EINVAL && !(l->flags & IFF_UP)) {
+			log_warn("%s has one decoder: it is down, and this kernel lets rings share only what is "
+				 "up", l->name);
+			ret->n = 1;
+		}
+	}
+	if (ret->n == 1)
+		r = afring_open(cfg, ret->source, reterr_step);
+	ret->by_program = program >= 0 && ret->n > 1;
+	ret->secret = fc.secret;
+	if (program >= 0)
+		close(program);
+	return r;
+}
+
+/* Those from number @from on. */
+static void free_bulk(struct rings *rings, unsigned from)
+{
+	for (unsigned i = from; i < AFRING_GROUP_MAX; i++) {
+		bulk_filter_free(rings->bulk[i]);
+		rings->bulk[i] = NULL;
+	}
+}
+
+/* With mode=auto: a filter for each decoder, with slots that belong to its connections. */
+static int load_bulk(const struct options *o, const struct link *l, bool raw_ip, struct rings *ret,
+		     int ret_program[static AFRING_GROUP_MAX])
+{
+	for (unsigned i = 0; i < o->decoders; i++) {
+		int r = bulk_filter_load(raw_ip, l->arphrd == ARPHRD_LOOPBACK, o->auto_after,
+					 &ret->bulk[i]);
+
+		if (r < 0) {
+			free_bulk(ret, 0);
+			return r;
+		}
+		ret_program[i] = bulk_filter_fd(ret->bulk[i]);
+	}
+	return 0;
+}
+
+static int open_rings(const struct options *o, const struct link *l, struct rings *ret)
+{
+	int program[AFRING_GROUP_MAX];
 	struct sock_filter insns[TCP_FILTER_MAX];
 	int link = afring_link_type((int)l->arphrd), n, r;
 	const char *step = "";
@@ -155,7 +234,7 @@ static int open_ring(const struct options *o, const struct link *l, struct bulk_
 		return log_errno(n, "Cannot build the filter for '%s'", l->name);
 
 	if (o->mode == MODE_AUTO) {
-		r = bulk_filter_load(link == LINK_RAW_IP, o->auto_after, ret_bulk);
+		r = load_bulk(o, l, link == LINK_RAW_IP, ret, program);
 		if (r < 0)
 			return r;
 	}
@@ -166,111 +245,177 @@ static int open_ring(const struct options *o, const struct link *l, struct bulk_
 		.block_nr = (unsigned)(o->ring_size_bytes / o->ring_block_size_bytes),
 		.block_timeout_ms = (unsigned)(o->block_timeout_ns / 1000000),
 		.promiscuous = o->promiscuous,
-		.filter_fd = *ret_bulk ? bulk_filter_fd(*ret_bulk) : 0,
 		.filter = { .len = (unsigned short)n, .filter = insns },
+		.programs = o->mode == MODE_AUTO ? program : NULL,
 	};
 
-	r = afring_open(&cfg, ret, &step);
+	r = open_group(o, l, &cfg, (enum link_type)link, ret, &step);
 	if (r == -EPERM || r == -EACCES)
 		log_error("Cannot capture on '%s': %s needs CAP_NET_RAW (run it as root, or give the file the "
 			  "capability: setcap cap_net_raw+ep)", l->name, step);
 	else if (r < 0)
 		log_errno(r, "Cannot capture on '%s': %s", l->name, step);
+	free_bulk(ret, r < 0 ? 0 : ret->n); /* there may be fewer rings than decoders were asked for */
 	return r;
+}
+
+static void tap_free_decoders(struct tap *t)
+{
+	for (; t->decoders; t->decoders--) {
+		decoder_destroy(t->decoder[t->decoders - 1]);
+		free(t->decoder[t->decoders - 1]);
+	}
 }
 
 static void tap_free(struct tap *t)
 {
-	if (t->decoder)
-		decoder_destroy(t->decoder);
-	free(t->decoder);
+	tap_free_decoders(t);
 	if (t->stop_fd >= 0)
 		close(t->stop_fd);
 	free(t);
 }
 
-static int tap_start(struct capture *c, struct tap *t, struct source *source,
-		     struct bulk_filter *bulk)
+/* Makes the decoders; takes sources and filters over, also on failure. */
+static int tap_make_decoders(struct capture *c, struct tap *t, struct rings *rings)
 {
-	int r;
+	unsigned n = 0;
+	int r = 0;
 
-	t->decoder = aligned_alloc(CACHE_LINE, sizeof *t->decoder);
-	if (!t->decoder) {
-		source_free(source);
-		bulk_filter_free(bulk);
-		return -ENOMEM;
+	for (; n < rings->n && r >= 0; n++) {
+		struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+		struct decoder_share share = { .index = n,
+					       .of = rings->n,
+					       .known = rings->by_program,
+					       .secret = rings->secret };
+
+		if (!d) {
+			r = -ENOMEM;
+			break;
+		}
+		t->decoder[t->decoders++] = d;
+		r = decoder_init(d, c->o, rings->source[n], rings->bulk[n], NULL, t->id, &share);
 	}
-	r = decoder_init(t->decoder, c->o, source, bulk, NULL, t->id);
+	free_bulk(rings, n);
+	for (; n < rings->n; n++)
+		source_free(rings->source[n]);
+	return r;
+}
+
+static void tap_stop(struct tap *t)
+{
+	eventfd_write(t->stop_fd, 1); /* stays readable: all of them see it */
+}
+
+/* Their threads have ended, or are told to: publishes what they said last. */
+static void tap_join(struct capture *c, struct tap *t)
+{
+	for (unsigned i = 0; i < t->decoders; i++) {
+		decoder_join(t->decoder[i]);
+		publisher_remove(c->publisher, t->decoder[i]);
+	}
+}
+
+static void pin(struct capture *c, const struct tap *t, struct decoder *d)
+{
+	struct cpulist cpus;
+
+	if (!c->o->pin_decoders)
+		return;
+	int r = cpulist_parse(c->o->pin_decoders, &cpus);
+
+	if (r >= 0) {
+		unsigned cpu = cpus.cpu[c->pinned++ % cpus.n];
+
+		r = thread_pin(d->thread, cpu);
+		if (r >= 0) {
+			log_debug("A decoder of %s stays on processor %u", t->name, cpu);
+			return;
+		}
+	}
+	log_errno(r, "Cannot pin a decoder of %s", t->name);
+}
+
+static int tap_start(struct capture *c, struct tap *t, struct rings *rings)
+{
+	int r = tap_make_decoders(c, t, rings);
+
 	if (r < 0)
 		return r;
 	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (t->stop_fd < 0)
 		return -errno;
-	r = publisher_add(c->publisher, t->decoder, t->name);
-	if (r < 0)
-		return r;
-	r = decoder_start(t->decoder, c->publisher->wake_fd, t->stop_fd);
-	if (r < 0)
-		publisher_remove(c->publisher, t->decoder);
+	for (unsigned i = 0; i < t->decoders && r >= 0; i++) {
+		struct decoder *d = t->decoder[i];
+
+		r = publisher_add(c->publisher, d, t->name);
+		if (r >= 0)
+			r = decoder_start(d, c->publisher->wake_fd, t->stop_fd);
+		if (r >= 0)
+			pin(c, t, d);
+	}
+	if (r < 0) {
+		tap_stop(t);
+		tap_join(c, t);
+	}
 	return r;
 }
 
 static int tap_add(struct capture *c, const struct link *l)
 {
-	struct bulk_filter *bulk = NULL;
-	struct source *source;
+	struct rings rings = { .n = 0 };
 	int id = free_id(c), r;
 
 	if (id < 0) {
 		log_error("Cannot capture on '%s': %d interfaces are watched already", l->name, TAPS_MAX);
 		return -EMFILE;
 	}
-	r = open_ring(c->o, l, &bulk, &source);
-	if (r < 0) {
-		bulk_filter_free(bulk);
-		return r;
-	}
 	struct tap *t = calloc(1, sizeof *t);
 
-	if (!t) {
-		source_free(source);
-		bulk_filter_free(bulk);
+	if (!t)
 		return -ENOMEM;
-	}
 	*t = (struct tap){ .next = c->taps, .ifindex = l->ifindex, .id = (uint8_t)id,
 			   .up = l->flags & IFF_UP, .stop_fd = -1 };
 	memcpy(t->name, l->name, sizeof t->name);
-	r = tap_start(c, t, source, bulk);
+	r = open_rings(c->o, l, &rings);
+	if (r < 0) {
+		tap_free(t);
+		return r;
+	}
+	r = tap_start(c, t, &rings);
 	if (r < 0) {
 		tap_free(t);
 		return log_errno(r, "Cannot start a decoder for '%s'", l->name);
 	}
 	c->taps = t;
-	log_info("Watching %s%s", t->name, t->up ? "" : ", which is down");
+	if (rings.n > 1)
+		log_info("Watching %s%s with %u decoders, dealt out by %s", t->name,
+			 t->up ? "" : ", which is down,", rings.n,
+			 rings.by_program ? "an eBPF program" : "the kernel's hash");
+	else
+		log_info("Watching %s%s", t->name, t->up ? "" : ", which is down");
 	return 0;
 }
 
 static void add_totals(struct capture_totals *sum, const struct tap *t)
 {
-	struct stats_decoder d;
+	for (unsigned i = 0; i < t->decoders; i++) {
+		struct stats_decoder d;
 
-	decoder_read_counters(t->decoder, t->name, &d);
-	sum->packets += d.source.packets;
-	sum->drops += d.source.drops;
-	sum->connections += d.opened;
-	sum->events += d.events;
-	sum->lost += d.lost;
+		decoder_read_counters(t->decoder[i], t->name, &d);
+		sum->packets += d.source.packets;
+		sum->drops += d.source.drops;
+		sum->connections += d.opened;
+		sum->events += d.events;
+		sum->lost += d.lost;
+	}
 }
 
-/* The decoder has ended: takes it out, keeps the name. */
+/* Its decoders have ended: takes them out, keeps the name. */
 static void tap_end(struct capture *c, struct tap *t)
 {
-	decoder_join(t->decoder);
-	publisher_remove(c->publisher, t->decoder);
+	tap_join(c, t);
 	add_totals(&c->totals, t);
-	decoder_destroy(t->decoder);
-	free(t->decoder);
-	t->decoder = NULL;
+	tap_free_decoders(t);
 	close(t->stop_fd);
 	t->stop_fd = -1;
 }
@@ -284,8 +429,9 @@ static void link_gone(struct capture *c, const struct link *l)
 	if (!t)
 		return;
 	log_info("Interface %s is gone", t->name);
-	atomic_store(&t->decoder->last_words, REASON_CAPTURE_END);
-	eventfd_write(t->stop_fd, 1); /* a ring without an interface may never wake by itself */
+	for (unsigned i = 0; i < t->decoders; i++)
+		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
+	tap_stop(t); /* a ring without an interface may never wake by itself */
 	publisher_iface(c->publisher, t->name, "gone");
 }
 
@@ -303,7 +449,7 @@ static void link_new(struct capture *c, const struct link *l)
 	for (struct tap **link = &c->taps; *link; link = &(*link)->next) {
 		struct tap *t = *link;
 
-		if (t->decoder || strcmp(t->name, l->name))
+		if (t->decoders || strcmp(t->name, l->name))
 			continue;
 		*link = t->next; /* it comes back under the same name */
 		tap_free(t);
@@ -354,9 +500,17 @@ static void end_all(struct capture *c)
 	publisher_drain(c->publisher);
 	publisher_stats(c->publisher, c->o->stats_interval_ns);
 	for (struct tap *t = c->taps; t; t = t->next)
-		if (t->decoder)
+		if (t->decoders)
 			tap_end(c, t);
 	sd_event_exit(c->loop, 0);
+}
+
+static bool tap_ended(const struct tap *t)
+{
+	for (unsigned i = 0; i < t->decoders; i++)
+		if (!atomic_load(&t->decoder[i]->ended))
+			return false;
+	return true;
 }
 
 /* Some decoder may have ended. */
@@ -366,9 +520,9 @@ static void on_wake(void *arg)
 	bool running = false;
 
 	for (struct tap *t = c->taps; t; t = t->next) {
-		if (!t->decoder)
+		if (!t->decoders)
 			continue;
-		if (!atomic_load(&t->decoder->ended))
+		if (!tap_ended(t))
 			running = true;
 		else if (!c->stopping)
 			tap_end(c, t);
@@ -383,7 +537,7 @@ static unsigned iface_names(void *arg, const char **ret, unsigned max)
 	unsigned n = 0;
 
 	for (const struct tap *t = c->taps; t && n < max; t = t->next)
-		if (t->decoder)
+		if (t->decoders)
 			ret[n++] = t->name;
 	return n;
 }
@@ -439,8 +593,8 @@ void capture_stop(struct capture *c)
 {
 	c->stopping = true;
 	for (struct tap *t = c->taps; t; t = t->next)
-		if (t->decoder)
-			eventfd_write(t->stop_fd, 1);
+		if (t->decoders)
+			tap_stop(t);
 	on_wake(c); /* there may be none */
 }
 
@@ -450,11 +604,11 @@ void capture_destroy(struct capture *c)
 		struct tap *t = c->taps;
 
 		c->taps = t->next;
-		if (t->decoder) {
-			eventfd_write(t->stop_fd, 1);
-			t->decoder->patient = false;
-			decoder_join(t->decoder);
-			publisher_remove(c->publisher, t->decoder);
+		if (t->decoders) {
+			tap_stop(t);
+			for (unsigned i = 0; i < t->decoders; i++)
+				t->decoder[i]->patient = false;
+			tap_join(c, t);
 		}
 		tap_free(t);
 	}

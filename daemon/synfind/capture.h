@@ -20,6 +20,7 @@ struct capture {
 	sd_event_source *link_io;
 	int link_fd;
 	struct tap *taps;
+	unsigned pinned; /* decoder threads so far that were given a processor */
 	char **routed; /* for "auto": names of interfaces with a default route; owned */
 	bool starting, stopping;
 	int error; /* at start: the first thing that failed */

@@ -58,6 +58,10 @@ struct stats_decoder {
 	uint64_t withheld; /* segments that the kernel counted instead */
 	uint64_t left_out; /* decoded segments that the mode does not want */
 	uint64_t max_half, max_whole;
+	bool several;	  /* of this interface; then this is number ... */
+	unsigned index;
+	bool split_known; /* ... and can tell how many segments came to the wrong one */
+	uint64_t split;
 };
 
 struct stats_subscribers {

@@ -120,7 +120,7 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	struct holes holes = { 0 };
 
 	conn_learn_offer(f.c, SIDE_A, &bare, &o);
-	conn_account(f.c, SIDE_A, &bare, p);
+	conn_account(f.c, SIDE_A, &bare, 0);
 	guard_learn(f.c, SIDE_A, &bare, p, &holes);
 	conn_note_history(f.c, SIDE_A, &bare, (struct learned){ 0 }, p);
 	if (!conn_pack(f.c, &half))
@@ -171,7 +171,7 @@ static void attempt_again(struct tracker *t, struct flow *f, const struct segmen
 
 	bare.payload_len = 0;
 	bare.wire_len -= s->payload_len;
-	conn_account(f->c, SIDE_A, &bare, (struct proof){ 0 });
+	conn_account(f->c, SIDE_A, &bare, 0);
 	conn_count_retrans(f->c, SIDE_A);
 	if (conn_pack(f->c, &again)) {
 		again.pending = 1;

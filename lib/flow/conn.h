@@ -1,6 +1,6 @@
 /* conn.h - one connection as it lies in the flow table: index-based memory without pointers.
  *
- * Two shapes.  `struct conn` is the whole truth (103 octets); while no more than SYNs and
+ * Two shapes.  `struct conn` is the whole truth (104 octets); while no more than SYNs and
  * SYN-ACKs without surprises was seen, the same facts fit `struct half` (44 octets), so that a
  * flood of half-open connections costs little.  Everything above the table works on a struct
  * conn; conn_pack() and conn_unpack() change the shape.  The key stands behind either.
@@ -147,8 +147,10 @@ struct conn {
 	uint32_t tsval_ok : 1;
 	uint32_t sent : 2;	/* bit per side: next[] is known */
 	uint32_t heard : 2;	/* bit per side: acked[] is known */
+	/* Bit per side and kind, see conn_note_bit(): the letter is in history, the bit in complete. */
+	uint8_t noted;
 } __attribute__((packed));
-static_assert(sizeof(struct conn) == 103, "the budget of a connection, see table.h");
+static_assert(sizeof(struct conn) == 104, "the budget of a connection, see table.h");
 
 struct half {
 	uint64_t start_ns; /* UINT64_MAX: free */
@@ -178,6 +180,12 @@ bool conn_pack(const struct conn *c, struct half *ret);
 
 /* The same connection in full. */
 struct conn conn_unpack(const struct half *h);
+
+/* Of an ACK without data, or of data, sent by @side: the bit in `noted`. */
+static inline uint8_t conn_note_bit(unsigned side, bool data)
+{
+	return (uint8_t)(1 << (side << 1 | data));
+}
 
 /* Octets and packets so far. */
 static inline uint64_t conn_payload(const struct conn *c, unsigned side)

@@ -29,7 +29,7 @@ static inline unsigned flow_key_words(const struct flow_key *k)
 /* Hash for tables, under the run's secret key. */
 static inline uint64_t flow_key_hash(const struct flow_key *k, const struct hash_key *secret)
 {
-	return k->ip_v == 4 ? hash_words(secret, k->w, 2) : hash_words(secret, k->w, 5);
+	return k->ip_v == 4 ? hash_quick(secret, k->w, 2) : hash_quick(secret, k->w, 5);
 }
 
 /* Address (network order, 16 octets, IPv4 in the first 4) and port of end @end. */

@@ -5,27 +5,6 @@
 #include "flow/work.h"
 #include "wire/tcpopt.h"
 
-void conn_account(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p)
-{
-	uint32_t payload = p.probe ? 0 : s->payload_len;
-	uint64_t data = (uint64_t)c->payload_lo[from] + payload;
-	uint64_t header = (uint64_t)c->header_lo[from] + s->wire_len - payload;
-
-	c->payload_lo[from] = (uint32_t)data;
-	c->header_lo[from] = (uint32_t)header;
-	if (!fsm_offering(c->state)) {
-		c->payload_hi[from] += (uint16_t)(data >> 32);
-		c->header_hi[from] += (uint8_t)(header >> 32);
-	}
-	if (c->pkts[from] <= UINT32_MAX - s->wire_segs)
-		c->pkts[from] += s->wire_segs;
-
-	uint64_t at = conn_offset(c, s->ts_ns);
-
-	if (at > dur48_ns(c->last))
-		c->last = dur48_of(at);
-}
-
 void conn_count_retrans(struct conn *c, enum fsm_side from)
 {
 	if (c->retrans[from] != UINT16_MAX)
@@ -59,6 +38,8 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 	c->complete |= (fin ? COMPLETE_FIN : 0) | (rst ? COMPLETE_RST : 0);
 	conn_history_add(c, from,
 			 rst ? HISTORY_RST : fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
+	if (!rst && !fin)
+		c->noted |= conn_note_bit(from, data);
 	/* Who has sent a FIN needs no window any more. */
 	if (!s->window && !rst && !fsm_fin_seen(c->state, peer))
 		conn_history_add(c, from, HISTORY_ZERO_WINDOW);
@@ -327,7 +308,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 	bool late = p.repeat &&
 		    !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
 
-	conn_account(c, from, s, p);
+	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
 	if (p.acceptable || p.repeat) {
 		l = guard_learn(c, from, s, p, &h);
 		l.again |= p.repeat && !late;
@@ -436,7 +417,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		offered = s->flags & TCP_ACK ? NULL : &opt;
 		conn_learn_offer(c, from, s, &opt);
 	}
-	conn_account(c, from, s, p);
+	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
 	guard_learn(c, from, s, p, &holes);
 	if (from == SIDE_B) /* Zeek marks likewise that its first sender is not the originator */
 		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);

@@ -8,14 +8,15 @@
  *
  * All of it runs in the tracker's thread, without allocation. */
 #pragma once
+#include "base/cc.h"
 #include "flow/bulk.h"
 #include "flow/conn.h"
 #include "flow/guard.h"
 #include "flow/table.h"
 #include "flow/tell.h"
 #include "flow/tracker.h"
+#include "wire/segment.h"
 
-struct segment;
 struct tcpopt;
 
 enum {
@@ -70,6 +71,28 @@ static inline void conn_begin_after(struct conn *c, uint64_t other_start_ns)
 static inline uint64_t conn_offset(const struct conn *c, uint64_t ts_ns)
 {
 	return ts_ns > c->start_ns ? ts_ns - c->start_ns : 0;
+}
+
+/* Counts @s, sent by @from with @payload octets that count as such; it is the newest. */
+static inline void conn_account(struct conn *c, enum fsm_side from, const struct segment *s,
+				uint32_t payload)
+{
+	uint64_t data = (uint64_t)c->payload_lo[from] + payload;
+	uint64_t header = (uint64_t)c->header_lo[from] + s->wire_len - payload;
+
+	c->payload_lo[from] = (uint32_t)data;
+	c->header_lo[from] = (uint32_t)header;
+	if (unlikely((data | header) >> 32) && !fsm_offering(c->state)) {
+		c->payload_hi[from] += (uint16_t)(data >> 32);
+		c->header_hi[from] += (uint8_t)(header >> 32);
+	}
+	if (likely(c->pkts[from] <= UINT32_MAX - s->wire_segs))
+		c->pkts[from] += s->wire_segs;
+
+	uint64_t at = conn_offset(c, s->ts_ns);
+
+	if (at > dur48_ns(c->last))
+		c->last = dur48_of(at);
 }
 
 static inline uint64_t flow_own_id(const struct flow *f)
@@ -154,7 +177,6 @@ bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t 
 
 /* Parts of a step: an entry for what @s begins, the counts, the letters, the offers. */
 void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old);
-void conn_account(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p);
 void conn_count_retrans(struct conn *c, enum fsm_side from);
 void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, struct learned l,
 		       struct proof p);

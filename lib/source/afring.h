@@ -14,6 +14,8 @@
 #include <stdint.h>
 #include "source/source.h"
 
+enum { AFRING_GROUP_MAX = 64 }; /* the kernel has 256 */
+
 struct afring_config {
 	int ifindex;
 	const char *ifname;	   /* borrowed; what source_iface() will say */
@@ -21,8 +23,10 @@ struct afring_config {
 	unsigned block_nr;	   /* fewer are taken if there is no memory for so many */
 	unsigned block_timeout_ms; /* a block that is not full is handed over after this; > 0 */
 	bool promiscuous;
-	int filter_fd;		  /* of an eBPF program in place of `filter`; 0: none */
 	struct sock_fprog filter; /* borrowed; see bpf/tcp_filter.h; its length must not be 0 */
+	/* Borrowed: descriptors of eBPF programs in place of `filter`, one for each ring; NULL: none.
+	 * On loopback each must leave out what is PACKET_OUTGOING. */
+	const int *programs;
 };
 
 /* What a process needs besides the descriptor to map a ring.  No pointers: fit to be sent. */
@@ -61,3 +65,12 @@ int afring_map(int fd, const struct afring_geometry *geometry, struct source **r
  * again: poll on), and -ENODEV, at each call, when the interface is gone: nothing will come any
  * more.  An interface that is removed while it is down wakes no poll(). */
 int afring_open(const struct afring_config *config, struct source **ret, const char **reterr_step);
+
+/* As afring_open(), but @n rings that share the frames of the interface (PACKET_FANOUT): each frame is
+ * in one of them.  @program: descriptor of the one that deals them out, see fanout_load(); -1:
+ * the kernel's own hash of addresses and ports (PACKET_FANOUT_HASH).
+ * A ring has nothing in it before all have joined, so that no connection begins in one and goes on
+ * in another.  -EINVAL with step "PACKET_FANOUT" also if the interface is down and the kernel
+ * lets nobody join then (fanout_add() of older ones wants a socket that is running). */
+int afring_open_group(const struct afring_config *config, unsigned n, int program,
+		      struct source *ret[], const char **reterr_step);

@@ -80,7 +80,10 @@ class Side:
         for e in self.s.events:
             if "tcp" in e:
                 self.by_port.setdefault((e["dest_ip"], e["dest_port"]), []).append(e)
-        self.stats = [e for e in self.s.events if e["event_type"] == "stats"][-1]["decoders"][0]
+        decoders = [e for e in self.s.events if e["event_type"] == "stats"][-1]["decoders"]
+        self.decoders = len(decoders)
+        self.stats = {k: sum(d.get(k, 0) for d in decoders) for k in ("packets", "withheld", "split")
+                      if any(k in d for d in decoders)}
 
 
 def story(stream):
@@ -90,12 +93,13 @@ def story(stream):
     return [(e["event_type"], *(e["tcp"].get(k) for k in keys)) for e in stream]
 
 
-def test_side_by_side():
-    a, b = live.veth_pair()
-    sides = {m: Side(a, "veth-a", m) for m in ("all", "control", "auto")}
-    jobs = [(("10.0.1.2", 5001), 1024 * MEGA, 0, False), (("fd00:1::2", 5002), 1024 * MEGA, 1, False),
-            (("10.0.1.2", 5003), 8 * MEGA, 8 * MEGA, False), (("10.0.1.2", 5004), 8 * MEGA, 1, True),
-            (("10.0.1.2", 5005), 10, 10, False)]
+def test_side_by_side(a, b, iface, ip4, ip6, decoders):
+    """One decoder in mode all beside @decoders in the others."""
+    sides = {m: Side(a, iface, m, *([] if m == "all" else [f"--decoders={decoders}"]))
+             for m in ("all", "control", "auto")}
+    jobs = [((ip4, 5001), 1024 * MEGA, 0, False), ((ip6, 5002), 1024 * MEGA, 1, False),
+            ((ip4, 5003), 8 * MEGA, 8 * MEGA, False), ((ip4, 5004), 8 * MEGA, 1, True),
+            ((ip4, 5005), 10, 10, False)]
     for job in jobs:
         transfer(a, b, *job)
     for side in sides.values():
@@ -104,7 +108,7 @@ def test_side_by_side():
         side.end()
     every, auto, control = sides["all"], sides["auto"], sides["control"]
     for address, out, back, reset in jobs:
-        name = f"{address[0]} port {address[1]}"
+        name = f"{address[0]} port {address[1]}, decoders={decoders}"
         want, got, told = (s.by_port[address] for s in (every, auto, control))
         tap.equal(story(got), story(want), f"auto, {name}: the same events as all")
         tap.equal({k: got[-1]["flow"][k] for k in COUNTS}, {k: want[-1]["flow"][k] for k in COUNTS},
@@ -125,6 +129,8 @@ def test_side_by_side():
     tap.ok(frames["control"] < 6 * len(jobs), "control: SYN, FIN and RST only", frames)
     tap.ok(auto.stats.get("withheld", 0) > 0 and "withheld" not in every.stats,
            "what the kernel counted is told", auto.stats)
+    tap.equal([(s.decoders, s.stats.get("split", 0)) for s in (auto, control)], [(decoders, 0)] * 2,
+              f"decoders={decoders}: all of them are in stats, and no connection is split")
 
 
 def test_stopped_on_the_way():
@@ -168,7 +174,12 @@ def test_without_bpf():
 
 if __name__ == "__main__":
     with live.guarded("side by side"):
-        test_side_by_side()
+        a, b = live.veth_pair()
+        test_side_by_side(a, b, "veth-a", "10.0.1.2", "fd00:1::2", 1)
+    with live.guarded("side by side, several decoders"):
+        test_side_by_side(a, b, "veth-a", "10.0.1.2", "fd00:1::2", 3)
+    with live.guarded("side by side, several decoders, on loopback"):
+        test_side_by_side(a, a, "lo", "127.0.0.1", "::1", 3)
     with live.guarded("stopped on the way"):
         test_stopped_on_the_way()
     with live.guarded("without CAP_BPF"):

@@ -104,7 +104,7 @@ static void test_directions(void)
 
 static bool differ(const struct segment *a, const struct segment *b)
 {
-	static const struct hash_key secret = { { 1, 2 } };
+	static const struct hash_key secret = { { 1, 2, 3, 5, 7, 11, 13, 17 } };
 	struct flow_key k, l;
 
 	flow_key_of(a, &k);
@@ -159,7 +159,8 @@ static void test_hash_and_id(void)
 	struct segment s = segment_of("172.16.196.142", 41334, "172.16.196.145", 60000),
 		       t = turned(&s);
 	struct segment six = segment_of("2001:db8::1", 41334, "2001:db8::2", 60000);
-	const struct hash_key one = { { 1, 2 } }, two = { { 1, 3 } };
+	const struct hash_key one = { { 1, 2, 3, 5, 7, 11, 13, 17 } },
+			      two = { { 1, 3, 3, 5, 7, 11, 13, 17 } };
 	const uint64_t start = 1552394626905987000;
 	struct flow_key k, l, m;
 
