@@ -11,7 +11,8 @@ static bool bare_syn(const struct segment *s)
 }
 
 /* Closes what was there and begins anew on the same 4-tuple. */
-static void flow_replace(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
+			 const struct segment *s)
 {
 	struct conn old = *f->c;
 
@@ -19,11 +20,25 @@ static void flow_replace(struct tracker *t, struct flow *f, unsigned sender, con
 	flow_open(t, f, sender, s, &old);
 }
 
+/* The SYN was refused, so it seemed; but now the same one is accepted.  Its RST overtook another
+ * answer, or the SYN came twice and the port had opened meanwhile. */
+static bool answers_refused(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	return c->state == FSM_RESET && from == SIDE_B &&
+	       !(c->complete & (COMPLETE_SYN_ACK | COMPLETE_DATA | COMPLETE_FIN)) &&
+	       (s->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == (TCP_SYN | TCP_ACK) &&
+	       s->ack == c->isn + 1;
+}
+
 /* A segment for a connection that is over: a straggler, or the first of the next one. */
 static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
 
+	if (answers_refused(f->c, from, s)) {
+		flow_replace(t, f, sender, s);
+		return;
+	}
 	if (!bare_syn(s) || (from == SIDE_A && s->seq == f->c->isn))
 		return;
 	if (attempt_supersedes(f->c, from, s))
@@ -177,7 +192,8 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			tracker_advance(t, ts_ns);
 		if (ticket_plain(t, k, &s[i]))
 			continue;
-		struct flow f = { .key = k->key, .hash = k->hash }; /* the rest is set when needed */
+		struct flow f = { .key = k->key,
+				  .hash = k->hash }; /* the rest is set when needed */
 
 		feed(t, &f, k->sender, &s[i]);
 	}
@@ -202,7 +218,7 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 		return;
 	flow_change(t, f.c, FSM_RESET, quoted->ts_ns, moved_ns);
 	flow_tell_end(t, &f, FSM_SYN, REASON_UNREACHABLE, -1,
-		 (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP }, moved_ns);
+		      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP }, moved_ns);
 	flow_store(t, &f);
 }
 
@@ -211,7 +227,8 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 {
 	struct event *e;
 
-	if (t->losses == LOSS_WINDOWS) { /* the two oldest become one: rather too wide than unsaid */
+	if (t->losses ==
+	    LOSS_WINDOWS) { /* the two oldest become one: rather too wide than unsaid */
 		t->loss[1].from_ns = t->loss[0].from_ns;
 		memmove(t->loss, t->loss + 1, sizeof *t->loss * (LOSS_WINDOWS - 1));
 		t->losses--;
@@ -232,7 +249,9 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 
 void tracker_close_all(struct tracker *t, enum close_reason reason)
 {
-	struct cause cause = { .ts_ns = t->now_ns, .segment = SEGMENT_NONE, .basis = BASIS_OBSERVED };
+	struct cause cause = { .ts_ns = t->now_ns,
+			       .segment = SEGMENT_NONE,
+			       .basis = BASIS_OBSERVED };
 
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		for (uint32_t slot = 0; slot < t->table.head->pool[p].high; slot++) {
@@ -242,7 +261,8 @@ void tracker_close_all(struct tracker *t, enum close_reason reason)
 				continue;
 			if (flow_expire(t, &f))
 				continue;
-			if (table_shape_of(f.ref) == SHAPE_HALF && table_half(&t->table, f.ref)->pending)
+			if (table_shape_of(f.ref) == SHAPE_HALF &&
+			    table_half(&t->table, f.ref)->pending)
 				attempt_settle(t, &f, reason, cause);
 			else
 				flow_give_up(t, &f, reason, -1, cause);
