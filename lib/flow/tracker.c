@@ -158,13 +158,12 @@ static bool ticket_plain(struct tracker *t, const struct ticket *k, const struct
 		return false;
 	struct conn *c = table_conn(&t->table, k->hint);
 
-	if (likely(!t->bulk))
-		return plain_feed(t, c, k->sender, s);
-	/* What is plain shows only once the connection knows what the kernel withheld. */
-	catch_up(t, c, k->hash, k->sender, s);
+	if (unlikely(t->bulk)) /* what is plain depends on what the kernel withheld before it */
+		catch_up(t, c, k->hash, k->sender, s);
 	if (!plain_feed(t, c, k->sender, s))
 		return false;
-	bulk_consider(t->bulk, c, &k->key, k->hash);
+	if (unlikely(t->bulk))
+		bulk_consider(t->bulk, c, &k->key, k->hash);
 	return true;
 }
 

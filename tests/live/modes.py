@@ -122,9 +122,10 @@ def test_side_by_side(a, b, iface, ip4, ip6, decoders):
                   ("sequence", None if reset else out, None if reset else back),
                   f"control, {name}: the streams as long as they were")
     frames = {m: s.stats["packets"] for m, s in sides.items()}
-    print(f"# frames that came up: {frames}")
+    print(f"# frames that came up: {frames}, withheld: {auto.stats.get('withheld')}")
     # How many depends on how far the daemon is behind; test_bulk.c has a ring of known length.
-    tap.ok(frames["auto"] + auto.stats.get("withheld", 0) > frames["all"] > frames["auto"],
+    # A super-frame is withheld as the segments that it stands for; loopback has none.
+    tap.ok(frames["auto"] + auto.stats.get("withheld", 0) >= frames["all"] > frames["auto"],
            "auto: fewer frames come up", frames)
     tap.ok(frames["control"] < 6 * len(jobs), "control: SYN, FIN and RST only", frames)
     tap.ok(auto.stats.get("withheld", 0) > 0 and "withheld" not in every.stats,
