@@ -369,15 +369,17 @@ static const char *why(const struct event *a, const struct event *b)
 
 static unsigned differences;
 
-static void run(unsigned id, bool capture_ends)
+static void begin(void)
 {
 	every = rig_new(NULL);
 	behind = rig_new(&kernel);
 	ring_head = ring_tail = 0;
 	now_ns = start_ns;
-	uint64_t seed = rng;
+}
 
-	converse(id);
+/* Both are through: did they tell the same? */
+static bool finish(unsigned id, uint64_t seed, bool capture_ends)
+{
 	drain(0);
 	tracker_advance(every->t, now_ns);
 	tracker_advance(behind->t, now_ns);
@@ -388,13 +390,49 @@ static void run(unsigned id, bool capture_ends)
 
 	while (i < every->n && i < behind->n && same(every->event[i], behind->event[i]))
 		i++;
-	if ((i < every->n || i < behind->n) && differences++ < 5)
+	bool equal = i == every->n && i == behind->n;
+
+	differences += !equal;
+	if (!equal && differences <= 5)
 		printf("# SEED=%llu, connection %u: event %u of %u (all), %u (auto): %s\n",
 		       (unsigned long long)seed, id, i, every->n, behind->n,
 		       i < every->n && i < behind->n ? why(&every->event[i], &behind->event[i])
 						     : "more");
 	rig_free(every);
 	rig_free(behind);
+	return equal;
+}
+
+static void run(unsigned id, bool capture_ends)
+{
+	uint64_t seed = rng;
+
+	begin();
+	converse(id);
+	finish(id, seed, capture_ends);
+}
+
+/* To who does not know yet what was withheld this is plain. */
+static void test_first_withheld_again(void)
+{
+	uint32_t seq = 1000;
+	unsigned before = withheld;
+
+	begin();
+	show(make(0, 0, TCP_SYN, seq++, 0, 60000, 0));
+	show(make(0, 1, TCP_SYN | TCP_ACK, 5000, seq, 60000, 0));
+	for (unsigned i = 0; i < 200; i++) {
+		before = withheld;
+		show(make(0, 0, TCP_ACK, seq, 5001, 60000, 100));
+		if (withheld > before)
+			break;
+		seq += 100;
+		show(make(0, 1, TCP_ACK, 5001, seq, 60000, 0));
+		drain(0);
+	}
+	show(make(0, 0, TCP_ACK, seq, 5001, 60000, 100));
+	ok(finish(0, rng, false) && withheld == before + 1,
+	   "the first segment that was withheld comes again: a retransmission");
 }
 
 /* A long one in order, with the time of the kernel: it is not silent, though nothing is shown. */
@@ -404,10 +442,7 @@ static void test_not_silent(void)
 	uint32_t seq = 1000;
 
 	clock_gettime(CLOCK_MONOTONIC, &mono);
-	behind = rig_new(&kernel);
-	every = rig_new(NULL);
-	now_ns = start_ns;
-	ring_head = ring_tail = 0;
+	begin();
 	show(make(0, 0, TCP_SYN, seq++, 0, 60000, 0));
 	show(make(0, 1, TCP_SYN | TCP_ACK, 5000, seq, 60000, 0));
 	unsigned before = withheld;
@@ -470,6 +505,7 @@ int main(void)
 	ok(!differences, "%u connections: behind the filter the same is told as with all segments",
 	   RUNS);
 	ok(withheld > shown / 2, "though many of them were withheld");
+	test_first_withheld_again();
 	test_not_silent();
 	test_forgotten();
 	return tap_done();
