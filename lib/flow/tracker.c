@@ -56,12 +56,14 @@ static bool plain_feed(const struct tracker *t, struct conn *c, unsigned sender,
 	enum fsm_side from = sender != c->client_end;
 	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
 
-	if (!guard_is_plain(c, from, s) || !(c->noted & conn_note_bit(from, s->payload_len)) ||
-	    c->suspect || c->holes || c->contested ||
+	if (!guard_is_plain(c, from, s) || c->suspect || c->holes || c->contested ||
 	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
 	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
+	if (!(c->noted & conn_note_bit(from, s->payload_len)))
+		conn_note_history(c, from, s, (struct learned){ 0 },
+				  (struct proof){ .anomaly = ANOMALY_NONE });
 	return true;
 }
 
@@ -104,10 +106,11 @@ static void catch_up(struct tracker *t, struct conn *c, uint64_t hash, unsigned 
 		counter_add(&t->count->withheld, n);
 }
 
-/* Key and hash of @f are set; @sender is the end that sent @s. */
-static void feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+/* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
+static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
+		 const struct segment *s)
 {
-	table_ref other = TABLE_NONE, ref = table_find(&t->table, f->hash, &f->key, NULL);
+	table_ref other = TABLE_NONE;
 
 	if (ref != TABLE_NONE && unlikely(entry_contested(t, ref))) {
 		bool done = false;
@@ -150,21 +153,28 @@ struct ticket {
 	unsigned sender;
 };
 
-/* On an open connection and without a surprise? */
-static bool ticket_plain(struct tracker *t, const struct ticket *k, const struct segment *s)
+static void take(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
-	if (k->hint == TABLE_NONE || table_shape_of(k->hint) != SHAPE_WHOLE || k->key.self ||
-	    !table_is(&t->table, k->hint, &k->key))
-		return false;
-	struct conn *c = table_conn(&t->table, k->hint);
+	table_ref ref = k->hint;
 
-	if (unlikely(t->bulk)) /* what is plain depends on what the kernel withheld before it */
-		catch_up(t, c, k->hash, k->sender, s);
-	if (!plain_feed(t, c, k->sender, s))
-		return false;
-	if (unlikely(t->bulk))
-		bulk_consider(t->bulk, c, &k->key, k->hash);
-	return true;
+	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
+		ref = table_find(&t->table, k->hash, &k->key, NULL);
+	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self)) {
+		struct conn *c = table_conn(&t->table, ref);
+
+		if (unlikely(t->bulk)) /* what is plain depends on what was withheld before it */
+			catch_up(t, c, k->hash, k->sender, s);
+		if (plain_feed(t, c, k->sender, s)) {
+			if (unlikely(t->bulk))
+				bulk_consider(t->bulk, c, &k->key, k->hash);
+			return;
+		}
+	}
+	struct flow f;
+
+	f.key = k->key;
+	f.hash = k->hash;
+	feed(t, &f, ref, k->sender, s);
 }
 
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
@@ -189,12 +199,7 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			t->now_ns = ts_ns;
 		else
 			tracker_advance(t, ts_ns);
-		if (ticket_plain(t, k, &s[i]))
-			continue;
-		struct flow f = { .key = k->key,
-				  .hash = k->hash }; /* the rest is set when needed */
-
-		feed(t, &f, k->sender, &s[i]);
+		take(t, k, &s[i]);
 	}
 }
 
