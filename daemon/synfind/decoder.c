@@ -219,10 +219,10 @@ int decoder_pull(struct decoder *d)
 			if (f->unverified)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
 			/* Of a file, and in tunnels: there the kernel's filter cannot tell. */
-			bool out = d->control && !segment_is_control(s);
-
-			left_out += out;
-			tcp += !out;
+			if (unlikely(d->control) && !segment_is_control(s))
+				left_out++;
+			else
+				tcp++;
 		} else if (v == FRAME_ICMP) {
 			tracker_feed(d->tracker, segments, tcp); /* those before it */
 			tracker_unreachable(d->tracker, s);
