@@ -195,6 +195,7 @@ class _Endpoint:
         if s.flags & FIN:
             if self.at() in ("established", "syn_received"):
                 self.go("fin_wait_1")
+                self.crossed = self.peers.fin is not None
                 if self.peers.fin_in_order():  # it had not arrived when this one left
                     self.hear_fin()
             elif self.at() == "close_wait":
