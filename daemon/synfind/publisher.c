@@ -19,7 +19,7 @@ enum {
 	DRAIN_AT_ONCE = 256,	 /* records of one ring, then the others have their turn */
 	DRAIN_ROUNDS = 16,	 /* then the loop looks at everything else */
 	STATS_DECODERS = 8,	 /* in one line */
-	STATS_LINE_MAX = 1 << 14,
+	STATS_LINE_MAX = 20 << 10,
 	HELLO_MAX = 1 << 14,
 	INPUT_MAX = 1 << 16,	 /* octets taken from a subscriber; requests are a later door */
 	IFACES_TOLD = 255,
