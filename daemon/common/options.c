@@ -606,6 +606,8 @@ static void check_together(struct parser *p)
 			 opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s);
 		complain_at(p, p->set_by[ring - opts] == BY_DEFAULT ? block : ring, msg);
 	}
+	if (o->mode == MODE_AUTO && (o->decap || o->icmp))
+		complain_at(p, opt_find("mode"), "auto does not go together with decap or icmp");
 	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0) {
 		snprintf(msg, sizeof msg,
 			 "%s is no list of processors; allowed: auto, or such as 0-3,8, up to %d",
@@ -654,6 +656,15 @@ int options_parse(int argc, char **argv, struct options *ret)
 	*ret = p.o;
 	p.o = (struct options){ 0 };
 	return 0;
+}
+
+const char *capture_mode_name(enum capture_mode m)
+{
+	static const char *const name[] = {
+		[MODE_ALL] = "all", [MODE_CONTROL] = "control", [MODE_AUTO] = "auto"
+	};
+
+	return name[m];
 }
 
 void options_free(struct options *o)

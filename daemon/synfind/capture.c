@@ -16,6 +16,7 @@
 #include "common/cpulist.h"
 #include "source/afring.h"
 #include "source/fanout.h"
+#include "synfind/bulkfilter.h"
 #include "synfind/decoder.h"
 #include "synfind/linkwatch.h"
 #include "synfind/publisher.h"
@@ -25,6 +26,7 @@ enum { TAPS_MAX = 255, ROUTED_MAX = 32 };
 /* How the frames of an interface come to its decoders. */
 struct rings {
 	struct source *source[AFRING_GROUP_MAX];
+	struct bulk_filter *bulk[AFRING_GROUP_MAX]; /* with mode=auto: the filter of each */
 	unsigned n;
 	bool by_program; /* under this secret: */
 	uint64_t secret;
@@ -186,8 +188,35 @@ static int open_group(const struct options *o, const struct link *l, const struc
 	return r;
 }
 
+/* Those from number @from on. */
+static void free_bulk(struct rings *rings, unsigned from)
+{
+	for (unsigned i = from; i < AFRING_GROUP_MAX; i++) {
+		bulk_filter_free(rings->bulk[i]);
+		rings->bulk[i] = NULL;
+	}
+}
+
+/* With mode=auto: a filter for each decoder, with slots that belong to its connections. */
+static int load_bulk(const struct options *o, const struct link *l, bool raw_ip, struct rings *ret,
+		     int ret_program[static AFRING_GROUP_MAX])
+{
+	for (unsigned i = 0; i < o->decoders; i++) {
+		int r = bulk_filter_load(raw_ip, l->arphrd == ARPHRD_LOOPBACK, o->auto_after,
+					 &ret->bulk[i]);
+
+		if (r < 0) {
+			free_bulk(ret, 0);
+			return r;
+		}
+		ret_program[i] = bulk_filter_fd(ret->bulk[i]);
+	}
+	return 0;
+}
+
 static int open_rings(const struct options *o, const struct link *l, struct rings *ret)
 {
+	int program[AFRING_GROUP_MAX];
 	struct sock_filter insns[TCP_FILTER_MAX];
 	int link = afring_link_type((int)l->arphrd), n, r;
 	const char *step = "";
@@ -197,11 +226,18 @@ static int open_rings(const struct options *o, const struct link *l, struct ring
 			  l->name, l->arphrd);
 		return link;
 	}
-	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link, .inside = decoder_inside(o) },
+	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link,
+						       .inside = decoder_inside(o),
+						       .control = o->mode == MODE_CONTROL },
 			     insns, ARRAY_SIZE(insns));
 	if (n < 0)
 		return log_errno(n, "Cannot build the filter for '%s'", l->name);
 
+	if (o->mode == MODE_AUTO) {
+		r = load_bulk(o, l, link == LINK_RAW_IP, ret, program);
+		if (r < 0)
+			return r;
+	}
 	struct afring_config cfg = {
 		.ifindex = l->ifindex,
 		.ifname = l->name,
@@ -210,6 +246,7 @@ static int open_rings(const struct options *o, const struct link *l, struct ring
 		.block_timeout_ms = (unsigned)(o->block_timeout_ns / 1000000),
 		.promiscuous = o->promiscuous,
 		.filter = { .len = (unsigned short)n, .filter = insns },
+		.programs = o->mode == MODE_AUTO ? program : NULL,
 	};
 
 	r = open_group(o, l, &cfg, (enum link_type)link, ret, &step);
@@ -218,6 +255,7 @@ static int open_rings(const struct options *o, const struct link *l, struct ring
 			  "capability: setcap cap_net_raw+ep)", l->name, step);
 	else if (r < 0)
 		log_errno(r, "Cannot capture on '%s': %s", l->name, step);
+	free_bulk(ret, r < 0 ? 0 : ret->n); /* there may be fewer rings than decoders were asked for */
 	return r;
 }
 
@@ -237,8 +275,8 @@ static void tap_free(struct tap *t)
 	free(t);
 }
 
-/* Makes the decoders; takes the sources over, also on failure. */
-static int tap_make_decoders(struct capture *c, struct tap *t, const struct rings *rings)
+/* Makes the decoders; takes sources and filters over, also on failure. */
+static int tap_make_decoders(struct capture *c, struct tap *t, struct rings *rings)
 {
 	unsigned n = 0;
 	int r = 0;
@@ -255,8 +293,9 @@ static int tap_make_decoders(struct capture *c, struct tap *t, const struct ring
 			break;
 		}
 		t->decoder[t->decoders++] = d;
-		r = decoder_init(d, c->o, rings->source[n], NULL, t->id, &share);
+		r = decoder_init(d, c->o, rings->source[n], rings->bulk[n], NULL, t->id, &share);
 	}
+	free_bulk(rings, n);
 	for (; n < rings->n; n++)
 		source_free(rings->source[n]);
 	return r;
@@ -296,7 +335,7 @@ static void pin(struct capture *c, const struct tap *t, struct decoder *d)
 	log_errno(r, "Cannot pin a decoder of %s", t->name);
 }
 
-static int tap_start(struct capture *c, struct tap *t, const struct rings *rings)
+static int tap_start(struct capture *c, struct tap *t, struct rings *rings)
 {
 	int r = tap_make_decoders(c, t, rings);
 

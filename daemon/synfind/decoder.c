@@ -12,6 +12,7 @@
 #include "common/options.h"
 #include "flow/tunnels.h"
 #include "source/fanout.h"
+#include "synfind/bulkfilter.h"
 #include "wire/checksum.h"
 #include "wire/segment.h"
 
@@ -89,6 +90,7 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 				[FSM_T_RESET] = o->timeout_reset_ns },
 		.anomalies_per_connection = o->anomalies_per_connection,
 		.anomalies_per_second = o->anomalies_per_second,
+		.control = o->mode == MODE_CONTROL,
 	};
 }
 
@@ -98,7 +100,8 @@ unsigned decoder_inside(const struct options *o)
 }
 
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct event_sink *sink, uint8_t iface_id, const struct decoder_share *share)
+		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
+		 const struct decoder_share *share)
 {
 	static const struct decoder_share alone = { .of = 1 };
 
@@ -110,6 +113,8 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	d->max_connections = cfg.max_connections;
 	d->max_half_open = cfg.max_half_open;
 	d->source = source;
+	d->bulk = bulk;
+	cfg.bulk = bulk_filter_kernel(bulk);
 	d->iface_id = iface_id;
 	d->sink = (struct event_sink){ ring_reserve, ring_commit };
 	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
@@ -119,6 +124,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	if (!d->memory)
 		return -ENOMEM;
 	d->inside = decoder_inside(o);
+	d->control = o->mode == MODE_CONTROL;
 	if (o->decap) {
 		void *memory = map_lazily(tunnels_memory());
 
@@ -141,6 +147,7 @@ void decoder_destroy(struct decoder *d)
 {
 	tracker_free(d->tracker);
 	source_free(d->source);
+	bulk_filter_free(d->bulk);
 	if (d->memory)
 		munmap(d->memory, d->memory_octets);
 	if (d->tunnels)
@@ -197,7 +204,7 @@ int decoder_pull(struct decoder *d)
 	struct segment segments[DECODER_BATCH];
 	int n = source_next(d->source, frames, DECODER_BATCH);
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned tcp = 0, bad_checksum = 0;
+	unsigned tcp = 0, bad_checksum = 0, left_out = 0;
 
 	for (int i = 0; i < n; i++) {
 		struct frame *f = &frames[i];
@@ -211,7 +218,11 @@ int decoder_pull(struct decoder *d)
 		} else if (v == FRAME_TCP) {
 			if (f->unverified)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
-			tcp++;
+			/* Of a file, and in tunnels: there the kernel's filter cannot tell. */
+			if (unlikely(d->control) && !segment_is_control(s))
+				left_out++;
+			else
+				tcp++;
 		} else if (v == FRAME_ICMP) {
 			tracker_feed(d->tracker, segments, tcp); /* those before it */
 			tracker_unreachable(d->tracker, s);
@@ -220,6 +231,8 @@ int decoder_pull(struct decoder *d)
 	}
 	if (bad_checksum)
 		counter_add(&d->count.bad_checksum, bad_checksum);
+	if (left_out)
+		counter_add(&d->count.left_out, left_out);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
 			counter_add(&d->count.verdicts[v], verdicts[v]);
@@ -235,6 +248,7 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 	struct source_stats s;
 
 	d->stats_at_ns = now + stats_every_ns;
+	bulk_filter_set_clock(d->bulk);
 	if (source_stats(d->source, &s) < 0)
 		return;
 	counter_set(&d->count.packets, s.packets);
@@ -355,6 +369,8 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.anomalies_untold = counter_get(&t->anomalies_untold),
 		.strays = counter_get(&t->strays),
 		.bad_checksum = counter_get(&c->bad_checksum),
+		.withheld = counter_get(&t->withheld),
+		.left_out = counter_get(&c->left_out),
 		.events = counter_get(&c->events),
 		.lost = counter_get(&c->lost),
 	};

@@ -9,6 +9,7 @@
  * All of it runs in the tracker's thread, without allocation. */
 #pragma once
 #include "base/cc.h"
+#include "flow/bulk.h"
 #include "flow/conn.h"
 #include "flow/guard.h"
 #include "flow/table.h"
@@ -32,6 +33,7 @@ struct loss_window {
 struct tracker {
 	struct tracker_config cfg;
 	struct table table;
+	struct bulk *bulk; /* NULL: not wanted */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 	uint64_t now_ns; /* the newest time seen */
@@ -150,6 +152,9 @@ bool flow_was_lossy(const struct tracker *t, const struct conn *c);
  * far as anyone knows.  The entry is removed. */
 void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
 		  struct cause cause);
+
+/* With cfg.bulk: catches up before @f is judged without a segment; @forget: it goes. */
+void flow_settle(struct tracker *t, struct flow *f, bool forget);
 
 /* ---- room.c --------------------------------------------------------------------------------- */
 

@@ -18,7 +18,7 @@ MAY = {
     "lib/wire": ["lib/base"],
     "bpf": ["lib/base", "lib/wire"],
     "lib/source": ["lib/base", "lib/wire", "bpf"],
-    "lib/flow": ["lib/base", "lib/wire"],
+    "lib/flow": ["lib/base", "lib/wire", "bpf"],
     "lib/feed": ["lib/base", "lib/wire", "lib/source", "lib/flow"],
     "daemon/common": ["lib/base", "lib/wire", "lib/source", "lib/flow", "lib/feed", "bpf"],
 }
