@@ -39,7 +39,7 @@ struct tracker {
 	uint64_t now_ns; /* the newest time seen */
 	uint64_t sweep_at_ns;
 	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
-	uint64_t attempt_ns; /* start of the newest attempt that was held */
+	uint64_t attempt_ns[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
 	uint64_t anomaly_second, anomalies_told; /* in that second */
 	struct loss_window loss[LOSS_WINDOWS];
 	unsigned losses;

@@ -94,7 +94,7 @@ def check_mutable(files):
         if not os.path.exists(obj):
             missing.append(f"{obj} is not there: run make")
             continue
-        out = subprocess.check_output(["nm", "--format=sysv", obj], text=True)
+        out = subprocess.check_output(["nm", "--plugin=", "--format=sysv", obj], text=True)
         for line in out.splitlines():
             cells = [c.strip() for c in line.split("|")]
             if len(cells) == 7:
