@@ -219,7 +219,7 @@ PIECES = [
         ("a segment without ACK", "")]),
     ("if (!seq_fits(c, from, s))", [("no look at the number", "if (false)")]),
     ("if (!ack_fits(c, from, s, &p))", [("no look at the ACK", "if (!ack_fits(c, from, s, &p) && false)")]),
-    ("if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])", [
+    ("if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer] && !old)", [
         ("the ACK of a FIN that is not there", "if (s->ack == c->next[peer])"),
         ("any ACK is one of the FIN", "if (fsm_fin_seen(c->state, peer))"),
         ("no ACK is one of the FIN", "if (false)"),
