@@ -13,7 +13,7 @@ comma   := ,
 B       := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 Q       := $(if $(V),,@)
 
-PKGS     := libsystemd jansson inih libmd
+PKGS     := libsystemd jansson inih libmd libseccomp libcap-ng
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
 CPPFLAGS += -Ilib -I. -Idaemon -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSION)"'
 ALL_CFLAGS := -std=gnu17 $(WARN) $(CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
@@ -24,7 +24,8 @@ say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
 
 LIB_SRC    := $(wildcard lib/*/*.c bpf/*.c)
 COMMON_SRC := $(wildcard daemon/common/*.c)
-SYNFIND_SRC := $(wildcard daemon/synfind/*.c)
+OPENER_SRC  := $(wildcard daemon/opener/*.c)
+SYNFIND_SRC := $(wildcard daemon/synfind/*.c) $(filter-out %/main.c,$(OPENER_SRC))
 UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
 
@@ -38,7 +39,7 @@ GEN  := build/tests/gen build/tests/jsonlines
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 
 .PHONY: all help run check unit fuzz-build fuzz truth mutants deps install uninstall clean
-all: $(B)/synfind
+all: $(B)/synfind $(B)/synfind-opener
 	@:
 
 help:
@@ -55,6 +56,10 @@ help:
 	  'V=1 shows commands; SANITIZE=address,undefined or thread builds into build/<that>/'
 
 $(B)/synfind: $(call obj,$(SYNFIND_SRC) $(COMMON_SRC)) $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/synfind-opener: $(call obj,$(filter-out %/spawn.c,$(OPENER_SRC)) $(COMMON_SRC)) $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

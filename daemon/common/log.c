@@ -29,6 +29,7 @@ static const struct {
 	[LOG_LEVEL_DEBUG] = { "debug: ", "debug: ", LOG_DEBUG },
 };
 
+static const char *log_name = "synfind";
 static _Atomic int max_level = LOG_LEVEL_INFO;
 static enum sink sink;
 static pthread_once_t sink_once = PTHREAD_ONCE_INIT;
@@ -56,6 +57,11 @@ static void find_sink(void)
 		sink = SINK_TERMINAL;
 	else
 		sink = SINK_PLAIN;
+}
+
+void log_set_name(const char *name)
+{
+	log_name = name;
 }
 
 void log_set_level(enum log_level level)
@@ -102,7 +108,7 @@ __attribute__((format(printf, 2, 0))) static void write_line(enum log_level leve
 	if (sink == SINK_JOURNAL)
 		n = (size_t)sprintf(line, "<%d>", levels[level].priority);
 	else
-		n = (size_t)sprintf(line, "synfind: %s",
+		n = (size_t)sprintf(line, "%s: %s", log_name,
 				    sink == SINK_TERMINAL ? levels[level].coloured
 							  : levels[level].word);
 	n = append_visible(line, n, text);

@@ -23,6 +23,9 @@ struct log_limit {
 	_Atomic uint64_t held_back;
 };
 
+/* Who speaks, a literal; at start: "synfind". */
+void log_set_name(const char *name);
+
 /* Messages above @level are left out from now on; at start: LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
 

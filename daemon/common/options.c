@@ -12,6 +12,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "flow/tracker.h" /* ANOMALIES_TOLD_MAX */
+#include "wire/frame.h"	  /* enum frame_inside */
 
 #define DEFAULT_CONFIG "/etc/synfind/synfind.conf"
 
@@ -165,6 +166,8 @@ static const struct opt opts[] = {
 	  "Events between a decoder and the publisher; a power of two.", .power_of_two = true },
 	{ "log-level", DAEMON, WORD(log_level, enum log_level), "info", "err|warn|info|debug",
 	  "How much is logged on standard error." },
+	{ "opener", DAEMON, STRING(opener, 0, 107), "", "PATH",
+	  "Socket of a synfind-opener; empty: make one, as a child." },
 
 	{ "read", FLAGS_ONLY, STRING(read_file, 1, PATH_MAX - 1), NULL, "FILE",
 	  "Read this pcap or pcapng file (-: standard input) instead of watching; events go to "
@@ -1128,6 +1131,11 @@ int options_parse(int argc, char **argv, struct options *ret)
 	*ret = p.o;
 	p.o = (struct options){ 0 };
 	return 0;
+}
+
+unsigned options_inside(const struct options *o)
+{
+	return (o->decap ? INSIDE_TUNNELS : 0u) | (o->icmp ? INSIDE_ICMP : 0u);
 }
 
 void options_free(struct options *o)

@@ -52,6 +52,7 @@ struct options {
 	/* daemon */
 	unsigned event_ring_size; /* events; a power of two */
 	enum log_level log_level;
+	char *opener; /* socket of synfind-opener; NULL: make one */
 
 	/* flags only */
 	char *read_file; /* pcap or pcapng; "-": stdin; NULL: capture */
@@ -64,6 +65,9 @@ struct options {
  * -EINVAL: every error was logged, exit with 2 (-ENOMEM: likewise).
  * *@ret is written only on 0.  Uses getopt_long(): one thread at a time. */
 int options_parse(int argc, char **argv, struct options *ret);
+
+/* Where frames are to be looked into: a sum of enum frame_inside (wire/frame.h). */
+unsigned options_inside(const struct options *o);
 
 /* NULL, zeroed and half-filled ones are fine; leaves *@o zeroed. */
 void options_free(struct options *o);

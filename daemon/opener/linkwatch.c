@@ -1,4 +1,4 @@
-#include "synfind/linkwatch.h"
+#include "opener/linkwatch.h"
 #include <errno.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>

@@ -87,11 +87,6 @@ static struct tracker_config tracker_config_of(const struct options *o)
 	};
 }
 
-unsigned decoder_inside(const struct options *o)
-{
-	return (o->decap ? INSIDE_TUNNELS : 0u) | (o->icmp ? INSIDE_ICMP : 0u);
-}
-
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
 		 struct event_sink *sink, uint8_t iface_id)
 {
@@ -107,7 +102,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	d->memory = map_lazily(d->memory_octets);
 	if (!d->memory)
 		return -ENOMEM;
-	d->inside = decoder_inside(o);
+	d->inside = options_inside(o);
 	if (o->decap) {
 		void *memory = map_lazily(tunnels_memory());
 

@@ -64,9 +64,6 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 /* Stops nothing: join first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);
 
-/* Where frames are to be looked into, by the options: a sum of enum frame_inside. */
-unsigned decoder_inside(const struct options *o);
-
 /* What the number in event.iface stands for: index of the interface, and the tunnel.  Any thread
  * that got the event. */
 uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *ret_tunnel);

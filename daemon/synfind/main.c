@@ -6,7 +6,9 @@
 #include <systemd/sd-daemon.h>
 #include "common/log.h"
 #include "common/options.h"
+#include "common/sandbox.h"
 #include "synfind/capture.h"
+#include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/read.h"
 
@@ -17,6 +19,7 @@ struct daemon {
 	struct options o;
 	sd_event *loop;
 	sd_event_source *stats_timer;
+	struct opener opener;
 	struct publisher publisher;
 	struct capture capture;
 };
@@ -75,16 +78,28 @@ static void say_summary(const struct capture_totals *t)
 		 (unsigned long long)t->lost);
 }
 
-static int daemon_run(struct daemon *d)
+/* What takes privileges, then the end of them, then what meets hostile octets. */
+static int daemon_start(struct daemon *d, int argc, char **argv)
 {
-	int r = loop_init(d);
+	int r = opener_start(&d->opener, argc, argv, &d->o);
 
-	if (r < 0)
-		return r;
-	r = publisher_init(&d->publisher, &d->o, d->loop);
-	if (r < 0)
-		return r;
-	r = capture_start(&d->capture, &d->o, d->loop, &d->publisher);
+	if (r >= 0)
+		r = loop_init(d);
+	if (r >= 0)
+		r = publisher_init(&d->publisher, &d->o, d->loop);
+	if (r >= 0)
+		r = sandbox_privileges(SANDBOX_DAEMON);
+	if (r >= 0)
+		r = sandbox_system_calls(SANDBOX_DAEMON);
+	if (r >= 0)
+		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener);
+	return r;
+}
+
+static int daemon_run(struct daemon *d, int argc, char **argv)
+{
+	int r = daemon_start(d, argc, argv);
+
 	if (r < 0)
 		return r;
 	if (d->o.to_stdout) {
@@ -108,7 +123,8 @@ static int daemon_run(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-	struct daemon d = { 0 };
+	struct daemon d = { .opener.fd = -1 };
+	bool socket_made, directory_made;
 	int r = options_parse(argc, argv, &d.o);
 
 	if (r)
@@ -119,9 +135,12 @@ int main(int argc, char **argv)
 		options_free(&d.o);
 		return r;
 	}
-	r = daemon_run(&d);
+	r = daemon_run(&d, argc, argv);
 	capture_destroy(&d.capture);
+	socket_made = d.publisher.socket_made;
+	directory_made = d.publisher.directory_made;
 	publisher_destroy(&d.publisher);
+	opener_end(&d.opener, socket_made, directory_made);
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);
 	options_free(&d.o);
