@@ -66,6 +66,10 @@ struct options {
  * *@ret is written only on 0.  Uses getopt_long(): one thread at a time. */
 int options_parse(int argc, char **argv, struct options *ret);
 
+/* For a reload: gives @fresh the values that @running has of options which only a start can change,
+ * and logs a warning for each that differed.  0 or -ENOMEM. */
+int options_keep_fixed(struct options *fresh, const struct options *running);
+
 /* Where frames are to be looked into: a sum of enum frame_inside (wire/frame.h). */
 unsigned options_inside(const struct options *o);
 

@@ -46,9 +46,18 @@ static int become_user(void)
 	return 0;
 }
 
+/* Is there a capability to give up?  A unit can have seen to all, and deny capset(2). */
+static bool any_but(bool raw)
+{
+	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
+		if (!(raw && cap == CAP_NET_RAW) && capng_have_capability(CAPNG_PERMITTED, (unsigned)cap))
+			return true;
+	return false;
+}
+
 int sandbox_privileges(enum sandbox_role role)
 {
-	bool raw;
+	bool raw, bounds, any;
 	int r;
 
 	/* Under systemd there is one already; where it may not be made, AF_UNIX is all that is left
@@ -60,16 +69,19 @@ int sandbox_privileges(enum sandbox_role role)
 	if (capng_get_caps_process() < 0)
 		return log_errno(EPERM, "Cannot read capabilities");
 	raw = role == SANDBOX_OPENER && capng_have_capability(CAPNG_PERMITTED, CAP_NET_RAW);
+	any = any_but(raw);
+	bounds = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 	capng_clear(CAPNG_SELECT_ALL);
-	/* The bounding set needs CAP_SETPCAP, so it is first; without, no_new_privs does the same. */
-	if (capng_apply(CAPNG_SELECT_BOUNDS) < 0)
-		log_debug("The bounding set stays as it is");
+	/* First, while it may; where it may not, no_new_privs does the same. */
+	if (bounds && capng_apply(CAPNG_SELECT_BOUNDS) < 0)
+		return log_errno(EPERM, "Cannot give up the bounding set of capabilities");
 	r = role == SANDBOX_DAEMON ? become_user() : 0;
 	if (r < 0)
 		return r;
 	if (raw)
 		capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_NET_RAW);
-	if (capng_apply(CAPNG_SELECT_CAPS) < 0 || capng_apply(CAPNG_SELECT_AMBIENT) < 0)
+	if ((any && capng_apply(CAPNG_SELECT_CAPS) < 0) ||
+	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return log_errno(EPERM, "Cannot give up capabilities");
 	return 0;
 }

@@ -48,7 +48,8 @@ static unsigned take_descriptors(struct msghdr *m, int *ret_fds, unsigned max)
 	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
 		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
 			continue;
-		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0); at += sizeof(int)) {
+		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0);
+		     at += sizeof(int)) {
 			int fd;
 
 			memcpy(&fd, CMSG_DATA(c) + at, sizeof fd);
@@ -61,8 +62,7 @@ static unsigned take_descriptors(struct msghdr *m, int *ret_fds, unsigned max)
 	return n;
 }
 
-int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max,
-		   unsigned *ret_nfds)
+int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max, unsigned *ret_nfds)
 {
 	union control control;
 	struct iovec iov = { ret, octets };

@@ -25,7 +25,8 @@ struct server {
 	struct wanted wanted;
 	struct known *links;
 	int link_fd;
-	int error; /* of the first reply that could not be sent */
+	bool routed; /* there is a new default route */
+	int error;   /* of the first reply that could not be sent */
 };
 
 /* The daemon that is gone is told nothing more; the loop will see that it is. */
@@ -63,9 +64,17 @@ static void forget(struct known **k)
 static void on_link(void *arg, const struct link *l, bool gone)
 {
 	struct server *v = arg;
+
+	if (!l) {
+		v->routed = true;
+		return;
+	}
+
 	struct known **k = find(v, l->ifindex);
-	struct opener_reply m = { .kind = gone ? OPENER_GONE : OPENER_LINK, .ifindex = l->ifindex,
-				  .arphrd = l->arphrd, .flags = l->flags };
+	struct opener_reply m = { .kind = gone ? OPENER_GONE : OPENER_LINK,
+				  .ifindex = l->ifindex,
+				  .arphrd = l->arphrd,
+				  .flags = l->flags };
 	bool named, wanted = wanted_has(&v->wanted, v->s->o->interfaces, l, &named);
 
 	if (!*k && (gone || !wanted))
@@ -155,7 +164,7 @@ static int list_links(struct server *v)
 {
 	int r;
 
-	v->link_fd = linkwatch_open();
+	v->link_fd = linkwatch_open(wanted_by_route(v->s->o->interfaces));
 	if (v->link_fd < 0)
 		return log_errno(v->link_fd, "Cannot open a netlink socket");
 	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO });
@@ -166,6 +175,18 @@ static int list_links(struct server *v)
 		return log_errno(r, "Cannot list interfaces");
 	reply(v, &(struct opener_reply){ .kind = OPENER_LISTED });
 	return 0;
+}
+
+/* News; a link that is wanted because of a new route comes with the answer to another question. */
+static int take_news(struct server *v)
+{
+	int r = linkwatch_read(v->link_fd, on_link, v, false);
+
+	if (r < 0 || !v->routed)
+		return r;
+	v->routed = false;
+	wanted_look(&v->wanted);
+	return linkwatch_ask(v->link_fd);
 }
 
 static int serve_loop(struct server *v)
@@ -182,7 +203,7 @@ static int serve_loop(struct server *v)
 			return log_errno(errno, "Cannot wait for the daemon");
 		}
 		/* What became of an interface comes before the answer about it. */
-		r = fds[1].revents ? linkwatch_read(v->link_fd, on_link, v, false) : 0;
+		r = fds[1].revents ? take_news(v) : 0;
 		if (r < 0)
 			return log_errno(r, "Cannot follow interfaces");
 		r = fds[0].revents ? take_request(v) : NEXT;
@@ -201,7 +222,7 @@ int serve_run(const struct serve *s)
 	struct server v = { .s = s, .link_fd = -1 };
 	int r;
 
-	wanted_init(&v.wanted);
+	wanted_look(&v.wanted);
 	r = list_links(&v);
 	if (r >= 0)
 		r = serve_loop(&v);

@@ -76,7 +76,8 @@ _Noreturn static void keep_watch(struct watch *w)
 			continue;
 		}
 		if (pid > 0)
-			log_warn("The opener died (status 0x%x): starting another", (unsigned)status);
+			log_warn("The opener died (status 0x%x): starting another",
+				 (unsigned)status);
 		nanosleep(&pause_after_death, NULL);
 	}
 }

@@ -26,28 +26,36 @@ static void add_routed(struct wanted *w, const char *name)
 		snprintf(w->routed[w->n++], IF_NAMESIZE, "%s", name);
 }
 
-/* As proc(5) tells: /proc/net/route has the destination in the second column and the mask in the
- * eighth, /proc/net/ipv6_route destination and length in front and the name at the end. */
-void wanted_init(struct wanted *w)
+/* As proc(5) tells: net/route has the destination in the second column and the mask in the
+ * eighth, net/ipv6_route destination and length in front and the name at the end. */
+void wanted_look(struct wanted *w)
 {
 	char name[IF_NAMESIZE], dest[40], line[512];
 	unsigned len, mask;
-	FILE *f = fopen("/proc/net/route", "re");
+	FILE *f = fopen("/proc/self/net/route", "re");
 
-	w->n = 0;
 	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "%15s %39s %*s %*s %*s %*s %*s %x", name, dest, &mask) == 3 && !mask &&
-		    strspn(dest, "0") == strlen(dest))
+		if (sscanf(line, "%15s %39s %*s %*s %*s %*s %*s %x", name, dest, &mask) == 3 &&
+		    !mask && strspn(dest, "0") == strlen(dest))
 			add_routed(w, name);
 	if (f)
 		fclose(f);
-	f = fopen("/proc/net/ipv6_route", "re");
+	f = fopen("/proc/self/net/ipv6_route", "re");
 	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "%39s %x %*s %*s %*s %*s %*s %*s %*s %15s", dest, &len, name) == 3 &&
+		if (sscanf(line, "%39s %x %*s %*s %*s %*s %*s %*s %*s %15s", dest, &len, name) ==
+			    3 &&
 		    !len && strspn(dest, "0") == strlen(dest) && strcmp(name, "lo"))
 			add_routed(w, name);
 	if (f)
 		fclose(f);
+}
+
+bool wanted_by_route(char *const *interfaces)
+{
+	for (; *interfaces; interfaces++)
+		if (!strcmp(*interfaces, "auto"))
+			return true;
+	return false;
 }
 
 static bool one_wants(const struct wanted *w, const char *entry, const struct link *l)

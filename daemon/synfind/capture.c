@@ -14,6 +14,7 @@
 #include "opener/wanted.h"
 #include "source/afring.h"
 #include "synfind/decoder.h"
+#include "synfind/health.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 
@@ -90,6 +91,7 @@ static int tap_start(struct capture *c, struct tap *t, struct source *source)
 	r = decoder_init(t->decoder, c->o, source, NULL, t->id);
 	if (r < 0)
 		return r;
+	t->decoder->beat_ms = health_beat_ms();
 	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (t->stop_fd < 0)
 		return -errno;
@@ -140,13 +142,20 @@ static void tap_end(struct capture *c, struct tap *t)
 
 /* ---- what the opener tells ------------------------------------------------------------------ */
 
+static void say_state(const struct tap *t, const char *state)
+{
+	log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+		 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", state }),
+		 "Interface %s is %s", t->name, state);
+}
+
 static void tap_gone(struct capture *c, struct tap *t)
 {
 	if (t->asked) { /* it never was there, as far as anyone was told */
 		tap_forget(c, t);
 		return;
 	}
-	log_info("Interface %s is gone", t->name);
+	say_state(t, "gone");
 	t->gone = true;
 	if (t->decoder) {
 		atomic_store(&t->decoder->last_words, REASON_CAPTURE_END);
@@ -215,7 +224,7 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	t->up = up;
 	if (t->asked)
 		return;
-	log_info("Interface %s is %s", t->name, up ? "up" : "down");
+	say_state(t, up ? "up" : "down");
 	publisher_iface(c->publisher, t->name, up ? "up" : "down");
 }
 
@@ -241,7 +250,9 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 		tap_forget(c, t);
 		return;
 	}
-	log_info("Watching %s%s", t->name, t->up ? "" : ", which is down");
+	log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+		 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" }),
+		 "Watching %s%s", t->name, t->up ? "" : ", which is down");
 	if (!c->starting)
 		publisher_iface(c->publisher, t->name, t->again ? "back" : "up");
 }
@@ -266,9 +277,10 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 /* A list begins: the first one, or that of an opener that took over. */
 static void list_begins(struct capture *c)
 {
-	if (c->listed)
-		log_info("The opener is back");
-	c->listed = false;
+	if (c->listed && !c->renewing)
+		log_tell(LOG_LEVEL_INFO, LOG_ID_OPENER, LOG_FIELDS({ "SYNFIND_STATE", "back" }),
+			 "The opener is back");
+	c->listed = c->renewing = false;
 	for (struct tap *t = c->taps; t; t = t->next)
 		t->listed = false;
 }
@@ -359,10 +371,13 @@ static int on_opener(sd_event_source *io, int fd, uint32_t revents, void *arg)
 	(void)io, (void)fd, (void)revents;
 	if (take_replies(c) == 0)
 		return 0;
-	if (c->opener->path)
-		log_warn("The opener is gone: looking for another");
-	else
-		log_error("The opener is gone: interfaces that come or go from now on are not seen");
+	if (c->renewing && opener_connect(c->opener) == 0)
+		return watch_opener(c);
+	log_tell(*c->opener->path ? LOG_LEVEL_WARN : LOG_LEVEL_ERR, LOG_ID_OPENER,
+		 LOG_FIELDS({ "SYNFIND_STATE", "gone" }),
+		 *c->opener->path
+			 ? "The opener is gone: looking for another"
+			 : "The opener is gone: interfaces that come or go from now on are not seen");
 	return watch_opener(c);
 }
 
@@ -375,7 +390,7 @@ static int watch_opener(struct capture *c)
 	c->retry = sd_event_source_disable_unref(c->retry);
 	if (c->opener->fd >= 0)
 		r = sd_event_add_io(c->loop, &c->opener_io, c->opener->fd, EPOLLIN, on_opener, c);
-	else if (c->opener->path)
+	else if (*c->opener->path)
 		r = sd_event_add_time_relative(c->loop, &c->retry, CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry, c);
 	return r < 0 ? log_errno(r, "Cannot watch the opener") : 0;
 }
@@ -479,6 +494,15 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	if (!c->taps)
 		log_warn("No interface matches yet: waiting for one");
 	return watch_opener(c);
+}
+
+void capture_reload(struct capture *c)
+{
+	for (struct tap *t = c->taps; t; t = t->next)
+		if (t->decoder && decoder_configure(t->decoder, c->o) < 0)
+			log_error("No memory for the limits of '%s': they stay as they were", t->name);
+	c->renewing = c->listed;
+	opener_ask(c->opener, OPENER_AGAIN, 0);
 }
 
 void capture_stop(struct capture *c)

@@ -21,7 +21,8 @@ struct capture {
 	struct opener *opener; /* borrowed */
 	sd_event_source *opener_io, *retry;
 	struct tap *taps;
-	bool listed; /* the opener has told all that there are */
+	bool listed;   /* the opener has told all that there are */
+	bool renewing; /* it was asked to begin anew */
 	bool starting, stopping;
 	int error; /* at start: the first thing that failed */
 	struct capture_totals totals; /* of taps that ended */
@@ -32,6 +33,10 @@ struct capture {
  * that dies later disturbs nothing that is watched.  0 or -errno. */
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 		  struct publisher *publisher, struct opener *opener);
+
+/* The options have changed: timeouts and limits for the decoders, interfaces for the opener, which
+ * reads them for itself. */
+void capture_reload(struct capture *c);
 
 /* Asks every decoder to close what is open; when the last one has, the loop ends. */
 void capture_stop(struct capture *c);

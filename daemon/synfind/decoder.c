@@ -40,6 +40,7 @@ static struct event *ring_reserve(struct event_sink *s)
 	while (!d->slot && d->patient) {
 		if (spsc_must_wake(&d->ring))
 			eventfd_write(d->wake_fd, 1);
+		counter_add(&d->count.beats, 1);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 		d->slot = spsc_reserve(&d->ring);
 	}
@@ -123,6 +124,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 
 void decoder_destroy(struct decoder *d)
 {
+	free(atomic_load(&d->fresh));
 	tracker_free(d->tracker);
 	source_free(d->source);
 	if (d->memory)
@@ -167,6 +169,7 @@ int decoder_pull(struct decoder *d)
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
 	unsigned tcp = 0, bad_checksum = 0;
 
+	counter_add(&d->count.beats, 1);
 	for (int i = 0; i < n; i++) {
 		struct frame *f = &frames[i];
 		struct segment *s = &segments[tcp];
@@ -233,8 +236,34 @@ static bool wait_for_frames(struct decoder *d)
 	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
 				{ .fd = d->stop_fd, .events = POLLIN } };
 
-	poll(fds, ARRAY_SIZE(fds), anything_tracked(d) ? TICK_MS : -1);
+	int ms = anything_tracked(d) ? TICK_MS : -1;
+
+	if (d->beat_ms && (ms < 0 || ms > d->beat_ms))
+		ms = d->beat_ms;
+	poll(fds, ARRAY_SIZE(fds), ms);
 	return !(fds[1].revents & POLLIN);
+}
+
+int decoder_configure(struct decoder *d, const struct options *o)
+{
+	struct tracker_config *c = malloc(sizeof *c);
+
+	if (!c)
+		return -ENOMEM;
+	*c = tracker_config_of(o);
+	free(atomic_exchange(&d->fresh, c)); /* one that came too fast for it to see */
+	return 0;
+}
+
+static void take_over_config(struct decoder *d)
+{
+	if (!atomic_load_explicit(&d->fresh, memory_order_relaxed))
+		return;
+
+	struct tracker_config *c = atomic_exchange(&d->fresh, NULL);
+
+	tracker_configure(d->tracker, c);
+	free(c);
 }
 
 static void *decoder_run(void *arg)
@@ -244,6 +273,8 @@ static void *decoder_run(void *arg)
 
 	d->loss_from_ns = wall_clock_ns();
 	while (go_on) {
+		take_over_config(d);
+
 		int n = decoder_pull(d);
 
 		if (n == -ENODEV) { /* nothing will come any more; rtnetlink says so as well */

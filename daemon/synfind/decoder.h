@@ -23,6 +23,7 @@ struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter packets, drops, freezes;
 	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
 	struct counter events, lost;
+	struct counter beats; /* moves as long as the thread turns: at each batch, at each wait */
 	struct tracker_counters tracker;
 };
 
@@ -49,6 +50,8 @@ struct decoder {
 	pthread_t thread;
 	bool started;
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
+	int beat_ms;	       /* the longest wait without a beat; 0: for ever.  Set before the start */
+	_Atomic(struct tracker_config *) fresh; /* to be taken over by the thread, owned; or NULL */
 	_Atomic bool ended;	   /* set by the thread, last of all */
 	_Atomic int last_words;	   /* enum close_reason for what is open at the end */
 	struct source_stats seen;
@@ -75,6 +78,9 @@ int decoder_pull(struct decoder *d);
 /* Runs the thread: @wake_fd is an eventfd that is written when events wait, @stop_fd becomes
  * readable when it is to close what is open and end.  Returns 0 or -errno. */
 int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
+
+/* Other timeouts and limits, for the thread to take over at its next turn: -ENOMEM or 0. */
+int decoder_configure(struct decoder *d, const struct options *o);
 
 /* Waits for the thread to end. */
 void decoder_join(struct decoder *d);

@@ -163,6 +163,16 @@ int listen_inherited(void)
 	return found;
 }
 
+void listen_path(int fd, char ret[static 108])
+{
+	struct sockaddr_un a = { 0 };
+	socklen_t len = sizeof a;
+
+	*ret = '\0';
+	if (getsockname(fd, (struct sockaddr *)&a, &len) == 0)
+		snprintf(ret, sizeof a.sun_path, "%.*s", (int)sizeof a.sun_path - 1, a.sun_path);
+}
+
 void listen_remove(const struct options *o, bool directory_made)
 {
 	struct sockaddr_un a;

@@ -15,5 +15,8 @@ int listen_open(const struct options *o, bool *ret_directory_made);
 #define EVENTS_SOCKET "events"
 int listen_inherited(void);
 
+/* The path of a listening socket, "" if it has none that can be told. */
+void listen_path(int fd, char ret[static 108]);
+
 /* Removes the path, if nobody listens there any more, and the directory, if it was made. */
 void listen_remove(const struct options *o, bool directory_made);

@@ -1,6 +1,7 @@
 #include "synfind/opener.h"
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -13,16 +14,20 @@
 
 enum { CLEAN_PATIENCE_MS = 2000 };
 
+_Static_assert(sizeof(((struct opener *)NULL)->path) ==
+		       sizeof(((struct sockaddr_un *)NULL)->sun_path),
+	       "opener.h");
+
 int opener_connect(struct opener *p)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
 
-	if (!p->path)
+	if (!*p->path)
 		return -ENOTCONN;
 	p->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (p->fd < 0)
 		return -errno;
-	memcpy(a.sun_path, p->path, strlen(p->path)); /* options.c: it fits */
+	memcpy(a.sun_path, p->path, sizeof p->path);
 	if (connect(p->fd, (struct sockaddr *)&a, sizeof a) < 0) {
 		int e = errno;
 
@@ -37,8 +42,9 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 {
 	int r;
 
-	*p = (struct opener){ .fd = -1, .path = o->opener };
+	*p = (struct opener){ .fd = -1 };
 	if (o->opener) {
+		snprintf(p->path, sizeof p->path, "%s", o->opener); /* options.c: it fits */
 		r = opener_connect(p);
 		return r < 0 ? log_errno(r, "Cannot reach the opener on '%s'", o->opener) : 0;
 	}
@@ -60,7 +66,8 @@ void opener_ask(struct opener *p, unsigned kind, int ifindex)
 int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsigned *ret_nfds)
 {
 	int r = p->fd < 0 ? 0
-			  : opener_receive(p->fd, ret, sizeof *ret, ret_fds, OPENER_RINGS_MAX, ret_nfds);
+			  : opener_receive(p->fd, ret, sizeof *ret, ret_fds, OPENER_RINGS_MAX,
+					   ret_nfds);
 
 	if (r == -EAGAIN)
 		return 0;
@@ -94,7 +101,7 @@ void opener_end(struct opener *p, bool socket_made, bool directory)
 {
 	if (p->fd < 0)
 		return;
-	if (socket_made && !p->path) {
+	if (socket_made && !*p->path) {
 		opener_ask(p, OPENER_CLEAN, directory);
 		await_cleaned(p);
 	}

@@ -9,8 +9,8 @@ struct options;
 struct opener_reply;
 
 struct opener {
-	int fd;		  /* -1: none at present */
-	const char *path; /* of the service's socket, borrowed; NULL: a child */
+	int fd;		/* -1: none at present */
+	char path[108]; /* of the service's socket; "": a child */
 };
 
 /* Starts the child, or connects to options->opener.  Call it before threads are made and before

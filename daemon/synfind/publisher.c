@@ -54,7 +54,10 @@ static void keep_clear(struct publisher *p, size_t n)
 				continue;
 			}
 			if (lost && s->lost_total == lost)
-				log_info("Subscriber %d (pid %d) is too slow and loses events", s->fd,
+				log_tell(LOG_LEVEL_INFO, LOG_ID_SUBSCRIBER,
+					 LOG_FIELDS({ "SYNFIND_STATE", "slow" },
+						    { "SYNFIND_PID", log_number((uint64_t)s->pid).s }),
+					 "Subscriber %d (pid %d) is too slow and loses events", s->fd,
 					 (int)s->pid);
 			p->lost_events += lost;
 		}
@@ -426,6 +429,7 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop)
 	if (p->listen_fd < 0 && p->listen_fd != -ENOENT)
 		return p->listen_fd;
 	if (p->listen_fd >= 0) {
+		listen_path(p->listen_fd, p->path);
 		r = sd_event_add_io(loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
 		if (r >= 0)
 			r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);

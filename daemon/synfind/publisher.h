@@ -21,6 +21,7 @@ struct feed {
 	struct decoder *decoder;
 	const char *iface; /* borrowed */
 	uint64_t number;   /* of the event that comes next */
+	uint64_t beats, drops_said; /* health.c: what it saw last */
 };
 
 struct publisher {
@@ -35,6 +36,7 @@ struct publisher {
 	uint64_t accepted, refused, lost_events;
 	uint64_t slowest; /* no subscriber is behind this position */
 	int listen_fd, wake_fd;
+	char path[108]; /* where it listens; "": nowhere */
 	bool socket_made; /* the path is to be removed at the end: listen_remove() */
 	bool directory_made;
 	sd_event_source *listen_io, *wake_io, *more;

@@ -42,9 +42,10 @@ void flow_remove(struct tracker *t, struct flow *f)
 table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape,
 			   table_ref keep)
 {
-	if (table_used(&t->table, shape) >= table_max(&t->table, shape) &&
-	    !flow_make_room(t, shape, f->key.ip_v, keep))
-		return TABLE_NONE;
+	/* A limit that was lowered is approached by giving up two for each one that comes. */
+	for (int n = 0; n < 2 && table_used(&t->table, shape) >= t->limit[shape]; n++)
+		if (!flow_make_room(t, shape, f->key.ip_v, keep))
+			break;
 	return table_insert(&t->table, f->hash, &f->key, shape);
 }
 

@@ -29,6 +29,7 @@ struct loss_window {
 struct tracker {
 	struct tracker_config cfg;
 	struct table table;
+	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 	uint64_t now_ns; /* the newest time seen */
