@@ -2,6 +2,11 @@
 
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+SBINDIR  ?= $(PREFIX)/sbin
+LIBEXECDIR ?= $(PREFIX)/lib/synfind
+SYSCONFDIR ?= /etc
+# systemd reads all of these below /usr/local/lib as well as below /usr/lib.
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
 CC       ?= gcc
 CFLAGS   ?= -O2 -g
 SANITIZE ?=
@@ -38,7 +43,7 @@ FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 GEN  := build/tests/gen build/tests/jsonlines
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 
-.PHONY: all help run check unit fuzz-build fuzz truth mutants deps install uninstall clean
+.PHONY: all help run check unit fuzz-build fuzz truth mutants deps install uninstall deb clean
 all: $(B)/synfind $(B)/synfind-opener
 	@:
 
@@ -50,8 +55,9 @@ help:
 	  'make truth         compare with the kernel: N=10000 connections, SEED=' \
 	  'make fuzz          every fuzzer for T=600 seconds each' \
 	  'make mutants       break the state table and the guard: does a test see it?' \
-	  'make install       DESTDIR= PREFIX=/usr/local' \
+	  'make install       DESTDIR= PREFIX=/usr/local; then systemctl enable --now synfind' \
 	  'make uninstall     take that back' \
+	  'make deb           a Debian package in build/deb/' \
 	  'make clean         remove build/' \
 	  'V=1 shows commands; SANITIZE=address,undefined or thread builds into build/<that>/'
 
@@ -131,20 +137,52 @@ run: deps
 	$(Q)exec $(B)/synfind --interface='$(IFACE)' --stdout $(ARGS)
 
 check: deps
-	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) $(TRUTH)
+	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) $(TRUTH) $(DEB)
 	$(Q)tests/run
 
+# Where things are is in the units.
+$(B)/%.service: systemd/%.service.in Makefile
+	$(call say,UNIT,$@)
+	$(Q)sed 's#@SBINDIR@#$(SBINDIR)#g; s#@LIBEXECDIR@#$(LIBEXECDIR)#g' $< >$@
+
+UNITS := synfind.service synfind-opener.service synfind.socket synfind-opener.socket
+
 install: all
-	install -D -m 755 $(B)/synfind $(DESTDIR)$(PREFIX)/sbin/synfind
-	install -D -m 644 conf/synfind.conf $(DESTDIR)$(PREFIX)/share/synfind/synfind.conf
-	install -D -m 644 docs/man/synfind.8 $(DESTDIR)$(PREFIX)/share/man/man8/synfind.8
-	install -D -m 644 docs/events.schema.json $(DESTDIR)$(PREFIX)/share/synfind/events.schema.json
+	rm -f $(B)/*.service
+	$(Q)$(MAKE) --no-print-directory $(B)/synfind.service $(B)/synfind-opener.service
+	install -D -m 755 $(B)/synfind $(DESTDIR)$(SBINDIR)/synfind
+	install -D -m 755 $(B)/synfind-opener $(DESTDIR)$(LIBEXECDIR)/synfind-opener
+	install -D -m 644 -t $(DESTDIR)$(UNITDIR) $(B)/synfind.service $(B)/synfind-opener.service \
+	  systemd/synfind.socket systemd/synfind-opener.socket
+	install -D -m 644 systemd/90-synfind.preset $(DESTDIR)$(UNITDIR)-preset/90-synfind.preset
+	install -D -m 644 systemd/synfind.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/synfind.conf
+	install -D -m 644 systemd/synfind.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/synfind.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/synfind.8 docs/man/synfind-opener.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/synfind conf/synfind.conf docs/events.schema.json
+	[ -e $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf ] || \
+	  install -D -m 644 conf/synfind.conf $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/sbin/synfind $(DESTDIR)$(PREFIX)/share/man/man8/synfind.8
-	rm -rf $(DESTDIR)$(PREFIX)/share/synfind
+	rm -f $(DESTDIR)$(SBINDIR)/synfind $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,synfind.8 synfind-opener.8)
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) $(DESTDIR)$(UNITDIR)-preset/90-synfind.preset
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/,sysusers.d/synfind.conf tmpfiles.d/synfind.conf)
+	rm -rf $(DESTDIR)$(PREFIX)/share/synfind $(DESTDIR)$(LIBEXECDIR)
+
+# In a copy, since dpkg-buildpackage leaves its files beside the tree.
+DEB := build/deb/built
+deb: deps
+	$(Q)$(MAKE) --no-print-directory $(DEB)
+	$(Q)ls build/deb/*.deb
+
+$(DEB): Makefile $(wildcard lib/*/* bpf/* daemon/*/* conf/* docs/man/* debian/* systemd/*) docs/events.schema.json
+	$(call say,DEB,build/deb)
+	$(Q)rm -rf build/deb && mkdir -p build/deb/synfind
+	$(Q)tar -c --exclude=./build --exclude=./.git --exclude=__pycache__ . | tar -x -C build/deb/synfind
+	$(Q)cd build/deb/synfind && dpkg-buildpackage -us -uc -b >../log 2>&1 || { tail -40 ../log; exit 1; }
+	$(Q)lintian --allow-root --fail-on error,warning build/deb/synfind_*.changes
+	$(Q)touch $@
 
 clean:
 	rm -rf build
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -path build/deb -prune -o -name '*.d' -print 2>/dev/null)

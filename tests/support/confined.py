@@ -152,7 +152,8 @@ def check_means():
     p = subprocess.Popen(["sleep", "600"], preexec_fn=live.die_with_parent)
     path = os.path.join(live.tmpdir(), "made").encode() + b"\0"
     try:
-        live.wait_until(lambda: status(p.pid)["Name"] == "sleep", "sleep to run")
+        live.wait_until(lambda: (lambda s: (s["Name"], s["State"][0]) == ("sleep", "S"))(
+            status(p.pid)), "sleep to sleep")
         with inject.Inside(p.pid) as call:
             for name, af in AF.items():
                 kind = socket.SOCK_RAW if name in ("AF_PACKET", "AF_NETLINK") else socket.SOCK_STREAM

@@ -47,8 +47,11 @@ def stopped(tid):
         os.waitpid(tid, WALL)
         yield
     finally:
-        with contextlib.suppress(OSError):  # it may be dead by now
+        try:
             _ptrace(DETACH, tid)
+        except OSError:  # it was killed, and its end waits for us
+            with contextlib.suppress(ChildProcessError):
+                os.waitpid(tid, WALL)
 
 
 class Inside:

@@ -5,6 +5,7 @@ traffic there as everywhere.  Nothing is left however the test ends: the mounts 
 of the test's process, and a janitor, which reads a pipe until that is gone, kills what the
 machine's control groups still have and removes them.
 """
+import contextlib
 import glob
 import os
 import re
@@ -12,6 +13,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 
 import live
 import tap
@@ -67,7 +69,7 @@ class Machine:
         """`prepare`, called with the root before the boot, can put files there."""
         self.ns = ns
         self.name = f"synfind-test-{os.getpid()}-{id(self) & 0xffff:x}"
-        self.tmp = live.tmpdir()
+        self.tmp = tempfile.mkdtemp(prefix="synfind-machine-")  # the janitor's, not ours, to remove
         self.root = f"{self.tmp}/t/m"
         self.boot_log = f"{self.tmp}/boot.log"
         self.leader = None
@@ -137,7 +139,10 @@ class Machine:
                  "--console=pipe"], preexec_fn=enter, env=env, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, pass_fds=[self.ns.fd])
         self.leader = live.wait_until(self._find_leader, "systemd to be there")
-        live.wait_until(lambda: self._state() in ("running", "degraded"), "the machine to be up")
+        try:
+            live.wait_until(lambda: self._state() in ("running", "degraded"), "the machine to be up")
+        except live.Timeout as e:
+            raise RuntimeError(f"{e}: {self.run('systemctl', 'list-jobs', check=False)}") from e
 
     def _find_leader(self):
         if self.p.poll() is not None:
@@ -145,7 +150,11 @@ class Machine:
                 raise RuntimeError(f"{NSPAWN} ended: {f.read()[-2000:]}")
         with open(f"/proc/{self.p.pid}/task/{self.p.pid}/children") as f:
             children = f.read().split()
-        return int(children[0]) if children else None
+        for child in children:  # the first one only makes the second, which is PID 1 in there
+            with contextlib.suppress(OSError), open(f"/proc/{child}/status") as f:
+                if re.search(r"^NSpid:.*\t1$", f.read(), re.M):
+                    return int(child)
+        return None
 
     def _state(self):
         return self.run("systemctl", "is-system-running", check=False).strip()
@@ -220,3 +229,6 @@ class Machine:
             subprocess.run(["umount", "-l", d], check=False)
         self.janitor.stdin.close()
         self.janitor.wait(timeout=live.DEADLINE)
+        for group in self.groups:
+            if os.path.exists(group):
+                raise RuntimeError(f"{group} is left behind")
