@@ -1,11 +1,14 @@
 #!/usr/bin/python3
 """The package and the service under a real systemd: install, confinement, journal, socket
 activation, watchdog, reload, an opener that dies, upgrade, purge; then `make install`."""
+import errno
 import glob
 import json
 import os
 import re
 import signal
+import socket
+import struct
 import subprocess
 import sys
 
@@ -199,6 +202,63 @@ def opener_dies(s):
     sub.close()
 
 
+def opener_refuses(s):
+    """Somebody who has taken over the daemon asks the opener for more than is configured."""
+    ns = s.m.ns
+    live.join(ns, live.Netns(), "other-a", "other-b", 4)
+    with ns():
+        index = {n: socket.if_nametoindex(n) for n in ("lo", "other-a")}
+    s.m.run("systemctl", "stop", UNIT)
+
+    def connect():
+        c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        c.settimeout(live.DEADLINE)
+        c.connect(f"/proc/{s.m.leader}/root/run/synfind/opener.sock")
+        return c
+
+    def reply(c, *kinds):
+        """The next reply of such a kind, its error, and how many descriptors came with it."""
+        while True:
+            data, fds, _, _ = socket.recv_fds(c, 1 << 16, 64)
+            for fd in fds:
+                os.close(fd)
+            if not data:
+                return "end", 0, 0
+            kind, = struct.unpack_from("I", data)
+            if kind in kinds:
+                return kind, struct.unpack_from("i", data, 36)[0], len(fds)
+
+    hello, link, listed, rings, failed = 1, 2, 3, 5, 6
+    c = connect()
+    tap.equal(reply(c, link)[0], link, "the opener tells of interfaces that are configured")
+    tap.equal(reply(c, link, listed)[0], listed, "and of no others")
+    c.send(struct.pack("Ii", 1, index["lo"]))
+    tap.equal(reply(c, rings, failed), (rings, 0, 1), "the ring of such a one can be had")
+    c.send(struct.pack("Ii", 1, index["lo"]))
+    tap.equal(reply(c, rings, failed), (failed, -errno.EALREADY, 0), "once")
+    c.send(struct.pack("Ii", 1, index["other-a"]))
+    tap.equal(reply(c, rings, failed), (failed, -errno.ENODEV, 0), "that of another one cannot")
+    c.send(struct.pack("Ii", 3, 1))
+    tap.equal(reply(c, rings, failed, 7)[0], 7, "a request to remove the events socket is answered")
+    tap.ok(os.path.exists(s.path), "but that is systemd's, and stays")
+    for what, octets in (("a request that is too short", b"\1\0\0"), ("one too long", bytes(64)),
+                         ("one of no kind", struct.pack("Ii", 77, 0))):
+        c.send(octets)
+        tap.equal(reply(c, rings, failed)[0], "end", f"{what} ends the connection")
+        c.close()
+        live.wait_until(lambda: s.m.show(OPENER, "ActiveState") != "active", "the opener to end")
+        c = connect()
+        tap.equal(reply(c, hello)[0], hello, "and the next one is served")
+    c.close()
+    s.m.run("systemctl", "reset-failed", OPENER, check=False)
+    s.m.run("systemctl", "start", UNIT)
+    sub = s.subscribe()
+    confined.is_watched(sub, confined.exchange(ns, 88))
+    tap.ok(True, "after all that the daemon gets its rings")
+    sub.close()
+    ns.ip("link del other-a")
+
+
 def reload(s):
     ns, pid = s.m.ns, s.pid()
     sub = s.subscribe()
@@ -323,7 +383,7 @@ machine = nspawn.Machine(live.Netns(), put_package)
 try:
     service = Service(machine)
     for step in (install, late_route, access, is_confined, analyze, journal, status_text, opener_dies,
-                 reload, activation, watchdog, upgrade_and_purge, by_make):
+                 opener_refuses, reload, activation, watchdog, upgrade_and_purge, by_make):
         before = tap.failed
         with live.guarded(step.__name__):
             step(service)
