@@ -42,8 +42,10 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 GEN  := build/tests/gen build/tests/jsonlines
 TRUTH := build/tests/truth-relay build/tests/truth-driver
+BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
+         $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
 
-.PHONY: all help run check unit fuzz-build fuzz truth mutants deps install uninstall deb clean
+.PHONY: all help run check unit fuzz-build fuzz truth bench mutants deps install uninstall deb clean
 all: $(B)/synfind $(B)/synfind-opener
 	@:
 
@@ -53,6 +55,7 @@ help:
 	  'make run           install what is missing, build, watch (IFACE=auto, any, eth0, veth*)' \
 	  'make check         install what is missing, build, run every test' \
 	  'make truth         compare with the kernel: N=10000 connections, SEED=' \
+	  'make bench         measure all, beside other tools (QUICK=1: in 3 minutes; FULL=1: 10 M too)' \
 	  'make fuzz          every fuzzer for T=600 seconds each' \
 	  'make mutants       break the state table and the guard: does a test see it?' \
 	  'make install       DESTDIR= PREFIX=/usr/local; then systemctl enable --now synfind' \
@@ -90,7 +93,8 @@ build/tests/test_spsc.tsan: tests/unit/test_spsc.c $(wildcard lib/base/*.h)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ $< -pthread
 
-build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h)
+# fuzz_options.c includes what it needs of daemon/common/.
+build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch])
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) -std=gnu17 -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \
@@ -112,6 +116,28 @@ build/tests/truth-%: tests/truth/%.c tests/truth/plan.h
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -g -std=gnu17 $(WARN) -D_GNU_SOURCE -o $@ $<
+
+# Benchmarks.  The programs stand alone; a micro_* times stages of ours, and may name objects of the
+# daemon as further prerequisites.
+build/bench/%: tests/bench/%.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O2 -g -march=native -std=gnu17 $(WARN) -D_GNU_SOURCE -o $@ $<
+
+build/bench/micro_%: tests/bench/micro_%.c $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
+
+build/bench/micro_publish: tests/bench/micro_publish.c $(call obj,$(filter-out %/main.c,$(SYNFIND_SRC)) $(COMMON_SRC)) $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
+# Everything is measured beside its peers, in one run; see docs/performance.md.
+bench: deps
+	$(Q)tests/bench/install-peers.sh
+	$(Q)$(MAKE) --no-print-directory all $(GEN) $(BENCH)
+	$(Q)tests/bench/bench.py $(if $(QUICK),--quick) $(if $(FULL),--full) $(if $(KEEP),--keep) $(STEPS)
 
 truth: deps
 	$(Q)$(MAKE) --no-print-directory all $(TRUTH) $(GEN)

@@ -13,6 +13,7 @@
 #include <systemd/sd-journal.h>
 #include <time.h>
 #include <unistd.h>
+#include "base/text.h"
 
 static const uint64_t LIMIT_NS = 10 * UINT64_C(1000000000);
 
@@ -94,24 +95,34 @@ bool log_enabled(enum log_level level)
 	return (int)level <= atomic_load_explicit(&max_level, memory_order_relaxed);
 }
 
-/* Appends @text to @line at @at with control octets made visible; stops where "..." and the end
- * of line still fit.  Returns the new length. */
+/* C0, DEL, and C1, which a terminal obeys as well: U+009B begins what ESC [ does (ECMA-48 5.4). */
+static bool is_control(const char *s)
+{
+	unsigned char c = (unsigned char)*s;
+
+	return c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)s[1] < 0xa0);
+}
+
+/* Appends @text to @line at @at, made visible as log.h says; stops where "..." and the end of line
+ * still fit.  Returns the new length. */
 static size_t append_visible(char line[static LOG_LINE_MAX], size_t at, const char *text)
 {
 	const size_t room = LOG_LINE_MAX - sizeof "...\n";
 
-	for (; *text; text++) {
-		unsigned char c = (unsigned char)*text;
-		bool control = c < 0x20 || c == 0x7f;
+	for (unsigned n; *text; text += n) {
+		bool shown = (n = text_utf8_length(text)) && !is_control(text);
 
-		if (at + (control ? 4 : 1) > room) {
+		n = n ? n : 1;
+		if (at + (shown ? n : 4 * n) > room) {
 			memcpy(line + at, "...", 3);
 			return at + 3;
 		}
-		if (control)
-			at += (size_t)sprintf(line + at, "\\x%02x", c);
+		if (shown)
+			memcpy(line + at, text, n);
 		else
-			line[at++] = (char)c;
+			for (unsigned i = 0; i < n; i++)
+				sprintf(line + at + 4 * i, "\\x%02x", (unsigned char)text[i]);
+		at += shown ? n : 4 * n;
 	}
 	return at;
 }

@@ -2,7 +2,8 @@
  * journal with fields.
  *
  * Any thread at any time; each line is one write(2), so lines of several threads never mix.
- * Control octets in a message are written as \xNN, so that no name or path can forge a line.
+ * Control characters in a message and what is not UTF-8 are written as \xNN, so that no name or
+ * path can forge a line, steer a terminal or make the journal hide the message as a blob.
  * errno is left as it was.  A message is cut at LOG_LINE_MAX octets, marked by "...". */
 #pragma once
 #include <stdatomic.h>

@@ -1,6 +1,6 @@
 /* options.h - what the user asked for: defaults, then the configuration file, then the flags.
  *
- * One table in options.c drives the file, the flags and --help.  Ranges are checked there: the
+ * One table, opttable.h, drives the file, the flags and --help.  Ranges are checked there: the
  * values below can be used as they are.  Sizes are octets, durations nanoseconds. */
 #pragma once
 #include <stdbool.h>
@@ -62,7 +62,8 @@ struct options {
 /* Reads the flags and the file they name (or /etc/synfind/synfind.conf, if there is one).
  * Returns 0: go on with *@ret, which the caller gives back with options_free();
  * 1: --help, --version or --check-config was answered on stdout, exit with 0;
- * -EINVAL: every error was logged, exit with 2 (-ENOMEM: likewise).
+ * -EINVAL: every error was logged, one line each that begins with the place (file and line, or
+ * the flag) and tells the cause; exit with 2.
  * *@ret is written only on 0.  Uses getopt_long(): one thread at a time. */
 int options_parse(int argc, char **argv, struct options *ret);
 

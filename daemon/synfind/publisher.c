@@ -16,7 +16,8 @@
 #include "synfind/subscriber.h"
 
 enum {
-	DRAIN_AT_ONCE = 4096,	 /* records of one ring, then the others have their turn */
+	DRAIN_AT_ONCE = 256,	 /* records of one ring, then the others have their turn */
+	DRAIN_ROUNDS = 16,	 /* then the loop looks at everything else */
 	STATS_DECODERS = 8,	 /* in one line */
 	STATS_LINE_MAX = 1 << 14,
 	HELLO_MAX = 1 << 14,
@@ -88,6 +89,7 @@ static void line_end(struct publisher *p, const struct text *t, uint64_t seq_bef
 static void publish_event(struct publisher *p, const struct feed *f, const struct event *e)
 {
 	struct json_context c = { .iface = f->iface,
+				  .second = &p->second,
 				  .community = (enum community_policy)p->o->community_id,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 	struct text t = line_begin(p, JSON_LINE_MAX);
@@ -335,11 +337,15 @@ static bool drain(struct publisher *p, struct feed *f)
 
 bool publisher_drain(struct publisher *p)
 {
-	bool more = false;
+	bool more = true;
 
-	for (struct feed *f = p->feeds; f; f = f->next)
-		more |= drain(p, f);
-	serve_all(p);
+	/* Sent in pieces that are still in the processor's cache, which are large writes all the same. */
+	for (unsigned i = 0; i < DRAIN_ROUNDS && more; i++) {
+		more = false;
+		for (struct feed *f = p->feeds; f; f = f->next)
+			more |= drain(p, f);
+		serve_all(p);
+	}
 	for (struct feed *f = p->feeds; f && !more; f = f->next)
 		more |= !spsc_may_sleep(&f->decoder->ring);
 	return more;

@@ -30,6 +30,7 @@ struct publisher {
 	struct identity id;
 	struct linelog log;
 	uint64_t seq; /* of the last event */
+	struct put_second second; /* of its time */
 	struct feed *feeds;
 	struct subscriber *subscribers;
 	unsigned connected;

@@ -27,6 +27,7 @@ struct reader {
 	int error;    /* of stdout, -errno */
 	uint64_t seq; /* of the last line */
 	uint64_t last_ns;
+	struct put_second second;
 };
 
 static void flush(struct reader *r)
@@ -112,6 +113,7 @@ static void sink_commit(struct event_sink *s)
 	unsigned iface = decoder_where(&r->decoder, r->event.iface, &tunnel);
 	struct json_context c = { .iface = iface_name(r, iface),
 				  .tunnel = tunnel,
+				  .second = &r->second,
 				  .community = (enum community_policy)r->o->community_id,
 				  .community_seed = (uint16_t)r->o->community_id_seed };
 	struct text t = line_begin(r, JSON_LINE_MAX);

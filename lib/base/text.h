@@ -33,11 +33,9 @@ static inline void text_str(struct text *t, const char *s)
 /* Decimal. */
 void text_u64(struct text *t, uint64_t v);
 
-/* Exactly @digits digits, zeros in front; @digits at most 20. */
-void text_digits(struct text *t, uint64_t v, unsigned digits);
-
-/* 16 lower-case hexadecimal digits. */
-void text_hex64(struct text *t, uint64_t v);
+/* Octets of the UTF-8 sequence at @s (RFC 3629 section 4), at least 1 and, before the NUL that ends
+ * @s, never more than are there; 0: not one. */
+unsigned text_utf8_length(const char *s);
 
 /* @s as a JSON string with its quotes; octets that are not UTF-8 come out as U+FFFD (RFC 8259
  * sections 7 and 8.1: a line must be valid UTF-8 whatever an interface is called). */
@@ -45,9 +43,3 @@ void text_json_string(struct text *t, const char *s);
 
 /* RFC 3339, UTC, nine digits of fraction, in quotes.  @ns since 1970; years 1970 to 2554. */
 void text_timestamp(struct text *t, uint64_t ns);
-
-/* IPv4 dotted, @addr of 4 octets. */
-void text_ip4(struct text *t, const uint8_t addr[static 4]);
-
-/* IPv6 in the canonical form of RFC 5952 (IPv4-mapped ones in mixed notation). */
-void text_ip6(struct text *t, const uint8_t addr[static 16]);

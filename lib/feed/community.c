@@ -1,6 +1,6 @@
 #include "feed/community.h"
-#include <sha1.h>
 #include <string.h>
+#include "feed/sha1.h"
 
 enum { PROTO_TCP = 6 };
 
@@ -12,7 +12,8 @@ static void put16(uint8_t *p, uint16_t v)
 
 static void base64(char *out, const uint8_t *in, unsigned n)
 {
-	static const char set[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+	static const char set[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
 	for (unsigned i = 0; i < n; i += 3) {
 		uint32_t v = (uint32_t)in[i] << 16 | (i + 1 < n ? in[i + 1] << 8 : 0) |
@@ -31,8 +32,7 @@ void community_id(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16
 {
 	unsigned n = ip_v == 4 ? 4 : 16;
 	int order = memcmp(addr0, addr1, n);
-	uint8_t msg[2 + 32 + 2 + 4], *p = msg + 2, digest[SHA1_DIGEST_LENGTH];
-	SHA1_CTX sha;
+	uint8_t block[SHA1_BLOCK], *p = block + 2, digest[SHA1_OCTETS];
 
 	if (order > 0 || (!order && port0 > port1)) { /* the smaller end goes first */
 		const uint8_t *addr = addr0;
@@ -43,7 +43,7 @@ void community_id(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16
 		port0 = port1;
 		port1 = port;
 	}
-	put16(msg, seed);
+	put16(block, seed);
 	memcpy(p, addr0, n);
 	memcpy(p + n, addr1, n);
 	p += 2 * n;
@@ -51,9 +51,7 @@ void community_id(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16
 	*p++ = 0;
 	put16(p, port0);
 	put16(p + 2, port1);
-	SHA1Init(&sha);
-	SHA1Update(&sha, msg, (size_t)(p + 4 - msg));
-	SHA1Final(digest, &sha);
+	sha1_one_block(block, (size_t)(p + 4 - block), digest);
 	memcpy(ret, "1:", 2);
 	base64(ret + 2, digest, sizeof digest);
 }

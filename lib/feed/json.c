@@ -2,19 +2,258 @@
 #include "feed/community.h"
 #include "wire/tcpopt.h"
 
+/* ---- events: the hot path -------------------------------------------------------------------- */
+
+/* These write at a pointer: the longest line is known but for the interface's name, which has a
+ * bound of its own. */
+enum { NAME_ROOM = JSON_LINE_MAX / 2 };
+
+#define add_key(p, name)     put_lit(p, ",\"" name "\":")
+#define add_u64(p, name, v)  put_u64(add_key(p, name), v)
+#define add_word(p, name, w) put_lit(put_word(put_lit(p, ",\"" name "\":\""), w), "\"")
+#define add_bool(p, name, b) put_word(add_key(p, name), &truth[b])
+#define add_time(p, name, v) put_timestamp(add_key(p, name), v)
+#define add_id(p, name, v)   put_lit(put_hex64(put_lit(p, ",\"" name "\":\""), v), "\"")
+
+#define add_duration(p, name, v) ((v) == DURATION_UNKNOWN ? (p) : add_u64(p, name, v))
+
+static const struct word truth[2] = { WORD_OF("false"), WORD_OF("true") };
+static const struct word side_word[SIDES] = { WORD_OF("client"), WORD_OF("server") };
+
+static char *add_event(char *p, const struct event *e, uint64_t seq, struct put_second *second)
+{
+	p = put_timestamp_near(put_lit(p, "{\"timestamp\":"), e->ts_ns, second);
+	p = add_word(p, "event_type", &event_kind_word[e->kind]);
+	return add_u64(p, "seq", seq);
+}
+
+/* NULL: a name that is too long. */
+static char *add_iface(char *p, const char *iface)
+{
+	struct text t = { .p = add_key(p, "in_iface"), .end = p + NAME_ROOM };
+
+	text_json_string(&t, iface);
+	return t.full ? NULL : t.p;
+}
+
+static char *add_vlan(char *p, const struct event *e)
+{
+	p = put_u64(put_lit(p, ",\"vlan\":["), e->vlan[0]);
+	if (e->nvlan > 1)
+		p = put_u64(put_lit(p, ","), e->vlan[1]);
+	return put_lit(p, "]");
+}
+
+static char *add_tunnel(char *p, const struct tunnel *u)
+{
+	const char *name = tunnel_name(u->type);
+
+	p = put_lit(p, ",\"tunnel\":{\"type\":\"");
+	p = put_lit(put_octets(p, name, strlen(name)), "\"");
+	if (u->has_id)
+		p = add_u64(p, "id", u->id);
+	return put_lit(p, "}");
+}
+
+static char *put_ip(char *p, const struct event *e, unsigned side)
+{
+	return e->ip_v == 4 ? put_ip4(p, e->addr[side]) : put_ip6(p, e->addr[side]);
+}
+
+static char *add_ends(char *p, const struct event *e)
+{
+	p = add_u64(p, "ip_v", e->ip_v);
+	p = put_ip(put_lit(p, ",\"src_ip\":\""), e, 0);
+	p = put_u64(put_lit(p, "\",\"src_port\":"), e->port[0]);
+	p = put_ip(put_lit(p, ",\"dest_ip\":\""), e, 1);
+	p = put_u64(put_lit(p, "\",\"dest_port\":"), e->port[1]);
+	return put_lit(p, ",\"proto\":\"TCP\"");
+}
+
+static char *add_community(char *p, const struct event *e, const struct json_context *c)
+{
+	if (c->community == COMMUNITY_OFF ||
+	    (c->community == COMMUNITY_OPEN_CLOSE && e->kind != EVENT_TCP_OPEN &&
+	     e->kind != EVENT_TCP_CLOSE))
+		return p;
+	p = put_lit(p, ",\"community_id\":\"");
+	community_id(p, e->ip_v, c->community_seed, e->addr[0], e->port[0], e->addr[1], e->port[1]);
+	return put_lit(p + COMMUNITY_ID_CHARS, "\"");
+}
+
+static char *add_states(char *p, const struct event *e)
+{
+	p = put_word(put_lit(p, ",\"tcp\":{\"client_state\":\""), &tcp_state_word[e->state[0]]);
+	p = put_word(put_lit(p, "\",\"server_state\":\""), &tcp_state_word[e->state[1]]);
+	return put_lit(p, "\"");
+}
+
+/* What brought the event about; no segment for those that the daemon itself ends. */
+static char *add_cause(char *p, const struct event *e)
+{
+	if (e->segment == SEGMENT_NONE)
+		return p;
+	p = add_word(p, "segment", &event_segment_word[e->segment]);
+	return add_word(p, "basis", &event_basis_word[e->basis]);
+}
+
+static char *add_moves(char *p, const struct event *e)
+{
+	p = add_word(p, "prev_client_state", &tcp_state_word[e->prev_state[0]]);
+	p = add_word(p, "prev_server_state", &tcp_state_word[e->prev_state[1]]);
+	p = add_cause(p, e);
+	p = add_duration(p, "client_prev_ns", e->prev_state_ns[0]);
+	return add_duration(p, "server_prev_ns", e->prev_state_ns[1]);
+}
+
+static char *add_flags(char *p, const struct event_options *o)
+{
+	p = put_word(put_lit(p, ",\"options\":{\"sack\":"), &truth[o->sack]);
+	p = add_bool(p, "timestamps", o->timestamps);
+	p = add_bool(p, "tfo", o->tfo);
+	p = add_bool(p, "ecn", o->ecn);
+	p = add_bool(p, "mptcp", o->mptcp);
+	return o->mss ? add_u64(p, "mss", o->mss) : p;
+}
+
+static char *add_open(char *p, const struct event *e)
+{
+	p = add_cause(p, e);
+	p = add_bool(p, "midstream", e->midstream);
+	p = add_word(p, "direction_basis", &direction_basis_word[e->direction_basis]);
+	if (e->open.has_options) {
+		const struct event_options *o = &e->open.options;
+
+		p = add_flags(p, o);
+		if (o->wscale[0] != TCPOPT_WSCALE_NONE)
+			p = add_u64(p, "wscale", o->wscale[0]);
+		p = put_lit(p, "}");
+	}
+	return e->open.prev_flow_id ? add_id(p, "prev_flow_id", e->open.prev_flow_id) : p;
+}
+
+static char *add_established(char *p, const struct event *e)
+{
+	const struct event_options *o = &e->established.options;
+
+	p = add_moves(p, e);
+	p = put_u64(put_lit(p, ",\"handshake\":{\"syn_retrans\":"), e->established.syn_retrans);
+	p = add_u64(p, "synack_retrans", e->established.synack_retrans);
+	p = add_duration(p, "server_rtt_ns", e->established.server_rtt_ns);
+	p = add_duration(p, "client_rtt_ns", e->established.client_rtt_ns);
+	p = add_duration(p, "total_ns", e->established.total_ns);
+	p = add_flags(put_lit(p, "}"), o);
+	if (o->wscale[0] != TCPOPT_WSCALE_NONE) {
+		p = add_u64(p, "client_wscale", o->wscale[0]);
+		p = add_u64(p, "server_wscale", o->wscale[1]);
+	}
+	return put_lit(p, "}");
+}
+
+static char *add_close(char *p, const struct event *e, struct put_second *second)
+{
+	uint64_t start = e->close.start_ns, stop = e->close.end_ns;
+
+	p = add_moves(p, e);
+	p = add_word(p, "reason", &close_reason_word[e->close.reason]);
+	p = add_word(p, "closed_by", &closed_by_word[e->close.closed_by]);
+	p = add_word(p, "teardown", &teardown_word[e->close.teardown]);
+	p = add_word(p, "conn_state", &conn_state_word[e->close.conn_state]);
+	p = put_lit(p, ",\"history\":\"");
+	p += history_text(e->close.history, p);
+	p = put_u64(put_lit(p, "\",\"completeness\":"), e->close.completeness);
+	p = add_bool(p, "midstream", e->midstream);
+	p = add_bool(p, "lossy", e->close.lossy);
+	p = put_timestamp(put_lit(p, "},\"flow\":{\"start\":"), start);
+	p = put_timestamp_near(add_key(p, "end"), stop, second);
+	p = add_u64(p, "age_ns", stop > start ? stop - start : 0);
+	p = add_u64(p, "pkts_toserver", e->close.pkts[0]);
+	p = add_u64(p, "pkts_toclient", e->close.pkts[1]);
+	p = add_u64(p, "bytes_toserver", e->close.bytes[0]);
+	p = add_u64(p, "bytes_toclient", e->close.bytes[1]);
+	p = add_u64(p, "payload_toserver", e->close.payload[0]);
+	p = add_u64(p, "payload_toclient", e->close.payload[1]);
+	p = add_u64(p, "retrans_toserver", e->close.retrans[0]);
+	p = add_u64(p, "retrans_toclient", e->close.retrans[1]);
+	return add_u64(p, "gap_bytes", e->close.gap_bytes);
+}
+
+static char *add_anomaly(char *p, const struct event *e)
+{
+	p = add_word(p, "kind", &anomaly_word[e->anomaly.kind]);
+	p = add_word(p, "from", &side_word[e->anomaly.from != SIDE_A]);
+	p = add_word(p, "segment", &event_segment_word[e->segment]);
+	return add_u64(p, "count", e->anomaly.count);
+}
+
+static char *add_loss(char *p, const struct event *e)
+{
+	p = add_u64(p, "count", e->loss.count);
+	p = add_u64(p, "freezes", e->loss.freezes);
+	p = add_time(p, "from", e->loss.from_ns);
+	return add_time(p, "to", e->loss.to_ns);
+}
+
+static char *add_connection(char *p, const struct event *e, const struct json_context *c)
+{
+	if (e->nvlan)
+		p = add_vlan(p, e);
+	if (c->tunnel.type != TUNNEL_NONE)
+		p = add_tunnel(p, &c->tunnel);
+	p = add_ends(p, e);
+	p = add_community(p, e, c);
+	p = add_states(p, e);
+	switch ((enum event_kind)e->kind) {
+	case EVENT_TCP_OPEN:
+		p = add_open(p, e);
+		break;
+	case EVENT_TCP_STATE:
+		p = add_moves(p, e);
+		break;
+	case EVENT_TCP_ESTABLISHED:
+		p = add_established(p, e);
+		break;
+	case EVENT_TCP_CLOSE:
+		p = add_close(p, e, c->second);
+		break;
+	case EVENT_TCP_ANOMALY:
+		p = add_anomaly(p, e);
+		break;
+	case EVENT_CAPTURE_LOSS:
+	case EVENT_KINDS:
+		break;
+	}
+	return put_lit(p, "}");
+}
+
+void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c)
+{
+	bool loss = e->kind == EVENT_CAPTURE_LOSS;
+	char *p = t->p;
+
+	if (t->full || (size_t)(t->end - p) < JSON_LINE_MAX) {
+		t->full = true;
+		return;
+	}
+	p = add_event(p, e, seq, c->second);
+	if (!loss)
+		p = add_id(p, "flow_id", e->flow_id);
+	p = add_iface(p, c->iface);
+	if (!p) {
+		t->full = true;
+		return;
+	}
+	p = loss ? add_loss(p, e) : add_connection(p, e, c);
+	t->p = put_lit(p, "}\n");
+}
+
+/* ---- the daemon's own events ----------------------------------------------------------------- */
+
 /* ,"key":value - every member but the first of an object */
 #define key(t, name) text_lit(t, ",\"" name "\":")
 
-static void put_bool(struct text *t, bool b)
-{
-	if (b)
-		text_lit(t, "true");
-	else
-		text_lit(t, "false");
-}
-
 /* A word of ours: nothing in it needs escaping. */
-static void put_word(struct text *t, const char *w)
+static void text_word(struct text *t, const char *w)
 {
 	text_lit(t, "\"");
 	text_str(t, w);
@@ -22,14 +261,7 @@ static void put_word(struct text *t, const char *w)
 }
 
 #define key_u64(t, name, v)  (key(t, name), text_u64(t, v))
-#define key_bool(t, name, v) (key(t, name), put_bool(t, v))
-#define key_word(t, name, v) (key(t, name), put_word(t, v))
-
-#define key_duration(t, name, v)                                                                   \
-	do {                                                                                       \
-		if ((v) != DURATION_UNKNOWN)                                                       \
-			key_u64(t, name, v);                                                       \
-	} while (0)
+#define key_word(t, name, v) (key(t, name), text_word(t, v))
 
 static void begin(struct text *t, const char *type, uint64_t seq, uint64_t ts_ns)
 {
@@ -42,216 +274,6 @@ static void begin(struct text *t, const char *type, uint64_t seq, uint64_t ts_ns
 static void end(struct text *t)
 {
 	text_lit(t, "}\n");
-}
-
-static void put_ip(struct text *t, const struct event *e, unsigned side)
-{
-	text_lit(t, "\"");
-	if (e->ip_v == 4)
-		text_ip4(t, e->addr[side]);
-	else
-		text_ip6(t, e->addr[side]);
-	text_lit(t, "\"");
-}
-
-static void put_flow(struct text *t, const struct event *e, const struct json_context *c)
-{
-	text_lit(t, ",\"flow_id\":\"");
-	text_hex64(t, e->flow_id);
-	text_lit(t, "\",\"in_iface\":");
-	text_json_string(t, c->iface);
-	if (e->nvlan) {
-		text_lit(t, ",\"vlan\":[");
-		text_u64(t, e->vlan[0]);
-		if (e->nvlan > 1) {
-			text_lit(t, ",");
-			text_u64(t, e->vlan[1]);
-		}
-		text_lit(t, "]");
-	}
-	if (c->tunnel.type != TUNNEL_NONE) {
-		text_lit(t, ",\"tunnel\":{\"type\":");
-		put_word(t, tunnel_name(c->tunnel.type));
-		if (c->tunnel.has_id)
-			key_u64(t, "id", c->tunnel.id);
-		text_lit(t, "}");
-	}
-	key_u64(t, "ip_v", e->ip_v);
-	key(t, "src_ip");
-	put_ip(t, e, 0);
-	key_u64(t, "src_port", e->port[0]);
-	key(t, "dest_ip");
-	put_ip(t, e, 1);
-	key_u64(t, "dest_port", e->port[1]);
-	text_lit(t, ",\"proto\":\"TCP\"");
-	if (c->community == COMMUNITY_ALL ||
-	    (c->community == COMMUNITY_OPEN_CLOSE &&
-	     (e->kind == EVENT_TCP_OPEN || e->kind == EVENT_TCP_CLOSE))) {
-		char id[COMMUNITY_ID_CHARS + 1];
-
-		community_id(id, e->ip_v, c->community_seed, e->addr[0], e->port[0], e->addr[1],
-			     e->port[1]);
-		key_word(t, "community_id", id);
-	}
-}
-
-static void put_states(struct text *t, const struct event *e)
-{
-	text_lit(t, ",\"tcp\":{\"client_state\":");
-	put_word(t, tcp_state_name(e->state[0]));
-	key_word(t, "server_state", tcp_state_name(e->state[1]));
-}
-
-/* What brought the event about; no segment for those that the daemon itself ends. */
-static void put_cause(struct text *t, const struct event *e)
-{
-	if (e->segment != SEGMENT_NONE) {
-		key_word(t, "segment", event_segment_name(e->segment));
-		key_word(t, "basis", event_basis_name(e->basis));
-	}
-}
-
-static void put_moves(struct text *t, const struct event *e)
-{
-	key_word(t, "prev_client_state", tcp_state_name(e->prev_state[0]));
-	key_word(t, "prev_server_state", tcp_state_name(e->prev_state[1]));
-	put_cause(t, e);
-	key_duration(t, "client_prev_ns", e->prev_state_ns[0]);
-	key_duration(t, "server_prev_ns", e->prev_state_ns[1]);
-}
-
-/* The first member is always there, so that the others may begin with a comma. */
-static void put_flags(struct text *t, const struct event_options *o)
-{
-	text_lit(t, "\"sack\":");
-	put_bool(t, o->sack);
-	key_bool(t, "timestamps", o->timestamps);
-	key_bool(t, "tfo", o->tfo);
-	key_bool(t, "ecn", o->ecn);
-	key_bool(t, "mptcp", o->mptcp);
-	if (o->mss)
-		key_u64(t, "mss", o->mss);
-}
-
-static void put_open(struct text *t, const struct event *e)
-{
-	put_cause(t, e);
-	key_bool(t, "midstream", e->midstream);
-	key_word(t, "direction_basis", direction_basis_name(e->direction_basis));
-	if (e->open.has_options) {
-		const struct event_options *o = &e->open.options;
-
-		text_lit(t, ",\"options\":{");
-		put_flags(t, o);
-		if (o->wscale[0] != TCPOPT_WSCALE_NONE)
-			key_u64(t, "wscale", o->wscale[0]);
-		text_lit(t, "}");
-	}
-	if (e->open.prev_flow_id) {
-		text_lit(t, ",\"prev_flow_id\":\"");
-		text_hex64(t, e->open.prev_flow_id);
-		text_lit(t, "\"");
-	}
-}
-
-static void put_established(struct text *t, const struct event *e)
-{
-	const struct event_options *o = &e->established.options;
-
-	put_moves(t, e);
-	text_lit(t, ",\"handshake\":{\"syn_retrans\":");
-	text_u64(t, e->established.syn_retrans);
-	key_u64(t, "synack_retrans", e->established.synack_retrans);
-	key_duration(t, "server_rtt_ns", e->established.server_rtt_ns);
-	key_duration(t, "client_rtt_ns", e->established.client_rtt_ns);
-	key_duration(t, "total_ns", e->established.total_ns);
-	text_lit(t, "},\"options\":{");
-	put_flags(t, o);
-	if (o->wscale[0] != TCPOPT_WSCALE_NONE) {
-		key_u64(t, "client_wscale", o->wscale[0]);
-		key_u64(t, "server_wscale", o->wscale[1]);
-	}
-	text_lit(t, "}");
-}
-
-static void put_close(struct text *t, const struct event *e)
-{
-	char history[HISTORY_LETTERS + 1];
-	uint64_t start = e->close.start_ns, stop = e->close.end_ns;
-
-	history_text(e->close.history, history);
-	put_moves(t, e);
-	key_word(t, "reason", close_reason_name(e->close.reason));
-	key_word(t, "closed_by", closed_by_name(e->close.closed_by));
-	key_word(t, "teardown", teardown_name(e->close.teardown));
-	key_word(t, "conn_state", conn_state_name(e->close.conn_state));
-	key_word(t, "history", history);
-	key_u64(t, "completeness", e->close.completeness);
-	key_bool(t, "midstream", e->midstream);
-	key_bool(t, "lossy", e->close.lossy);
-	text_lit(t, "},\"flow\":{\"start\":");
-	text_timestamp(t, start);
-	key(t, "end");
-	text_timestamp(t, stop);
-	key_u64(t, "age_ns", stop > start ? stop - start : 0);
-	key_u64(t, "pkts_toserver", e->close.pkts[0]);
-	key_u64(t, "pkts_toclient", e->close.pkts[1]);
-	key_u64(t, "bytes_toserver", e->close.bytes[0]);
-	key_u64(t, "bytes_toclient", e->close.bytes[1]);
-	key_u64(t, "payload_toserver", e->close.payload[0]);
-	key_u64(t, "payload_toclient", e->close.payload[1]);
-	key_u64(t, "retrans_toserver", e->close.retrans[0]);
-	key_u64(t, "retrans_toclient", e->close.retrans[1]);
-	key_u64(t, "gap_bytes", e->close.gap_bytes);
-}
-
-static void put_anomaly(struct text *t, const struct event *e)
-{
-	key_word(t, "kind", anomaly_name(e->anomaly.kind));
-	key_word(t, "from", e->anomaly.from == SIDE_A ? "client" : "server");
-	key_word(t, "segment", event_segment_name(e->segment));
-	key_u64(t, "count", e->anomaly.count);
-}
-
-void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c)
-{
-	begin(t, event_kind_name(e->kind), seq, e->ts_ns);
-	if (e->kind == EVENT_CAPTURE_LOSS) {
-		key(t, "in_iface");
-		text_json_string(t, c->iface);
-		key_u64(t, "count", e->loss.count);
-		key_u64(t, "freezes", e->loss.freezes);
-		key(t, "from");
-		text_timestamp(t, e->loss.from_ns);
-		key(t, "to");
-		text_timestamp(t, e->loss.to_ns);
-		end(t);
-		return;
-	}
-	put_flow(t, e, c);
-	put_states(t, e);
-	switch ((enum event_kind)e->kind) {
-	case EVENT_TCP_OPEN:
-		put_open(t, e);
-		break;
-	case EVENT_TCP_STATE:
-		put_moves(t, e);
-		break;
-	case EVENT_TCP_ESTABLISHED:
-		put_established(t, e);
-		break;
-	case EVENT_TCP_CLOSE:
-		put_close(t, e);
-		break;
-	case EVENT_TCP_ANOMALY:
-		put_anomaly(t, e);
-		break;
-	case EVENT_CAPTURE_LOSS:
-	case EVENT_KINDS:
-		break;
-	}
-	text_lit(t, "}");
-	end(t);
 }
 
 void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
@@ -362,7 +384,7 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++) {
 		if (v)
 			text_lit(t, ",");
-		put_word(t, frame_verdict_name(v));
+		text_word(t, frame_verdict_name(v));
 		text_lit(t, ":");
 		text_u64(t, d->verdicts[v]);
 	}

@@ -7,12 +7,13 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/put.h"
 #include "base/text.h"
 #include "flow/event.h"
 #include "source/source.h"
 #include "wire/tunnel.h"
 
-enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record */
+enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record, the spare of put.h too */
 
 enum community_policy { COMMUNITY_OPEN_CLOSE, COMMUNITY_ALL, COMMUNITY_OFF };
 
@@ -21,9 +22,11 @@ struct json_context {
 	enum community_policy community;
 	uint16_t community_seed;
 	struct tunnel tunnel; /* of the connection; zeroed: none */
+	struct put_second *second; /* that events are in; borrowed, kept from line to line */
 };
 
-/* A line for @e under number @seq.  JSON_LINE_MAX octets of room suffice. */
+/* A line for @e under number @seq.  Needs JSON_LINE_MAX octets of room, however short the line; with
+ * less, or an interface whose name alone takes half of that, @t is full and nothing is written. */
 void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c);
 
 /* What the daemon is, as the first line to each subscriber. */

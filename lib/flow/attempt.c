@@ -117,11 +117,12 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 
 	struct tcpopt o = tcpopt_parse(s->options);
 	struct proof p = { .evidence = 1 << EV_SYN, .anomaly = ANOMALY_NONE, .acceptable = true };
+	struct holes holes = { 0 };
 
 	conn_learn_offer(f.c, SIDE_A, &bare, &o);
-	conn_account(f.c, SIDE_A, &bare, p);
-	guard_learn(f.c, SIDE_A, &bare, p);
-	conn_note_history(f.c, SIDE_A, &bare, false, p);
+	conn_account(f.c, SIDE_A, &bare, 0);
+	guard_learn(f.c, SIDE_A, &bare, p, &holes);
+	conn_note_history(f.c, SIDE_A, &bare, (struct learned){ 0 }, p);
 	if (!conn_pack(f.c, &half))
 		return false; /* a header of more than 255 octets: not worth holding */
 	half.pending = 1;
@@ -170,7 +171,7 @@ static void attempt_again(struct tracker *t, struct flow *f, const struct segmen
 
 	bare.payload_len = 0;
 	bare.wire_len -= s->payload_len;
-	conn_account(f->c, SIDE_A, &bare, (struct proof){ 0 });
+	conn_account(f->c, SIDE_A, &bare, 0);
 	conn_count_retrans(f->c, SIDE_A);
 	if (conn_pack(f->c, &again)) {
 		again.pending = 1;
@@ -240,7 +241,7 @@ table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_r
 	enum fsm_side from = sender != pend.c->client_end;
 
 	enum fsm_side old_from = sender != old.c->client_end;
-	bool fits_old = guard_prove(old.c, old_from, s).acceptable;
+	bool fits_old = guard_prove(old.c, old_from, s, &holes_none).acceptable;
 	bool news = s->ack != old.c->acked[!old_from];
 
 	switch (attempt_judge(pend.c, from, s, fits_old, news)) {

@@ -1,6 +1,6 @@
 /* conn.h - one connection as it lies in the flow table: index-based memory without pointers.
  *
- * Two shapes.  `struct conn` is the whole truth (103 octets); while no more than SYNs and
+ * Two shapes.  `struct conn` is the whole truth (104 octets); while no more than SYNs and
  * SYN-ACKs without surprises was seen, the same facts fit `struct half` (44 octets), so that a
  * flood of half-open connections costs little.  Everything above the table works on a struct
  * conn; conn_pack() and conn_unpack() change the shape.  The key stands behind either.
@@ -101,7 +101,9 @@ struct conn_where { /* where its first segment was seen */
 /* What the SYNs offered, two sides. */
 struct conn_offer {
 	uint16_t mss; /* the smaller one of those offered; 0: none */
-	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2, : 6;
+	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
+	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
+	uint16_t : 5;
 } __attribute__((packed));
 
 struct conn {
@@ -145,8 +147,10 @@ struct conn {
 	uint32_t tsval_ok : 1;
 	uint32_t sent : 2;	/* bit per side: next[] is known */
 	uint32_t heard : 2;	/* bit per side: acked[] is known */
+	/* Bit per side and kind, see conn_note_bit(): the letter is in history, the bit in complete. */
+	uint8_t noted;
 } __attribute__((packed));
-static_assert(sizeof(struct conn) == 103, "the budget of a connection, see table.h");
+static_assert(sizeof(struct conn) == 104, "the budget of a connection, see table.h");
 
 struct half {
 	uint64_t start_ns; /* UINT64_MAX: free */
@@ -176,6 +180,12 @@ bool conn_pack(const struct conn *c, struct half *ret);
 
 /* The same connection in full. */
 struct conn conn_unpack(const struct half *h);
+
+/* Of an ACK without data, or of data, sent by @side: the bit in `noted`. */
+static inline uint8_t conn_note_bit(unsigned side, bool data)
+{
+	return (uint8_t)(1 << (side << 1 | data));
+}
 
 /* Octets and packets so far. */
 static inline uint64_t conn_payload(const struct conn *c, unsigned side)

@@ -5,6 +5,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/word.h"
 #include "flow/fsm.h"
 
 enum event_kind {
@@ -169,6 +170,17 @@ struct event {
 };
 
 /* Names, indexed by the enums above. */
+extern const struct word event_kind_word[EVENT_KINDS];
+extern const struct word event_segment_word[SEGMENTS];
+extern const struct word event_basis_word[BASES];
+extern const struct word direction_basis_word[DIRECTIONS];
+extern const struct word close_reason_word[REASONS];
+extern const struct word closed_by_word[CLOSED_BYS];
+extern const struct word teardown_word[TEARDOWNS];
+extern const struct word conn_state_word[CONN_STATES];
+extern const struct word anomaly_word[ANOMALIES];
+
+/* The same as plain strings. */
 const char *event_kind_name(enum event_kind k);
 const char *event_segment_name(enum event_segment s);
 const char *event_basis_name(enum event_basis b);
@@ -179,8 +191,8 @@ const char *teardown_name(enum teardown t);
 const char *conn_state_name(enum conn_state c);
 const char *anomaly_name(enum anomaly a);
 
-/* Writes the letters of @history, terminated. */
-void history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
+/* Writes the letters of @history, terminated; returns their number. */
+unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 
 /* Where events go.  reserve() gives the place of the next event, or NULL: there is no room, the
  * event is lost (the sink counts it); commit() hands it over.  At most one is reserved at a time. */

@@ -26,8 +26,8 @@ static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 [SIDE_A][EV_SYN]     = { SYNS, SYNS, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* B's SYN without ACK crosses A's: RFC 9293 3.5, figure 7 */
 [SIDE_B][EV_SYN]     = { xxxx, XSYN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
-/* A answers only a SYN that crossed */
-[SIDE_A][EV_SYN_ACK] = { xxxx, xxxx, XACB, OPEN, XACB, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
+/* A answers only a SYN that crossed; one behind B's SYN-ACK shows that B's had, and was overtaken */
+[SIDE_A][EV_SYN_ACK] = { xxxx, xxxx, XACB, OPEN, XACB, XACA, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* without A's SYN before it the capture began late or reordered; behind A's ACK likewise */
 [SIDE_B][EV_SYN_ACK] = { answ, ANSW, XACA, XACA, OPEN, ANSW, OPEN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* A's own ACK completes the handshake; from SYNS it claims an answer that was not seen */
@@ -36,10 +36,14 @@ static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 [SIDE_B][EV_ACK]     = { open, answ, XACA, XACA, OPEN, ANSW, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
 [SIDE_A][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFB, xxxx, HLFB, DONA, LSTB, BTHB, DONX, BTHB, WATB, BTHB, WATB, DONX, WATB, DONA, DONB, DONX, RSET },
 [SIDE_B][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFA, xxxx, HLFA, xxxx, LSTA, DONB, BTHA, BTHA, DONX, BTHA, WATA, WATA, WATA, DONX, DONA, DONB, DONX, RSET },
-/* only who is established sends data: the ACK of its SYN was there, if not seen */
-[SIDE_A][EV_DATA]    = { xxxx, xxxx, XSYN, XACA, open, ANSW, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
+/* now the peer has its FIN, which counts in sequence */
+[SIDE_A][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, BOTH, HOLB, HOLB, WATA, BTHB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, BOTH, HOLA, BTHA, WATB, DONA, DONB, DONX, RSET },
+/* only who is established sends data: the ACK of its SYN was there, if not seen.  Data carries an
+ * ACK too, and the proof of that comes first: where it moves the state nothing is left for data */
+[SIDE_A][EV_DATA]    = { xxxx, xxxx, xxxx, xxxx, open, xxxx, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
 /* a server sends no data before the handshake's ACK (but with Fast Open: the guard knows) */
-[SIDE_B][EV_DATA]    = { xxxx, xxxx, XSYN, open, XACB, open, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_DATA]    = { xxxx, xxxx, xxxx, open, xxxx, open, xxxx, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
 [SIDE_A][EV_FIN]     = { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, BOTH, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
 [SIDE_B][EV_FIN]     = { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, BOTH, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
 /* crossed FINs, but octets are missing: no end is known to have the other's FIN (RFC 9293 3.10.7.4,
@@ -129,21 +133,21 @@ enum fsm_timeout fsm_timeout_of(enum fsm_state s)
 	return about[s].timeout;
 }
 
-static const char *const state_name[END_STATES] = {
-	[END_LISTEN] = "listen",
-	[END_SYN_SENT] = "syn_sent",
-	[END_SYN_RECEIVED] = "syn_received",
-	[END_ESTABLISHED] = "established",
-	[END_FIN_WAIT_1] = "fin_wait_1",
-	[END_FIN_WAIT_2] = "fin_wait_2",
-	[END_CLOSE_WAIT] = "close_wait",
-	[END_CLOSING] = "closing",
-	[END_LAST_ACK] = "last_ack",
-	[END_TIME_WAIT] = "time_wait",
-	[END_CLOSED] = "closed",
+const struct word tcp_state_word[END_STATES] = {
+	[END_LISTEN] = WORD_OF("listen"),
+	[END_SYN_SENT] = WORD_OF("syn_sent"),
+	[END_SYN_RECEIVED] = WORD_OF("syn_received"),
+	[END_ESTABLISHED] = WORD_OF("established"),
+	[END_FIN_WAIT_1] = WORD_OF("fin_wait_1"),
+	[END_FIN_WAIT_2] = WORD_OF("fin_wait_2"),
+	[END_CLOSE_WAIT] = WORD_OF("close_wait"),
+	[END_CLOSING] = WORD_OF("closing"),
+	[END_LAST_ACK] = WORD_OF("last_ack"),
+	[END_TIME_WAIT] = WORD_OF("time_wait"),
+	[END_CLOSED] = WORD_OF("closed"),
 };
 
 const char *tcp_state_name(enum tcp_state s)
 {
-	return state_name[s];
+	return tcp_state_word[s].s;
 }

@@ -8,6 +8,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/word.h"
 
 /* Names of the endpoints' states are OpenTelemetry's network.connection.state (RFC 9293 3.3.2). */
 enum tcp_state {
@@ -25,7 +26,8 @@ enum tcp_state {
 	END_STATES
 };
 
-/* As OpenTelemetry spells it. */
+/* As OpenTelemetry spells them. */
+extern const struct word tcp_state_word[END_STATES];
 const char *tcp_state_name(enum tcp_state s);
 
 /* Ordered: below FSM_OPEN the handshake goes on, from FSM_DONE_A on the connection is over (its
@@ -69,6 +71,7 @@ enum fsm_evidence {
 	EV_SYN_ACK, /* it answers, and acknowledges the peer's SYN */
 	EV_ACK,	    /* it has the peer's SYN (an acceptable segment with an acceptable ACK) */
 	EV_ACK_FIN, /* it has the peer's FIN too */
+	EV_FILL,    /* both have said FIN, and now nothing of its own is missing before its FIN */
 	EV_DATA,    /* it sends data in the window */
 	EV_FIN,	    /* it closes, in the window */
 	/* The same while octets are missing, before which no FIN can be received: its own, the

@@ -84,7 +84,9 @@ static struct proof prove_syn_ack(const struct conn *c, enum fsm_side from, cons
 			p = anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
 		return p;
 	}
-	if (from == SIDE_A && (c->state == FSM_SYN || c->state >= FSM_ANSWERED))
+	/* A sends one only in SYN-RECEIVED: where B's SYN was not seen its numbers must be exact. */
+	if (from == SIDE_A && (c->state == FSM_SYN || c->state == FSM_CLAIMED ||
+			       (c->state == FSM_ANSWERED && s->seq != c->isn)))
 		return anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
 	/* It acknowledges the peer's SYN, and no more than the peer sent. */
 	uint32_t isn = peer == SIDE_A ? c->isn : c->acked[SIDE_B] - !syn_unacked(c->state, SIDE_B);
@@ -93,7 +95,7 @@ static struct proof prove_syn_ack(const struct conn *c, enum fsm_side from, cons
 		return anomalous(ANOMALY_BAD_ACK);
 	if (c->state == FSM_CLAIMED && s->seq + 1 != c->acked[SIDE_B])
 		return anomalous(ANOMALY_BAD_ACK); /* the client acknowledged another one */
-	p.repeat = c->state == FSM_ANSWERED;
+	p.repeat = c->state == FSM_ANSWERED && from == SIDE_B;
 	p.refuses_data = c->state == FSM_SYN && s->ack != c->next[peer];
 	return p;
 }
@@ -186,14 +188,27 @@ static unsigned fin_fits(const struct conn *c, enum fsm_side from, uint32_t fin)
 	return ANOMALY_NONE;
 }
 
+/* Are octets of @from's missing, and @s brings the last of them? */
+static bool fills(const struct conn *c, enum fsm_side from, const struct segment *s,
+		  const struct holes *h)
+{
+	uint32_t end = segment_end(s);
+
+	if (fsm_offering(c->state) || !known(c->holes, from))
+		return false;
+	/* Where they are need not be known if all comes that is not acknowledged. */
+	return holes_end(h, from, s->seq, end) ||
+	       (seq_le(s->seq, c->acked[from]) && end == c->next[from]);
+}
+
 /* A FIN, and whether octets are missing in front of it or in the peer's. */
 static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
-				      const struct segment *s)
+				      const struct segment *s, const struct holes *h)
 {
-	if (fsm_offering(c->state))
-		return EV_FIN;
-	bool own = known(c->holes, from) || (known(c->sent, from) && seq_lt(c->next[from], s->seq));
-	bool peer = known(c->holes, !from);
+	bool offering = fsm_offering(c->state); /* no holes are kept yet */
+	bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||
+		   (known(c->sent, from) && seq_lt(c->next[from], s->seq));
+	bool peer = !offering && known(c->holes, !from);
 
 	return own && peer ? EV_FIN_HOLE_BOTH : own ? EV_FIN_HOLE_OWN : peer ? EV_FIN_HOLE_PEER : EV_FIN;
 }
@@ -203,7 +218,8 @@ bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segm
 	return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack)));
 }
 
-static struct proof prove_rest(const struct conn *c, enum fsm_side from, const struct segment *s)
+static struct proof prove_rest(const struct conn *c, enum fsm_side from, const struct segment *s,
+			       const struct holes *h)
 {
 	enum fsm_side peer = !from;
 	struct proof p = proves(1 << EV_ACK);
@@ -217,6 +233,8 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 
 	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])
 		p.evidence |= 1 << EV_ACK_FIN;
+	if (both_fins(c) && fills(c, from, s, h))
+		p.evidence |= 1 << EV_FILL;
 	p.probe = known(c->sent, from) && known(c->heard, from) && c->acked[from] == c->next[from] &&
 		  s->seq + 1 == c->next[from] && s->payload_len <= 1 && !(s->flags & TCP_FIN);
 
@@ -236,12 +254,13 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 
 		if (a != ANOMALY_NONE)
 			return anomalous(a);
-		p.evidence |= 1 << fin_evidence(c, from, s);
+		p.evidence |= 1 << fin_evidence(c, from, s, h);
 	}
 	return p;
 }
 
-struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s)
+struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
+			 const struct holes *h)
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 
@@ -251,7 +270,7 @@ struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct 
 		return prove_rst(c, from, s);
 	if (syn)
 		return s->flags & TCP_ACK ? prove_syn_ack(c, from, s) : prove_syn(c, from, s);
-	return prove_rest(c, from, s);
+	return prove_rest(c, from, s, h);
 }
 
 /* Stays at the most that the field holds. */
@@ -263,38 +282,56 @@ static uint32_t more_gap(uint32_t gap, uint32_t n)
 }
 
 /* Returns true for octets that came before. */
-static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s)
+static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s, struct holes *h)
 {
-	uint32_t end = segment_end(s), len = end - s->seq;
-	bool again = false;
+	uint32_t end = segment_end(s), filled = 0;
 
 	if (!known(c->sent, from)) {
 		c->next[from] = end;
 		c->sent |= 1 << from;
 		return false;
 	}
-	if (seq_lt(c->next[from], end)) {
-		if (seq_lt(c->next[from], s->seq)) {
-			if (!fsm_offering(c->state)) {
-				c->gap = more_gap(c->gap, s->seq - c->next[from]);
-				c->holes |= 1 << from & 3;
-			}
-		} else {
-			again = s->seq != c->next[from];
-		}
-		c->next[from] = end;
-	} else if (len) {
-		/* It fills a hole that it left before (reordering), or else it came before. */
-		if (!fsm_offering(c->state) && c->gap && known(c->heard, from) &&
-		    seq_le(c->acked[from], s->seq)) {
-			c->gap -= len < c->gap ? len : c->gap;
-			if (!c->gap)
-				c->holes = 0;
-		} else {
-			again = true;
+	if (!fsm_offering(c->state) && known(c->holes, from)) {
+		if (fills(c, from, s, h))
+			c->holes &= ~(1 << from) & 3;
+		filled = holes_fill(h, from, s->seq, end);
+		c->gap -= filled < c->gap ? filled : c->gap;
+	}
+	bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;
+
+	if (seq_lt(c->next[from], s->seq)) {
+		bool offering = fsm_offering(c->state); /* the caller will keep them, see guard_keep() */
+
+		/* Where some are there that nobody knows, this one cannot be the last. */
+		if (offering || h->n[from] || !known(c->holes, from))
+			holes_dig(h, from, (struct hole){ c->next[from], s->seq, false });
+		if (!offering) {
+			c->gap = more_gap(c->gap, s->seq - c->next[from]);
+			c->holes |= 1 << from & 3;
 		}
 	}
+	if (seq_lt(c->next[from], end))
+		c->next[from] = end;
 	return again;
+}
+
+/* @from has all of the peer's before acked[]: no hole is left there.  True: octets were never seen. */
+static bool pass_holes(struct conn *c, enum fsm_side peer, struct holes *h)
+{
+	bool known_where = h->n[peer], unseen = holes_pass(h, peer, c->acked[peer]);
+
+	if (known_where ? !h->n[peer] : c->acked[peer] == c->next[peer])
+		c->holes &= ~(1 << peer) & 3;
+	return known_where ? unseen : !known(c->holes, peer);
+}
+
+void guard_keep(struct conn *c, struct holes *h)
+{
+	for (unsigned side = 0; side < SIDES; side++) {
+		holes_pass(h, side, c->acked[side]);
+		c->gap = more_gap(c->gap, holes_unseen(h, side));
+		c->holes |= h->n[side] ? 1 << side & 3 : 0;
+	}
 }
 
 /* The window of a SYN, as a later segment would say it; rounded up. */
@@ -303,10 +340,12 @@ static uint16_t scaled(uint16_t window, unsigned shift)
 	return (uint16_t)((window + (1u << shift) - 1) >> shift);
 }
 
-bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p)
+struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segment *s,
+			   struct proof p, struct holes *h)
 {
 	enum fsm_side peer = !from;
-	bool again = false, syn = s->flags & TCP_SYN;
+	struct learned l = { 0 };
+	bool syn = s->flags & TCP_SYN;
 
 	if (p.refuses_data)
 		c->next[peer] = s->ack; /* RFC 9293: it will be sent again */
@@ -325,9 +364,12 @@ bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, st
 			c->heard |= 1 << from;
 		}
 	} else if (!p.probe) {
-		again = learn_seq(c, from, s);
+		l.again = learn_seq(c, from, s, h);
 	}
-	if (s->flags & TCP_ACK) {
+	/* A's SYN-ACK behind B's only tells that the SYNs had crossed: A's ACK is still to come. */
+	bool crossed_late = syn && from == SIDE_A && c->state == FSM_ANSWERED;
+
+	if (s->flags & TCP_ACK && !crossed_late) {
 		bool newest = true;
 
 		if (!known(c->heard, peer))
@@ -338,16 +380,18 @@ bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, st
 			c->acked[peer] = s->ack;
 		c->heard |= 1 << peer;
 		if (!newest)
-			return again;
+			return l;
+		if (!fsm_offering(c->state) && known(c->holes, peer))
+			l.gap = pass_holes(c, peer, h);
 	}
 	if (both_fins(c))
-		return again;
+		return l;
 	/* The window in a SYN is never scaled (RFC 7323 2.2): the answer makes the scale known, so
 	 * that the one in the peer's SYN is due as well. */
 	if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)
 		c->window[peer] = scaled(c->window[peer], shift_of(c, peer));
 	c->window[from] = syn ? scaled(s->window, shift_of(c, from)) : s->window;
-	return again;
+	return l;
 }
 
 static bool near(uint32_t a, uint32_t b, uint32_t distance)

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "flow/conn.h"
+#include "flow/holes.h"
 #include "wire/segment.h"
 
 enum { ANOMALY_NONE = ANOMALIES };
@@ -26,8 +27,9 @@ struct proof {
 };
 
 /* What @s proves, sent by @from on @c.  @c is as before the segment; state FSM_NONE included (the
- * caller has filled in nothing but the sides then). */
-struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s);
+ * caller has filled in nothing but the sides then).  @h: the holes of @c as far as they are known. */
+struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
+			 const struct holes *h);
 
 /* Nearly all traffic: on an open connection the next octets in order, or a bare ACK in order, with
  * an ACK of what was sent, into a window that need not be looked at.  True: it proves nothing that
@@ -52,9 +54,17 @@ static inline void guard_learn_plain(struct conn *c, enum fsm_side from, const s
 /* Does the server's @s show that it took the data on the SYN (RFC 7413 4.2), now or before? */
 bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s);
 
-/* Takes the numbers of an acceptable segment into @c: next, acked, window, gap.  Returns true if
- * the segment repeats octets that were seen already (a retransmission). */
-bool guard_learn(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p);
+struct learned {
+	bool again; /* it repeats octets that were seen already: a retransmission */
+	bool gap;   /* it acknowledges octets that were not seen */
+};
+
+/* Takes the numbers of an acceptable segment into @c (next, acked, window, gap, holes) and @h. */
+struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segment *s,
+			   struct proof p, struct holes *h);
+
+/* The handshake is over, and @c can hold now that there are holes. */
+void guard_keep(struct conn *c, struct holes *h);
 
 /* A segment that was refused for its numbers; kept in case the peer's next one bears it out. */
 struct guard_odd {

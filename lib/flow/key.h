@@ -26,19 +26,10 @@ static inline unsigned flow_key_words(const struct flow_key *k)
 	return k->ip_v == 4 ? 2 : 5;
 }
 
-static inline bool flow_key_equal(const struct flow_key *a, const struct flow_key *b)
-{
-	uint64_t d = (a->w[0] ^ b->w[0]) | (a->w[1] ^ b->w[1]) | (a->ip_v ^ b->ip_v);
-
-	if (a->ip_v == 6)
-		d |= (a->w[2] ^ b->w[2]) | (a->w[3] ^ b->w[3]) | (a->w[4] ^ b->w[4]);
-	return !d;
-}
-
 /* Hash for tables, under the run's secret key. */
 static inline uint64_t flow_key_hash(const struct flow_key *k, const struct hash_key *secret)
 {
-	return k->ip_v == 4 ? hash_words(secret, k->w, 2) : hash_words(secret, k->w, 5);
+	return k->ip_v == 4 ? hash_quick(secret, k->w, 2) : hash_quick(secret, k->w, 5);
 }
 
 /* Address (network order, 16 octets, IPv4 in the first 4) and port of end @end. */

@@ -4,27 +4,6 @@
 #include "flow/work.h"
 #include "wire/tcpopt.h"
 
-void conn_account(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p)
-{
-	uint32_t payload = p.probe ? 0 : s->payload_len;
-	uint64_t data = (uint64_t)c->payload_lo[from] + payload;
-	uint64_t header = (uint64_t)c->header_lo[from] + s->wire_len - payload;
-
-	c->payload_lo[from] = (uint32_t)data;
-	c->header_lo[from] = (uint32_t)header;
-	if (!fsm_offering(c->state)) {
-		c->payload_hi[from] += (uint16_t)(data >> 32);
-		c->header_hi[from] += (uint8_t)(header >> 32);
-	}
-	if (c->pkts[from] <= UINT32_MAX - s->wire_segs)
-		c->pkts[from] += s->wire_segs;
-
-	uint64_t at = conn_offset(c, s->ts_ns);
-
-	if (at > dur48_ns(c->last))
-		c->last = dur48_of(at);
-}
-
 void conn_count_retrans(struct conn *c, enum fsm_side from)
 {
 	if (c->retrans[from] != UINT16_MAX)
@@ -33,8 +12,8 @@ void conn_count_retrans(struct conn *c, enum fsm_side from)
 
 /* Zeek's letters and Wireshark's bits: one letter for the kind of segment, then those for what
  * happened on it, as Zeek orders them.  Data and FIN do not count as ACK to either of them. */
-void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, bool again,
-			 struct proof p)
+void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, struct learned l,
+		       struct proof p)
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 	bool ack = s->flags & TCP_ACK, data = s->payload_len && !p.probe;
@@ -58,18 +37,16 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 	c->complete |= (fin ? COMPLETE_FIN : 0) | (rst ? COMPLETE_RST : 0);
 	conn_history_add(c, from,
 			 rst ? HISTORY_RST : fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
+	if (!rst && !fin)
+		c->noted |= conn_note_bit(from, data);
 	/* Who has sent a FIN needs no window any more. */
 	if (!s->window && !rst && !fsm_fin_seen(c->state, peer))
 		conn_history_add(c, from, HISTORY_ZERO_WINDOW);
-	if (data && again)
+	if (data && l.again)
 		conn_history_add(c, from, HISTORY_RETRANSMIT);
 	if (fsm_offering(c->state) || !(c->complete & COMPLETE_SYN_ACK))
 		return;
-	bool filled = c->acked[peer] == c->next[peer] && c->holes >> peer & 1;
-
-	if (filled)
-		c->holes &= ~(1 << peer) & 3;
-	if (filled || p.anomaly == ANOMALY_ACK_UNSEEN)
+	if (l.gap || p.anomaly == ANOMALY_ACK_UNSEEN)
 		conn_history_add(c, peer, HISTORY_GAP);
 }
 
@@ -214,13 +191,13 @@ static void time_answer(struct conn *c, const struct segment *s)
 /* A segment with wrong numbers: together with the peer's last one it may be a right one after all,
  * after a loss; otherwise it is remembered for the peer's next one. */
 static struct proof reconsider(struct tracker *t, const struct flow *f, enum fsm_side from,
-			       const struct segment *s, struct proof p)
+			       const struct segment *s, struct proof p, const struct holes *h)
 {
 	struct guard_odd *odd = &t->odd[f->hash & (ODD_SEGMENTS - 1)];
 
 	if (odd->flow == f->hash && guard_resync(f->c, from, s, odd, flow_was_lossy(t, f->c))) {
 		odd->flow = 0;
-		return guard_prove(f->c, from, s);
+		return guard_prove(f->c, from, s, h);
 	}
 	*odd = (struct guard_odd){ .flow = f->hash,
 				   .seq = s->seq,
@@ -230,11 +207,57 @@ static struct proof reconsider(struct tracker *t, const struct flow *f, enum fsm
 	return p;
 }
 
+/* ---- what is missing ------------------------------------------------------------------------ */
+
+static bool has_holes(const struct conn *c)
+{
+	return fsm_offering(c->state) ? c->offer.overtaken : c->holes;
+}
+
+static void holes_load(const struct tracker *t, const struct flow *f, struct holes *ret)
+{
+	const struct holes *h = &t->holes[f->hash & (HOLED_FLOWS - 1)];
+
+	if (has_holes(f->c) && h->flow == f->hash)
+		*ret = *h;
+	else
+		ret->n[SIDE_A] = ret->n[SIDE_B] = 0;
+}
+
+/* After a segment that came in state @before. */
+static void holes_store(struct tracker *t, const struct flow *f, enum fsm_state before,
+			struct holes *h)
+{
+	struct holes *slot = &t->holes[f->hash & (HOLED_FLOWS - 1)];
+	struct conn *c = f->c;
+
+	if (!(h->n[SIDE_A] | h->n[SIDE_B]))
+		return;
+	if (fsm_offering(before) && !fsm_offering(c->state))
+		guard_keep(c, h);
+	if (!has_holes(c))
+		return;
+	h->flow = f->hash;
+	*slot = *h;
+}
+
+/* The SYN-ACK was overtaken by data of its server's (RFC 7413 4.2): a client in SYN-SENT drops it
+ * (RFC 9293 3.10.7.3, fifth step), and it has to come again. */
+static void mark_overtaken(struct conn *c, const struct segment *s, struct holes *h)
+{
+	if (c->complete & COMPLETE_SYN_ACK || !c->payload_lo[SIDE_B] || c->offer.overtaken)
+		return;
+	c->offer.overtaken = 1;
+	holes_dig(h, SIDE_B, (struct hole){ s->seq + 1, c->next[SIDE_B], true });
+}
+
 void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
 {
 	struct conn *c = f->c;
-	bool mirror = f->key.self && !(s->flags & TCP_RST), again = false;
+	bool mirror = f->key.self && !(s->flags & TCP_RST);
 	enum fsm_state before = c->state, at = before;
+	struct learned l = { 0 };
+	struct holes h;
 
 	if (mirror && at == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
 		/* It received its own SYN meanwhile: that is a crossed one. */
@@ -243,13 +266,14 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 		c->sent = c->heard = 3;
 		at = FSM_CROSSED;
 	}
+	holes_load(t, f, &h);
 	c->state = at & 31;
-	struct proof p = guard_prove(c, from, s);
+	struct proof p = guard_prove(c, from, s, &h);
 
 	c->state = before & 31;
 	if (p.anomaly == ANOMALY_OUT_OF_WINDOW || p.anomaly == ANOMALY_BAD_ACK ||
 	    p.anomaly == ANOMALY_FIN_OUT_OF_WINDOW)
-		p = reconsider(t, f, from, s, p);
+		p = reconsider(t, f, from, s, p, &h);
 	bool syn = s->flags & TCP_SYN;
 
 	if (syn && (p.acceptable || p.repeat)) {
@@ -266,6 +290,8 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 			   c->payload_lo[SIDE_A]) {
 			c->tfo = 1;
 		}
+		if (p.repeat && s->flags & TCP_ACK && c->state == FSM_ANSWERED)
+			mark_overtaken(c, s, &h);
 	}
 	if (p.acceptable && !syn && c->state == FSM_SYN) {
 		c->tfo = guard_fast_open(c, from, s);
@@ -277,9 +303,10 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 	bool late = p.repeat &&
 		    !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
 
-	conn_account(c, from, s, p);
+	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
 	if (p.acceptable || p.repeat) {
-		again = guard_learn(c, from, s, p) || (p.repeat && !late);
+		l = guard_learn(c, from, s, p, &h);
+		l.again |= p.repeat && !late;
 		if (mirror) {
 			c->next[!from] = c->next[from];
 			c->acked[from] = c->acked[!from];
@@ -288,11 +315,12 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 			c->suspect = 0;
 	}
 	if (p.acceptable || p.repeat || late || s->flags & TCP_RST || (syn && s->flags & TCP_FIN))
-		conn_note_history(c, from, s, again, p);
-	if (again)
+		conn_note_history(c, from, s, l, p);
+	if (l.again)
 		conn_count_retrans(c, from);
 	c->suspect |= p.suspect;
 	apply(t, f, from, s, p, at, mirror);
+	holes_store(t, f, before, &h);
 }
 
 /* ---- connections begin ---------------------------------------------------------------------- */
@@ -367,7 +395,8 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	conn_begin(c, s, sender, old);
 
 	enum fsm_side from = sender != c->client_end;
-	struct proof p = guard_prove(c, from, s);
+	struct proof p = guard_prove(c, from, s, &holes_none);
+	struct holes holes = { 0 };
 	enum fsm_state to = FSM_NONE;
 
 	for (unsigned ev = 0; p.acceptable && ev < EVIDENCES; ev++)
@@ -383,11 +412,11 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		offered = s->flags & TCP_ACK ? NULL : &opt;
 		conn_learn_offer(c, from, s, &opt);
 	}
-	conn_account(c, from, s, p);
-	guard_learn(c, from, s, p);
+	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
+	guard_learn(c, from, s, p, &holes);
 	if (from == SIDE_B) /* Zeek marks likewise that its first sender is not the originator */
 		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);
-	conn_note_history(c, from, s, false, p);
+	conn_note_history(c, from, s, (struct learned){ 0 }, p);
 	flow_count_state(t, FSM_NONE, to);
 	flow_tell_begin(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
 		   cause_of(s, inferred));

@@ -81,7 +81,11 @@ void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_h
 	lay_out(h, max_whole, max_half);
 	*ret = (struct table){ .head = h,
 			       .bucket = (struct table_bucket *)((uint8_t *)mem + line_up(sizeof *h)),
-			       .base = mem };
+			       .buckets = h->buckets };
+	for (unsigned p = 0; p < TABLE_POOLS; p++) {
+		ret->pool[p] = (uint8_t *)mem + h->pool[p].offset;
+		ret->stride[p] = h->pool[p].stride;
+	}
 }
 
 uint32_t table_used(const struct table *t, enum table_shape s)
@@ -96,12 +100,12 @@ uint32_t table_max(const struct table *t, enum table_shape s)
 
 static uint32_t home(const struct table *t, uint64_t hash)
 {
-	return (uint32_t)((hash >> 32) * t->head->buckets >> 32);
+	return (uint32_t)((hash >> 32) * t->buckets >> 32);
 }
 
 static uint32_t after(const struct table *t, uint32_t b)
 {
-	return ++b == t->head->buckets ? 0 : b;
+	return ++b == t->buckets ? 0 : b;
 }
 
 static uint8_t tag_of(uint64_t hash)
@@ -109,23 +113,6 @@ static uint8_t tag_of(uint64_t hash)
 	uint8_t tag = (uint8_t)hash;
 
 	return tag ? tag : 1;
-}
-
-static uint8_t *slot_at(const struct table *t, table_ref r)
-{
-	const struct table_pool *p = &t->head->pool[r >> TABLE_POOL_SHIFT];
-
-	return t->base + p->offset + (uint64_t)(r & (TABLE_MAX_SLOTS * 4u - 1)) * p->stride;
-}
-
-struct conn *table_conn(const struct table *t, table_ref r)
-{
-	return (struct conn *)slot_at(t, r);
-}
-
-struct half *table_half(const struct table *t, table_ref r)
-{
-	return (struct half *)slot_at(t, r);
 }
 
 static uint64_t iface_of(const struct table *t, table_ref r)
@@ -136,7 +123,7 @@ static uint64_t iface_of(const struct table *t, table_ref r)
 
 static const void *key_at(const struct table *t, table_ref r)
 {
-	return slot_at(t, r) + shape_octets(table_shape_of(r));
+	return table_at(t, r) + shape_octets(table_shape_of(r));
 }
 
 struct flow_key table_key(const struct table *t, table_ref r)
@@ -181,7 +168,7 @@ static bool key_is(const struct table *t, table_ref r, const struct flow_key *k)
 
 static void put_key(const struct table *t, table_ref r, const struct flow_key *k)
 {
-	uint8_t *at = slot_at(t, r) + shape_octets(table_shape_of(r));
+	uint8_t *at = table_at(t, r) + shape_octets(table_shape_of(r));
 
 	if (k->ip_v == 4) {
 		struct key4 k4 = { k->w[0], (uint32_t)k->w[1] };
@@ -238,18 +225,27 @@ void table_prefetch(const struct table *t, uint64_t hash)
 	__builtin_prefetch(&t->bucket[home(t, hash)], 1);
 }
 
-void table_prefetch_entry(const struct table *t, uint64_t hash)
+table_ref table_prefetch_entry(const struct table *t, uint64_t hash)
 {
 	const struct table_bucket *k = &t->bucket[home(t, hash)];
 	struct tag_match m = match_tags(k, tag_of(hash));
+	table_ref first = TABLE_NONE;
 
 	for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
-		const uint8_t *at = slot_at(t, k->ref[i]);
+		const uint8_t *at = table_at(t, k->ref[i]);
 
 		__builtin_prefetch(at, 1);
 		__builtin_prefetch(at + CACHE_LINE, 1);
-		__builtin_prefetch(at + t->head->pool[k->ref[i] >> TABLE_POOL_SHIFT].stride - 1, 1);
+		__builtin_prefetch(at + sizeof(struct conn), 1); /* the key of a whole one */
+		if (first == TABLE_NONE)
+			first = k->ref[i];
 	}
+	return first;
+}
+
+bool table_is(const struct table *t, table_ref r, const struct flow_key *key)
+{
+	return key_is(t, r, key) && table_live(t, r);
 }
 
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
@@ -260,7 +256,7 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 
 	if (ret_other)
 		*ret_other = TABLE_NONE;
-	for (uint32_t b = home(t, hash), n = 0; n < t->head->buckets; b = after(t, b), n++) {
+	for (uint32_t b = home(t, hash), n = 0; n < t->buckets; b = after(t, b), n++) {
 		const struct table_bucket *k = &t->bucket[b];
 		struct tag_match m = match_tags(k, tag);
 
@@ -289,7 +285,7 @@ static table_ref slot_take(struct table *t, unsigned pool)
 	if (slot != TABLE_NONE) {
 		struct free_slot f;
 
-		memcpy(&f, slot_at(t, table_slot(pool, slot)), sizeof f);
+		memcpy(&f, table_at(t, table_slot(pool, slot)), sizeof f);
 		p->free = f.next;
 	} else {
 		slot = p->high++;
@@ -303,7 +299,7 @@ static void slot_give(struct table *t, table_ref r)
 	struct table_pool *p = &t->head->pool[r >> TABLE_POOL_SHIFT];
 	struct free_slot f = { .mark = CONN_FREE, .next = p->free };
 
-	memcpy(slot_at(t, r), &f, sizeof f);
+	memcpy(table_at(t, r), &f, sizeof f);
 	p->free = r & (TABLE_MAX_SLOTS * 4u - 1);
 	p->used--;
 }
@@ -335,7 +331,7 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 
 void table_remove(struct table *t, uint64_t hash, table_ref r)
 {
-	for (uint32_t b = home(t, hash), n = 0; n < t->head->buckets; b = after(t, b), n++) {
+	for (uint32_t b = home(t, hash), n = 0; n < t->buckets; b = after(t, b), n++) {
 		struct table_bucket *k = &t->bucket[b];
 
 		for (unsigned i = 0; i < WAYS; i++) {
@@ -355,6 +351,6 @@ bool table_live(const struct table *t, table_ref r)
 {
 	uint64_t start;
 
-	memcpy(&start, slot_at(t, r), sizeof start);
+	memcpy(&start, table_at(t, r), sizeof start);
 	return start != CONN_FREE;
 }

@@ -4,10 +4,10 @@
  * live in a memfd and outlast the process.  Two shapes of entry (conn.h) times two address
  * families make four pools; each entry is the shape's octets with the key behind them:
  *
- *     IPv4  half 56   whole 115        IPv6  half 80   whole 139
+ *     IPv4  half 56   whole 116        IPv6  half 80   whole 140
  *
- * plus 64 octets of index for 12 entries at 3/4 load: 7.1 an entry.  All in: 122 octets for a
- * connection, 63 half-open (IPv4); 146 and 87 (IPv6).  Untouched memory costs nothing.
+ * plus 64 octets of index for 12 entries at 3/4 load: 7.1 an entry.  All in: 123 octets for a
+ * connection, 63 half-open (IPv4); 147 and 87 (IPv6).  Untouched memory costs nothing.
  *
  * The index is an array of cache lines (buckets).  An entry lives in its home bucket or, while
  * that is full, in one of the next; each bucket counts the entries that wanted it and went on, so
@@ -57,8 +57,18 @@ struct table_head { /* at the start of the region */
 struct table { /* a process's view of the region */
 	struct table_head *head;
 	struct table_bucket *bucket;
-	uint8_t *base;
+	uint8_t *pool[TABLE_POOLS]; /* slot 0 of each */
+	uint32_t stride[TABLE_POOLS];
+	uint32_t buckets;
 };
+
+/* The entry's octets. */
+static inline uint8_t *table_at(const struct table *t, table_ref r)
+{
+	unsigned p = r >> TABLE_POOL_SHIFT;
+
+	return t->pool[p] + (uint64_t)(r & (TABLE_MAX_SLOTS * 4u - 1)) * t->stride[p];
+}
 
 /* Octets of the region for so many whole and half entries. */
 size_t table_size(uint32_t max_whole, uint32_t max_half);
@@ -73,7 +83,12 @@ uint32_t table_max(const struct table *t, enum table_shape s);
 /* Asks the processor for the index line of @hash, and, once that is there, for the entries that
  * may be meant: a search comes soon. */
 void table_prefetch(const struct table *t, uint64_t hash);
-void table_prefetch_entry(const struct table *t, uint64_t hash);
+
+/* Returns the first entry that may be the one, or TABLE_NONE: see table_is(). */
+table_ref table_prefetch_entry(const struct table *t, uint64_t hash);
+
+/* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
+bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
 
 /* The entries of @key: *ret_other, if not NULL, is a second one (a pending half entry). */
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
@@ -87,9 +102,16 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 /* Takes an entry out; @hash is its key's. */
 void table_remove(struct table *t, uint64_t hash, table_ref r);
 
-/* The entry's octets: struct conn or struct half, as table_shape_of() says. */
-struct conn *table_conn(const struct table *t, table_ref r);
-struct half *table_half(const struct table *t, table_ref r);
+/* The entry: struct conn or struct half, as table_shape_of() says. */
+static inline struct conn *table_conn(const struct table *t, table_ref r)
+{
+	return (struct conn *)table_at(t, r);
+}
+
+static inline struct half *table_half(const struct table *t, table_ref r)
+{
+	return (struct half *)table_at(t, r);
+}
 
 /* The entry's key. */
 struct flow_key table_key(const struct table *t, table_ref r);

@@ -35,17 +35,17 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 }
 
 /* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
-static bool plain_feed(const struct flow *f, unsigned sender, const struct segment *s)
+static bool plain_feed(const struct tracker *t, struct conn *c, unsigned sender,
+		       const struct segment *s)
 {
-	struct conn *c = f->c;
 	enum fsm_side from = sender != c->client_end;
-	unsigned complete = s->payload_len ? COMPLETE_DATA : COMPLETE_ACK;
+	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
 
-	if (!guard_is_plain(c, from, s) || c->suspect || c->holes || f->key.self ||
-	    !(c->complete & complete) ||
-	    !conn_history_has(c, from, s->payload_len ? HISTORY_DATA : HISTORY_ACK))
+	if (!guard_is_plain(c, from, s) || !(c->noted & conn_note_bit(from, s->payload_len)) ||
+	    c->suspect || c->holes || c->contested ||
+	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
-	conn_account(c, from, s, (struct proof){ 0 });
+	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
 	return true;
 }
@@ -53,7 +53,8 @@ static bool plain_feed(const struct flow *f, unsigned sender, const struct segme
 static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
-	bool other_syn = bare_syn(s) && guard_prove(f->c, from, s).anomaly == ANOMALY_SYN_IN_OPEN;
+	bool other_syn = bare_syn(s) &&
+			 guard_prove(f->c, from, s, &holes_none).anomaly == ANOMALY_SYN_IN_OPEN;
 
 	if (f->key.self)
 		from = SIDE_A;
@@ -81,8 +82,6 @@ static bool entry_contested(const struct tracker *t, table_ref r)
 /* Key and hash of @f are set; @sender is the end that sent @s. */
 static void feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	tracker_advance(t, s->ts_ns);
-
 	table_ref other = TABLE_NONE, ref = table_find(&t->table, f->hash, &f->key, NULL);
 
 	if (ref != TABLE_NONE && unlikely(entry_contested(t, ref))) {
@@ -107,29 +106,56 @@ static void feed(struct tracker *t, struct flow *f, unsigned sender, const struc
 	}
 	if (ref == TABLE_NONE)
 		flow_open(t, f, sender, s, NULL);
-	else if (likely(plain_feed(f, sender, s)))
-		return;
 	else if (fsm_over(f->c->state))
 		over_feed(t, f, sender, s);
 	else
 		known_feed(t, f, sender, s);
 }
 
+/* A segment that waits for its turn while the memory that it needs is on its way. */
+struct ticket {
+	struct flow_key key;
+	uint64_t hash;
+	table_ref hint; /* the entry that may be its own, when that was looked for */
+	unsigned sender;
+};
+
+/* On an open connection and without a surprise? */
+static bool ticket_plain(const struct tracker *t, const struct ticket *k, const struct segment *s)
+{
+	return k->hint != TABLE_NONE && table_shape_of(k->hint) == SHAPE_WHOLE && !k->key.self &&
+	       table_is(&t->table, k->hint, &k->key) &&
+	       plain_feed(t, table_conn(&t->table, k->hint), k->sender, s);
+}
+
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 {
-	struct flow f[TRACKER_BATCH];
-	unsigned sender[TRACKER_BATCH];
+	struct ticket ticket[TRACKER_BATCH];
 
 	/* A table of millions is memory far away: ask for all lines first, then work. */
 	for (unsigned i = 0; i < n; i++) {
-		sender[i] = flow_key_of(&s[i], &f[i].key);
-		f[i].hash = flow_key_hash(&f[i].key, &t->cfg.secret);
-		table_prefetch(&t->table, f[i].hash);
+		struct ticket *k = &ticket[i];
+
+		k->sender = flow_key_of(&s[i], &k->key);
+		k->hash = flow_key_hash(&k->key, &t->cfg.secret);
+		table_prefetch(&t->table, k->hash);
 	}
 	for (unsigned i = 0; i < n; i++)
-		table_prefetch_entry(&t->table, f[i].hash);
-	for (unsigned i = 0; i < n; i++)
-		feed(t, &f[i], sender[i], &s[i]);
+		ticket[i].hint = table_prefetch_entry(&t->table, ticket[i].hash);
+	for (unsigned i = 0; i < n; i++) {
+		const struct ticket *k = &ticket[i];
+		uint64_t ts_ns = s[i].ts_ns;
+
+		if (likely(ts_ns - t->now_ns < t->sweep_at_ns - t->now_ns))
+			t->now_ns = ts_ns;
+		else
+			tracker_advance(t, ts_ns);
+		if (ticket_plain(t, k, &s[i]))
+			continue;
+		struct flow f = { .key = k->key, .hash = k->hash }; /* the rest is set when needed */
+
+		feed(t, &f, k->sender, &s[i]);
+	}
 }
 
 void tracker_unreachable(struct tracker *t, const struct segment *quoted)

@@ -8,18 +8,20 @@
  *
  * All of it runs in the tracker's thread, without allocation. */
 #pragma once
+#include "base/cc.h"
 #include "flow/conn.h"
 #include "flow/guard.h"
 #include "flow/table.h"
 #include "flow/tell.h"
 #include "flow/tracker.h"
+#include "wire/segment.h"
 
-struct segment;
 struct tcpopt;
 
 enum {
 	LOSS_WINDOWS = 64, /* remembered; older ones are merged into the oldest */
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
+	HOLED_FLOWS = 512, /* connections of which holes are remembered, a power of two */
 };
 
 struct loss_window {
@@ -40,6 +42,7 @@ struct tracker {
 	struct loss_window loss[LOSS_WINDOWS];
 	unsigned losses;
 	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
+	struct holes holes[HOLED_FLOWS];    /* by hash */
 };
 
 /* One connection under work.  Whole entries are changed in place; a half entry is unpacked into
@@ -67,6 +70,28 @@ static inline void conn_begin_after(struct conn *c, uint64_t other_start_ns)
 static inline uint64_t conn_offset(const struct conn *c, uint64_t ts_ns)
 {
 	return ts_ns > c->start_ns ? ts_ns - c->start_ns : 0;
+}
+
+/* Counts @s, sent by @from with @payload octets that count as such; it is the newest. */
+static inline void conn_account(struct conn *c, enum fsm_side from, const struct segment *s,
+				uint32_t payload)
+{
+	uint64_t data = (uint64_t)c->payload_lo[from] + payload;
+	uint64_t header = (uint64_t)c->header_lo[from] + s->wire_len - payload;
+
+	c->payload_lo[from] = (uint32_t)data;
+	c->header_lo[from] = (uint32_t)header;
+	if (unlikely((data | header) >> 32) && !fsm_offering(c->state)) {
+		c->payload_hi[from] += (uint16_t)(data >> 32);
+		c->header_hi[from] += (uint8_t)(header >> 32);
+	}
+	if (likely(c->pkts[from] <= UINT32_MAX - s->wire_segs))
+		c->pkts[from] += s->wire_segs;
+
+	uint64_t at = conn_offset(c, s->ts_ns);
+
+	if (at > dur48_ns(c->last))
+		c->last = dur48_of(at);
 }
 
 static inline uint64_t flow_own_id(const struct flow *f)
@@ -148,9 +173,8 @@ bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t 
 
 /* Parts of a step: an entry for what @s begins, the counts, the letters, the offers. */
 void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old);
-void conn_account(struct conn *c, enum fsm_side from, const struct segment *s, struct proof p);
 void conn_count_retrans(struct conn *c, enum fsm_side from);
-void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, bool again,
+void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, struct learned l,
 		       struct proof p);
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o);

@@ -15,7 +15,10 @@
  *     the next connection takes its place.
  *   - With --hold, connections that have finished their handshake are parked;
  *     when all are parked, they are taken up again in random order and closed.
- *     So all of them are open at the same time.
+ *     So all of them are open at the same time.  --exchange N has N data segments
+ *     travel among them meanwhile, each on one picked at random, and --leave-open
+ *     ends the file there: what comes behind the handshakes is then nothing but
+ *     traffic on so many open connections.
  *   - With --flood N, N lone SYNs from random sources to one server are mixed
  *     evenly among the frames of the real connections.
  *
@@ -63,10 +66,10 @@ static uint32_t rnd_below(uint32_t n)
 
 static struct opts {
 	const char *out, *truth;
-	uint64_t conns, window, flood, seed;
+	uint64_t conns, window, flood, exchange, seed;
 	uint32_t segs, payload, request, snaplen, servers, pps, syn_retries;
 	double refused, aborted, unanswered, fin3, server_close, ipv6, upload, reuse;
-	bool hold, nano;
+	bool hold, nano, headers, leave_open;
 } o = {
     .conns = 1000,
     .window = 100,
@@ -288,7 +291,8 @@ static void frame(uint64_t tuple, bool v6, int server, int dir, uint32_t seq, ui
 	sum += 6 + tcplen + sum16(tcp, 20 + ol) + payload_sum[len];
 	put16(tcp + 16, fold(sum));
 
-	uint32_t wire = 14 + iphl + tcplen, cap = wire < o.snaplen ? wire : o.snaplen;
+	uint32_t wire = 14 + iphl + tcplen, keep = o.headers ? wire - len : wire;
+	uint32_t cap = keep < o.snaplen ? keep : o.snaplen;
 	uint32_t rec[4] = {(uint32_t)(now_ns / 1000000000u),
 			   (uint32_t)(now_ns % 1000000000u) / (o.nano ? 1 : 1000), cap, wire};
 	if (fwrite(rec, sizeof rec, 1, out) != 1 || fwrite(b, cap, 1, out) != 1) {
@@ -431,12 +435,16 @@ static void help(void)
 	       "  -w, --window N        connections in play at once, interleaved (%" PRIu64 ")\n"
 	       "      --hold            keep all connections open until each is established,\n"
 	       "                        then close them in random order\n"
+	       "      --exchange N      with --hold: data segments (of --payload octets) while\n"
+	       "                        all are open (0)\n"
+	       "      --leave-open      with --hold: do not close them\n"
 	       "      --segs N          data segments per connection: one request, the rest\n"
 	       "                        the reply; one ACK for each two (%u)\n"
 	       "      --payload BYTES   payload of a reply segment (%u)\n"
 	       "      --request BYTES   payload of the request (%u)\n"
 	       "      --upload PCT      connections whose bulk goes client to server (0)\n"
 	       "  -s, --snaplen BYTES   cut captured frames to this length (65535)\n"
+	       "      --headers         capture headers only, whatever their length\n"
 	       "      --refused PCT     SYN answered by RST (0)\n"
 	       "      --unanswered PCT  SYN never answered (0)\n"
 	       "      --syn-retries N   retransmissions of an unanswered SYN (%u)\n"
@@ -459,6 +467,9 @@ int main(int argc, char **argv)
 	enum {
 		O_TRUTH = 256,
 		O_HOLD,
+		O_EXCHANGE,
+		O_LEAVE_OPEN,
+		O_HEADERS,
 		O_SEGS,
 		O_PAYLOAD,
 		O_REQUEST,
@@ -482,6 +493,9 @@ int main(int argc, char **argv)
 					   {"conns", 1, 0, 'n'},
 					   {"window", 1, 0, 'w'},
 					   {"hold", 0, 0, O_HOLD},
+					   {"exchange", 1, 0, O_EXCHANGE},
+					   {"leave-open", 0, 0, O_LEAVE_OPEN},
+					   {"headers", 0, 0, O_HEADERS},
 					   {"segs", 1, 0, O_SEGS},
 					   {"payload", 1, 0, O_PAYLOAD},
 					   {"request", 1, 0, O_REQUEST},
@@ -520,6 +534,15 @@ int main(int argc, char **argv)
 			break;
 		case O_HOLD:
 			o.hold = true;
+			break;
+		case O_EXCHANGE:
+			o.exchange = strtoull(optarg, NULL, 10);
+			break;
+		case O_LEAVE_OPEN:
+			o.leave_open = true;
+			break;
+		case O_HEADERS:
+			o.headers = true;
 			break;
 		case O_SEGS:
 			o.segs = (uint32_t)atoi(optarg);
@@ -583,7 +606,8 @@ int main(int argc, char **argv)
 		}
 	if (!o.out || optind != argc || !o.window || !o.conns || !o.servers || o.servers > 65000 ||
 	    !o.pps || o.pps > 1000000000u || o.payload > 60000 || o.request > 60000 ||
-	    o.syn_retries > 200 || o.conns + o.flood >= 1ull << 40 || o.conns > 1ull << 31) {
+	    o.syn_retries > 200 || ((o.exchange || o.leave_open) && !o.hold) ||
+	    o.conns + o.flood >= 1ull << 40 || o.conns > 1ull << 31) {
 		fprintf(stderr, "gen: bad or missing option; try --help\n");
 		return 2;
 	}
@@ -618,7 +642,7 @@ int main(int argc, char **argv)
 
 	uint64_t win = o.window < o.conns ? o.window : o.conns, active = 0, next = 0, flooded = 0,
 		 steps = 0;
-	uint64_t nheld = 0, peak_open = 0, open = 0;
+	uint64_t nheld = 0, left_open = 0, peak_open = 0, open = 0;
 	struct conn *w = calloc(win, sizeof *w),
 		    *held = o.hold ? calloc(o.conns, sizeof *held) : NULL;
 	bool closing = false;
@@ -635,6 +659,12 @@ int main(int argc, char **argv)
 		}
 		if (o.hold && !closing && !active) { /* all are established */
 			closing = true;
+			for (uint64_t i = 0; i < o.exchange && nheld; i++) {
+				struct conn *c = &held[rnd_below((uint32_t)nheld)];
+				say(c, (int)(rnd() & 1), F_PSH | F_ACK, o.payload);
+			}
+			left_open = o.leave_open ? nheld : 0;
+			nheld -= left_open;
 			for (uint64_t i = nheld; i > 1; i--) {
 				uint64_t j = rnd() % i;
 				struct conn t = held[i - 1];
@@ -698,6 +728,8 @@ int main(int argc, char **argv)
 				count[NORMAL3] + count[NORMAL4] + count[ABORTED]);
 			for (int i = 0; i < N_OUTCOMES; i++)
 				fprintf(t[f], ",\"%s\":%" PRIu64, outcome_name[i], count[i]);
+			if (left_open)
+				fprintf(t[f], ",\"left_open\":%" PRIu64, left_open);
 			fprintf(t[f],
 				",\"flood_syns\":%" PRIu64 ",\"reused_4tuples\":%" PRIu64
 				",\"peak_open\":%" PRIu64 ",\"seconds\":%.3f}\n",

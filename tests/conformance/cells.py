@@ -34,13 +34,13 @@ ANOMALY = {"ba": "bad_ack", "au": "ack_unseen", "ow": "out_of_window", "si": "sy
            "su": "syn_ack_unexpected", "rb": "rst_bad_ack", "rw": "rst_in_window",
            "ro": "rst_out_of_window", "fo": "fin_out_of_window", "fm": "fin_moved",
            "df": "data_after_fin", "bf": "bad_flags"}
-# Flags, own number (n: behind the data; f: behind a FIN too), ack (p: the peer's data; q: its FIN
+# Flags, own number (n: behind the data; f: behind a FIN too; m: what is missing), ack (p: the peer's data; q: its FIN
 # too, or an octet that was not sent; h: what came before its lost data; -: no ACK), octets.
 CLASS = {"syn": ("SYN", "0", "-", 0), "syn2": ("SYN", "700000", "-", 0),
          "synack": ("SYN-ACK", "0", "1", 0),
          "ack": ("ACK", "f", "p", 0), "ackfin": ("ACK", "f", "q", 0),
          "data": ("DATA", "n", "p", 10), "data+": ("DATA", "n", "q", 10),
-         "old": ("DATA", "o", "q", 10), "fin": ("FIN", "n", "p", 0), "fin+": ("FIN", "n", "q", 0),
+         "old": ("DATA", "o", "q", 10), "fill": ("DATA", "m", "h", 10), "fin": ("FIN", "n", "p", 0), "fin+": ("FIN", "n", "q", 0),
          "hfin": ("FIN", "n", "h", 0),
          "rst": ("RST", "f", "-", 0), "rsta": ("RST-ACK", "f", "p", 0),
          "rstw": ("RST", "w", "-", 0), "rsto": ("RST", "b", "-", 0),
@@ -161,7 +161,8 @@ class Talk:
             return segment.split()
         peer = "B" if side == "A" else "A"
         flags, seq, ack, length = CLASS[segment]
-        own = {"n": self.n[side], "f": self.n[side] + self.fin[side], "o": self.n[side] - 10}
+        own = {"n": self.n[side], "f": self.n[side] + self.fin[side], "o": self.n[side] - 10,
+               "m": self.hole[side]}
         own |= {"w": own["f"] + 100, "b": own["f"] + 100_000}
         words = [flags, f"seq={own.get(seq, seq)}"]
         theirs = {"p": self.n[peer], "q": self.n[peer] + 1, "h": self.hole[peer]}

@@ -4,9 +4,11 @@ target knows, so that a fuzzer need not find it by chance.  Run it after changin
 it writes; the same script always writes the same files."""
 
 import pathlib
+import re
 import struct
 
 CORPUS = pathlib.Path(__file__).resolve().parent / "corpus"
+EXAMPLE = CORPUS.parents[2] / "conf/synfind.conf"
 
 V4, V6 = 0x0800, 0x86DD
 ETHERNET, RAW_IP, NULL, SLL, SLL2, PPP, PPPOE, IEEE80211, RADIOTAP = range(9)  # enum link_type
@@ -286,7 +288,65 @@ def captures():
     }
 
 
+# --- flags and configuration file ---
+
+
+def documented():
+    """The options of conf/synfind.conf: [(section, name, default)]."""
+    section, found = None, []
+    for line in EXAMPLE.read_text().splitlines():
+        if m := re.fullmatch(r"\[(\w+)\]", line):
+            section = m[1]
+        elif m := re.fullmatch(r"#([a-z-]+) =\s*(.*)", line):
+            found.append((section, m[1], m[2]))
+    return found
+
+
+def command(*flags, file=""):
+    """As fuzz_options.c reads it: flags, an empty line, the file."""
+    return ("".join(f + "\n" for f in flags) + "\n" + file).encode()
+
+
+def configurations():
+    example = re.sub(r"(?m)^#(?=[a-z])", "", EXAMPLE.read_text())
+    plain = re.sub(r"(?m)^#.*\n|^\n", "", example)
+    each = {
+        name: command(f"--{name}={value}", file=f"[{section}]\n{name} = {value}\n")
+        for section, name, value in documented()
+    }
+    return each | {
+        "example": command(file=plain),
+        "nothing": b"",
+        "words": command("--community-id=all", "--log-level=debug", "--no-stdout", "--icmp=on"),
+        "units": command(file="queue-size=1g\ntimeout-reset=1d\nring-size=4096K\n"
+                              "block-timeout=1000000ns\ntimeout-closing=90min\nstats-interval=0\n"),
+        "lists": command("-i", "a,b", "-iveth[0-9]*", file="interface = eth0 , lo\ninterface: x?\n"),
+        "layout": command(file="\ufeff[events]\r\n  max-subscribers = 7 ; of 9\r\n# x\r\n\t; y\r\n"),
+        "read": command("-r", "x.pcap", "--quiet", "-i", "lo"),
+        "answers": command("--check-config", "--no-quiet"),
+        "help": command("-h"),
+        "version": command("--version"),
+        "separate": command("--socket", "a b;c", "--socket-group", ""),
+        "stray": command("x.pcap", "--", "--stdout"),
+        "unknown": command("--ring-siz=1", "-x", "--no-promiscous", "--help=1", "--ring-size"),
+        "no-file": command("--config=/nonexistent"),
+        "directory": command("--config=/"),
+        "hundred-errors": command("-" + 110 * "x", "--config=/"),
+        "wrong": command(file="max-conections = 5\n[trakcing]\n[capture] x\n[capture\nring-size\n"
+                              "= 5\nread = x\nmax-connections = 5\nmax-connections = 5000\n"
+                              "[events]\nring-size = 3M\nlog-level = loud\nstdout = maybe\n"),
+        "too-few": command("--max-subscribers=0"),
+        "too-many": command(file="event-ring-size = 33554432\n"),
+        "ring": command("--ring-block-size=64M", file="ring-size = 1000001K\n"),
+        "long-flag": command("--" + 2100 * "x"),
+        "utf-8": command("--ring-size=" + 40 * "\u20ac", "--log-level=\u009b2J"),
+        "long": command(file="#" + 198 * "x" + "\nsocket = /" + 107 * "y" + "\n"),
+        "control": command(file="a\0b\nc\rd\n\x7f\n"),
+    }
+
+
 if __name__ == "__main__":
     write("frame", frames() | carriers())
     write("tcpopt", options())
     write("pcapfile", captures())
+    write("options", configurations())

@@ -72,7 +72,41 @@ def run(name, options):
     os.unlink(pcap)
 
 
+def run_held(options):
+    """Connections that stay open, with traffic among them: no end, no retransmission, no anomaly."""
+    pcap, truth = (os.path.join(live.tmpdir(), f) for f in ("w.pcap", "truth"))
+    subprocess.run([GEN, *options, "-o", pcap, "--truth", truth], check=True,
+                   stderr=subprocess.DEVNULL)
+    with open(truth) as f:
+        want = json.load(f)
+    checker = events.Checker()
+    count, packets, payload, retransmitted = {}, 0, 0, 0
+    out = subprocess.run([live.SYNFIND, "--read", pcap], stdout=subprocess.PIPE, check=True,
+                         stderr=subprocess.DEVNULL).stdout
+    for line in out.splitlines():
+        e = checker.feed(line)
+        if not e:
+            continue
+        kind = e["event_type"]
+        if kind == "tcp_close":
+            kind = e["tcp"]["reason"]
+            flow = e["flow"]
+            packets += flow["pkts_toserver"] + flow["pkts_toclient"]
+            payload += flow["payload_toserver"] + flow["payload_toclient"]
+            retransmitted += flow["retrans_toserver"] + flow["retrans_toclient"]
+        count[kind] = count.get(kind, 0) + 1
+    checker.end()
+    tap.ok(not checker.errors, f"held open: {checker.lines} lines are right", checker.errors)
+    tap.equal((count.get("tcp_established"), count.get("capture_end"), count.get("tcp_anomaly", 0)),
+              (want["left_open"], want["left_open"], 0), "held open: all are open at the end")
+    tap.equal((packets, payload, retransmitted), (want["frames"], 20000 * 100, 0),
+              "held open: every segment is counted, though headers only were captured")
+
+
 for name, options in LOADS.items():
     with live.guarded(name):
         run(name, options)
+with live.guarded("held open"):
+    run_held("--seed 5 -n 1000 -w 100 --hold --leave-open --segs 0 --headers --ipv6 20 "
+             "--payload 100 --exchange 20000".split())
 tap.done()

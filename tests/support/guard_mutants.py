@@ -52,11 +52,13 @@ PIECES = [
          "!seq_within(c->isn + 1, s->ack, c->next[SIDE_A]))"),
         ("a late SYN-ACK of one too many",
          "(s->ack != c->isn + 1 && !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A] + 1))))")]),
-    ("(c->state == FSM_SYN || c->state >= FSM_ANSWERED)", [
-        ("A's SYN-ACK in SYN", "(c->state >= FSM_ANSWERED)"),
-        ("A's SYN-ACK in ANSWER", "(c->state == FSM_SYN || c->state > FSM_ANSWERED)"),
-        ("A's SYN-ACK in CLAIM", "(c->state == FSM_SYN || c->state == FSM_ANSWERED)"),
-        ("A's SYN-ACK never", "true")]),
+    ("(c->state == FSM_SYN || c->state == FSM_CLAIMED ||\n", [
+        ("A's SYN-ACK in SYN", "(c->state == FSM_CLAIMED ||\n"),
+        ("A's SYN-ACK in CLAIM", "(c->state == FSM_SYN ||\n"),
+        ("A's SYN-ACK never", "(true ||\n")]),
+    ("(c->state == FSM_ANSWERED && s->seq != c->isn)))", [
+        ("A's SYN-ACK with another number in ANSWER", "false))"),
+        ("A's SYN-ACK not in ANSWER", "c->state == FSM_ANSWERED))")]),
     ("c->acked[SIDE_B] - !syn_unacked(c->state, SIDE_B);", [
         ("B's ISN, once it is acknowledged", "c->acked[SIDE_B];"),
         ("B's ISN, until it is acknowledged", "c->acked[SIDE_B] - 1;")]),
@@ -68,7 +70,9 @@ PIECES = [
     ("if (c->state == FSM_CLAIMED && s->seq + 1 != c->acked[SIDE_B])", [
         ("any SYN-ACK in CLAIM", "if (false)"),
         ("the ISN one off in CLAIM", "if (c->state == FSM_CLAIMED && s->seq != c->acked[SIDE_B])")]),
-    ("p.repeat = c->state == FSM_ANSWERED;", [("no SYN-ACK is the same", "p.repeat = false;")]),
+    ("p.repeat = c->state == FSM_ANSWERED && from == SIDE_B;", [
+        ("no SYN-ACK is the same", "p.repeat = false;"),
+        ("A's late SYN-ACK is a repetition", "p.repeat = c->state == FSM_ANSWERED;")]),
     ("p.refuses_data = c->state == FSM_SYN && s->ack != c->next[peer];", [
         ("no data is refused", "p.refuses_data = false;"),
         ("all data is refused", "p.refuses_data = c->state == FSM_SYN;")]),
@@ -250,18 +254,38 @@ PIECES = [
          "return from == SIDE_B && (c->tfo || seq_lt(c->isn + 1, s->ack));")]),
     ("p.evidence |= 1 << EV_DATA;", [("data proves nothing", ";")]),
     ("if (a != ANOMALY_NONE)\n\t\t\treturn anomalous(a);", [("any FIN fits", "(void)a;")]),
-    ("p.evidence |= 1 << fin_evidence(c, from, s);", [
+    ("p.evidence |= 1 << fin_evidence(c, from, s, h);", [
         ("a FIN proves nothing", ";"), ("a FIN has no hole", "p.evidence |= 1 << EV_FIN;")]),
     # fin_evidence
-    ("known(c->holes, from) || (known(c->sent, from) && seq_lt(c->next[from], s->seq));", [
+    # fills
+    ("if (fsm_offering(c->state) || !known(c->holes, from))\n\t\treturn false;", [
+        ("what fills where nothing is missing",
+         "if (fsm_offering(c->state))\n\t\treturn false;")]),
+    ("return holes_end(h, from, s->seq, end) ||\n", [
+        ("no hole is filled where it is", "return\n"),
+        ("a hole is filled by anything", "return true ||\n")]),
+    ("(seq_le(s->seq, c->acked[from]) && end == c->next[from]);", [
+        ("all that was sent does not fill", "false;"),
+        ("what begins anywhere fills", "end == c->next[from];"),
+        ("what begins one too late fills",
+         "(seq_le(s->seq, c->acked[from] + 1) && end == c->next[from]);"),
+        ("what ends anywhere fills", "seq_le(s->seq, c->acked[from]);")]),
+    ("bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||\n"
+     "\t\t   (known(c->sent, from) && seq_lt(c->next[from], s->seq));", [
         ("no hole before the FIN's segment",
-         "known(c->sent, from) && seq_lt(c->next[from], s->seq);"),
-        ("no hole just before the FIN", "known(c->holes, from);"),
-        ("a hole where the FIN goes on",
-         "known(c->holes, from) || (known(c->sent, from) && seq_le(c->next[from], s->seq));")]),
-    ("bool peer = known(c->holes, !from);", [
+         "bool own = known(c->sent, from) && seq_lt(c->next[from], s->seq);"),
+        ("a hole that the FIN's segment fills", "bool own = (!offering && known(c->holes, from)) ||\n"
+         "(known(c->sent, from) && seq_lt(c->next[from], s->seq));"),
+        ("no hole just before the FIN",
+         "bool own = !offering && known(c->holes, from) && !fills(c, from, s, h);"),
+        ("a hole where the FIN goes on", "bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||\n"
+         "(known(c->sent, from) && seq_le(c->next[from], s->seq));")]),
+    ("if (both_fins(c) && fills(c, from, s, h))", [
+        ("nothing fills before a FIN", "if (false)"),
+        ("all fills before a FIN", "if (both_fins(c))")]),
+    ("bool peer = !offering && known(c->holes, !from);", [
         ("no hole before the peer's FIN", "bool peer = false;"),
-        ("the peer's hole is one's own", "bool peer = known(c->holes, from);")]),
+        ("the peer's hole is one's own", "bool peer = !offering && known(c->holes, from);")]),
     ("uint32_t fin = s->seq + s->payload_len;", [("the FIN before its data", "uint32_t fin = s->seq;")]),
     # guard_prove
     ("if (syn + fin + rst > 1)", [
@@ -271,16 +295,40 @@ PIECES = [
         ("a SYN as SYN-ACK", "return prove_syn_ack(c, from, s);")]),
     # learn_seq
     ("c->sent |= 1 << from;\n\t\treturn false;", [("a side never seen", "return false;")]),
-    ("\t\tc->next[from] = end;\n\t} else if (len) {", [("nothing new is sent", "\t} else if (len) {")]),
+    ("if (seq_lt(c->next[from], end))\n\t\tc->next[from] = end;", [("nothing new is sent", "")]),
+    ("if (fills(c, from, s, h))\n\t\t\tc->holes &=", [
+        ("what is filled stays a hole", "if (false)\n\t\t\tc->holes &="),
+        ("what is half filled is none", "if (true)\n\t\t\tc->holes &=")]),
+    ("filled = holes_fill(h, from, s->seq, end);", [("nothing was missing", ";")]),
+    ("c->gap -= filled < c->gap ? filled : c->gap;", [("a filled gap stays", ";")]),
+    ("c->holes |= 1 << from & 3;", [("no hole", ";"), ("the peer's hole", "c->holes |= 1 << !from & 3;")]),
+    ("holes_dig(h, from, (struct hole){ c->next[from], s->seq, false });", [
+        ("a hole nowhere", ";"),
+        ("a hole from the next", "holes_dig(h, from, (struct hole){ c->next[from] + 1, s->seq, false });")]),
+    ("if (offering || h->n[from] || !known(c->holes, from))", [
+        ("a hole beside unknown ones", "if (true)"),
+        ("no hole in the handshake", "if (!offering && (h->n[from] || !known(c->holes, from)))")]),
+    # guard_keep
+    ("holes_pass(h, side, c->acked[side]);\n", [("a hole that was acknowledged is kept", "")]),
+    ("c->gap = more_gap(c->gap, holes_unseen(h, side));", [("no gap of the handshake", ";")]),
+    ("c->holes |= h->n[side] ? 1 << side & 3 : 0;", [("no hole of the handshake is kept", ";")]),
+    # pass_holes
+    ("if (known_where ? !h->n[peer] : c->acked[peer] == c->next[peer])", [
+        ("an ACK ends no hole", "if (false)"), ("any ACK ends all holes", "if (true)"),
+        ("an ACK ends unknown holes before all is acknowledged", "if (!h->n[peer])"),
+        ("an ACK ends holes with all that was sent", "if (c->acked[peer] == c->next[peer])")]),
+    ("return known_where ? unseen : !known(c->holes, peer);", [
+        ("an ACK of a hole is no gap", "return !known_where && !known(c->holes, peer);"),
+        ("an ACK of unknown holes is no gap", "return unseen;")]),
+    ("bool crossed_late = syn && from == SIDE_A && c->state == FSM_ANSWERED;", [
+        ("A's late SYN-ACK acknowledges", "bool crossed_late = false;")]),
     ("c->gap = more_gap(c->gap, s->seq - c->next[from]);", [("no gap", ";")]),
     ("return n > most - gap ? most : gap + n;", [("a gap without a limit", "return gap + n;")]),
-    ("again = s->seq != c->next[from];", [("an overlap is new", "again = false;")]),
-    ("if (!fsm_offering(c->state) && c->gap && known(c->heard, from) &&\n", [
-        ("nothing fills a gap", "if (false &&\n"),
-        ("a gap where there is none",
-         "if (!fsm_offering(c->state) && known(c->heard, from) &&\n")]),
-    ("seq_le(c->acked[from], s->seq)) {", [("a gap that was acknowledged", "true) {")]),
-    ("again = true;", [("nothing comes again", ";")]),
+    ("bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;", [
+        ("nothing comes again", "bool again = false;"),
+        ("an old ACK comes again", "bool again = seq_lt(s->seq, c->next[from]) && !filled;"),
+        ("what fills comes again", "bool again = seq_lt(s->seq, c->next[from]) && end != s->seq;"),
+        ("an overlap is new", "bool again = seq_le(end, c->next[from]) && end != s->seq && !filled;")]),
     # guard_learn
     ("c->next[peer] = s->ack; /*", [("refused data counts as sent", "; /*")]),
     ("c->next[from] = segment_end(s);", [("a SYN that is not learned", ";")]),
@@ -302,8 +350,8 @@ PIECES = [
         ("an ACK of unseen octets is learned", "else\n\t\t\tc->acked[peer] = s->ack;"),
         ("an ACK of a side that was not seen is not learned",
          "else if (known(c->sent, peer) && seq_le(s->ack, c->next[peer]))\n\t\t\tc->acked[peer] = s->ack;")]),
-    ("if (!newest)\n\t\t\treturn again;", [("the window of an old ACK is learned", "")]),
-    ("if (both_fins(c))\n\t\treturn again;", [("windows after both FINs", "")]),
+    ("if (!newest)\n\t\t\treturn l;", [("the window of an old ACK is learned", "")]),
+    ("if (both_fins(c))\n\t\treturn l;", [("windows after both FINs", "")]),
     ("c->window[peer] = scaled(c->window[peer], shift_of(c, peer));", [
         ("the window of the peer's SYN is scaled", ";")]),
     ("if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)", [

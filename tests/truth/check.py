@@ -22,6 +22,16 @@ recordings for this very endpoint; anything else is a disagreement.
                     server's socket, and went on.
     fin-waiting     A program's close moves K at once, but the FIN had to wait behind data: at its
                     own end the FIN left later than the segment that overtook it, or never.
+    listener-closed The listener went while the handshake ended: the kernel makes this server's
+                    socket and drops it at once, never established; its RST says so.
+    cookie-again    A segment of an old connection came to the listener, and its number was still a
+                    SYN cookie: the kernel makes another socket of it, for no SYN.
+    fin-refused     The program had closed, and octets came that nobody will read, or a FIN behind a
+                    hole: the kernel aborts, and does not take the FIN.
+    rst-unfit       The RST with which this end aborted carries a number that its peer cannot take
+                    (RFC 9293 3.5.2: that of the segment it answers, an old one): for all others the
+                    connection goes on.
+    refused-before  The peer's SYN came just before this end sent its own, and was refused.
     fin-unanswered  An RST ended the connection before this end had acknowledged a FIN that had
                     come: K passes close_wait (closing), which nothing that it sent shows.
     rst-doubtful    The daemon took an RST whose number lay between what this end had acknowledged
@@ -30,7 +40,8 @@ recordings for this very endpoint; anything else is a disagreement.
     rst-says-all    One RST acknowledges a FIN that nothing acknowledged before: K passes
                     close_wait, closing or time_wait within it.
     picked-up       The flow begins in mid-stream, after the daemon had forgotten the connection: a
-                    socket lives, in the state that the flow begins with.
+                    socket lives, in the state that the flow begins with or, since a FIN that went
+                    by before cannot be known, one behind it.
     not-passed      No segment of this connection passed at the point.
     path            What passed at the point differs from what came to the endpoint (the path lost
                     or reordered segments in between, or they were under way): R_point is S, and
@@ -60,7 +71,8 @@ BETWEEN = {
     ("syn_received", "closing"): ["fin_wait_1"],
 }
 RULES = ("time-wait", "fin-wait-2", "silent-end", "server-untold", "rst-by-listener",
-         "fin-waiting", "fin-unanswered",
+         "listener-closed", "cookie-again", "fin-waiting", "fin-refused", "rst-unfit",
+         "refused-before", "fin-unanswered",
          "rst-doubtful", "rst-says-all",
          "not-passed", "picked-up", "path")
 SLACK_NS = 200_000  # trace and packet times agree within this
@@ -79,6 +91,10 @@ class Flow:
 
     def key(self):
         return tuple(sorted(self.ends.values()))
+
+    def event_of(self, who, state):
+        """The event that told that this end came to this state."""
+        return next(e for e in self.events if e["tcp"].get(f"{who}_state") == state)
 
     def path(self, who):
         """The states of one end, with those that one segment passes through."""
@@ -246,7 +262,10 @@ class Case:
             # the last connection is in that one's time too.
             mine = [flows[n] for n in at]
             free = [f for f in mine if self._role(f, socket) not in f.sockets]
-            if not free and socket.path != ["syn_sent", "closed"]:
+            socket.by_cookie = not free and socket.path[0] == "syn_received" and any(
+                s is not socket and s.end == socket.end and isn_of(s, self.points[s.end[0]]) == isn
+                for s in self.sockets)
+            if not free and not socket.by_cookie and socket.path != ["syn_sent", "closed"]:
                 faults.append(f"{socket.end}: two sockets, one flow")
             for f in free:
                 f.sockets[self._role(f, socket)] = socket
@@ -267,23 +286,27 @@ class Case:
             state = flow.events[0]["tcp"][f"{who}_state"]
             for s in self.sockets:
                 n = bisect.bisect_right(s.times, flow.start) - 1
-                if s.end == end and n >= 0 and s.path[n] == state != "closed":
+                if s.end == end and n >= 0 and s.path[n] != "closed" and state in s.path[:n + 1]:
                     return True
         return False
 
     def not_passed(self, observer):
-        """Sockets that no flow of the observer has; (those of which nothing passed there, the
-        others)."""
+        """Sockets that no flow of the observer has: {rule, or None: sockets}."""
         paired = {id(s) for f in observer.flows.get(self.key, []) for s in f.sockets.values()}
         rest = [s for s in self.sockets if id(s) not in paired]
-        silent = []
+        out = {"not-passed": [], "cookie-again": [], None: []}
         for s in rest:
+            if getattr(s, "by_cookie", False):
+                out["cookie-again"].append(s)
+                continue
             own = {(x.seq, x.ack, x.len, x.flags)
                    for x in segs_of(s, self.sockets, self.points[s.end[0]]) if x.src == s.end}
             if not any(x.src == s.end and (x.seq, x.ack, x.len, x.flags) in own
                        and not x.flags & wire.RST for x in self.points[observer.point]):
-                silent.append(s)
-        return silent, [s for s in rest if s not in silent]
+                out["not-passed"].append(s)
+            else:
+                out[None].append(s)
+        return out
 
 
 def undo_trace(kernel, own, socket, segs):
@@ -295,8 +318,9 @@ def undo_trace(kernel, own, socket, segs):
             continue
         left = fins[0] if fins else 1 << 63
         differs = k[:at] == own[:at] and k[at:at + 1] != own[at:at + 1]
-        if differs and left > socket.times[at] + SLACK_NS and own[at:at + 1] in (
-                [], ["close_wait"], ["closed"]):
+        if differs and left > socket.times[at] and (
+                own[at:at + 1] in ([], ["close_wait"], ["closed"])
+                or k[at - 1:at] == ["syn_received"] and own[at:at + 1] == ["established"]):
             return list(own), {"fin-waiting"}
     if k[-1:] == ["closed"] and k != own:
         if own[:len(k) - 1] == k[:-1] and own[len(k) - 1:] == ["time_wait"]:
@@ -315,6 +339,55 @@ def _closed_before_rst(case, end, own_segs, flow):
                 and other.times[-1] < rsts[0] + SLACK_NS)
 
 
+def _by_listener(s, socket, segs):
+    """Is this an RST that was sent before the kernel made this server's socket?  Trace and
+    recording do not tell times so near: then it is one after which this end went on."""
+    if s.src != socket.end or not s.flags & wire.RST or socket.path[0] == "syn_sent":
+        return False
+    return s.t < socket.times[0] - SLACK_NS or s.t < socket.times[0] + SLACK_NS and any(
+        x.src == s.src and x.t > s.t and not x.flags & (wire.RST | wire.SYN) for x in segs)
+
+
+def _refuses_fin(own_segs, end):
+    """Did this end say FIN and then, with an RST that acknowledges nothing, answer octets that it
+    had not acknowledged, or a FIN behind such, and never acknowledge the peer's FIN?"""
+    fin = False
+    acked = top = None
+    for s in own_segs:
+        if s.src == end:
+            if s.flags & wire.RST:
+                return fin and top is not None and not s.flags & wire.ACK \
+                    and (acked is None or wire.diff(top, acked) > 0)
+            fin = fin or bool(s.flags & wire.FIN)
+            if s.flags & wire.ACK and (acked is None or wire.diff(s.ack, acked) > 0):
+                acked = s.ack
+        elif not s.flags & (wire.SYN | wire.RST) and (s.len or s.flags & wire.FIN):
+            if top is None or wire.diff(s.seq + s.len, top) > 0:
+                top = s.seq + s.len
+    return False
+
+
+def _rst_unfit(own_segs, end):
+    """Did this end abort with a number below what its peer had acknowledged to it?"""
+    acked = None
+    for s in own_segs:
+        if s.src == end and s.flags & wire.RST:
+            return acked is not None and wire.diff(s.seq, acked) < 0
+        if s.src != end and s.flags & wire.ACK and not s.flags & wire.RST \
+                and (acked is None or wire.diff(s.ack, acked) > 0):
+            acked = s.ack
+    return False
+
+
+def _refused_before(own_segs, end):
+    """Did the peer's SYN come just before this end sent its own, and was it refused?"""
+    syns = [s for s in own_segs if s.flags & wire.SYN and not s.flags & wire.ACK]
+    rsts = [s for s in own_segs if s.src == end and s.flags & wire.RST and s.flags & wire.ACK]
+    return len(syns) > 1 and bool(rsts) and syns[0].src != end and rsts[0].seq == 0 \
+        and wire.diff(rsts[0].ack, syns[0].seq) == 1 + syns[0].len \
+        and rsts[0].t - syns[0].t < SLACK_NS
+
+
 def judge(case, observer, flow, who):
     """Compares one endpoint of one flow."""
     v = Verdict()
@@ -328,13 +401,22 @@ def judge(case, observer, flow, who):
     point_segs = case.segs(observer.point, start, stop)
     own_segs = case.points[end[0]]
     if socket:
-        own_segs = segs_of(socket, case.sockets, own_segs)
+        all_segs = own_segs = segs_of(socket, case.sockets, own_segs)
+        if any(_by_listener(s, socket, all_segs) for s in all_segs):
+            own_segs = [s for s in all_segs if not _by_listener(s, socket, all_segs)]
     else:  # what none of its sockets sent
         for other in (s for s in case.sockets if s.end == end):
             theirs = {id(s) for s in segs_of(other, case.sockets, case.points[end[0]])}
             own_segs = [s for s in own_segs if id(s) not in theirs]
     point = wire.reference(point_segs, end, "self" if is_self else observer.point == end[0])
     kernel = list(socket.path) if socket else []
+    # One event says that the handshake ended and that this end shut down: whether before or after
+    # is known only where the RFC leaves one way, or by what else came to the end itself.
+    at = next((n for n in range(1, len(told)) if told[n - 1:n + 1] == ["syn_received", "fin_wait_1"]),
+              None)
+    if at and flow.event_of(who, "fin_wait_1")["event_type"] == "tcp_established" \
+            and "established" in kernel:
+        told.insert(at, "established")
     own = wire.reference(own_segs, end, "self" if is_self else True)
     v.compared = len(kernel) or len(told)
     same = len(os.path.commonprefix([kernel, told]))
@@ -362,14 +444,29 @@ def judge(case, observer, flow, who):
             v.agreed, v.explained = v.compared - 1, 1
             return v
         late = wire.reference(own_segs, end, True, unanswered=True)
-        if late != own and own == told and not is_self:
+        if late != own and not is_self:
             k_late, more = undo_trace(kernel, late, socket, own_segs)
-            if k_late == late:
+            if k_late == late and own == told:
                 v.rules |= more
                 return explained("fin-unanswered")
-        ours = [s.t for s in own_segs if s.src == end and s.flags & wire.RST]
-        if socket.path[0] != "syn_sent" and told[-1:] == ["closed"] and ours \
-                and ours[0] < socket.times[0] - SLACK_NS and told == own:
+            if k_late == late and observer.point != end[0] and told == point:
+                return explained("path")
+        ours = [s.t for s in all_segs if s.src == end and s.flags & wire.RST]
+        if k[-1:] == ["closed"] and told[:len(k) - 1] == k[:-1] and _refuses_fin(own_segs, end) \
+                and set(told[len(k) - 1:]) <= {"closing", "time_wait", "closed"}:
+            return explained("fin-refused")
+        if k == own and k[-1:] == ["closed"] and told[:len(k) - 1] == k[:-1] \
+                and _rst_unfit(own_segs, end):
+            return explained("rst-unfit")
+        if k == own and [s for s in told if s != "syn_received"] == k \
+                and _refused_before(case.points[end[0]], end):
+            return explained("refused-before")
+        if k == ["syn_received", "closed"] and ours and told == own \
+                and socket.times[1] - socket.times[0] < SLACK_NS \
+                and abs(ours[0] - socket.times[1]) < SLACK_NS:
+            return explained("listener-closed")
+        if own_segs is not all_segs and told[-1:] == ["closed"] \
+                and told == wire.reference(all_segs, end, True):
             return explained("rst-by-listener")
         soft = wire.reference(own_segs, end, True, doubtful=True)
         if k == own and soft == told and _closed_before_rst(case, end, own_segs, flow):
@@ -379,6 +476,10 @@ def judge(case, observer, flow, who):
         if rst and point == k and told[-1:] == ["closed"] and told == without and k[-1] == "closed":
             return explained("rst-says-all")
         if observer.point != end[0] and told == point and k == own and own != point:
+            return explained("path")
+        # The same, where what passed belongs to this connection though the next had begun.
+        mine = wire.reference(segs_of(socket, case.sockets, case.points[observer.point]), end, False)
+        if observer.point != end[0] and told == mine and k == own and own != mine:
             return explained("path")
     v.agreed, v.rules = same, set()
     v.difference = [f"{observer.name}: {end[0]}:{end[1]} ({who})", f"  kernel {' '.join(kernel)}",

@@ -199,11 +199,12 @@ class Run:
                         if v.difference:
                             row["disagreed"] += v.compared - v.agreed or 1
                             disagreements.append([line, *v.difference])
-                silent, others = case.not_passed(w)
-                for s in silent:
-                    self.count(row, len(s.path), 0, len(s.path), {"not-passed"})
+                unpaired = case.not_passed(w)
                 faults += [f"{s.end}: the kernel's {' '.join(s.path)} is in no flow"
-                           for s in others]
+                           for s in unpaired.pop(None)]
+                for rule, silent in unpaired.items():
+                    for s in silent:
+                        self.count(row, len(s.path), 0, len(s.path), {rule})
                 for f in faults:
                     row["disagreed"] += 1
                     disagreements.append([line, f"{w.name}: {f}"])

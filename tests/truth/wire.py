@@ -100,6 +100,8 @@ class _Stream:
             return False  # of what was never sent
         if self.acked is None or diff(n, self.acked) > 0:
             self.acked = n
+        if self.next is not None and diff(n, self.next) > 0:
+            self.next = n  # it came there, if not by here
         return True
 
     def holds(self, n):
@@ -119,7 +121,7 @@ class _Endpoint:
         self.path = []
         self.mine, self.peers = _Stream(), _Stream()
         self.answered = False  # the peer has acknowledged its SYN
-        self.heard_fin = self.waiting = False
+        self.heard_fin = self.waiting = self.crossed = False
         self.unanswered = self.own = self.doubtful = False
 
     def at(self):
@@ -184,6 +186,8 @@ class _Endpoint:
         if s.flags & ACK and self.peers.isn is not None and diff(s.ack, self.peers.isn) > 0:
             if not self.peers.ack(s.ack):
                 return
+            if not self.path and self.mine.isn is None:
+                self.go("syn_received")  # its SYN-ACK did not pass, or comes behind this
             if self.at() == "syn_sent" or self.answered:
                 self.establish()
             if self.peers.fin_in_order() and diff(s.ack, self.peers.fin) > 0:
@@ -215,13 +219,16 @@ class _Endpoint:
                     self.hear_fin()
                 self.go("closed")
             return
+        if self.at() == "syn_sent" and self.peers.isn is None and not s.flags & SYN:
+            return  # RFC 9293 3.10.7.3, fifth step: dropped, be it data or ACK
         if s.flags & SYN:
             if self.peers.isn is None or not self.path or self.at() == "syn_sent":
                 if s.flags & ACK and (self.mine.isn is None or not self.mine.ack(s.ack)):
                     return
                 if not (s.flags & ACK) and self.peers.isn is not None:
                     return
-                self.peers.begin(s.seq)
+                if s.seq != self.peers.isn:
+                    self.peers.begin(s.seq)
             if s.seq != self.peers.isn:
                 return
             self.peers.take(s)
@@ -243,7 +250,8 @@ class _Endpoint:
                     self.go(step[self.at()])
         # Who has said FIN crosses the other's; in other states its own ACK will tell.  At its own
         # end its next segment may still say that it was aborted before it took the FIN.
-        if self.peers.fin_in_order() and self.at() == "fin_wait_1":
+        self.crossed = self.crossed or self.peers.fin is not None and self.at() == "fin_wait_1"
+        if self.peers.fin_in_order() and self.crossed and self.at() in ("fin_wait_1", "fin_wait_2"):
             if self.own is True:
                 self.waiting = True
             else:

@@ -1,24 +1,9 @@
 #include <string.h>
 #include "base/cc.h"
 #include "flow/conn.h"
+#include "tests/support/rand.h"
 #include "tests/support/tap.h"
 #include "wire/tcpopt.h"
-
-static uint64_t rng;
-
-static uint64_t rand64(void) /* splitmix64 */
-{
-	uint64_t z = rng += 0x9e3779b97f4a7c15u;
-
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return z ^ z >> 31;
-}
-
-static uint64_t below(uint64_t n)
-{
-	return rand64() % n;
-}
 
 /* ---- durations ------------------------------------------------------------------------------ */
 

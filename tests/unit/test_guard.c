@@ -1,6 +1,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "flow/guard.h"
+#include "tests/support/rand.h"
 #include "tests/support/tap.h"
 #include "wire/segment.h"
 #include "wire/tcpopt.h"
@@ -8,6 +9,7 @@
 /* Every case runs from each of these: numbers that stay clear of a turn, and ones across it. */
 static const uint32_t bases[] = { 1000000, 0xffffffff, 0xffffffe0, 0x7ffffff0 };
 static uint32_t at; /* the client's ISN */
+static struct holes holes; /* of the connection under test; open_with() has none */
 
 enum { PEER = 0x5000 /* the server's ISN is so far from the client's */, FLOOR = 65535 };
 enum { WIN_A = 3000, WIN_B = 1000 };
@@ -24,7 +26,7 @@ static struct segment seg(unsigned flags, uint32_t seq, uint32_t ack, uint32_t l
 
 static struct proof prove(struct conn c, enum fsm_side from, struct segment s)
 {
-	return guard_prove(&c, from, &s);
+	return guard_prove(&c, from, &s, &holes);
 }
 
 static struct conn after_syn(uint32_t data)
@@ -63,7 +65,8 @@ static struct conn open_with(uint32_t flight)
 
 	c.state = FSM_OPEN;
 	c.payload_hi[0] = c.payload_hi[1] = 0;
-	c.gap = 0;
+	c.gap = c.holes = 0;
+	holes = holes_none;
 	c.next[SIDE_A] = at + 1 + flight;
 	c.acked[SIDE_B] = at + PEER + 1;
 	return c;
@@ -95,6 +98,7 @@ static bool is_repeat(struct proof p)
 }
 
 enum { ACK = 1 << EV_ACK, ACK_FIN = 1 << EV_ACK_FIN, DATA = 1 << EV_DATA, FIN = 1 << EV_FIN };
+enum { FILL = 1 << EV_FILL };
 
 /* ---- opening -------------------------------------------------------------------------------- */
 
@@ -168,7 +172,7 @@ static void test_syn_window(void)
 	struct segment sa = seg(TCP_SYN | TCP_ACK, at + PEER, at + 1, 0);
 
 	c.wscale0 = c.wscale1 = 7; /* the tracker has read the options by then */
-	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa));
+	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa, &holes), &holes);
 	c.state = FSM_OPEN;
 	/* 500 octets, not 500 << 7; up to a granule of 128 more cannot be told. */
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 1 + 400, at + PEER + 1, 0)).evidence &
@@ -183,12 +187,12 @@ static void test_syn_window(void)
 
 	syn.window = 2000;
 
-	guard_learn(&c, SIDE_A, &syn, guard_prove(&c, SIDE_A, &syn));
+	guard_learn(&c, SIDE_A, &syn, guard_prove(&c, SIDE_A, &syn, &holes), &holes);
 	c.state = FSM_SYN;
 	c.isn = at;
 	c.pkts[SIDE_A] = 1;
 	c.wscale1 = 7;
-	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa));
+	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa, &holes), &holes);
 	c.state = FSM_ANSWERED;
 	ok(!prove(c, SIDE_B, seg(TCP_FIN | TCP_ACK, at + PEER + 1 + 70000, at + 1, 0)).evidence,
 	   "nor is the one in the SYN, when the SYN-ACK agrees to scaling afterwards");
@@ -432,7 +436,7 @@ static void test_probe(void)
 	struct conn c = open_with(0);
 	struct segment s = seg(TCP_ACK, nxt - 1, peer, 1);
 
-	ok(!guard_learn(&c, SIDE_A, &s, guard_prove(&c, SIDE_A, &s)) && c.next[SIDE_A] == nxt,
+	ok(!guard_learn(&c, SIDE_A, &s, guard_prove(&c, SIDE_A, &s, &holes), &holes).again && c.next[SIDE_A] == nxt,
 	   "a keep-alive is not learnt as a retransmission");
 }
 
@@ -440,7 +444,7 @@ static void test_probe(void)
 
 static bool learn(struct conn *c, enum fsm_side from, struct segment s)
 {
-	return guard_learn(c, from, &s, guard_prove(c, from, &s));
+	return guard_learn(c, from, &s, guard_prove(c, from, &s, &holes), &holes).again;
 }
 
 static void test_learn(void)
@@ -460,6 +464,7 @@ static void test_learn(void)
 	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 150, peer, 100)) && c.gap == 0 &&
 		   c.next[SIDE_A] == nxt + 300,
 	   "what fills it was reordered, not repeated");
+	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 0)), "an ACK that comes late repeats nothing");
 	ok(!learn(&c, SIDE_B, seg(TCP_ACK, peer, nxt + 300, 0)) && c.acked[SIDE_A] == nxt + 300 &&
 		   c.window[SIDE_B] == 500,
 	   "an ACK moves what is acknowledged, and the window");
@@ -485,18 +490,158 @@ static void test_learn(void)
 	   "a SYN-ACK with another ISN is believed until one is acknowledged (SYN cookies)");
 }
 
-/* ---- the short way ---------------------------------------------------------------------------- */
+/* ---- what is missing -------------------------------------------------------------------------- */
 
-static uint64_t rng;
-
-static uint32_t below(uint64_t n)
+/* Both have said FIN; 100 octets of the client's are missing before its own. */
+static struct conn crossed_with_hole(void)
 {
-	uint64_t z = rng += 0x9e3779b97f4a7c15u; /* splitmix64 */
+	struct conn c = open_with(50);
 
-	z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
-	z = (z ^ z >> 27) * 0x94d049bb133111ebu;
-	return (uint32_t)((z ^ z >> 31) % n);
+	learn(&c, SIDE_B, seg(TCP_FIN | TCP_ACK, at + PEER + 1, at + 1, 0));
+	c.state = FSM_FIN_B;
+	learn(&c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 151, at + PEER + 1, 0));
+	c.state = FSM_HOLE_A;
+	return c;
 }
+
+static void test_holes(void)
+{
+	uint32_t nxt = at + 1, peer = at + PEER + 1;
+	struct conn c = crossed_with_hole();
+
+	ok(c.gap == 100 && c.holes == 1 << SIDE_A, "what a FIN skips is a hole of its side");
+	ok(prove(c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL,
+	   "all of it fills the hole");
+	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 150)).evidence & FILL,
+	   "so does more than that, with the FIN again");
+	ok(!(prove(c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 99)).evidence & FILL) &&
+		   !(prove(c, SIDE_A, seg(TCP_ACK, nxt + 51, peer, 99)).evidence & FILL),
+	   "one octet less does not");
+	ok(!(prove(c, SIDE_B, seg(TCP_ACK, peer + 1, nxt, 0)).evidence & FILL),
+	   "nor does anything of the other side's");
+
+	struct conn half = c;
+
+	ok(!learn(&half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && half.gap == 40 && half.holes,
+	   "a part of it is no retransmission, and the rest stays missing");
+	ok(learn(&half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && half.gap == 40,
+	   "the same part again is one");
+	ok(prove(half, SIDE_A, seg(TCP_ACK, nxt + 110, peer, 40)).evidence & FILL,
+	   "the last part fills it");
+	learn(&half, SIDE_A, seg(TCP_ACK, nxt + 110, peer, 40));
+	ok(!half.gap && !half.holes, "then nothing is missing");
+	ok(!(prove(half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL),
+	   "and nothing can fill it again");
+
+	c = crossed_with_hole();
+	holes = holes_none; /* forgotten */
+	ok(!(prove(c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL),
+	   "a hole that is forgotten may be anywhere");
+	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 150)).evidence & FILL,
+	   "but not in what repeats all that is not acknowledged");
+	ok(!(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 1, peer, 149)).evidence & FILL),
+	   "one octet less, and it may be there");
+	ok(!(prove(c, SIDE_A, seg(TCP_ACK, nxt, peer, 149)).evidence & FILL),
+	   "at the end as well as at the beginning");
+	learn(&c, SIDE_B, seg(TCP_ACK, peer + 1, nxt + 60, 0));
+	ok(c.holes, "an ACK of a part of what was sent does not end it");
+
+	struct segment all = seg(TCP_ACK, peer + 1, nxt + 151, 0);
+	struct learned told = guard_learn(&c, SIDE_B, &all, prove(c, SIDE_B, all), &holes);
+
+	ok(told.gap && !c.holes, "an ACK of all does, and it was not seen here");
+	c = open_with(0);
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 10, peer, 10));
+	holes = holes_none;
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 30, peer, 10));
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 20, peer, 10));
+	ok(c.holes, "where one is forgotten, filling the next one ends nothing");
+	c = open_with(50);
+	learn(&c, SIDE_B, seg(TCP_FIN | TCP_ACK, peer, nxt, 0));
+	c.state = FSM_FIN_B;
+	learn(&c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 50, peer, 0));
+	c.state = FSM_BOTH;
+	ok(!(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 50)).evidence & FILL),
+	   "where nothing is missing nothing fills");
+
+	c = crossed_with_hole();
+
+	struct segment ack = seg(TCP_ACK, peer + 1, nxt + 100, 0);
+	struct learned l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
+
+	ok(l.gap && c.holes && c.gap == 100, "an ACK of a part of it says that it was not seen here");
+	ok(prove(c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 50)).evidence & FILL,
+	   "and the rest alone fills it");
+	ack.ack = nxt + 150;
+	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
+	ok(l.gap && !c.holes && c.gap == 100, "an ACK of all of it ends the hole, but it was never seen");
+	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
+	ok(!l.gap, "that is said once");
+
+	c = after_syn_ack();
+	holes = holes_none;
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 40, peer, 10)); /* the handshake's ACK was lost too */
+	c.state = FSM_OPEN;
+	c.gap = c.holes = 0;
+	guard_keep(&c, &holes);
+	ok(c.gap == 40 && c.holes == 1 << SIDE_A, "what the end of the handshake skips is kept then");
+	c.gap = c.holes = 0;
+	c.acked[SIDE_A] = nxt + 40;
+	guard_keep(&c, &holes);
+	ok(!c.gap && !c.holes, "but not what was acknowledged by then");
+
+	c = open_with(0);
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 1, peer, 0)); /* the ACK behind the FIN came first */
+	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 0)).evidence & FIN,
+	   "a FIN that its own ACK has overtaken leaves no hole");
+	c = open_with(0);
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 10, peer, 10));
+	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 20, peer, 0)).evidence & 1 << EV_FIN_HOLE_OWN,
+	   "a FIN behind a hole has one before it");
+	ok(prove(c, SIDE_B, seg(TCP_FIN | TCP_ACK, peer, nxt, 0)).evidence & 1 << EV_FIN_HOLE_PEER,
+	   "and the peer's FIN meets it");
+}
+
+/* ---- after a loss ----------------------------------------------------------------------------- */
+
+/* Does @s, after the server's @odd, make an open connection go on elsewhere?  What became of it is
+ * in @ret. */
+static bool resync(struct guard_odd odd, struct segment s, bool lossy, struct conn *ret)
+{
+	*ret = open_with(0);
+	return guard_resync(ret, SIDE_A, &s, &odd, lossy);
+}
+
+static void test_resync(void)
+{
+	enum { FAR = 10 * FLOOR };
+	uint32_t nxt = at + 1, peer = at + PEER + 1;
+	/* Each acknowledges what the other sends; neither goes on where it was. */
+	struct guard_odd both = { .seq = peer + FAR, .end = peer + FAR + 9, .ack = nxt + 2 * FAR,
+				  .side = SIDE_B };
+	struct segment answer = seg(TCP_ACK, nxt + 2 * FAR, peer + FAR + 9, 5), wrong = answer;
+	/* The server goes on where it was and acknowledges what was not seen. */
+	struct guard_odd one = { .seq = peer, .end = peer, .ack = nxt + FAR, .side = SIDE_B };
+	struct segment goes_on = seg(TCP_ACK, nxt + FAR, peer, 5);
+	struct conn c, was = open_with(0);
+
+	ok(!resync(both, answer, false, &c) && !memcmp(&c, &was, sizeof c),
+	   "two sides that both jump are not believed: whoever knows nothing could forge them");
+	ok(resync(both, answer, true, &c) && c.next[SIDE_A] == nxt + 2 * FAR &&
+		   c.acked[SIDE_A] == nxt + 2 * FAR && c.next[SIDE_B] == peer + FAR + 9 &&
+		   c.acked[SIDE_B] == peer + FAR + 9,
+	   "after a loss that the capture told they are, and the numbers are theirs");
+	ok(prove(c, SIDE_A, answer).acceptable, "so that the segment which showed it fits");
+	wrong.ack += FAR;
+	ok(!resync(both, wrong, true, &c) && !memcmp(&c, &was, sizeof c),
+	   "a loss does not make two segments agree that do not");
+	both.side = SIDE_A;
+	ok(!resync(both, answer, true, &c), "nor one side be its own witness");
+	ok(resync(one, goes_on, false, &c) && c.next[SIDE_A] == nxt + FAR && c.next[SIDE_B] == peer,
+	   "without a loss one side may jump, if the other goes on where it was");
+}
+
+/* ---- the short way ---------------------------------------------------------------------------- */
 
 /* Where the short way is taken, the long one would have come to the same. */
 static void test_plain(void)
@@ -526,13 +671,13 @@ static void test_plain(void)
 			continue;
 		plain++;
 
-		struct proof p = guard_prove(&c, from, &s);
+		struct proof p = guard_prove(&c, from, &s, &holes);
 
 		wrong += p.anomaly != ANOMALY_NONE || !p.acceptable || p.repeat || p.probe ||
 			 p.suspect || p.evidence != (s.payload_len ? ACK | DATA : ACK);
 		d = c;
 		guard_learn_plain(&c, from, &s);
-		wrong += guard_learn(&d, from, &s, p) || memcmp(&c, &d, sizeof c);
+		wrong += guard_learn(&d, from, &s, p, &holes).again || memcmp(&c, &d, sizeof c);
 	}
 	printf("# %u were plain\n", plain);
 	ok(!wrong && plain > 5000, "the short way proves and learns what the long one does");
@@ -555,6 +700,8 @@ int main(void)
 		test_flags();
 		test_probe();
 		test_learn();
+		test_holes();
+		test_resync();
 		test_plain();
 	}
 	return tap_done();

@@ -60,12 +60,78 @@ static void test_avalanche(unsigned key_words, unsigned words)
 	   key_words ? "key and the words" : "words", words);
 }
 
+/* Keys like those of a table: addresses and ports that differ in few bits.  Buckets are taken from
+ * the upper half, tags from the lowest octet. */
+static void test_quick(unsigned words)
+{
+	enum { FLOWS = 1 << 16, BUCKETS = 1 << 12, MEAN = FLOWS / BUCKETS };
+	static uint16_t bucket[BUCKETS];
+	static uint32_t tag[256];
+	uint32_t most = 0, most_tag = 0;
+	struct hash_key k;
+
+	memset(bucket, 0, sizeof bucket);
+	memset(tag, 0, sizeof tag);
+	for (unsigned i = 0; i < ARRAY_SIZE(k.k); i++)
+		k.k[i] = rand64();
+	for (uint32_t i = 0; i < FLOWS; i++) {
+		uint64_t w[5] = { 0x0a0000010a000002, 0, 0, 0, 0 };
+
+		w[0] += i >> 12;
+		w[words - 1] |= (i & 0xfff) << 16 | 443;
+		uint64_t h = hash_quick(&k, w, words);
+
+		bucket[h >> 52]++;
+		tag[h & 255]++;
+	}
+	for (unsigned i = 0; i < BUCKETS; i++)
+		most = bucket[i] > most ? bucket[i] : most;
+	for (unsigned i = 0; i < 256; i++)
+		most_tag = tag[i] > most_tag ? tag[i] : most_tag;
+	ok(most < 4 * MEAN && most_tag < FLOWS / 256 * 3 / 2,
+	   "near keys of %u words spread over buckets (%u of %u at most) and tags (%u of %u)", words,
+	   most, MEAN, most_tag, FLOWS / 256);
+}
+
+/* A bit of a word, or of the key, turns the hash; by chance never in 64 bits. */
+static void test_quick_bits(unsigned words)
+{
+	unsigned same = 0;
+
+	for (unsigned round = 0; round < 100; round++) {
+		struct hash_key k;
+		uint64_t w[5];
+
+		for (unsigned i = 0; i < ARRAY_SIZE(k.k); i++)
+			k.k[i] = rand64();
+		for (unsigned i = 0; i < words; i++)
+			w[i] = round & 1 ? rand64() : 0;
+		uint64_t h = hash_quick(&k, w, words);
+
+		for (unsigned bit = 0; bit < words * 64; bit++) {
+			w[bit / 64] ^= 1ull << bit % 64;
+			same += hash_quick(&k, w, words) == h;
+			w[bit / 64] ^= 1ull << bit % 64;
+			k.k[bit / 64] ^= 1ull << bit % 64;
+			same += hash_quick(&k, w, words) == h;
+			k.k[bit / 64] ^= 1ull << bit % 64;
+		}
+	}
+	ok(!same, "each bit of %u words and of the key makes another quick hash", words);
+}
+
 int main(void)
 {
 	test_vectors();
 	rng = tap_seed(13);
 	test_avalanche(2, 2);
 	test_avalanche(0, 5);
+	for (unsigned round = 0; round < 10; round++) {
+		test_quick(2);
+		test_quick(5);
+	}
+	test_quick_bits(2);
+	test_quick_bits(5);
 
 	uint64_t w[3] = { 0, 0, 0 };
 

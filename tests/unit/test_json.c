@@ -33,7 +33,10 @@ static struct text room(size_t n)
 	return (struct text){ .p = line, .end = line + n };
 }
 
-static const struct json_context eth0 = { .iface = "eth0", .community = COMMUNITY_OFF };
+static struct put_second second;
+static const struct json_context eth0 = { .iface = "eth0",
+					  .community = COMMUNITY_OFF,
+					  .second = &second };
 
 static json_t *event_json(const struct event *e, uint64_t seq, const struct json_context *c)
 {
@@ -163,7 +166,10 @@ static void test_community(void)
 
 		for (unsigned kind = EVENT_TCP_OPEN; kind <= EVENT_TCP_ANOMALY; kind++) {
 			struct event e = event_of(kind);
-			struct json_context c = { .iface = "eth0", .community = policy, .community_seed = 4711 };
+			struct json_context c = { .iface = "eth0",
+						  .community = policy,
+						  .community_seed = 4711,
+						  .second = &second };
 			bool ends = kind == EVENT_TCP_OPEN || kind == EVENT_TCP_CLOSE;
 			char id[COMMUNITY_ID_CHARS + 1];
 			json_t *j = event_json(&e, 1, &c);
@@ -452,6 +458,7 @@ static void test_longest(void)
 		.iface = "\xff\x80\x01\x1f\"\\\xc0\xff\xff\xff\xff\xff\xff\xff\xff",
 		.community = COMMUNITY_ALL,
 		.community_seed = 65535,
+		.second = &second,
 	};
 	size_t longest = 0;
 	unsigned broken = 0;
@@ -498,6 +505,15 @@ static void test_longest(void)
 		torn += !t.full || t.p > t.end;
 	}
 	ok(!torn, "too little room is told, and nothing is written beyond it");
+
+	char name[JSON_LINE_MAX];
+	const struct json_context endless = { .iface = name, .second = &second };
+	struct text t = room(sizeof line);
+
+	memset(name, 'x', sizeof name);
+	name[sizeof name - 1] = '\0';
+	json_event(&t, &e, 1, &endless);
+	ok(t.full && t.p == line, "a name that no line has room for is told, and nothing is begun");
 }
 
 /* ---- the daemon's own events ----------------------------------------------------------------- */

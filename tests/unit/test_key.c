@@ -47,7 +47,7 @@ static bool sound(const struct segment *s)
 	int order = memcmp(s->src, s->dst, n);
 	bool self = !order && s->sport == s->dport;
 
-	return end <= 1 && flow_key_equal(&k, &l) && !memcmp(k.w, l.w, sizeof k.w) &&
+	return end <= 1 && !memcmp(k.w, l.w, sizeof k.w) && k.ip_v == l.ip_v &&
 	       other == (self ? end : !end) && k.self == self && l.self == self &&
 	       k.ip_v == s->ip_v && end == (order > 0 || (!order && s->sport > s->dport)) &&
 	       end_is(&k, end, s->src, s->sport) && (self || end_is(&k, !end, s->dst, s->dport));
@@ -104,12 +104,12 @@ static void test_directions(void)
 
 static bool differ(const struct segment *a, const struct segment *b)
 {
-	static const struct hash_key secret = { { 1, 2 } };
+	static const struct hash_key secret = { { 1, 2, 3, 5, 7, 11, 13, 17 } };
 	struct flow_key k, l;
 
 	flow_key_of(a, &k);
 	flow_key_of(b, &l);
-	return !flow_key_equal(&k, &l) && !flow_key_equal(&l, &k) &&
+	return memcmp(k.w, l.w, sizeof k.w) &&
 	       flow_key_hash(&k, &secret) != flow_key_hash(&l, &secret) &&
 	       flow_id_of(&k, 1, 1) != flow_id_of(&l, 1, 1);
 }
@@ -159,7 +159,8 @@ static void test_hash_and_id(void)
 	struct segment s = segment_of("172.16.196.142", 41334, "172.16.196.145", 60000),
 		       t = turned(&s);
 	struct segment six = segment_of("2001:db8::1", 41334, "2001:db8::2", 60000);
-	const struct hash_key one = { { 1, 2 } }, two = { { 1, 3 } };
+	const struct hash_key one = { { 1, 2, 3, 5, 7, 11, 13, 17 } },
+			      two = { { 1, 3, 3, 5, 7, 11, 13, 17 } };
 	const uint64_t start = 1552394626905987000;
 	struct flow_key k, l, m;
 

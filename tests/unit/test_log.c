@@ -118,6 +118,7 @@ static void say_past_journal(void)
 static void say_hostile(void)
 {
 	log_error("a\nsynfind: error: forged\033[2J\x7f");
+	log_error("%s", "\xc2\x9b" "2J \x9b" "2J \xc2\xa0 \xc3\xbc \xe2\x82\xac \xe2\x82 \xff");
 }
 
 static void say_long(void)
@@ -246,8 +247,13 @@ int main(void)
 	}
 
 	on_pipe(say_hostile);
-	ok(!strcmp(seen, "synfind: error: a\\x0asynfind: error: forged\\x1b[2J\\x7f\n"),
+	char *second = strchr(seen, '\n');
+	ok(second && !strncmp(seen, "synfind: error: a\\x0asynfind: error: forged\\x1b[2J\\x7f\n",
+			      (size_t)(second + 1 - seen)),
 	   "control characters cannot forge a line or reach the terminal");
+	ok(second && !strcmp(second + 1, "synfind: error: \\xc2\\x9b2J \\x9b2J \xc2\xa0 \xc3\xbc "
+					 "\xe2\x82\xac \\xe2\\x82 \\xff\n"),
+	   "nor can those of C1; other UTF-8 stays, and what is none is shown as octets");
 	size_t n = on_pipe(say_long);
 	char *end = strchr(seen, '\n');
 	ok(end && end - seen < LOG_LINE_MAX && !memcmp(end - 3, "...", 3) &&

@@ -1,5 +1,6 @@
 /* Options: every row of the table, by file and by flag; every way to get them wrong. */
 #include "../../daemon/common/log.c"
+#include "../../daemon/common/opttable.c"
 #include "../../daemon/common/options.c"
 #include <fcntl.h>
 #include <sys/mman.h>
@@ -337,26 +338,26 @@ static void check_units(void)
 	} times[] = { { "1d", DAY },	       { "2h", 120 * MIN }, { "3min", 3 * MIN },
 		      { "4s", 4 * SEC },       { "5ms", 5 * MS },   { "6000us", 6 * MS },
 		      { "7000000ns", 7 * MS }, { "8", 8 * SEC },    { "009s", 9 * SEC } };
-	const struct opt *reset = find_option("timeout-reset"), *queue = find_option("queue-size");
+	const struct opt *reset = opt_find("timeout-reset"), *queue = opt_find("queue-size");
 
 	for (size_t i = 0; i < ARRAY_SIZE(times); i++)
 		ok(good(reset, times[i].text, times[i].ns), "'%s' is a duration", times[i].text);
-	ok(good(find_option("block-timeout"), "20", 20 * MS), "block-timeout counts in ms");
+	ok(good(opt_find("block-timeout"), "20", 20 * MS), "block-timeout counts in ms");
 	ok(bad(reset, "5m", "is not a duration") && bad(reset, "5 s", "is not a duration") &&
 		   bad(reset, "5S", "is not a duration"),
 	   "5m (months? minutes? metres?) is no duration");
 	ok(good(queue, "1G", GIB) && good(queue, "2m", 2 * MIB) && good(queue, "64k", 64 * KIB) &&
 		   good(queue, "70000", 70000),
 	   "sizes in G, m, k and octets");
-	ok(good(find_option("socket-mode"), "0600", 0600) &&
-		   good(find_option("socket-mode"), "666", 0666) &&
-		   bad(find_option("socket-mode"), "0680", "is not an octal mode"),
+	ok(good(opt_find("socket-mode"), "0600", 0600) &&
+		   good(opt_find("socket-mode"), "666", 0666) &&
+		   bad(opt_find("socket-mode"), "0680", "is not an octal mode"),
 	   "modes are octal, with or without a 0");
-	ok(!strcmp(number_text(OPT_SIZE, 65 * MIB).s, "65M") &&
-		   !strcmp(number_text(OPT_SIZE, 0).s, "0") &&
-		   !strcmp(number_text(OPT_TIME, 90 * SEC).s, "90s") &&
-		   !strcmp(number_text(OPT_TIME, DAY).s, "1d") &&
-		   !strcmp(number_text(OPT_TIME, 0).s, "0s"),
+	ok(!strcmp(opt_number_text(OPT_SIZE, 65 * MIB).s, "65M") &&
+		   !strcmp(opt_number_text(OPT_SIZE, 0).s, "0") &&
+		   !strcmp(opt_number_text(OPT_TIME, 90 * SEC).s, "90s") &&
+		   !strcmp(opt_number_text(OPT_TIME, DAY).s, "1d") &&
+		   !strcmp(opt_number_text(OPT_TIME, 0).s, "0s"),
 	   "numbers are shown in the largest unit that fits");
 }
 
@@ -408,6 +409,12 @@ static void check_precedence(void)
 		   told_flag("--config: /nonexistent/x: cannot be opened: No such file"),
 	   "a file that was asked for must be there");
 	ok(run("--config=/") == -EINVAL && strstr(err, "Is a directory"), "and be a file");
+	char letters[ERRORS_SHOWN + 2] = "-";
+
+	memset(letters + 1, 'x', ERRORS_SHOWN);
+	ok(run("--config=/", letters) == -EINVAL && count_lines(err) == ERRORS_SHOWN + 1 &&
+		   strstr(err, "error: 1 errors more\n"),
+	   "one that cannot be read is one error, told or counted as any other");
 
 	/* What options_parse() does with the default path. */
 	struct parser p = { .errors = 0 };
@@ -613,6 +620,17 @@ static void check_flags(void)
 	value[sizeof value - 1] = '\0';
 	ok(run(value) == -EINVAL && strstr(err, "allowed: 1024 to 268435456"),
 	   "a long value does not push the range out of the message");
+	memset(value + 2, 'x', sizeof value - 3);
+	ok(run(value) == -EINVAL && told_flag("--xxxxx") && strstr(err, "xx...: unknown option\n"),
+	   "nor a long flag its cause");
+	memcpy(value, "--config=/", 10);
+	ok(run(value) == -EINVAL && told_flag("--config: xxx") && strstr(err, "xx: cannot be opened: "),
+	   "nor a long path");
+	memcpy(value, "--max-connections=", 18);
+	for (size_t i = 18; i < 100; i += 3)
+		memcpy(value + i, "\xe2\x82\xac", 3);
+	ok(run(value) == -EINVAL && !strstr(err, "\\x") && strstr(err, "\xe2\x82\xac...' is not"),
+	   "a value is not cut within a character");
 	memset(value + 18, 'n', 10);
 	memcpy(value + 18, "1\n[2J\033", 6);
 	ok(run(value) == -EINVAL && count_lines(err) == 1 && !strchr(err, '\033'),
@@ -756,8 +774,8 @@ static bool says_range(const struct opt *opt, const char *from, const char *to)
 		text[n++] = *from == '\n' ? ' ' : *from;
 	}
 	text[n] = '\0';
-	snprintf(range, sizeof range, "%s to %s", number_text(opt->type, opt->min).s,
-		 number_text(opt->type, opt->max).s);
+	snprintf(range, sizeof range, "%s to %s", opt_number_text(opt->type, opt->min).s,
+		 opt_number_text(opt->type, opt->max).s);
 	if (!strstr(text, range))
 		printf("# --%s: no '%s' in '%s'\n", opt->name, range, text);
 	return strstr(text, range);
@@ -839,7 +857,7 @@ static void check_manual(void)
 		if (opt->letter)
 			snprintf(letter, sizeof letter, " %c , Fl", opt->letter);
 		snprintf(item, sizeof item, "\n.It Fl%s -%s%s\n", letter, opt->name,
-			 takes_value(opt) || (opt->type == OPT_BOOL && opt->initial) ? " Ns ="
+			 opt_takes_value(opt) || (opt->type == OPT_BOOL && opt->initial) ? " Ns ="
 										     : "");
 		item[strlen(item) - 1] = '\0';
 		at = strstr(text, item);

@@ -94,8 +94,8 @@ static void check_octets(struct model *m, const struct entry *e)
 	struct conn c = whole_of(e->stamp, iface_of(&k));
 	struct half h = half_of(e->stamp, iface_of(&k));
 
-	m->wrong += !table_live(&m->t, e->ref) || !flow_key_equal(&k, &in) ||
-		    memcmp(k.w, in.w, sizeof k.w) || table_ip_v(e->ref) != k.ip_v;
+	m->wrong += !table_live(&m->t, e->ref) || memcmp(k.w, in.w, sizeof k.w) ||
+		    k.ip_v != in.ip_v || table_ip_v(e->ref) != k.ip_v;
 	if (table_shape_of(e->ref) == SHAPE_WHOLE)
 		m->wrong += !!memcmp(table_conn(&m->t, e->ref), &c, sizeof c);
 	else
@@ -230,12 +230,12 @@ static void test_model(uint64_t (*hash)(uint32_t), unsigned ops, const char *wha
 		model_find(&m, key);
 	model_walk(&m);
 	ok(!m.wrong, "%s: all are found at the end, and none when all are gone", what);
-	free(m.t.base);
+	free(m.t.head);
 }
 
 static uint64_t good_hash(uint32_t key)
 {
-	static const struct hash_key secret = { { 17, 42 } };
+	static const struct hash_key secret = { { 17, 42, 19, 23, 29, 31, 37, 41 } };
 	struct flow_key k = key_of(key);
 
 	return flow_key_hash(&k, &secret);
@@ -290,7 +290,7 @@ static void test_long_chain(void)
 	}
 	ok(!lost && !ghosts && table_used(&t, SHAPE_HALF) == 20,
 	   "the last ones are still found when those before them are gone");
-	free(t.base);
+	free(t.head);
 }
 
 /* ---- limits and sizes ------------------------------------------------------------------------ */
@@ -320,7 +320,7 @@ static void test_limits(void)
 	   "one that leaves makes room for one of either family");
 	ok(table_find(&t, good_hash(1), &k[1], NULL) == TABLE_NONE,
 	   "what was removed is not found");
-	free(t.base);
+	free(t.head);
 
 	t = table_make(1, 1);
 	r[0] = table_insert(&t, good_hash(0), &k[0], SHAPE_WHOLE);
@@ -329,7 +329,7 @@ static void test_limits(void)
 
 	ok((one == r[0] && other == r[1]) || (one == r[1] && other == r[0]),
 	   "the smallest table holds two entries of one key");
-	free(t.base);
+	free(t.head);
 }
 
 static void test_octets(void)
@@ -352,7 +352,7 @@ static void test_octets(void)
 	ok(p[0].stride + index_half <= 64, "at most 64 octets for one half-open, all in");
 	ok(p[0].stride == 56 && p[2].stride == 115 && p[1].stride == 80 && p[3].stride == 139,
 	   "the strides are those that the header promises");
-	free(t.base);
+	free(t.head);
 }
 
 /* What the kernel really gave, for a full table of one family and shape. */

@@ -1,0 +1,100 @@
+/* put.h - text at a pointer, for lines whose greatest length is known: "base/text.h" is the builder
+ * that checks its room, and uses these.
+ *
+ * Every put_x(p, ...) writes at @p and returns the place behind.  It may also touch up to PUT_SPARE
+ * octets behind that: stores have one width, and what comes next overwrites what was too much.  So
+ * the caller has room for the longest line and PUT_SPARE more.  No terminator.  Pure. */
+#pragma once
+#include <endian.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include "base/word.h"
+
+enum {
+	PUT_SPARE = 24,
+	PUT_SHORT = 100000000, /* 10^8 */
+	PUT_U64_MAX = 20,
+	PUT_TIMESTAMP_MAX = 32,
+	PUT_IP_MAX = 39, /* eight groups of four digits and seven colons */
+};
+
+/* @n octets. */
+static inline char *put_octets(char *p, const char *s, size_t n)
+{
+	memcpy(p, s, n);
+	return p + n;
+}
+
+/* A string literal: its length is known to the compiler. */
+#define put_lit(p, s) put_octets((p), "" s, sizeof(s) - 1)
+
+static inline char *put_word(char *p, const struct word *w)
+{
+	memcpy(p, w->s, sizeof w->s);
+	return p + w->n;
+}
+
+/* Eight octets, the low one first. */
+static inline void put_store8(char *p, uint64_t v)
+{
+	v = htole64(v);
+	memcpy(p, &v, sizeof v);
+}
+
+/* The eight decimal digits of @v < 10^8, not yet characters, the first in the low octet.  Halves,
+ * quarters and eighths of the number side by side in one word: 10486 / 2^20 is 1/100 for all below
+ * 10^4, 103 / 2^10 is 1/10 for all below 100. */
+static inline uint64_t put_eight(uint32_t v)
+{
+	uint64_t x = v / 10000 | (uint64_t)(v % 10000) << 32;
+	uint64_t q = x * 10486 >> 20 & 0x0000007f0000007f;
+
+	x = q | (x - q * 100) << 16;
+	q = x * 103 >> 10 & 0x000f000f000f000f;
+	return q | (x - q * 10) << 8;
+}
+
+#define PUT_ZEROS 0x3030303030303030u /* "00000000" */
+
+/* Decimal, @v < 10^8.  No branch: digits of connections are not to be predicted. */
+static inline char *put_short(char *p, uint32_t v)
+{
+	uint64_t d = put_eight(v);
+	/* of the zeros in front the last one stays */
+	unsigned zeros = (unsigned)__builtin_ctzll(d | 1ull << 56) / 8;
+
+	put_store8(p, (d | PUT_ZEROS) >> 8 * zeros);
+	return p + 8 - zeros;
+}
+
+/* Decimal, @v >= 10^8. */
+char *put_long(char *p, uint64_t v);
+
+/* Decimal. */
+static inline char *put_u64(char *p, uint64_t v)
+{
+	return v < PUT_SHORT ? put_short(p, (uint32_t)v) : put_long(p, v);
+}
+
+/* 16 lower-case hexadecimal digits. */
+char *put_hex64(char *p, uint64_t v);
+
+/* RFC 3339, UTC, nine digits of fraction, in quotes: PUT_TIMESTAMP_MAX octets, always.  @ns since
+ * 1970; years 1970 to 2554. */
+char *put_timestamp(char *p, uint64_t ns);
+
+/* What was written last up to the fraction; zeroed: nothing yet. */
+struct put_second {
+	uint64_t next; /* the second after it */
+	char text[PUT_TIMESTAMP_MAX];
+};
+
+/* The same text, sooner if @ns is in the second of the call before. */
+char *put_timestamp_near(char *p, uint64_t ns, struct put_second *last);
+
+/* IPv4 dotted, @addr of 4 octets. */
+char *put_ip4(char *p, const uint8_t addr[static 4]);
+
+/* IPv6 in the canonical form of RFC 5952 (IPv4-mapped ones in mixed notation). */
+char *put_ip6(char *p, const uint8_t addr[static 16]);

@@ -1,0 +1,94 @@
+#include <stdlib.h>
+#include <string.h>
+#include "base/cc.h"
+#include "flow/holes.h"
+#include "tests/support/rand.h"
+#include "tests/support/tap.h"
+
+static void dig(struct holes *h, uint32_t from, uint32_t to)
+{
+	holes_dig(h, SIDE_A, (struct hole){ from, to, false });
+}
+
+static void test_one(uint32_t at)
+{
+	struct holes h = holes_none;
+
+	ok(!holes_end(&h, SIDE_A, at, at + 1000), "where no hole is known, nothing ends it");
+	dig(&h, at + 10, at + 20);
+	ok(h.n[SIDE_A] == 1 && !h.n[SIDE_B], "a hole is of one side");
+	ok(holes_end(&h, SIDE_A, at + 10, at + 20) && holes_end(&h, SIDE_A, at, at + 99) &&
+		   !holes_end(&h, SIDE_A, at + 11, at + 20) &&
+		   !holes_end(&h, SIDE_A, at + 10, at + 19),
+	   "it ends with all of its octets, and with no less");
+	ok(holes_fill(&h, SIDE_A, at, at + 10) == 0 &&
+		   holes_fill(&h, SIDE_A, at + 20, at + 30) == 0 &&
+		   holes_fill(&h, SIDE_B, at, at + 30) == 0 && h.n[SIDE_A] == 1,
+	   "what lies beside it, or is the other side's, fills nothing");
+	ok(holes_fill(&h, SIDE_A, at + 13, at + 15) == 2 && h.n[SIDE_A] == 2,
+	   "the middle of it leaves two");
+	ok(holes_fill(&h, SIDE_A, at, at + 99) == 8 && !h.n[SIDE_A],
+	   "the rest is what was missing");
+
+	dig(&h, at + 10, at + 20);
+	ok(!holes_pass(&h, SIDE_A, at + 10) && h.n[SIDE_A] == 1, "an ACK up to it says nothing");
+	ok(holes_pass(&h, SIDE_A, at + 15) && holes_fill(&h, SIDE_A, at, at + 99) == 5,
+	   "an ACK into it says that a part was not seen");
+	holes_dig(&h, SIDE_A, (struct hole){ at + 10, at + 20, true });
+	ok(holes_fill(&h, SIDE_A, at + 10, at + 15) == 0 &&
+		   holes_end(&h, SIDE_A, at + 15, at + 20) && !holes_pass(&h, SIDE_A, at + 20) &&
+		   !h.n[SIDE_A],
+	   "octets that were seen before are nothing new, and no gap");
+}
+
+/* Against a map of octets. */
+static void test_random(void)
+{
+	enum { OCTETS = 2000 };
+	unsigned wrong = 0, full = 0;
+
+	for (unsigned round = 0; round < 3000; round++) {
+		bool missing[OCTETS] = { 0 };
+		struct holes h = holes_none;
+		uint32_t base = (uint32_t)rand64(), next = 0;
+		bool exact = true;
+
+		for (unsigned step = 0; step < 120; step++) {
+			uint32_t a = below(2) ? next + below(9) : below(next + 1);
+			uint32_t b = a + 1 + below(9), count = 0;
+
+			if (a > next) {
+				exact &= h.n[SIDE_A] < HOLES_MAX;
+				dig(&h, base + next, base + a);
+				memset(missing + next, 1, a - next);
+			}
+			for (uint32_t i = a; i < b; i++) {
+				count += missing[i];
+				missing[i] = false;
+			}
+			unsigned before = h.n[SIDE_A];
+			uint32_t got = holes_fill(&h, SIDE_A, base + a, base + b);
+
+			exact &= before < HOLES_MAX;
+			wrong += exact && got != count;
+			next = b > next ? b : next;
+			if (!exact)
+				break;
+			full += h.n[SIDE_A] > HOLES_MAX / 2;
+			bool any = memchr(missing, 1, OCTETS);
+
+			wrong += any != (h.n[SIDE_A] > 0);
+			wrong += h.n[SIDE_A] > HOLES_MAX;
+		}
+	}
+	ok(!wrong && full > 1000, "holes are where a map of octets has them (%u times with many)", full);
+}
+
+int main(void)
+{
+	rng = tap_seed(7411);
+	test_one(1000);
+	test_one((uint32_t)-15);
+	test_random();
+	return tap_done();
+}
