@@ -18,16 +18,17 @@ comma   := ,
 B       := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 Q       := $(if $(V),,@)
 
-PKGS     := libsystemd jansson inih libmd libseccomp libcap-ng
+PKGS     := libsystemd jansson inih libmd libseccomp libcap-ng libbpf
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
-CPPFLAGS += -Ilib -I. -Idaemon -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSION)"'
+CPPFLAGS += -Ilib -I. -Idaemon -Ibuild -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSION)"'
 ALL_CFLAGS := -std=gnu17 $(WARN) $(CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
               -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 
 say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
 
-LIB_SRC    := $(wildcard lib/*/*.c bpf/*.c)
+LIB_SRC    := $(filter-out %.bpf.c,$(wildcard lib/*/*.c bpf/*.c))
+BPF_SRC    := $(wildcard bpf/*.bpf.c)
 COMMON_SRC := $(wildcard daemon/common/*.c)
 OPENER_SRC  := $(wildcard daemon/opener/*.c)
 SYNFIND_SRC := $(wildcard daemon/synfind/*.c) $(filter-out %/main.c,$(OPENER_SRC))
@@ -35,6 +36,10 @@ UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
 
 obj = $(patsubst %.c,$(B)/obj/%.o,$(1))
+
+# eBPF: bpf/x.bpf.c becomes build/skel/x.skel.h, which holds the program: #include <skel/x.skel.h>.
+SKEL    := $(patsubst bpf/%.bpf.c,build/skel/%.skel.h,$(BPF_SRC))
+BPFTOOL ?= $(firstword $(wildcard /usr/sbin/bpftool) bpftool)
 
 LIB := $(B)/libsynfind.a
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
@@ -45,6 +50,8 @@ TRUTH := build/tests/truth-relay build/tests/truth-driver
 BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
 
+# Kept, so that a change to a header makes them anew.
+.SECONDARY: $(SKEL) $(SKEL:.skel.h=.bpf.o)
 .PHONY: all help run check unit fuzz-build fuzz truth bench mutants deps install uninstall deb clean
 all: $(B)/synfind $(B)/synfind-opener
 	@:
@@ -76,7 +83,17 @@ $(LIB): $(call obj,$(LIB_SRC))
 	$(call say,AR,$@)
 	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-$(B)/obj/%.o: %.c
+build/skel/%.bpf.o: bpf/%.bpf.c
+	$(call say,BPF,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)clang -target bpf -ffreestanding -O2 -g -Wall -Wextra -Ilib -I. \
+	  -idirafter /usr/include/$(shell $(CC) -print-multiarch) -MMD -MP -c -o $@ $<
+
+build/skel/%.skel.h: build/skel/%.bpf.o
+	$(call say,SKEL,$@)
+	$(Q)$(BPFTOOL) gen skeleton $< name $*_bpf >$@.part && mv $@.part $@
+
+$(B)/obj/%.o: %.c | $(SKEL)
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
@@ -94,7 +111,7 @@ build/tests/test_spsc.tsan: tests/unit/test_spsc.c $(wildcard lib/base/*.h)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ $< -pthread
 
 # fuzz_options.c includes what it needs of daemon/common/.
-build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch])
+build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch]) | $(SKEL)
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) -std=gnu17 -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \

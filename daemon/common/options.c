@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
+#include "common/cpulist.h"
 #include "common/opttable.h"
 #include "wire/frame.h" /* enum frame_inside */
 
@@ -557,11 +558,12 @@ static void print_sizes(const struct parser *p)
 	       p->path ? p->path : "none");
 	for (char **i = o->interfaces; *i; i++)
 		printf(" %s", *i);
-	printf("\nring:        %s per interface, %llu blocks of %s\n"
+	printf("\ndecoders:    %u per interface\n"
+	       "ring:        %s per decoder, %llu blocks of %s\n"
 	       "connections: %u at most, and %u half-open ones\n"
 	       "event ring:  %u events per decoder\n"
 	       "queue:       %s, one for all of the %u subscribers at most\n",
-	       opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
+	       o->decoders, opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
 	       (unsigned long long)(o->ring_size_bytes / o->ring_block_size_bytes),
 	       opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s, o->max_connections,
 	       o->max_half_open, o->event_ring_size,
@@ -604,6 +606,12 @@ static void check_together(struct parser *p)
 			 opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
 			 opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s);
 		complain_at(p, p->set_by[ring - opts] == BY_DEFAULT ? block : ring, msg);
+	}
+	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0) {
+		snprintf(msg, sizeof msg,
+			 "%s is no list of processors; allowed: auto, or such as 0-3,8, up to %d",
+			 opt_quoted(o->pin_decoders).s, CPU_SETSIZE - 1);
+		complain_at(p, opt_find("pin-decoders"), msg);
 	}
 	if (o->quiet && !o->read_file)
 		complain_at(p, opt_find("quiet"), "only together with --read");

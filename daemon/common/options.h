@@ -24,6 +24,8 @@ struct options {
 	bool promiscuous;
 	bool decap; /* look for TCP in tunnels */
 	bool icmp;  /* look at ICMP errors */
+	unsigned decoders;  /* threads per interface, or for the file */
+	char *pin_decoders; /* "auto" or a list for cpulist_parse(); NULL: do not pin */
 
 	/* tracking */
 	unsigned max_connections;

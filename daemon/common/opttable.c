@@ -9,6 +9,7 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "flow/tracker.h" /* ANOMALIES_TOLD_MAX */
+#include "source/afring.h" /* AFRING_GROUP_MAX */
 
 #define KIB UINT64_C(1024)
 #define MIB (1024 * KIB)
@@ -57,7 +58,7 @@ const struct opt opts[] = {
 	  "Interfaces to watch, by name or pattern (veth*); auto: those that carry a default "
 	  "route, and loopback; any: all. Can be given several times.", .letter = 'i', .live = true },
 	{ "ring-size", CAPTURE, SIZE(ring_size, MIB, 4 * GIB), "64M", "SIZE",
-	  "Capture ring of each interface; at least two blocks." },
+	  "Capture ring of each decoder; at least two blocks." },
 	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "1M", "SIZE",
 	  "Block of that ring; a power of two.", .power_of_two = true },
 	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "10ms", "TIME",
@@ -68,9 +69,16 @@ const struct opt opts[] = {
 	  "Also follow TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U." },
 	{ "icmp", CAPTURE, BOOL(icmp), "no", NULL,
 	  "Also look at ICMP errors: a SYN that could not be delivered has failed." },
+	{ "decoders", CAPTURE, NUMBER(decoders, 1, AFRING_GROUP_MAX), "1", "N",
+	  "Decoder threads of each interface, which share its connections; with --read of the "
+	  "file." },
+	{ "pin-decoders", CAPTURE, STRING(pin_decoders, 0, 255), "", "auto|CPUS",
+	  "Processors that decoder threads stay on, one each in turn: a list such as 0-3,8; auto: "
+	  "those that the daemon may use; empty: not pinned." },
 
 	{ "max-connections", TRACKING, NUMBER(max_connections, 1024, 268435456), "1048576", "N",
-	  "Connections remembered at once; each takes about 125 octets of memory.", .live = true },
+	  "Connections of an interface remembered at once; each takes about 125 octets of memory.",
+	  .live = true },
 	{ "max-half-open", TRACKING, NUMBER(max_half_open, 256, 67108864), "65536", "N",
 	  "Half-open ones; these have a table of their own, so that a SYN flood stays there.", .live = true },
 	TIMEOUT("syn-sent", syn_sent, "70s", "Forget a SYN that nobody answered."),
@@ -84,7 +92,7 @@ const struct opt opts[] = {
 	  NUMBER(anomalies_per_connection, 0, ANOMALIES_TOLD_MAX), "8", "N",
 	  "Anomalies of one connection that are told one by one; more are only counted.", .live = true },
 	{ "anomalies-per-second", TRACKING, NUMBER(anomalies_per_second, 0, 1000000), "100", "N",
-	  "Anomalies told in one second, all connections together.", .live = true },
+	  "Anomalies told in one second by one decoder, all its connections together.", .live = true },
 
 	/* 107: what fits into sun_path (unix(7)) */
 	{ "socket", EVENTS, STRING(socket, 0, 107), "/run/synfind/events.sock", "PATH",

@@ -46,18 +46,28 @@ static int become_user(void)
 	return 0;
 }
 
-/* Is there a capability to give up?  A unit can have seen to all, and deny capset(2). */
-static bool any_but(bool raw)
+/* What a role may keep, of what is there. */
+static bool is_kept(enum sandbox_role role, unsigned cap)
 {
-	for (int cap = 0; cap <= CAP_LAST_CAP; cap++)
-		if (!(raw && cap == CAP_NET_RAW) && capng_have_capability(CAPNG_PERMITTED, (unsigned)cap))
-			return true;
-	return false;
+	return (cap == CAP_NET_RAW && role != SANDBOX_DAEMON) ||
+	       ((cap == CAP_BPF || cap == CAP_PERFMON) && role == SANDBOX_OPENER_BPF);
+}
+
+/* Asked in the state that capng_get_caps_process() found: of the permitted ones, as a mask. */
+static uint64_t permitted(enum sandbox_role role, bool kept)
+{
+	uint64_t mask = 0;
+
+	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
+		if (capng_have_capability(CAPNG_PERMITTED, cap) && is_kept(role, cap) == kept)
+			mask |= UINT64_C(1) << cap;
+	return mask;
 }
 
 int sandbox_privileges(enum sandbox_role role)
 {
-	bool raw, bounds, any;
+	uint64_t keep, drop;
+	bool bounds;
 	int r;
 
 	/* Under systemd there is one already; where it may not be made, AF_UNIX is all that is left
@@ -68,8 +78,8 @@ int sandbox_privileges(enum sandbox_role role)
 		return log_errno(errno, "Cannot set no_new_privs");
 	if (capng_get_caps_process() < 0)
 		return log_errno(EPERM, "Cannot read capabilities");
-	raw = role == SANDBOX_OPENER && capng_have_capability(CAPNG_PERMITTED, CAP_NET_RAW);
-	any = any_but(raw);
+	keep = permitted(role, true);
+	drop = permitted(role, false); /* a unit can have seen to all, and deny capset(2) */
 	bounds = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 	capng_clear(CAPNG_SELECT_ALL);
 	/* First, while it may; where it may not, no_new_privs does the same. */
@@ -78,9 +88,10 @@ int sandbox_privileges(enum sandbox_role role)
 	r = role == SANDBOX_DAEMON ? become_user() : 0;
 	if (r < 0)
 		return r;
-	if (raw)
-		capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, CAP_NET_RAW);
-	if ((any && capng_apply(CAPNG_SELECT_CAPS) < 0) ||
+	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
+		if (keep >> cap & 1)
+			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, cap);
+	if ((drop && capng_apply(CAPNG_SELECT_CAPS) < 0) ||
 	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return log_errno(EPERM, "Cannot give up capabilities");
 	return 0;
@@ -123,7 +134,7 @@ static const struct rule for_all[] = {
 /* Threads and the event loop.  No bind(): a ring socket stays on its interface. */
 static const struct rule for_daemon[] = {
 	IF(clone, { .arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = CLONE_THREAD, .datum_b = CLONE_THREAD }),
-	ALL(set_robust_list), ALL(rseq), ALL(set_tid_address), ALL(sched_getaffinity),
+	ALL(set_robust_list), ALL(rseq), ALL(set_tid_address), ALL(sched_getaffinity), ALL(sched_setaffinity),
 	ALL(epoll_create1), ALL(epoll_ctl), ALL(epoll_wait), ALL(epoll_pwait), ALL(epoll_pwait2),
 	ALL(eventfd2), ALL(timerfd_create), ALL(timerfd_settime), ALL(signalfd4), ALL(sysinfo),
 	IF(prctl, ARG_IS(0, PR_SET_NAME)), IF(prlimit64, ARG_IS(2, 0)),
@@ -136,12 +147,18 @@ static const struct rule for_opener[] = {
 	ALL(unlink), ALL(unlinkat), ALL(rmdir), ALL(lstat),
 };
 
+/* What libbpf does to load a program; memory is not locked by newer kernels, but it asks. */
+static const struct rule for_bpf[] = {
+	ALL(bpf), IF(prlimit64, ARG_IS(2, 0)),
+};
+
 static const struct {
 	const struct rule *rules;
 	size_t n;
 } roles[] = {
 	[SANDBOX_DAEMON] = { for_daemon, ARRAY_SIZE(for_daemon) },
 	[SANDBOX_OPENER] = { for_opener, ARRAY_SIZE(for_opener) },
+	[SANDBOX_OPENER_BPF] = { for_opener, ARRAY_SIZE(for_opener) },
 };
 
 static int add_rules(scmp_filter_ctx ctx, const struct rule *rules, size_t n)
@@ -168,6 +185,8 @@ int sandbox_system_calls(enum sandbox_role role)
 	r = add_rules(ctx, for_all, ARRAY_SIZE(for_all));
 	if (r >= 0)
 		r = add_rules(ctx, roles[role].rules, roles[role].n);
+	if (r >= 0 && role == SANDBOX_OPENER_BPF)
+		r = add_rules(ctx, for_bpf, ARRAY_SIZE(for_bpf));
 	if (r >= 0) /* its flags cannot be looked at; without it libc takes clone() */
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (r >= 0)

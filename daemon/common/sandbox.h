@@ -7,6 +7,9 @@
 enum sandbox_role {
 	SANDBOX_DAEMON, /* parses, publishes: no capability, no socket but AF_UNIX, no file written */
 	SANDBOX_OPENER, /* CAP_NET_RAW; AF_PACKET and AF_NETLINK too */
+	/* and CAP_BPF, for a program that deals frames out to several rings, and CAP_PERFMON, without
+	 * which the verifier has to follow what a processor might guess, and gives the larger one up */
+	SANDBOX_OPENER_BPF,
 };
 
 /* Keeps the capabilities of the role, of those that are there, and no other; none can come back

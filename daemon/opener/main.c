@@ -35,9 +35,9 @@ int main(int argc, char **argv)
 	if (r)
 		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	log_set_level(o.log_level);
-	r = sandbox_privileges(SANDBOX_OPENER);
+	r = sandbox_privileges(serve_role(&o));
 	if (r >= 0)
-		r = sandbox_system_calls(SANDBOX_OPENER);
+		r = sandbox_system_calls(serve_role(&o));
 	if (r >= 0)
 		r = await_daemon();
 	if (r >= 0) {

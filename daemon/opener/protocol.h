@@ -15,7 +15,7 @@
 #include <stdint.h>
 #include "source/afring.h" /* struct afring_geometry: a ring as it is sent */
 
-enum { OPENER_RINGS_MAX = 64 }; /* of one interface */
+enum { OPENER_RINGS_MAX = AFRING_GROUP_MAX }; /* of one interface */
 
 enum opener_request_kind {
 	OPENER_OPEN = 1, /* the rings of interface .ifindex */
@@ -47,6 +47,8 @@ struct opener_reply {
 	int32_t error;
 	char step[32];
 	uint32_t rings;
+	uint8_t by_program; /* as in struct rings (rings.h) */
+	uint64_t secret;
 	struct afring_geometry ring[OPENER_RINGS_MAX];
 };
 

@@ -100,34 +100,33 @@ static void open_rings(struct server *v, int ifindex)
 {
 	struct known *k = *find(v, ifindex);
 	struct opener_reply m = { .ifindex = ifindex };
-	struct ring rings[OPENER_RINGS_MAX];
-	int fds[OPENER_RINGS_MAX], n;
+	struct rings rings;
 	const char *step = "";
+	int r;
 
 	if (!k)
-		n = -ENODEV, step = "interface";
+		r = -ENODEV, step = "interface";
 	else if (k->opened)
-		n = -EALREADY, step = "second request";
+		r = -EALREADY, step = "second request";
 	else
-		n = rings_open(v->s->o, &k->link, rings, OPENER_RINGS_MAX, &step);
-	if (n < 0) {
+		r = rings_open(v->s->o, &k->link, &rings, &step);
+	if (r < 0) {
 		m.kind = OPENER_FAILED;
-		m.error = n;
+		m.error = r;
 		snprintf(m.step, sizeof m.step, "%s", step);
 		reply(v, &m);
 		return;
 	}
 	m.kind = OPENER_RINGS;
-	m.rings = (uint32_t)n;
-	for (int i = 0; i < n; i++) {
-		fds[i] = rings[i].fd;
-		m.ring[i] = rings[i].geometry;
-	}
+	m.rings = rings.n;
+	m.by_program = rings.by_program;
+	m.secret = rings.secret;
+	memcpy(m.ring, rings.geometry, rings.n * sizeof *m.ring);
 	k->opened = true;
-	log_debug("Opened %d ring%s for '%s'", n, n == 1 ? "" : "s", k->link.name);
-	reply_with(v, &m, fds, (unsigned)n);
-	for (int i = 0; i < n; i++) /* theirs now */
-		close(fds[i]);
+	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", k->link.name);
+	reply_with(v, &m, rings.fd, rings.n);
+	for (unsigned i = 0; i < rings.n; i++) /* theirs now */
+		close(rings.fd[i]);
 }
 
 enum { NEXT, OVER, ANEW };
@@ -215,6 +214,11 @@ static int serve_loop(struct server *v)
 	return v->error == -EPIPE || v->error == -ECONNRESET
 		       ? 0
 		       : log_errno(v->error, "Cannot answer the daemon");
+}
+
+enum sandbox_role serve_role(const struct options *o)
+{
+	return o->decoders > 1 ? SANDBOX_OPENER_BPF : SANDBOX_OPENER;
 }
 
 int serve_run(const struct serve *s)

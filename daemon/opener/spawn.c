@@ -31,7 +31,7 @@ _Noreturn static void be_opener(const struct watch *w)
 	int r;
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of the one that keeps watch */
-	if (sandbox_system_calls(SANDBOX_OPENER) < 0)
+	if (sandbox_system_calls(serve_role(&w->o)) < 0)
 		_exit(EXIT_FAILURE);
 	r = serve_run(&w->serve);
 	_exit(r < 0 ? EXIT_FAILURE : r == SERVE_AGAIN ? STATUS_AGAIN : EXIT_SUCCESS);
@@ -119,7 +119,7 @@ int spawn_opener(int argc, char **argv, const struct options *o,
 
 		close(pair[0]);
 		leave_terminal();
-		if (sandbox_privileges(SANDBOX_OPENER) < 0)
+		if (sandbox_privileges(serve_role(o)) < 0)
 			_exit(EXIT_FAILURE);
 		keep_watch(&w);
 	}

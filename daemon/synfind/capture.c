@@ -8,6 +8,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "common/cpulist.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "opener/protocol.h"
@@ -26,7 +27,8 @@ enum {
 
 struct tap {
 	struct tap *next;
-	struct decoder *decoder; /* owned; NULL: not yet, or not any more */
+	struct decoder *decoder[OPENER_RINGS_MAX]; /* owned */
+	unsigned decoders;			   /* 0: not yet, or not any more */
 	char name[IF_NAMESIZE];	 /* remembered when it is gone */
 	int ifindex;
 	uint8_t id;
@@ -69,38 +71,115 @@ static int free_id(const struct capture *c)
 	return -1;
 }
 
+static void tap_free_decoders(struct tap *t)
+{
+	for (; t->decoders; t->decoders--) {
+		decoder_destroy(t->decoder[t->decoders - 1]);
+		free(t->decoder[t->decoders - 1]);
+	}
+}
+
 static void tap_free(struct tap *t)
 {
-	if (t->decoder)
-		decoder_destroy(t->decoder);
-	free(t->decoder);
+	tap_free_decoders(t);
 	if (t->stop_fd >= 0)
 		close(t->stop_fd);
 	free(t);
 }
 
-static int tap_start(struct capture *c, struct tap *t, struct source *source)
+/* A decoder over ring @i of those that have come; takes @fd over, also on failure. */
+static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
+			    int fd)
 {
-	int r;
+	struct decoder_share share = { .index = i,
+				       .of = m->rings,
+				       .known = m->by_program,
+				       .secret = m->secret };
+	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+	struct source *source;
+	int r = d ? afring_map(fd, &m->ring[i], &source) : -ENOMEM;
 
-	t->decoder = aligned_alloc(CACHE_LINE, sizeof *t->decoder);
-	if (!t->decoder) {
-		source_free(source);
-		return -ENOMEM;
+	if (r < 0) {
+		free(d);
+		close(fd);
+		return r;
 	}
-	r = decoder_init(t->decoder, c->o, source, NULL, t->id);
+	t->decoder[t->decoders++] = d;
+	r = decoder_init(d, c->o, source, NULL, t->id, &share);
+	d->beat_ms = health_beat_ms();
+	return r;
+}
+
+/* One for each ring; takes the descriptors over, also on failure. */
+static int tap_make_decoders(struct capture *c, struct tap *t, const struct opener_reply *m,
+			     const int *fds)
+{
+	unsigned i = 0;
+	int r = 0;
+
+	for (; i < m->rings && r >= 0; i++)
+		r = tap_make_decoder(c, t, m, i, fds[i]);
+	for (; i < m->rings; i++)
+		close(fds[i]);
+	return r;
+}
+
+static void tap_stop(struct tap *t)
+{
+	eventfd_write(t->stop_fd, 1); /* stays readable: all of them see it */
+}
+
+/* Their threads have ended, or are told to: publishes what they said last. */
+static void tap_join(struct capture *c, struct tap *t)
+{
+	for (unsigned i = 0; i < t->decoders; i++) {
+		decoder_join(t->decoder[i]);
+		publisher_remove(c->publisher, t->decoder[i]);
+	}
+}
+
+static void pin(struct capture *c, const struct tap *t, struct decoder *d)
+{
+	struct cpulist cpus;
+
+	if (!c->o->pin_decoders)
+		return;
+	int r = cpulist_parse(c->o->pin_decoders, &cpus);
+
+	if (r >= 0) {
+		unsigned cpu = cpus.cpu[c->pinned++ % cpus.n];
+
+		r = thread_pin(d->thread, cpu);
+		if (r >= 0) {
+			log_debug("A decoder of %s stays on processor %u", t->name, cpu);
+			return;
+		}
+	}
+	log_errno(r, "Cannot pin a decoder of %s", t->name);
+}
+
+static int tap_start(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds)
+{
+	int r = tap_make_decoders(c, t, m, fds);
+
 	if (r < 0)
 		return r;
-	t->decoder->beat_ms = health_beat_ms();
 	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (t->stop_fd < 0)
 		return -errno;
-	r = publisher_add(c->publisher, t->decoder, t->name);
-	if (r < 0)
-		return r;
-	r = decoder_start(t->decoder, c->publisher->wake_fd, t->stop_fd);
-	if (r < 0)
-		publisher_remove(c->publisher, t->decoder);
+	for (unsigned i = 0; i < t->decoders && r >= 0; i++) {
+		struct decoder *d = t->decoder[i];
+
+		r = publisher_add(c->publisher, d, t->name);
+		if (r >= 0)
+			r = decoder_start(d, c->publisher->wake_fd, t->stop_fd);
+		if (r >= 0)
+			pin(c, t, d);
+	}
+	if (r < 0) {
+		tap_stop(t);
+		tap_join(c, t);
+	}
 	return r;
 }
 
@@ -117,25 +196,24 @@ static void tap_forget(struct capture *c, struct tap *t)
 
 static void add_totals(struct capture_totals *sum, const struct tap *t)
 {
-	struct stats_decoder d;
+	for (unsigned i = 0; i < t->decoders; i++) {
+		struct stats_decoder d;
 
-	decoder_read_counters(t->decoder, t->name, &d);
-	sum->packets += d.source.packets;
-	sum->drops += d.source.drops;
-	sum->connections += d.opened;
-	sum->events += d.events;
-	sum->lost += d.lost;
+		decoder_read_counters(t->decoder[i], t->name, &d);
+		sum->packets += d.source.packets;
+		sum->drops += d.source.drops;
+		sum->connections += d.opened;
+		sum->events += d.events;
+		sum->lost += d.lost;
+	}
 }
 
-/* The decoder has ended: takes it out, keeps the name. */
+/* Its decoders have ended: takes them out, keeps the name. */
 static void tap_end(struct capture *c, struct tap *t)
 {
-	decoder_join(t->decoder);
-	publisher_remove(c->publisher, t->decoder);
+	tap_join(c, t);
 	add_totals(&c->totals, t);
-	decoder_destroy(t->decoder);
-	free(t->decoder);
-	t->decoder = NULL;
+	tap_free_decoders(t);
 	close(t->stop_fd);
 	t->stop_fd = -1;
 }
@@ -157,10 +235,10 @@ static void tap_gone(struct capture *c, struct tap *t)
 	}
 	say_state(t, "gone");
 	t->gone = true;
-	if (t->decoder) {
-		atomic_store(&t->decoder->last_words, REASON_CAPTURE_END);
-		eventfd_write(t->stop_fd, 1); /* a ring without an interface may never wake by itself */
-	}
+	for (unsigned i = 0; i < t->decoders; i++)
+		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
+	if (t->decoders)
+		tap_stop(t); /* a ring without an interface may never wake by itself */
 	publisher_iface(c->publisher, t->name, "gone");
 }
 
@@ -186,7 +264,7 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		return;
 	}
 	for (struct tap *t = c->taps; t; t = t->next)
-		if (!t->decoder && !t->asked && !strcmp(t->name, m->name)) {
+		if (!t->decoders && !t->asked && !strcmp(t->name, m->name)) {
 			tap_forget(c, t); /* it comes back under the same name */
 			break;
 		}
@@ -228,31 +306,40 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	publisher_iface(c->publisher, t->name, up ? "up" : "down");
 }
 
+static void say_watching(const struct tap *t, const struct opener_reply *m)
+{
+	const struct log_field *fields =
+		LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" });
+
+	if (m->rings > 1)
+		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields,
+			 "Watching %s%s with %u decoders, dealt out by %s", t->name,
+			 t->up ? "" : ", which is down,", m->rings,
+			 m->by_program ? "an eBPF program" : "the kernel's hash");
+	else
+		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields, "Watching %s%s", t->name,
+			 t->up ? "" : ", which is down");
+}
+
 /* Its rings have come: @fds are ours. */
 static void rings_came(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
 {
 	struct tap *t = find_tap(c, m->ifindex);
-	struct source *source;
-	int r = n == 1 && m->rings == 1 && t && t->asked ? 0 : -EBADMSG;
+	int r;
 
-	if (r == 0)
-		r = afring_map(fds[0], &m->ring[0], &source);
-	if (r < 0)
+	if (!t || !t->asked || !n || n != m->rings) { /* it went meanwhile */
 		for (unsigned i = 0; i < n; i++)
 			close(fds[i]);
-	if (!t || !t->asked) /* it went meanwhile */
 		return;
+	}
 	t->asked = false;
-	if (r == 0)
-		r = tap_start(c, t, source);
+	r = tap_start(c, t, m, fds);
 	if (r < 0) {
 		note_error(c, log_errno(r, "Cannot start a decoder for '%s'", t->name));
 		tap_forget(c, t);
 		return;
 	}
-	log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
-		 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" }),
-		 "Watching %s%s", t->name, t->up ? "" : ", which is down");
+	say_watching(t, m);
 	if (!c->starting)
 		publisher_iface(c->publisher, t->name, t->again ? "back" : "up");
 }
@@ -403,9 +490,17 @@ static void end_all(struct capture *c)
 	publisher_drain(c->publisher);
 	publisher_stats(c->publisher, c->o->stats_interval_ns);
 	for (struct tap *t = c->taps; t; t = t->next)
-		if (t->decoder)
+		if (t->decoders)
 			tap_end(c, t);
 	sd_event_exit(c->loop, 0);
+}
+
+static bool tap_ended(const struct tap *t)
+{
+	for (unsigned i = 0; i < t->decoders; i++)
+		if (!atomic_load(&t->decoder[i]->ended))
+			return false;
+	return true;
 }
 
 /* Some decoder may have ended. */
@@ -415,9 +510,9 @@ static void on_wake(void *arg)
 	bool running = false;
 
 	for (struct tap *t = c->taps; t; t = t->next) {
-		if (!t->decoder)
+		if (!t->decoders)
 			continue;
-		if (!atomic_load(&t->decoder->ended))
+		if (!tap_ended(t))
 			running = true;
 		else if (!c->stopping)
 			tap_end(c, t);
@@ -432,7 +527,7 @@ static unsigned iface_names(void *arg, const char **ret, unsigned max)
 	unsigned n = 0;
 
 	for (const struct tap *t = c->taps; t && n < max; t = t->next)
-		if (t->decoder)
+		if (t->decoders)
 			ret[n++] = t->name;
 	return n;
 }
@@ -499,8 +594,9 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 void capture_reload(struct capture *c)
 {
 	for (struct tap *t = c->taps; t; t = t->next)
-		if (t->decoder && decoder_configure(t->decoder, c->o) < 0)
-			log_error("No memory for the limits of '%s': they stay as they were", t->name);
+		for (unsigned i = 0; i < t->decoders; i++)
+			if (decoder_configure(t->decoder[i], c->o) < 0)
+				log_error("No memory for the limits of '%s': they stay as they were", t->name);
 	c->renewing = c->listed;
 	opener_ask(c->opener, OPENER_AGAIN, 0);
 }
@@ -509,8 +605,8 @@ void capture_stop(struct capture *c)
 {
 	c->stopping = true;
 	for (struct tap *t = c->taps; t; t = t->next)
-		if (t->decoder)
-			eventfd_write(t->stop_fd, 1);
+		if (t->decoders)
+			tap_stop(t);
 	on_wake(c); /* there may be none */
 }
 
@@ -520,11 +616,11 @@ void capture_destroy(struct capture *c)
 		struct tap *t = c->taps;
 
 		c->taps = t->next;
-		if (t->decoder) {
-			eventfd_write(t->stop_fd, 1);
-			t->decoder->patient = false;
-			decoder_join(t->decoder);
-			publisher_remove(c->publisher, t->decoder);
+		if (t->decoders) {
+			tap_stop(t);
+			for (unsigned i = 0; i < t->decoders; i++)
+				t->decoder[i]->patient = false;
+			tap_join(c, t);
 		}
 		tap_free(t);
 	}

@@ -23,6 +23,7 @@ struct capture {
 	struct tap *taps;
 	bool listed;   /* the opener has told all that there are */
 	bool renewing; /* it was asked to begin anew */
+	unsigned pinned; /* decoder threads so far that were given a processor */
 	bool starting, stopping;
 	int error; /* at start: the first thing that failed */
 	struct capture_totals totals; /* of taps that ended */

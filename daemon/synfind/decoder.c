@@ -11,6 +11,7 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "flow/tunnels.h"
+#include "source/fanout.h"
 #include "wire/checksum.h"
 #include "wire/segment.h"
 
@@ -62,8 +63,7 @@ static void ring_commit(struct event_sink *s)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-/* Memory that costs nothing until it is touched, and that a fork does not copy. */
-static void *map_lazily(size_t octets)
+void *map_lazily(size_t octets)
 {
 	void *p = mmap(NULL, octets, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -71,11 +71,16 @@ static void *map_lazily(size_t octets)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-static struct tracker_config tracker_config_of(const struct options *o)
+static uint32_t part_of(unsigned n, unsigned of)
+{
+	return (n + of - 1) / of;
+}
+
+static struct tracker_config tracker_config_of(const struct options *o, unsigned of)
 {
 	return (struct tracker_config){
-		.max_connections = o->max_connections,
-		.max_half_open = o->max_half_open,
+		.max_connections = part_of(o->max_connections, of),
+		.max_half_open = part_of(o->max_half_open, of),
 		.timeout_ns = { [FSM_T_SYN_SENT] = o->timeout_syn_sent_ns,
 				[FSM_T_SYN_RECEIVED] = o->timeout_syn_received_ns,
 				[FSM_T_ESTABLISHED] = o->timeout_established_ns,
@@ -89,11 +94,17 @@ static struct tracker_config tracker_config_of(const struct options *o)
 }
 
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct event_sink *sink, uint8_t iface_id)
+		 struct event_sink *sink, uint8_t iface_id, const struct decoder_share *share)
 {
-	struct tracker_config cfg = tracker_config_of(o);
+	static const struct decoder_share alone = { .of = 1 };
 
 	memset(d, 0, sizeof *d);
+	d->share = share ? *share : alone;
+
+	struct tracker_config cfg = tracker_config_of(o, d->share.of);
+
+	d->max_connections = cfg.max_connections;
+	d->max_half_open = cfg.max_half_open;
 	d->source = source;
 	d->iface_id = iface_id;
 	d->sink = (struct event_sink){ ring_reserve, ring_commit };
@@ -161,6 +172,22 @@ uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *r
 	return iface;
 }
 
+enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct segment *ret)
+{
+	f->iface += d->iface_id;
+	enum frame_verdict v = frame_decode(f, ret);
+
+	return v == FRAME_NOT_TCP && d->inside ? decode_inside(d, f, ret) : v;
+}
+
+/* A segment of another decoder's connection.  That happens while the members of a fan-out group come
+ * back one by one, after the interface was down.  Better one segment missing than a connection
+ * that is told twice. */
+static bool is_foreign(const struct decoder *d, const struct segment *s)
+{
+	return d->share.known && fanout_member(d->share.secret, s, d->share.of) != d->share.index;
+}
+
 int decoder_pull(struct decoder *d)
 {
 	struct frame frames[DECODER_BATCH];
@@ -174,13 +201,12 @@ int decoder_pull(struct decoder *d)
 		struct frame *f = &frames[i];
 		struct segment *s = &segments[tcp];
 
-		f->iface += d->iface_id;
-		enum frame_verdict v = frame_decode(f, s);
+		enum frame_verdict v = decoder_decode(d, f, s);
 
-		if (v == FRAME_NOT_TCP && d->inside)
-			v = decode_inside(d, f, s);
 		verdicts[v]++;
-		if (v == FRAME_TCP) {
+		if ((v == FRAME_TCP || v == FRAME_ICMP) && unlikely(is_foreign(d, s))) {
+			counter_add(&d->count.split, 1);
+		} else if (v == FRAME_TCP) {
 			if (f->unverified)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
 			tcp++;
@@ -250,7 +276,9 @@ int decoder_configure(struct decoder *d, const struct options *o)
 
 	if (!c)
 		return -ENOMEM;
-	*c = tracker_config_of(o);
+	*c = tracker_config_of(o, d->share.of);
+	d->max_connections = c->max_connections;
+	d->max_half_open = c->max_half_open;
 	free(atomic_exchange(&d->fresh, c)); /* one that came too fast for it to see */
 	return 0;
 }
@@ -315,6 +343,15 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 	return -r;
 }
 
+int thread_pin(pthread_t thread, unsigned cpu)
+{
+	cpu_set_t set;
+
+	CPU_ZERO(&set);
+	CPU_SET(cpu, &set);
+	return -pthread_setaffinity_np(thread, sizeof set, &set);
+}
+
 void decoder_join(struct decoder *d)
 {
 	if (d->started)
@@ -329,6 +366,12 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 
 	*ret = (struct stats_decoder){
 		.iface = iface,
+		.several = d->share.of > 1,
+		.index = d->share.index,
+		.split_known = d->share.known,
+		.split = counter_get(&c->split),
+		.max_half = d->max_half_open,
+		.max_whole = d->max_connections,
 		.source = { counter_get(&c->packets), counter_get(&c->drops), counter_get(&c->freezes) },
 		.opened = counter_get(&t->opened),
 		.closed = counter_get(&t->closed),

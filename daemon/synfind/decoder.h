@@ -16,11 +16,19 @@
 struct options;
 struct tunnels;
 
+/* Several decoders may share a source's connections. */
+struct decoder_share {
+	unsigned index, of; /* this is number @index of @of; of == 1: it has all of them */
+	bool known;	    /* fanout_member() under @secret tells whose a connection is */
+	uint64_t secret;
+};
+
 enum { DECODER_BATCH = TRACKER_BATCH };
 
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
 	struct counter packets, drops, freezes;
+	struct counter split; /* segments of another decoder's connections: left out */
 	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
 	struct counter events, lost;
 	struct counter beats; /* moves as long as the thread turns: at each batch, at each wait */
@@ -44,6 +52,8 @@ struct decoder {
 	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
 	struct tunnels *tunnels; /* numbers for those that were met; NULL: not looked for */
 	uint8_t iface_id; /* put into every frame: flows of two interfaces never mix */
+	struct decoder_share share;
+	uint32_t max_connections, max_half_open; /* its part of the options' */
 	bool patient;	  /* at the end: rather wait for the consumer than lose events */
 
 	/* the thread */
@@ -60,9 +70,10 @@ struct decoder {
 };
 
 /* Makes a decoder over @source, which it owns from then on (also on failure).  @sink: where events
- * go; NULL: into an SPSC ring of options->event_ring_size records.  Returns 0 or -errno. */
+ * go; NULL: into an SPSC ring of options->event_ring_size records.  @share: NULL: it is the only
+ * one; the limits of the tables are divided among those that share.  Returns 0 or -errno. */
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct event_sink *sink, uint8_t iface_id);
+		 struct event_sink *sink, uint8_t iface_id, const struct decoder_share *share);
 
 /* Stops nothing: join first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);
@@ -74,6 +85,13 @@ uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *r
 /* One batch of frames through the pipeline: their number, 0 at the end or when none are there, or
  * -errno, as source_next(). */
 int decoder_pull(struct decoder *d);
+
+/* One frame: its verdict; on FRAME_TCP and FRAME_ICMP the segment.  Uses nothing of @d that changes but
+ * the numbers of tunnels. */
+enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct segment *ret);
+
+/* Keeps @thread on processor @cpu: 0 or -errno. */
+int thread_pin(pthread_t thread, unsigned cpu);
 
 /* Runs the thread: @wake_fd is an eventfd that is written when events wait, @stop_fd becomes
  * readable when it is to close what is open and end.  Returns 0 or -errno. */
@@ -87,6 +105,9 @@ void decoder_join(struct decoder *d);
 
 /* Copies the counters, any thread. */
 void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret);
+
+/* Memory that costs nothing until it is touched; NULL: there is none.  munmap() it. */
+void *map_lazily(size_t octets);
 
 /* The present, ns since 1970 UTC. */
 uint64_t wall_clock_ns(void);

@@ -127,11 +127,8 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 	do {
 		unsigned n = 0;
 
-		for (; f && n < STATS_DECODERS; f = f->next) {
-			decoder_read_counters(f->decoder, f->iface, &d[n]);
-			d[n].max_half = p->o->max_half_open;
-			d[n++].max_whole = p->o->max_connections;
-		}
+		for (; f && n < STATS_DECODERS; f = f->next)
+			decoder_read_counters(f->decoder, f->iface, &d[n++]);
 		struct text t = line_begin(p, STATS_LINE_MAX);
 
 		json_stats(&t, d, n, &s, interval_ns, ++p->seq, wall_clock_ns());
@@ -335,7 +332,7 @@ static bool drain(struct publisher *p, struct feed *f)
 	return n < ready;
 }
 
-bool publisher_drain(struct publisher *p)
+void publisher_drain(struct publisher *p)
 {
 	bool more = true;
 
@@ -348,13 +345,15 @@ bool publisher_drain(struct publisher *p)
 	}
 	for (struct feed *f = p->feeds; f && !more; f = f->next)
 		more |= !spsc_may_sleep(&f->decoder->ring);
-	return more;
+	/* Whoever called: a ring that is not told that we sleep wakes nobody. */
+	sd_event_source_set_enabled(p->more, more ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
 /* Runs while there is more than one turn's budget. */
 static int on_more(sd_event_source *io, void *arg)
 {
-	sd_event_source_set_enabled(io, publisher_drain(arg) ? SD_EVENT_ON : SD_EVENT_OFF);
+	(void)io;
+	publisher_drain(arg);
 	return 0;
 }
 
@@ -365,8 +364,7 @@ static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
 
 	(void)io, (void)revents;
 	eventfd_read(fd, &n); /* before the rings are looked at */
-	if (publisher_drain(p))
-		sd_event_source_set_enabled(p->more, SD_EVENT_ON);
+	publisher_drain(p);
 	if (p->on_wake)
 		p->on_wake(p->arg);
 	return 0;
@@ -374,12 +372,14 @@ static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
 
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 {
-	struct feed *f = calloc(1, sizeof *f);
+	struct feed *f = calloc(1, sizeof *f), **last = &p->feeds;
 
 	if (!f)
 		return -ENOMEM;
-	*f = (struct feed){ .next = p->feeds, .decoder = d, .iface = iface };
-	p->feeds = f;
+	*f = (struct feed){ .decoder = d, .iface = iface };
+	while (*last) /* stats tell them in this order */
+		last = &(*last)->next;
+	*last = f;
 	spsc_may_sleep(&d->ring);
 	return 0;
 }

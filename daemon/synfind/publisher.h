@@ -68,8 +68,8 @@ void publisher_iface(struct publisher *p, const char *iface, const char *state);
 /* Publishes a `stats` event (several, if there are many decoders). */
 void publisher_stats(struct publisher *p, uint64_t interval_ns);
 
-/* Drains all rings; true: there is more. */
-bool publisher_drain(struct publisher *p);
+/* Drains all rings, a budget of each; what is left then has its turn in the loop. */
+void publisher_drain(struct publisher *p);
 
 /* At the end: gives subscribers a little time to take what is theirs. */
 void publisher_flush(struct publisher *p, uint64_t patience_ns);

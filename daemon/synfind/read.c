@@ -12,6 +12,7 @@
 #include "source/pcapfile.h"
 #include "synfind/decoder.h"
 #include "synfind/identity.h"
+#include "synfind/shards.h"
 
 enum { OUT_OCTETS = 1 << 17 };
 static const uint64_t progress_every_ns = 500000000;
@@ -20,13 +21,17 @@ struct reader {
 	struct event_sink sink; /* encodes at once: there is nobody to wait for */
 	struct event event;
 	struct decoder decoder;
+	struct source *source;
+	struct shards *shards; /* NULL: the decoder above does all of it */
 	const struct options *o;
 	char *name;   /* of the file, for in_iface where the file has none */
+	bool terminal;
+	uint64_t progress_ns; /* when it is shown next; 0: not yet */
 	char *out;    /* lines that wait to be written */
 	size_t used;
 	int error;    /* of stdout, -errno */
 	uint64_t seq; /* of the last line */
-	uint64_t last_ns;
+	uint64_t last_ns; /* the newest time that was told */
 	struct put_second second;
 };
 
@@ -68,7 +73,7 @@ static struct event *sink_reserve(struct event_sink *s)
 
 static const char *iface_name(const struct reader *r, unsigned i)
 {
-	const char *name = source_iface(r->decoder.source, i);
+	const char *name = r->shards ? shards_iface(r->shards, i) : source_iface(r->source, i);
 
 	return *name ? name : r->name;
 }
@@ -83,8 +88,10 @@ static void say_hello(struct reader *r, uint64_t ts_ns)
 	struct identity id;
 	unsigned n = 0;
 
-	for (; n < ARRAY_SIZE(names); n++) {
-		names[n] = source_iface(r->decoder.source, n);
+	unsigned known = r->shards ? shards_ifaces(r->shards) : ARRAY_SIZE(names);
+
+	for (; n < known; n++) {
+		names[n] = r->shards ? shards_iface(r->shards, n) : source_iface(r->source, n);
 		if (!*names[n])
 			break;
 	}
@@ -101,16 +108,16 @@ static void say_hello(struct reader *r, uint64_t ts_ns)
 	line_end(r, &t);
 }
 
-static void sink_commit(struct event_sink *s)
+static void say_event(struct reader *r, const struct event *e)
 {
-	struct reader *r = (struct reader *)s;
-
-	counter_add(&r->decoder.count.events, 1);
-	r->last_ns = r->event.ts_ns;
-	say_hello(r, r->last_ns);
-	r->seq++;
 	struct tunnel tunnel;
-	unsigned iface = decoder_where(&r->decoder, r->event.iface, &tunnel);
+	unsigned iface = r->shards ? shards_where(r->shards, e->iface, &tunnel)
+				   : decoder_where(&r->decoder, e->iface, &tunnel);
+
+	say_hello(r, e->ts_ns);
+	r->seq++;
+	if (e->ts_ns > r->last_ns)
+		r->last_ns = e->ts_ns;
 	struct json_context c = { .iface = iface_name(r, iface),
 				  .tunnel = tunnel,
 				  .second = &r->second,
@@ -118,8 +125,16 @@ static void sink_commit(struct event_sink *s)
 				  .community_seed = (uint16_t)r->o->community_id_seed };
 	struct text t = line_begin(r, JSON_LINE_MAX);
 
-	json_event(&t, &r->event, r->seq, &c);
+	json_event(&t, e, r->seq, &c);
 	line_end(r, &t);
+}
+
+static void sink_commit(struct event_sink *s)
+{
+	struct reader *r = (struct reader *)s;
+
+	counter_add(&r->decoder.count.events, 1);
+	say_event(r, &r->event);
 }
 
 static void say_stats(struct reader *r)
@@ -127,11 +142,12 @@ static void say_stats(struct reader *r)
 	struct source_stats s;
 	struct stats_decoder d;
 
-	decoder_read_counters(&r->decoder, r->name, &d);
-	if (source_stats(r->decoder.source, &s) >= 0)
+	if (r->shards)
+		shards_read_counters(r->shards, r->name, &d);
+	else
+		decoder_read_counters(&r->decoder, r->name, &d);
+	if (source_stats(r->source, &s) >= 0)
 		d.source = s;
-	d.max_half = r->o->max_half_open;
-	d.max_whole = r->o->max_connections;
 	say_hello(r, r->last_ns);
 	r->seq++;
 	if (!r->o->quiet) {
@@ -146,35 +162,37 @@ static void say_stats(struct reader *r)
 }
 
 /* A line that stays in place, on a terminal, while a long file is read. */
-static void show_progress(struct reader *r, uint64_t *next_ns)
+static void show_progress(struct reader *r)
 {
-	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->decoder.source);
+	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->source), at;
+	struct stats_decoder d;
 
-	if (now < *next_ns)
+	if (now < r->progress_ns)
 		return;
-	bool first = !*next_ns;
+	bool first = !r->progress_ns;
 
-	*next_ns = now + progress_every_ns;
+	r->progress_ns = now + progress_every_ns;
 	if (first)
 		return; /* most files are done before this is worth a word */
-	uint64_t at = pcapfile_offset(r->decoder.source);
-
+	if (r->shards) {
+		shards_read_counters(r->shards, r->name, &d);
+		at = shards_offset(r->shards);
+	} else {
+		decoder_read_counters(&r->decoder, r->name, &d);
+		at = pcapfile_offset(r->source);
+	}
 	if (size)
 		fprintf(stderr, "\r%s: %3u %%, %llu connections ", r->name,
-			(unsigned)((double)at * 100 / (double)size),
-			(unsigned long long)counter_get(&r->decoder.count.tracker.opened));
+			(unsigned)((double)at * 100 / (double)size), (unsigned long long)d.opened);
 	else
 		fprintf(stderr, "\r%s: %llu MB, %llu connections ", r->name,
-			(unsigned long long)at / 1000000,
-			(unsigned long long)counter_get(&r->decoder.count.tracker.opened));
+			(unsigned long long)at / 1000000, (unsigned long long)d.opened);
 	fflush(stderr);
 }
 
 /* Reads to the end, or to where it breaks: 0 or -errno. */
 static int pull_all(struct reader *r)
 {
-	bool terminal = isatty(STDERR_FILENO);
-	uint64_t next_ns = 0;
 	unsigned batches = 0;
 	int n;
 
@@ -182,14 +200,35 @@ static int pull_all(struct reader *r)
 		n = decoder_pull(&r->decoder);
 		if (n == -EINTR)
 			n = 1;
-		if (source_fd(r->decoder.source) >= 0)
+		if (source_fd(r->source) >= 0)
 			flush(r); /* a pipe: the next frame may be long in coming */
-		if (terminal && !(++batches & 0x3ff))
-			show_progress(r, &next_ns);
+		if (r->terminal && !(++batches & 0x3ff))
+			show_progress(r);
 	} while (n > 0 && !r->error);
-	if (terminal && next_ns)
-		fputs("\r\033[K", stderr);
 	return n;
+}
+
+/* The same by several threads. */
+static int merge_all(struct reader *r)
+{
+	bool pipe = source_fd(r->source) >= 0;
+	unsigned events = 0;
+	const struct event *e;
+	enum shards_verdict v;
+
+	do {
+		v = shards_next(r->shards, r->terminal || pipe ? 0 : -1, &e);
+		if (v == SHARDS_NONE) {
+			if (pipe)
+				flush(r);
+			v = shards_next(r->shards, r->terminal ? 250 : -1, &e);
+		}
+		if (v == SHARDS_EVENT)
+			say_event(r, e);
+		if (r->terminal && (v == SHARDS_NONE || !(++events & 0xffff)))
+			show_progress(r);
+	} while (v != SHARDS_END && !r->error);
+	return shards_finish(r->shards);
 }
 
 /* The file is mapped: who truncates it in the middle of the work takes the octets away. */
@@ -201,17 +240,26 @@ static void on_sigbus(int sig)
 	_exit(write(STDERR_FILENO, words, sizeof words - 1) < 0 ? 2 : 1);
 }
 
-static int read_opened(struct reader *r, struct source *source)
+static int read_opened(struct reader *r)
 {
-	int e = decoder_init(&r->decoder, r->o, source, &r->sink, 0);
+	int e = r->o->decoders > 1
+			? shards_start(r->o, r->source, &r->shards)
+			: decoder_init(&r->decoder, r->o, r->source, &r->sink, 0, NULL);
 
 	if (e < 0) {
 		log_errno(e, "Cannot set up the flow table");
 		return 1;
 	}
 	signal(SIGBUS, on_sigbus);
-	e = pull_all(r);
-	tracker_close_all(r->decoder.tracker, REASON_CAPTURE_END);
+	r->terminal = isatty(STDERR_FILENO);
+	if (r->shards) {
+		e = merge_all(r);
+	} else {
+		e = pull_all(r);
+		tracker_close_all(r->decoder.tracker, REASON_CAPTURE_END);
+	}
+	if (r->progress_ns)
+		fputs("\r\033[K", stderr);
 	say_stats(r);
 	flush(r);
 	if (r->error == -EPIPE) /* the reader has seen enough */
@@ -221,7 +269,7 @@ static int read_opened(struct reader *r, struct source *source)
 		return 1;
 	}
 	if (e < 0) {
-		log_error("%s: %s", r->o->read_file, pcapfile_error(r->decoder.source));
+		log_error("%s: %s", r->o->read_file, pcapfile_error(r->source));
 		return 1;
 	}
 	return 0;
@@ -232,7 +280,6 @@ int read_run(const struct options *o)
 	struct reader *r = aligned_alloc(CACHE_LINE, sizeof *r);
 	char error[PCAPFILE_ERROR_MAX];
 	char *path = strdup(strcmp(o->read_file, "-") ? o->read_file : "stdin");
-	struct source *source;
 	int status = 1;
 
 	if (!r || !path)
@@ -244,11 +291,14 @@ int read_run(const struct options *o)
 	r->out = malloc(OUT_OCTETS);
 	if (!r->out)
 		goto out;
-	if (pcapfile_open(o->read_file, &source, error) < 0) {
+	if (pcapfile_open(o->read_file, &r->source, error) < 0) {
 		log_error("%s: %s", o->read_file, error);
 		goto out;
 	}
-	status = read_opened(r, source);
+	status = read_opened(r);
+	if (r->shards || !r->decoder.source)
+		source_free(r->source);
+	shards_free(r->shards);
 	decoder_destroy(&r->decoder);
 out:
 	if (r)

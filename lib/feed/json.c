@@ -377,6 +377,10 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 {
 	text_lit(t, "{\"in_iface\":");
 	text_json_string(t, d->iface);
+	if (d->several)
+		key_u64(t, "decoder", d->index);
+	if (d->several && d->split_known)
+		key_u64(t, "split", d->split);
 	key_u64(t, "packets", d->source.packets);
 	key_u64(t, "drops", d->source.drops);
 	key_u64(t, "freezes", d->source.freezes);

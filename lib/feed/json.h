@@ -56,6 +56,10 @@ struct stats_decoder {
 	uint64_t anomalies, anomalies_untold, strays;
 	uint64_t events, lost, bad_checksum;
 	uint64_t max_half, max_whole;
+	bool several;	  /* of this interface; then this is number ... */
+	unsigned index;
+	bool split_known; /* ... and can tell how many segments came to the wrong one */
+	uint64_t split;
 };
 
 struct stats_subscribers {

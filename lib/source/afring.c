@@ -109,39 +109,71 @@ struct sockopt {
 	int level, name;
 	const void *val; /* NULL: not wanted */
 	socklen_t len;
-	bool optional; /* refused: go on without it */
+	bool *refused; /* if not NULL, one can go on without it: set then */
 };
 
-/* Filter before ring before bind, so that nothing unfiltered can be in the ring. */
-static int socket_set_up(int fd, const struct afring_config *config, bool loopback,
+static const int on = 1;
+
+static int options_set(int fd, const struct sockopt *o, size_t n, const char **reterr_step)
+{
+	for (; n; n--, o++) {
+		if (!o->val || !setsockopt(fd, o->level, o->name, o->val, o->len))
+			continue;
+		if (o->refused)
+			*o->refused = true;
+		else
+			return *reterr_step = o->step, -errno;
+	}
+	return 0;
+}
+
+static int filter_set(int fd, const struct sock_fprog *filter, const char **reterr_step)
+{
+	const struct sockopt options[] = {
+		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter), NULL },
+		/* Whoever gets the descriptor cannot look further than the filter does. */
+		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof(on), NULL },
+	};
+
+	return options_set(fd, options, ARRAY_SIZE(options), reterr_step);
+}
+
+/* Nothing passes until filter_set(). */
+static int filter_set_deaf(int fd, const char **reterr_step)
+{
+	struct sock_filter reject = BPF_STMT(BPF_RET | BPF_K, 0);
+	const struct sock_fprog program = { .len = 1, .filter = &reject };
+
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
+		return *reterr_step = "SO_ATTACH_FILTER", -errno;
+	return 0;
+}
+
+/* Filter before ring before bind, so that nothing unfiltered can be in the ring.  @deaf: the filter
+ * comes later. */
+static int socket_set_up(int fd, const struct afring_config *config, bool loopback, bool deaf,
 			 struct afring_geometry *g, const char **reterr_step)
 {
-	static const int version = TPACKET_V3, on = 1;
+	static const int version = TPACKET_V3;
+	bool no_vnet_hdr = false;
 	const struct sockopt options[] = {
-		{ "PACKET_VERSION", SOL_PACKET, PACKET_VERSION, &version, sizeof(version), false },
+		{ "PACKET_VERSION", SOL_PACKET, PACKET_VERSION, &version, sizeof(version), NULL },
 		/* Says gso_size; without it super-frames are still seen, but count as one.  One of
 		 * a kind that this header cannot name would be a drop, and told as such; TCP has
 		 * none (virtio_net_hdr_from_skb()). */
-		{ "PACKET_VNET_HDR", SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on), true },
+		{ "PACKET_VNET_HDR", SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on), &no_vnet_hdr },
 		/* Loopback shows each frame twice, on its way out and in. */
 		{ "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING,
-		  loopback ? &on : NULL, sizeof(on), false },
-		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, &config->filter,
-		  sizeof(config->filter), false },
-		/* Whoever gets the descriptor cannot look further than the filter does. */
-		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof(on), false },
+		  loopback ? &on : NULL, sizeof(on), NULL },
 	};
+	int r = options_set(fd, options, ARRAY_SIZE(options), reterr_step);
 
-	g->vnet_hdr = true;
-	for (const struct sockopt *o = options; o < options + ARRAY_SIZE(options); o++) {
-		if (!o->val || !setsockopt(fd, o->level, o->name, o->val, o->len))
-			continue;
-		if (!o->optional)
-			return *reterr_step = o->step, -errno;
-		g->vnet_hdr = false;
-	}
-
-	int r = ring_make(fd, config, &g->block_nr);
+	if (r >= 0)
+		r = deaf ? filter_set_deaf(fd, reterr_step) : filter_set(fd, &config->filter, reterr_step);
+	if (r < 0)
+		return r;
+	g->vnet_hdr = !no_vnet_hdr;
+	r = ring_make(fd, config, &g->block_nr);
 
 	if (r < 0)
 		return *reterr_step = "PACKET_RX_RING", r;
@@ -162,8 +194,8 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 	return 0;
 }
 
-int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
-		  const char **reterr_step)
+static int socket_make(const struct afring_config *config, bool deaf, bool *ret_loopback,
+		       struct afring_geometry *ret_geometry, const char **reterr_step)
 {
 	struct afring_geometry g = { .block_size = config->block_size };
 
@@ -192,14 +224,24 @@ int afring_socket(const struct afring_config *config, struct afring_geometry *re
 	if (fd < 0)
 		return *reterr_step = "socket(AF_PACKET)", -errno;
 
-	int r = socket_set_up(fd, config, arphrd == ARPHRD_LOOPBACK, &g, reterr_step);
+	bool loopback = arphrd == ARPHRD_LOOPBACK;
+	int r = socket_set_up(fd, config, loopback, deaf, &g, reterr_step);
 
 	if (r < 0) {
 		close(fd);
 		return r;
 	}
+	*ret_loopback = loopback;
 	*ret_geometry = g;
 	return fd;
+}
+
+int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
+		  const char **reterr_step)
+{
+	bool loopback;
+
+	return socket_make(config, false, &loopback, ret_geometry, reterr_step);
 }
 
 /* ---- blocks ---- */
@@ -465,4 +507,118 @@ int afring_open(const struct afring_config *config, struct source **ret, const c
 		close(fd);
 	}
 	return r < 0 ? r : 0;
+}
+
+/* ---- rings that share an interface ---- */
+
+/* Makes the group (*group is 0) or joins it. */
+static int group_join(int fd, bool by_program, uint16_t *group, const char **reterr_step)
+{
+	unsigned flags = *group ? 0 : PACKET_FANOUT_FLAG_UNIQUEID, got = 0;
+	socklen_t n = sizeof(got);
+
+	flags |= by_program ? PACKET_FANOUT_EBPF : PACKET_FANOUT_HASH;
+
+	unsigned arg = flags << 16 | *group;
+
+	*reterr_step = "PACKET_FANOUT";
+	if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, sizeof(arg)) < 0 ||
+	    getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &got, &n) < 0)
+		return -errno;
+	*group = (uint16_t)got;
+	return 0;
+}
+
+/* Fills fd[], which holds -1: deaf sockets, all in one group, their frames dealt out. */
+static int group_make(const struct afring_config *config, unsigned n, int program, int fd[],
+		      bool *ret_loopback, struct afring_geometry g[], const char **reterr_step)
+{
+	uint16_t group = 0;
+
+	for (unsigned i = 0; i < n; i++) {
+		fd[i] = socket_make(config, true, ret_loopback, &g[i], reterr_step);
+		if (fd[i] < 0)
+			return fd[i];
+
+		int r = group_join(fd[i], program >= 0, &group, reterr_step);
+
+		if (r < 0)
+			return r;
+	}
+	if (program >= 0 && setsockopt(fd[0], SOL_PACKET, PACKET_FANOUT_DATA, &program,
+				       sizeof(program)) < 0)
+		return *reterr_step = "PACKET_FANOUT_DATA", -errno;
+	return 0;
+}
+
+/* The filter of each member.  A group has a hook of its own that knows nothing of
+ * PACKET_IGNORE_OUTGOING (fanout_add()): on loopback the filter does that. */
+static int group_filter_set(int fd, const struct afring_config *config, bool loopback,
+			    const char **reterr_step)
+{
+	static const struct sock_filter no_outgoing[] = {
+		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OUTGOING, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, 0),
+	};
+	struct sock_filter insns[BPF_MAXINSNS];
+	unsigned n = loopback ? ARRAY_SIZE(no_outgoing) : 0;
+
+	if (n + config->filter.len > BPF_MAXINSNS)
+		return *reterr_step = "filter", -EINVAL;
+	memcpy(insns, no_outgoing, n * sizeof(*insns));
+	memcpy(insns + n, config->filter.filter, config->filter.len * sizeof(*insns));
+
+	struct sock_fprog filter = { .len = (unsigned short)(n + config->filter.len),
+				     .filter = insns };
+
+	return filter_set(fd, &filter, reterr_step);
+}
+
+int afring_socket_group(const struct afring_config *config, unsigned n, int program, int ret_fd[],
+			struct afring_geometry ret_geometry[], const char **reterr_step)
+{
+	bool loopback = false;
+	int fd[AFRING_GROUP_MAX];
+
+	if (!n || n > AFRING_GROUP_MAX)
+		return *reterr_step = "PACKET_FANOUT", -EINVAL;
+	for (unsigned i = 0; i < n; i++)
+		fd[i] = -1;
+
+	int r = group_make(config, n, program, fd, &loopback, ret_geometry, reterr_step);
+
+	for (unsigned i = 0; i < n && r >= 0; i++)
+		r = group_filter_set(fd[i], config, loopback, reterr_step);
+	for (unsigned i = 0; i < n; i++)
+		if (r >= 0)
+			ret_fd[i] = fd[i];
+		else if (fd[i] >= 0)
+			close(fd[i]);
+	return r;
+}
+
+int afring_open_group(const struct afring_config *config, unsigned n, int program,
+		      struct source *ret[], const char **reterr_step)
+{
+	struct source *source[AFRING_GROUP_MAX] = { NULL };
+	struct afring_geometry g[AFRING_GROUP_MAX];
+	int fd[AFRING_GROUP_MAX];
+	int r = afring_socket_group(config, n, program, fd, g, reterr_step);
+
+	if (r < 0)
+		return r;
+	*reterr_step = "mmap";
+	for (unsigned i = 0; i < n && r >= 0; i++)
+		r = afring_map(fd[i], &g[i], &source[i]);
+	for (unsigned i = 0; i < n; i++) {
+		if (r >= 0) {
+			ret[i] = source[i];
+			continue;
+		}
+		if (!source[i])
+			close(fd[i]);
+		source_free(source[i]);
+	}
+	return r;
 }

@@ -1,4 +1,5 @@
 /* Options: every row of the table, by file and by flag; every way to get them wrong. */
+#include "../../daemon/common/cpulist.c"
 #include "../../daemon/common/log.c"
 #include "../../daemon/common/opttable.c"
 #include "../../daemon/common/options.c"
@@ -246,8 +247,9 @@ static void check_string(const struct opt *opt)
 {
 	char text[PATH_MAX + 16], flag[PATH_MAX + 64];
 	char **s = field(&o, opt);
+	bool of_processors = !strcmp(opt->name, "pin-decoders");
 
-	memset(text, 'x', sizeof text);
+	memset(text, of_processors ? '0' : 'x', sizeof text);
 	text[opt->max] = '\0';
 	snprintf(flag, sizeof flag, "--%s=%s", opt->name, text);
 	ok(run("--config=/dev/null", flag) == 0 && *s && !strcmp(*s, text), "%s takes %d octets",
@@ -259,13 +261,34 @@ static void check_string(const struct opt *opt)
 	ok(opt->min ? run("--config=/dev/null", flag) == -EINVAL && strstr(err, "must not be empty")
 		    : run("--config=/dev/null", flag) == 0 && !*s,
 	   "an empty %s is %s", opt->name, opt->min ? "refused" : "none");
-	if (opt->section == FLAGS_ONLY)
+	if (opt->section == FLAGS_ONLY || of_processors)
 		return;
 	snprintf(flag, sizeof flag, "%s = a b\xc3\xbc ; no more\n", opt->name);
 	ok(run_file(flag) == 0 && *s && !strcmp(*s, "a b\xc3\xbc"),
 	   "%s from the file keeps inner blanks and UTF-8", opt->name);
 	snprintf(flag, sizeof flag, "%s =\n", opt->name);
 	ok(run_file(flag) == 0 && !*s, "%s can be emptied in the file", opt->name);
+}
+
+static void check_processors(void)
+{
+	static const char *const wrong[] = { "0,", ",0", "0--1", "1-0", "0,0", "0-2,1", "-1", "a", "0 ,1",
+					     "1024", "0-99999999999999999999", "automatic" };
+	struct cpulist l;
+	bool all = true;
+
+	ok(cpulist_parse("4,0-2,7", &l) == 0 && l.n == 5 && l.cpu[0] == 4 && l.cpu[1] == 0 &&
+		   l.cpu[3] == 2 && l.cpu[4] == 7,
+	   "a list of processors keeps its order");
+	ok(cpulist_parse("auto", &l) == 0 && l.n > 0, "auto: those that there are");
+	for (unsigned i = 0; i < ARRAY_SIZE(wrong); i++) {
+		char flag[64];
+
+		snprintf(flag, sizeof flag, "--pin-decoders=%s", wrong[i]);
+		all &= run("--config=/dev/null", flag) == -EINVAL &&
+		       strstr(err, "is no list of processors") && strstr(err, "0-3,8");
+	}
+	ok(all, "what is no list is refused, with an example");
 }
 
 static void check_every_row(void)
@@ -669,7 +692,7 @@ static void check_answers(void)
 
 	ok(run_octets("ring-size = 128M\n", 17, "--check-config") == 1 &&
 		   !strncmp(out, "configuration OK\n", 17) && strstr(out, conf_path) &&
-		   strstr(out, "128M per interface, 128 blocks of 1M"),
+		   strstr(out, "128M per decoder, 128 blocks of 1M"),
 	   "--check-config tells the sizes");
 	ok(run("--config=/dev/null", "--check-config", "--ring-size=5G") == -EINVAL && !*out,
 	   "--check-config takes flags into account");
@@ -894,6 +917,7 @@ int main(void)
 	check_precedence();
 	check_together_rules();
 	check_every_row();
+	check_processors();
 	check_all_errors_told();
 	check_layout();
 	check_hostile();

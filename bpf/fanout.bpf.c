@@ -1,0 +1,363 @@
+/* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
+/* Deals the frames of an interface out to the members of a fan-out group: all of a connection to the
+ * same one (PACKET_FANOUT_EBPF, packet(7)).  The result is taken modulo the number of members.
+ *
+ * It looks where frame_decode() and frame_decode_inside() look (lib/wire/): at the innermost TCP
+ * header, or at the one that an ICMP error quotes.  What they call a later fragment has no
+ * ports, and needs none: each member's filter drops it.  A first fragment has them and goes with its
+ * connection.  For whatever else the filter drops any member will do: 0. */
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <linux/in.h>
+#include <stdbool.h>
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+#include "bpf/fanout.h"
+#include "wire/frame.h"
+#include "wire/link.h"
+#include "wire/tunnel.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+const volatile struct fanout_config config;
+
+enum { NOTHING = 0 }; /* in place of an IP version: there is none, or none that we follow */
+enum {
+	IP6_HOPOPTS = 0,
+	IP6_ROUTING = 43,
+	IP6_FRAGMENT = 44,
+	IP6_AH = 51,
+	IP6_DSTOPTS = 60,
+	IP6_MOBILITY = 135,
+	IP6_HIP = 139,
+	IP6_SHIM6 = 140
+};
+enum { PORT_GTP_U = 2152, PORT_VXLAN = 4789, PORT_GENEVE = 6081, PORT_VXLAN_LINUX = 8472 };
+enum {
+	PROTO_ICMP = 1,
+	PROTO_IP4 = 4,
+	PROTO_TCP = 6,
+	PROTO_UDP = 17,
+	PROTO_IP6 = 41,
+	PROTO_GRE = 47,
+	PROTO_ICMP6 = 58
+};
+
+/* An IP header, as far as it says where to go. */
+struct ip {
+	uint32_t at; /* offset of what follows it */
+	uint8_t proto;
+	uint64_t addr[2][2]; /* as in fanout_end() */
+};
+
+/* @n octets at @at, wherever the kernel keeps them; false: the frame has no so many. */
+#define LOAD(skb, at, to) (!bpf_skb_load_bytes(skb, at, to, sizeof *(to)))
+
+static __always_inline uint16_t be16(const uint8_t *p)
+{
+	return (uint16_t)(p[0] << 8 | p[1]);
+}
+
+static __always_inline bool is_vlan(uint16_t type)
+{
+	return type == 0x8100 || type == 0x88a8 || type == 0x9100;
+}
+
+static __always_inline unsigned version_at(struct __sk_buff *skb, uint32_t at)
+{
+	uint8_t b;
+
+	if (!LOAD(skb, at, &b))
+		return NOTHING;
+	return b >> 4 == 4 ? 4 : b >> 4 == 6 ? 6 : NOTHING;
+}
+
+/* From behind an EtherType to an IP header, as type_walk() in wire/link.c. */
+static __noinline unsigned type_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
+{
+	uint8_t b[8];
+
+	for (unsigned n = 0; n < LINK_MAX_VLAN && is_vlan(type); n++) {
+		if (bpf_skb_load_bytes(skb, *at, b, 4))
+			return NOTHING;
+		type = be16(b + 2);
+		*at += 4;
+	}
+	if (type < ETH_P_802_3_MIN) { /* LLC and SNAP, RFC 1042 */
+		if (!LOAD(skb, *at, &b) || be16(b) != 0xaaaa || be16(b + 2) != 0x0300 ||
+		    be16(b + 4))
+			return NOTHING;
+		type = be16(b + 6);
+		*at += 8;
+		return type == ETH_P_IP ? 4 : type == ETH_P_IPV6 ? 6 : NOTHING;
+	}
+	switch (type) {
+	case ETH_P_IP:
+		return 4;
+	case ETH_P_IPV6:
+		return 6;
+	case ETH_P_PPP_SES: /* RFC 2516 4 */
+		if (!LOAD(skb, *at, &b) || be16(b) != 0x1100)
+			return NOTHING;
+		*at += 8;
+		return be16(b + 6) == 0x0021 ? 4 : be16(b + 6) == 0x0057 ? 6 : NOTHING;
+	case ETH_P_MPLS_UC:
+	case ETH_P_MPLS_MC:
+		for (unsigned n = 0; n < LINK_MAX_MPLS; n++) {
+			if (bpf_skb_load_bytes(skb, *at, b, 4))
+				return NOTHING;
+			*at += 4;
+			if (b[2] & 1)
+				return version_at(skb, *at);
+		}
+	}
+	return NOTHING;
+}
+
+static __always_inline unsigned ethernet_walk(struct __sk_buff *skb, uint32_t *at)
+{
+	uint8_t b[2];
+
+	if (!LOAD(skb, *at + ETH_HLEN - 2, &b))
+		return NOTHING;
+	*at += ETH_HLEN;
+	return type_walk(skb, be16(b), at);
+}
+
+/* Length of IPv6 extension header @kind whose second octet is @len; 0: not one. */
+static __always_inline uint32_t ip6_header_len(uint8_t kind, uint8_t len)
+{
+	switch (kind) {
+	case IP6_HOPOPTS:
+	case IP6_ROUTING:
+	case IP6_DSTOPTS:
+	case IP6_MOBILITY:
+	case IP6_HIP:
+	case IP6_SHIM6:
+		return (len + 1u) * 8;
+	case IP6_AH:
+		return (len + 2u) * 4;
+	case IP6_FRAGMENT:
+		return 8;
+	default:
+		return 0;
+	}
+}
+
+/* False: not one, or a later fragment. */
+static __always_inline bool ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
+{
+	struct {
+		uint8_t octet[12];
+		uint32_t src, dst;
+	} h;
+
+	if (!LOAD(skb, at, &h) || h.octet[0] >> 4 != 4 || be16(h.octet + 6) & 0x1fff)
+		return false;
+	ret->at = at + (h.octet[0] & 15) * 4;
+	ret->proto = h.octet[9];
+	ret->addr[0][0] = ret->addr[1][0] = 0;
+	ret->addr[0][1] = h.src;
+	ret->addr[1][1] = h.dst;
+	return true;
+}
+
+static __always_inline bool ip6_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
+{
+	struct {
+		uint8_t octet[8];
+		uint64_t src[2], dst[2];
+	} h;
+
+	if (!LOAD(skb, at, &h) || h.octet[0] >> 4 != 6)
+		return false;
+	ret->addr[0][0] = h.src[0];
+	ret->addr[0][1] = h.src[1];
+	ret->addr[1][0] = h.dst[0];
+	ret->addr[1][1] = h.dst[1];
+	ret->at = at + 40;
+	ret->proto = h.octet[6];
+	for (unsigned n = 0; n < IP6_MAX_HEADERS; n++) {
+		uint8_t b[4];
+
+		if (ret->proto == PROTO_TCP || !ip6_header_len(ret->proto, 0))
+			return true;
+		if (!LOAD(skb, ret->at, &b))
+			return false;
+		if (ret->proto == IP6_FRAGMENT && be16(b + 2) & 0xfff8)
+			return false;
+		ret->at += ip6_header_len(ret->proto, b[1]);
+		ret->proto = b[0];
+	}
+	return true;
+}
+
+static __noinline bool ip_walk(struct __sk_buff *skb, unsigned ip_v, uint32_t at, struct ip *ret)
+{
+	return ip_v == 4 ? ip4_walk(skb, at, ret) : ip6_walk(skb, at, ret);
+}
+
+/* The ports are at @at. */
+static __always_inline uint32_t connection(struct __sk_buff *skb, const struct ip *ip, uint32_t at)
+{
+	uint64_t secret = config.secret;
+	uint8_t b[4];
+
+	if (!LOAD(skb, at, &b))
+		return 0;
+	return fanout_hash(fanout_end(secret, ip->addr[0][0], ip->addr[0][1], be16(b)),
+			   fanout_end(secret, ip->addr[1][0], ip->addr[1][1], be16(b + 2)));
+}
+
+/* An ICMP error at @at, as icmp_walk() in wire/icmp.c: the connection whose segment it quotes. */
+static __always_inline uint32_t quoted(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
+{
+	struct ip ip;
+
+	if (!ip_walk(skb, ip_v, at + 8, &ip) || ip.proto != PROTO_TCP)
+		return 0;
+	return connection(skb, &ip, ip.at);
+}
+
+static __always_inline unsigned payload_walk(struct __sk_buff *skb, uint16_t type, uint32_t *at)
+{
+	if (type == 0x6558)
+		return ethernet_walk(skb, at);
+	return type < ETH_P_802_3_MIN ? NOTHING : type_walk(skb, type, at);
+}
+
+static __always_inline unsigned erspan_walk(struct __sk_buff *skb, bool third, bool sequenced,
+					    uint32_t *at)
+{
+	uint8_t head[4], rest[4];
+
+	if (!third && !sequenced)
+		return ethernet_walk(skb, at);
+	if (!LOAD(skb, *at, &head) || head[0] >> 4 != (third ? 2 : 1))
+		return NOTHING;
+	*at += 8;
+	if (third) {
+		if (!LOAD(skb, *at, &rest))
+			return NOTHING;
+		*at += rest[3] & 1 ? 12 : 4;
+		if ((rest[2] >> 2 & 0x1f) == 2)
+			return version_at(skb, *at);
+		if (rest[2] >> 2 & 0x1f)
+			return NOTHING;
+	}
+	return ethernet_walk(skb, at);
+}
+
+static __noinline unsigned gre_walk(struct __sk_buff *skb, uint32_t *at)
+{
+	uint8_t b[4];
+
+	if (!LOAD(skb, *at, &b) || b[0] & 0x40 || b[1] & 7)
+		return NOTHING;
+	*at += 4 + (b[0] & 0x80 ? 4 : 0) + (b[0] & 0x20 ? 4 : 0) + (b[0] & 0x10 ? 4 : 0);
+	uint16_t type = be16(b + 2);
+
+	if (type == 0x88be || type == 0x22eb)
+		return erspan_walk(skb, type == 0x22eb, b[0] & 0x10, at);
+	return payload_walk(skb, type, at);
+}
+
+static __always_inline unsigned gtp_u_walk(struct __sk_buff *skb, uint32_t *at)
+{
+	uint8_t b[4], next;
+
+	if (!LOAD(skb, *at, &b) || b[0] >> 4 != 3 || b[1] != 255)
+		return NOTHING;
+	*at += 8;
+	if (b[0] & 7) {
+		next = b[0] & 4;
+		if (!LOAD(skb, *at, &b))
+			return NOTHING;
+		*at += 4;
+		next = next ? b[3] : 0;
+		for (unsigned n = 0; n < TUNNEL_MAX_GTP_HEADERS && next; n++) {
+			if (!LOAD(skb, *at, &next) || !next)
+				return NOTHING;
+			*at += next * 4;
+			if (!LOAD(skb, *at - 1, &next))
+				return NOTHING;
+		}
+	}
+	return version_at(skb, *at);
+}
+
+static __noinline unsigned udp_walk(struct __sk_buff *skb, uint32_t *at)
+{
+	uint8_t b[16];
+
+	if (!LOAD(skb, *at, &b)) /* no tunnel is shorter */
+		return NOTHING;
+	switch (be16(b + 2)) {
+	case PORT_VXLAN:
+	case PORT_VXLAN_LINUX:
+		*at += 16;
+		return b[8] & 8 ? ethernet_walk(skb, at) : NOTHING;
+	case PORT_GENEVE:
+		*at += 16 + (b[8] & 0x3f) * 4;
+		return b[8] >> 6 ? NOTHING : payload_walk(skb, be16(b + 10), at);
+	case PORT_GTP_U:
+		*at += 8;
+		return gtp_u_walk(skb, at);
+	default:
+		return NOTHING;
+	}
+}
+
+/* From an IP header of version @ip_v to the one inside, if it is a tunnel's. */
+static __always_inline unsigned tunnel_walk(struct __sk_buff *skb, const struct ip *ip,
+					    uint32_t *at)
+{
+	*at = ip->at;
+	switch (ip->proto) {
+	case PROTO_IP4:
+		return 4;
+	case PROTO_IP6:
+		return 6;
+	case PROTO_GRE:
+		return gre_walk(skb, at);
+	case PROTO_UDP:
+		return udp_walk(skb, at);
+	default:
+		return NOTHING;
+	}
+}
+
+/* On the way in the link header was taken off, and the first tag with it; on the way out nothing
+ * was yet (dev_queue_xmit_nit()).  Both are before packet_rcv() puts the octets in place. */
+static __always_inline unsigned link_walk(struct __sk_buff *skb, uint32_t *at)
+{
+	*at = 0;
+	if (config.raw_ip)
+		return version_at(skb, 0);
+	if (skb->pkt_type == PACKET_OUTGOING)
+		return ethernet_walk(skb, at);
+	return type_walk(skb, bpf_ntohs(skb->protocol), at);
+}
+
+SEC("socket")
+int fanout(struct __sk_buff *skb)
+{
+	uint32_t at;
+	unsigned ip_v = link_walk(skb, &at);
+	struct ip ip;
+
+	for (unsigned level = 0; level <= TUNNEL_MAX_LEVELS && ip_v; level++) {
+		if (!ip_walk(skb, ip_v, at, &ip))
+			return 0;
+		if (ip.proto == PROTO_TCP)
+			return connection(skb, &ip, ip.at);
+		if (config.inside & INSIDE_ICMP &&
+		    ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
+			return quoted(skb, ip_v, ip.at);
+		if (!(config.inside & INSIDE_TUNNELS))
+			return 0;
+		ip_v = tunnel_walk(skb, &ip, &at);
+	}
+	return 0;
+}

@@ -1,0 +1,61 @@
+#include "common/cpulist.h"
+#include <ctype.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* The number at *@p, which goes on behind it; CPU_SETSIZE or more: none, or too large a one. */
+static unsigned long number_at(const char **p)
+{
+	char *end;
+
+	if (!isdigit((unsigned char)**p))
+		return CPU_SETSIZE;
+	unsigned long v = strtoul(*p, &end, 10);
+
+	*p = end;
+	return v;
+}
+
+static int allowed(struct cpulist *ret)
+{
+	cpu_set_t set;
+
+	if (sched_getaffinity(0, sizeof set, &set) < 0)
+		return -errno;
+	for (unsigned i = 0; i < CPU_SETSIZE; i++)
+		if (CPU_ISSET(i, &set))
+			ret->cpu[ret->n++] = (uint16_t)i;
+	return 0;
+}
+
+int cpulist_parse(const char *text, struct cpulist *ret)
+{
+	cpu_set_t seen;
+	const char *p = text;
+
+	ret->n = 0;
+	if (!strcmp(text, "auto"))
+		return allowed(ret);
+	CPU_ZERO(&seen);
+	for (;; p++) {
+		unsigned long first = number_at(&p), last = first;
+
+		if (*p == '-') {
+			p++;
+			last = number_at(&p);
+		}
+		if (first >= CPU_SETSIZE || last >= CPU_SETSIZE || first > last)
+			return -EINVAL;
+		for (; first <= last; first++) {
+			if (CPU_ISSET(first, &seen))
+				return -EINVAL;
+			CPU_SET(first, &seen);
+			ret->cpu[ret->n++] = (uint16_t)first;
+		}
+		if (!*p)
+			return 0;
+		if (*p != ',')
+			return -EINVAL;
+	}
+}

@@ -1,0 +1,14 @@
+/* cpulist.h - a list of processors, as in 0-3,8 (cpuset(7), "List format"). */
+#pragma once
+#include <sched.h> /* CPU_SETSIZE */
+#include <stdint.h>
+
+struct cpulist {
+	unsigned n;
+	uint16_t cpu[CPU_SETSIZE];
+};
+
+/* Fills *@ret from @text, in its order; "auto": the processors that this thread may run on.  0;
+ * -EINVAL: not a list of numbers below CPU_SETSIZE, or one is there twice; -errno of
+ * sched_getaffinity(). */
+int cpulist_parse(const char *text, struct cpulist *ret);
