@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """The package and the service under a real systemd: install, confinement, journal, socket
-activation, watchdog, reload, an opener that dies, upgrade, purge; then `make install`."""
+activation, watchdog, reload, an opener that dies, several decoders, upgrade, purge; then
+`make install`."""
 import errno
 import glob
 import json
@@ -312,6 +313,38 @@ def activation(s):
     early.close()
 
 
+def several_decoders(s):
+    """The unit has no capability to load a program, unless it is given one."""
+    def restarted():
+        s.m.run("systemctl", "restart", UNIT)
+        live.wait_until(s.active, "the service to run")
+        return [e["MESSAGE"] for e in s.entries("SYNFIND_STATE=watched")][-1]
+
+    s.configure("[capture]\ninterface = lo\nring-size = 4M\ndecoders = 3\n")
+    tap.ok("3 decoders, dealt out by the kernel's hash" in (said := restarted()),
+           "several decoders: as the unit is, the kernel's hash deals out", said)
+    path = f"/run/systemd/system/{OPENER}.d"
+    s.m.run("mkdir", "-p", path)
+    s.m.run("sh", "-c", "printf '[Service]\nAmbientCapabilities=CAP_BPF CAP_PERFMON\n"
+            f"CapabilityBoundingSet=CAP_BPF CAP_PERFMON\nSystemCallFilter=bpf\n' >{path}/t.conf")
+    s.m.run("systemctl", "daemon-reload")
+    s.m.run("systemctl", "stop", OPENER)
+    tap.ok("3 decoders, dealt out by an eBPF program" in (said := restarted()),
+           "allowed to, the opener loads the program", said)
+    sub = s.subscribe()
+    for port in range(100, 110):
+        confined.is_watched(sub, confined.exchange(s.m.ns, port))
+    caps = [confined.capabilities(confined.status(s.pid(), t)) for t in confined.threads(s.pid())]
+    tap.ok(len(caps) > 3 and not any(any(c.values()) for c in caps),
+           "and the daemon, with a thread for each, has no capability")
+    sub.close()
+    s.m.run("rm", "-r", path)
+    s.configure(INTERFACES)
+    s.m.run("systemctl", "daemon-reload")
+    s.m.run("systemctl", "stop", UNIT, OPENER)
+    s.m.run("systemctl", "start", UNIT)
+
+
 def watchdog(s):
     if not inject.AVAILABLE:
         tap.skip("watchdog", "x86-64")
@@ -383,7 +416,8 @@ machine = nspawn.Machine(live.Netns(), put_package)
 try:
     service = Service(machine)
     for step in (install, late_route, access, is_confined, analyze, journal, status_text, opener_dies,
-                 opener_refuses, reload, activation, watchdog, upgrade_and_purge, by_make):
+                 opener_refuses, reload, activation, several_decoders, watchdog, upgrade_and_purge,
+                 by_make):
         before = tap.failed
         with live.guarded(step.__name__):
             step(service)
