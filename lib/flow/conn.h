@@ -38,33 +38,27 @@ static inline uint64_t dur32_ns(struct dur32 d)
 /* A duration in 40 bits: 38 bits of ns, us, ms or s, whichever still fits.  Exact below 274 s;
  * then cut to the microsecond up to 3 days, to the millisecond up to 8 years. */
 struct dur40 {
-	uint8_t b[5];
+	uint32_t lo;
+	uint8_t hi;
 } __attribute__((packed));
 
 static inline struct dur40 dur40_of(uint64_t ns)
 {
 	static const uint64_t unit[4] = { 1, 1000, 1000000, 1000000000 };
+	uint64_t v = ns;
 	unsigned u = 0;
 
-	while (u < 3 && ns / unit[u] >> 38)
-		u++;
-	uint64_t v = ns / unit[u];
-
+	while (v >> 38 && u < 3)
+		v = ns / unit[++u];
 	v = (v >> 38 ? (1ull << 38) - 1 : v) | (uint64_t)u << 38;
-	struct dur40 d;
-
-	for (unsigned i = 0; i < 5; i++)
-		d.b[i] = (uint8_t)(v >> 8 * i);
-	return d;
+	return (struct dur40){ (uint32_t)v, (uint8_t)(v >> 32) };
 }
 
 static inline uint64_t dur40_ns(struct dur40 d)
 {
 	static const uint64_t unit[4] = { 1, 1000, 1000000, 1000000000 };
-	uint64_t v = 0;
+	uint64_t v = (uint64_t)d.hi << 32 | d.lo;
 
-	for (unsigned i = 0; i < 5; i++)
-		v |= (uint64_t)d.b[i] << 8 * i;
 	return (v & ((1ull << 38) - 1)) * unit[v >> 38];
 }
 

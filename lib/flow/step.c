@@ -121,11 +121,14 @@ static enum close_reason reason_of(enum fsm_state before, enum fsm_state after, 
 static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
 		 const struct segment *s, bool inferred)
 {
-	struct conn *c = f->c, offered = *c; /* what the handshake knew, before it is overwritten */
+	struct conn *c = f->c, offered;
 	enum fsm_state before = c->state;
+	bool established = fsm_handshaking(before) && !fsm_handshaking(to);
 	struct cause cause = cause_of(s, inferred);
 	uint64_t moved_ns[SIDES];
 
+	if (established)
+		offered = *c; /* what the handshake knew, before it is overwritten */
 	if (both_fins(to) && !both_fins(before)) {
 		struct tcpopt o = tcpopt_parse(s->options);
 
@@ -139,7 +142,6 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 			 cause, moved_ns);
 		return true;
 	}
-	bool established = fsm_handshaking(before) && !fsm_handshaking(to);
 	struct event *e = event_begin(t);
 
 	if (!e)
@@ -161,9 +163,8 @@ static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const s
 	unsigned anomaly = p.anomaly;
 	bool inferred = false;
 
-	for (unsigned ev = 0; ev < EVIDENCES; ev++) {
-		if (!(p.evidence >> ev & 1))
-			continue;
+	for (unsigned proofs = p.evidence; proofs; proofs &= proofs - 1) {
+		enum fsm_evidence ev = (enum fsm_evidence)__builtin_ctz(proofs);
 		enum fsm_state next = fsm_step(to, from, ev, &inferred);
 
 		if (next != FSM_ILLEGAL && mirror)

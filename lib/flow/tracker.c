@@ -11,7 +11,8 @@ static bool bare_syn(const struct segment *s)
 }
 
 /* Closes what was there and begins anew on the same 4-tuple. */
-static void flow_replace(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
+			 const struct segment *s)
 {
 	struct conn old = *f->c;
 
@@ -19,11 +20,25 @@ static void flow_replace(struct tracker *t, struct flow *f, unsigned sender, con
 	flow_open(t, f, sender, s, &old);
 }
 
+/* The SYN was refused, so it seemed; but now the same one is accepted.  Its RST overtook another
+ * answer, or the SYN came twice and the port had opened meanwhile. */
+static bool answers_refused(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	return c->state == FSM_RESET && from == SIDE_B &&
+	       !(c->complete & (COMPLETE_SYN_ACK | COMPLETE_DATA | COMPLETE_FIN)) &&
+	       (s->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == (TCP_SYN | TCP_ACK) &&
+	       s->ack == c->isn + 1;
+}
+
 /* A segment for a connection that is over: a straggler, or the first of the next one. */
 static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
 
+	if (answers_refused(f->c, from, s)) {
+		flow_replace(t, f, sender, s);
+		return;
+	}
 	if (!bare_syn(s) || (from == SIDE_A && s->seq == f->c->isn))
 		return;
 	if (attempt_supersedes(f->c, from, s))
@@ -41,12 +56,14 @@ static bool plain_feed(const struct tracker *t, struct conn *c, unsigned sender,
 	enum fsm_side from = sender != c->client_end;
 	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
 
-	if (!guard_is_plain(c, from, s) || !(c->noted & conn_note_bit(from, s->payload_len)) ||
-	    c->suspect || c->holes || c->contested ||
+	if (!guard_is_plain(c, from, s) || c->suspect || c->holes || c->contested ||
 	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
 	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
+	if (!(c->noted & conn_note_bit(from, s->payload_len)))
+		conn_note_history(c, from, s, (struct learned){ 0 },
+				  (struct proof){ .anomaly = ANOMALY_NONE });
 	return true;
 }
 
@@ -79,10 +96,11 @@ static bool entry_contested(const struct tracker *t, table_ref r)
 	return h->pending || h->contested;
 }
 
-/* Key and hash of @f are set; @sender is the end that sent @s. */
-static void feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+/* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
+static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
+		 const struct segment *s)
 {
-	table_ref other = TABLE_NONE, ref = table_find(&t->table, f->hash, &f->key, NULL);
+	table_ref other = TABLE_NONE;
 
 	if (ref != TABLE_NONE && unlikely(entry_contested(t, ref))) {
 		bool done = false;
@@ -120,12 +138,20 @@ struct ticket {
 	unsigned sender;
 };
 
-/* On an open connection and without a surprise? */
-static bool ticket_plain(const struct tracker *t, const struct ticket *k, const struct segment *s)
+static void take(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
-	return k->hint != TABLE_NONE && table_shape_of(k->hint) == SHAPE_WHOLE && !k->key.self &&
-	       table_is(&t->table, k->hint, &k->key) &&
-	       plain_feed(t, table_conn(&t->table, k->hint), k->sender, s);
+	table_ref ref = k->hint;
+
+	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
+		ref = table_find(&t->table, k->hash, &k->key, NULL);
+	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self) &&
+	    plain_feed(t, table_conn(&t->table, ref), k->sender, s))
+		return;
+	struct flow f;
+
+	f.key = k->key;
+	f.hash = k->hash;
+	feed(t, &f, ref, k->sender, s);
 }
 
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
@@ -150,11 +176,7 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			t->now_ns = ts_ns;
 		else
 			tracker_advance(t, ts_ns);
-		if (ticket_plain(t, k, &s[i]))
-			continue;
-		struct flow f = { .key = k->key, .hash = k->hash }; /* the rest is set when needed */
-
-		feed(t, &f, k->sender, &s[i]);
+		take(t, k, &s[i]);
 	}
 }
 
@@ -177,7 +199,7 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 		return;
 	flow_change(t, f.c, FSM_RESET, quoted->ts_ns, moved_ns);
 	flow_tell_end(t, &f, FSM_SYN, REASON_UNREACHABLE, -1,
-		 (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP }, moved_ns);
+		      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP }, moved_ns);
 	flow_store(t, &f);
 }
 
@@ -186,7 +208,8 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 {
 	struct event *e;
 
-	if (t->losses == LOSS_WINDOWS) { /* the two oldest become one: rather too wide than unsaid */
+	if (t->losses ==
+	    LOSS_WINDOWS) { /* the two oldest become one: rather too wide than unsaid */
 		t->loss[1].from_ns = t->loss[0].from_ns;
 		memmove(t->loss, t->loss + 1, sizeof *t->loss * (LOSS_WINDOWS - 1));
 		t->losses--;
@@ -207,7 +230,9 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 
 void tracker_close_all(struct tracker *t, enum close_reason reason)
 {
-	struct cause cause = { .ts_ns = t->now_ns, .segment = SEGMENT_NONE, .basis = BASIS_OBSERVED };
+	struct cause cause = { .ts_ns = t->now_ns,
+			       .segment = SEGMENT_NONE,
+			       .basis = BASIS_OBSERVED };
 
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		for (uint32_t slot = 0; slot < t->table.head->pool[p].high; slot++) {
@@ -217,7 +242,8 @@ void tracker_close_all(struct tracker *t, enum close_reason reason)
 				continue;
 			if (flow_expire(t, &f))
 				continue;
-			if (table_shape_of(f.ref) == SHAPE_HALF && table_half(&t->table, f.ref)->pending)
+			if (table_shape_of(f.ref) == SHAPE_HALF &&
+			    table_half(&t->table, f.ref)->pending)
 				attempt_settle(t, &f, reason, cause);
 			else
 				flow_give_up(t, &f, reason, -1, cause);

@@ -1,6 +1,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "tests/support/frames.h"
+#include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
 /* --- the tests --- */
@@ -691,6 +692,71 @@ static void test_gso(void)
 	ok(seg.wire_segs == UINT16_MAX, "... are no more than 16 bits can count");
 }
 
+/* The short way for Ethernet finds what the long one finds in the same packet without a link. */
+static void test_plain(void)
+{
+	static const uint8_t base4[74] = {
+		[12] = 0x08, [14] = 0x45, [17] = 60, [22] = 64, [23] = 6, [26] = 10, [29] = 1, [30] = 10,
+		[33] = 2, [34] = 0x9c, [35] = 0x40, [37] = 80, [41] = 7, [45] = 9, [46] = 0xa0, [47] = 0x10,
+		[48] = 1,
+	};
+	static const uint8_t base6[94] = {
+		[12] = 0x86, [13] = 0xdd, [14] = 0x60, [19] = 40, [20] = 6, [21] = 64, [22] = 0x20, [37] = 1,
+		[38] = 0x20, [53] = 2, [54] = 0x9c, [55] = 0x40, [57] = 80, [61] = 7, [65] = 9, [66] = 0xa0,
+		[67] = 0x10, [68] = 1,
+	};
+	unsigned wrong = 0, tcp = 0;
+
+	rng = tap_seed(9907);
+	for (unsigned i = 0; i < 300000; i++) {
+		uint8_t d[sizeof base6 + 8] = { 0 };
+		bool six = i & 1;
+		uint32_t n = six ? sizeof base6 : sizeof base4;
+
+		memcpy(d, six ? base6 : base4, n);
+		for (unsigned bits = below(4); bits; bits--)
+			d[14 + below(n - 14)] ^= (uint8_t)(1 << below(8));
+		d[12] = six ? 0x86 : 0x08;
+		struct frame eth = { .data = d, .link = LINK_ETHERNET, .ts_ns = i, .iface = 3 };
+
+		eth.caplen = below(4) ? n : below(n + 1);
+		eth.len = below(4) ? n : n + below(8);
+		if (eth.len < eth.caplen)
+			eth.len = eth.caplen;
+		if (eth.caplen < 14)
+			continue;
+		struct frame raw = eth;
+
+		raw.link = LINK_RAW_IP;
+		raw.data += 14;
+		raw.caplen -= 14;
+		raw.len -= 14;
+		/* Raw IP asks the version nibble, Ethernet the type. */
+		if (raw.caplen && d[14] >> 4 != (six ? 6 : 4))
+			continue;
+		struct segment a, b;
+
+		memset(&a, 0xaa, sizeof a);
+		memset(&b, 0xaa, sizeof b);
+		enum frame_verdict va = frame_decode(&eth, &a), vb = frame_decode(&raw, &b);
+
+		wrong += va != vb;
+		if (va != FRAME_TCP || vb != FRAME_TCP)
+			continue;
+		tcp++;
+		wrong += memcmp(a.src, b.src, 16) || memcmp(a.dst, b.dst, 16) || a.sport != b.sport ||
+			 a.dport != b.dport || a.ip_v != b.ip_v || a.fragment != b.fragment ||
+			 a.nvlan != b.nvlan || a.extended != b.extended || a.vlan[0] != b.vlan[0] ||
+			 a.vlan[1] != b.vlan[1] || a.iface != b.iface || a.flags != b.flags ||
+			 a.window != b.window || a.wire_segs != b.wire_segs || a.seq != b.seq ||
+			 a.ack != b.ack || a.payload_len != b.payload_len || a.ts_ns != b.ts_ns ||
+			 a.wire_len != b.wire_len + 14 || a.options.p != b.options.p ||
+			 a.options.n != b.options.n;
+	}
+	ok(!wrong && tcp > 10000, "with or without a link header a packet gives the same segment (%u)",
+	   tcp);
+}
+
 static void test_names(void)
 {
 	unsigned claims = 0;
@@ -722,6 +788,7 @@ int main(void)
 	test_tcp();
 	test_cuts();
 	test_gso();
+	test_plain();
 	test_names();
 	return tap_done();
 }
