@@ -311,6 +311,16 @@ def activation(s):
     early = s.subscribe()
     tap.ok(s.new_pid(old) != old, "killed, it comes back; who connects meanwhile is served")
     early.close()
+    sub.close()
+    s.configure(INTERFACES + "ring-sise = 1M\n")
+    tap.ok(s.m.status("systemctl", "restart", UNIT) != 0, "a bad configuration: it does not start")
+    live.wait_until(lambda: s.m.show(UNIT, "ActiveState") == "failed", "the service to have failed")
+    tap.ok(s.said(f"{CONF}:4: unknown option 'ring-sise'"),
+           "which is told by file and line, and not tried again and again")
+    s.configure(INTERFACES)
+    sub = s.subscribe()
+    tap.ok(s.active(), "put right, the next subscriber starts it")
+    sub.close()
 
 
 def several_decoders(s):
