@@ -2,6 +2,8 @@
 
 enum {
 	EVICTION_SAMPLE = 32,	/* entries looked at for the one that is missed least */
+	HALF_SAMPLE = 8,	/* half entries looked at for the oldest */
+	FLOOD_PART = 4,		/* of all half entries, for one server: that is a flood */
 	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
 };
@@ -59,7 +61,8 @@ bool flow_expire(struct tracker *t, struct flow *f)
 	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
 		attempt_settle(t, f, silence_means(f->c), cause);
 	else
-		flow_give_up(t, f, silence_means(f->c), f->c->suspect ? suspect_side(f->c) : -1, cause);
+		flow_give_up(t, f, silence_means(f->c), f->c->suspect ? suspect_side(f->c) : -1,
+			     cause);
 	return true;
 }
 
@@ -96,7 +99,8 @@ static void sweep(struct tracker *t)
 {
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		uint32_t high = t->table.head->pool[p].high;
-		uint32_t n = high / SWEEP_PARTS > SWEEP_AT_LEAST ? high / SWEEP_PARTS : SWEEP_AT_LEAST;
+		uint32_t n =
+			high / SWEEP_PARTS > SWEEP_AT_LEAST ? high / SWEEP_PARTS : SWEEP_AT_LEAST;
 
 		for (n = n > high ? high : n; n; n--) {
 			uint32_t slot = t->sweep_slot[p] < high ? t->sweep_slot[p] : 0;
@@ -111,7 +115,8 @@ static void sweep(struct tracker *t)
 
 void tracker_advance(struct tracker *t, uint64_t now_ns)
 {
-	if (now_ns + clock_step_ns < t->now_ns) { /* somebody set the clock back: go on from there */
+	if (now_ns + clock_step_ns <
+	    t->now_ns) { /* somebody set the clock back: go on from there */
 		t->now_ns = now_ns;
 		t->sweep_at_ns = now_ns + sweep_every_ns;
 	}
@@ -132,12 +137,17 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
  * half-closed and established ones; the oldest among equals. */
 static unsigned eviction_rank(const struct conn *c)
 {
-	return fsm_over(c->state) ? 3 : fsm_handshaking(c->state) ? 2 : c->state == FSM_OPEN ? 0 : 1;
+	return fsm_over(c->state)	   ? 3
+	       : fsm_handshaking(c->state) ? 2
+	       : c->state == FSM_OPEN	   ? 0
+					   : 1;
 }
 
 static void evict(struct tracker *t, struct flow *f)
 {
-	struct cause cause = { .ts_ns = t->now_ns, .segment = SEGMENT_NONE, .basis = BASIS_TIMEOUT };
+	struct cause cause = { .ts_ns = t->now_ns,
+			       .segment = SEGMENT_NONE,
+			       .basis = BASIS_TIMEOUT };
 	bool half = table_shape_of(f->ref) == SHAPE_HALF;
 
 	if (!fsm_over(f->c->state))
@@ -148,41 +158,97 @@ static void evict(struct tracker *t, struct flow *f)
 		flow_give_up(t, f, REASON_EVICTED, -1, cause);
 }
 
-/* Gives one entry of @shape up, but not @keep.  A hand goes round each pool: half entries go in
- * the order in which they came; of the whole ones, the least missed of a few. */
-bool flow_make_room(struct tracker *t, enum table_shape shape, unsigned ip_v, table_ref keep)
+/* Does this half entry wait in vain for a server that much of the table waits for?  A SYN flood. */
+static bool is_flood(struct tracker *t, table_ref r)
 {
-	unsigned p = (unsigned)shape << 1 | (ip_v == 6);
-	unsigned look = shape == SHAPE_HALF ? 1 : EVICTION_SAMPLE;
-	struct flow best = { .ref = TABLE_NONE }, f;
+	struct flow_key k = table_key(&t->table, r);
+	const struct half *h = table_half(&t->table, r);
 
-	bool keep_here = keep != TABLE_NONE && keep >> TABLE_POOL_SHIFT == p;
+	return !h->syn_acks &&
+	       *flow_pressure(t, &k, h->client_end) > t->table.head->max_half / FLOOD_PART;
+}
 
-	if (t->table.head->pool[p].used <= keep_here)
-		p ^= 1; /* all of them are of the other family */
+/* Half entries go in the order in which they came: first those of a flooded server, then those that
+ * nobody answered.  A hand goes round the pool; but a slot that is given back is taken again at
+ * once, so that among the old ones there are always some that just came: the oldest of a few, and
+ * the hand goes on by one. */
+static table_ref oldest_half(struct tracker *t, unsigned p, table_ref keep)
+{
 	uint32_t high = t->table.head->pool[p].high, *hand = &t->evict_slot[p];
+	unsigned look = HALF_SAMPLE;
+	table_ref best = TABLE_NONE;
+
+	*hand = *hand < high ? *hand : 0;
+	for (uint32_t n = 0, slot = *hand; n < high && look;
+	     n++, slot = slot + 1 < high ? slot + 1 : 0) {
+		table_ref r = table_slot(p, slot);
+
+		if (r == keep || !table_live(&t->table, r)) {
+			*hand += slot == *hand;
+			continue;
+		}
+		if (is_flood(t, r)) {
+			best = r;
+			break;
+		}
+		look--;
+		const struct half *h = table_half(&t->table, r);
+		const struct half *b = best == TABLE_NONE ? NULL : table_half(&t->table, best);
+
+		if (!b || !!h->syn_acks < !!b->syn_acks ||
+		    (!h->syn_acks == !b->syn_acks && h->start_ns < b->start_ns))
+			best = r;
+	}
+	++*hand;
+	return best;
+}
+
+/* Of the whole ones, the least missed of a few. */
+static table_ref least_missed(struct tracker *t, unsigned p, table_ref keep)
+{
+	uint32_t high = t->table.head->pool[p].high, *hand = &t->evict_slot[p];
+	unsigned look = EVICTION_SAMPLE;
+	table_ref best = TABLE_NONE;
 
 	for (uint32_t n = 0; n < high && look; n++) {
 		uint32_t slot = *hand < high ? *hand : 0;
+		table_ref r = table_slot(p, slot);
 
 		*hand = slot + 1;
-		if (table_slot(p, slot) == keep || !flow_at(t, &f, p, slot))
+		if (r == keep || !table_live(&t->table, r))
 			continue;
 		look--;
-		if (best.ref != TABLE_NONE) {
-			unsigned rank = eviction_rank(f.c), least = eviction_rank(best.c);
+		const struct conn *c = table_conn(&t->table, r);
 
-			if (rank < least || (rank == least && conn_last_ns(f.c) >= conn_last_ns(best.c)))
+		if (best != TABLE_NONE) {
+			const struct conn *b = table_conn(&t->table, best);
+			unsigned rank = eviction_rank(c), least = eviction_rank(b);
+
+			if (rank < least || (rank == least && conn_last_ns(c) >= conn_last_ns(b)))
 				continue;
 		}
-		best = f;
-		if (f.c == &f.unpacked)
-			best.c = &best.unpacked;
-		if (eviction_rank(best.c) == 3)
+		best = r;
+		if (eviction_rank(c) == 3)
 			break;
 	}
-	if (best.ref == TABLE_NONE)
+	return best;
+}
+
+/* Gives one entry of @shape up, but not @keep: of the address family that has more of them. */
+bool flow_make_room(struct tracker *t, enum table_shape shape, table_ref keep)
+{
+	const struct table_pool *pool = t->table.head->pool;
+	unsigned p4 = (unsigned)shape << 1, p = p4 + (pool[p4 + 1].used > pool[p4].used);
+	bool keep_here = keep != TABLE_NONE && keep >> TABLE_POOL_SHIFT == p;
+
+	if (pool[p].used <= keep_here)
+		p ^= 1;
+	table_ref r = shape == SHAPE_HALF ? oldest_half(t, p, keep) : least_missed(t, p, keep);
+	struct flow f;
+
+	if (r == TABLE_NONE)
 		return false;
-	evict(t, &best);
+	flow_at(t, &f, p, r & (TABLE_MAX_SLOTS * 4u - 1));
+	evict(t, &f);
 	return true;
 }

@@ -121,7 +121,7 @@ static enum close_reason reason_of(enum fsm_state before, enum fsm_state after, 
 static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
 		 const struct segment *s, bool inferred)
 {
-	struct conn *c = f->c, offered;
+	struct conn *c = f->c, offered = { 0 };
 	enum fsm_state before = c->state;
 	bool established = fsm_handshaking(before) && !fsm_handshaking(to);
 	struct cause cause = cause_of(s, inferred);

@@ -28,12 +28,36 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 	}
 }
 
+uint32_t *flow_pressure(struct tracker *t, const struct flow_key *k, unsigned client_end)
+{
+	uint64_t w[3] = { 0 };
+	unsigned port = client_end ? 16 : 0; /* of the other end, see struct flow_key */
+
+	if (k->ip_v == 4) {
+		w[0] = (uint32_t)(client_end ? k->w[0] >> 32 : k->w[0]);
+		w[1] = k->w[1] >> port & 0xffff;
+	} else {
+		w[0] = k->w[client_end ? 0 : 2];
+		w[1] = k->w[client_end ? 1 : 3];
+		w[2] = k->w[4] >> port & 0xffff;
+	}
+	return &t->pressure[hash_quick(&t->cfg.secret, w, 3) & (SERVERS - 1)];
+}
+
+/* The entry @ref of @f goes out of the table. */
+static void slot_leave(struct tracker *t, const struct flow *f, table_ref ref)
+{
+	if (table_shape_of(ref) == SHAPE_HALF)
+		--*flow_pressure(t, &f->key, f->c->client_end);
+	table_remove(&t->table, f->hash, ref);
+}
+
 /* Frees the entry; nothing is told. */
 void flow_remove(struct tracker *t, struct flow *f)
 {
 	flow_count_state(t, f->c->state, FSM_NONE);
 	if (f->ref != TABLE_NONE)
-		table_remove(&t->table, f->hash, f->ref);
+		slot_leave(t, f, f->ref);
 	f->ref = TABLE_NONE;
 	flow_gauges(t);
 }
@@ -44,8 +68,12 @@ table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape sh
 {
 	/* A limit that was lowered is approached by giving up two for each one that comes. */
 	for (int n = 0; n < 2 && table_used(&t->table, shape) >= t->limit[shape]; n++)
-		if (!flow_make_room(t, shape, f->key.ip_v, keep))
+		if (!flow_make_room(t, shape, keep))
 			break;
+	if (table_used(&t->table, shape) >= table_max(&t->table, shape))
+		return TABLE_NONE;
+	if (shape == SHAPE_HALF)
+		++*flow_pressure(t, &f->key, f->c->client_end);
 	return table_insert(&t->table, f->hash, &f->key, shape);
 }
 
@@ -72,7 +100,7 @@ void flow_store(struct tracker *t, struct flow *f)
 	else
 		*table_conn(&t->table, r) = *f->c;
 	if (f->ref != TABLE_NONE)
-		table_remove(&t->table, f->hash, f->ref);
+		slot_leave(t, f, f->ref);
 	f->ref = r;
 	if (!small)
 		f->c = table_conn(&t->table, r);

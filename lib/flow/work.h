@@ -21,6 +21,7 @@ struct tcpopt;
 enum {
 	LOSS_WINDOWS = 64, /* remembered; older ones are merged into the oldest */
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
+	SERVERS = 4096,	   /* counters of half-open connections by server, a power of two */
 	HOLED_FLOWS = 512, /* connections of which holes are remembered, a power of two */
 };
 
@@ -42,6 +43,7 @@ struct tracker {
 	struct loss_window loss[LOSS_WINDOWS];
 	unsigned losses;
 	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
+	uint32_t pressure[SERVERS]; /* half entries by hash of the server */
 	struct holes holes[HOLED_FLOWS];    /* by hash */
 };
 
@@ -114,6 +116,9 @@ void flow_remove(struct tracker *t, struct flow *f);
 table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape,
 		    table_ref keep);
 
+/* The number of half entries of the same server; of a few others as well, now and then. */
+uint32_t *flow_pressure(struct tracker *t, const struct flow_key *k, unsigned client_end);
+
 /* Keeps the gauges: of states (FSM_NONE: no entry), of entries. */
 void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to);
 void flow_gauges(struct tracker *t);
@@ -156,7 +161,7 @@ bool flow_expire(struct tracker *t, struct flow *f);
 bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot);
 
 /* Gives one entry of @shape up, but not @keep; false: there is none. */
-bool flow_make_room(struct tracker *t, enum table_shape shape, unsigned ip_v, table_ref keep);
+bool flow_make_room(struct tracker *t, enum table_shape shape, table_ref keep);
 
 /* ---- step.c --------------------------------------------------------------------------------- */
 

@@ -367,7 +367,9 @@ static uint64_t hand_over(void *arg)
 int main(void)
 {
 	const char *path = getenv("BENCH_PCAP");
-	static struct stages s = { .secret = { { 0x0706050403020100, 0x0f0e0d0c0b0a0908 } },
+	static struct stages s = { .secret = { { 0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0,
+					  0x082efa98ec4e6c89, 0x452821e638d01377, 0xbe5466cf34e90c6c,
+					  0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917 } },
 				   .sink = { sink_reserve, sink_commit } };
 
 	if (!path) {

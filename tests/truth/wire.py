@@ -195,6 +195,7 @@ class _Endpoint:
         if s.flags & FIN:
             if self.at() in ("established", "syn_received"):
                 self.go("fin_wait_1")
+                self.crossed = self.peers.fin is not None
                 if self.peers.fin_in_order():  # it had not arrived when this one left
                     self.hear_fin()
             elif self.at() == "close_wait":
@@ -258,6 +259,18 @@ class _Endpoint:
                 self.hear_fin()
 
 
+def _told_first(segs, end):
+    """The segments; but of two RSTs of `end` in the same moment, sent by a close() and in answer to a
+    segment, the one that acknowledges something first: they pass in either order."""
+    out = list(segs)
+    for n in range(len(out) - 1):
+        a, b = out[n], out[n + 1]
+        if a.src == b.src == end and a.flags & b.flags & RST and not a.flags & ACK \
+                and b.flags & ACK and b.t - a.t < 200_000:
+            out[n:n + 2] = b, a
+    return out
+
+
 def reference(segs, end, own, unanswered=False, doubtful=False):
     """The states of `end` in order, by the segments of one connection at one point.  own: the
     point is the endpoint's own, so that what passed there did arrive.  unanswered: with what it
@@ -266,7 +279,7 @@ def reference(segs, end, own, unanswered=False, doubtful=False):
     e = _Endpoint()
     e.unanswered, e.own, e.doubtful = unanswered, own, doubtful
     alone = all(s.src == end for s in segs)
-    for s in segs:
+    for s in _told_first(segs, end):
         if s.src == end:
             e.sent(s)
         if s.src != end or alone and own == "self":

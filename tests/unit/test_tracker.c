@@ -57,7 +57,10 @@ static struct rig *rig_new(uint32_t max_connections, uint32_t max_half_open)
 					  .max_half_open = max_half_open,
 					  .anomalies_per_connection = 8,
 					  .anomalies_per_second = 1000000,
-					  .secret = { { 3, 4 } } };
+					  .secret = { { 0x243f6a8885a308d3, 0x13198a2e03707344,
+						  0xa4093822299f31d0, 0x082efa98ec4e6c89,
+						  0x452821e638d01377, 0xbe5466cf34e90c6c,
+						  0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917 } } };
 	for (unsigned i = 0; i < FSM_TIMEOUTS; i++)
 		r->cfg.timeout_ns[i] = timeout_s[i] * second;
 	size_t size = (tracker_memory(&r->cfg) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
@@ -387,6 +390,46 @@ static void test_configure(void)
 		tracker_advance(r->t, r->now += second);
 	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 8 && !counter_get(&r->count.whole),
 	   "a timeout that is shortened counts for those who are there");
+	rig_free(r);
+}
+
+/* Lone SYNs to one server by the thousand, and between them handshakes of others that take longer
+ * than a flood takes to fill the table. */
+static void test_flood(void)
+{
+	enum { HALF = 256, FLOOD = 20000, REAL = 20 };
+	struct rig *r = rig_new(1024, HALF);
+	struct ends e[REAL];
+	unsigned six = 0;
+	uint32_t n = 0;
+
+	for (unsigned i = 0; i < REAL; i++)
+		e[i] = ends_of((uint16_t)(1000 + i));
+	for (unsigned step = 0; step < 3 * REAL; step++) {
+		unsigned i = step % REAL, from = step / REAL == 1;
+		struct segment s = seg(&e[i], from, step / REAL == 0 ? TCP_SYN :
+					     from ? TCP_SYN | TCP_ACK : TCP_ACK,
+				       from ? ISN_B : ISN_A + (step / REAL == 2),
+				       from ? ISN_A + 1 : step / REAL == 2 ? ISN_B + 1 : 0, 0);
+
+		if (i & 1) { /* every other one over IPv6 */
+			s.ip_v = 6;
+			six++;
+		}
+		feed(r, s);
+		for (unsigned k = 0; k < FLOOD / (3 * REAL); k++) {
+			struct ends bot = ends_of((uint16_t)(1024 + n % 60000));
+			struct segment f = seg(&bot, 0, TCP_SYN, n * 2654435761u, 0, 0);
+
+			memcpy(f.src, &(uint32_t){ 0x0b + (n++ << 8) }, 4);
+			f.dst[3] = 99;
+			r->n = 0; /* nobody keeps what is told of the flood */
+			feed(r, f);
+		}
+	}
+	ok(six && in_state(r, FSM_OPEN) == REAL && counter_get(&r->count.half) == HALF &&
+		   counter_get(&r->count.opened) == REAL + n,
+	   "a flood of SYNs to one server pushes out no handshake with another");
 	rig_free(r);
 }
 
@@ -1011,6 +1054,7 @@ int main(void)
 	test_suspect();
 	test_eviction();
 	test_configure();
+	test_flood();
 	test_pending();
 	test_pending_odd();
 	test_lost_handshake_ack();
