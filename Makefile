@@ -88,7 +88,7 @@ $(LIB): $(call obj,$(LIB_SRC))
 build/skel/%.bpf.o: bpf/%.bpf.c
 	$(call say,BPF,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)clang -target bpf -ffreestanding -O2 -g -Wall -Wextra -Ilib -I. \
+	$(Q)clang -target bpf -mcpu=v3 -ffreestanding -O2 -g -Wall -Wextra -Ilib -I. \
 	  -idirafter /usr/include/$(shell $(CC) -print-multiarch) -MMD -MP -c -o $@ $<
 
 build/skel/%.skel.h: build/skel/%.bpf.o
@@ -113,7 +113,8 @@ build/tests/test_spsc.tsan: tests/unit/test_spsc.c $(wildcard lib/base/*.h)
 	$(Q)$(CC) $(CPPFLAGS) -std=gnu17 $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ $< -pthread
 
 # fuzz_options.c includes what it needs of daemon/common/.
-build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch]) | $(SKEL)
+build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch]) \
+  | $(SKEL)
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) -std=gnu17 -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \

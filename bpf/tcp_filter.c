@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "base/cc.h"
 #include "wire/frame.h"
+#include "wire/segment.h"
 
 /* A load behind the end of the frame ends the program with 0: "reject" (filter.rst).  This is
  * used on purpose: no length is compared anywhere, each octet that frame_decode() insists on is
@@ -216,10 +217,13 @@ static void accept_to(struct prog *p, uint32_t n)
 	stmt(p, BPF_RET | BPF_A, 0);
 }
 
-/* Accepts if octet X + @off, the first of the TCP header, is there. */
-static void accept_tcp(struct prog *p, uint32_t off)
+/* Accepts if octet X + @off, the first of the TCP header, is there; with @control if the flags
+ * are, and one of the three is set (RFC 9293 3.1). */
+static void accept_tcp(struct prog *p, uint32_t off, bool control, enum label drop)
 {
-	stmt(p, BPF_LD | BPF_B | BPF_IND, off);
+	stmt(p, BPF_LD | BPF_B | BPF_IND, control ? off + 13 : off);
+	if (control)
+		jump(p, BPF_JSET, TCP_FIN | TCP_SYN | TCP_RST, NEXT, drop);
 	accept_to(p, off + TCP_HEADER_MAX);
 }
 
@@ -277,13 +281,13 @@ static void tunnel_or_icmp(struct prog *p, unsigned inside, bool v6, enum label 
 }
 
 /* X = offset of the IPv4 header (RFC 791 3.1).  Most frames that are not TCP leave first. */
-static void ip4(struct prog *p, unsigned inside)
+static void ip4(struct prog *p, unsigned inside, bool control)
 {
 	place(p, V4);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 9);
 	jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, inside ? OTHER : DROP);
 	ip4_skip(p);
-	accept_tcp(p, 0);
+	accept_tcp(p, 0, control, DROP);
 	if (inside) {
 		place(p, OTHER);
 		stmt(p, BPF_ST, 0);
@@ -332,7 +336,7 @@ static void ip6_extension(struct prog *p, unsigned n, enum label other)
 /* X = offset of the IPv6 header (RFC 8200 3).  Classic BPF has no backward jump: the chain of
  * extension headers is unrolled, and X stays 40 short of the header, so that all of the chain,
  * none included, ends in one V6_TCP. */
-static void ip6(struct prog *p, unsigned inside)
+static void ip6(struct prog *p, unsigned inside, bool control)
 {
 	enum label other = inside ? OTHER + 1 : V6_DROP;
 
@@ -347,7 +351,7 @@ static void ip6(struct prog *p, unsigned inside)
 	}
 	jump(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, other);
 	place(p, V6_TCP);
-	accept_tcp(p, IP6_HEADER);
+	accept_tcp(p, IP6_HEADER, control, V6_DROP);
 	place(p, V6_DROP);
 	stmt(p, BPF_RET | BPF_K, 0);
 	if (inside) {
@@ -380,7 +384,7 @@ int tcp_filter_build(const struct tcp_filter_spec *spec, struct sock_filter *ins
 	default:
 		return -EPFNOSUPPORT;
 	}
-	ip4(&p, spec->inside);
-	ip6(&p, spec->inside);
+	ip4(&p, spec->inside, spec->control);
+	ip6(&p, spec->inside, spec->control);
 	return resolve(&p);
 }

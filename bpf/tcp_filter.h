@@ -6,10 +6,12 @@
  * frame_decode() is one of frame_claims_tcp(), and returns as copy length the offset of the TCP
  * header + 60 (the longest TCP header, RFC 9293 3.1): all that frame_decode() reads, no payload.
  * With `inside` also those that frame_holds_inside(): of these the first octets behind the outer IP
- * header, since no such program can follow what they carry.
+ * header, since no such program can follow what they carry.  With `control` a frame of TCP must
+ * reach to the octet of the flags, and have SYN, FIN or RST there.
  *
  * Pure: no allocation, clock, log or global; any thread. */
 #pragma once
+#include <stdbool.h>
 #include "wire/link.h"
 
 struct sock_filter; /* <linux/filter.h> */
@@ -17,6 +19,7 @@ struct sock_filter; /* <linux/filter.h> */
 struct tcp_filter_spec {
 	enum link_type link; /* LINK_ETHERNET or LINK_RAW_IP */
 	unsigned inside;     /* sum of enum frame_inside, "wire/frame.h" */
+	bool control;	     /* of TCP only SYN, FIN and RST: what segment_is_control() */
 };
 
 /* Instructions that the longest program needs at most (the kernel takes BPF_MAXINSNS, 4096). */

@@ -607,6 +607,8 @@ static void check_together(struct parser *p)
 			 opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s);
 		complain_at(p, p->set_by[ring - opts] == BY_DEFAULT ? block : ring, msg);
 	}
+	if (o->mode == MODE_AUTO && (o->decap || o->icmp))
+		complain_at(p, opt_find("mode"), "auto does not go together with decap or icmp");
 	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0) {
 		snprintf(msg, sizeof msg,
 			 "%s is no list of processors; allowed: auto, or such as 0-3,8, up to %d",
@@ -673,6 +675,15 @@ int options_keep_fixed(struct options *fresh, const struct options *running)
 unsigned options_inside(const struct options *o)
 {
 	return (o->decap ? INSIDE_TUNNELS : 0u) | (o->icmp ? INSIDE_ICMP : 0u);
+}
+
+const char *capture_mode_name(enum capture_mode m)
+{
+	static const char *const name[] = {
+		[MODE_ALL] = "all", [MODE_CONTROL] = "control", [MODE_AUTO] = "auto"
+	};
+
+	return name[m];
 }
 
 void options_free(struct options *o)

@@ -14,6 +14,12 @@ enum community_id {
 	COMMUNITY_ID_OFF,
 };
 
+enum capture_mode {
+	MODE_ALL,     /* every segment */
+	MODE_CONTROL, /* SYN, FIN and RST only */
+	MODE_AUTO,    /* all but what the kernel can count as well; a file: all */
+};
+
 /* Strings are never "": what is not set is NULL. */
 struct options {
 	/* capture */
@@ -21,6 +27,8 @@ struct options {
 	uint64_t ring_size_bytes; /* of each interface; a multiple, at least two, of the next */
 	uint64_t ring_block_size_bytes; /* a power of two */
 	uint64_t block_timeout_ns;
+	enum capture_mode mode;
+	unsigned auto_after; /* segments of a side */
 	bool promiscuous;
 	bool decap; /* look for TCP in tunnels */
 	bool icmp;  /* look at ICMP errors */
@@ -60,6 +68,9 @@ struct options {
 	char *read_file; /* pcap or pcapng; "-": stdin; NULL: capture */
 	bool quiet;
 };
+
+/* As the option spells it. */
+const char *capture_mode_name(enum capture_mode m);
 
 /* Reads the flags and the file they name (or /etc/synfind/synfind.conf, if there is one).
  * Returns 0: go on with *@ret, which the caller gives back with options_free();

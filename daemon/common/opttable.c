@@ -61,8 +61,14 @@ const struct opt opts[] = {
 	  "Capture ring of each decoder; at least two blocks." },
 	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "1M", "SIZE",
 	  "Block of that ring; a power of two.", .power_of_two = true },
-	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "10ms", "TIME",
+	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "2ms", "TIME",
 	  "A block is handed over after this time even if it is not full.", .unit = MS },
+	{ "mode", CAPTURE, WORD(mode, enum capture_mode), "all", "all|control|auto",
+	  "Segments that are taken in; control: only those with SYN, FIN or RST, which costs little and "
+	  "leaves counts and some states unknown; auto: all but those of long transfers that the "
+	  "kernel can count as well, which needs CAP_BPF." },
+	{ "auto-after", CAPTURE, NUMBER(auto_after, 1, 1000000000), "64", "N",
+	  "With mode=auto: segments of either side after which the kernel counts." },
 	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
 	  "Also take in frames that are meant for other hosts." },
 	{ "decap", CAPTURE, BOOL(decap), "no", NULL,

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/bpf.h>
 #include <linux/sockios.h>
 #include <pwd.h>
 #include <sched.h>
@@ -46,10 +47,15 @@ static int become_user(void)
 	return 0;
 }
 
+static bool is_daemon(enum sandbox_role role)
+{
+	return role == SANDBOX_DAEMON || role == SANDBOX_DAEMON_BPF;
+}
+
 /* What a role may keep, of what is there. */
 static bool is_kept(enum sandbox_role role, unsigned cap)
 {
-	return (cap == CAP_NET_RAW && role != SANDBOX_DAEMON) ||
+	return (cap == CAP_NET_RAW && !is_daemon(role)) ||
 	       ((cap == CAP_BPF || cap == CAP_PERFMON) && role == SANDBOX_OPENER_BPF);
 }
 
@@ -72,7 +78,7 @@ int sandbox_privileges(enum sandbox_role role)
 
 	/* Under systemd there is one already; where it may not be made, AF_UNIX is all that is left
 	 * of the network anyway. */
-	if (role == SANDBOX_DAEMON && unshare(CLONE_NEWNET) < 0)
+	if (is_daemon(role) && unshare(CLONE_NEWNET) < 0)
 		log_debug("No network namespace of its own: %m");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
 		return log_errno(errno, "Cannot set no_new_privs");
@@ -85,7 +91,7 @@ int sandbox_privileges(enum sandbox_role role)
 	/* First, while it may; where it may not, no_new_privs does the same. */
 	if (bounds && capng_apply(CAPNG_SELECT_BOUNDS) < 0)
 		return log_errno(EPERM, "Cannot give up the bounding set of capabilities");
-	r = role == SANDBOX_DAEMON ? become_user() : 0;
+	r = is_daemon(role) ? become_user() : 0;
 	if (r < 0)
 		return r;
 	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
@@ -147,6 +153,11 @@ static const struct rule for_opener[] = {
 	ALL(unlink), ALL(unlinkat), ALL(rmdir), ALL(lstat),
 };
 
+/* No BPF_PROG_LOAD, no BPF_MAP_CREATE; nor a lookup, since slots are mapped. */
+static const struct rule for_maps[] = {
+	IF(bpf, ARG_IS(0, BPF_MAP_UPDATE_ELEM)), IF(bpf, ARG_IS(0, BPF_MAP_DELETE_ELEM)),
+};
+
 /* What libbpf does to load a program; memory is not locked by newer kernels, but it asks. */
 static const struct rule for_bpf[] = {
 	ALL(bpf), IF(prlimit64, ARG_IS(2, 0)),
@@ -155,10 +166,13 @@ static const struct rule for_bpf[] = {
 static const struct {
 	const struct rule *rules;
 	size_t n;
+	const struct rule *more;
+	size_t n_more;
 } roles[] = {
-	[SANDBOX_DAEMON] = { for_daemon, ARRAY_SIZE(for_daemon) },
-	[SANDBOX_OPENER] = { for_opener, ARRAY_SIZE(for_opener) },
-	[SANDBOX_OPENER_BPF] = { for_opener, ARRAY_SIZE(for_opener) },
+	[SANDBOX_DAEMON] = { for_daemon, ARRAY_SIZE(for_daemon), NULL, 0 },
+	[SANDBOX_DAEMON_BPF] = { for_daemon, ARRAY_SIZE(for_daemon), for_maps, ARRAY_SIZE(for_maps) },
+	[SANDBOX_OPENER] = { for_opener, ARRAY_SIZE(for_opener), NULL, 0 },
+	[SANDBOX_OPENER_BPF] = { for_opener, ARRAY_SIZE(for_opener), for_bpf, ARRAY_SIZE(for_bpf) },
 };
 
 static int add_rules(scmp_filter_ctx ctx, const struct rule *rules, size_t n)
@@ -185,8 +199,8 @@ int sandbox_system_calls(enum sandbox_role role)
 	r = add_rules(ctx, for_all, ARRAY_SIZE(for_all));
 	if (r >= 0)
 		r = add_rules(ctx, roles[role].rules, roles[role].n);
-	if (r >= 0 && role == SANDBOX_OPENER_BPF)
-		r = add_rules(ctx, for_bpf, ARRAY_SIZE(for_bpf));
+	if (r >= 0)
+		r = add_rules(ctx, roles[role].more, roles[role].n_more);
 	if (r >= 0) /* its flags cannot be looked at; without it libc takes clone() */
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (r >= 0)

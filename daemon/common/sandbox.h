@@ -6,8 +6,10 @@
 
 enum sandbox_role {
 	SANDBOX_DAEMON, /* parses, publishes: no capability, no socket but AF_UNIX, no file written */
+	/* and bpf(2), to put keys into a map that it was given and to take them out; still no capability */
+	SANDBOX_DAEMON_BPF,
 	SANDBOX_OPENER, /* CAP_NET_RAW; AF_PACKET and AF_NETLINK too */
-	/* and CAP_BPF, for a program that deals frames out to several rings, and CAP_PERFMON, without
+	/* and CAP_BPF, to deal frames out to several rings or to count them, and CAP_PERFMON, without
 	 * which the verifier has to follow what a processor might guess, and gives the larger one up */
 	SANDBOX_OPENER_BPF,
 };

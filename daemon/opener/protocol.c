@@ -7,7 +7,7 @@
 /* Aligned as control messages want it. */
 union control {
 	struct cmsghdr h;
-	char octets[CMSG_SPACE(OPENER_RINGS_MAX * sizeof(int))];
+	char octets[CMSG_SPACE(OPENER_FDS_MAX * sizeof(int))];
 };
 
 int opener_send(int fd, const void *message, size_t octets, const int *fds, unsigned nfds)
@@ -16,7 +16,7 @@ int opener_send(int fd, const void *message, size_t octets, const int *fds, unsi
 	struct iovec iov = { (void *)message, octets };
 	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
 
-	if (nfds > OPENER_RINGS_MAX)
+	if (nfds > OPENER_FDS_MAX)
 		return -EINVAL;
 	if (nfds) {
 		m.msg_control = &control;

@@ -15,7 +15,13 @@
 #include <stdint.h>
 #include "source/afring.h" /* struct afring_geometry: a ring as it is sent */
 
-enum { OPENER_RINGS_MAX = AFRING_GROUP_MAX }; /* of one interface */
+enum {
+	OPENER_RINGS_MAX = AFRING_GROUP_MAX, /* of one interface */
+	OPENER_FDS_MAX = 3 * OPENER_RINGS_MAX, /* with each ring two maps; the kernel has 253 (SCM_MAX_FD) */
+};
+
+/* The step that needs CAP_BPF. */
+#define OPENER_STEP_BULK "filter of mode=auto"
 
 enum opener_request_kind {
 	OPENER_OPEN = 1, /* the rings of interface .ifindex */
@@ -33,7 +39,9 @@ enum opener_reply_kind {
 	OPENER_LINK,   /* there is an interface: .ifindex .name .arphrd .flags .named */
 	OPENER_LISTED, /* that were all; from here on what changes */
 	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
-	OPENER_RINGS,  /* .rings descriptors for .ifindex, and how to map them */
+	/* .rings descriptors for .ifindex, and how to map them; with .bulk then as many of maps `flows`,
+	 * then as many of maps `slots` (bpf/bulk.bpf.c) */
+	OPENER_RINGS,
 	OPENER_FAILED, /* none: .error is -errno, .step what failed */
 	OPENER_CLEANED,
 };
@@ -48,6 +56,8 @@ struct opener_reply {
 	char step[32];
 	uint32_t rings;
 	uint8_t by_program; /* as in struct rings (rings.h) */
+	uint8_t bulk;	    /* likewise */
+	uint8_t control;    /* they show SYN, FIN and RST alone */
 	uint64_t secret;
 	struct afring_geometry ring[OPENER_RINGS_MAX];
 };

@@ -101,6 +101,7 @@ static void open_rings(struct server *v, int ifindex)
 	struct known *k = *find(v, ifindex);
 	struct opener_reply m = { .ifindex = ifindex };
 	struct rings rings;
+	int fds[OPENER_FDS_MAX];
 	const char *step = "";
 	int r;
 
@@ -120,13 +121,14 @@ static void open_rings(struct server *v, int ifindex)
 	m.kind = OPENER_RINGS;
 	m.rings = rings.n;
 	m.by_program = rings.by_program;
+	m.bulk = rings.bulk;
+	m.control = v->s->o->mode == MODE_CONTROL;
 	m.secret = rings.secret;
 	memcpy(m.ring, rings.geometry, rings.n * sizeof *m.ring);
 	k->opened = true;
 	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", k->link.name);
-	reply_with(v, &m, rings.fd, rings.n);
-	for (unsigned i = 0; i < rings.n; i++) /* theirs now */
-		close(rings.fd[i]);
+	reply_with(v, &m, fds, rings_collect(&rings, fds));
+	rings_close(&rings); /* theirs now */
 }
 
 enum { NEXT, OVER, ANEW };
@@ -218,7 +220,7 @@ static int serve_loop(struct server *v)
 
 enum sandbox_role serve_role(const struct options *o)
 {
-	return o->decoders > 1 ? SANDBOX_OPENER_BPF : SANDBOX_OPENER;
+	return o->decoders > 1 || o->mode == MODE_AUTO ? SANDBOX_OPENER_BPF : SANDBOX_OPENER;
 }
 
 int serve_run(const struct serve *s)

@@ -51,6 +51,8 @@ static void read_again(struct watch *w)
 
 	if (options_parse(w->argc, w->argv, &fresh))
 		return;
+	/* The mode stays the daemon's, and what it needs was given up unless it was wanted. */
+	fresh.mode = w->o.mode;
 	options_free(&w->o);
 	w->o = fresh;
 	log_set_level(w->o.log_level);

@@ -14,6 +14,7 @@
 #include "opener/protocol.h"
 #include "opener/wanted.h"
 #include "source/afring.h"
+#include "synfind/bulkfilter.h"
 #include "synfind/decoder.h"
 #include "synfind/health.h"
 #include "synfind/opener.h"
@@ -87,25 +88,55 @@ static void tap_free(struct tap *t)
 	free(t);
 }
 
-/* A decoder over ring @i of those that have come; takes @fd over, also on failure. */
+/* How many descriptors come with these rings. */
+static unsigned fds_of(const struct opener_reply *m)
+{
+	return m->bulk ? 3 * m->rings : m->rings;
+}
+
+/* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as another
+ * mode counts from the next start on, has no key in it and lets everything pass. */
+static int take_filter(struct capture *c, const struct opener_reply *m, unsigned i, const int *fds,
+		       struct bulk_filter **ret)
+{
+	int flows, slots;
+
+	*ret = NULL;
+	if (!m->bulk)
+		return 0;
+	flows = fds[m->rings + i];
+	slots = fds[2 * m->rings + i];
+	if (c->o->mode == MODE_AUTO)
+		return bulk_filter_new(flows, slots, c->o->auto_after, ret);
+	close(flows);
+	close(slots);
+	return 0;
+}
+
+/* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
 static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
-			    int fd)
+			    const int *fds)
 {
 	struct decoder_share share = { .index = i,
 				       .of = m->rings,
 				       .known = m->by_program,
-				       .secret = m->secret };
+				       .secret = m->secret,
+				       .control = m->control };
 	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
-	struct source *source;
-	int r = d ? afring_map(fd, &m->ring[i], &source) : -ENOMEM;
+	struct bulk_filter *bulk;
+	struct source *source = NULL;
+	int r = take_filter(c, m, i, fds, &bulk);
 
+	if (r >= 0)
+		r = d ? afring_map(fds[i], &m->ring[i], &source) : -ENOMEM;
 	if (r < 0) {
+		bulk_filter_free(bulk);
 		free(d);
-		close(fd);
+		close(fds[i]);
 		return r;
 	}
 	t->decoder[t->decoders++] = d;
-	r = decoder_init(d, c->o, source, NULL, t->id, &share);
+	r = decoder_init(d, c->o, source, bulk, NULL, t->id, &share);
 	d->beat_ms = health_beat_ms();
 	return r;
 }
@@ -118,9 +149,10 @@ static int tap_make_decoders(struct capture *c, struct tap *t, const struct open
 	int r = 0;
 
 	for (; i < m->rings && r >= 0; i++)
-		r = tap_make_decoder(c, t, m, i, fds[i]);
+		r = tap_make_decoder(c, t, m, i, fds);
 	for (; i < m->rings; i++)
-		close(fds[i]);
+		for (unsigned k = i; k < fds_of(m); k += m->rings)
+			close(fds[k]);
 	return r;
 }
 
@@ -321,13 +353,25 @@ static void say_watching(const struct tap *t, const struct opener_reply *m)
 			 t->up ? "" : ", which is down");
 }
 
+/* The opener has read a configuration that this daemon will only have after its next start. */
+static void say_other_mode(const struct capture *c, const struct tap *t, const struct opener_reply *m)
+{
+	enum capture_mode mode = m->bulk ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
+
+	if (mode != c->o->mode)
+		log_warn("%s: its opener has mode=%s, this daemon mode=%s; a restart brings them together%s",
+			 t->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
+			 m->control ? "; until then nothing but SYN, FIN and RST is seen there" : "");
+}
+
 /* Its rings have come: @fds are ours. */
 static void rings_came(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
 {
 	struct tap *t = find_tap(c, m->ifindex);
 	int r;
 
-	if (!t || !t->asked || !n || n != m->rings) { /* it went meanwhile */
+	if (!t || !t->asked || !m->rings || m->rings > OPENER_RINGS_MAX || n != fds_of(m)) {
+		/* it went meanwhile */
 		for (unsigned i = 0; i < n; i++)
 			close(fds[i]);
 		return;
@@ -340,6 +384,7 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 		return;
 	}
 	say_watching(t, m);
+	say_other_mode(c, t, m);
 	if (!c->starting)
 		publisher_iface(c->publisher, t->name, t->again ? "back" : "up");
 }
@@ -350,7 +395,11 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 
 	if (!t || !t->asked)
 		return;
-	if (m->error == -EPERM || m->error == -EACCES)
+	if (!strcmp(m->step, OPENER_STEP_BULK))
+		log_error("Cannot capture on '%s': cannot load the filter of mode=auto: %s (it needs CAP_BPF, "
+			  "CAP_PERFMON and Linux 5.19; mode=all needs none of it)", t->name,
+			  strerror(-m->error));
+	else if (m->error == -EPERM || m->error == -EACCES)
 		log_error("Cannot capture on '%s': %s needs CAP_NET_RAW (run it as root, or give the file the "
 			  "capability: setcap cap_net_raw+ep)", t->name, m->step);
 	else if (m->error == -EPFNOSUPPORT)
@@ -422,7 +471,7 @@ static void take_reply(struct capture *c, const struct opener_reply *m, const in
 /* All that has come; -ENOTCONN: the opener is gone. */
 static int take_replies(struct capture *c)
 {
-	int fds[OPENER_RINGS_MAX], r;
+	int fds[OPENER_FDS_MAX], r;
 	struct opener_reply m;
 	unsigned n;
 

@@ -12,6 +12,7 @@
 #include "common/options.h"
 #include "flow/tunnels.h"
 #include "source/fanout.h"
+#include "synfind/bulkfilter.h"
 #include "wire/checksum.h"
 #include "wire/segment.h"
 
@@ -90,11 +91,13 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 				[FSM_T_RESET] = o->timeout_reset_ns },
 		.anomalies_per_connection = o->anomalies_per_connection,
 		.anomalies_per_second = o->anomalies_per_second,
+		.control = o->mode == MODE_CONTROL,
 	};
 }
 
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct event_sink *sink, uint8_t iface_id, const struct decoder_share *share)
+		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
+		 const struct decoder_share *share)
 {
 	static const struct decoder_share alone = { .of = 1 };
 
@@ -103,9 +106,12 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 
 	struct tracker_config cfg = tracker_config_of(o, d->share.of);
 
+	cfg.control |= d->share.control;
 	d->max_connections = cfg.max_connections;
 	d->max_half_open = cfg.max_half_open;
 	d->source = source;
+	d->bulk = bulk;
+	cfg.bulk = bulk_filter_kernel(bulk);
 	d->iface_id = iface_id;
 	d->sink = (struct event_sink){ ring_reserve, ring_commit };
 	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
@@ -115,6 +121,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	if (!d->memory)
 		return -ENOMEM;
 	d->inside = options_inside(o);
+	d->control = cfg.control;
 	if (o->decap) {
 		void *memory = map_lazily(tunnels_memory());
 
@@ -138,6 +145,7 @@ void decoder_destroy(struct decoder *d)
 	free(atomic_load(&d->fresh));
 	tracker_free(d->tracker);
 	source_free(d->source);
+	bulk_filter_free(d->bulk);
 	if (d->memory)
 		munmap(d->memory, d->memory_octets);
 	if (d->tunnels)
@@ -194,7 +202,7 @@ int decoder_pull(struct decoder *d)
 	struct segment segments[DECODER_BATCH];
 	int n = source_next(d->source, frames, DECODER_BATCH);
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned tcp = 0, bad_checksum = 0;
+	unsigned tcp = 0, bad_checksum = 0, left_out = 0;
 
 	counter_add(&d->count.beats, 1);
 	for (int i = 0; i < n; i++) {
@@ -209,7 +217,11 @@ int decoder_pull(struct decoder *d)
 		} else if (v == FRAME_TCP) {
 			if (f->unverified)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
-			tcp++;
+			/* Of a file, and in tunnels: there the kernel's filter cannot tell. */
+			if (unlikely(d->control) && !segment_is_control(s))
+				left_out++;
+			else
+				tcp++;
 		} else if (v == FRAME_ICMP) {
 			tracker_feed(d->tracker, segments, tcp); /* those before it */
 			tracker_unreachable(d->tracker, s);
@@ -218,6 +230,8 @@ int decoder_pull(struct decoder *d)
 	}
 	if (bad_checksum)
 		counter_add(&d->count.bad_checksum, bad_checksum);
+	if (left_out)
+		counter_add(&d->count.left_out, left_out);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
 			counter_add(&d->count.verdicts[v], verdicts[v]);
@@ -233,6 +247,7 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 	struct source_stats s;
 
 	d->stats_at_ns = now + stats_every_ns;
+	bulk_filter_set_clock(d->bulk);
 	if (source_stats(d->source, &s) < 0)
 		return;
 	counter_set(&d->count.packets, s.packets);
@@ -277,6 +292,7 @@ int decoder_configure(struct decoder *d, const struct options *o)
 	if (!c)
 		return -ENOMEM;
 	*c = tracker_config_of(o, d->share.of);
+	c->control = d->control;
 	d->max_connections = c->max_connections;
 	d->max_half_open = c->max_half_open;
 	free(atomic_exchange(&d->fresh, c)); /* one that came too fast for it to see */
@@ -383,6 +399,8 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.anomalies_untold = counter_get(&t->anomalies_untold),
 		.strays = counter_get(&t->strays),
 		.bad_checksum = counter_get(&c->bad_checksum),
+		.withheld = counter_get(&t->withheld),
+		.left_out = counter_get(&c->left_out),
 		.events = counter_get(&c->events),
 		.lost = counter_get(&c->lost),
 	};

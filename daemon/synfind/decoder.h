@@ -13,6 +13,7 @@
 #include "flow/tracker.h"
 #include "source/source.h"
 
+struct bulk_filter;
 struct options;
 struct tunnels;
 
@@ -21,6 +22,7 @@ struct decoder_share {
 	unsigned index, of; /* this is number @index of @of; of == 1: it has all of them */
 	bool known;	    /* fanout_member() under @secret tells whose a connection is */
 	uint64_t secret;
+	bool control; /* the source shows SYN, FIN and RST alone, whatever the mode is */
 };
 
 enum { DECODER_BATCH = TRACKER_BATCH };
@@ -28,6 +30,7 @@ enum { DECODER_BATCH = TRACKER_BATCH };
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
 	struct counter packets, drops, freezes;
+	struct counter left_out; /* segments that the mode does not want */
 	struct counter split; /* segments of another decoder's connections: left out */
 	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
 	struct counter events, lost;
@@ -44,11 +47,13 @@ struct decoder {
 	uint64_t number; /* of the next event, lost ones included */
 
 	struct source *source; /* owned */
+	struct bulk_filter *bulk; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
 	void *memory; /* the tracker's region */
 	size_t memory_octets;
 	void *ring_memory;
 	size_t ring_octets;
+	bool control;		 /* leave out what segment_is_control() does not want */
 	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
 	struct tunnels *tunnels; /* numbers for those that were met; NULL: not looked for */
 	uint8_t iface_id; /* put into every frame: flows of two interfaces never mix */
@@ -69,11 +74,13 @@ struct decoder {
 	uint64_t stats_at_ns;
 };
 
-/* Makes a decoder over @source, which it owns from then on (also on failure).  @sink: where events
- * go; NULL: into an SPSC ring of options->event_ring_size records.  @share: NULL: it is the only
- * one; the limits of the tables are divided among those that share.  Returns 0 or -errno. */
+/* Makes a decoder over @source and @bulk, the filter of the source or NULL, and owns them from then on
+ * (also on failure).  @sink: where events go; NULL: into an SPSC ring of options->event_ring_size
+ * records.  @share: NULL: it is the only one; the limits of the tables are divided among those that
+ * share.  Returns 0 or -errno. */
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct event_sink *sink, uint8_t iface_id, const struct decoder_share *share);
+		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
+		 const struct decoder_share *share);
 
 /* Stops nothing: join first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);

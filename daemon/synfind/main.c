@@ -169,6 +169,7 @@ static void say_summary(const struct capture_totals *t)
 /* What takes privileges, then the end of them, then what meets hostile octets. */
 static int daemon_start(struct daemon *d)
 {
+	enum sandbox_role role = d->o.mode == MODE_AUTO ? SANDBOX_DAEMON_BPF : SANDBOX_DAEMON;
 	int r = opener_start(&d->opener, d->argc, d->argv, &d->o);
 
 	if (r >= 0)
@@ -176,9 +177,9 @@ static int daemon_start(struct daemon *d)
 	if (r >= 0)
 		r = publisher_init(&d->publisher, &d->o, d->loop);
 	if (r >= 0)
-		r = sandbox_privileges(SANDBOX_DAEMON);
+		r = sandbox_privileges(role);
 	if (r >= 0)
-		r = sandbox_system_calls(SANDBOX_DAEMON);
+		r = sandbox_system_calls(role);
 	if (r >= 0)
 		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener);
 	return r;

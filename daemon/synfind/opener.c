@@ -66,7 +66,7 @@ void opener_ask(struct opener *p, unsigned kind, int ifindex)
 int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsigned *ret_nfds)
 {
 	int r = p->fd < 0 ? 0
-			  : opener_receive(p->fd, ret, sizeof *ret, ret_fds, OPENER_RINGS_MAX,
+			  : opener_receive(p->fd, ret, sizeof *ret, ret_fds, OPENER_FDS_MAX,
 					   ret_nfds);
 
 	if (r == -EAGAIN)
@@ -84,7 +84,7 @@ static void await_cleaned(struct opener *p)
 {
 	struct pollfd fds = { .fd = p->fd, .events = POLLIN };
 	struct opener_reply m;
-	int rings[OPENER_RINGS_MAX], r = 0;
+	int rings[OPENER_FDS_MAX], r = 0;
 	unsigned n;
 
 	while (r >= 0 && poll(&fds, 1, CLEAN_PATIENCE_MS) > 0) {

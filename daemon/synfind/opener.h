@@ -23,7 +23,7 @@ int opener_connect(struct opener *p);
 /* Sends a request; whoever does not read it is gone, and opener_next() will say so. */
 void opener_ask(struct opener *p, unsigned kind, int ifindex);
 
-/* The next reply, with its descriptors, OPENER_RINGS_MAX at most: 1; 0: none is there, and poll
+/* The next reply, with its descriptors, OPENER_FDS_MAX at most: 1; 0: none is there, and poll
  * @fd; -ENOTCONN: the opener is gone, and @fd is closed. */
 int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsigned *ret_nfds);
 

@@ -19,7 +19,7 @@ enum {
 	DRAIN_AT_ONCE = 256,	 /* records of one ring, then the others have their turn */
 	DRAIN_ROUNDS = 16,	 /* then the loop looks at everything else */
 	STATS_DECODERS = 8,	 /* in one line */
-	STATS_LINE_MAX = 1 << 14,
+	STATS_LINE_MAX = 20 << 10,
 	HELLO_MAX = 1 << 14,
 	INPUT_MAX = 1 << 16,	 /* octets taken from a subscriber; requests are a later door */
 	IFACES_TOLD = 255,
@@ -241,6 +241,7 @@ static int greet(struct publisher *p, struct subscriber *s)
 	char line[HELLO_MAX];
 	struct text t = { .p = line, .end = line + sizeof line };
 
+	h.mode = capture_mode_name(p->o->mode);
 	json_hello(&t, &h, p->seq, wall_clock_ns());
 	return t.full ? -ENOBUFS : subscriber_put_aside(s, line, (size_t)(t.p - line));
 }

@@ -104,6 +104,7 @@ static void say_hello(struct reader *r, uint64_t ts_ns)
 	struct json_hello h = identity_hello(&id, names, n);
 	struct text t = line_begin(r, OUT_OCTETS);
 
+	h.mode = capture_mode_name(r->o->mode);
 	json_hello(&t, &h, r->seq, ts_ns);
 	line_end(r, &t);
 }
@@ -244,7 +245,7 @@ static int read_opened(struct reader *r)
 {
 	int e = r->o->decoders > 1
 			? shards_start(r->o, r->source, &r->shards)
-			: decoder_init(&r->decoder, r->o, r->source, &r->sink, 0, NULL);
+			: decoder_init(&r->decoder, r->o, r->source, NULL, &r->sink, 0, NULL);
 
 	if (e < 0) {
 		log_errno(e, "Cannot set up the flow table");

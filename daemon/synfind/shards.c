@@ -247,7 +247,7 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 {
 	struct decoder *numbers = &s->lane[0]->d; /* those of tunnels */
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned bad_checksum = 0;
+	unsigned bad_checksum = 0, left_out = 0;
 
 	b->segments = 0;
 	b->sorted = true;
@@ -270,6 +270,10 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 				continue;
 			if (v == FRAME_TCP && f->unverified)
 				bad_checksum += checksum_wrong(g, f->data + f->caplen);
+			if (v == FRAME_TCP && numbers->control && !segment_is_control(g)) {
+				left_out++; /* to the tracker not even its time is shown */
+				continue;
+			}
 			note_time(b, i, g->ts_ns);
 			at[n++] = (uint16_t)(v == FRAME_ICMP ? i | IS_ICMP : i);
 		}
@@ -277,6 +281,7 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 			deal(s, b, at[k], &segment[k]);
 	}
 	counter_add(&l->d.count.bad_checksum, bad_checksum);
+	counter_add(&l->d.count.left_out, left_out);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		counter_add(&l->d.count.verdicts[v], verdicts[v]);
 }
@@ -607,6 +612,7 @@ void shards_read_counters(struct shards *s, const char *iface, struct stats_deco
 		ret->anomalies_untold += d.anomalies_untold;
 		ret->strays += d.strays;
 		ret->bad_checksum += d.bad_checksum;
+		ret->left_out += d.left_out;
 		ret->events += d.events;
 		ret->lost += d.lost;
 		for (unsigned v = 0; v < FRAME_VERDICTS; v++)
@@ -627,7 +633,7 @@ static void on_signal(int sig)
 static int lane_start(struct shards *s, struct lane *l)
 {
 	struct decoder_share share = { .index = l->index, .of = s->lanes };
-	int r = decoder_init(&l->d, s->o, NULL, NULL, 0, &share);
+	int r = decoder_init(&l->d, s->o, NULL, NULL, NULL, 0, &share);
 
 	if (r < 0)
 		return r;

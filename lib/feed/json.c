@@ -157,16 +157,24 @@ static char *add_close(char *p, const struct event *e, struct put_second *second
 	p = add_moves(p, e);
 	p = add_word(p, "reason", &close_reason_word[e->close.reason]);
 	p = add_word(p, "closed_by", &closed_by_word[e->close.closed_by]);
-	p = add_word(p, "teardown", &teardown_word[e->close.teardown]);
+	if (e->close.teardown != TEARDOWN_UNKNOWN)
+		p = add_word(p, "teardown", &teardown_word[e->close.teardown]);
 	p = add_word(p, "conn_state", &conn_state_word[e->close.conn_state]);
 	p = put_lit(p, ",\"history\":\"");
 	p += history_text(e->close.history, p);
-	p = put_u64(put_lit(p, "\",\"completeness\":"), e->close.completeness);
+	p = put_lit(p, "\"");
+	if (e->close.counts == COUNTS_SEGMENTS)
+		p = add_u64(p, "completeness", e->close.completeness);
 	p = add_bool(p, "midstream", e->midstream);
 	p = add_bool(p, "lossy", e->close.lossy);
 	p = put_timestamp(put_lit(p, "},\"flow\":{\"start\":"), start);
 	p = put_timestamp_near(add_key(p, "end"), stop, second);
 	p = add_u64(p, "age_ns", stop > start ? stop - start : 0);
+	if (e->close.counts == COUNTS_SEQUENCE) {
+		p = put_lit(p, ",\"counts\":\"sequence\"");
+		p = add_duration(p, "stream_toserver", e->close.payload[0]);
+		return add_duration(p, "stream_toclient", e->close.payload[1]);
+	}
 	p = add_u64(p, "pkts_toserver", e->close.pkts[0]);
 	p = add_u64(p, "pkts_toclient", e->close.pkts[1]);
 	p = add_u64(p, "bytes_toserver", e->close.bytes[0]);
@@ -296,6 +304,8 @@ void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64
 	text_lit(t, "]");
 	key_u64(t, "next_seq", seq + 1);
 	key_word(t, "policy", h->policy);
+	if (h->mode)
+		key_word(t, "mode", h->mode);
 	end(t);
 }
 
@@ -394,6 +404,10 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 	}
 	text_lit(t, "}");
 	key_u64(t, "bad_checksum", d->bad_checksum);
+	if (d->withheld)
+		key_u64(t, "withheld", d->withheld);
+	if (d->left_out)
+		key_u64(t, "left_out", d->left_out);
 	put_connections(t, d);
 	key_u64(t, "strays", d->strays);
 	key_u64(t, "anomalies", d->anomalies);

@@ -31,7 +31,7 @@ void json_event(struct text *t, const struct event *e, uint64_t seq, const struc
 
 /* What the daemon is, as the first line to each subscriber. */
 struct json_hello {
-	const char *version, *host, *boot_id, *run_id, *policy;
+	const char *version, *host, *boot_id, *run_id, *policy, *mode; /* mode may be NULL */
 	const char *const *ifaces; /* borrowed, @nifaces of them */
 	unsigned nifaces;
 };
@@ -55,6 +55,8 @@ struct stats_decoder {
 	uint64_t opened, closed, half, whole, evicted_half, evicted_whole;
 	uint64_t anomalies, anomalies_untold, strays;
 	uint64_t events, lost, bad_checksum;
+	uint64_t withheld; /* segments that the kernel counted instead */
+	uint64_t left_out; /* decoded segments that the mode does not want */
 	uint64_t max_half, max_whole;
 	bool several;	  /* of this interface; then this is number ... */
 	unsigned index;

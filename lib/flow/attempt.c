@@ -111,8 +111,10 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	bare.wire_len -= s->payload_len;
 	f.c = &f.unpacked;
 	conn_begin(f.c, &bare, sender, old->c);
-	conn_begin_after(f.c, t->attempt_ns);
-	t->attempt_ns = f.c->start_ns;
+	uint64_t *newest = &t->attempt_ns[f.hash & (ODD_SEGMENTS - 1)];
+
+	conn_begin_after(f.c, *newest);
+	*newest = f.c->start_ns;
 	f.c->state = FSM_SYN;
 
 	struct tcpopt o = tcpopt_parse(s->options);

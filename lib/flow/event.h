@@ -65,7 +65,15 @@ enum teardown {
 	TEARDOWN_THREE_SEGMENTS,
 	TEARDOWN_SIMULTANEOUS,
 	TEARDOWN_RESET,
-	TEARDOWNS
+	TEARDOWNS,
+	TEARDOWN_UNKNOWN = TEARDOWNS, /* not told */
+};
+
+/* What the counts of a tcp_close rest on. */
+enum event_counts {
+	COUNTS_SEGMENTS, /* every segment */
+	COUNTS_SEQUENCE, /* the numbers of SYN and FIN: of close only payload[] is told, the length of
+			  * the stream modulo 2^32; UINT64_MAX: not known */
 };
 
 /* Zeek's conn_state, by the letters of its documentation (conn.log). */
@@ -156,6 +164,7 @@ struct event {
 			uint32_t pkts[2], retrans[2]; /* [0]: sent by the client, to the server */
 			uint32_t gap_bytes;
 			uint8_t reason, closed_by, teardown, conn_state, completeness;
+			uint8_t counts; /* enum event_counts */
 			bool lossy;
 		} close;
 		struct {

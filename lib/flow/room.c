@@ -1,3 +1,4 @@
+#include "flow/unshown.h"
 #include "flow/work.h"
 
 enum {
@@ -13,7 +14,9 @@ static const uint64_t clock_step_ns = 10000000000; /* more is no reordering */
 static uint64_t timeout_of(const struct tracker *t, const struct conn *c)
 {
 	/* A RST that fell silent was a real one: its receiver would have answered (RFC 5961 3.2). */
-	return t->cfg.timeout_ns[c->suspect ? FSM_T_TIME_WAIT : fsm_timeout_of(c->state)];
+	enum fsm_timeout wait = t->cfg.control ? unshown_timeout_of(c->state) : fsm_timeout_of(c->state);
+
+	return t->cfg.timeout_ns[c->suspect ? FSM_T_TIME_WAIT : wait];
 }
 
 static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
@@ -21,7 +24,7 @@ static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
 	return conn_last_ns(c) + timeout_of(t, c);
 }
 
-static enum close_reason silence_means(const struct conn *c)
+static enum close_reason silence_means(const struct tracker *t, const struct conn *c)
 {
 	if (c->suspect)
 		return REASON_RST;
@@ -32,7 +35,8 @@ static enum close_reason silence_means(const struct conn *c)
 	case FSM_CROSSED:
 	case FSM_CROSSED_A:
 	case FSM_CROSSED_B:
-		return REASON_HALF_OPEN;
+		/* In control mode nobody is shown the ACK that they wait for. */
+		return t->cfg.control && c->state != FSM_CROSSED ? REASON_IDLE : REASON_HALF_OPEN;
 	default:
 		return REASON_IDLE;
 	}
@@ -56,13 +60,17 @@ bool flow_expire(struct tracker *t, struct flow *f)
 
 	if (t->now_ns < at)
 		return false;
+	flow_settle(t, f, false);
+	at = deadline_of(t, f->c);
+	if (t->now_ns < at)
+		return false;
 	struct cause cause = { .ts_ns = at, .segment = SEGMENT_TIMEOUT, .basis = BASIS_TIMEOUT };
 
 	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
-		attempt_settle(t, f, silence_means(f->c), cause);
+		attempt_settle(t, f, silence_means(t, f->c), cause);
 	else
-		flow_give_up(t, f, silence_means(f->c), f->c->suspect ? suspect_side(f->c) : -1,
-			     cause);
+		flow_give_up(t, f, silence_means(t, f->c),
+			     f->c->suspect ? suspect_side(f->c) : -1, cause);
 	return true;
 }
 
@@ -113,6 +121,20 @@ static void sweep(struct tracker *t)
 	}
 }
 
+/* A connection whose segments the kernel withholds is not silent. */
+static void touch(void *arg, const struct flow_key *key, uint64_t hash, uint64_t last_ns)
+{
+	struct tracker *t = arg;
+	table_ref ref = table_find(&t->table, hash, key, NULL);
+
+	if (ref == TABLE_NONE || table_shape_of(ref) != SHAPE_WHOLE)
+		return;
+	struct conn *c = table_conn(&t->table, ref);
+
+	if (last_ns > conn_last_ns(c))
+		c->last = dur48_of(last_ns - c->start_ns);
+}
+
 void tracker_advance(struct tracker *t, uint64_t now_ns)
 {
 	if (now_ns + clock_step_ns <
@@ -129,6 +151,8 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	if (now_ns < t->sweep_at_ns)
 		return;
 	t->sweep_at_ns = now_ns + sweep_every_ns;
+	if (t->bulk)
+		bulk_refresh(t->bulk, touch, t);
 	for (unsigned i = 0; i < (all ? SWEEP_PARTS + 1u : 1u); i++)
 		sweep(t);
 }

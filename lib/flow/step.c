@@ -1,6 +1,7 @@
 #include <string.h>
 #include "flow/guard.h"
 #include "flow/tell.h"
+#include "flow/unshown.h"
 #include "flow/work.h"
 #include "wire/tcpopt.h"
 
@@ -161,7 +162,8 @@ static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const s
 		  struct proof p, enum fsm_state to, bool mirror)
 {
 	unsigned anomaly = p.anomaly;
-	bool inferred = false;
+	/* A FIN shows that there was a handshake, but not the ACK that ended it. */
+	bool inferred = t->cfg.control && !(s->flags & TCP_SYN) && fsm_handshaking(to);
 
 	for (unsigned proofs = p.evidence; proofs; proofs &= proofs - 1) {
 		enum fsm_evidence ev = (enum fsm_evidence)__builtin_ctz(proofs);
@@ -259,7 +261,10 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 	enum fsm_state before = c->state, at = before;
 	struct learned l = { 0 };
 	struct holes h;
+	struct segment room;
 
+	if (t->cfg.control)
+		s = unshown_believe(c, from, s, &room);
 	if (mirror && at == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
 		/* It received its own SYN meanwhile: that is a crossed one. */
 		c->next[SIDE_B] = c->next[SIDE_A];

@@ -1,4 +1,5 @@
 #include "flow/tell.h"
+#include "flow/unshown.h"
 #include "wire/tcpopt.h"
 
 void tell_common(struct event *e, enum event_kind kind, const struct flow_key *key,
@@ -122,5 +123,16 @@ void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 	e->close.teardown = teardown_of(c, before, reason);
 	e->close.conn_state = conn_zeek_state(c, before, rst_by);
 	e->close.completeness = c->complete;
+	e->close.counts = COUNTS_SEGMENTS;
 	e->close.lossy = lossy;
+}
+
+void tell_close_unshown(struct event *e, const struct conn *c, enum fsm_state before)
+{
+	e->close.counts = COUNTS_SEQUENCE;
+	for (unsigned side = 0; side < SIDES; side++)
+		e->close.payload[side] = unshown_stream(c, before, side);
+	/* Whether the second FIN was the first to acknowledge the other one. */
+	if (e->close.teardown == TEARDOWN_FOUR_SEGMENTS || e->close.teardown == TEARDOWN_THREE_SEGMENTS)
+		e->close.teardown = TEARDOWN_UNKNOWN;
 }

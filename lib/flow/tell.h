@@ -29,3 +29,6 @@ void tell_established(struct event *e, const struct conn *c, enum fsm_state befo
 /* @rst_by: the side whose RST ended it, or -1. */
 void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 		enum close_reason reason, int rst_by, bool lossy);
+
+/* Behind tell_close(), in control mode: takes back what nobody can know who saw no other segments. */
+void tell_close_unshown(struct event *e, const struct conn *c, enum fsm_state before);

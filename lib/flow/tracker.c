@@ -50,8 +50,8 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 }
 
 /* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
-static bool plain_feed(const struct tracker *t, struct conn *c, unsigned sender,
-		       const struct segment *s)
+static inline __attribute__((always_inline)) bool
+plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != c->client_end;
 	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
@@ -96,6 +96,16 @@ static bool entry_contested(const struct tracker *t, table_ref r)
 	return h->pending || h->contested;
 }
 
+/* What the kernel withheld before @s. */
+static void catch_up(struct tracker *t, struct conn *c, uint64_t hash, unsigned sender,
+		     const struct segment *s)
+{
+	uint64_t n = bulk_catch_up(t->bulk, c, hash, sender != c->client_end, s);
+
+	if (n)
+		counter_add(&t->count->withheld, n);
+}
+
 /* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
 static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		 const struct segment *s)
@@ -119,15 +129,21 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 	}
 	if (ref != TABLE_NONE) {
 		flow_load(t, f, ref);
+		if (unlikely(t->bulk) && f->c != &f->unpacked)
+			catch_up(t, f->c, f->hash, sender, s);
 		if (unlikely(flow_expire(t, f)))
 			ref = TABLE_NONE;
 	}
-	if (ref == TABLE_NONE)
+	if (ref == TABLE_NONE) {
 		flow_open(t, f, sender, s, NULL);
-	else if (fsm_over(f->c->state))
+	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
-	else
+	} else {
 		known_feed(t, f, sender, s);
+		if (unlikely(t->bulk) && f->ref != TABLE_NONE &&
+		    table_shape_of(f->ref) == SHAPE_WHOLE)
+			bulk_consider(t->bulk, f->c, &f->key, f->hash);
+	}
 }
 
 /* A segment that waits for its turn while the memory that it needs is on its way. */
@@ -138,6 +154,18 @@ struct ticket {
 	unsigned sender;
 };
 
+/* plain_feed() of what the kernel may have withheld segments of.  Not inline: who has no such filter
+ * pays one branch. */
+static __attribute__((noinline)) bool watched_feed(struct tracker *t, const struct ticket *k,
+						   struct conn *c, const struct segment *s)
+{
+	catch_up(t, c, k->hash, k->sender, s);
+	if (!plain_feed(t, c, k->sender, s))
+		return false;
+	bulk_consider(t->bulk, c, &k->key, k->hash);
+	return true;
+}
+
 static void take(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
 	table_ref ref = k->hint;
@@ -145,7 +173,8 @@ static void take(struct tracker *t, const struct ticket *k, const struct segment
 	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
 		ref = table_find(&t->table, k->hash, &k->key, NULL);
 	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self) &&
-	    plain_feed(t, table_conn(&t->table, ref), k->sender, s))
+	    (likely(!t->bulk) ? plain_feed(t, table_conn(&t->table, ref), k->sender, s)
+			      : watched_feed(t, k, table_conn(&t->table, ref), s)))
 		return;
 	struct flow f;
 
@@ -263,6 +292,10 @@ struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct
 
 	if (!t)
 		return NULL;
+	if (c->bulk && !(t->bulk = bulk_new(c->bulk))) {
+		free(t);
+		return NULL;
+	}
 	t->sink = sink;
 	t->count = counters;
 	t->cfg.secret = c->secret;
@@ -286,5 +319,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 
 void tracker_free(struct tracker *t)
 {
+	if (t)
+		bulk_free(t->bulk);
 	free(t);
 }

@@ -5,6 +5,7 @@
  * none; times a little back are late frames, times far back a clock that was set.  What it makes of a sequence of calls depends on nothing but the calls and the secret (the
  * secret decides only which entry an over-full table gives up). */
 #pragma once
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/counter.h"
@@ -12,6 +13,7 @@
 #include "flow/event.h"
 #include "flow/fsm.h"
 
+struct bulk_kernel;
 struct segment;
 struct tracker;
 
@@ -22,6 +24,8 @@ struct tracker_config {
 	uint32_t anomalies_per_connection; /* told one by one, at most ANOMALIES_TOLD_MAX */
 	uint32_t anomalies_per_second;	   /* told in all */
 	struct hash_key secret;
+	struct bulk_kernel *bulk; /* NULL: every segment comes here; "flow/bulk.h" */
+	bool control; /* no other segments than segment_is_control() are shown: "flow/unshown.h" */
 };
 
 enum { ANOMALIES_TOLD_MAX = 14 };
@@ -33,6 +37,7 @@ struct tracker_counters {
 	struct counter evicted_half, evicted_whole;
 	struct counter anomalies, anomalies_untold;
 	struct counter strays; /* segments that belong to nothing and open nothing */
+	struct counter withheld; /* segments that the kernel counted instead: on the wire */
 	struct counter half, whole; /* gauges: entries of each shape */
 };
 

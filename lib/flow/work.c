@@ -1,6 +1,7 @@
 #include "flow/work.h"
 #include <string.h>
 #include "flow/tell.h"
+#include "flow/unshown.h"
 #include "wire/segment.h"
 
 void flow_gauges(struct tracker *t)
@@ -26,6 +27,16 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 		f->unpacked = conn_unpack(table_half(&t->table, ref));
 		f->c = &f->unpacked;
 	}
+}
+
+void flow_settle(struct tracker *t, struct flow *f, bool forget)
+{
+	if (!t->bulk || f->c == &f->unpacked)
+		return;
+	uint64_t n = bulk_settle(t->bulk, f->c, f->hash, forget);
+
+	if (n)
+		counter_add(&t->count->withheld, n);
 }
 
 uint32_t *flow_pressure(struct tracker *t, const struct flow_key *k, unsigned client_end)
@@ -55,6 +66,7 @@ static void slot_leave(struct tracker *t, const struct flow *f, table_ref ref)
 /* Frees the entry; nothing is told. */
 void flow_remove(struct tracker *t, struct flow *f)
 {
+	flow_settle(t, f, true);
 	flow_count_state(t, f->c->state, FSM_NONE);
 	if (f->ref != TABLE_NONE)
 		slot_leave(t, f, f->ref);
@@ -84,7 +96,9 @@ void flow_store(struct tracker *t, struct flow *f)
 
 	if (f->c != &f->unpacked)
 		return; /* changed in place */
-	bool small = conn_pack(f->c, &half);
+	/* Who was answered may well be established, though nobody is shown the ACK that says so. */
+	bool answered = t->cfg.control && f->c->state != FSM_SYN;
+	bool small = !answered && conn_pack(f->c, &half);
 
 	if (f->ref != TABLE_NONE && small) {
 		half.pending = table_half(&t->table, f->ref)->pending;
@@ -170,6 +184,8 @@ void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
 	if (moved_ns)
 		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
 	tell_close(e, f->c, before, reason, rst_by, flow_was_lossy(t, f->c));
+	if (t->cfg.control)
+		tell_close_unshown(e, f->c, before);
 	event_end(t);
 }
 
@@ -186,12 +202,28 @@ void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpop
 	event_end(t);
 }
 
+/* In control mode: FINs of both and no repetition since, or even a new connection in its place. */
+static void tell_unseen_end(struct tracker *t, struct flow *f, struct cause cause)
+{
+	enum fsm_state before = f->c->state;
+	uint64_t moved_ns[SIDES];
+
+	if (cause.basis == BASIS_OBSERVED)
+		cause.basis = BASIS_INFERRED;
+	flow_change(t, f->c, unshown_end_of(before), cause.ts_ns, moved_ns);
+	flow_tell_end(t, f, before, REASON_FIN, -1, cause, moved_ns);
+}
+
 /* Closes a connection for a reason that no segment of its own gave: its ends stay as they are, as
  * far as anyone knows.  The entry is removed. */
 void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
 			 struct cause cause)
 {
-	if (!fsm_over(f->c->state))
+	flow_settle(t, f, true);
+	if (t->cfg.control && (reason == REASON_IDLE || reason == REASON_REUSE) &&
+	    unshown_end_of(f->c->state) != f->c->state)
+		tell_unseen_end(t, f, cause);
+	else if (!fsm_over(f->c->state))
 		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
 	if (f->c->contested)
 		attempt_orphan(t, f);

@@ -9,6 +9,7 @@
  * All of it runs in the tracker's thread, without allocation. */
 #pragma once
 #include "base/cc.h"
+#include "flow/bulk.h"
 #include "flow/conn.h"
 #include "flow/guard.h"
 #include "flow/table.h"
@@ -33,12 +34,13 @@ struct tracker {
 	struct tracker_config cfg;
 	struct table table;
 	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
+	struct bulk *bulk; /* NULL: not wanted */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 	uint64_t now_ns; /* the newest time seen */
 	uint64_t sweep_at_ns;
 	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
-	uint64_t attempt_ns; /* start of the newest attempt that was held */
+	uint64_t attempt_ns[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
 	uint64_t anomaly_second, anomalies_told; /* in that second */
 	struct loss_window loss[LOSS_WINDOWS];
 	unsigned losses;
@@ -151,6 +153,9 @@ bool flow_was_lossy(const struct tracker *t, const struct conn *c);
  * far as anyone knows.  The entry is removed. */
 void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
 		  struct cause cause);
+
+/* With cfg.bulk: catches up before @f is judged without a segment; @forget: it goes. */
+void flow_settle(struct tracker *t, struct flow *f, bool forget);
 
 /* ---- room.c --------------------------------------------------------------------------------- */
 

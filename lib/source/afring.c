@@ -127,10 +127,13 @@ static int options_set(int fd, const struct sockopt *o, size_t n, const char **r
 	return 0;
 }
 
-static int filter_set(int fd, const struct sock_fprog *filter, const char **reterr_step)
+/* One of @filter and @program is NULL. */
+static int filter_set(int fd, const struct sock_fprog *filter, const int *program,
+		      const char **reterr_step)
 {
 	const struct sockopt options[] = {
 		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter), NULL },
+		{ "SO_ATTACH_BPF", SOL_SOCKET, SO_ATTACH_BPF, program, sizeof(*program), NULL },
 		/* Whoever gets the descriptor cannot look further than the filter does. */
 		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof(on), NULL },
 	};
@@ -169,7 +172,9 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 	int r = options_set(fd, options, ARRAY_SIZE(options), reterr_step);
 
 	if (r >= 0)
-		r = deaf ? filter_set_deaf(fd, reterr_step) : filter_set(fd, &config->filter, reterr_step);
+		r = deaf ? filter_set_deaf(fd, reterr_step)
+			 : filter_set(fd, config->programs ? NULL : &config->filter, config->programs,
+				      reterr_step);
 	if (r < 0)
 		return r;
 	g->vnet_hdr = !no_vnet_hdr;
@@ -201,7 +206,7 @@ static int socket_make(const struct afring_config *config, bool deaf, bool *ret_
 
 	if (!ring_size_valid(config->block_size, config->block_nr))
 		return *reterr_step = "block size", -EINVAL;
-	if (!config->filter.len)
+	if (!config->programs && !config->filter.len)
 		return *reterr_step = "filter", -EINVAL;
 	if (strlen(config->ifname) >= sizeof(g.ifname))
 		return *reterr_step = "interface name", -EINVAL;
@@ -551,11 +556,14 @@ static int group_make(const struct afring_config *config, unsigned n, int progra
 	return 0;
 }
 
-/* The filter of each member.  A group has a hook of its own that knows nothing of
+/* The filter of member @i.  A group has a hook of its own that knows nothing of
  * PACKET_IGNORE_OUTGOING (fanout_add()): on loopback the filter does that. */
-static int group_filter_set(int fd, const struct afring_config *config, bool loopback,
+static int group_filter_set(int fd, const struct afring_config *config, unsigned i, bool loopback,
 			    const char **reterr_step)
 {
+	if (config->programs)
+		return filter_set(fd, NULL, &config->programs[i], reterr_step);
+
 	static const struct sock_filter no_outgoing[] = {
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OUTGOING, 0, 1),
@@ -572,7 +580,7 @@ static int group_filter_set(int fd, const struct afring_config *config, bool loo
 	struct sock_fprog filter = { .len = (unsigned short)(n + config->filter.len),
 				     .filter = insns };
 
-	return filter_set(fd, &filter, reterr_step);
+	return filter_set(fd, &filter, NULL, reterr_step);
 }
 
 int afring_socket_group(const struct afring_config *config, unsigned n, int program, int ret_fd[],
@@ -589,7 +597,7 @@ int afring_socket_group(const struct afring_config *config, unsigned n, int prog
 	int r = group_make(config, n, program, fd, &loopback, ret_geometry, reterr_step);
 
 	for (unsigned i = 0; i < n && r >= 0; i++)
-		r = group_filter_set(fd[i], config, loopback, reterr_step);
+		r = group_filter_set(fd[i], config, i, loopback, reterr_step);
 	for (unsigned i = 0; i < n; i++)
 		if (r >= 0)
 			ret_fd[i] = fd[i];

@@ -24,6 +24,9 @@ struct afring_config {
 	unsigned block_timeout_ms; /* a block that is not full is handed over after this; > 0 */
 	bool promiscuous;
 	struct sock_fprog filter; /* borrowed; see bpf/tcp_filter.h; its length must not be 0 */
+	/* Borrowed: descriptors of eBPF programs in place of `filter`, one for each ring; NULL: none.
+	 * On loopback each must leave out what is PACKET_OUTGOING. */
+	const int *programs;
 };
 
 /* What a process needs besides the descriptor to map a ring.  No pointers: fit to be sent. */

@@ -45,6 +45,12 @@ static inline void segment_add_vlan(struct segment *s, uint16_t tci)
 		s->vlan[s->nvlan++] = tci & 0x0fff;
 }
 
+/* Does it begin or end a connection?  All others are payload and its acknowledgements. */
+static inline bool segment_is_control(const struct segment *s)
+{
+	return s->flags & (TCP_SYN | TCP_FIN | TCP_RST);
+}
+
 /* Sequence number behind the segment: SYN and FIN count one each. */
 static inline uint32_t segment_end(const struct segment *s)
 {

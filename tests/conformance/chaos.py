@@ -3,6 +3,7 @@
 
 Half of them continue a conversation, the others are lost, repeated, reordered, stale or forged;
 the clock jumps now and then.  SEED=N replays a run."""
+import itertools
 import os
 import random
 import subprocess
@@ -85,16 +86,16 @@ def one_each(stream):
 def main():
     print(f"# seed {SEED} (SEED=... replays)")
     kinds = set()
-    for n in range(FILES):
+    for n, mode in itertools.product(range(FILES), ("all", "control")):
         rnd = random.Random(SEED + n)
         with tempfile.TemporaryDirectory(prefix="synfind-") as tmp:
             pcap = os.path.join(tmp, "chaos.pcap")
             frames = script.compile_script(make(rnd))
             script.write_pcap(frames, pcap)
-            p = subprocess.run([SYNFIND, "--read", pcap, "--anomalies-per-second=1000000"],
-                               capture_output=True, timeout=120)
+            p = subprocess.run([SYNFIND, "--read", pcap, "--anomalies-per-second=1000000",
+                                f"--mode={mode}"], capture_output=True, timeout=120)
         stream, faults = events.check(p.stdout.splitlines())
-        tap.ok(p.returncode == 0 and not faults, f"{len(frames)} random segments: a right stream",
+        tap.ok(p.returncode == 0 and not faults, f"{len(frames)} random segments, mode {mode}: a right stream",
                f"SEED={SEED + n}", f"status {p.returncode}", faults, p.stderr.decode()[-500:])
         twice = one_each(stream)
         tap.ok(not twice, "and at most one event of a connection from each of them",

@@ -135,11 +135,14 @@ with tempfile.TemporaryDirectory(prefix="synfind-") as tmp:
     rng = random.Random(SEED)
     none = ["--anomalies-per-second=0"]  # a limit of each decoder
     for i in range(3):
-        same(f"jumbled {i}", jumbled(tmp, rng), none + ["--timeout-established=5s"], (2, 3, 7))
+        pcap = jumbled(tmp, rng)
+        same(f"jumbled {i}", pcap, none + ["--timeout-established=5s"], (2, 3, 7))
+        same(f"jumbled {i}, control", pcap, none + ["--timeout-established=5s", "--mode=control"])
     pcap = os.path.join(tmp, "churn.pcap")
     subprocess.run([GEN, "--seed", str(SEED), *CHURN, "-o", pcap], check=True,
                    stderr=subprocess.DEVNULL)
     same("churn", pcap, none + ["--timeout-time-wait=100ms"], (2, 3, 16), piped=True)
+    same("churn, control", pcap, none + ["--mode=control"], (2, 3), piped=True)
     with open(pcap, "rb") as f:
         octets = f.read()
     broken = os.path.join(tmp, "broken.pcap")

@@ -18,7 +18,7 @@ MAY = {
     "lib/wire": ["lib/base"],
     "bpf": ["lib/base", "lib/wire"],
     "lib/source": ["lib/base", "lib/wire", "bpf"],
-    "lib/flow": ["lib/base", "lib/wire"],
+    "lib/flow": ["lib/base", "lib/wire", "bpf"],
     "lib/feed": ["lib/base", "lib/wire", "lib/source", "lib/flow"],
     "daemon/common": ["lib/base", "lib/wire", "lib/source", "lib/flow", "lib/feed", "bpf"],
 }
@@ -95,7 +95,7 @@ def check_mutable(files):
         if not os.path.exists(obj):
             missing.append(f"{obj} is not there: run make")
             continue
-        out = subprocess.check_output(["nm", "--format=sysv", obj], text=True)
+        out = subprocess.check_output(["nm", "--plugin=", "--format=sysv", obj], text=True)
         for line in out.splitlines():
             cells = [c.strip() for c in line.split("|")]
             if len(cells) == 7:

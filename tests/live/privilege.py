@@ -44,6 +44,21 @@ def gives_up(ns):
     tap.ok(True, "the opener ends with the daemon")
 
 
+def mode_auto(ns):
+    d = live.Synfind(ns, "lo", "--mode=auto", "--auto-after=1", ring_size="4M")
+    sub = d.subscribe()
+    daemon, _, opener = family(d)
+    confined.check_daemon("the daemon in mode auto", daemon)
+    confined.check_maps("the daemon in mode auto", daemon)
+    flow = confined.exchange(ns, 80)
+    confined.is_watched(sub, flow)
+    os.kill(opener, signal.SIGKILL)
+    confined.is_watched(sub, confined.exchange(ns, 81))
+    tap.ok(True, "mode auto: capture goes on, and needs no opener for it")
+    tap.equal(d.stop(), 0, "mode auto: status 0")
+    tap.ok(not sub.to_end(), "mode auto: every line is right", sub.checker.errors)
+
+
 def opener_comes_back():
     left, right = live.veth_pair()
     live.join(left, right, "veth-c", "veth-d", 2)
@@ -88,7 +103,7 @@ def daemon_killed(ns):
 
 live.need("ip")
 ns = live.Netns()
-for step in (lambda _: confined.check_means(), gives_up, lambda _: opener_comes_back(),
+for step in (lambda _: confined.check_means(), gives_up, mode_auto, lambda _: opener_comes_back(),
              daemon_killed):
     with live.guarded(step.__name__):
         step(ns)

@@ -323,6 +323,31 @@ def activation(s):
     sub.close()
 
 
+ALLOWED = {OPENER: "AmbientCapabilities=CAP_BPF CAP_PERFMON\nCapabilityBoundingSet=CAP_BPF CAP_PERFMON\n"
+                   "SystemCallFilter=bpf capset\n",
+           UNIT: "SystemCallFilter=bpf\n"}
+
+
+def allow(s, *units):
+    """As docs/operating.md says; returns the status of the daemon's restart."""
+    for unit in units:
+        s.m.run("mkdir", "-p", f"/run/systemd/system/{unit}.d")
+        with open(f"/proc/{s.m.leader}/root/run/systemd/system/{unit}.d/t.conf", "w") as f:
+            f.write("[Service]\n" + ALLOWED[unit])
+    s.m.run("systemctl", "daemon-reload")
+    s.m.run("systemctl", "stop", OPENER)
+    return s.m.status("systemctl", "restart", UNIT)
+
+
+def as_it_was(s):
+    for unit in ALLOWED:
+        s.m.run("rm", "-rf", f"/run/systemd/system/{unit}.d")
+    s.configure(INTERFACES)
+    s.m.run("systemctl", "daemon-reload")
+    s.m.run("systemctl", "stop", UNIT, OPENER)
+    s.m.run("systemctl", "start", UNIT)
+
+
 def several_decoders(s):
     """The unit has no capability to load a program, unless it is given one."""
     def restarted():
@@ -333,12 +358,7 @@ def several_decoders(s):
     s.configure("[capture]\ninterface = lo\nring-size = 4M\ndecoders = 3\n")
     tap.ok("3 decoders, dealt out by the kernel's hash" in (said := restarted()),
            "several decoders: as the unit is, the kernel's hash deals out", said)
-    path = f"/run/systemd/system/{OPENER}.d"
-    s.m.run("mkdir", "-p", path)
-    s.m.run("sh", "-c", "printf '[Service]\nAmbientCapabilities=CAP_BPF CAP_PERFMON\n"
-            f"CapabilityBoundingSet=CAP_BPF CAP_PERFMON\nSystemCallFilter=bpf\n' >{path}/t.conf")
-    s.m.run("systemctl", "daemon-reload")
-    s.m.run("systemctl", "stop", OPENER)
+    allow(s, OPENER)
     tap.ok("3 decoders, dealt out by an eBPF program" in (said := restarted()),
            "allowed to, the opener loads the program", said)
     sub = s.subscribe()
@@ -348,11 +368,83 @@ def several_decoders(s):
     tap.ok(len(caps) > 3 and not any(any(c.values()) for c in caps),
            "and the daemon, with a thread for each, has no capability")
     sub.close()
-    s.m.run("rm", "-r", path)
     s.configure(INTERFACES)
-    s.m.run("systemctl", "daemon-reload")
-    s.m.run("systemctl", "stop", UNIT, OPENER)
-    s.m.run("systemctl", "start", UNIT)
+    s.m.run("systemctl", "stop", OPENER)
+    s.m.run("systemctl", "restart", UNIT)
+    confined.check_opener("the opener, allowed to load programs but without need",
+                          live.wait_until(lambda: s.m.pid(OPENER), "the opener to run"))
+    as_it_was(s)
+
+
+def mode_auto(s):
+    """Both units have to be told."""
+    s.configure("[capture]\ninterface = lo\nring-size = 128M\ndecoders = 2\nmode = auto\nauto-after = 1\n"
+                "[events]\nstats-interval = 1s\n")
+    tap.ok(allow(s) != 0 and s.said("needs CAP_BPF"),
+           "mode auto: as the units are, it does not start, and says what is missing")
+    tap.ok(allow(s, OPENER) != 0 and s.said("bpf(2) is not permitted"),
+           "with the opener allowed to load alone, neither")
+    tap.equal(allow(s, OPENER, UNIT), 0, "with both allowed, it starts")
+    sub = s.subscribe()
+    tap.equal(sub.events[0]["mode"], "auto", "and says so in hello")
+    caps = [confined.capabilities(confined.status(s.pid(), t)) for t in confined.threads(s.pid())]
+    tap.ok(len(caps) > 2 and not any(any(c.values()) for c in caps), "still without a capability")
+    ports, missing = iter(range(2000, 3000)), []
+
+    def withheld():
+        """Another connection; has the kernel withheld anything of those that ended?"""
+        port, sent = next(ports), 20000 * 1000
+        with s.m.ns.listen(("127.0.0.1", port)) as l:
+            c = s.m.ns.connect(("127.0.0.1", port))
+            served = l.accept()[0]
+            for _ in range(20000):
+                c.sendall(bytes(1000))
+                served.recv(1000, socket.MSG_WAITALL)
+            c.close()
+            served.recv(1)
+            served.close()
+        flow = confined.is_watched(sub, {"dest_port": port})["flow"]
+        if (flow["payload_toserver"], flow["gap_bytes"]) != (sent, 0):
+            missing.append(flow)
+        return any(d.get("withheld") for e in sub.events if e["event_type"] == "stats"
+                   for d in e["decoders"])
+
+    live.wait_until(withheld, "the kernel to withhold segments")
+    tap.ok(not missing, "the kernel withholds segments, and none is missing in the count", missing)
+    sub.close()
+    as_it_was(s)
+
+
+def mode_changes(s):
+    """The opener reads the file again, the daemon keeps its mode."""
+    sub = s.subscribe()
+    s.configure(INTERFACES + "mode = control\n")
+    old = s.m.pid(OPENER)
+    s.m.run("systemctl", "reload", UNIT)
+    live.wait_until(lambda: s.m.pid(OPENER) not in (None, old), "an opener with the new mode")
+    other = live.Netns()
+    live.join(s.m.ns, other, "veth-m", "veth-n", 5)
+    sub.until(lambda e: live.find(e, "iface", in_iface="veth-m", state="up"), "veth-m")
+    tap.ok(s.said("its opener has mode=control, this daemon mode=all"),
+           "a reload with another mode: for a new interface the journal says that the opener has it")
+    with other.listen(("10.0.5.2", 96)) as l:
+        c = s.m.ns.connect(("10.0.5.2", 96))
+        served = l.accept()[0]
+        c.sendall(b"x" * 100)
+        served.recv(100)
+        c.close()
+        served.recv(1)
+        served.close()
+    confined.is_watched(sub, confined.exchange(s.m.ns, 97))
+    s.m.ns.ip("link del veth-m")  # what waits for a repeated FIN ends with it
+    close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=96), "the close on veth-m")
+    tap.equal((close["flow"].get("counts"), close["flow"].get("stream_toserver")), ("sequence", 100),
+              "its connections are told as mode control tells them")
+    close = live.find(sub.events, "tcp_close", dest_port=97)
+    tap.ok("counts" not in close["flow"], "those of others as before")
+    sub.close()
+    s.configure(INTERFACES)
+    s.m.run("systemctl", "restart", UNIT)
 
 
 def watchdog(s):
@@ -426,7 +518,7 @@ machine = nspawn.Machine(live.Netns(), put_package)
 try:
     service = Service(machine)
     for step in (install, late_route, access, is_confined, analyze, journal, status_text, opener_dies,
-                 opener_refuses, reload, activation, several_decoders, watchdog, upgrade_and_purge,
+                 opener_refuses, reload, activation, several_decoders, mode_auto, mode_changes, watchdog, upgrade_and_purge,
                  by_make):
         before = tap.failed
         with live.guarded(step.__name__):

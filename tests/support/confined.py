@@ -132,6 +132,25 @@ def check_calls(what, pid):
     tap.ok(not os.path.exists(path[:-1]), f"{what}: and nothing was")
 
 
+def check_maps(what, pid):
+    """Mode auto: it may put keys into the map that it has, and do nothing else with bpf(2)."""
+    if not inject.AVAILABLE or sanitizer(pid):
+        tap.skip(f"{what}: bpf(2) from inside", "x86-64, a build without sanitizer")
+        return
+    maps = [int(fd) for fd in os.listdir(f"/proc/{pid}/fd")
+            if os.readlink(f"/proc/{pid}/fd/{fd}").endswith("bpf-map")]
+    tap.equal(len(maps), 1, f"{what}: it has a map of its filter")
+    kinds = {"MAP_CREATE": 0, "MAP_LOOKUP_ELEM": 1, "MAP_GET_NEXT_KEY": 4, "PROG_LOAD": 5,
+             "OBJ_PIN": 6, "PROG_ATTACH": 8, "PROG_GET_FD_BY_ID": 13, "MAP_GET_FD_BY_ID": 14,
+             "LINK_CREATE": 28}
+    attr = maps[0].to_bytes(8, "little") + bytes(120)  # the key is at address 0
+    with inject.Inside(pid) as call:
+        for name, kind in {"MAP_UPDATE_ELEM": 2, "MAP_DELETE_ELEM": 3}.items():
+            tap.equal(call("bpf", kind, attr, 32), -errno.EFAULT, f"{what}: permitted: {name}")
+        for name, kind in kinds.items():
+            tap.equal(call("bpf", kind, attr, 32), -errno.EPERM, f"{what}: not permitted: {name}")
+
+
 def check_opener(what, pid):
     s = status(pid)
     caps = capabilities(s)

@@ -31,7 +31,7 @@ import run
 
 FSM, GUARD = "lib/flow/fsm.c", "lib/flow/guard.c"
 UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard"]}
-CC = ["gcc", "-std=gnu17", "-O0", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
+CC = ["gcc", "-std=gnu17", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
 EQUIVALENT = {
     "guard: a FIN overtaken though it was acknowledged":
@@ -113,7 +113,9 @@ class Bench:
             self.objects.append(name)
         self.lib = os.path.join(tmp, "libsynfind.a")
         shutil.copy(os.path.join(ROOT, "build/libsynfind.a"), self.lib)
-        self.libs = subprocess.run(["pkg-config", "--libs", "libsystemd", "jansson", "inih", "libmd"],
+        with open(os.path.join(ROOT, "Makefile")) as f:
+            packages = re.search(r"^PKGS\s*:=\s*(.*)$", f.read(), re.M)[1].split()
+        self.libs = subprocess.run(["pkg-config", "--libs", *packages],
                                    capture_output=True, text=True, check=True).stdout.split()
         self.libs.append("-pthread")
         for names in UNITS.values():

@@ -1,6 +1,7 @@
 /* The ring against the running kernel, in network namespaces of its own: nothing outside is
  * touched, and all of it goes with the process. */
 #include <arpa/inet.h>
+#include <bpf/bpf.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -626,6 +627,56 @@ static void test_vlan(int tap)
 	source_free(s);
 }
 
+/* A socket filter that copies @octets of every frame. */
+static int program_load(int octets)
+{
+	const struct bpf_insn insn[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = octets },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+
+	return bpf_prog_load(BPF_PROG_TYPE_SOCKET_FILTER, NULL, "BSD", insn, ARRAY_SIZE(insn), NULL);
+}
+
+static void test_group_programs(int tap)
+{
+	enum { OCTETS = 54, FLOWS = 64 };
+	struct afring_config c = config_for("tap0");
+	int program[2] = { program_load(OCTETS), program_load(OCTETS + 1) };
+	struct source *s[2];
+	const char *step = "";
+	unsigned all = 0, own = 0;
+	uint8_t p[128];
+
+	if (program[0] < 0 || program[1] < 0) {
+		tap_skip("eBPF filters of a group", "needs CAP_BPF");
+		return;
+	}
+	c.programs = program;
+	c.filter.len = 0;
+	int r = afring_open_group(&c, 2, -1, s, &step);
+
+	if (!ok(!r, "two rings share an interface, each with a program (last step: %s)", step))
+		return;
+	for (unsigned i = 0; i < FLOWS; i++) {
+		size_t n = build_tcp(p, false, "", 0, i);
+
+		p[14 + 20 + 1] = (uint8_t)i; /* source port */
+		if (write(tap, p, n) != (ssize_t)n)
+			break;
+	}
+	for (unsigned i = 0; i < 2; i++) {
+		struct seen seen = { 0 };
+
+		drain(s[i], &seen);
+		all += seen.frames;
+		own += seen.frames && seen.caplen_max == OCTETS + i;
+		source_free(s[i]);
+		close(program[i]);
+	}
+	ok(all == FLOWS && own == 2, "each frame is in one of them, and went through its own program");
+}
+
 /* Carries packets between two tun interfaces until the process ends. */
 static void *carry(void *arg)
 {
@@ -1038,6 +1089,7 @@ int main(void)
 		tap_skip("what takes a tap or tun", "needs CAP_NET_ADMIN and /dev/net/tun");
 	} else {
 		test_vlan(tap);
+		test_group_programs(tap);
 		test_tun();
 		test_overflow(tap);
 		test_loan(tap);

@@ -2,8 +2,10 @@
  *
  * A filter on the receiving end of an AF_UNIX datagram pair sees exactly the octets of each
  * datagram: what it rejects never arrives, what it accepts arrives cut to the copy length. */
+#include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/filter.h>
+#include <skel/bulk.skel.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -20,24 +22,30 @@ enum { FRAME_MAX = 20000, MUTATIONS = 150000, TCP_FIXED = 20 };
  * frame_inside. */
 enum { INSIDES = 4 };
 static int pair[INSIDES][LINK_TYPES][2];
+static int control_pair[INSIDES][LINK_TYPES][2]; /* the same with `control` */
+static int bulk_pair[LINK_TYPES][2]; /* the filter of mode=auto; 0: the kernel does not take it */
 static unsigned inside; /* of the filter that is asked */
 
 /* Copy length that the kernel finds for @frame; 0: rejected. */
-static int kernel_verdict(enum link_type link, const uint8_t *frame, size_t n)
+static int kernel_asked(const int fd[2], const uint8_t *frame, size_t n)
 {
 	static uint8_t room[FRAME_MAX];
 
-	if (send(pair[inside][link][0], frame, n, 0) != (ssize_t)n) {
+	if (send(fd[0], frame, n, 0) != (ssize_t)n) {
 		perror("send");
 		exit(EXIT_FAILURE);
 	}
-	ssize_t got = recv(pair[inside][link][1], room, sizeof(room), MSG_DONTWAIT);
+	ssize_t got = recv(fd[1], room, sizeof(room), MSG_DONTWAIT);
 
 	if (got > 0 && memcmp(room, frame, (size_t)got))
 		return -1;
 	return got < 0 ? 0 : (int)got;
 }
 
+static int kernel_verdict(enum link_type link, const uint8_t *frame, size_t n)
+{
+	return kernel_asked(pair[inside][link], frame, n);
+}
 
 static struct frame frame_of(enum link_type link, const uint8_t *p, size_t caplen, size_t len)
 {
@@ -89,6 +97,24 @@ static const char *inside_agrees(enum link_type link, const uint8_t *p, size_t n
 	return NULL;
 }
 
+/* Of what the other filter copies, `control` takes tunnels and ICMP errors as they are, and TCP if
+ * it has one of the three flags.  Where the TCP header is, the other filter says of a frame that is
+ * long enough: 60 octets before the end of the copy. */
+static bool control_agrees(enum link_type link, const uint8_t *p, size_t n, bool held, int copied)
+{
+	static uint8_t longer[FRAME_MAX];
+	int want = copied;
+
+	if (copied > 0 && !held) {
+		memcpy(longer, p, n);
+		memset(longer + n, 0, 60);
+		size_t flags = (size_t)kernel_verdict(link, longer, n + 60) - 60 + 13;
+
+		want = n > flags && p[flags] & (TCP_SYN | TCP_FIN | TCP_RST) ? copied : 0;
+	}
+	return kernel_asked(control_pair[inside][link], p, n) == want;
+}
+
 /* Kernel and frame_decode() agree on the frame, and what the kernel copies is enough to decode
  * the same as from the whole. */
 static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copied)
@@ -121,6 +147,13 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 		    whole.flags != cut.flags)
 			why = "copy length";
 	}
+	if (!why && !control_agrees(link, p, n, held, copied))
+		why = "control";
+	if (!why && v == FRAME_TCP &&
+	    segment_is_control(&whole) != (kernel_asked(control_pair[inside][link], p, n) > 0))
+		why = "control takes others than segment_is_control()";
+	if (!why && !inside && bulk_pair[link][0] && kernel_asked(bulk_pair[link], p, n) != copied)
+		why = "the filter of mode=auto differs";
 	if (why)
 		print_frame(link, p, n, why, v, copied);
 	return !why;
@@ -200,12 +233,14 @@ static void add_ext(struct build *b, unsigned kind, unsigned next, unsigned len,
 	}
 }
 
+static unsigned tcp_flags = TCP_ACK | TCP_PSH; /* of what add_tcp() makes */
+
 static void add_tcp(struct build *b, unsigned hl, size_t payload)
 {
 	add16(b, 40000);
 	add16(b, 443);
 	add(b, "\x12\x34\x56\x78\x9a\xbc\xde\xf0", 8);
-	add16(b, hl / 4 << 12 | TCP_ACK | TCP_PSH);
+	add16(b, hl / 4 << 12 | tcp_flags);
 	add(b, "\xff\xff\0\0\0", 6);
 	memset(b->p + b->n, 1, hl - 20);
 	b->n += hl - 20;
@@ -450,6 +485,43 @@ static void make_tcp_packet(struct build *b, bool v4, size_t payload)
 	put_in_ip(b, v4, 6);
 }
 
+/* One flag after the other, behind everything that may stand before it. */
+static void test_control(void)
+{
+	static const char *const name[] = { "FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR" };
+	struct build b;
+	char what[64];
+
+	for (unsigned i = 0; i < 8; i++) {
+		for (unsigned v4 = 0; v4 < 2; v4++) {
+			unsigned tag[] = { 0x88a8, 0x8100 };
+
+			tcp_flags = 1u << i;
+			b.n = 0;
+			add_ethernet(&b, tag, 2, v4 ? 0x0800 : 0x86dd);
+			if (v4)
+				add_ip4(&b, 24, 6, 0, 120);
+			else
+				add_ip6(&b, 60, 8 + 120);
+			if (!v4)
+				add_ext(&b, 60, 6, 0, 0);
+			add_tcp(&b, 20, 100);
+			int got = kernel_asked(control_pair[0][LINK_ETHERNET], b.p, b.n);
+			int want = i < 3 ? (v4 ? 22 + 24 + 60 : 22 + 48 + 60) : 0;
+
+			snprintf(what, sizeof what, "control: %s alone, IPv%u behind two tags: %d octets",
+				 name[i], v4 ? 4 : 6, want);
+			ok(got == want, "%s", what);
+		}
+	}
+	tcp_flags = TCP_ACK | TCP_FIN;
+	make_tcp_packet(&b, true, 0);
+	ok(kernel_asked(control_pair[0][LINK_RAW_IP], b.p, 20 + 14) == 34 &&
+		   !kernel_asked(control_pair[0][LINK_RAW_IP], b.p, 20 + 13),
+	   "control: a frame must reach to the flags");
+	tcp_flags = TCP_ACK | TCP_PSH;
+}
+
 static void test_links(void)
 {
 	struct build b;
@@ -564,6 +636,8 @@ static enum link_type random_plain(struct build *b)
 	enum link_type link = rnd(4) ? LINK_ETHERNET : LINK_RAW_IP;
 	bool v4 = rnd(2);
 	size_t payload = rnd(90);
+
+	tcp_flags = rnd(2) ? rnd(256) : TCP_ACK;
 	unsigned tcp_hl = 20 + 4 * rnd(11);
 
 	b->n = 0;
@@ -765,17 +839,46 @@ static void test_common_path(void)
 	   "untagged IPv4 TCP takes 18 instructions");
 }
 
+static int silent(enum libbpf_print_level level, const char *format, va_list args)
+{
+	(void)level, (void)format, (void)args;
+	return 0;
+}
+
+/* It watches no connection here, so that it must agree with the classic one. */
+static void load_bulk(enum link_type link)
+{
+	struct bulk_bpf *skel = bulk_bpf__open();
+	int *pair_of = bulk_pair[link], fd;
+
+	if (!skel)
+		abort();
+	skel->rodata->raw_ip = link == LINK_RAW_IP;
+	if (bulk_bpf__load(skel) < 0) {
+		tap_skip("the filter of mode=auto agrees on each frame", "the kernel does not take it: CAP_BPF?");
+		return;
+	}
+	fd = bpf_program__fd(skel->progs.bulk);
+	ok(!socketpair(AF_UNIX, SOCK_DGRAM, 0, pair_of) &&
+		   !setsockopt(pair_of[1], SOL_SOCKET, SO_ATTACH_BPF, &fd, sizeof fd),
+	   "the kernel takes the filter of mode=auto, link type %d", link);
+}
+
 int main(void)
 {
 	static const enum link_type links[] = { LINK_ETHERNET, LINK_RAW_IP };
 
 	test_build();
 	test_common_path();
+	libbpf_set_print(silent);
+	for (unsigned i = 0; i < ARRAY_SIZE(links); i++)
+		load_bulk(links[i]);
 	for (unsigned i = 0; i < INSIDES * ARRAY_SIZE(links); i++) {
 		struct sock_filter insns[TCP_FILTER_MAX];
-		struct tcp_filter_spec spec = { links[i / INSIDES], i % INSIDES };
+		struct tcp_filter_spec spec = { links[i / INSIDES], i % INSIDES, false };
 		int n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX);
 		int *fd = pair[spec.inside][spec.link];
+		int *control = control_pair[spec.inside][spec.link];
 		struct sock_fprog prog = { .len = (unsigned short)n, .filter = insns };
 
 		if (!ok(n > 0 && !socketpair(AF_UNIX, SOCK_DGRAM, 0, fd) &&
@@ -784,7 +887,16 @@ int main(void)
 			"the kernel takes the program of link type %d, inside %u (%d instructions)",
 			spec.link, spec.inside, n))
 			return tap_done();
+		spec.control = true;
+		n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX);
+		prog.len = (unsigned short)n;
+		if (!ok(n > 0 && !socketpair(AF_UNIX, SOCK_DGRAM, 0, control) &&
+				!setsockopt(control[1], SOL_SOCKET, SO_ATTACH_FILTER, &prog,
+					    sizeof(prog)),
+			"and the one of control (%d instructions)", n))
+			return tap_done();
 	}
+	test_control();
 	test_ip4();
 	test_vlan();
 	test_ip6();

@@ -1,0 +1,367 @@
+#include "flow/bulk.h"
+#include <stdlib.h>
+#include <string.h>
+#include "base/cc.h"
+#include "bpf/bulk.h"
+#include "flow/guard.h"
+#include "wire/seq.h"
+#include "wire/tcpopt.h"
+
+_Static_assert((unsigned)BULK_WINDOW_FLOOR == (unsigned)GUARD_WINDOW_FLOOR, "one floor");
+
+enum { PATIENCE = 4096, PLACES = 2 * BULK_SLOTS, NONE = UINT32_MAX };
+
+struct watch {
+	uint64_t hash;
+	struct flow_key key;
+	struct bulk_key keys[2];
+	struct bulk_count taken[2]; /* counts that the connection has already */
+	uint64_t told_ns;	    /* newest time that bulk_refresh() told */
+	uint32_t next;		    /* of the free ones */
+	bool used;
+	bool caught_up;	 /* since the slot was frozen */
+	uint32_t waited; /* segments since it was armed: too many, and no marker will come */
+};
+
+struct bulk {
+	struct bulk_kernel *kernel;
+	uint32_t free, high; /* first free watch; those above high were never used */
+	uint32_t at[PLACES]; /* open addressing by hash: number of the watch, + 1; 0: empty */
+	struct watch watch[BULK_SLOTS];
+};
+
+struct bulk *bulk_new(struct bulk_kernel *kernel)
+{
+	struct bulk *b = calloc(1, sizeof *b);
+
+	if (b) {
+		b->kernel = kernel;
+		b->free = NONE;
+	}
+	return b;
+}
+
+void bulk_free(struct bulk *b)
+{
+	for (uint32_t i = 0; b && i < b->high; i++)
+		if (b->watch[i].used)
+			b->kernel->forget(b->kernel, b->watch[i].keys);
+	free(b);
+}
+
+/* ---- which connections ---- */
+
+static uint32_t home_of(uint64_t hash)
+{
+	return (uint32_t)(hash >> 32) & (PLACES - 1);
+}
+
+/* The place of @hash, or the empty one where it would be. */
+static uint32_t place_of(const struct bulk *b, uint64_t hash)
+{
+	uint32_t i = home_of(hash);
+
+	while (b->at[i] && b->watch[b->at[i] - 1].hash != hash)
+		i = (i + 1) & (PLACES - 1);
+	return i;
+}
+
+static struct watch *find(struct bulk *b, uint64_t hash)
+{
+	uint32_t at = b->at[place_of(b, hash)];
+
+	return at ? &b->watch[at - 1] : NULL;
+}
+
+/* Takes @hash out; what was pushed on by it moves up. */
+static void unplace(struct bulk *b, uint64_t hash)
+{
+	uint32_t hole = place_of(b, hash);
+
+	for (uint32_t i = (hole + 1) & (PLACES - 1); b->at[i]; i = (i + 1) & (PLACES - 1)) {
+		uint32_t home = home_of(b->watch[b->at[i] - 1].hash);
+
+		if (((i - home) & (PLACES - 1)) >= ((i - hole) & (PLACES - 1))) {
+			b->at[hole] = b->at[i];
+			hole = i;
+		}
+	}
+	b->at[hole] = 0;
+}
+
+static struct bulk_slot *slot_of(const struct bulk *b, const struct watch *w)
+{
+	return &b->kernel->slots[w - b->watch];
+}
+
+static uint32_t phase_of(const struct bulk_slot *s)
+{
+	return __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE);
+}
+
+static void forget(struct bulk *b, struct watch *w)
+{
+	b->kernel->forget(b->kernel, w->keys);
+	unplace(b, w->hash);
+	__atomic_store_n(&slot_of(b, w)->phase, BULK_OFF, __ATOMIC_RELEASE);
+	w->used = false;
+	w->next = b->free;
+	b->free = (uint32_t)(w - b->watch);
+}
+
+static struct watch *take_free(struct bulk *b)
+{
+	if (b->free != NONE) {
+		struct watch *w = &b->watch[b->free];
+
+		b->free = w->next;
+		return w;
+	}
+	return b->high < BULK_SLOTS ? &b->watch[b->high++] : NULL;
+}
+
+/* ---- watching ---- */
+
+/* Segments of a kind that the side has not sent yet are not plain: they are of some interest. */
+static uint8_t may_of(const struct conn *c, enum fsm_side side)
+{
+	bool ack = c->complete & COMPLETE_ACK && conn_history_has(c, side, HISTORY_ACK);
+	bool data = c->complete & COMPLETE_DATA && conn_history_has(c, side, HISTORY_DATA);
+
+	return (ack ? BULK_MAY_ACK : 0) | (data ? BULK_MAY_DATA : 0);
+}
+
+static void arm(struct bulk_slot *s, const struct conn *c)
+{
+	bool scaled = c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE;
+
+	for (unsigned side = 0; side < SIDES; side++) {
+		s->next[side] = s->base_next[side] = c->next[side];
+		s->acked[side] = s->base_acked[side] = c->acked[side];
+		s->window[side] = c->window[side];
+		s->seen[side] = 0;
+		s->may[side] = may_of(c, side);
+	}
+	s->shift[SIDE_A] = scaled ? c->wscale0 : 0;
+	s->shift[SIDE_B] = scaled ? c->wscale1 : 0;
+	s->streak = 0;
+	s->marked = s->odd = 0;
+	__atomic_store_n(&s->phase, BULK_ARMED, __ATOMIC_RELEASE);
+}
+
+static void make_keys(const struct flow_key *key, unsigned client_end, struct bulk_key ret[2])
+{
+	memset(ret, 0, 2 * sizeof *ret);
+	for (unsigned d = 0; d < SIDES; d++) {
+		unsigned sender = d ^ client_end;
+		uint16_t port;
+
+		flow_key_end(key, sender, ret[d].src, &port);
+		ret[d].sport = __builtin_bswap16(port);
+		flow_key_end(key, !sender, ret[d].dst, &port);
+		ret[d].dport = __builtin_bswap16(port);
+		ret[d].ip_v = key->ip_v;
+	}
+}
+
+static void watch_new(struct bulk *b, const struct conn *c, const struct flow_key *key,
+		      uint64_t hash)
+{
+	struct watch *w = take_free(b);
+
+	if (!w)
+		return;
+	*w = (struct watch){ .hash = hash, .key = *key, .used = true };
+	make_keys(key, c->client_end, w->keys);
+	b->at[place_of(b, hash)] = (uint32_t)(w - b->watch) + 1;
+
+	struct bulk_slot *s = slot_of(b, w);
+
+	memset(s, 0, sizeof *s);
+	arm(s, c);
+	if (b->kernel->watch(b->kernel, w->keys, (uint32_t)(w - b->watch)) < 0)
+		forget(b, w);
+}
+
+static bool change_phase(struct bulk_slot *s, uint32_t from, uint32_t to)
+{
+	return __atomic_compare_exchange_n(&s->phase, &from, to, false, __ATOMIC_ACQ_REL,
+					   __ATOMIC_ACQUIRE);
+}
+
+/* Nothing is in the way of withholding, as far as @c has been fed. */
+static void go_round(struct bulk_slot *s, struct watch *w, const struct conn *c)
+{
+	uint32_t phase = phase_of(s);
+
+	switch (phase) {
+	case BULK_ARMED:
+		if (s->marked && !s->odd && seq_le(s->marker, c->next[s->marker_dir & 1])) {
+			change_phase(s, BULK_ARMED, BULK_READY);
+			return;
+		}
+		/* fall through */
+	case BULK_READY:
+		if (!s->odd && ++w->waited < PATIENCE)
+			return;
+		if (!change_phase(s, phase, BULK_OFF))
+			return;
+		break;
+	case BULK_FROZEN:
+		if (!w->caught_up)
+			return;
+		break;
+	default:
+		return;
+	}
+	w->waited = 0;
+	w->caught_up = false;
+	arm(s, c);
+}
+
+void bulk_consider(struct bulk *b, const struct conn *c, const struct flow_key *key, uint64_t hash)
+{
+	if (c->pkts[0] < b->kernel->after_pkts && c->pkts[1] < b->kernel->after_pkts)
+		return;
+	if (c->state != FSM_OPEN || (c->sent & c->heard) != 3 || c->holes || c->suspect ||
+	    c->contested || key->self)
+		return;
+	struct watch *w = find(b, hash);
+
+	if (w)
+		go_round(slot_of(b, w), w, c);
+	else
+		watch_new(b, c, key, hash);
+}
+
+/* ---- catching up ---- */
+
+static void add_count(struct conn *c, unsigned side, const struct bulk_count *now,
+		      struct bulk_count *taken)
+{
+	uint64_t pkts = now->pkts - taken->pkts, payload = now->payload - taken->payload;
+	uint64_t data = conn_payload(c, side) + payload;
+	uint64_t header = conn_header(c, side) + (now->wire - taken->wire) - payload;
+
+	c->payload_lo[side] = (uint32_t)data;
+	c->payload_hi[side] = (uint16_t)(data >> 32);
+	c->header_lo[side] = (uint32_t)header;
+	c->header_hi[side] = (uint8_t)(header >> 32);
+	if (c->pkts[side] <= UINT32_MAX - pkts)
+		c->pkts[side] += (uint32_t)pkts;
+	*taken = *now;
+}
+
+/* The time of the newest one; the filter reads another clock than the ring. */
+static void touch(struct conn *c, uint64_t wall_ns)
+{
+	uint64_t at = wall_ns > c->start_ns ? wall_ns - c->start_ns : 0;
+
+	if (at > dur48_ns(c->last))
+		c->last = dur48_of(at);
+}
+
+/* @c had not been fed all that passed before the filter withheld anything: the capture lost it. */
+static void note_gap(struct conn *c, unsigned side, uint32_t base)
+{
+	const uint32_t most = (1u << 30) - 1;
+	uint32_t n = base - c->next[side];
+
+	if (!seq_lt(c->next[side], base))
+		return;
+	c->gap = n > most - c->gap ? most : c->gap + n;
+	c->holes |= 1u << side & 3;
+}
+
+static uint64_t take(struct bulk *b, struct watch *w, struct conn *c)
+{
+	const struct bulk_slot *s = slot_of(b, w);
+	uint64_t pkts = 0;
+
+	w->caught_up = true;
+	for (unsigned side = 0; side < SIDES; side++)
+		pkts += s->count[side].pkts - w->taken[side].pkts;
+	if (!pkts)
+		return 0;
+	for (unsigned side = 0; side < SIDES; side++) {
+		struct bulk_count now = s->count[side];
+
+		note_gap(c, side, s->base_next[side]);
+		c->next[side] = s->next[side];
+		c->acked[side] = s->acked[side];
+		c->window[side] = (uint16_t)s->window[side];
+		if (now.last_ns)
+			touch(c, now.last_ns + (uint64_t)b->kernel->wall_minus_mono);
+		add_count(c, side, &now, &w->taken[side]);
+	}
+	return pkts;
+}
+
+/* Is @s behind all that passed before the filter withheld anything?  Frames that were in the ring
+ * by then come first. */
+static bool is_behind(const struct bulk_slot *s, const struct conn *c, enum fsm_side from,
+		      const struct segment *g)
+{
+	bool there = true;
+
+	for (unsigned side = 0; side < SIDES; side++)
+		there &= c->next[side] == s->base_next[side] &&
+			 c->acked[side] == s->base_acked[side];
+	return there || seq_lt(s->base_next[from], segment_end(g)) ||
+	       (g->flags & TCP_ACK && seq_lt(s->base_acked[!from], g->ack));
+}
+
+uint64_t bulk_catch_up(struct bulk *b, struct conn *c, uint64_t hash, enum fsm_side from,
+		       const struct segment *g)
+{
+	struct watch *w = find(b, hash);
+	uint64_t pkts = 0;
+
+	if (!w)
+		return 0;
+	struct bulk_slot *s = slot_of(b, w);
+
+	if (!w->caught_up && phase_of(s) == BULK_FROZEN && is_behind(s, c, from, g))
+		pkts = take(b, w, c);
+	/* It is about to end, as a rule; if not, it will be watched anew. */
+	if (segment_is_control(g))
+		pkts += bulk_settle(b, c, hash, true);
+	return pkts;
+}
+
+uint64_t bulk_settle(struct bulk *b, struct conn *c, uint64_t hash, bool gone)
+{
+	struct watch *w = find(b, hash);
+	uint64_t pkts = 0;
+
+	if (!w)
+		return 0;
+	struct bulk_slot *s = slot_of(b, w);
+
+	change_phase(s, BULK_WITHHELD, BULK_FROZEN);
+	if (!w->caught_up && c->state == FSM_OPEN && phase_of(s) == BULK_FROZEN)
+		pkts = take(b, w, c);
+	if (gone)
+		forget(b, w);
+	return pkts;
+}
+
+void bulk_refresh(struct bulk *b,
+		  void (*tell)(void *arg, const struct flow_key *key, uint64_t hash,
+			       uint64_t last_ns),
+		  void *arg)
+{
+	for (uint32_t i = 0; i < b->high; i++) {
+		struct watch *w = &b->watch[i];
+		const struct bulk_slot *s = slot_of(b, w);
+
+		if (!w->used)
+			continue;
+		uint64_t a = s->count[SIDE_A].last_ns, z = s->count[SIDE_B].last_ns;
+		uint64_t last = a > z ? a : z;
+
+		if (last > w->told_ns)
+			tell(arg, &w->key, w->hash, last + (uint64_t)b->kernel->wall_minus_mono);
+		w->told_ns = last;
+	}
+}

@@ -1,0 +1,84 @@
+#include "flow/unshown.h"
+#include "wire/seq.h"
+
+/* @side's next octet is @at.  Modulo 2^32 the steps add up, whichever way they go. */
+static void go_on_at(struct conn *c, enum fsm_side side, uint32_t at)
+{
+	if (c->sent >> side & 1)
+		c->payload_lo[side] += at - c->next[side];
+	c->next[side] = at;
+	c->sent |= 1u << side & 3;
+	c->heard |= 1u << side & 3;
+}
+
+/* Does the segment say where its sender is?  To a SYN alone an RST must answer (RFC 9293
+ * 3.10.7.3), and odd flags are none of ours. */
+static bool is_word(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	unsigned flags = s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK);
+
+	if (flags == (TCP_FIN | TCP_ACK))
+		return true;
+	return (flags & ~(unsigned)TCP_ACK) == TCP_RST && !(c->state == FSM_SYN && from == SIDE_B);
+}
+
+const struct segment *unshown_believe(struct conn *c, enum fsm_side from, const struct segment *s,
+				      struct segment *room)
+{
+	enum fsm_side peer = !from;
+
+	if (!is_word(c, from, s))
+		return s;
+	*room = *s;
+	room->payload_len = 0;
+	if (s->flags & TCP_FIN)
+		room->seq += s->payload_len;
+	if (!fsm_fin_seen(c->state, from)) {
+		go_on_at(c, from, room->seq);
+		c->acked[from] = room->seq;
+	} else if (seq_lt(room->seq, c->acked[from])) { /* an RST answers with what it was told */
+		c->acked[from] = room->seq;
+	}
+	if (!(s->flags & TCP_ACK))
+		return room;
+	if (!fsm_fin_seen(c->state, peer)) {
+		go_on_at(c, peer, s->ack);
+		c->acked[peer] =
+			s->ack -
+			fsm_handshaking(c->state);   /* its SYN may be what is acknowledged */
+	} else if (seq_lt(s->ack, c->acked[peer])) { /* FINs that crossed */
+		c->acked[peer] = s->ack;
+	}
+	return room;
+}
+
+enum fsm_timeout unshown_timeout_of(enum fsm_state s)
+{
+	switch (s) {
+	case FSM_CROSSED_A:
+	case FSM_CROSSED_B:
+	case FSM_ANSWERED:
+		return FSM_T_ESTABLISHED;
+	case FSM_FIN_A:
+	case FSM_FIN_B:
+		return FSM_T_HALF_CLOSED;
+	default:
+		return unshown_end_of(s) != s ? FSM_T_TIME_WAIT : fsm_timeout_of(s);
+	}
+}
+
+enum fsm_state unshown_end_of(enum fsm_state s)
+{
+	if (fsm_over(s) || !fsm_fin_seen(s, SIDE_A) || !fsm_fin_seen(s, SIDE_B))
+		return s;
+	return s == FSM_LAST_A ? FSM_DONE_A : s == FSM_LAST_B ? FSM_DONE_B : FSM_DONE_X;
+}
+
+uint64_t unshown_stream(const struct conn *c, enum fsm_state s, enum fsm_side side)
+{
+	if (!fsm_fin_seen(s, side) || c->midstream)
+		return UINT64_MAX;
+	if (side == SIDE_A) /* its ISN is kept; SYN and FIN count one each */
+		return (uint32_t)(c->next[SIDE_A] - c->isn - 2);
+	return c->complete & COMPLETE_SYN_ACK ? c->payload_lo[SIDE_B] : UINT64_MAX;
+}
