@@ -29,7 +29,7 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 		if (data && !ack)
 			c->complete |= COMPLETE_DATA;
 		/* A SYN-ACK of crossed SYNs has the number of the SYN: the same one to Zeek. */
-		if (!conn_history_has(c, from, HISTORY_SYN))
+		if (!conn_history_has(c, from, ack ? HISTORY_SYN : HISTORY_SYN_ACK))
 			conn_history_add(c, from, ack ? HISTORY_SYN_ACK : HISTORY_SYN);
 		return;
 	}

@@ -97,13 +97,21 @@ static bool entry_contested(const struct tracker *t, table_ref r)
 }
 
 /* What the kernel withheld before @s. */
-static void catch_up(struct tracker *t, struct conn *c, uint64_t hash, unsigned sender,
-		     const struct segment *s)
+static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	uint64_t n = bulk_catch_up(t->bulk, c, hash, sender != c->client_end, s);
+	if (f->c == &f->unpacked)
+		return;
+	uint64_t n = bulk_catch_up(t->bulk, f->c, f->hash, sender != f->c->client_end, s);
 
 	if (n)
 		counter_add(&t->count->withheld, n);
+}
+
+/* The short way for those that have caught up.  Not inline: others pay one branch for it. */
+static __attribute__((noinline)) bool watched_feed(struct tracker *t, struct flow *f,
+						   unsigned sender, const struct segment *s)
+{
+	return f->c != &f->unpacked && !f->key.self && plain_feed(t, f->c, sender, s);
 }
 
 /* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
@@ -129,8 +137,8 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 	}
 	if (ref != TABLE_NONE) {
 		flow_load(t, f, ref);
-		if (unlikely(t->bulk) && f->c != &f->unpacked)
-			catch_up(t, f->c, f->hash, sender, s);
+		if (unlikely(t->bulk))
+			catch_up(t, f, sender, s);
 		if (unlikely(flow_expire(t, f)))
 			ref = TABLE_NONE;
 	}
@@ -139,7 +147,8 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
 	} else {
-		known_feed(t, f, sender, s);
+		if (likely(!t->bulk) || !watched_feed(t, f, sender, s))
+			known_feed(t, f, sender, s);
 		if (unlikely(t->bulk) && f->ref != TABLE_NONE &&
 		    table_shape_of(f->ref) == SHAPE_WHOLE)
 			bulk_consider(t->bulk, f->c, &f->key, f->hash);
@@ -154,18 +163,6 @@ struct ticket {
 	unsigned sender;
 };
 
-/* plain_feed() of what the kernel may have withheld segments of.  Not inline: who has no such filter
- * pays one branch. */
-static __attribute__((noinline)) bool watched_feed(struct tracker *t, const struct ticket *k,
-						   struct conn *c, const struct segment *s)
-{
-	catch_up(t, c, k->hash, k->sender, s);
-	if (!plain_feed(t, c, k->sender, s))
-		return false;
-	bulk_consider(t->bulk, c, &k->key, k->hash);
-	return true;
-}
-
 static void take(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
 	table_ref ref = k->hint;
@@ -173,8 +170,7 @@ static void take(struct tracker *t, const struct ticket *k, const struct segment
 	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
 		ref = table_find(&t->table, k->hash, &k->key, NULL);
 	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self) &&
-	    (likely(!t->bulk) ? plain_feed(t, table_conn(&t->table, ref), k->sender, s)
-			      : watched_feed(t, k, table_conn(&t->table, ref), s)))
+	    likely(!t->bulk) && plain_feed(t, table_conn(&t->table, ref), k->sender, s))
 		return;
 	struct flow f;
 

@@ -23,7 +23,7 @@ enum {
 	LOSS_WINDOWS = 64, /* remembered; older ones are merged into the oldest */
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
 	SERVERS = 4096,	   /* counters of half-open connections by server, a power of two */
-	HOLED_FLOWS = 512, /* connections of which holes are remembered, a power of two */
+	HOLED_FLOWS = 4096, /* connections of which holes are remembered, a power of two */
 };
 
 struct loss_window {

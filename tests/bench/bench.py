@@ -39,7 +39,7 @@ class Bench:
 
     def __init__(self, args):
         self.quick, self.full, self.keep = args.quick, args.full, args.keep
-        self.rounds, self.live_rounds = (2, 1) if args.quick else (5, 3)
+        self.rounds, self.live_rounds = (2, 1) if args.quick else (3, 3)
         self.cpus = os.sched_getaffinity(0)
         self.machine = measure.Machine()
         self.loads = workloads.Workloads(args.quick)

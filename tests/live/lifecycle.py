@@ -176,12 +176,15 @@ def bulk(m):
     c.setblocking(True)
     s.sendall(b"thanks")
     c.recv(6)
+    resent = live.octets_resent(c)  # on a busy machine the kernel takes a late ACK for a loss
     c.close()
     s.recv(1)
     s.close()
     close, _ = m.closed(flow)
-    m.fields(close, "3 MB arrive whole", reason="fin", payload_toserver=3_000_000,
-             payload_toclient=6, retrans_toserver=0, gap_bytes=0, lossy=False)
+    m.fields(close, "3 MB arrive whole", reason="fin", payload_toserver=3_000_000 + resent,
+             payload_toclient=6, gap_bytes=0, lossy=False)
+    tap.equal(close["flow"]["retrans_toserver"] > 0, resent > 0,
+              f"{m.name}: what the kernel sent again is a retransmission, and nothing else")
 
 
 def self_connect(m):

@@ -63,7 +63,8 @@ class Side:
     """A daemon in one mode, and what it told."""
 
     def __init__(self, ns, iface, mode, *args):
-        self.d = live.Synfind(ns, iface, f"--mode={mode}", "--timeout-time-wait=1s", *args)
+        self.d = live.Synfind(ns, iface, f"--mode={mode}", "--timeout-time-wait=1s",
+                              "--ring-size=256M", *args)
         self.s = self.d.subscribe()
         self.mode = mode
 

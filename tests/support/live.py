@@ -319,3 +319,9 @@ def guarded(what):
 
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+
+
+def octets_resent(sock):
+    """tcpi_bytes_retrans: what the kernel sent again (linux/tcp.h)."""
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
+    return int.from_bytes(info[208:216], sys.byteorder) if len(info) >= 216 else 0

@@ -15,7 +15,8 @@ recordings for this very endpoint; anything else is a disagreement.
     fin-wait-2      After close() the kernel keeps FIN-WAIT-2 outside the socket: K goes from
                     fin_wait_2 to closed, and at its own end no FIN or RST ended that state.
     silent-end      K ends by a time-out, or in syn_sent by a program's close, and no segment says
-                    so: R_own goes to where K was before, and no farther.
+                    so: R_own goes to where K was before, and no farther; or what came later was
+                    answered by an RST.
     server-untold   The kernel makes a server's socket when the handshake ends: there is none, and
                     at its own end this server sent SYN-ACKs, RSTs and empty ACKs only.
     rst-by-listener A server's RST ended the flow, but its kernel sent that before it made the
@@ -461,6 +462,9 @@ def judge(case, observer, flow, who):
         if k == own and [s for s in told if s != "syn_received"] == k \
                 and _refused_before(case.points[end[0]], end):
             return explained("refused-before")
+        before = wire.reference([s for s in own_segs if s.t < socket.times[-1]], end, True)
+        if ours and ours[0] > socket.times[-1] and told == own and k == before + ["closed"]:
+            return explained("silent-end")
         if k == ["syn_received", "closed"] and ours and told == own \
                 and socket.times[1] - socket.times[0] < SLACK_NS \
                 and ours[0] > socket.times[1] - SLACK_NS:

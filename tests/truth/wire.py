@@ -95,6 +95,12 @@ class _Stream:
                         moved = True
         return True
 
+    def was_sent(self, seg):
+        """It was sent, but not taken: an ACK of it may come when it was sent again."""
+        end = seg.seq + seg.len & 0xFFFFFFFF
+        if abs(diff(end, self.top)) < FAR and diff(end, self.top) > 0:
+            self.top = end
+
     def ack(self, n):
         if self.top is not None and diff(n, self.top) > 0:
             return False  # of what was never sent
@@ -122,6 +128,7 @@ class _Endpoint:
         self.mine, self.peers = _Stream(), _Stream()
         self.answered = False  # the peer has acknowledged its SYN
         self.heard_fin = self.waiting = self.crossed = False
+        self.dropped = []
         self.unanswered = self.own = self.doubtful = False
 
     def at(self):
@@ -221,7 +228,8 @@ class _Endpoint:
                 self.go("closed")
             return
         if self.at() == "syn_sent" and self.peers.isn is None and not s.flags & SYN:
-            return  # RFC 9293 3.10.7.3, fifth step: dropped, be it data or ACK
+            self.dropped.append(s)  # RFC 9293 3.10.7.3, fifth step: be it data or ACK
+            return
         if s.flags & SYN:
             if self.peers.isn is None or not self.path or self.at() == "syn_sent":
                 if s.flags & ACK and (self.mine.isn is None or not self.mine.ack(s.ack)):
@@ -230,6 +238,8 @@ class _Endpoint:
                     return
                 if s.seq != self.peers.isn:
                     self.peers.begin(s.seq)
+                    for d in self.dropped:
+                        self.peers.was_sent(d)
             if s.seq != self.peers.isn:
                 return
             self.peers.take(s)
