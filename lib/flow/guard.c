@@ -231,7 +231,11 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 	if (!ack_fits(c, from, s, &p))
 		return anomalous(ANOMALY_BAD_ACK);
 
-	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])
+	/* A segment of old octets alone is answered and dropped, its ACK unread (3.10.7.4, first step):
+	 * the peer does not know yet that its FIN has arrived. */
+	bool old = known(c->heard, from) && seq_lt(segment_end(s), c->acked[from]);
+
+	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer] && !old)
 		p.evidence |= 1 << EV_ACK_FIN;
 	if (both_fins(c) && fills(c, from, s, h))
 		p.evidence |= 1 << EV_FILL;

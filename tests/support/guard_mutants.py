@@ -252,6 +252,10 @@ PIECES = [
          "return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_le(c->isn + 1, s->ack)));"),
         ("early data in any state",
          "return from == SIDE_B && (c->tfo || seq_lt(c->isn + 1, s->ack));")]),
+    ("bool old = known(c->heard, from) && seq_lt(segment_end(s), c->acked[from]);", [
+        ("the ACK on old octets is read", "bool old = false;"),
+        ("the ACK on the last octets is not read",
+         "bool old = known(c->heard, from) && seq_le(segment_end(s), c->acked[from]);")]),
     ("p.evidence |= 1 << EV_DATA;", [("data proves nothing", ";")]),
     ("if (a != ANOMALY_NONE)\n\t\t\treturn anomalous(a);", [("any FIN fits", "(void)a;")]),
     ("p.evidence |= 1 << fin_evidence(c, from, s, h);", [

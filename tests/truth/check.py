@@ -32,6 +32,8 @@ recordings for this very endpoint; anything else is a disagreement.
     rst-unfit       The RST with which this end aborted carries a number that its peer cannot take
                     (RFC 9293 3.5.2: that of the segment it answers, an old one): for all others the
                     connection goes on.
+    not-taken       Octets came to this end, and its ACKs later on ask for the very same: the kernel
+                    had no room for them, and dropped them.
     refused-before  The peer's SYN came just before this end sent its own, and was refused.
     fin-unanswered  An RST ended the connection before this end had acknowledged a FIN that had
                     come: K passes close_wait (closing), which nothing that it sent shows.
@@ -73,7 +75,7 @@ BETWEEN = {
 }
 RULES = ("time-wait", "fin-wait-2", "silent-end", "server-untold", "rst-by-listener",
          "listener-closed", "cookie-again", "fin-waiting", "fin-refused", "rst-unfit",
-         "refused-before", "fin-unanswered",
+         "not-taken", "refused-before", "fin-unanswered",
          "rst-doubtful", "rst-says-all",
          "not-passed", "picked-up", "path")
 SLACK_NS = 200_000  # trace and packet times agree within this
@@ -368,6 +370,20 @@ def _refuses_fin(own_segs, end):
     return False
 
 
+def _not_taken(own_segs, end):
+    """Does an ACK of this end's ask for octets that had come before?"""
+    came = []
+    for s in own_segs:
+        if s.src == end:
+            if s.flags & wire.ACK and not s.flags & (wire.SYN | wire.RST) and any(
+                    wire.diff(c.seq, s.ack) <= 0 < wire.diff(c.seq + c.len, s.ack)
+                    and c.t < s.t - SLACK_NS for c in came):
+                return True
+        elif s.len:
+            came.append(s)
+    return False
+
+
 def _rst_unfit(own_segs, end):
     """Did this end abort with a number below what its peer had acknowledged to it?"""
     acked = None
@@ -459,6 +475,8 @@ def judge(case, observer, flow, who):
         if k == own and k[-1:] == ["closed"] and told[:len(k) - 1] == k[:-1] \
                 and _rst_unfit(own_segs, end):
             return explained("rst-unfit")
+        if told == own and _not_taken(own_segs, end):
+            return explained("not-taken")
         if k == own and [s for s in told if s != "syn_received"] == k \
                 and _refused_before(case.points[end[0]], end):
             return explained("refused-before")

@@ -249,6 +249,9 @@ class _Endpoint:
                 return
         elif not self.peers.take(s):
             return
+        end = s.seq + s.len + bool(s.flags & SYN) + bool(s.flags & FIN)
+        if self.peers.acked is not None and diff(end, self.peers.acked) < 0:
+            return  # old octets alone: answered and dropped, the ACK unread
         if s.flags & ACK and self.mine.isn is not None and diff(s.ack, self.mine.isn) > 0:
             if not self.mine.ack(s.ack):
                 return
