@@ -2,6 +2,11 @@
 
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+SBINDIR  ?= $(PREFIX)/sbin
+LIBEXECDIR ?= $(PREFIX)/lib/synfind
+SYSCONFDIR ?= /etc
+# systemd reads all of these below /usr/local/lib as well as below /usr/lib.
+UNITDIR  ?= $(PREFIX)/lib/systemd/system
 CC       ?= gcc
 CFLAGS   ?= -O3 -g
 SANITIZE ?=
@@ -13,7 +18,7 @@ comma   := ,
 B       := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 Q       := $(if $(V),,@)
 
-PKGS     := libsystemd jansson inih libmd libbpf
+PKGS     := libsystemd jansson inih libmd libseccomp libcap-ng libbpf
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
 CPPFLAGS += -Ilib -I. -Idaemon -Ibuild -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSION)"'
 # The hot path crosses modules: gcc inlines there at the link.  Objects serve the tests as well.
@@ -27,7 +32,8 @@ say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
 LIB_SRC    := $(filter-out %.bpf.c,$(wildcard lib/*/*.c bpf/*.c))
 BPF_SRC    := $(wildcard bpf/*.bpf.c)
 COMMON_SRC := $(wildcard daemon/common/*.c)
-SYNFIND_SRC := $(wildcard daemon/synfind/*.c)
+OPENER_SRC  := $(wildcard daemon/opener/*.c)
+SYNFIND_SRC := $(wildcard daemon/synfind/*.c) $(filter-out %/main.c,$(OPENER_SRC))
 UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
 
@@ -47,9 +53,9 @@ BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
 
 # Kept, so that a change to a header makes them anew.
-.SECONDARY: $(SKEL:.skel.h=.bpf.o)
-.PHONY: all help run check unit fuzz-build fuzz truth bench mutants deps install uninstall clean
-all: $(B)/synfind
+.SECONDARY: $(SKEL) $(SKEL:.skel.h=.bpf.o)
+.PHONY: all help run check unit fuzz-build fuzz truth bench mutants deps install uninstall deb clean
+all: $(B)/synfind $(B)/synfind-opener
 	@:
 
 help:
@@ -61,14 +67,19 @@ help:
 	  'make bench         measure all, beside other tools (QUICK=1: in 3 minutes; FULL=1: 10 M too)' \
 	  'make fuzz          every fuzzer for T=600 seconds each' \
 	  'make mutants       break the state table and the guard: does a test see it?' \
-	  'make install       DESTDIR= PREFIX=/usr/local' \
+	  'make install       DESTDIR= PREFIX=/usr/local; then systemctl enable --now synfind' \
 	  'make uninstall     take that back' \
+	  'make deb           a Debian package in build/deb/' \
 	  'make clean         remove build/' \
 	  'V=1 shows commands; SANITIZE=address,undefined or thread builds into build/<that>/'
 
 $(B)/synfind: $(call obj,$(SYNFIND_SRC) $(COMMON_SRC)) $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LTO) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/synfind-opener: $(call obj,$(filter-out %/spawn.c,$(OPENER_SRC)) $(COMMON_SRC)) $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(LIB): $(call obj,$(LIB_SRC))
 	$(call say,AR,$@)
@@ -172,20 +183,52 @@ run: deps
 	$(Q)exec $(B)/synfind --interface='$(IFACE)' --stdout $(ARGS)
 
 check: deps
-	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) $(TRUTH)
+	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) $(TRUTH) $(DEB)
 	$(Q)tests/run
 
+# Where things are is in the units.
+$(B)/%.service: systemd/%.service.in Makefile
+	$(call say,UNIT,$@)
+	$(Q)sed 's#@SBINDIR@#$(SBINDIR)#g; s#@LIBEXECDIR@#$(LIBEXECDIR)#g' $< >$@
+
+UNITS := synfind.service synfind-opener.service synfind.socket synfind-opener.socket
+
 install: all
-	install -D -m 755 $(B)/synfind $(DESTDIR)$(PREFIX)/sbin/synfind
-	install -D -m 644 conf/synfind.conf $(DESTDIR)$(PREFIX)/share/synfind/synfind.conf
-	install -D -m 644 docs/man/synfind.8 $(DESTDIR)$(PREFIX)/share/man/man8/synfind.8
-	install -D -m 644 docs/events.schema.json $(DESTDIR)$(PREFIX)/share/synfind/events.schema.json
+	rm -f $(B)/*.service
+	$(Q)$(MAKE) --no-print-directory $(B)/synfind.service $(B)/synfind-opener.service
+	install -D -m 755 $(B)/synfind $(DESTDIR)$(SBINDIR)/synfind
+	install -D -m 755 $(B)/synfind-opener $(DESTDIR)$(LIBEXECDIR)/synfind-opener
+	install -D -m 644 -t $(DESTDIR)$(UNITDIR) $(B)/synfind.service $(B)/synfind-opener.service \
+	  systemd/synfind.socket systemd/synfind-opener.socket
+	install -D -m 644 systemd/90-synfind.preset $(DESTDIR)$(UNITDIR)-preset/90-synfind.preset
+	install -D -m 644 systemd/synfind.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/synfind.conf
+	install -D -m 644 systemd/synfind.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/synfind.conf
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/synfind.8 docs/man/synfind-opener.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/synfind conf/synfind.conf docs/events.schema.json
+	[ -e $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf ] || \
+	  install -D -m 644 conf/synfind.conf $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf
 
 uninstall:
-	rm -f $(DESTDIR)$(PREFIX)/sbin/synfind $(DESTDIR)$(PREFIX)/share/man/man8/synfind.8
-	rm -rf $(DESTDIR)$(PREFIX)/share/synfind
+	rm -f $(DESTDIR)$(SBINDIR)/synfind $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,synfind.8 synfind-opener.8)
+	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) $(DESTDIR)$(UNITDIR)-preset/90-synfind.preset
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/,sysusers.d/synfind.conf tmpfiles.d/synfind.conf)
+	rm -rf $(DESTDIR)$(PREFIX)/share/synfind $(DESTDIR)$(LIBEXECDIR)
+
+# In a copy, since dpkg-buildpackage leaves its files beside the tree.
+DEB := build/deb/built
+deb: deps
+	$(Q)$(MAKE) --no-print-directory $(DEB)
+	$(Q)ls build/deb/*.deb
+
+$(DEB): Makefile $(wildcard lib/*/* bpf/* daemon/*/* conf/* docs/man/* debian/* systemd/*) docs/events.schema.json
+	$(call say,DEB,build/deb)
+	$(Q)rm -rf build/deb && mkdir -p build/deb/synfind
+	$(Q)tar -c --exclude=./build --exclude=./.git --exclude=__pycache__ . | tar -x -C build/deb/synfind
+	$(Q)cd build/deb/synfind && dpkg-buildpackage -us -uc -b >../log 2>&1 || { tail -40 ../log; exit 1; }
+	$(Q)lintian --allow-root --fail-on error,warning build/deb/synfind_*.changes
+	$(Q)touch $@
 
 clean:
 	rm -rf build
 
--include $(shell find build -name '*.d' 2>/dev/null)
+-include $(shell find build -path build/deb -prune -o -name '*.d' -print 2>/dev/null)

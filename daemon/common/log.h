@@ -1,4 +1,5 @@
-/* log.h - one line to stderr per message: for people, a terminal or the journal.
+/* log.h - one line to stderr per message, for people and terminals; under systemd an entry of the
+ * journal with fields.
  *
  * Any thread at any time; each line is one write(2), so lines of several threads never mix.
  * Control characters in a message and what is not UTF-8 are written as \xNN, so that no name or
@@ -7,6 +8,7 @@
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 enum { LOG_LINE_MAX = 2048 };
@@ -18,11 +20,33 @@ enum log_level {
 	LOG_LEVEL_DEBUG,
 };
 
+/* Messages that programs may look for: each has a MESSAGE_ID, see docs/operating.md. */
+enum log_id {
+	LOG_ID_NONE,
+	LOG_ID_READY,
+	LOG_ID_SUMMARY,
+	LOG_ID_INTERFACE, /* watched, up, down, gone: SYNFIND_STATE */
+	LOG_ID_CAPTURE_LOSS,
+	LOG_ID_SUBSCRIBER, /* here, refused, slow, gone: SYNFIND_STATE */
+	LOG_ID_OPENER,	   /* gone, back: SYNFIND_STATE */
+	LOG_ID_RELOADED,
+	LOG_ID_BAD_CONFIG,
+	LOG_ID_STALLED,
+	LOG_IDS,
+};
+
+struct log_field {
+	const char *name, *value; /* SYNFIND_INTERFACE, eth0 */
+};
+
 /* One per call site that may repeat itself. */
 struct log_limit {
 	_Atomic uint64_t quiet_until_ns;
 	_Atomic uint64_t held_back;
 };
+
+/* Who speaks, a literal; at start: "synfind". */
+void log_set_name(const char *name);
 
 /* Messages above @level are left out from now on; at start: LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
@@ -31,6 +55,19 @@ bool log_enabled(enum log_level level);
 
 /* "%m" stands for the text of errno, as in syslog(3). */
 __attribute__((format(printf, 2, 3))) void log_write(enum log_level level, const char *fmt, ...);
+
+/* log_write() with an id and fields, which end with a NULL name: LOG_FIELDS.  On stderr it is the
+ * message alone, so that has to say it all. */
+__attribute__((format(printf, 4, 5))) void log_tell(enum log_level level, enum log_id id,
+						    const struct log_field *fields, const char *fmt,
+						    ...);
+#define LOG_FIELDS(...) ((const struct log_field[]){ __VA_ARGS__, { NULL, NULL } })
+
+/* A number as the value of a field, for as long as the full expression. */
+struct log_number {
+	char s[24];
+};
+struct log_number log_number(uint64_t n);
 
 /* Logs the message, ": " and the text of @err (errno or -errno) as an error; returns -errno, so
  * that `return log_errno(r, "Cannot open '%s'", path)` reads well. */

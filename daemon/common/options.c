@@ -12,6 +12,7 @@
 #include "base/cc.h"
 #include "common/cpulist.h"
 #include "common/opttable.h"
+#include "wire/frame.h" /* enum frame_inside */
 
 enum {
 	ERRORS_SHOWN = 100,	    /* a binary file should not fill the terminal */
@@ -656,6 +657,24 @@ int options_parse(int argc, char **argv, struct options *ret)
 	*ret = p.o;
 	p.o = (struct options){ 0 };
 	return 0;
+}
+
+int options_keep_fixed(struct options *fresh, const struct options *running)
+{
+	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
+		int r = opt->live || opt->type > OPT_STRING ? 0 : opt_keep(opt, fresh, running);
+
+		if (r < 0)
+			return r;
+		if (r)
+			log_warn("%s: a new value counts from the next start on", opt->name);
+	}
+	return 0;
+}
+
+unsigned options_inside(const struct options *o)
+{
+	return (o->decap ? INSIDE_TUNNELS : 0u) | (o->icmp ? INSIDE_ICMP : 0u);
 }
 
 const char *capture_mode_name(enum capture_mode m)

@@ -62,6 +62,7 @@ struct options {
 	/* daemon */
 	unsigned event_ring_size; /* events; a power of two */
 	enum log_level log_level;
+	char *opener; /* socket of synfind-opener; NULL: make one */
 
 	/* flags only */
 	char *read_file; /* pcap or pcapng; "-": stdin; NULL: capture */
@@ -78,6 +79,13 @@ const char *capture_mode_name(enum capture_mode m);
  * the flag) and tells the cause; exit with 2.
  * *@ret is written only on 0.  Uses getopt_long(): one thread at a time. */
 int options_parse(int argc, char **argv, struct options *ret);
+
+/* For a reload: gives @fresh the values that @running has of options which only a start can change,
+ * and logs a warning for each that differed.  0 or -ENOMEM. */
+int options_keep_fixed(struct options *fresh, const struct options *running);
+
+/* Where frames are to be looked into: a sum of enum frame_inside (wire/frame.h). */
+unsigned options_inside(const struct options *o);
 
 /* NULL, zeroed and half-filled ones are fine; leaves *@o zeroed. */
 void options_free(struct options *o);

@@ -51,12 +51,12 @@ const struct opt_section opt_sections[N_SECTION] = {
 #define ANSWER(kind)              .type = kind, .max = 0
 #define TIMEOUT(name, field, initial, help) \
 	{ "timeout-" name, TRACKING, TIME(timeout_##field, MS, 365 * DAY), initial, "TIME", help, \
-	  .unit = SEC }
+	  .unit = SEC, .live = true }
 
 const struct opt opts[] = {
 	{ "interface", CAPTURE, LIST(interfaces), "auto", "NAME[,NAME]",
 	  "Interfaces to watch, by name or pattern (veth*); auto: those that carry a default "
-	  "route, and loopback; any: all. Can be given several times.", .letter = 'i' },
+	  "route, and loopback; any: all. Can be given several times.", .letter = 'i', .live = true },
 	{ "ring-size", CAPTURE, SIZE(ring_size, MIB, 4 * GIB), "64M", "SIZE",
 	  "Capture ring of each decoder; at least two blocks." },
 	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "1M", "SIZE",
@@ -83,9 +83,10 @@ const struct opt opts[] = {
 	  "those that the daemon may use; empty: not pinned." },
 
 	{ "max-connections", TRACKING, NUMBER(max_connections, 1024, 268435456), "1048576", "N",
-	  "Connections of an interface remembered at once; each takes about 125 octets of memory." },
+	  "Connections of an interface remembered at once; each takes about 125 octets of memory.",
+	  .live = true },
 	{ "max-half-open", TRACKING, NUMBER(max_half_open, 256, 67108864), "65536", "N",
-	  "Half-open ones; these have a table of their own, so that a SYN flood stays there." },
+	  "Half-open ones; these have a table of their own, so that a SYN flood stays there.", .live = true },
 	TIMEOUT("syn-sent", syn_sent, "70s", "Forget a SYN that nobody answered."),
 	TIMEOUT("syn-received", syn_received, "70s", "Forget a handshake that was not completed."),
 	TIMEOUT("established", established, "24h", "Forget a silent open connection."),
@@ -95,9 +96,9 @@ const struct opt opts[] = {
 	TIMEOUT("reset", reset, "10s", "How long a reset connection is remembered."),
 	{ "anomalies-per-connection", TRACKING,
 	  NUMBER(anomalies_per_connection, 0, ANOMALIES_TOLD_MAX), "8", "N",
-	  "Anomalies of one connection that are told one by one; more are only counted." },
+	  "Anomalies of one connection that are told one by one; more are only counted.", .live = true },
 	{ "anomalies-per-second", TRACKING, NUMBER(anomalies_per_second, 0, 1000000), "100", "N",
-	  "Anomalies told in one second by one decoder, all its connections together." },
+	  "Anomalies told in one second by one decoder, all its connections together.", .live = true },
 
 	/* 107: what fits into sun_path (unix(7)) */
 	{ "socket", EVENTS, STRING(socket, 0, 107), "/run/synfind/events.sock", "PATH",
@@ -109,21 +110,23 @@ const struct opt opts[] = {
 	{ "stdout", EVENTS, BOOL(to_stdout), "no", NULL,
 	  "Also print events on standard output." },
 	{ "max-subscribers", EVENTS, NUMBER(max_subscribers, 1, 65536), "256", "N",
-	  "Subscribers at once." },
+	  "Subscribers at once.", .live = true },
 	{ "queue-size", EVENTS, SIZE(queue_size, 64 * KIB, 4 * GIB), "16M", "SIZE",
 	  "Newest lines that are kept, once for all subscribers: who falls further "
 	  "behind loses events." },
 	{ "stats-interval", EVENTS, TIME(stats_interval, SEC, DAY), "60s", "TIME",
-	  "Time between two stats events; 0: none.", .unit = SEC, .zero = true },
+	  "Time between two stats events; 0: none.", .unit = SEC, .zero = true, .live = true },
 	{ "community-id", EVENTS, WORD(community_id, enum community_id), "open-close",
-	  "open-close|all|off", "Which events carry a community_id." },
+	  "open-close|all|off", "Which events carry a community_id.", .live = true },
 	{ "community-id-seed", EVENTS, NUMBER(community_id_seed, 0, 65535), "0", "N",
-	  "Seed of the community_id; the same at all tools that are to agree." },
+	  "Seed of the community_id; the same at all tools that are to agree.", .live = true },
 
 	{ "event-ring-size", DAEMON, NUMBER(event_ring_size, 1024, 16777216), "65536", "N",
 	  "Events between a decoder and the publisher; a power of two.", .power_of_two = true },
 	{ "log-level", DAEMON, WORD(log_level, enum log_level), "info", "err|warn|info|debug",
-	  "How much is logged on standard error." },
+	  "How much is logged on standard error.", .live = true },
+	{ "opener", DAEMON, STRING(opener, 0, 107), "", "PATH",
+	  "Socket of a synfind-opener; empty: make one, as a child." },
 
 	{ "read", FLAGS_ONLY, STRING(read_file, 1, PATH_MAX - 1), NULL, "FILE",
 	  "Read this pcap or pcapng file (-: standard input) instead of watching; events go to "
@@ -451,6 +454,43 @@ int opt_set(const struct opt *opt, const char *text, struct options *o,
 	default:
 		return 0;
 	}
+}
+
+/* Octets of a value in struct options, of those that are no pointers. */
+static size_t value_size(enum opt_type type)
+{
+	switch (type) {
+	case OPT_BOOL:
+		return sizeof(bool);
+	case OPT_SIZE:
+	case OPT_TIME:
+		return sizeof(uint64_t);
+	default:
+		return sizeof(unsigned);
+	}
+}
+
+int opt_keep(const struct opt *opt, struct options *fresh, const struct options *running)
+{
+	void *to = (char *)fresh + opt->offset;
+	const void *from = (const char *)running + opt->offset;
+
+	if (opt->type == OPT_STRING) {
+		char **mine = to, *kept = *(char *const *)from;
+
+		if (!strcmp(*mine ?: "", kept ?: ""))
+			return 0;
+		kept = kept ? strdup(kept) : NULL;
+		if (!kept && *(char *const *)from)
+			return -ENOMEM;
+		free(*mine);
+		*mine = kept;
+		return 1;
+	}
+	if (!memcmp(to, from, value_size(opt->type)))
+		return 0;
+	memcpy(to, from, value_size(opt->type));
+	return 1;
 }
 
 void opt_clear(const struct opt *opt, struct options *o)

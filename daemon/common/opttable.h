@@ -12,7 +12,7 @@ struct options;
 
 #define DEFAULT_CONFIG "/etc/synfind/synfind.conf"
 
-enum { OPT_MESSAGE_MAX = 256, N_OPT = 39 };
+enum { OPT_MESSAGE_MAX = 256, N_OPT = 40 };
 
 enum opt_type {
 	OPT_BOOL,
@@ -58,6 +58,7 @@ struct opt {
 	uint64_t unit; /* OPT_TIME: what a plain number counts */
 	bool power_of_two;
 	bool zero;   /* 0 is allowed too, below min */
+	bool live;   /* a reload can change it */
 	char letter; /* short flag */
 };
 
@@ -78,6 +79,9 @@ int opt_set(const struct opt *opt, const char *text, struct options *o,
 
 /* Frees a string or a list, which is NULL then; nothing to do for the others. */
 void opt_clear(const struct opt *opt, struct options *o);
+
+/* Gives @fresh the value that @running has: 1, or 0 if it was the same, or -ENOMEM.  Not for lists. */
+int opt_keep(const struct opt *opt, struct options *fresh, const struct options *running);
 
 struct number_text {
 	char s[32];

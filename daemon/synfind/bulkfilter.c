@@ -1,17 +1,15 @@
 #include "synfind/bulkfilter.h"
 #include <bpf/bpf.h>
-#include <bpf/libbpf.h>
 #include <errno.h>
-#include <skel/bulk.skel.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
+#include <unistd.h>
 #include "bpf/bulk.h"
 #include "common/log.h"
 
 struct bulk_filter {
 	struct bulk_kernel kernel;
-	struct bulk_bpf *skel;
 	int flows_fd;
 };
 
@@ -39,58 +37,48 @@ static int watch(struct bulk_kernel *k, const struct bulk_key *keys, uint32_t sl
 	return 0;
 }
 
-static int on_libbpf(enum libbpf_print_level level, const char *format, va_list args)
+/* Does what the decoder will do, since it could not say that it is not allowed to. */
+static int try_out(struct bulk_filter *f)
 {
-	(void)level, (void)format,
-		(void)args; /* errno says enough, and the verifier far too much */
-	return 0;
+	static const struct bulk_key keys[2]; /* IP version 0: no frame has it */
+	int r = watch(&f->kernel, keys, 0);
+
+	forget(&f->kernel, keys);
+	return r;
 }
 
-static int load(struct bulk_filter *f, bool raw_ip, bool loopback)
+static int map_slots(struct bulk_filter *f, int fd)
 {
-	libbpf_set_print(on_libbpf);
-	f->skel = bulk_bpf__open();
-	if (!f->skel)
-		return -errno;
-	f->skel->rodata->raw_ip = raw_ip;
-	f->skel->rodata->loopback = loopback;
+	void *p = mmap(NULL, slots_octets, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	int r = p == MAP_FAILED ? -errno : 0;
 
-	int r = bulk_bpf__load(f->skel);
-
-	if (r < 0)
-		return r;
-	f->flows_fd = bpf_map__fd(f->skel->maps.flows);
-	f->kernel.slots = mmap(NULL, slots_octets, PROT_READ | PROT_WRITE, MAP_SHARED,
-			       bpf_map__fd(f->skel->maps.slots), 0);
-	if (f->kernel.slots == MAP_FAILED) {
-		f->kernel.slots = NULL;
-		return -errno;
-	}
-	return 0;
+	close(fd);
+	f->kernel.slots = r < 0 ? NULL : p;
+	return r;
 }
 
-int bulk_filter_load(bool raw_ip, bool loopback, unsigned after_pkts, struct bulk_filter **ret)
+int bulk_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bulk_filter **ret)
 {
 	struct bulk_filter *f = calloc(1, sizeof *f);
 
-	if (!f)
-		return log_errno(-ENOMEM, "Cannot load the filter of mode=auto");
-	f->kernel.after_pkts = after_pkts;
-	f->kernel.watch = watch;
-	f->kernel.forget = forget;
+	if (!f) {
+		close(flows_fd);
+		close(slots_fd);
+		return log_errno(ENOMEM, "Cannot use the filter of mode=auto");
+	}
+	*f = (struct bulk_filter){ .kernel = { .after_pkts = after_pkts, .watch = watch, .forget = forget },
+				   .flows_fd = flows_fd };
 
-	int r = load(f, raw_ip, loopback);
+	int r = map_slots(f, slots_fd);
 
+	if (r >= 0)
+		r = try_out(f);
 	if (r < 0) {
 		bulk_filter_free(f);
-		if (r == -EPERM || r == -EACCES)
-			log_error("Cannot load the filter of mode=auto: that needs CAP_BPF (or "
-				  "take mode=all, "
-				  "which does not)");
-		else
-			log_errno(r, "Cannot load the filter of mode=auto: this needs eBPF in the "
-				     "kernel, "
-				     "5.12 or newer");
+		if (r != -EPERM)
+			return log_errno(r, "Cannot use the filter of mode=auto");
+		log_error("Cannot use the filter of mode=auto: bpf(2) is not permitted (a unit must list it in "
+			  "SystemCallFilter=; a process without CAP_BPF needs Linux 5.19)");
 		return r;
 	}
 	bulk_filter_set_clock(f);
@@ -104,13 +92,8 @@ void bulk_filter_free(struct bulk_filter *f)
 		return;
 	if (f->kernel.slots)
 		munmap(f->kernel.slots, slots_octets);
-	bulk_bpf__destroy(f->skel);
+	close(f->flows_fd);
 	free(f);
-}
-
-int bulk_filter_fd(const struct bulk_filter *f)
-{
-	return bpf_program__fd(f->skel->progs.bulk);
 }
 
 struct bulk_kernel *bulk_filter_kernel(struct bulk_filter *f)

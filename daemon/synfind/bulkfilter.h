@@ -1,19 +1,18 @@
-/* bulkfilter.h - loads the filter of mode=auto, bpf/bulk.bpf.c, for one ring. */
+/* bulkfilter.h - the maps of a ring's filter in mode=auto, as its decoder uses them.
+ *
+ * The opener loads the filter (source/bulkload.h) and sends the maps.  To use them needs no capability
+ * (from Linux 5.19 on), but bpf(2) with BPF_MAP_UPDATE_ELEM and BPF_MAP_DELETE_ELEM. */
 #pragma once
-#include <stdbool.h>
 #include "flow/bulk.h"
 
 struct bulk_filter;
 
-/* Loads it, with maps of its own; @raw_ip: frames begin with the IP header; @loopback: outgoing ones do
- * not pass; @after_pkts: see struct bulk_kernel.  -errno: what was missing has been logged. */
-int bulk_filter_load(bool raw_ip, bool loopback, unsigned after_pkts, struct bulk_filter **ret);
+/* Takes over both descriptors, also on failure; @after_pkts: see struct bulk_kernel.  -errno: what was
+ * missing has been logged. */
+int bulk_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bulk_filter **ret);
 
-/* The maps go with it, and the program with the last socket that has it.  NULL is fine. */
+/* NULL is fine. */
 void bulk_filter_free(struct bulk_filter *f);
-
-/* Descriptor of the program, for SO_ATTACH_BPF. */
-int bulk_filter_fd(const struct bulk_filter *f);
 
 /* For the tracker, which must be freed before; NULL for NULL. */
 struct bulk_kernel *bulk_filter_kernel(struct bulk_filter *f);

@@ -1,128 +1,52 @@
 #include "synfind/capture.h"
 #include <errno.h>
-#include <fnmatch.h>
-#include <net/if_arp.h>
-#include <stdio.h>
+#include <net/if.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
-#include <sys/random.h>
 #include <unistd.h>
 #include "base/cc.h"
-#include "bpf/tcp_filter.h"
+#include "common/cpulist.h"
 #include "common/log.h"
 #include "common/options.h"
-#include "common/cpulist.h"
+#include "opener/protocol.h"
+#include "opener/wanted.h"
 #include "source/afring.h"
-#include "source/fanout.h"
 #include "synfind/bulkfilter.h"
 #include "synfind/decoder.h"
-#include "synfind/linkwatch.h"
+#include "synfind/health.h"
+#include "synfind/opener.h"
 #include "synfind/publisher.h"
 
-enum { TAPS_MAX = 255, ROUTED_MAX = 32 };
-
-/* How the frames of an interface come to its decoders. */
-struct rings {
-	struct source *source[AFRING_GROUP_MAX];
-	struct bulk_filter *bulk[AFRING_GROUP_MAX]; /* with mode=auto: the filter of each */
-	unsigned n;
-	bool by_program; /* under this secret: */
-	uint64_t secret;
+enum {
+	TAPS_MAX = 255,
+	OPENER_PATIENCE_MS = 10000, /* at start */
+	RETRY_USEC = 500000,	    /* between two attempts to reach an opener that died */
 };
 
 struct tap {
 	struct tap *next;
-	struct decoder *decoder[AFRING_GROUP_MAX]; /* owned */
-	unsigned decoders;			   /* 0: gone, its name is remembered */
-	char name[IF_NAMESIZE];
+	struct decoder *decoder[OPENER_RINGS_MAX]; /* owned */
+	unsigned decoders;			   /* 0: not yet, or not any more */
+	char name[IF_NAMESIZE];	 /* remembered when it is gone */
 	int ifindex;
 	uint8_t id;
+	bool asked; /* for its rings */
+	bool gone;  /* and that was told */
+	bool again; /* its name was watched before */
 	bool up;
+	bool listed; /* in the opener's present list */
 	int stop_fd;
 };
 
-/* ---- which interfaces ----------------------------------------------------------------------- */
-
-static bool is_pattern(const char *s)
-{
-	return strpbrk(s, "*?[") || !strcmp(s, "auto") || !strcmp(s, "any");
-}
-
-static void add_routed(struct capture *c, const char *name)
-{
-	unsigned n = 0;
-
-	for (; c->routed[n]; n++)
-		if (!strcmp(c->routed[n], name))
-			return;
-	if (n < ROUTED_MAX)
-		c->routed[n] = strdup(name);
-}
-
-/* Interfaces that carry a default route, as proc(5) tells: /proc/net/route has the destination in
- * the second column and the mask in the eighth, /proc/net/ipv6_route destination and length in
- * front and the name at the end. */
-static void find_routed(struct capture *c)
-{
-	char name[IF_NAMESIZE], dest[40], line[512];
-	unsigned len, mask;
-	FILE *f = fopen("/proc/net/route", "re");
-
-	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "%15s %39s %*s %*s %*s %*s %*s %x", name, dest, &mask) == 3 && !mask &&
-		    strspn(dest, "0") == strlen(dest))
-			add_routed(c, name);
-	if (f)
-		fclose(f);
-	f = fopen("/proc/net/ipv6_route", "re");
-	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "%39s %x %*s %*s %*s %*s %*s %*s %*s %15s", dest, &len, name) == 3 &&
-		    !len && strspn(dest, "0") == strlen(dest) && strcmp(name, "lo"))
-			add_routed(c, name);
-	if (f)
-		fclose(f);
-}
-
-static bool is_routed(const struct capture *c, const char *name)
-{
-	for (unsigned n = 0; c->routed[n]; n++)
-		if (!strcmp(c->routed[n], name))
-			return true;
-	return false;
-}
-
-static bool one_wants(const struct capture *c, const char *wanted, const struct link *l)
-{
-	if (!strcmp(wanted, "any"))
-		return true;
-	if (!strcmp(wanted, "auto"))
-		return l->arphrd == ARPHRD_LOOPBACK || is_routed(c, l->name);
-	return is_pattern(wanted) ? !fnmatch(wanted, l->name, 0) : !strcmp(wanted, l->name);
-}
-
-/* Is this link to be watched?  *ret_named: by its full name. */
-static bool is_wanted(const struct capture *c, const struct link *l, bool *ret_named)
-{
-	bool wanted = false;
-
-	*ret_named = false;
-	for (char **w = c->o->interfaces; *w; w++) {
-		if (!one_wants(c, *w, l))
-			continue;
-		wanted = true;
-		*ret_named |= !is_pattern(*w);
-	}
-	return wanted;
-}
-
 /* ---- one interface -------------------------------------------------------------------------- */
 
-static struct tap *find_tap(const struct capture *c, const struct link *l)
+static struct tap *find_tap(const struct capture *c, int ifindex)
 {
 	for (struct tap *t = c->taps; t; t = t->next)
-		if (t->decoders && t->ifindex == l->ifindex)
+		if (!t->gone && t->ifindex == ifindex)
 			return t;
 	return NULL;
 }
@@ -148,117 +72,6 @@ static int free_id(const struct capture *c)
 	return -1;
 }
 
-/* The rings of an interface.  Several share it by a program of ours if we may load one.  If not, by
- * the kernel's hash; but that splits what is in tunnels, and loses ICMP errors. */
-static int open_group(const struct options *o, const struct link *l, const struct afring_config *cfg,
-		      enum link_type link, struct rings *ret, const char **reterr_step)
-{
-	struct fanout_config fc = { .inside = decoder_inside(o), .raw_ip = link == LINK_RAW_IP };
-	int program = -1, r = 0;
-
-	ret->n = o->decoders;
-	if (ret->n > 1) {
-		if (getrandom(&fc.secret, sizeof fc.secret, 0) != sizeof fc.secret)
-			return *reterr_step = "getrandom", -errno;
-		program = fanout_load(&fc);
-		if (program < 0 && fc.inside) {
-			log_warn("%s has one decoder: the eBPF program that deals tunnels and ICMP errors out "
-				 "cannot be loaded: %s (it needs CAP_BPF)", l->name, strerror(-program));
-			ret->n = 1;
-		} else if (program < 0) {
-			log_warn("%s: the kernel's hash deals frames out (PACKET_FANOUT_HASH), which may split "
-				 "connections that are fragmented: the eBPF program cannot be loaded: %s (it "
-				 "needs CAP_BPF)", l->name, strerror(-program));
-		}
-	}
-	if (ret->n > 1) {
-		r = afring_open_group(cfg, ret->n, program, ret->source, reterr_step);
-		if (r == -EINVAL && !(l->flags & IFF_UP)) {
-			log_warn("%s has one decoder: it is down, and this kernel lets rings share only what is "
-				 "up", l->name);
-			ret->n = 1;
-		}
-	}
-	if (ret->n == 1)
-		r = afring_open(cfg, ret->source, reterr_step);
-	ret->by_program = program >= 0 && ret->n > 1;
-	ret->secret = fc.secret;
-	if (program >= 0)
-		close(program);
-	return r;
-}
-
-/* Those from number @from on. */
-static void free_bulk(struct rings *rings, unsigned from)
-{
-	for (unsigned i = from; i < AFRING_GROUP_MAX; i++) {
-		bulk_filter_free(rings->bulk[i]);
-		rings->bulk[i] = NULL;
-	}
-}
-
-/* With mode=auto: a filter for each decoder, with slots that belong to its connections. */
-static int load_bulk(const struct options *o, const struct link *l, bool raw_ip, struct rings *ret,
-		     int ret_program[static AFRING_GROUP_MAX])
-{
-	for (unsigned i = 0; i < o->decoders; i++) {
-		int r = bulk_filter_load(raw_ip, l->arphrd == ARPHRD_LOOPBACK, o->auto_after,
-					 &ret->bulk[i]);
-
-		if (r < 0) {
-			free_bulk(ret, 0);
-			return r;
-		}
-		ret_program[i] = bulk_filter_fd(ret->bulk[i]);
-	}
-	return 0;
-}
-
-static int open_rings(const struct options *o, const struct link *l, struct rings *ret)
-{
-	int program[AFRING_GROUP_MAX];
-	struct sock_filter insns[TCP_FILTER_MAX];
-	int link = afring_link_type((int)l->arphrd), n, r;
-	const char *step = "";
-
-	if (link < 0) {
-		log_error("Cannot capture on '%s': frames of its kind (ARPHRD %u) are not understood",
-			  l->name, l->arphrd);
-		return link;
-	}
-	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link,
-						       .inside = decoder_inside(o),
-						       .control = o->mode == MODE_CONTROL },
-			     insns, ARRAY_SIZE(insns));
-	if (n < 0)
-		return log_errno(n, "Cannot build the filter for '%s'", l->name);
-
-	if (o->mode == MODE_AUTO) {
-		r = load_bulk(o, l, link == LINK_RAW_IP, ret, program);
-		if (r < 0)
-			return r;
-	}
-	struct afring_config cfg = {
-		.ifindex = l->ifindex,
-		.ifname = l->name,
-		.block_size = (unsigned)o->ring_block_size_bytes,
-		.block_nr = (unsigned)(o->ring_size_bytes / o->ring_block_size_bytes),
-		.block_timeout_ms = (unsigned)(o->block_timeout_ns / 1000000),
-		.promiscuous = o->promiscuous,
-		.filter = { .len = (unsigned short)n, .filter = insns },
-		.programs = o->mode == MODE_AUTO ? program : NULL,
-	};
-
-	r = open_group(o, l, &cfg, (enum link_type)link, ret, &step);
-	if (r == -EPERM || r == -EACCES)
-		log_error("Cannot capture on '%s': %s needs CAP_NET_RAW (run it as root, or give the file the "
-			  "capability: setcap cap_net_raw+ep)", l->name, step);
-	else if (r < 0)
-		log_errno(r, "Cannot capture on '%s': %s", l->name, step);
-	free_bulk(ret, r < 0 ? 0 : ret->n); /* there may be fewer rings than decoders were asked for */
-	return r;
-}
-
 static void tap_free_decoders(struct tap *t)
 {
 	for (; t->decoders; t->decoders--) {
@@ -275,29 +88,71 @@ static void tap_free(struct tap *t)
 	free(t);
 }
 
-/* Makes the decoders; takes sources and filters over, also on failure. */
-static int tap_make_decoders(struct capture *c, struct tap *t, struct rings *rings)
+/* How many descriptors come with these rings. */
+static unsigned fds_of(const struct opener_reply *m)
 {
-	unsigned n = 0;
+	return m->bulk ? 3 * m->rings : m->rings;
+}
+
+/* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as another
+ * mode counts from the next start on, has no key in it and lets everything pass. */
+static int take_filter(struct capture *c, const struct opener_reply *m, unsigned i, const int *fds,
+		       struct bulk_filter **ret)
+{
+	int flows, slots;
+
+	*ret = NULL;
+	if (!m->bulk)
+		return 0;
+	flows = fds[m->rings + i];
+	slots = fds[2 * m->rings + i];
+	if (c->o->mode == MODE_AUTO)
+		return bulk_filter_new(flows, slots, c->o->auto_after, ret);
+	close(flows);
+	close(slots);
+	return 0;
+}
+
+/* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
+static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
+			    const int *fds)
+{
+	struct decoder_share share = { .index = i,
+				       .of = m->rings,
+				       .known = m->by_program,
+				       .secret = m->secret,
+				       .control = m->control };
+	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+	struct bulk_filter *bulk;
+	struct source *source = NULL;
+	int r = take_filter(c, m, i, fds, &bulk);
+
+	if (r >= 0)
+		r = d ? afring_map(fds[i], &m->ring[i], &source) : -ENOMEM;
+	if (r < 0) {
+		bulk_filter_free(bulk);
+		free(d);
+		close(fds[i]);
+		return r;
+	}
+	t->decoder[t->decoders++] = d;
+	r = decoder_init(d, c->o, source, bulk, NULL, t->id, &share);
+	d->beat_ms = health_beat_ms();
+	return r;
+}
+
+/* One for each ring; takes the descriptors over, also on failure. */
+static int tap_make_decoders(struct capture *c, struct tap *t, const struct opener_reply *m,
+			     const int *fds)
+{
+	unsigned i = 0;
 	int r = 0;
 
-	for (; n < rings->n && r >= 0; n++) {
-		struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
-		struct decoder_share share = { .index = n,
-					       .of = rings->n,
-					       .known = rings->by_program,
-					       .secret = rings->secret };
-
-		if (!d) {
-			r = -ENOMEM;
-			break;
-		}
-		t->decoder[t->decoders++] = d;
-		r = decoder_init(d, c->o, rings->source[n], rings->bulk[n], NULL, t->id, &share);
-	}
-	free_bulk(rings, n);
-	for (; n < rings->n; n++)
-		source_free(rings->source[n]);
+	for (; i < m->rings && r >= 0; i++)
+		r = tap_make_decoder(c, t, m, i, fds);
+	for (; i < m->rings; i++)
+		for (unsigned k = i; k < fds_of(m); k += m->rings)
+			close(fds[k]);
 	return r;
 }
 
@@ -335,9 +190,9 @@ static void pin(struct capture *c, const struct tap *t, struct decoder *d)
 	log_errno(r, "Cannot pin a decoder of %s", t->name);
 }
 
-static int tap_start(struct capture *c, struct tap *t, struct rings *rings)
+static int tap_start(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds)
 {
-	int r = tap_make_decoders(c, t, rings);
+	int r = tap_make_decoders(c, t, m, fds);
 
 	if (r < 0)
 		return r;
@@ -360,40 +215,15 @@ static int tap_start(struct capture *c, struct tap *t, struct rings *rings)
 	return r;
 }
 
-static int tap_add(struct capture *c, const struct link *l)
+/* Takes @t out of the list and frees it. */
+static void tap_forget(struct capture *c, struct tap *t)
 {
-	struct rings rings = { .n = 0 };
-	int id = free_id(c), r;
+	struct tap **link = &c->taps;
 
-	if (id < 0) {
-		log_error("Cannot capture on '%s': %d interfaces are watched already", l->name, TAPS_MAX);
-		return -EMFILE;
-	}
-	struct tap *t = calloc(1, sizeof *t);
-
-	if (!t)
-		return -ENOMEM;
-	*t = (struct tap){ .next = c->taps, .ifindex = l->ifindex, .id = (uint8_t)id,
-			   .up = l->flags & IFF_UP, .stop_fd = -1 };
-	memcpy(t->name, l->name, sizeof t->name);
-	r = open_rings(c->o, l, &rings);
-	if (r < 0) {
-		tap_free(t);
-		return r;
-	}
-	r = tap_start(c, t, &rings);
-	if (r < 0) {
-		tap_free(t);
-		return log_errno(r, "Cannot start a decoder for '%s'", l->name);
-	}
-	c->taps = t;
-	if (rings.n > 1)
-		log_info("Watching %s%s with %u decoders, dealt out by %s", t->name,
-			 t->up ? "" : ", which is down,", rings.n,
-			 rings.by_program ? "an eBPF program" : "the kernel's hash");
-	else
-		log_info("Watching %s%s", t->name, t->up ? "" : ", which is down");
-	return 0;
+	while (*link != t)
+		link = &(*link)->next;
+	*link = t->next;
+	tap_free(t);
 }
 
 static void add_totals(struct capture_totals *sum, const struct tap *t)
@@ -420,79 +250,288 @@ static void tap_end(struct capture *c, struct tap *t)
 	t->stop_fd = -1;
 }
 
-/* ---- links come and go ---------------------------------------------------------------------- */
+/* ---- what the opener tells ------------------------------------------------------------------ */
 
-static void link_gone(struct capture *c, const struct link *l)
+static void say_state(const struct tap *t, const char *state)
 {
-	struct tap *t = find_tap(c, l);
+	log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+		 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", state }),
+		 "Interface %s is %s", t->name, state);
+}
 
-	if (!t)
+static void tap_gone(struct capture *c, struct tap *t)
+{
+	if (t->asked) { /* it never was there, as far as anyone was told */
+		tap_forget(c, t);
 		return;
-	log_info("Interface %s is gone", t->name);
+	}
+	say_state(t, "gone");
+	t->gone = true;
 	for (unsigned i = 0; i < t->decoders; i++)
 		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
-	tap_stop(t); /* a ring without an interface may never wake by itself */
+	if (t->decoders)
+		tap_stop(t); /* a ring without an interface may never wake by itself */
 	publisher_iface(c->publisher, t->name, "gone");
 }
 
-static void link_new(struct capture *c, const struct link *l)
+static void note_error(struct capture *c, int r)
 {
-	bool named, again = name_known(c, l->name);
+	if (c->starting && !c->error)
+		c->error = r;
+}
+
+static void ask(struct capture *c, struct tap *t)
+{
+	t->asked = true;
+	opener_ask(c->opener, OPENER_OPEN, t->ifindex);
+}
+
+static void link_new(struct capture *c, const struct opener_reply *m)
+{
+	bool again = name_known(c, m->name);
+	int id;
+
+	if (!m->named && c->starting && afring_link_type((int)m->arphrd) < 0) {
+		log_debug("Leaving %s out: frames of its kind are not understood", m->name);
+		return;
+	}
+	for (struct tap *t = c->taps; t; t = t->next)
+		if (!t->decoders && !t->asked && !strcmp(t->name, m->name)) {
+			tap_forget(c, t); /* it comes back under the same name */
+			break;
+		}
+	id = free_id(c);
+	if (id < 0) {
+		log_error("Cannot capture on '%s': %d interfaces are watched already", m->name, TAPS_MAX);
+		note_error(c, -EMFILE);
+		return;
+	}
+	struct tap *t = calloc(1, sizeof *t);
+
+	if (!t) {
+		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
+		return;
+	}
+	*t = (struct tap){ .next = c->taps, .ifindex = m->ifindex, .id = (uint8_t)id, .again = again,
+			   .up = m->flags & IFF_UP, .listed = true, .stop_fd = -1 };
+	memcpy(t->name, m->name, sizeof t->name);
+	c->taps = t;
+	ask(c, t);
+}
+
+static void link_told(struct capture *c, const struct opener_reply *m)
+{
+	struct tap *t = find_tap(c, m->ifindex);
+	bool up = m->flags & IFF_UP;
+
+	if (!t) {
+		link_new(c, m);
+		return;
+	}
+	t->listed = true;
+	if (t->up == up)
+		return;
+	t->up = up;
+	if (t->asked)
+		return;
+	say_state(t, up ? "up" : "down");
+	publisher_iface(c->publisher, t->name, up ? "up" : "down");
+}
+
+static void say_watching(const struct tap *t, const struct opener_reply *m)
+{
+	const struct log_field *fields =
+		LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" });
+
+	if (m->rings > 1)
+		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields,
+			 "Watching %s%s with %u decoders, dealt out by %s", t->name,
+			 t->up ? "" : ", which is down,", m->rings,
+			 m->by_program ? "an eBPF program" : "the kernel's hash");
+	else
+		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields, "Watching %s%s", t->name,
+			 t->up ? "" : ", which is down");
+}
+
+/* The opener has read a configuration that this daemon will only have after its next start. */
+static void say_other_mode(const struct capture *c, const struct tap *t, const struct opener_reply *m)
+{
+	enum capture_mode mode = m->bulk ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
+
+	if (mode != c->o->mode)
+		log_warn("%s: its opener has mode=%s, this daemon mode=%s; a restart brings them together%s",
+			 t->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
+			 m->control ? "; until then nothing but SYN, FIN and RST is seen there" : "");
+}
+
+/* Its rings have come: @fds are ours. */
+static void rings_came(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
+{
+	struct tap *t = find_tap(c, m->ifindex);
 	int r;
 
-	if (!is_wanted(c, l, &named))
-		return;
-	if (!named && c->starting && afring_link_type((int)l->arphrd) < 0) {
-		log_debug("Leaving %s out: frames of its kind are not understood", l->name);
+	if (!t || !t->asked || !m->rings || m->rings > OPENER_RINGS_MAX || n != fds_of(m)) {
+		/* it went meanwhile */
+		for (unsigned i = 0; i < n; i++)
+			close(fds[i]);
 		return;
 	}
-	for (struct tap **link = &c->taps; *link; link = &(*link)->next) {
-		struct tap *t = *link;
+	t->asked = false;
+	r = tap_start(c, t, m, fds);
+	if (r < 0) {
+		note_error(c, log_errno(r, "Cannot start a decoder for '%s'", t->name));
+		tap_forget(c, t);
+		return;
+	}
+	say_watching(t, m);
+	say_other_mode(c, t, m);
+	if (!c->starting)
+		publisher_iface(c->publisher, t->name, t->again ? "back" : "up");
+}
 
-		if (t->decoders || strcmp(t->name, l->name))
-			continue;
-		*link = t->next; /* it comes back under the same name */
-		tap_free(t);
+static void rings_failed(struct capture *c, const struct opener_reply *m)
+{
+	struct tap *t = find_tap(c, m->ifindex);
+
+	if (!t || !t->asked)
+		return;
+	if (!strcmp(m->step, OPENER_STEP_BULK))
+		log_error("Cannot capture on '%s': cannot load the filter of mode=auto: %s (it needs CAP_BPF, "
+			  "CAP_PERFMON and Linux 5.19; mode=all needs none of it)", t->name,
+			  strerror(-m->error));
+	else if (m->error == -EPERM || m->error == -EACCES)
+		log_error("Cannot capture on '%s': %s needs CAP_NET_RAW (run it as root, or give the file the "
+			  "capability: setcap cap_net_raw+ep)", t->name, m->step);
+	else if (m->error == -EPFNOSUPPORT)
+		log_error("Cannot capture on '%s': frames of its kind are not understood", t->name);
+	else
+		log_errno(m->error, "Cannot capture on '%s': %s", t->name, m->step);
+	note_error(c, m->error);
+	tap_forget(c, t);
+}
+
+/* A list begins: the first one, or that of an opener that took over. */
+static void list_begins(struct capture *c)
+{
+	if (c->listed && !c->renewing)
+		log_tell(LOG_LEVEL_INFO, LOG_ID_OPENER, LOG_FIELDS({ "SYNFIND_STATE", "back" }),
+			 "The opener is back");
+	c->listed = c->renewing = false;
+	for (struct tap *t = c->taps; t; t = t->next)
+		t->listed = false;
+}
+
+/* What was not in it went while nobody looked; what was asked of the opener before is asked again. */
+static void list_ends(struct capture *c)
+{
+	c->listed = true;
+	for (struct tap *t = c->taps, *next; t; t = next) {
+		next = t->next;
+		if (!t->gone && !t->listed)
+			tap_gone(c, t);
+	}
+}
+
+static void take_reply(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
+{
+	struct tap *t;
+
+	if (m->kind != OPENER_RINGS)
+		for (unsigned i = 0; i < n; i++)
+			close(fds[i]);
+	switch (m->kind) {
+	case OPENER_HELLO:
+		list_begins(c);
+		break;
+	case OPENER_LINK:
+		t = find_tap(c, m->ifindex);
+		if (t && t->asked && !t->listed)
+			ask(c, t); /* of one that died over it */
+		link_told(c, m);
+		break;
+	case OPENER_LISTED:
+		list_ends(c);
+		break;
+	case OPENER_GONE:
+		t = find_tap(c, m->ifindex);
+		if (t)
+			tap_gone(c, t);
+		break;
+	case OPENER_RINGS:
+		rings_came(c, m, fds, n);
+		break;
+	case OPENER_FAILED:
+		rings_failed(c, m);
+		break;
+	default:
 		break;
 	}
-	r = tap_add(c, l);
-	if (c->starting && r < 0 && !c->error)
-		c->error = r;
-	if (!c->starting && r >= 0)
-		publisher_iface(c->publisher, l->name, again ? "back" : "up");
 }
 
-static void on_link(void *arg, const struct link *l, bool gone)
+/* All that has come; -ENOTCONN: the opener is gone. */
+static int take_replies(struct capture *c)
 {
-	struct capture *c = arg;
-	struct tap *t = find_tap(c, l);
-	bool up = l->flags & IFF_UP;
+	int fds[OPENER_FDS_MAX], r;
+	struct opener_reply m;
+	unsigned n;
 
-	if (c->stopping)
-		return;
-	publisher_drain(c->publisher); /* what happened before it is told before it */
-	if (gone) {
-		link_gone(c, l);
-	} else if (!t) {
-		link_new(c, l);
-	} else if (t->up != up) {
-		t->up = up;
-		log_info("Interface %s is %s", t->name, up ? "up" : "down");
-		publisher_iface(c->publisher, t->name, up ? "up" : "down");
+	while ((r = opener_next(c->opener, &m, fds, &n)) > 0) {
+		m.name[sizeof m.name - 1] = m.step[sizeof m.step - 1] = '\0';
+		publisher_drain(c->publisher); /* what happened before it is told before it */
+		if (c->stopping)
+			m.kind = 0;
+		take_reply(c, &m, fds, n);
 	}
+	publisher_drain(c->publisher);
+	return r;
 }
 
-static int on_netlink(sd_event_source *io, int fd, uint32_t revents, void *arg)
+static int watch_opener(struct capture *c);
+
+static int on_retry(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct capture *c = arg;
-	int r = linkwatch_read(fd, on_link, c, false);
+	int r = opener_connect(c->opener);
 
-	(void)io, (void)revents;
+	(void)s, (void)usec;
 	if (r < 0)
-		log_limited(LOG_LEVEL_ERR, "Cannot follow interfaces: %s", strerror(-r));
-	publisher_drain(c->publisher);
-	return 0;
+		log_limited(LOG_LEVEL_WARN, "Cannot reach the opener on '%s': %s", c->opener->path,
+			    strerror(-r));
+	return watch_opener(c);
 }
+
+static int on_opener(sd_event_source *io, int fd, uint32_t revents, void *arg)
+{
+	struct capture *c = arg;
+
+	(void)io, (void)fd, (void)revents;
+	if (take_replies(c) == 0)
+		return 0;
+	if (c->renewing && opener_connect(c->opener) == 0)
+		return watch_opener(c);
+	log_tell(*c->opener->path ? LOG_LEVEL_WARN : LOG_LEVEL_ERR, LOG_ID_OPENER,
+		 LOG_FIELDS({ "SYNFIND_STATE", "gone" }),
+		 *c->opener->path
+			 ? "The opener is gone: looking for another"
+			 : "The opener is gone: interfaces that come or go from now on are not seen");
+	return watch_opener(c);
+}
+
+/* Listens to the opener or, if there is none, tries again soon. */
+static int watch_opener(struct capture *c)
+{
+	int r = 0;
+
+	c->opener_io = sd_event_source_disable_unref(c->opener_io);
+	c->retry = sd_event_source_disable_unref(c->retry);
+	if (c->opener->fd >= 0)
+		r = sd_event_add_io(c->loop, &c->opener_io, c->opener->fd, EPOLLIN, on_opener, c);
+	else if (*c->opener->path)
+		r = sd_event_add_time_relative(c->loop, &c->retry, CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry, c);
+	return r < 0 ? log_errno(r, "Cannot watch the opener") : 0;
+}
+
+/* ---- the end -------------------------------------------------------------------------------- */
 
 /* The last decoder has ended: the last words, with the counters of all of them. */
 static void end_all(struct capture *c)
@@ -548,7 +587,7 @@ static unsigned iface_names(void *arg, const char **ret, unsigned max)
 static int check_named(const struct capture *c)
 {
 	for (char **w = c->o->interfaces; *w; w++) {
-		if (is_pattern(*w) || name_known(c, *w))
+		if (wanted_is_pattern(*w) || name_known(c, *w))
 			continue;
 		log_error("Cannot capture on '%s': there is no such interface", *w);
 		return -ENODEV;
@@ -556,37 +595,59 @@ static int check_named(const struct capture *c)
 	return 0;
 }
 
+static bool any_asked(const struct capture *c)
+{
+	for (const struct tap *t = c->taps; t; t = t->next)
+		if (t->asked)
+			return true;
+	return false;
+}
+
+/* Until every interface that is there has its decoder, or could not have one. */
+static int await_rings(struct capture *c)
+{
+	while (!c->error && (!c->listed || any_asked(c))) {
+		struct pollfd p = { .fd = c->opener->fd, .events = POLLIN };
+		int n = poll(&p, 1, OPENER_PATIENCE_MS);
+
+		if (n == 0 || (n < 0 && errno != EINTR))
+			return log_errno(n ? errno : ETIMEDOUT, "No answer from the opener");
+		if (take_replies(c) < 0)
+			return log_errno(ENOTCONN, "The opener ended before it had answered");
+	}
+	return c->error;
+}
+
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
-		  struct publisher *publisher)
+		  struct publisher *publisher, struct opener *opener)
 {
 	int r;
 
-	*c = (struct capture){ .o = o, .loop = loop, .publisher = publisher, .link_fd = -1, .starting = true };
+	*c = (struct capture){ .o = o, .loop = loop, .publisher = publisher, .opener = opener,
+			       .starting = true };
 	publisher->on_wake = on_wake;
 	publisher->ifaces = iface_names;
 	publisher->arg = c;
-	c->routed = calloc(ROUTED_MAX + 1, sizeof *c->routed);
-	if (!c->routed)
-		return log_errno(ENOMEM, "Cannot list interfaces");
-	find_routed(c);
-	c->link_fd = linkwatch_open();
-	if (c->link_fd < 0)
-		return log_errno(c->link_fd, "Cannot open a netlink socket");
-	r = linkwatch_ask(c->link_fd);
-	if (r >= 0)
-		r = linkwatch_read(c->link_fd, on_link, c, true);
+	r = await_rings(c);
 	if (r < 0)
-		return log_errno(r, "Cannot list interfaces");
+		return r;
 	c->starting = false;
-	if (c->error)
-		return c->error;
 	r = check_named(c);
 	if (r < 0)
 		return r;
 	if (!c->taps)
 		log_warn("No interface matches yet: waiting for one");
-	r = sd_event_add_io(loop, &c->link_io, c->link_fd, EPOLLIN, on_netlink, c);
-	return r < 0 ? log_errno(r, "Cannot watch interfaces") : 0;
+	return watch_opener(c);
+}
+
+void capture_reload(struct capture *c)
+{
+	for (struct tap *t = c->taps; t; t = t->next)
+		for (unsigned i = 0; i < t->decoders; i++)
+			if (decoder_configure(t->decoder[i], c->o) < 0)
+				log_error("No memory for the limits of '%s': they stay as they were", t->name);
+	c->renewing = c->listed;
+	opener_ask(c->opener, OPENER_AGAIN, 0);
 }
 
 void capture_stop(struct capture *c)
@@ -612,11 +673,7 @@ void capture_destroy(struct capture *c)
 		}
 		tap_free(t);
 	}
-	sd_event_source_disable_unref(c->link_io);
-	if (c->link_fd > 0)
-		close(c->link_fd);
-	for (unsigned n = 0; c->routed && c->routed[n]; n++)
-		free(c->routed[n]);
-	free(c->routed);
+	sd_event_source_disable_unref(c->opener_io);
+	sd_event_source_disable_unref(c->retry);
 	*c = (struct capture){ 0 };
 }

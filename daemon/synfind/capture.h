@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
+struct opener;
 struct options;
 struct publisher;
 struct tap; /* one interface and its decoder */
@@ -17,20 +18,26 @@ struct capture {
 	const struct options *o;
 	struct publisher *publisher;
 	sd_event *loop;
-	sd_event_source *link_io;
-	int link_fd;
+	struct opener *opener; /* borrowed */
+	sd_event_source *opener_io, *retry;
 	struct tap *taps;
+	bool listed;   /* the opener has told all that there are */
+	bool renewing; /* it was asked to begin anew */
 	unsigned pinned; /* decoder threads so far that were given a processor */
-	char **routed; /* for "auto": names of interfaces with a default route; owned */
 	bool starting, stopping;
 	int error; /* at start: the first thing that failed */
 	struct capture_totals totals; /* of taps that ended */
 };
 
-/* Opens the rings of all interfaces that the options name and starts their decoders.  Logs what
- * fails; an interface that was named by its full name must exist and open.  0 or -errno. */
+/* Gets from the opener the rings of all interfaces that the options name, and starts their decoders.
+ * Logs what fails; an interface that was named by its full name must exist and open.  An opener
+ * that dies later disturbs nothing that is watched.  0 or -errno. */
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
-		  struct publisher *publisher);
+		  struct publisher *publisher, struct opener *opener);
+
+/* The options have changed: timeouts and limits for the decoders, interfaces for the opener, which
+ * reads them for itself. */
+void capture_reload(struct capture *c);
 
 /* Asks every decoder to close what is open; when the last one has, the loop ends. */
 void capture_stop(struct capture *c);

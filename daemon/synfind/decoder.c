@@ -42,6 +42,7 @@ static struct event *ring_reserve(struct event_sink *s)
 	while (!d->slot && d->patient) {
 		if (spsc_must_wake(&d->ring))
 			eventfd_write(d->wake_fd, 1);
+		counter_add(&d->count.beats, 1);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 		d->slot = spsc_reserve(&d->ring);
 	}
@@ -94,11 +95,6 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 	};
 }
 
-unsigned decoder_inside(const struct options *o)
-{
-	return (o->decap ? INSIDE_TUNNELS : 0u) | (o->icmp ? INSIDE_ICMP : 0u);
-}
-
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
 		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share)
@@ -110,6 +106,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 
 	struct tracker_config cfg = tracker_config_of(o, d->share.of);
 
+	cfg.control |= d->share.control;
 	d->max_connections = cfg.max_connections;
 	d->max_half_open = cfg.max_half_open;
 	d->source = source;
@@ -123,8 +120,8 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	d->memory = map_lazily(d->memory_octets);
 	if (!d->memory)
 		return -ENOMEM;
-	d->inside = decoder_inside(o);
-	d->control = o->mode == MODE_CONTROL;
+	d->inside = options_inside(o);
+	d->control = cfg.control;
 	if (o->decap) {
 		void *memory = map_lazily(tunnels_memory());
 
@@ -145,6 +142,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 
 void decoder_destroy(struct decoder *d)
 {
+	free(atomic_load(&d->fresh));
 	tracker_free(d->tracker);
 	source_free(d->source);
 	bulk_filter_free(d->bulk);
@@ -206,6 +204,7 @@ int decoder_pull(struct decoder *d)
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
 	unsigned tcp = 0, bad_checksum = 0, left_out = 0;
 
+	counter_add(&d->count.beats, 1);
 	for (int i = 0; i < n; i++) {
 		struct frame *f = &frames[i];
 		struct segment *s = &segments[tcp];
@@ -278,8 +277,37 @@ static bool wait_for_frames(struct decoder *d)
 	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
 				{ .fd = d->stop_fd, .events = POLLIN } };
 
-	poll(fds, ARRAY_SIZE(fds), anything_tracked(d) ? TICK_MS : -1);
+	int ms = anything_tracked(d) ? TICK_MS : -1;
+
+	if (d->beat_ms && (ms < 0 || ms > d->beat_ms))
+		ms = d->beat_ms;
+	poll(fds, ARRAY_SIZE(fds), ms);
 	return !(fds[1].revents & POLLIN);
+}
+
+int decoder_configure(struct decoder *d, const struct options *o)
+{
+	struct tracker_config *c = malloc(sizeof *c);
+
+	if (!c)
+		return -ENOMEM;
+	*c = tracker_config_of(o, d->share.of);
+	c->control = d->control;
+	d->max_connections = c->max_connections;
+	d->max_half_open = c->max_half_open;
+	free(atomic_exchange(&d->fresh, c)); /* one that came too fast for it to see */
+	return 0;
+}
+
+static void take_over_config(struct decoder *d)
+{
+	if (!atomic_load_explicit(&d->fresh, memory_order_relaxed))
+		return;
+
+	struct tracker_config *c = atomic_exchange(&d->fresh, NULL);
+
+	tracker_configure(d->tracker, c);
+	free(c);
 }
 
 static void *decoder_run(void *arg)
@@ -289,6 +317,8 @@ static void *decoder_run(void *arg)
 
 	d->loss_from_ns = wall_clock_ns();
 	while (go_on) {
+		take_over_config(d);
+
 		int n = decoder_pull(d);
 
 		if (n == -ENODEV) { /* nothing will come any more; rtnetlink says so as well */

@@ -22,6 +22,7 @@ struct decoder_share {
 	unsigned index, of; /* this is number @index of @of; of == 1: it has all of them */
 	bool known;	    /* fanout_member() under @secret tells whose a connection is */
 	uint64_t secret;
+	bool control; /* the source shows SYN, FIN and RST alone, whatever the mode is */
 };
 
 enum { DECODER_BATCH = TRACKER_BATCH };
@@ -33,6 +34,7 @@ struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter split; /* segments of another decoder's connections: left out */
 	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
 	struct counter events, lost;
+	struct counter beats; /* moves as long as the thread turns: at each batch, at each wait */
 	struct tracker_counters tracker;
 };
 
@@ -63,6 +65,8 @@ struct decoder {
 	pthread_t thread;
 	bool started;
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
+	int beat_ms;	       /* the longest wait without a beat; 0: for ever.  Set before the start */
+	_Atomic(struct tracker_config *) fresh; /* to be taken over by the thread, owned; or NULL */
 	_Atomic bool ended;	   /* set by the thread, last of all */
 	_Atomic int last_words;	   /* enum close_reason for what is open at the end */
 	struct source_stats seen;
@@ -80,9 +84,6 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 
 /* Stops nothing: join first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);
-
-/* Where frames are to be looked into, by the options: a sum of enum frame_inside. */
-unsigned decoder_inside(const struct options *o);
 
 /* What the number in event.iface stands for: index of the interface, and the tunnel.  Any thread
  * that got the event. */
@@ -102,6 +103,9 @@ int thread_pin(pthread_t thread, unsigned cpu);
 /* Runs the thread: @wake_fd is an eventfd that is written when events wait, @stop_fd becomes
  * readable when it is to close what is open and end.  Returns 0 or -errno. */
 int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
+
+/* Other timeouts and limits, for the thread to take over at its next turn: -ENOMEM or 0. */
+int decoder_configure(struct decoder *d, const struct options *o);
 
 /* Waits for the thread to end. */
 void decoder_join(struct decoder *d);

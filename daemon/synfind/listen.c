@@ -1,13 +1,16 @@
 #include "synfind/listen.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <systemd/sd-daemon.h>
 #include <unistd.h>
 #include "common/log.h"
 #include "common/options.h"
@@ -137,12 +140,45 @@ int listen_open(const struct options *o, bool *ret_directory_made)
 	return fd;
 }
 
-void listen_close(const struct options *o, int fd, bool directory_made)
+int listen_inherited(void)
+{
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names), found = -ENOENT;
+
+	for (int i = 0; i < n; i++) {
+		int fd = SD_LISTEN_FDS_START + i;
+
+		if (found < 0 && !strcmp(names[i], EVENTS_SOCKET) &&
+		    sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0) {
+			found = fd;
+		} else {
+			log_warn("Got a descriptor '%s' that is not known: closing it", names[i]);
+			close(fd);
+		}
+		free(names[i]);
+	}
+	free(names);
+	if (found >= 0 && fcntl(found, F_SETFL, O_NONBLOCK) < 0)
+		return log_errno(errno, "Cannot use the events socket");
+	return found;
+}
+
+void listen_path(int fd, char ret[static 108])
+{
+	struct sockaddr_un a = { 0 };
+	socklen_t len = sizeof a;
+
+	*ret = '\0';
+	if (getsockname(fd, (struct sockaddr *)&a, &len) == 0)
+		snprintf(ret, sizeof a.sun_path, "%.*s", (int)sizeof a.sun_path - 1, a.sun_path);
+}
+
+void listen_remove(const struct options *o, bool directory_made)
 {
 	struct sockaddr_un a;
 	char dir[PATH_MAX];
 
-	close(fd); /* then, if somebody answers there, it is not ours any more */
+	/* If somebody answers there, it is not ours any more. */
 	if (address_of(o->socket, &a) < 0 || owner_of(&a) != 0)
 		return;
 	unlink(o->socket);

@@ -10,6 +10,13 @@ struct options;
  * directory was not there and was made. */
 int listen_open(const struct options *o, bool *ret_directory_made);
 
-/* Closes @fd and removes the path, if it is still the one that was made; and the directory, if it
- * was made. */
-void listen_close(const struct options *o, int fd, bool directory_made);
+/* The listening socket that systemd holds for us, by its name; -ENOENT: it does not.  Others that it
+ * passed are closed.  Asks once: the environment forgets them. */
+#define EVENTS_SOCKET "events"
+int listen_inherited(void);
+
+/* The path of a listening socket, "" if it has none that can be told. */
+void listen_path(int fd, char ret[static 108]);
+
+/* Removes the path, if nobody listens there any more, and the directory, if it was made. */
+void listen_remove(const struct options *o, bool directory_made);

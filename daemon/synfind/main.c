@@ -4,9 +4,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/cc.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "common/sandbox.h"
 #include "synfind/capture.h"
+#include "synfind/health.h"
+#include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/read.h"
 
@@ -14,11 +20,16 @@ enum { EXIT_USAGE = 2 };
 static const uint64_t last_words_ns = 2000000000; /* for subscribers to take what is theirs */
 
 struct daemon {
+	int argc;
+	char **argv;
 	struct options o;
+	unsigned room, half_room; /* what the tables were made for */
 	sd_event *loop;
 	sd_event_source *stats_timer;
+	struct opener opener;
 	struct publisher publisher;
 	struct capture capture;
+	struct health health;
 };
 
 /* The first one ends the daemon in order, the second one at once. */
@@ -44,47 +55,140 @@ static int on_stats(sd_event_source *s, uint64_t usec, void *arg)
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
+static int set_stats_timer(struct daemon *d)
+{
+	d->stats_timer = sd_event_source_disable_unref(d->stats_timer);
+	if (!d->o.stats_interval_ns)
+		return 0;
+	return sd_event_add_time_relative(d->loop, &d->stats_timer, CLOCK_MONOTONIC,
+					  d->o.stats_interval_ns / 1000, 0, on_stats, d);
+}
+
+/* ---- reload --------------------------------------------------------------------------------- */
+
+/* The tables have the room that they were made with. */
+static void fit(unsigned *wanted, unsigned room, const char *name)
+{
+	if (*wanted <= room)
+		return;
+	log_warn("%s: a value above %u counts from the next start on", name, room);
+	*wanted = room;
+}
+
+/* The options as file and flags have them now; those that only a start can change stay. */
+static int read_options_again(struct daemon *d)
+{
+	struct options fresh;
+	int r = options_parse(d->argc, d->argv, &fresh);
+
+	if (r)
+		return r < 0 ? r : -EINVAL;
+	r = options_keep_fixed(&fresh, &d->o);
+	if (r < 0) {
+		options_free(&fresh);
+		return log_errno(r, "Cannot take over the configuration");
+	}
+	fit(&fresh.max_connections, d->room, "max-connections");
+	fit(&fresh.max_half_open, d->half_room, "max-half-open");
+	options_free(&d->o);
+	d->o = fresh;
+	return 0;
+}
+
+static void reload(struct daemon *d)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
+		   (unsigned long long)ts.tv_sec * 1000000u + (unsigned long long)ts.tv_nsec / 1000u);
+	if (read_options_again(d) == 0) {
+		log_set_level(d->o.log_level);
+		set_stats_timer(d);
+		capture_reload(&d->capture);
+		log_tell(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
+	} else {
+		log_tell(LOG_LEVEL_ERR, LOG_ID_BAD_CONFIG, NULL,
+			 "The configuration cannot be used: going on with the one before");
+	}
+	sd_notify(0, "READY=1"); /* in either case: it works */
+}
+
+/* Whoever started it at a terminal has closed that; else it is a wish. */
+static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
+{
+	struct daemon *d = arg;
+
+	if (isatty(STDERR_FILENO))
+		return on_signal(s, si, arg);
+	if (!d->capture.stopping)
+		reload(d);
+	return 0;
+}
+
+/* ---- start and end -------------------------------------------------------------------------- */
+
 static int loop_init(struct daemon *d)
 {
+	static const struct {
+		int number;
+		sd_event_signal_handler_t handler;
+	} signals[] = { { SIGINT, on_signal }, { SIGTERM, on_signal }, { SIGHUP, on_hangup } };
 	sigset_t set;
 	int r;
 
 	/* Before any thread is there: all of them leave these to the loop. */
 	sigemptyset(&set);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
+	for (unsigned i = 0; i < ARRAY_SIZE(signals); i++)
+		sigaddset(&set, signals[i].number);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 
 	r = sd_event_default(&d->loop);
+	for (unsigned i = 0; r >= 0 && i < ARRAY_SIZE(signals); i++)
+		r = sd_event_add_signal(d->loop, NULL, signals[i].number, signals[i].handler, d);
 	if (r >= 0)
-		r = sd_event_add_signal(d->loop, NULL, SIGINT, on_signal, d);
-	if (r >= 0)
-		r = sd_event_add_signal(d->loop, NULL, SIGTERM, on_signal, d);
-	if (r >= 0 && d->o.stats_interval_ns)
-		r = sd_event_add_time_relative(d->loop, &d->stats_timer, CLOCK_MONOTONIC,
-					       d->o.stats_interval_ns / 1000, 0, on_stats, d);
+		r = set_stats_timer(d);
 	return r < 0 ? log_errno(r, "Cannot set up the event loop") : 0;
 }
 
 static void say_summary(const struct capture_totals *t)
 {
-	log_info("%llu packets, %llu dropped by the kernel, %llu connections, %llu events, %llu lost",
+	log_tell(LOG_LEVEL_INFO, LOG_ID_SUMMARY,
+		 LOG_FIELDS({ "SYNFIND_PACKETS", log_number(t->packets).s },
+			    { "SYNFIND_DROPS", log_number(t->drops).s },
+			    { "SYNFIND_CONNECTIONS", log_number(t->connections).s },
+			    { "SYNFIND_EVENTS", log_number(t->events).s },
+			    { "SYNFIND_LOST", log_number(t->lost).s }),
+		 "%llu packets, %llu dropped by the kernel, %llu connections, %llu events, %llu lost",
 		 (unsigned long long)t->packets, (unsigned long long)t->drops,
 		 (unsigned long long)t->connections, (unsigned long long)t->events,
 		 (unsigned long long)t->lost);
 }
 
+/* What takes privileges, then the end of them, then what meets hostile octets. */
+static int daemon_start(struct daemon *d)
+{
+	enum sandbox_role role = d->o.mode == MODE_AUTO ? SANDBOX_DAEMON_BPF : SANDBOX_DAEMON;
+	int r = opener_start(&d->opener, d->argc, d->argv, &d->o);
+
+	if (r >= 0)
+		r = loop_init(d);
+	if (r >= 0)
+		r = publisher_init(&d->publisher, &d->o, d->loop);
+	if (r >= 0)
+		r = sandbox_privileges(role);
+	if (r >= 0)
+		r = sandbox_system_calls(role);
+	if (r >= 0)
+		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener);
+	return r;
+}
+
 static int daemon_run(struct daemon *d)
 {
-	int r = loop_init(d);
+	int r = daemon_start(d);
 
-	if (r < 0)
-		return r;
-	r = publisher_init(&d->publisher, &d->o, d->loop);
-	if (r < 0)
-		return r;
-	r = capture_start(&d->capture, &d->o, d->loop, &d->publisher);
 	if (r < 0)
 		return r;
 	if (d->o.to_stdout) {
@@ -92,11 +196,12 @@ static int daemon_run(struct daemon *d)
 		if (r < 0)
 			return r;
 	}
-	if (d->o.socket)
-		log_info("Ready: events on %s", d->o.socket);
-	else
-		log_info("Ready");
-	sd_notify(0, "READY=1");
+	r = health_start(&d->health, d->loop, &d->publisher);
+	if (r < 0)
+		return r;
+	log_tell(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
+		 *d->publisher.path ? ": events on " : "", d->publisher.path);
+	sd_notify(0, "READY=1\nSTATUS=Ready");
 
 	r = sd_event_loop(d->loop);
 	if (r < 0)
@@ -108,9 +213,12 @@ static int daemon_run(struct daemon *d)
 
 int main(int argc, char **argv)
 {
-	struct daemon d = { 0 };
+	struct daemon d = { .argc = argc, .argv = argv, .opener.fd = -1 };
+	bool socket_made, directory_made;
 	int r = options_parse(argc, argv, &d.o);
 
+	if (r < 0 && getenv("NOTIFY_SOCKET"))
+		sleep(1);
 	if (r)
 		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	log_set_level(d.o.log_level);
@@ -119,11 +227,19 @@ int main(int argc, char **argv)
 		options_free(&d.o);
 		return r;
 	}
+	d.room = d.o.max_connections;
+	d.half_room = d.o.max_half_open;
 	r = daemon_run(&d);
+	health_stop(&d.health);
 	capture_destroy(&d.capture);
+	socket_made = d.publisher.socket_made;
+	directory_made = d.publisher.directory_made;
 	publisher_destroy(&d.publisher);
+	opener_end(&d.opener, socket_made, directory_made);
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);
 	options_free(&d.o);
+	if (r < 0 && getenv("NOTIFY_SOCKET")) /* its socket would start it again at once */
+		sleep(1);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

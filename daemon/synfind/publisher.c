@@ -55,7 +55,10 @@ static void keep_clear(struct publisher *p, size_t n)
 				continue;
 			}
 			if (lost && s->lost_total == lost)
-				log_info("Subscriber %d (pid %d) is too slow and loses events", s->fd,
+				log_tell(LOG_LEVEL_INFO, LOG_ID_SUBSCRIBER,
+					 LOG_FIELDS({ "SYNFIND_STATE", "slow" },
+						    { "SYNFIND_PID", log_number((uint64_t)s->pid).s }),
+					 "Subscriber %d (pid %d) is too slow and loses events", s->fd,
 					 (int)s->pid);
 			p->lost_events += lost;
 		}
@@ -425,11 +428,15 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop)
 		r = sd_event_source_set_enabled(p->more, SD_EVENT_OFF);
 	if (r < 0)
 		return log_errno(r, "Cannot set up the event loop");
-	if (o->socket) {
+	p->listen_fd = listen_inherited();
+	if (p->listen_fd == -ENOENT && o->socket) {
 		p->listen_fd = listen_open(o, &p->directory_made);
-		if (p->listen_fd < 0)
-			return p->listen_fd;
-		p->socket_made = true;
+		p->socket_made = p->listen_fd >= 0;
+	}
+	if (p->listen_fd < 0 && p->listen_fd != -ENOENT)
+		return p->listen_fd;
+	if (p->listen_fd >= 0) {
+		listen_path(p->listen_fd, p->path);
 		r = sd_event_add_io(loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
 		if (r >= 0)
 			r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
@@ -477,8 +484,8 @@ void publisher_destroy(struct publisher *p)
 	sd_event_source_disable_unref(p->listen_io);
 	sd_event_source_disable_unref(p->wake_io);
 	sd_event_source_disable_unref(p->more);
-	if (p->socket_made)
-		listen_close(p->o, p->listen_fd, p->directory_made);
+	if (p->loop && p->listen_fd >= 0)
+		close(p->listen_fd);
 	if (p->loop)
 		close(p->wake_fd);
 	linelog_destroy(&p->log);

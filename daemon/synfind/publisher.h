@@ -21,6 +21,7 @@ struct feed {
 	struct decoder *decoder;
 	const char *iface; /* borrowed */
 	uint64_t number;   /* of the event that comes next */
+	uint64_t beats, drops_said; /* health.c: what it saw last */
 };
 
 struct publisher {
@@ -36,7 +37,8 @@ struct publisher {
 	uint64_t accepted, refused, lost_events;
 	uint64_t slowest; /* no subscriber is behind this position */
 	int listen_fd, wake_fd;
-	bool socket_made; /* the path is ours to remove */
+	char path[108]; /* where it listens; "": nowhere */
+	bool socket_made; /* the path is to be removed at the end: listen_remove() */
 	bool directory_made;
 	sd_event_source *listen_io, *wake_io, *more;
 	/* called when a decoder says something else than "events"; and for hello and stats lines */
@@ -51,7 +53,7 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop)
 /* Standard output becomes a subscriber; when nobody reads it any more, the loop ends. */
 int publisher_stdout(struct publisher *p);
 
-/* Removes the socket, closes all.  A zeroed one is fine. */
+/* Closes all; the socket's path stays.  A zeroed one is fine. */
 void publisher_destroy(struct publisher *p);
 
 /* Takes part in the stream from now on; @iface is borrowed until publisher_remove(). */

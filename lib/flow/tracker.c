@@ -288,17 +288,29 @@ struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct
 
 	if (!t)
 		return NULL;
-	t->cfg = *c;
 	if (c->bulk && !(t->bulk = bulk_new(c->bulk))) {
 		free(t);
 		return NULL;
 	}
-	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
-		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->sink = sink;
 	t->count = counters;
+	t->cfg.secret = c->secret;
 	table_init(&t->table, memory, c->max_connections, c->max_half_open);
+	tracker_configure(t, c);
 	return t;
+}
+
+void tracker_configure(struct tracker *t, const struct tracker_config *c)
+{
+	struct hash_key secret = t->cfg.secret;
+	uint32_t whole = table_max(&t->table, SHAPE_WHOLE), half = table_max(&t->table, SHAPE_HALF);
+
+	t->cfg = *c;
+	t->cfg.secret = secret;
+	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
+		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
+	t->limit[SHAPE_WHOLE] = c->max_connections < whole ? c->max_connections : whole;
+	t->limit[SHAPE_HALF] = c->max_half_open < half ? c->max_half_open : half;
 }
 
 void tracker_free(struct tracker *t)

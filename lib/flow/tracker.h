@@ -49,6 +49,10 @@ size_t tracker_memory(const struct tracker_config *c);
 struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct event_sink *sink,
 			    struct tracker_counters *counters);
 
+/* Goes on with other timeouts and limits; the secret stays.  Limits can be lowered, and raised up to
+ * those of tracker_new(): what is above a lower one is evicted as others come. */
+void tracker_configure(struct tracker *t, const struct tracker_config *c);
+
 /* NULL is fine.  Tells nothing: see tracker_close_all(). */
 void tracker_free(struct tracker *t);
 

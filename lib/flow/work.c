@@ -78,8 +78,11 @@ void flow_remove(struct tracker *t, struct flow *f)
 table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape,
 			   table_ref keep)
 {
-	if (table_used(&t->table, shape) >= table_max(&t->table, shape) &&
-	    !flow_make_room(t, shape, keep))
+	/* A limit that was lowered is approached by giving up two for each one that comes. */
+	for (int n = 0; n < 2 && table_used(&t->table, shape) >= t->limit[shape]; n++)
+		if (!flow_make_room(t, shape, keep))
+			break;
+	if (table_used(&t->table, shape) >= table_max(&t->table, shape))
 		return TABLE_NONE;
 	if (shape == SHAPE_HALF)
 		++*flow_pressure(t, &f->key, f->c->client_end);

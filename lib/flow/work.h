@@ -33,6 +33,7 @@ struct loss_window {
 struct tracker {
 	struct tracker_config cfg;
 	struct table table;
+	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
 	struct bulk *bulk; /* NULL: not wanted */
 	struct event_sink *sink;
 	struct tracker_counters *count;

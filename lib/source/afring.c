@@ -583,12 +583,10 @@ static int group_filter_set(int fd, const struct afring_config *config, unsigned
 	return filter_set(fd, &filter, NULL, reterr_step);
 }
 
-int afring_open_group(const struct afring_config *config, unsigned n, int program,
-		      struct source *ret[], const char **reterr_step)
+int afring_socket_group(const struct afring_config *config, unsigned n, int program, int ret_fd[],
+			struct afring_geometry ret_geometry[], const char **reterr_step)
 {
 	bool loopback = false;
-	struct source *source[AFRING_GROUP_MAX] = { NULL };
-	struct afring_geometry g[AFRING_GROUP_MAX];
 	int fd[AFRING_GROUP_MAX];
 
 	if (!n || n > AFRING_GROUP_MAX)
@@ -596,20 +594,37 @@ int afring_open_group(const struct afring_config *config, unsigned n, int progra
 	for (unsigned i = 0; i < n; i++)
 		fd[i] = -1;
 
-	int r = group_make(config, n, program, fd, &loopback, g, reterr_step);
+	int r = group_make(config, n, program, fd, &loopback, ret_geometry, reterr_step);
 
-	for (unsigned i = 0; i < n && r >= 0; i++) {
-		*reterr_step = "mmap";
-		r = afring_map(fd[i], &g[i], &source[i]);
+	for (unsigned i = 0; i < n && r >= 0; i++)
+		r = group_filter_set(fd[i], config, i, loopback, reterr_step);
+	for (unsigned i = 0; i < n; i++)
 		if (r >= 0)
-			r = group_filter_set(fd[i], config, i, loopback, reterr_step);
-	}
+			ret_fd[i] = fd[i];
+		else if (fd[i] >= 0)
+			close(fd[i]);
+	return r;
+}
+
+int afring_open_group(const struct afring_config *config, unsigned n, int program,
+		      struct source *ret[], const char **reterr_step)
+{
+	struct source *source[AFRING_GROUP_MAX] = { NULL };
+	struct afring_geometry g[AFRING_GROUP_MAX];
+	int fd[AFRING_GROUP_MAX];
+	int r = afring_socket_group(config, n, program, fd, g, reterr_step);
+
+	if (r < 0)
+		return r;
+	*reterr_step = "mmap";
+	for (unsigned i = 0; i < n && r >= 0; i++)
+		r = afring_map(fd[i], &g[i], &source[i]);
 	for (unsigned i = 0; i < n; i++) {
 		if (r >= 0) {
 			ret[i] = source[i];
 			continue;
 		}
-		if (!source[i] && fd[i] >= 0)
+		if (!source[i])
 			close(fd[i]);
 		source_free(source[i]);
 	}

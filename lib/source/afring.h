@@ -66,11 +66,15 @@ int afring_map(int fd, const struct afring_geometry *geometry, struct source **r
  * more.  An interface that is removed while it is down wakes no poll(). */
 int afring_open(const struct afring_config *config, struct source **ret, const char **reterr_step);
 
-/* As afring_open(), but @n rings that share the frames of the interface (PACKET_FANOUT): each frame is
- * in one of them.  @program: descriptor of the one that deals them out, see fanout_load(); -1:
+/* As afring_socket(), but @n rings that share the frames of the interface (PACKET_FANOUT): each frame
+ * is in one of them.  @program: descriptor of the one that deals them out, see fanout_load(); -1:
  * the kernel's own hash of addresses and ports (PACKET_FANOUT_HASH).
  * A ring has nothing in it before all have joined, so that no connection begins in one and goes on
  * in another.  -EINVAL with step "PACKET_FANOUT" also if the interface is down and the kernel
  * lets nobody join then (fanout_add() of older ones wants a socket that is running). */
+int afring_socket_group(const struct afring_config *config, unsigned n, int program, int ret_fd[],
+			struct afring_geometry ret_geometry[], const char **reterr_step);
+
+/* afring_socket_group() and afring_map() of each. */
 int afring_open_group(const struct afring_config *config, unsigned n, int program,
 		      struct source *ret[], const char **reterr_step);

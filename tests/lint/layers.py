@@ -23,6 +23,7 @@ MAY = {
     "daemon/common": ["lib/base", "lib/wire", "lib/source", "lib/flow", "lib/feed", "bpf"],
 }
 DAEMON = MAY["daemon/common"] + ["daemon/common"]  # every other folder of daemon/
+MAY["daemon/synfind"] = DAEMON + ["daemon/opener"]  # which it is without a service
 SEARCH = ["lib", "", "daemon"]  # as the Makefile's -I
 
 

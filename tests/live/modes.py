@@ -166,7 +166,7 @@ def test_without_bpf():
     ns = live.Netns()
     for mode, want in (("auto", 1), ("control", None)):
         d = live.Synfind(ns, "lo", f"--mode={mode}", wait=want is None,
-                         argv0=("setpriv", "--bounding-set=-all,+net_raw,+dac_override"))
+                         argv0=("setpriv", "--bounding-set=-all,+net_raw,+dac_override,+setuid,+setgid"))
         if want is None:
             tap.ok(d.stop() == 0, f"{mode}: CAP_NET_RAW is enough", d.stderr())
             continue

@@ -82,6 +82,33 @@ static void say_to_journal(void)
 	say_with_debug();
 }
 
+static void say_with_fields(void)
+{
+	log_tell(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
+		 LOG_FIELDS({ "SYNFIND_DROPS", log_number(18446744073709551615u).s }), "lost %d", 3);
+	log_tell(LOG_LEVEL_DEBUG, LOG_ID_READY, NULL, "not this");
+}
+
+/* What the journal would be given. */
+static void check_entry(void)
+{
+	struct entry e = { .n = 0 };
+
+	entry_add(&e, "A=%d", 1);
+	entry_add(&e, "B=%0600d", 2);
+	ok(e.n == 2 && e.iov[0].iov_len == 3 && !memcmp(e.iov[0].iov_base, "A=1", 3),
+	   "a field is NAME=value");
+	ok(e.iov[1].iov_len == FIELD_MAX_OCTETS - 1, "a long one is cut");
+	for (int i = 0; i < 2 * FIELDS_MAX; i++)
+		entry_add(&e, "C=%d", i);
+	ok(e.n == FIELDS_MAX, "and too many are left out");
+	for (int i = 1; i < LOG_IDS; i++)
+		for (int j = 1; j <= i; j++)
+			if (!message_ids[i] || strlen(message_ids[i]) != 32 ||
+			    (i != j && !strcmp(message_ids[i], message_ids[j])))
+				ok(false, "message id %d is one of its own", i);
+}
+
 static void say_past_journal(void)
 {
 	setenv("JOURNAL_STREAM", "1:2", 1);
@@ -186,6 +213,7 @@ int main(void)
 {
 	unsetenv("JOURNAL_STREAM");
 	unsetenv("NO_COLOR");
+	journal_socket = "/nonexistent"; /* this machine's journal is not to have any of it */
 
 	on_pipe(say_each_level);
 	ok(!strcmp(seen, "synfind: error: one 1\nsynfind: warning: two\nsynfind: three\n"),
@@ -197,6 +225,9 @@ int main(void)
 	on_pipe(say_to_journal);
 	ok(!strcmp(seen, "<3>one 1\n<4>two\n<6>three\n<7>four\n"),
 	   "the journal gets syslog's priorities");
+	on_pipe(say_with_fields);
+	ok(!strcmp(seen, "synfind: warning: lost 3\n"), "fields are for the journal alone");
+	check_entry();
 	on_pipe(say_past_journal);
 	ok(!strcmp(seen, "synfind: error: here\n"),
 	   "a JOURNAL_STREAM that is not stderr is not believed");

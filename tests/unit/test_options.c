@@ -725,6 +725,48 @@ static void check_ownership(void)
 	o = (struct options){ 0 };
 }
 
+/* ---- reload ---- */
+
+/* What options_keep_fixed() makes of @fresh beside @running, its warnings in `err`. */
+static int keep_fixed(struct options *fresh, const struct options *running)
+{
+	int saved = dup(STDERR_FILENO), to = memfd_create("err", 0), r;
+
+	dup2(to, STDERR_FILENO);
+	r = options_keep_fixed(fresh, running);
+	dup2(saved, STDERR_FILENO);
+	close(saved);
+	read_back(to, err, sizeof err);
+	return r;
+}
+
+static void check_reload(void)
+{
+	struct options running;
+
+	run("--config=/dev/null");
+	running = o;
+	o = (struct options){ 0 };
+	ok(keep_fixed(&running, &running) == 0 && !*err, "nothing changed: nothing to say");
+
+	run("--config=/dev/null", "--timeout-established=5s", "--max-subscribers=7",
+	    "--log-level=debug", "--interface=x", "--ring-size=2M", "--decap", "--socket-mode=0600",
+	    "--socket=/other", "--socket-group=staff");
+	ok(keep_fixed(&o, &running) == 0, "new options beside running ones");
+	ok(o.timeout_established_ns == 5 * SEC && o.max_subscribers == 7 &&
+		   o.log_level == LOG_LEVEL_DEBUG && !strcmp(o.interfaces[0], "x"),
+	   "what can be changed while it runs is changed");
+	ok(o.ring_size_bytes == running.ring_size_bytes && !o.decap &&
+		   o.socket_mode == running.socket_mode && !strcmp(o.socket, running.socket) &&
+		   o.socket != running.socket && !o.socket_group,
+	   "what only a start can change is as it was");
+	ok(count_lines(err) == 5 && strstr(err, "ring-size: ") && strstr(err, "decap: ") &&
+		   strstr(err, "socket: ") && strstr(err, "socket-mode: ") &&
+		   strstr(err, "socket-group: "),
+	   "and each of those is named, once");
+	options_free(&running);
+}
+
 /* ---- what is written about the options elsewhere ---- */
 
 static char *slurp(const char *path)
@@ -884,6 +926,7 @@ int main(void)
 	check_example();
 	check_manual();
 	check_ownership();
+	check_reload();
 
 	options_free(&o);
 	unlink(conf_path);

@@ -345,6 +345,54 @@ static void test_eviction(void)
 	rig_free(r);
 }
 
+static void test_configure(void)
+{
+	struct rig *r = rig_new(8, 8);
+	struct tracker_config c = r->cfg;
+	struct ends e[16];
+	unsigned n;
+
+	for (unsigned i = 0; i < 16; i++)
+		e[i] = ends_of((uint16_t)(1000 + i));
+	for (unsigned i = 0; i < 8; i++)
+		play(r, &e[i], "SsA");
+	n = r->n;
+	c.max_connections = 4;
+	c.secret = (struct hash_key){ { 9, 9 } };
+	tracker_configure(r->t, &c);
+	ok(r->n == n && counter_get(&r->count.whole) == 8,
+	   "a limit that is lowered gives up nothing at once");
+	play(r, &e[0], "D");
+	ok(!told(r, n, EVENT_TCP_CLOSE, NULL) && !told(r, n, EVENT_TCP_OPEN, NULL),
+	   "who is there stays known: the secret is the old one");
+	for (unsigned i = 8; i < 12; i++)
+		play(r, &e[i], "SsA");
+	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 8 && counter_get(&r->count.whole) == 4,
+	   "each one that comes displaces two, until the limit is reached");
+	n = r->n;
+	play(r, &e[12], "SsA");
+	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 1 && counter_get(&r->count.whole) == 4,
+	   "and then one");
+	c.max_connections = 100;
+	tracker_configure(r->t, &c);
+	n = r->n;
+	for (unsigned i = 0; i < 8; i++)
+		play(r, &e[i], "SsA");
+	ok(counter_get(&r->count.whole) == 8 && told(r, n, EVENT_TCP_CLOSE, NULL) == 4,
+	   "a limit can be raised to what there was room for, not more");
+
+	for (unsigned i = 0; i < FSM_TIMEOUTS; i++)
+		c.timeout_ns[i] = second;
+	tracker_configure(r->t, &c);
+	n = r->n;
+	r->now += 3 * second;
+	for (unsigned i = 0; i < 8; i++)
+		tracker_advance(r->t, r->now += second);
+	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 8 && !counter_get(&r->count.whole),
+	   "a timeout that is shortened counts for those who are there");
+	rig_free(r);
+}
+
 /* Lone SYNs to one server by the thousand, and between them handshakes of others that take longer
  * than a flood takes to fill the table. */
 static void test_flood(void)
@@ -1005,6 +1053,7 @@ int main(void)
 	test_timeouts();
 	test_suspect();
 	test_eviction();
+	test_configure();
 	test_flood();
 	test_pending();
 	test_pending_odd();

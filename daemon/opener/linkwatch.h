@@ -16,8 +16,9 @@ struct link {
  * removed, or moved to another namespace. */
 typedef void linkwatch_fn(void *arg, const struct link *l, bool gone);
 
-/* A non-blocking descriptor that polls as readable when there is news. */
-int linkwatch_open(void);
+/* A non-blocking descriptor that polls as readable when there is news.  @routes: also of default
+ * routes that are added, told with a NULL link. */
+int linkwatch_open(bool routes);
 
 /* Asks for all links: they come as news. */
 int linkwatch_ask(int fd);

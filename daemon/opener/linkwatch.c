@@ -1,4 +1,4 @@
-#include "synfind/linkwatch.h"
+#include "opener/linkwatch.h"
 #include <errno.h>
 #include <linux/netlink.h>
 #include <linux/rtnetlink.h>
@@ -7,9 +7,12 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-int linkwatch_open(void)
+int linkwatch_open(bool routes)
 {
-	struct sockaddr_nl a = { .nl_family = AF_NETLINK, .nl_groups = RTMGRP_LINK };
+	struct sockaddr_nl a = {
+		.nl_family = AF_NETLINK,
+		.nl_groups = RTMGRP_LINK | (routes ? RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE : 0),
+	};
 	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
 
 	if (fd < 0)
@@ -42,7 +45,9 @@ static bool parse(const struct nlmsghdr *h, struct link *ret)
 
 	if (h->nlmsg_len < NLMSG_LENGTH(sizeof *i))
 		return false;
-	*ret = (struct link){ .ifindex = i->ifi_index, .arphrd = i->ifi_type, .flags = i->ifi_flags };
+	*ret = (struct link){ .ifindex = i->ifi_index,
+			      .arphrd = i->ifi_type,
+			      .flags = i->ifi_flags };
 	int left = (int)(h->nlmsg_len - NLMSG_LENGTH(sizeof *i));
 
 	for (const struct rtattr *a = IFLA_RTA(i); RTA_OK(a, left); a = RTA_NEXT(a, left))
@@ -50,6 +55,14 @@ static bool parse(const struct nlmsghdr *h, struct link *ret)
 			memcpy(ret->name, RTA_DATA(a), RTA_PAYLOAD(a));
 	ret->name[sizeof ret->name - 1] = '\0';
 	return ret->name[0];
+}
+
+static bool is_default_route(const struct nlmsghdr *h)
+{
+	const struct rtmsg *m = NLMSG_DATA(h);
+
+	return h->nlmsg_type == RTM_NEWROUTE && h->nlmsg_len >= NLMSG_LENGTH(sizeof *m) &&
+	       m->rtm_dst_len == 0;
 }
 
 /* One datagram; true: it ended a dump. */
@@ -62,9 +75,12 @@ static bool tell_all(const char *buf, size_t n, linkwatch_fn *tell, void *arg)
 
 		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
 			return true;
-		if ((h->nlmsg_type == RTM_NEWLINK || h->nlmsg_type == RTM_DELLINK) && parse(h, &l) &&
+		if ((h->nlmsg_type == RTM_NEWLINK || h->nlmsg_type == RTM_DELLINK) &&
+		    parse(h, &l) &&
 		    ((const struct ifinfomsg *)NLMSG_DATA(h))->ifi_family == AF_UNSPEC)
 			tell(arg, &l, h->nlmsg_type == RTM_DELLINK);
+		if (is_default_route(h))
+			tell(arg, NULL, false);
 	}
 	return false;
 }
@@ -76,7 +92,10 @@ int linkwatch_read(int fd, linkwatch_fn *tell, void *arg, bool until_done)
 	for (;;) {
 		struct sockaddr_nl from;
 		struct iovec iov = { buf, sizeof buf };
-		struct msghdr m = { .msg_name = &from, .msg_namelen = sizeof from, .msg_iov = &iov, .msg_iovlen = 1 };
+		struct msghdr m = { .msg_name = &from,
+				    .msg_namelen = sizeof from,
+				    .msg_iov = &iov,
+				    .msg_iovlen = 1 };
 		ssize_t n = recvmsg(fd, &m, 0);
 
 		if (n < 0 && errno == ENOBUFS) {

@@ -1,0 +1,91 @@
+#include "opener/protocol.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* Aligned as control messages want it. */
+union control {
+	struct cmsghdr h;
+	char octets[CMSG_SPACE(OPENER_FDS_MAX * sizeof(int))];
+};
+
+int opener_send(int fd, const void *message, size_t octets, const int *fds, unsigned nfds)
+{
+	union control control = { 0 };
+	struct iovec iov = { (void *)message, octets };
+	struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+	if (nfds > OPENER_FDS_MAX)
+		return -EINVAL;
+	if (nfds) {
+		m.msg_control = &control;
+		m.msg_controllen = CMSG_SPACE(nfds * sizeof(int));
+		struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+
+		*c = (struct cmsghdr){ .cmsg_level = SOL_SOCKET,
+				       .cmsg_type = SCM_RIGHTS,
+				       .cmsg_len = CMSG_LEN(nfds * sizeof(int)) };
+		memcpy(CMSG_DATA(c), fds, nfds * sizeof(int));
+	}
+	while (sendmsg(fd, &m, MSG_NOSIGNAL) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return 0;
+}
+
+static void close_all(const int *fds, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		close(fds[i]);
+}
+
+/* The descriptors of a message, at most @max of them; what is above is closed. */
+static unsigned take_descriptors(struct msghdr *m, int *ret_fds, unsigned max)
+{
+	unsigned n = 0;
+
+	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
+		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+			continue;
+		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0);
+		     at += sizeof(int)) {
+			int fd;
+
+			memcpy(&fd, CMSG_DATA(c) + at, sizeof fd);
+			if (n < max)
+				ret_fds[n++] = fd;
+			else
+				close(fd);
+		}
+	}
+	return n;
+}
+
+int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max, unsigned *ret_nfds)
+{
+	union control control;
+	struct iovec iov = { ret, octets };
+	struct msghdr m = { .msg_iov = &iov,
+			    .msg_iovlen = 1,
+			    .msg_control = max ? &control : NULL,
+			    .msg_controllen = max ? sizeof control : 0 };
+	unsigned nfds;
+	ssize_t n;
+
+	do
+		n = recvmsg(fd, &m, MSG_CMSG_CLOEXEC);
+	while (n < 0 && errno == EINTR);
+	if (n < 0)
+		return -errno;
+	nfds = take_descriptors(&m, ret_fds, max);
+	if (n == 0 && !nfds)
+		return 0;
+	if ((size_t)n != octets || m.msg_flags & MSG_TRUNC || (max && m.msg_flags & MSG_CTRUNC)) {
+		close_all(ret_fds, nfds);
+		return -EBADMSG;
+	}
+	if (ret_nfds)
+		*ret_nfds = nfds;
+	return 1;
+}

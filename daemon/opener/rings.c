@@ -1,0 +1,129 @@
+#include "opener/rings.h"
+#include <errno.h>
+#include <net/if_arp.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "bpf/tcp_filter.h"
+#include "common/log.h"
+#include "common/options.h"
+#include "opener/linkwatch.h"
+#include "opener/protocol.h"
+#include "source/fanout.h"
+
+/* The kernel's hash splits what is in tunnels, and loses ICMP errors: then there is one ring. */
+static int open_group(const struct options *o, const struct link *l, const struct afring_config *cfg,
+		      enum link_type link, struct rings *ret, const char **reterr_step)
+{
+	struct fanout_config fc = { .inside = options_inside(o), .raw_ip = link == LINK_RAW_IP };
+	int program, r;
+
+	if (getrandom(&fc.secret, sizeof fc.secret, 0) != sizeof fc.secret)
+		return *reterr_step = "getrandom", -errno;
+	program = fanout_load(&fc);
+	if (program < 0 && fc.inside) {
+		log_warn("%s has one decoder: the eBPF program that deals tunnels and ICMP errors out "
+			 "cannot be loaded: %s (it needs CAP_BPF)", l->name, strerror(-program));
+		ret->n = 1;
+		return 0;
+	}
+	if (program < 0)
+		log_warn("%s: the kernel's hash deals frames out (PACKET_FANOUT_HASH), which may split "
+			 "connections that are fragmented: the eBPF program cannot be loaded: %s (it "
+			 "needs CAP_BPF)", l->name, strerror(-program));
+	r = afring_socket_group(cfg, ret->n, program, ret->fd, ret->geometry, reterr_step);
+	if (program >= 0)
+		close(program);
+	if (r == -EINVAL && !(l->flags & IFF_UP)) {
+		log_warn("%s has one decoder: it is down, and this kernel lets rings share only what is "
+			 "up", l->name);
+		ret->n = 1;
+		return 0;
+	}
+	ret->by_program = program >= 0;
+	ret->secret = fc.secret;
+	return r;
+}
+
+/* With mode=auto: one for each ring, so that its slots are those of its decoder's connections. */
+static int load_filters(const struct link *l, bool raw_ip, struct rings *ret, int ret_program[])
+{
+	for (unsigned i = 0; i < ret->n; i++) {
+		int r = bulkload_load(raw_ip, l->arphrd == ARPHRD_LOOPBACK, &ret->filter[i]);
+
+		if (r < 0)
+			return r;
+		ret_program[i] = ret->filter[i].program;
+	}
+	return 0;
+}
+
+/* There may be fewer rings than were asked for. */
+static void close_filters(struct rings *rings, unsigned from)
+{
+	for (unsigned i = from; i < AFRING_GROUP_MAX; i++)
+		bulkload_close(&rings->filter[i]);
+}
+
+int rings_open(const struct options *o, const struct link *l, struct rings *ret,
+	       const char **reterr_step)
+{
+	struct sock_filter insns[TCP_FILTER_MAX];
+	int program[AFRING_GROUP_MAX];
+	int link = afring_link_type((int)l->arphrd), n, r = 0;
+
+	*ret = (struct rings){ .n = o->decoders, .bulk = o->mode == MODE_AUTO };
+	for (unsigned i = 0; i < AFRING_GROUP_MAX; i++)
+		ret->filter[i] = (struct bulkload){ -1, -1, -1 };
+	if (link < 0)
+		return *reterr_step = "link type", link;
+	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link,
+						       .inside = options_inside(o),
+						       .control = o->mode == MODE_CONTROL },
+			     insns, ARRAY_SIZE(insns));
+	if (n < 0)
+		return *reterr_step = "filter", n;
+
+	struct afring_config cfg = {
+		.ifindex = l->ifindex,
+		.ifname = l->name,
+		.block_size = (unsigned)o->ring_block_size_bytes,
+		.block_nr = (unsigned)(o->ring_size_bytes / o->ring_block_size_bytes),
+		.block_timeout_ms = (unsigned)(o->block_timeout_ns / 1000000),
+		.promiscuous = o->promiscuous,
+		.filter = { .len = (unsigned short)n, .filter = insns },
+		.programs = ret->bulk ? program : NULL,
+	};
+
+	*reterr_step = OPENER_STEP_BULK;
+	if (ret->bulk)
+		r = load_filters(l, link == LINK_RAW_IP, ret, program);
+	if (r >= 0 && ret->n > 1)
+		r = open_group(o, l, &cfg, (enum link_type)link, ret, reterr_step);
+	if (r >= 0 && ret->n == 1)
+		r = ret->fd[0] = afring_socket(&cfg, &ret->geometry[0], reterr_step);
+	close_filters(ret, r < 0 ? 0 : ret->n);
+	return r < 0 ? r : 0;
+}
+
+unsigned rings_collect(const struct rings *rings, int ret_fds[])
+{
+	unsigned n = rings->n;
+
+	memcpy(ret_fds, rings->fd, n * sizeof *ret_fds);
+	if (!rings->bulk)
+		return n;
+	for (unsigned i = 0; i < n; i++) {
+		ret_fds[n + i] = rings->filter[i].flows;
+		ret_fds[2 * n + i] = rings->filter[i].slots;
+	}
+	return 3 * n;
+}
+
+void rings_close(struct rings *rings)
+{
+	for (unsigned i = 0; i < rings->n; i++)
+		close(rings->fd[i]);
+	close_filters(rings, 0);
+}

@@ -1,0 +1,240 @@
+#include "opener/serve.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "common/log.h"
+#include "common/options.h"
+#include "opener/linkwatch.h"
+#include "opener/protocol.h"
+#include "opener/rings.h"
+#include "opener/wanted.h"
+
+/* An interface that the configuration wants, or that the daemon has rings of. */
+struct known {
+	struct known *next;
+	struct link link;
+	bool opened; /* its rings were given away: not twice */
+};
+
+struct server {
+	const struct serve *s;
+	struct wanted wanted;
+	struct known *links;
+	int link_fd;
+	bool routed; /* there is a new default route */
+	int error;   /* of the first reply that could not be sent */
+};
+
+/* The daemon that is gone is told nothing more; the loop will see that it is. */
+static void reply_with(struct server *v, const struct opener_reply *m, const int *fds,
+		       unsigned nfds)
+{
+	int r = v->error ? 0 : opener_send(v->s->fd, m, sizeof *m, fds, nfds);
+
+	if (r < 0)
+		v->error = r;
+}
+
+static void reply(struct server *v, const struct opener_reply *m)
+{
+	reply_with(v, m, NULL, 0);
+}
+
+static struct known **find(struct server *v, int ifindex)
+{
+	struct known **k = &v->links;
+
+	while (*k && (*k)->link.ifindex != ifindex)
+		k = &(*k)->next;
+	return k;
+}
+
+static void forget(struct known **k)
+{
+	struct known *gone = *k;
+
+	*k = gone->next;
+	free(gone);
+}
+
+static void on_link(void *arg, const struct link *l, bool gone)
+{
+	struct server *v = arg;
+
+	if (!l) {
+		v->routed = true;
+		return;
+	}
+
+	struct known **k = find(v, l->ifindex);
+	struct opener_reply m = { .kind = gone ? OPENER_GONE : OPENER_LINK,
+				  .ifindex = l->ifindex,
+				  .arphrd = l->arphrd,
+				  .flags = l->flags };
+	bool named, wanted = wanted_has(&v->wanted, v->s->o->interfaces, l, &named);
+
+	if (!*k && (gone || !wanted))
+		return;
+	memcpy(m.name, l->name, sizeof m.name);
+	m.named = named;
+	if (gone) {
+		forget(k);
+	} else if (!*k) {
+		*k = calloc(1, sizeof **k);
+		if (!*k) {
+			v->error = -ENOMEM;
+			return;
+		}
+	}
+	if (!gone)
+		(*k)->link = *l;
+	reply(v, &m);
+}
+
+/* The rings of one interface, or why there are none. */
+static void open_rings(struct server *v, int ifindex)
+{
+	struct known *k = *find(v, ifindex);
+	struct opener_reply m = { .ifindex = ifindex };
+	struct rings rings;
+	int fds[OPENER_FDS_MAX];
+	const char *step = "";
+	int r;
+
+	if (!k)
+		r = -ENODEV, step = "interface";
+	else if (k->opened)
+		r = -EALREADY, step = "second request";
+	else
+		r = rings_open(v->s->o, &k->link, &rings, &step);
+	if (r < 0) {
+		m.kind = OPENER_FAILED;
+		m.error = r;
+		snprintf(m.step, sizeof m.step, "%s", step);
+		reply(v, &m);
+		return;
+	}
+	m.kind = OPENER_RINGS;
+	m.rings = rings.n;
+	m.by_program = rings.by_program;
+	m.bulk = rings.bulk;
+	m.control = v->s->o->mode == MODE_CONTROL;
+	m.secret = rings.secret;
+	memcpy(m.ring, rings.geometry, rings.n * sizeof *m.ring);
+	k->opened = true;
+	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", k->link.name);
+	reply_with(v, &m, fds, rings_collect(&rings, fds));
+	rings_close(&rings); /* theirs now */
+}
+
+enum { NEXT, OVER, ANEW };
+
+/* NEXT: go on; OVER: the daemon is gone; ANEW: it wants a fresh opener; -errno: it talks nonsense. */
+static int take_request(struct server *v)
+{
+	struct opener_request q;
+	int r = opener_receive(v->s->fd, &q, sizeof q, NULL, 0, NULL);
+
+	if (r == -EAGAIN)
+		return NEXT;
+	if (r == 0 || r == -ECONNRESET)
+		return OVER;
+	if (r < 0)
+		return r;
+	switch (q.kind) {
+	case OPENER_OPEN:
+		open_rings(v, q.ifindex);
+		return NEXT;
+	case OPENER_AGAIN:
+		return ANEW;
+	case OPENER_CLEAN:
+		if (v->s->clean)
+			v->s->clean(v->s->o, q.ifindex);
+		reply(v, &(struct opener_reply){ .kind = OPENER_CLEANED });
+		return NEXT;
+	default:
+		return -EBADMSG;
+	}
+}
+
+static int list_links(struct server *v)
+{
+	int r;
+
+	v->link_fd = linkwatch_open(wanted_by_route(v->s->o->interfaces));
+	if (v->link_fd < 0)
+		return log_errno(v->link_fd, "Cannot open a netlink socket");
+	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO });
+	r = linkwatch_ask(v->link_fd);
+	if (r >= 0)
+		r = linkwatch_read(v->link_fd, on_link, v, true);
+	if (r < 0)
+		return log_errno(r, "Cannot list interfaces");
+	reply(v, &(struct opener_reply){ .kind = OPENER_LISTED });
+	return 0;
+}
+
+/* News; a link that is wanted because of a new route comes with the answer to another question. */
+static int take_news(struct server *v)
+{
+	int r = linkwatch_read(v->link_fd, on_link, v, false);
+
+	if (r < 0 || !v->routed)
+		return r;
+	v->routed = false;
+	wanted_look(&v->wanted);
+	return linkwatch_ask(v->link_fd);
+}
+
+static int serve_loop(struct server *v)
+{
+	struct pollfd fds[] = { { .fd = v->s->fd, .events = POLLIN },
+				{ .fd = v->link_fd, .events = POLLIN } };
+
+	while (!v->error) {
+		int r;
+
+		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
+			if (errno == EINTR)
+				continue;
+			return log_errno(errno, "Cannot wait for the daemon");
+		}
+		/* What became of an interface comes before the answer about it. */
+		r = fds[1].revents ? take_news(v) : 0;
+		if (r < 0)
+			return log_errno(r, "Cannot follow interfaces");
+		r = fds[0].revents ? take_request(v) : NEXT;
+		if (r < 0)
+			return log_errno(r, "The daemon sent something that is no request");
+		if (r != NEXT)
+			return r == ANEW ? SERVE_AGAIN : 0;
+	}
+	return v->error == -EPIPE || v->error == -ECONNRESET
+		       ? 0
+		       : log_errno(v->error, "Cannot answer the daemon");
+}
+
+enum sandbox_role serve_role(const struct options *o)
+{
+	return o->decoders > 1 || o->mode == MODE_AUTO ? SANDBOX_OPENER_BPF : SANDBOX_OPENER;
+}
+
+int serve_run(const struct serve *s)
+{
+	struct server v = { .s = s, .link_fd = -1 };
+	int r;
+
+	wanted_look(&v.wanted);
+	r = list_links(&v);
+	if (r >= 0)
+		r = serve_loop(&v);
+	while (v.links)
+		forget(&v.links);
+	if (v.link_fd >= 0)
+		close(v.link_fd);
+	return r;
+}

@@ -1,0 +1,131 @@
+#include "opener/spawn.h"
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+#include "common/log.h"
+#include "common/options.h"
+#include "common/sandbox.h"
+#include "opener/serve.h"
+
+enum { STATUS_AGAIN = 3 };
+static const struct timespec pause_after_death = { .tv_nsec = 100000000 };
+
+struct watch {
+	int argc;
+	char **argv;
+	struct serve serve;
+	struct options o;
+};
+
+_Noreturn static void be_opener(const struct watch *w)
+{
+	int r;
+
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of the one that keeps watch */
+	if (sandbox_system_calls(serve_role(&w->o)) < 0)
+		_exit(EXIT_FAILURE);
+	r = serve_run(&w->serve);
+	_exit(r < 0 ? EXIT_FAILURE : r == SERVE_AGAIN ? STATUS_AGAIN : EXIT_SUCCESS);
+}
+
+static bool daemon_is_there(const struct watch *w)
+{
+	struct pollfd p = { .fd = w->serve.fd };
+
+	return poll(&p, 1, 0) == 0;
+}
+
+/* Options as they are now; those that were good before, if the file is bad. */
+static void read_again(struct watch *w)
+{
+	struct options fresh;
+
+	if (options_parse(w->argc, w->argv, &fresh))
+		return;
+	/* The mode stays the daemon's, and what it needs was given up unless it was wanted. */
+	fresh.mode = w->o.mode;
+	options_free(&w->o);
+	w->o = fresh;
+	log_set_level(w->o.log_level);
+}
+
+_Noreturn static void keep_watch(struct watch *w)
+{
+	for (;;) {
+		pid_t pid = fork();
+		int status = 0;
+
+		if (pid == 0)
+			be_opener(w);
+		if (pid > 0)
+			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+				;
+		if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS)
+			_exit(EXIT_SUCCESS);
+		if (!daemon_is_there(w))
+			_exit(EXIT_FAILURE);
+		if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == STATUS_AGAIN) {
+			read_again(w);
+			continue;
+		}
+		if (pid > 0)
+			log_warn("The opener died (status 0x%x): starting another",
+				 (unsigned)status);
+		nanosleep(&pause_after_death, NULL);
+	}
+}
+
+static void leave_terminal(void)
+{
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+	signal(SIGINT, SIG_IGN);
+	signal(SIGTERM, SIG_IGN);
+	signal(SIGHUP, SIG_IGN);
+	signal(SIGCHLD, SIG_DFL);
+	if (null >= 0) { /* whoever reads the daemon's output waits for the daemon only */
+		dup2(null, STDIN_FILENO);
+		dup2(null, STDOUT_FILENO);
+		close(null);
+	}
+}
+
+int spawn_opener(int argc, char **argv, const struct options *o,
+		 void (*clean)(const struct options *o, bool directory))
+{
+	int pair[2];
+	pid_t pid;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
+		return -errno;
+	fflush(NULL);
+	pid = fork();
+	if (pid < 0) {
+		int e = errno;
+
+		close(pair[0]);
+		close(pair[1]);
+		return -e;
+	}
+	if (pid == 0) {
+		struct watch w = { argc, argv, { &w.o, pair[1], clean }, *o };
+
+		close(pair[0]);
+		leave_terminal();
+		if (sandbox_privileges(serve_role(o)) < 0)
+			_exit(EXIT_FAILURE);
+		keep_watch(&w);
+	}
+	close(pair[1]);
+	fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	return pair[0];
+}

@@ -1,0 +1,137 @@
+#include "synfind/health.h"
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include <time.h>
+#include "common/log.h"
+#include "synfind/decoder.h"
+#include "synfind/publisher.h"
+
+enum { LOOK_USEC = 5000000 };
+
+/* A feed is looked at twice within the time that systemd allows; a decoder beats twice between. */
+enum { FEEDS = 2, BEATS = 2 };
+
+int health_beat_ms(void)
+{
+	uint64_t usec;
+
+	if (sd_watchdog_enabled(0, &usec) <= 0)
+		return 0;
+	usec /= FEEDS * BEATS * 1000;
+	return usec ? (int)usec : 1;
+}
+
+/* ---- status --------------------------------------------------------------------------------- */
+
+/* What was not there at the last look: frames that the kernel dropped on one interface. */
+static void say_drops(struct feed *f, const struct stats_decoder *d)
+{
+	uint64_t n = d->source.drops - f->drops_said;
+
+	if (!n)
+		return;
+	f->drops_said = d->source.drops;
+	log_tell(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
+		 LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface }, { "SYNFIND_DROPS", log_number(n).s },
+			    { "SYNFIND_DROPS_TOTAL", log_number(d->source.drops).s }),
+		 "The kernel dropped %llu frames on %s: the ring was full", (unsigned long long)n,
+		 f->iface);
+}
+
+static unsigned long long rate(uint64_t now, uint64_t before, uint64_t usec)
+{
+	return now > before && usec ? (now - before) * 1000000 / usec : 0;
+}
+
+static int on_look(sd_event_source *s, uint64_t usec, void *arg)
+{
+	struct health *h = arg;
+	uint64_t packets = 0, events = 0, drops = 0, half = 0, whole = 0, took;
+	unsigned ifaces = 0;
+
+	for (struct feed *f = h->publisher->feeds; f; f = f->next, ifaces++) {
+		struct stats_decoder d;
+
+		decoder_read_counters(f->decoder, f->iface, &d);
+		say_drops(f, &d);
+		packets += d.source.packets;
+		events += d.events;
+		drops += d.source.drops;
+		half += d.half;
+		whole += d.whole;
+	}
+	took = usec - h->at_usec;
+	sd_notifyf(0,
+		   "STATUS=%llu packets/s, %llu events/s; %llu connections, %llu half-open; "
+		   "%u interfaces, %u subscribers; dropped %llu, lost to subscribers %llu",
+		   rate(packets, h->packets, took), rate(events, h->events, took),
+		   (unsigned long long)whole, (unsigned long long)half, ifaces,
+		   h->publisher->connected, (unsigned long long)drops,
+		   (unsigned long long)h->publisher->lost_events);
+	h->at_usec = usec;
+	h->packets = packets;
+	h->events = events;
+	sd_event_source_set_time(s, usec + LOOK_USEC);
+	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+/* ---- watchdog ------------------------------------------------------------------------------- */
+
+/* The first decoder that has not moved since the last time, or NULL. */
+static const struct feed *look_for_stall(struct health *h)
+{
+	const struct feed *stalled = NULL;
+
+	for (struct feed *f = h->publisher->feeds; f; f = f->next) {
+		uint64_t beats = counter_get(&f->decoder->count.beats);
+
+		if (beats == f->beats && !atomic_load(&f->decoder->ended))
+			stalled = f;
+		f->beats = beats;
+	}
+	return stalled;
+}
+
+static int on_feed(sd_event_source *s, uint64_t usec, void *arg)
+{
+	struct health *h = arg;
+	const struct feed *f = look_for_stall(h);
+
+	if (!f)
+		sd_notify(0, "WATCHDOG=1");
+	else if (!h->stalled)
+		log_tell(LOG_LEVEL_ERR, LOG_ID_STALLED,
+			 LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface }),
+			 "The decoder of %s stands still: the watchdog is not fed", f->iface);
+	h->stalled = f;
+	sd_event_source_set_time(s, usec + h->watchdog_usec / FEEDS);
+	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+int health_start(struct health *h, sd_event *loop, struct publisher *p)
+{
+	int r;
+
+	*h = (struct health){ .publisher = p };
+	if (sd_watchdog_enabled(0, &h->watchdog_usec) <= 0)
+		h->watchdog_usec = 0;
+	r = sd_event_now(loop, CLOCK_MONOTONIC, &h->at_usec);
+	if (r >= 0)
+		r = sd_event_add_time_relative(loop, &h->look, CLOCK_MONOTONIC, LOOK_USEC, 0,
+					       on_look, h);
+	if (r >= 0 && h->watchdog_usec)
+		r = sd_event_add_time_relative(loop, &h->feed, CLOCK_MONOTONIC,
+					       h->watchdog_usec / FEEDS, 0, on_feed, h);
+	return r < 0 ? log_errno(r, "Cannot watch over the decoders") : 0;
+}
+
+void health_stop(struct health *h)
+{
+	sd_event_source_disable_unref(h->look);
+	sd_event_source_disable_unref(h->feed);
+	*h = (struct health){ 0 };
+}

@@ -1,0 +1,111 @@
+#include "synfind/opener.h"
+#include <errno.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+#include "common/log.h"
+#include "common/options.h"
+#include "opener/protocol.h"
+#include "opener/spawn.h"
+#include "synfind/listen.h"
+
+enum { CLEAN_PATIENCE_MS = 2000 };
+
+_Static_assert(sizeof(((struct opener *)NULL)->path) ==
+		       sizeof(((struct sockaddr_un *)NULL)->sun_path),
+	       "opener.h");
+
+int opener_connect(struct opener *p)
+{
+	struct sockaddr_un a = { .sun_family = AF_UNIX };
+
+	if (!*p->path)
+		return -ENOTCONN;
+	p->fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	if (p->fd < 0)
+		return -errno;
+	memcpy(a.sun_path, p->path, sizeof p->path);
+	if (connect(p->fd, (struct sockaddr *)&a, sizeof a) < 0) {
+		int e = errno;
+
+		close(p->fd);
+		p->fd = -1;
+		return -e;
+	}
+	return 0;
+}
+
+int opener_start(struct opener *p, int argc, char **argv, const struct options *o)
+{
+	int r;
+
+	*p = (struct opener){ .fd = -1 };
+	if (o->opener) {
+		snprintf(p->path, sizeof p->path, "%s", o->opener); /* options.c: it fits */
+		r = opener_connect(p);
+		return r < 0 ? log_errno(r, "Cannot reach the opener on '%s'", o->opener) : 0;
+	}
+	r = spawn_opener(argc, argv, o, listen_remove);
+	if (r < 0)
+		return log_errno(r, "Cannot start the opener");
+	p->fd = r;
+	return 0;
+}
+
+void opener_ask(struct opener *p, unsigned kind, int ifindex)
+{
+	struct opener_request q = { .kind = kind, .ifindex = ifindex };
+
+	if (p->fd >= 0)
+		opener_send(p->fd, &q, sizeof q, NULL, 0);
+}
+
+int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsigned *ret_nfds)
+{
+	int r = p->fd < 0 ? 0
+			  : opener_receive(p->fd, ret, sizeof *ret, ret_fds, OPENER_FDS_MAX,
+					   ret_nfds);
+
+	if (r == -EAGAIN)
+		return 0;
+	if (r > 0)
+		return r;
+	if (p->fd >= 0)
+		close(p->fd);
+	p->fd = -1;
+	return -ENOTCONN;
+}
+
+/* Waits for the answer, among what else may come. */
+static void await_cleaned(struct opener *p)
+{
+	struct pollfd fds = { .fd = p->fd, .events = POLLIN };
+	struct opener_reply m;
+	int rings[OPENER_FDS_MAX], r = 0;
+	unsigned n;
+
+	while (r >= 0 && poll(&fds, 1, CLEAN_PATIENCE_MS) > 0) {
+		r = opener_next(p, &m, rings, &n);
+		if (r > 0)
+			while (n)
+				close(rings[--n]);
+		if (r > 0 && m.kind == OPENER_CLEANED)
+			return;
+	}
+}
+
+void opener_end(struct opener *p, bool socket_made, bool directory)
+{
+	if (p->fd < 0)
+		return;
+	if (socket_made && !*p->path) {
+		opener_ask(p, OPENER_CLEAN, directory);
+		await_cleaned(p);
+	}
+	if (p->fd >= 0)
+		close(p->fd);
+	p->fd = -1;
+}

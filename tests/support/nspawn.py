@@ -1,0 +1,234 @@
+"""A machine of its own for a test: a real systemd as PID 1, over an overlay of this system.
+
+What it writes goes to memory.  Its network namespace is the test's (live.Netns), so the test makes
+traffic there as everywhere.  Nothing is left however the test ends: the mounts are in a namespace
+of the test's process, and a janitor, which reads a pipe until that is gone, kills what the
+machine's control groups still have and removes them.
+"""
+import contextlib
+import glob
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+
+import live
+import tap
+
+CLONE_NEWNS = 0x00020000
+CGROUPS = "/sys/fs/cgroup"  # hybrid: v2 is under unified/; unified: v2 is here
+NSPAWN = "systemd-nspawn"
+
+# What the image starts that has nothing to do with us, beside all that was enabled by hand.
+MASKED = ("systemd-logind.service", "systemd-networkd.service", "systemd-resolved.service",
+          "systemd-timesyncd.service", "getty.target", "console-getty.service",
+          "systemd-udevd.service", "systemd-udev-trigger.service")
+
+
+def _mounted():
+    with open("/proc/mounts") as f:
+        return f.read()
+
+
+def _cgroup_roots():
+    """Where the machine needs a group of its own; [] if there is no v2 hierarchy."""
+    if " cgroup2 " not in _mounted():
+        return []
+    if os.path.exists(f"{CGROUPS}/cgroup.procs"):
+        return [CGROUPS]
+    return [f"{CGROUPS}/unified", f"{CGROUPS}/systemd"]
+
+
+def missing():
+    """Why no machine can be booted here; "" if one can."""
+    if not shutil.which(NSPAWN):
+        return f"{NSPAWN} (package systemd-container)"
+    if os.geteuid() != 0:
+        return "root"
+    if not _cgroup_roots():
+        return "control groups version 2"
+    return ""
+
+
+def need(*programs):
+    """Ends the test, as skipped, where it cannot run."""
+    live.need("ip", "nsenter", *programs)
+    why = missing()
+    if why:
+        tap.skip(os.path.basename(sys.argv[0]), f"missing: {why}")
+        tap.done()
+
+
+class Machine:
+    """A booted systemd.  `ns`: its network namespace; `root`: its file system, from outside."""
+
+    def __init__(self, ns, prepare=None):
+        """`prepare`, called with the root before the boot, can put files there."""
+        self.ns = ns
+        self.name = f"synfind-test-{os.getpid()}-{id(self) & 0xffff:x}"
+        self.tmp = tempfile.mkdtemp(prefix="synfind-machine-")  # the janitor's, not ours, to remove
+        self.root = f"{self.tmp}/t/m"
+        self.boot_log = f"{self.tmp}/boot.log"
+        self.leader = None
+        self.p = None
+        self.groups = [f"{root}/{self.name}" for root in _cgroup_roots()]
+        self._hire_janitor()
+        self._mount()
+        self._trim()
+        if prepare:
+            prepare(self.root)
+        self._boot()
+
+    # ---- making ----
+
+    def _mount(self):
+        live._call("unshare", CLONE_NEWNS)
+        live._call("mount", b"none", b"/", None, 0x44000, None)  # MS_REC | MS_PRIVATE
+        t = f"{self.tmp}/t"
+        os.mkdir(t)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g,mode=755", "tmpfs", t], check=True)
+        for d in "uwm":
+            os.mkdir(f"{t}/{d}")
+        subprocess.run(["mount", "-t", "overlay", "overlay", "-o",
+                        f"lowerdir=/,upperdir={t}/u,workdir={t}/w", f"{t}/m"], check=True)
+
+    def _trim(self):
+        """Only what a bare system starts."""
+        etc = f"{self.root}/etc"
+        for path in glob.glob(f"{etc}/systemd/system/*.wants"):
+            shutil.rmtree(path)
+        for unit in MASKED:
+            path = f"{etc}/systemd/system/{unit}"
+            if os.path.lexists(path):
+                os.remove(path)
+            os.symlink("/dev/null", path)
+        open(f"{etc}/machine-id", "w").close()
+        policy = f"{self.root}/usr/sbin/policy-rc.d"  # it would keep packages from starting units
+        if os.path.lexists(policy):
+            os.remove(policy)
+
+    def _hire_janitor(self):
+        """Before the mounts: it must not hold them."""
+        sweep = ("cat >/dev/null; for i in $(seq 100); do left=; for g in " +
+                 " ".join(self.groups) + "; do [ -d $g ] || continue; "
+                 "find $g -name cgroup.procs -exec cat {} + | xargs -r kill -9; "
+                 "find $g -depth -type d -exec rmdir {} + ; [ -d $g ] && left=1; done; "
+                 f"[ $left ] || break; sleep 0.1; done; rm -rf {self.tmp}")
+        self.janitor = subprocess.Popen(["sh", "-c", sweep], stdin=subprocess.PIPE,
+                                        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                        start_new_session=True)
+
+    def _boot(self):
+        os.mkdir(self.groups[0])
+
+        def enter():
+            with open(f"{self.groups[0]}/cgroup.procs", "w") as f:
+                f.write(str(os.getpid()))
+            os.setsid()
+            live.die_with_parent()
+
+        env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
+        with open(self.boot_log, "wb") as log:
+            self.p = subprocess.Popen(
+                [NSPAWN, "-b", "-D", self.root, f"--machine={self.name}", "--register=no",
+                 "--keep-unit", f"--network-namespace-path={self.ns.path}", "--capability=all",
+                 "--system-call-filter=bpf perf_event_open", "--link-journal=no",
+                 "--console=pipe"], preexec_fn=enter, env=env, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=log, pass_fds=[self.ns.fd])
+        self.leader = live.wait_until(self._find_leader, "systemd to be there")
+        try:
+            live.wait_until(lambda: self._state() in ("running", "degraded"), "the machine to be up")
+        except live.Timeout as e:
+            raise RuntimeError(f"{e}: {self.run('systemctl', 'list-jobs', check=False)}") from e
+
+    def _find_leader(self):
+        if self.p.poll() is not None:
+            with open(self.boot_log, errors="replace") as f:
+                raise RuntimeError(f"{NSPAWN} ended: {f.read()[-2000:]}")
+        with open(f"/proc/{self.p.pid}/task/{self.p.pid}/children") as f:
+            children = f.read().split()
+        for child in children:  # the first one only makes the second, which is PID 1 in there
+            with contextlib.suppress(OSError), open(f"/proc/{child}/status") as f:
+                if re.search(r"^NSpid:.*\t1$", f.read(), re.M):
+                    return int(child)
+        return None
+
+    def _state(self):
+        return self.run("systemctl", "is-system-running", check=False).strip()
+
+    # ---- use ----
+
+    def popen(self, *argv, **kw):
+        return subprocess.Popen(["nsenter", "-t", str(self.leader), "-a", "--wdns=/", "--", *argv],
+                                preexec_fn=live.die_with_parent, **kw)
+
+    def run(self, *argv, check=True, **kw):
+        """Runs a program to its end in the machine; returns its output."""
+        kw.setdefault("stdin", subprocess.DEVNULL)
+        p = self.popen(*argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **kw)
+        out = p.communicate(timeout=live.DEADLINE * 4)[0].decode(errors="replace")
+        if check and p.returncode:
+            raise RuntimeError(f"{' '.join(argv)}: status {p.returncode}: {out}")
+        return out
+
+    def status(self, *argv):
+        """Exit status of a program in the machine."""
+        return self.popen(*argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          stderr=subprocess.DEVNULL).wait(timeout=live.DEADLINE)
+
+    def show(self, unit, what):
+        """One property of a unit."""
+        return self.run("systemctl", "show", "-P", what, unit).strip()
+
+    def journal(self, *args):
+        return self.run("journalctl", "--no-pager", *args)
+
+    def pid(self, unit):
+        """Main process of a unit, as a number outside of the machine; None: it has none."""
+        inside = self.show(unit, "MainPID")
+        if inside == "0":
+            return None
+        for path in glob.glob("/proc/[0-9]*/status"):
+            try:
+                with open(path) as f:
+                    text = f.read()
+            except OSError:
+                continue
+            ids = re.search(r"^NSpid:\t(.*)$", text, re.M).group(1).split()
+            if len(ids) > 1 and ids[-1] == inside and self._is_mine(path):
+                return int(path.split("/")[2])
+        return None
+
+    def _is_mine(self, path):
+        try:
+            a = os.readlink(os.path.join(os.path.dirname(path), "ns/pid"))
+            return a == os.readlink(f"/proc/{self.leader}/ns/pid")
+        except OSError:
+            return False
+
+    def write(self, path, text, mode=0o644):
+        """A file in the machine; its directory is made.  (Its /tmp and /run cannot be reached so.)"""
+        os.makedirs(os.path.dirname(self.root + path), exist_ok=True)
+        with open(self.root + path, "w") as f:
+            f.write(text)
+        os.chmod(self.root + path, mode)
+
+    def close(self):
+        """Shuts the machine down in order; leaves the rest to the janitor."""
+        if self.p and self.p.poll() is None and self.leader:
+            self.status("systemctl", "poweroff", "--force")
+            try:
+                self.p.wait(timeout=live.DEADLINE)
+            except subprocess.TimeoutExpired:
+                self.p.send_signal(signal.SIGKILL)
+                self.p.wait()
+        for d in (self.root, f"{self.tmp}/t"):
+            subprocess.run(["umount", "-l", d], check=False)
+        self.janitor.stdin.close()
+        self.janitor.wait(timeout=live.DEADLINE)
+        for group in self.groups:
+            if os.path.exists(group):
+                raise RuntimeError(f"{group} is left behind")
