@@ -106,8 +106,10 @@ class Bench:
     def __init__(self, tmp):
         self.tmp = tmp
         self.objects = []
-        for path in glob.glob(os.path.join(ROOT, "build/obj/daemon/synfind/*.o")) + \
-                glob.glob(os.path.join(ROOT, "build/obj/daemon/common/*.o")):
+        for path in glob.glob(os.path.join(ROOT, "build/obj/daemon/*/*.o")):
+            source = os.path.join(ROOT, os.path.relpath(path, ROOT)[len("build/obj/"):-1] + "c")
+            if path.endswith("opener/main.o") or not os.path.exists(source):
+                continue  # another program's, or of a file that is gone
             name = os.path.join(tmp, os.path.relpath(path, ROOT).replace("/", "_"))
             shutil.copy(path, name)
             self.objects.append(name)
