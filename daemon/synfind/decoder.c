@@ -130,7 +130,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 		d->tunnels = tunnels_init(memory, &cfg.secret);
 	}
 	if (!sink) {
-		d->ring_octets = (size_t)o->event_ring_size * sizeof(struct event);
+		d->ring_octets = SPSC_OCTETS(o->event_ring_size, sizeof(struct event));
 		d->ring_memory = map_lazily(d->ring_octets);
 		if (!d->ring_memory)
 			return -ENOMEM;

@@ -118,7 +118,7 @@ static void bench_init(struct bench *b)
 	if (r)
 		fail("options", r);
 	log_set_level(b->o.log_level);
-	memory = aligned_alloc(CACHE_LINE, b->o.event_ring_size * sizeof(struct event));
+	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
