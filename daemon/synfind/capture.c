@@ -128,7 +128,7 @@ static int tap_make_decoder(struct capture *c, struct tap *t, const struct opene
 	int r = take_filter(c, m, i, fds, &bulk);
 
 	if (r >= 0)
-		r = d ? afring_map(fds[i], &m->ring[i], &source) : -ENOMEM;
+		r = d ? afring_map(fds[i], &m->ring[i], NULL, &source) : -ENOMEM;
 	if (r < 0) {
 		bulk_filter_free(bulk);
 		free(d);
