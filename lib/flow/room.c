@@ -7,6 +7,7 @@ enum {
 	FLOOD_PART = 4,		/* of all half entries, for one server: that is a flood */
 	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
+	SWEEP_STEP = 16384,	/* slots looked through in one step */
 };
 static const uint64_t sweep_every_ns = 1000000000;
 static const uint64_t clock_step_ns = 10000000000; /* more is no reordering */
@@ -102,23 +103,45 @@ static bool slot_due(const struct tracker *t, unsigned p, uint32_t slot)
 	return h->start_ns + dur40_ns(h->last) + t->cfg.timeout_ns[wait] <= t->now_ns;
 }
 
-/* Looks through a part of each pool. */
-static void sweep(struct tracker *t)
+/* How many slots of pool @p one sweep looks at. */
+static uint32_t sweep_part(const struct tracker *t, unsigned p)
 {
-	for (unsigned p = 0; p < TABLE_POOLS; p++) {
-		uint32_t high = t->table.head->pool[p].high;
-		uint32_t n =
-			high / SWEEP_PARTS > SWEEP_AT_LEAST ? high / SWEEP_PARTS : SWEEP_AT_LEAST;
+	uint32_t high = t->table.head->pool[p].high;
+	uint32_t n = high / SWEEP_PARTS > SWEEP_AT_LEAST ? high / SWEEP_PARTS : SWEEP_AT_LEAST;
 
-		for (n = n > high ? high : n; n; n--) {
-			uint32_t slot = t->sweep_slot[p] < high ? t->sweep_slot[p] : 0;
-			struct flow f;
+	return n < high ? n : high;
+}
 
-			t->sweep_slot[p] = slot + 1;
-			if (slot_due(t, p, slot) && flow_at(t, &f, p, slot))
-				flow_expire(t, &f);
+static void sweep_begin(struct tracker *t, unsigned sweeps)
+{
+	t->sweep_pools = sweeps * TABLE_POOLS;
+	t->sweep_left = sweep_part(t, 0);
+}
+
+bool tracker_step(struct tracker *t)
+{
+	uint32_t slots = t->undo ? SWEEP_STEP : UINT32_MAX, due = t->undo ? STEP_SLOTS : UINT32_MAX;
+
+	while (t->sweep_pools) {
+		unsigned p = -t->sweep_pools % TABLE_POOLS;
+		uint32_t slot = t->sweep_slot[p] < t->table.head->pool[p].high ? t->sweep_slot[p] : 0;
+		struct flow f;
+
+		if (!t->sweep_left) {
+			t->sweep_pools--;
+			t->sweep_left = sweep_part(t, -t->sweep_pools % TABLE_POOLS);
+			continue;
+		}
+		if (!slots-- || !due)
+			return true;
+		t->sweep_left--;
+		t->sweep_slot[p] = slot + 1;
+		if (slot_due(t, p, slot) && flow_at(t, &f, p, slot)) {
+			flow_expire(t, &f);
+			due--;
 		}
 	}
+	return false;
 }
 
 /* A connection whose segments the kernel withholds is not silent. */
@@ -153,8 +176,9 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	t->sweep_at_ns = now_ns + sweep_every_ns;
 	if (t->bulk)
 		bulk_refresh(t->bulk, touch, t);
-	for (unsigned i = 0; i < (all ? SWEEP_PARTS + 1u : 1u); i++)
-		sweep(t);
+	sweep_begin(t, all ? SWEEP_PARTS + 1 : 1);
+	while (!t->undo && tracker_step(t))
+		;
 }
 
 /* What is given up first has the highest rank: entries that are over, then half-open ones, then

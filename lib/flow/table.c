@@ -74,11 +74,10 @@ size_t table_size(uint32_t max_whole, uint32_t max_half)
 	return lay_out(&h, max_whole, max_half);
 }
 
-void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+static void view(struct table *ret, void *mem)
 {
 	struct table_head *h = mem;
 
-	lay_out(h, max_whole, max_half);
 	*ret = (struct table){ .head = h,
 			       .bucket = (struct table_bucket *)((uint8_t *)mem + line_up(sizeof *h)),
 			       .buckets = h->buckets };
@@ -86,6 +85,33 @@ void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_h
 		ret->pool[p] = (uint8_t *)mem + h->pool[p].offset;
 		ret->stride[p] = h->pool[p].stride;
 	}
+}
+
+void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+{
+	lay_out(mem, max_whole, max_half);
+	view(ret, mem);
+}
+
+bool table_adopt(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+{
+	const struct table_head *h = mem;
+	struct table_head want;
+
+	lay_out(&want, max_whole, max_half);
+	if (h->magic != want.magic || h->octets != want.octets || h->max_whole != want.max_whole ||
+	    h->max_half != want.max_half || h->buckets != want.buckets)
+		return false;
+	for (unsigned p = 0; p < TABLE_POOLS; p++) {
+		const struct table_pool *a = &h->pool[p], *b = &want.pool[p];
+
+		if (a->capacity != b->capacity || a->stride != b->stride || a->offset != b->offset ||
+		    a->high > a->capacity || a->used > a->high ||
+		    (a->free != TABLE_NONE && a->free >= a->high))
+			return false;
+	}
+	view(ret, mem);
+	return true;
 }
 
 uint32_t table_used(const struct table *t, enum table_shape s)

@@ -76,6 +76,9 @@ size_t table_size(uint32_t max_whole, uint32_t max_half);
 /* Makes an empty table in @mem: table_size() octets, zeroed, aligned to a cache line, borrowed. */
 void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half);
 
+/* Views the table that lies in @mem, made by another process maybe; false: none of these sizes. */
+bool table_adopt(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half);
+
 /* Entries of a shape, and the most there can be. */
 uint32_t table_used(const struct table *t, enum table_shape s);
 uint32_t table_max(const struct table *t, enum table_shape s);

@@ -253,51 +253,112 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 	event_end(t);
 }
 
-void tracker_close_all(struct tracker *t, enum close_reason reason)
+/* Closes one slot. */
+static void close_slot(struct tracker *t, unsigned p, uint32_t slot, enum close_reason reason)
 {
 	struct cause cause = { .ts_ns = t->now_ns,
 			       .segment = SEGMENT_NONE,
 			       .basis = BASIS_OBSERVED };
+	struct flow f;
 
-	for (unsigned p = 0; p < TABLE_POOLS; p++) {
-		for (uint32_t slot = 0; slot < t->table.head->pool[p].high; slot++) {
-			struct flow f;
-
-			if (!flow_at(t, &f, p, slot))
-				continue;
-			if (flow_expire(t, &f))
-				continue;
-			if (table_shape_of(f.ref) == SHAPE_HALF &&
-			    table_half(&t->table, f.ref)->pending)
-				attempt_settle(t, &f, reason, cause);
-			else
-				flow_give_up(t, &f, reason, -1, cause);
-		}
-	}
+	if (!flow_at(t, &f, p, slot) || flow_expire(t, &f))
+		return;
+	if (table_shape_of(f.ref) == SHAPE_HALF && table_half(&t->table, f.ref)->pending)
+		attempt_settle(t, &f, reason, cause);
+	else
+		flow_give_up(t, &f, reason, -1, cause);
 }
+
+bool tracker_close_some(struct tracker *t, enum close_reason reason)
+{
+	unsigned n = STEP_SLOTS;
+
+	for (unsigned p = 0; p < TABLE_POOLS; p++)
+		for (; t->close_slot[p] < t->table.head->pool[p].high; n--) {
+			if (!n)
+				return true;
+			close_slot(t, p, t->close_slot[p]++, reason);
+		}
+	memset(t->close_slot, 0, sizeof t->close_slot);
+	return false;
+}
+
+void tracker_close_all(struct tracker *t, enum close_reason reason)
+{
+	while (tracker_close_some(t, reason))
+		;
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
 
 size_t tracker_memory(const struct tracker_config *c)
 {
-	return table_size(c->max_connections, c->max_half_open);
+	return LINE_UP(sizeof(struct tracker)) + table_size(c->max_connections, c->max_half_open);
+}
+
+static void *table_region(void *memory)
+{
+	return (uint8_t *)memory + LINE_UP(sizeof(struct tracker));
+}
+
+/* To be raised when anything that is kept changes its meaning; sizes are seen without. */
+enum { LAYOUT_VERSION = 1 };
+
+uint64_t tracker_layout(void)
+{
+	static const uint64_t sizes[] = { sizeof(struct tracker), sizeof(struct conn),
+					  sizeof(struct half), sizeof(struct holes),
+					  sizeof(struct guard_odd), sizeof(struct table_head),
+					  offsetof(struct tracker, now_ns), FSM_STATES };
+	uint64_t v = LAYOUT_VERSION;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
+		v = v * 0x9e3779b97f4a7c15 + sizes[i];
+	return v | 1;
+}
+
+static void view(struct tracker *t, const struct tracker_config *c, struct event_sink *sink,
+		 struct tracker_counters *counters)
+{
+	t->bulk = NULL;
+	t->undo = c->undo;
+	t->sink = sink;
+	t->count = counters;
+	tracker_configure(t, c);
 }
 
 struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct event_sink *sink,
 			    struct tracker_counters *counters)
 {
-	struct tracker *t = calloc(1, sizeof *t);
+	struct tracker *t = memory;
 
-	if (!t)
-		return NULL;
-	if (c->bulk && !(t->bulk = bulk_new(c->bulk))) {
-		free(t);
-		return NULL;
-	}
-	t->sink = sink;
-	t->count = counters;
 	t->cfg.secret = c->secret;
-	table_init(&t->table, memory, c->max_connections, c->max_half_open);
-	tracker_configure(t, c);
+	table_init(&t->table, table_region(memory), c->max_connections, c->max_half_open);
+	view(t, c, sink, counters);
+	if (c->bulk && !(t->bulk = bulk_new(c->bulk)))
+		return NULL;
+	t->layout = tracker_layout();
 	return t;
+}
+
+struct tracker *tracker_adopt(const struct tracker_config *c, void *memory, struct event_sink *sink,
+			      struct tracker_counters *counters)
+{
+	struct tracker *t = memory;
+
+	if (t->layout != tracker_layout() ||
+	    !table_adopt(&t->table, table_region(memory), c->max_connections, c->max_half_open) ||
+	    t->losses > LOSS_WINDOWS)
+		return NULL;
+	view(t, c, sink, counters);
+	return t;
+}
+
+void tracker_begin(struct tracker *t)
+{
+	undo_save(t->undo, &t->now_ns,
+		  offsetof(struct tracker, layout) - offsetof(struct tracker, now_ns));
+	undo_save(t->undo, t->table.head->pool, sizeof t->table.head->pool);
 }
 
 void tracker_configure(struct tracker *t, const struct tracker_config *c)
@@ -317,5 +378,4 @@ void tracker_free(struct tracker *t)
 {
 	if (t)
 		bulk_free(t->bulk);
-	free(t);
 }

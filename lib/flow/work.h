@@ -9,6 +9,7 @@
  * All of it runs in the tracker's thread, without allocation. */
 #pragma once
 #include "base/cc.h"
+#include "base/undo.h"
 #include "flow/bulk.h"
 #include "flow/conn.h"
 #include "flow/guard.h"
@@ -24,26 +25,38 @@ enum {
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
 	SERVERS = 4096,	   /* counters of half-open connections by server, a power of two */
 	HOLED_FLOWS = 4096, /* connections of which holes are remembered, a power of two */
+	STEP_SLOTS = STEP_EVENTS / 4, /* a slot that goes tells its end, or that of an attempt beside it */
 };
 
 struct loss_window {
 	uint64_t from_ns, to_ns;
 };
 
+/* At the start of the region that the caller lends; the table follows.  Another process may go on
+ * with it: so nothing that it needs is a pointer, but for the view at the start. */
 struct tracker {
-	struct tracker_config cfg;
+	/* The process's own: tracker_adopt() makes it anew. */
+	struct tracker_config cfg; /* but for the secret, which is kept */
 	struct table table;
 	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
 	struct bulk *bulk; /* NULL: not wanted */
+	struct undo *undo; /* NULL: nobody will go on with it */
 	struct event_sink *sink;
 	struct tracker_counters *count;
+
+	/* Kept from here on.  What nearly every transaction changes, as one: tracker_begin(). */
 	uint64_t now_ns; /* the newest time seen */
 	uint64_t sweep_at_ns;
 	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
-	uint64_t attempt_ns[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
+	uint32_t sweep_pools, sweep_left; /* still to be looked at: pools, slots of the present one */
+	uint32_t close_slot[TABLE_POOLS]; /* tracker_close_some() */
 	uint64_t anomaly_second, anomalies_told; /* in that second */
-	struct loss_window loss[LOSS_WINDOWS];
 	unsigned losses;
+
+	/* What is saved where it is changed. */
+	uint64_t layout; /* 0: none yet */
+	uint64_t attempt_ns[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
+	struct loss_window loss[LOSS_WINDOWS];
 	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
 	uint32_t pressure[SERVERS]; /* half entries by hash of the server */
 	struct holes holes[HOLED_FLOWS];    /* by hash */
