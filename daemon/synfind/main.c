@@ -15,6 +15,7 @@
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/read.h"
+#include "synfind/store.h"
 
 enum { EXIT_USAGE = 2 };
 static const uint64_t last_words_ns = 2000000000; /* for subscribers to take what is theirs */
@@ -27,6 +28,7 @@ struct daemon {
 	sd_event *loop;
 	sd_event_source *stats_timer;
 	struct opener opener;
+	struct store store;
 	struct publisher publisher;
 	struct capture capture;
 	struct health health;
@@ -170,8 +172,11 @@ static void say_summary(const struct capture_totals *t)
 static int daemon_start(struct daemon *d)
 {
 	enum sandbox_role role = d->o.mode == MODE_AUTO ? SANDBOX_DAEMON_BPF : SANDBOX_DAEMON;
-	int r = opener_start(&d->opener, d->argc, d->argv, &d->o);
+	int r = store_init(&d->store);
 
+	if (r < 0)
+		return log_errno(r, "Cannot take over what was stored");
+	r = opener_start(&d->opener, d->argc, d->argv, &d->o);
 	if (r >= 0)
 		r = loop_init(d);
 	if (r >= 0)
@@ -181,7 +186,7 @@ static int daemon_start(struct daemon *d)
 	if (r >= 0)
 		r = sandbox_system_calls(role);
 	if (r >= 0)
-		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener);
+		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener, &d->store);
 	return r;
 }
 
@@ -235,6 +240,7 @@ int main(int argc, char **argv)
 	socket_made = d.publisher.socket_made;
 	directory_made = d.publisher.directory_made;
 	publisher_destroy(&d.publisher);
+	store_destroy(&d.store);
 	opener_end(&d.opener, socket_made, directory_made);
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);

@@ -394,8 +394,8 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 			continue;
 		while (drain(p, f))
 			;
-		if (d->number != f->number) /* its thread has ended: this is final */
-			publish_ring_loss(p, d->number - f->number);
+		if (d->kept.state->number != f->number) /* its thread has ended: this is final */
+			publish_ring_loss(p, d->kept.state->number - f->number);
 		serve_all(p);
 		*link = f->next;
 		free(f);

@@ -81,7 +81,7 @@ static inline bool spsc_adopt(struct spsc *r, void *mem, uint32_t n, uint32_t si
 
 /* Consumer, after spsc_adopt() and before anything else: it has had all before @tail.  False: that
  * cannot be, nothing is changed. */
-static inline bool spsc_resume(struct spsc *r, uint32_t tail)
+static inline bool spsc_resume_tail(struct spsc *r, uint32_t tail)
 {
 	uint32_t head = atomic_load_explicit(&r->words->head, memory_order_acquire);
 
@@ -145,6 +145,12 @@ static inline bool spsc_must_wake(struct spsc *r)
 	if (!atomic_load_explicit(&r->words->asleep, memory_order_relaxed))
 		return false;
 	return atomic_exchange_explicit(&r->words->asleep, 0, memory_order_relaxed);
+}
+
+/* Consumer: index of the next record to be read. */
+static inline uint32_t spsc_tail(const struct spsc *r)
+{
+	return atomic_load_explicit(&r->words->tail, memory_order_relaxed);
 }
 
 /* Consumer: number of records ready to be read. */

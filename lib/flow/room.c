@@ -118,6 +118,11 @@ static void sweep_begin(struct tracker *t, unsigned sweeps)
 	t->sweep_left = sweep_part(t, 0);
 }
 
+bool tracker_has_steps(const struct tracker *t)
+{
+	return t->sweep_pools;
+}
+
 bool tracker_step(struct tracker *t)
 {
 	uint32_t slots = t->undo ? SWEEP_STEP : UINT32_MAX, due = t->undo ? STEP_SLOTS : UINT32_MAX;

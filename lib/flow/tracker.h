@@ -95,6 +95,7 @@ void tracker_begin(struct tracker *t);
 /* With .undo: a part of what the calls above found to be due; STEP_EVENTS at most.  False: that was
  * all.  To be called until then, a transaction for each, before anything else is fed. */
 bool tracker_step(struct tracker *t);
+bool tracker_has_steps(const struct tracker *t);
 
 /* Closes what is open: the capture ended, or the daemon stops.  A part of it, STEP_EVENTS at most;
  * false: that was all. */

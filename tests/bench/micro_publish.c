@@ -131,7 +131,7 @@ static void bench_init(struct bench *b)
 
 static void bench_free(struct bench *b)
 {
-	free(b->decoder.ring.records);
+	free(b->decoder.ring.words);
 	publisher_destroy(&b->publisher);
 	sd_event_unref(b->loop);
 	options_free(&b->o);

@@ -161,9 +161,9 @@ static void test_adopted(uint32_t first, const char *where)
 	stage(&r, 4, 6);
 	ok(spsc_adopt(&r, mem, 8, sizeof(struct record)) && !wrong_records(&r, 1, 6),
 	   "%s: what was staged and stands is published", where);
-	ok(spsc_resume(&r, first + 5) && !wrong_records(&r, 5, 6) && spsc_room(&r) == 7,
+	ok(spsc_resume_tail(&r, first + 5) && !wrong_records(&r, 5, 6) && spsc_room(&r) == 7,
 	   "%s: its consumer goes on where it had come to", where);
-	ok(!spsc_resume(&r, first + 7) && !spsc_resume(&r, first - 3) && !wrong_records(&r, 5, 6),
+	ok(!spsc_resume_tail(&r, first + 7) && !spsc_resume_tail(&r, first - 3) && !wrong_records(&r, 5, 6),
 	   "%s: but not at what was never there", where);
 	atomic_store(&w->tail, w->staged + 1);
 	ok(!spsc_adopt(&r, mem, 8, sizeof(struct record)), "%s: a ring that cannot be is refused",
