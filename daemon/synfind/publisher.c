@@ -291,8 +291,10 @@ static void subscriber_remove(struct subscriber *s, const char *why)
 
 	log_debug("Subscriber %d (pid %d) is gone: %s", s->fd, (int)s->pid, why);
 	*seat &= ~1u; /* first: now it is gone for whoever comes after us */
-	if (!is_stdout)
+	if (!is_stdout) {
+		shutdown(s->fd, SHUT_RDWR); /* or it would go on until the store has let go */
 		store_remove(p->store, reader_name(s->seat, *seat >> 1).s);
+	}
 	subscriber_free(s);
 	if (is_stdout) /* whoever watched has seen enough */
 		sd_event_exit(p->loop, 0);
@@ -794,7 +796,10 @@ void publisher_end(struct publisher *p, uint64_t patience_ns)
 	while (p->subscribers)
 		subscriber_remove(p->subscribers, "the daemon ends");
 	stream_forget(p->store);
-	store_remove(p->store, LISTENER);
+	if (p->socket_made) {
+		shutdown(p->listen_fd, SHUT_RDWR); /* nobody listens, though the store may not know yet */
+		store_remove(p->store, LISTENER);
+	}
 }
 
 void publisher_pause(struct publisher *p)
