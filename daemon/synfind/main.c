@@ -32,17 +32,29 @@ struct daemon {
 	struct publisher publisher;
 	struct capture capture;
 	struct health health;
+	bool paused; /* another process goes on */
 };
+
+/* The service manager wants it to end, and has what is needed to go on, in a next process. */
+static int pause_all(struct daemon *d)
+{
+	capture_pause(&d->capture);
+	publisher_pause(&d->publisher);
+	d->paused = true;
+	return sd_event_exit(d->loop, 0);
+}
 
 /* The first one ends the daemon in order, the second one at once. */
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
 {
 	struct daemon *d = arg;
 
-	(void)s, (void)si;
+	(void)s;
 	if (d->capture.stopping)
 		return sd_event_exit(d->loop, 0);
 	sd_notify(0, "STOPPING=1");
+	if (si->ssi_signo == SIGTERM && d->store.live)
+		return pause_all(d);
 	capture_stop(&d->capture);
 	return 0;
 }
@@ -180,14 +192,18 @@ static int daemon_start(struct daemon *d)
 	if (r >= 0)
 		r = loop_init(d);
 	if (r >= 0)
-		r = publisher_init(&d->publisher, &d->o, d->loop);
+		r = publisher_init(&d->publisher, &d->o, d->loop, &d->store);
 	if (r >= 0)
 		r = sandbox_privileges(role);
 	if (r >= 0)
 		r = sandbox_system_calls(role);
 	if (r >= 0)
 		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener, &d->store);
-	return r;
+	if (r < 0)
+		return r;
+	publisher_start(&d->publisher);
+	store_sweep(&d->store);
+	return 0;
 }
 
 static int daemon_run(struct daemon *d)
@@ -211,7 +227,8 @@ static int daemon_run(struct daemon *d)
 	r = sd_event_loop(d->loop);
 	if (r < 0)
 		return log_errno(r, "The event loop failed");
-	publisher_flush(&d->publisher, last_words_ns);
+	if (!d->paused)
+		publisher_end(&d->publisher, last_words_ns);
 	say_summary(&d->capture.totals);
 	return 0;
 }
@@ -236,8 +253,10 @@ int main(int argc, char **argv)
 	d.half_room = d.o.max_half_open;
 	r = daemon_run(&d);
 	health_stop(&d.health);
+	if (r < 0 && d.store.live) /* the next start may do better: it shall find all as it was */
+		capture_pause(&d.capture);
 	capture_destroy(&d.capture);
-	socket_made = d.publisher.socket_made;
+	socket_made = d.publisher.socket_made && !d.paused;
 	directory_made = d.publisher.directory_made;
 	publisher_destroy(&d.publisher);
 	store_destroy(&d.store);
