@@ -165,7 +165,7 @@ def end_somewhere(m, rng):
 
 
 def kill_again_and_again(ns, kills, queue, pause, rng):
-    m = fdstore.Manager(ns, "lo", queue_size=queue, ring_size="4M", event_ring_size=65536)
+    m = fdstore.Manager(ns, "lo", queue_size=queue, ring_size="64M", ring_block_size="128K", event_ring_size=65536)
     m.start()
     readers = {"fast": Reader(m.path), "slow": Reader(m.path, (3000, 0.01)),
                "stopped": Reader(m.path, (1, 600))}
