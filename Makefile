@@ -167,6 +167,7 @@ truth: deps
 mutants: deps
 	$(Q)$(MAKE) --no-print-directory all $(GEN)
 	$(Q)tests/support/mutants.py -j 2
+	$(Q)tests/support/undo_mutants.py
 
 fuzz: deps
 	$(Q)$(MAKE) --no-print-directory fuzz-build

@@ -317,6 +317,7 @@ static table_ref slot_take(struct table *t, unsigned pool)
 		slot = p->high++;
 	}
 	p->used++;
+	undo_save(t->undo, table_at(t, table_slot(pool, slot)), p->stride);
 	return table_slot(pool, slot);
 }
 
@@ -328,6 +329,15 @@ static void slot_give(struct table *t, table_ref r)
 	memcpy(table_at(t, r), &f, sizeof f);
 	p->free = r & (TABLE_MAX_SLOTS * 4u - 1);
 	p->used--;
+}
+
+/* One entry more or less lives behind this bucket.  At the maximum it stays: a longer search, no error. */
+static void bucket_pass(struct table *t, struct table_bucket *k, int by)
+{
+	if (k->passed == UINT16_MAX)
+		return;
+	undo_save(t->undo, &k->passed, sizeof k->passed);
+	k->passed = (uint16_t)(k->passed + by);
 }
 
 table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
@@ -346,12 +356,12 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 		for (unsigned i = 0; i < WAYS; i++) {
 			if (k->tag[i])
 				continue;
+			undo_save(t->undo, k, sizeof *k);
 			k->tag[i] = tag_of(hash);
 			k->ref[i] = r;
 			return r;
 		}
-		if (k->passed != UINT16_MAX) /* at the maximum it stays: a longer search, no error */
-			k->passed++;
+		bucket_pass(t, k, 1);
 	}
 }
 
@@ -363,10 +373,10 @@ void table_remove(struct table *t, uint64_t hash, table_ref r)
 		for (unsigned i = 0; i < WAYS; i++) {
 			if (!k->tag[i] || k->ref[i] != r)
 				continue;
+			undo_save(t->undo, &k->tag[i], sizeof k->tag[i]);
 			k->tag[i] = 0;
 			for (uint32_t back = home(t, hash); back != b; back = after(t, back))
-				if (t->bucket[back].passed != UINT16_MAX)
-					t->bucket[back].passed--;
+				bucket_pass(t, &t->bucket[back], -1);
 			slot_give(t, r);
 			return;
 		}

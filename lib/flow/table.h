@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/undo.h"
 #include "flow/conn.h"
 #include "flow/key.h"
 
@@ -60,6 +61,8 @@ struct table { /* a process's view of the region */
 	uint8_t *pool[TABLE_POOLS]; /* slot 0 of each */
 	uint32_t stride[TABLE_POOLS];
 	uint32_t buckets;
+	struct undo *undo; /* the owner sets it: what a transaction changes is saved there, but for
+			    * head->pool and what is written to entries */
 };
 
 /* The entry's octets. */

@@ -59,6 +59,7 @@ plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struc
 	if (!guard_is_plain(c, from, s) || c->suspect || c->holes || c->contested ||
 	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
+	conn_save(t, c);
 	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
 	if (!(c->noted & conn_note_bit(from, s->payload_len)))
@@ -233,6 +234,7 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 {
 	struct event *e;
 
+	undo_save(t->undo, t->loss, sizeof t->loss);
 	if (t->losses ==
 	    LOSS_WINDOWS) { /* the two oldest become one: rather too wide than unsaid */
 		t->loss[1].from_ns = t->loss[0].from_ns;
@@ -321,7 +323,7 @@ static void view(struct tracker *t, const struct tracker_config *c, struct event
 		 struct tracker_counters *counters)
 {
 	t->bulk = NULL;
-	t->undo = c->undo;
+	t->undo = t->table.undo = c->undo;
 	t->sink = sink;
 	t->count = counters;
 	tracker_configure(t, c);

@@ -23,7 +23,9 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 	f->ref = ref;
 	if (table_shape_of(ref) == SHAPE_WHOLE) {
 		f->c = table_conn(&t->table, ref);
+		conn_save(t, f->c);
 	} else {
+		undo_save(t->undo, table_half(&t->table, ref), sizeof(struct half));
 		f->unpacked = conn_unpack(table_half(&t->table, ref));
 		f->c = &f->unpacked;
 	}
@@ -55,11 +57,20 @@ uint32_t *flow_pressure(struct tracker *t, const struct flow_key *k, unsigned cl
 	return &t->pressure[hash_quick(&t->cfg.secret, w, 3) & (SERVERS - 1)];
 }
 
+/* One half entry more or less of its server. */
+static void press(struct tracker *t, const struct flow *f, int by)
+{
+	uint32_t *n = flow_pressure(t, &f->key, f->c->client_end);
+
+	undo_save(t->undo, n, sizeof *n);
+	*n += (uint32_t)by;
+}
+
 /* The entry @ref of @f goes out of the table. */
 static void slot_leave(struct tracker *t, const struct flow *f, table_ref ref)
 {
 	if (table_shape_of(ref) == SHAPE_HALF)
-		--*flow_pressure(t, &f->key, f->c->client_end);
+		press(t, f, -1);
 	table_remove(&t->table, f->hash, ref);
 }
 
@@ -85,7 +96,7 @@ table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape sh
 	if (table_used(&t->table, shape) >= table_max(&t->table, shape))
 		return TABLE_NONE;
 	if (shape == SHAPE_HALF)
-		++*flow_pressure(t, &f->key, f->c->client_end);
+		press(t, f, 1);
 	return table_insert(&t->table, f->hash, &f->key, shape);
 }
 

@@ -116,9 +116,15 @@ static inline uint64_t flow_own_id(const struct flow *f)
 	return flow_id_of(&f->key, f->c->start_ns, f->c->isn);
 }
 
+/* @c, in place in the table, is about to be changed. */
+static inline void conn_save(const struct tracker *t, const struct conn *c)
+{
+	undo_save(t->undo, c, sizeof *c);
+}
+
 /* ---- work.c --------------------------------------------------------------------------------- */
 
-/* Makes @f stand for the entry @ref; key and hash are set already. */
+/* Makes @f stand for the entry @ref, to be changed; key and hash are set already. */
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref);
 
 /* Puts an unpacked or new connection into the table, in the smallest shape that holds it. */
