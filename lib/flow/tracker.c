@@ -51,7 +51,8 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 
 /* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
 static inline __attribute__((always_inline)) bool
-plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struct segment *s)
+plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struct segment *s,
+	   struct undo *undo)
 {
 	enum fsm_side from = sender != c->client_end;
 	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
@@ -59,7 +60,7 @@ plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struc
 	if (!guard_is_plain(c, from, s) || c->suspect || c->holes || c->contested ||
 	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
-	conn_save(t, c);
+	undo_save(undo, c, sizeof *c);
 	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
 	if (!(c->noted & conn_note_bit(from, s->payload_len)))
@@ -108,11 +109,17 @@ static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const s
 		counter_add(&t->count->withheld, n);
 }
 
-/* The short way for those that have caught up.  Not inline: others pay one branch for it. */
-static __attribute__((noinline)) bool watched_feed(struct tracker *t, struct flow *f,
+/* The short way with a log, and for those that have caught up.  Not inline: others pay one branch. */
+static __attribute__((noinline)) bool careful_feed(const struct tracker *t, struct conn *c,
 						   unsigned sender, const struct segment *s)
 {
-	return f->c != &f->unpacked && !f->key.self && plain_feed(t, f->c, sender, s);
+	return plain_feed(t, c, sender, s, t->undo);
+}
+
+static bool watched_feed(const struct tracker *t, struct flow *f, unsigned sender,
+			 const struct segment *s)
+{
+	return f->c != &f->unpacked && !f->key.self && careful_feed(t, f->c, sender, s);
 }
 
 /* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
@@ -170,9 +177,12 @@ static void take(struct tracker *t, const struct ticket *k, const struct segment
 
 	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
 		ref = table_find(&t->table, k->hash, &k->key, NULL);
-	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self) &&
-	    likely(!t->bulk) && plain_feed(t, table_conn(&t->table, ref), k->sender, s))
-		return;
+	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self)) {
+		if (likely(t->direct) && plain_feed(t, table_conn(&t->table, ref), k->sender, s, NULL))
+			return;
+		if (unlikely(t->undo) && careful_feed(t, table_conn(&t->table, ref), k->sender, s))
+			return;
+	}
 	struct flow f;
 
 	f.key = k->key;
@@ -326,6 +336,7 @@ static void view(struct tracker *t, const struct tracker_config *c, struct event
 	t->undo = t->table.undo = c->undo;
 	t->sink = sink;
 	t->count = counters;
+	t->direct = !c->undo && !c->bulk;
 	tracker_configure(t, c);
 }
 

@@ -23,7 +23,7 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 	f->ref = ref;
 	if (table_shape_of(ref) == SHAPE_WHOLE) {
 		f->c = table_conn(&t->table, ref);
-		conn_save(t, f->c);
+		undo_save(t->undo, f->c, sizeof *f->c);
 	} else {
 		undo_save(t->undo, table_half(&t->table, ref), sizeof(struct half));
 		f->unpacked = conn_unpack(table_half(&t->table, ref));

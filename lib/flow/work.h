@@ -41,6 +41,7 @@ struct tracker {
 	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
 	struct bulk *bulk; /* NULL: not wanted */
 	struct undo *undo; /* NULL: nobody will go on with it */
+	bool direct; /* neither of these */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 
@@ -114,12 +115,6 @@ static inline void conn_account(struct conn *c, enum fsm_side from, const struct
 static inline uint64_t flow_own_id(const struct flow *f)
 {
 	return flow_id_of(&f->key, f->c->start_ns, f->c->isn);
-}
-
-/* @c, in place in the table, is about to be changed. */
-static inline void conn_save(const struct tracker *t, const struct conn *c)
-{
-	undo_save(t->undo, c, sizeof *c);
 }
 
 /* ---- work.c --------------------------------------------------------------------------------- */

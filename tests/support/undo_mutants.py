@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """Does test_rollback notice?  Leaves out one save of the undo log at a time, and runs the test on it.
 
-Every statement of lib/flow/*.c that calls undo_save() or conn_save() is left out once.  The last line is
+Every statement of lib/flow/*.c that calls undo_save() is left out once.  The last line is
 `N mutants, N died, N survived`; the status is 0 only if all died.
 """
 import concurrent.futures
@@ -14,7 +14,7 @@ import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 CC = ["gcc", "-std=gnu17", "-O1", "-Ilib", "-I.", "-D_GNU_SOURCE", "-w"]
-SAVE = re.compile(r"\b(?:undo|conn)_save\([^;]*;")
+SAVE = re.compile(r"\bundo_save\([^;]*;")
 TEST = "tests/unit/test_rollback.c"
 
 
