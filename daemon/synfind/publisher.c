@@ -657,8 +657,9 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 	while (*last) /* stats tell them in this order */
 		last = &(*last)->next;
 	*last = f;
-	spsc_may_sleep(&d->ring);
-	return 0;
+	if (spsc_may_sleep(&d->ring))
+		return 0;
+	return sd_event_source_set_enabled(p->more, SD_EVENT_ON); /* nobody would wake us for it */
 }
 
 void publisher_remove(struct publisher *p, struct decoder *d)
@@ -742,6 +743,19 @@ static void take_identity(struct publisher *p)
 		memcpy(h->run_id, p->id.run_id, sizeof h->run_id);
 }
 
+/* Those of the memory count. */
+static void say_sizes(const struct publisher *p)
+{
+	const struct stream_geometry *g = &p->stream.head->geometry;
+
+	if (g->log_octets != linelog_size(p->o->queue_size_bytes))
+		log_warn("queue-size: the stream goes on with %llu octets; another size counts once "
+			 "it has ended", (unsigned long long)g->log_octets);
+	if (p->o->max_subscribers >= g->slots)
+		log_warn("max-subscribers: the stream goes on with %u places; more count once it has ended",
+			 g->slots - 1);
+}
+
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 		   struct store *store)
 {
@@ -755,6 +769,7 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	if (r < 0)
 		return r;
 	p->told = !p->adopted;
+	say_sizes(p);
 	take_identity(p);
 	r = loop_init(p);
 	if (r >= 0)

@@ -21,17 +21,20 @@ import tap
 KILLS = int(os.environ.get("KILLS", "40"))
 # The decoders' memory is another part: once it goes on too, connections are told without a break.
 STRICT = os.environ.get("STRICT") == "1"
+PUMP = os.path.join(live.ROOT, "build/tests/pump")
+PUMP_KILLS = 2 * KILLS
 LAST = 99  # port of the connection that ends a run
 
 
 class Reader(threading.Thread):
-    """Reads into memory; `pace`: None as fast as it can, else (octets, seconds between)."""
+    """Reads into memory; `pace`: None as fast as it can, else (octets, seconds between).  `end`: what is
+    in the last line, all of it."""
 
-    def __init__(self, path, pace=None):
+    def __init__(self, path, pace=None, end=(b'"dest_port":%d,' % LAST, b'"tcp_close"')):
         super().__init__(daemon=True)
         self.s = socket.socket(socket.AF_UNIX)
         self.s.connect(path)
-        self.pace = pace
+        self.pace, self.end = pace, end
         self.go = threading.Event()
         self.ended = False
         self.parts = []
@@ -51,7 +54,7 @@ class Reader(threading.Thread):
                 return
             tail = (self.parts[-1][-4096:] if self.parts else b"") + data
             self.parts.append(data)
-            if b'"dest_port":%d,' % LAST in tail and b'"tcp_close"' in tail:
+            if all(word in tail for word in self.end):
                 self.last.set()
 
     def lines(self):
@@ -100,6 +103,7 @@ class Account:
         *lines, rest = reader.lines()
         self.faults = [f"it ends within a line: {rest[:80]!r}"] if rest else []
         self.by_seq = {}
+        self.times = []  # of events of connections
         self.lost = 0
         self.kinds = {}
         self.run_ids = set()
@@ -125,6 +129,8 @@ class Account:
                 if seq != expected:
                     self.faults.append(f"seq {seq} where {expected} comes next")
                 self.by_seq[seq] = line
+                if kind.startswith("tcp_"):
+                    self.times.append(e["timestamp"])
             expected = seq + 1
         self.end = expected
         self.raw = lines
@@ -242,6 +248,53 @@ def overtaken(ns, seed):
     m.empty()
 
 
+def number_of(timestamp):
+    """Which event of the pump's that is; -1: none."""
+    since = events.time_ns(timestamp) - 1700000000 * 10**9
+    return since // 1234567 if since % 1234567 == 0 else -1
+
+
+def at_full_speed(ns, seed, queue):
+    """The publisher alone, which does nothing but publish: so that is where it is killed."""
+    rng = random.Random(seed)
+    what = f"at full speed, {queue}"
+    m = fdstore.Manager(ns, "lo", program=PUMP, queue_size=queue)
+    m.start()
+    end = (b'"in_iface":"pump"', b'"gone"')
+    readers = {"fast": Reader(m.path, None, end), "slow": Reader(m.path, (20000, 0.01), end),
+               "stopped": Reader(m.path, (1, 600), end)}
+    for r in readers.values():
+        r.start()
+    for _ in range(PUMP_KILLS):
+        time.sleep(rng.random() * 0.001)
+        m.end()
+        m.start()
+    m.p.terminate()
+    for name, r in readers.items():
+        r.go.set()
+        if not r.last.wait(live.DEADLINE):
+            raise live.Timeout(f"the end at the {name} reader")
+    a = {name: Account(r) for name, r in readers.items()}
+    for name, one in a.items():
+        tap.ok(not one.faults, f"{what}: the {name} reader has whole lines, no gap, none twice",
+               *one.faults[:3])
+        numbers = [number_of(t) for t in one.times]
+        tap.ok(numbers[0] >= 0 and all(x < y for x, y in zip(numbers, numbers[1:])),
+               f"{what}: the {name} reader has no event twice, and all in order")
+        tap.ok(one.lost or numbers[-1] - numbers[0] + 1 == len(numbers),
+               f"{what}: the {name} reader has all of them, unless it was told otherwise",
+               numbers[0], numbers[-1], len(numbers))
+        tap.ok(one.same(a["fast"]), f"{what}: the {name} reader has the lines that the others have")
+    kinds = a["fast"].kinds
+    print(f"# {what}: {kinds}, lost {[one.lost for one in a.values()]}")
+    tap.equal({one.end for one in a.values()}, {a["fast"].end}, f"{what}: all come to the same number")
+    tap.equal(a["fast"].lost or kinds["restart"], a["fast"].lost or PUMP_KILLS,
+              f"{what}: each restart is told")
+    tap.ok(a["stopped"].lost > 1000, f"{what}: who does not read was overtaken", a["stopped"].lost)
+    m.end()
+    m.empty()
+
+
 def kept(m, *also):
     """The names in the store, without a subscriber's numbers."""
     return {n if not n.startswith("reader-") else "reader" for n in m.names()} - set(also)
@@ -352,6 +405,11 @@ with live.guarded("what cannot go on"):
     what_cannot_go_on(ns)
 with live.guarded("without a store"):
     without_a_store(ns)
+for queue in ("64K", "1M"):
+    with live.guarded(f"at full speed, {queue}"):
+        at_full_speed(ns, seed, queue)
+if os.environ.get("ONLY") == "pump":
+    tap.done()
 with live.guarded("one stream"):
     one_stream(ns, seed)
 with live.guarded("overtaken"):

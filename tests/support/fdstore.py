@@ -29,7 +29,7 @@ WALL = 0x40000000  # waitpid(2): threads as well
 class Manager:
     """The daemon under it.  Options as in live.Synfind."""
 
-    def __init__(self, ns, interface, store=True, **options):
+    def __init__(self, ns, interface, store=True, program=live.SYNFIND, **options):
         self.ns = ns
         self.tmp = live.tmpdir()
         self.path = os.path.join(self.tmp, "events.sock")
@@ -40,7 +40,7 @@ class Manager:
         self.p = None
         self.store = store
         options.setdefault("stats_interval", "0")
-        self.argv = [live.SYNFIND, f"--interface={interface}", f"--socket={self.path}"]
+        self.argv = [program, f"--interface={interface}", f"--socket={self.path}"]
         self.argv += [f"--{k.replace('_', '-')}={v}" for k, v in options.items()]
         self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.notify.bind(os.path.join(self.tmp, "notify"))
