@@ -11,6 +11,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "bpf/bulk.h"
+#include "wire/ip.h"
 #include "wire/link.h"
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
@@ -142,7 +143,7 @@ static __always_inline bool ip4(struct __sk_buff *skb, struct place *p)
 		return false;
 	unsigned frag = h[6] << 8 | h[7];
 
-	if (h[9] != 6 || frag & 0x1fff || h[0] < 0x45 || h[0] > 0x4f)
+	if (h[9] != PROTO_TCP || frag & 0x1fff || h[0] < 0x45 || h[0] > 0x4f)
 		return false;
 	p->tcp = p->ip + (h[0] & 15) * 4;
 	p->ip_len = h[2] << 8 | h[3];
@@ -159,28 +160,21 @@ __noinline __u32 ip6_walk(struct __sk_buff *skb, __u32 ip)
 	__u32 at = (ip + 40) & 0xffff, part = 0;
 	int next = u8_at(skb, ip + 6);
 
-	for (int n = 0; n < IP6_MAX_HEADERS && next != 6; n++) {
+	for (int n = 0; n < IP6_MAX_HEADERS && next != PROTO_TCP; n++) {
 		__u8 e[4] = { 0 };
 
-		if (next < 0 || bpf_skb_load_bytes(skb, at, e, next == 44 ? 4 : 2))
+		if (next < 0 || !ip6_header_len(next, 0) ||
+		    bpf_skb_load_bytes(skb, at, e, next == IP6_FRAGMENT ? 4 : 2))
 			return 0;
-		__u32 len = (e[1] + 1) * 8;
-
-		if (next == 44) {
+		if (next == IP6_FRAGMENT) {
 			if ((e[2] << 8 | e[3]) & 0xfff8)
 				return 0;
 			part |= (e[3] & 1) << 16;
-			len = 8;
-		} else if (next == 51) {
-			len = (e[1] + 2) * 4;
-		} else if (next != 0 && next != 43 && next != 60 && next != 135 && next != 139 &&
-			   next != 140) {
-			return 0;
 		}
-		at = (at + len) & 0xffff;
+		at = (at + ip6_header_len(next, e[1])) & 0xffff;
 		next = e[0];
 	}
-	return next == 6 ? at | part : 0;
+	return next == PROTO_TCP ? at | part : 0;
 }
 
 static __always_inline bool ip6(struct __sk_buff *skb, struct place *p)

@@ -15,6 +15,7 @@
 #include <bpf/bpf_helpers.h>
 #include "bpf/fanout.h"
 #include "wire/frame.h"
+#include "wire/ip.h"
 #include "wire/link.h"
 #include "wire/tunnel.h"
 
@@ -23,26 +24,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile struct fanout_config config;
 
 enum { NOTHING = 0 }; /* in place of an IP version: there is none, or none that we follow */
-enum {
-	IP6_HOPOPTS = 0,
-	IP6_ROUTING = 43,
-	IP6_FRAGMENT = 44,
-	IP6_AH = 51,
-	IP6_DSTOPTS = 60,
-	IP6_MOBILITY = 135,
-	IP6_HIP = 139,
-	IP6_SHIM6 = 140
-};
 enum { PORT_GTP_U = 2152, PORT_VXLAN = 4789, PORT_GENEVE = 6081, PORT_VXLAN_LINUX = 8472 };
-enum {
-	PROTO_ICMP = 1,
-	PROTO_IP4 = 4,
-	PROTO_TCP = 6,
-	PROTO_UDP = 17,
-	PROTO_IP6 = 41,
-	PROTO_GRE = 47,
-	PROTO_ICMP6 = 58
-};
 
 /* An IP header, as far as it says where to go. */
 struct ip {
@@ -123,26 +105,6 @@ static __always_inline unsigned ethernet_walk(struct __sk_buff *skb, uint32_t *a
 		return NOTHING;
 	*at += ETH_HLEN;
 	return type_walk(skb, be16(b), at);
-}
-
-/* Length of IPv6 extension header @kind whose second octet is @len; 0: not one. */
-static __always_inline uint32_t ip6_header_len(uint8_t kind, uint8_t len)
-{
-	switch (kind) {
-	case IP6_HOPOPTS:
-	case IP6_ROUTING:
-	case IP6_DSTOPTS:
-	case IP6_MOBILITY:
-	case IP6_HIP:
-	case IP6_SHIM6:
-		return (len + 1u) * 8;
-	case IP6_AH:
-		return (len + 2u) * 4;
-	case IP6_FRAGMENT:
-		return 8;
-	default:
-		return 0;
-	}
 }
 
 /* False: not one, or a later fragment. */

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "base/cc.h"
 #include "wire/frame.h"
+#include "wire/ip.h"
 #include "wire/segment.h"
 
 /* A load behind the end of the frame ends the program with 0: "reject" (filter.rst).  This is
@@ -24,9 +25,9 @@ enum { TCP_HEADER_MAX = 60, IP6_HEADER = 40, ETH_P_9100 = 0x9100 };
 /* Octet 0 of an IPv4 header, version and IHL in words: 5 words at least (RFC 791 3.1). */
 enum { IP4_FIRST = 0x45, IP4_LAST = 0x4f, IP6_VERSION = 0x60, VERSION_MASK = 0xf0 };
 
-/* Extension headers, as ip6_header_len() in wire/frame.c knows them. */
-enum { IP6_FRAGMENT = 44, IP6_AH = 51 };
-static const uint8_t ip6_by8[] = { 0, 43, 60, 135, 139, 140 }; /* (length octet + 1) * 8 octets */
+/* Extension headers of (length octet + 1) * 8 octets, as ip6_header_len() has it. */
+static const uint8_t ip6_by8[] = { IP6_HOPOPTS,	 IP6_ROUTING, IP6_DSTOPTS,
+				   IP6_MOBILITY, IP6_HIP,     IP6_SHIM6 };
 
 /* Places to jump to, always forward.  Some exist once per tag or per extension header. */
 enum label {
@@ -300,8 +301,7 @@ static void ip4(struct prog *p, unsigned inside, bool control)
 }
 
 /* Extension header @n, whose kind is in A, at X + 40.  Leaves the kind of the next one in A and
- * its offset - 40 in X.  Lengths: RFC 8200 4.3 to 4.6; AH counts words of 4 octets less 2
- * (RFC 4302 2.2). */
+ * its offset - 40 in X.  Lengths as in ip6_header_len(). */
 static void ip6_extension(struct prog *p, unsigned n, enum label other)
 {
 	jump(p, BPF_JEQ, IP6_FRAGMENT, FRAGMENT + n, NEXT);
