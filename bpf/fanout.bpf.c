@@ -24,7 +24,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const volatile struct fanout_config config;
 
 enum { NOTHING = 0 }; /* in place of an IP version: there is none, or none that we follow */
-enum { PORT_GTP_U = 2152, PORT_VXLAN = 4789, PORT_GENEVE = 6081, PORT_VXLAN_LINUX = 8472 };
 
 /* An IP header, as far as it says where to go. */
 struct ip {

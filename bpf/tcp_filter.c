@@ -10,6 +10,7 @@
 #include "wire/frame.h"
 #include "wire/ip.h"
 #include "wire/segment.h"
+#include "wire/tunnel.h"
 
 /* A load behind the end of the frame ends the program with 0: "reject" (filter.rst).  This is
  * used on purpose: no length is compared anywhere, each octet that frame_decode() insists on is
@@ -246,7 +247,7 @@ static void ip4_skip(struct prog *p)
  * wire/tunnel.c, icmp_may_quote() in wire/icmp.c). */
 static void tunnel_or_icmp(struct prog *p, unsigned inside, bool v6, enum label drop)
 {
-	static const uint16_t ports[] = { 4789, 8472, 6081, 2152 };
+	static const uint16_t ports[] = { PORT_VXLAN, PORT_VXLAN_LINUX, PORT_GENEVE, PORT_GTP_U };
 	enum label udp = UDP + v6, tunnel = TUNNEL + v6, icmp = ICMP + v6;
 
 	if (inside & INSIDE_TUNNELS) {
