@@ -126,6 +126,16 @@ static int resolve(struct prog *p)
 	return p->err ? p->err : (int)p->n;
 }
 
+/* X += @n; A keeps what it has. */
+static void skip(struct prog *p, uint32_t n)
+{
+	stmt(p, BPF_ST, 0);
+	stmt(p, BPF_MISC | BPF_TXA, 0);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, n);
+	stmt(p, BPF_MISC | BPF_TAX, 0);
+	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+}
+
 /* EtherType behind @tag tags; X = offset of what follows it. */
 static void ethernet(struct prog *p)
 {
@@ -156,11 +166,7 @@ static void snap(struct prog *p)
 	stmt(p, BPF_LD | BPF_W | BPF_IND, 0);
 	jump(p, BPF_JEQ, 0xaaaa0300, NEXT, DROP);
 	stmt(p, BPF_LD | BPF_W | BPF_IND, 4);
-	stmt(p, BPF_ST, 0);
-	stmt(p, BPF_MISC | BPF_TXA, 0);
-	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 8);
-	stmt(p, BPF_MISC | BPF_TAX, 0);
-	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+	skip(p, 8);
 	jump(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
 	jump(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
 }
@@ -172,11 +178,7 @@ static void pppoe(struct prog *p)
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 0);
 	jump(p, BPF_JEQ, 0x1100, NEXT, DROP);
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
-	stmt(p, BPF_ST, 0);
-	stmt(p, BPF_MISC | BPF_TXA, 0);
-	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 8);
-	stmt(p, BPF_MISC | BPF_TAX, 0);
-	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+	skip(p, 8);
 	jump(p, BPF_JEQ, 0x0021, V4, NEXT);
 	jump(p, BPF_JEQ, 0x0057, V6, DROP);
 }
@@ -357,11 +359,7 @@ static void ip6(struct prog *p, unsigned inside, bool control)
 	stmt(p, BPF_RET | BPF_K, 0);
 	if (inside) {
 		place(p, OTHER + 1);
-		stmt(p, BPF_ST, 0);
-		stmt(p, BPF_MISC | BPF_TXA, 0);
-		stmt(p, BPF_ALU | BPF_ADD | BPF_K, IP6_HEADER);
-		stmt(p, BPF_MISC | BPF_TAX, 0);
-		stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+		skip(p, IP6_HEADER);
 		tunnel_or_icmp(p, inside, true, END);
 		place(p, END);
 		stmt(p, BPF_RET | BPF_K, 0);
