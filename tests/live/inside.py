@@ -41,7 +41,7 @@ def watch(**options):
     s.bind(("veth-b", 0))
     for frame in frames():
         s.send(frame)
-    last = sub.until(lambda e: live.find(e, "tcp_close", src_port=30001), "the last connection")
+    last = sub.wait_for("tcp_close", src_port=30001)
     stats = sub.until(lambda e: [x for x in e if x["event_type"] == "stats" and
                                  x["timestamp"] > last["timestamp"]][:1], "stats")[0]
     tap.equal(d.stop(), 0, f"{options}: status 0")

@@ -21,7 +21,7 @@ def exchange(a, b, address, port=80):
 
 
 def close_of(sub, flow):
-    return sub.until(lambda e: live.find(e, "tcp_close", **flow), f"the close of {flow}")
+    return sub.wait_for("tcp_close", **flow)
 
 
 def pattern():
@@ -76,11 +76,11 @@ def down_and_up():
     sub = d.subscribe()
     close_of(sub, exchange(left, right, "10.0.1.2"))
     left.ip("link set veth-a down")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="down"), "iface down")
+    sub.wait_for("iface", in_iface="veth-a", state="down")
     close_of(sub, exchange(left, right, "10.0.2.2"))
     tap.ok(True, "an interface goes down: it is told, and the others go on")
     left.ip("link set veth-a up")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="up"), "iface up")
+    sub.wait_for("iface", in_iface="veth-a", state="up")
     live.wait_until(lambda: "state UP" in left.ip("link show veth-a"), "veth-a to be up")
     close = close_of(sub, exchange(left, right, "10.0.1.2", 81))
     tap.equal(close["in_iface"], "veth-a", "it comes up again: it is told, and watched again")
@@ -95,11 +95,11 @@ def gone_and_back():
     sub = d.subscribe()
     close_of(sub, exchange(left, right, "10.0.1.2"))
     left.ip("link del veth-a")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="gone"), "iface gone")
+    sub.wait_for("iface", in_iface="veth-a", state="gone")
     close_of(sub, exchange(left, right, "10.0.2.2"))
     tap.ok(True, "an interface is deleted: it is told, and the others go on")
     live.join(left, right, "veth-a", "veth-b", 1)
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="back"), "iface back")
+    sub.wait_for("iface", in_iface="veth-a", state="back")
     close = close_of(sub, exchange(left, right, "10.0.1.2", 81))
     tap.equal(close["in_iface"], "veth-a", "it is made again: it is told, and watched again")
     tap.equal(d.stop(), 0, "gone and back: status 0")

@@ -46,7 +46,7 @@ def ring_loss(ns):
     listener = ns.listen(("127.0.0.1", 80))
     for s in connect(ns, listener):
         s.close()
-    sub.until(lambda e: live.find(e, "tcp_close"), "the close of a connection before it")
+    sub.wait_for("tcp_close")
     before = len(decoder_events(sub.events))
     try:
         with main_thread_stopped(d.p.pid):
@@ -61,7 +61,7 @@ def ring_loss(ns):
     after = {"src_port": later[0].getsockname()[1], "dest_port": 80}
     for s in later:
         s.close()
-    one = sub.until(lambda e: live.find(e, "tcp_close", **after), "a later connection's close")
+    one = sub.wait_for("tcp_close", **after)
     lost = live.find(sub.events, "lost")
     tap.ok(lost and lost["reason"] == "ring" and lost["count"] > EVENT_RING,
            "events that find the ring full are told as lost, by the next one that does not", lost)
@@ -88,14 +88,14 @@ with live.guarded("loss"):
     listener = ns.listen(("127.0.0.1", 80))
     early = connect(ns, listener)
     flow = {"src_port": early[0].getsockname()[1], "dest_port": 80}
-    sub.until(lambda e: live.find(e, "tcp_established", **flow), "the early connection")
+    sub.wait_for("tcp_established", **flow)
 
     d.p.send_signal(signal.SIGSTOP)
     for _ in range(FLOOD):
         for s in connect(ns, listener):
             s.close()
     d.p.send_signal(signal.SIGCONT)
-    loss = sub.until(lambda e: live.find(e, "capture_loss"), "capture_loss")
+    loss = sub.wait_for("capture_loss")
     tap.ok(loss["count"] > 0 and loss["in_iface"] == "lo", "a loss is told, with its count", loss)
     tap.ok(loss["from"] < loss["to"], "and with its time", loss)
 
@@ -103,7 +103,7 @@ with live.guarded("loss"):
     early[1].recv(11)
     for s in early:
         s.close()
-    close = sub.until(lambda e: live.find(e, "tcp_close", **flow), "the early connection's close")
+    close = sub.wait_for("tcp_close", **flow)
     tap.ok(close["tcp"]["lossy"] and close["tcp"]["reason"] == "fin",
            "a connection that was alive meanwhile is lossy", close)
     tap.equal((close["flow"]["payload_toserver"], close["flow"]["gap_bytes"]), (11, 0),
@@ -113,7 +113,7 @@ with live.guarded("loss"):
     after = {"src_port": later[0].getsockname()[1], "dest_port": 80}
     for s in later:
         s.close()
-    close = sub.until(lambda e: live.find(e, "tcp_close", **after), "a later connection's close")
+    close = sub.wait_for("tcp_close", **after)
     tap.ok(not close["tcp"]["lossy"], "a later connection is not lossy", close, loss)
     told = sum(e["count"] for e in sub.events if e["event_type"] == "capture_loss")
     stats = sub.until(lambda e: [x for x in e if x["event_type"] == "stats" and

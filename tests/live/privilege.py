@@ -72,15 +72,15 @@ def opener_comes_back():
     left.ip("link del veth-c")
     live.join(left, right, "veth-e", "veth-f", 3)
     os.kill(watch, signal.SIGCONT)
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-c", state="gone"), "veth-c to be gone")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-e", state="up"), "veth-e to be up")
+    sub.wait_for("iface", in_iface="veth-c", state="gone")
+    sub.wait_for("iface", in_iface="veth-e", state="up")
     tap.ok(True, "it comes back: what went and came meanwhile is told")
     confined.is_watched(sub, confined.exchange(left, 81))
     with right.listen(("10.0.3.2", 82)) as l:
         c = left.connect(("10.0.3.2", 82))
         l.accept()[0].close()
         c.close()
-    close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=82), "a close on veth-e")
+    close = sub.wait_for("tcp_close", dest_port=82)
     tap.equal(close["in_iface"], "veth-e", "and the new interface is watched")
     tap.equal([e["state"] for e in sub.events if e["event_type"] == "iface"], ["gone", "up"],
               "interfaces that stayed are not told again")

@@ -106,10 +106,10 @@ def late_route(s):
     other = live.Netns()
     live.join(ns, other, "veth-r", "veth-s", 9)
     ns.ip("route add default via 10.0.9.2")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-r", state="up"), "veth-r to be watched")
+    sub.wait_for("iface", in_iface="veth-r", state="up")
     tap.ok(True, "auto: an interface is watched once it carries a default route")
     ns.ip("link del veth-r")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-r", state="gone"), "veth-r to be gone")
+    sub.wait_for("iface", in_iface="veth-r", state="gone")
     sub.close()
 
 
@@ -190,11 +190,11 @@ def opener_dies(s):
         os.kill(opener, signal.SIGKILL)
         live.wait_until(lambda: s.m.pid(OPENER) not in (None, opener), "another opener")
         live.join(ns, live.Netns(), "veth-a", "veth-b", 1)
-        sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="up"), "veth-a")
+        sub.wait_for("iface", in_iface="veth-a", state="up")
         tap.ok(True, "the opener is killed: another one comes, and tells of a new interface")
         c.close()
         served.close()
-        close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=90), "the close")
+        close = sub.wait_for("tcp_close", dest_port=90)
     tap.equal(close["tcp"]["reason"], "fin", "a connection lives through it")
     tap.equal({e["in_iface"] for e in sub.events if e["event_type"] == "iface"}, {"veth-a"},
               "nothing else was disturbed")
@@ -266,16 +266,16 @@ def reload(s):
     with ns.listen(("127.0.0.1", 91)) as l:
         c = ns.connect(("127.0.0.1", 91))
         served = l.accept()[0]
-        sub.until(lambda e: live.find(e, "tcp_established", dest_port=91), "a connection")
+        sub.wait_for("tcp_established", dest_port=91)
         idle = ns.listen(("127.0.0.1", 92))
         d = ns.connect(("127.0.0.1", 92))
-        sub.until(lambda e: live.find(e, "tcp_established", dest_port=92), "another one")
+        sub.wait_for("tcp_established", dest_port=92)
         s.configure(INTERFACES + "decap = yes\n[tracking]\ntimeout-established = 1s\n"
                     "[events]\nstats-interval = 1s\n")
         s.m.run("systemctl", "reload", UNIT)
         tap.equal(s.m.show(UNIT, "ActiveState"), "active", "reload: the service is active after it")
-        sub.until(lambda e: live.find(e, "stats"), "stats, which the reload asked for")
-        close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=92), "a time-out")
+        sub.wait_for("stats")  # which the reload asked for
+        close = sub.wait_for("tcp_close", dest_port=92)
         tap.equal(close["tcp"]["reason"], "idle", "reload: a new time-out counts for old connections")
         tap.ok(s.said("decap: a new value counts from the next start on"),
                "reload: what it cannot change is said")
@@ -304,7 +304,7 @@ def activation(s):
     s.m.run("systemctl", "stop", UNIT)
     tap.ok(not s.active(), "the service is stopped")
     sub = s.subscribe(hello=False)
-    sub.until(lambda e: live.find(e, "hello"), "hello")
+    sub.wait_for("hello")
     tap.ok(s.active(), "a subscriber that connects starts it, and is served")
     old = s.pid()
     os.kill(old, signal.SIGKILL)
@@ -424,7 +424,7 @@ def mode_changes(s):
     live.wait_until(lambda: s.m.pid(OPENER) not in (None, old), "an opener with the new mode")
     other = live.Netns()
     live.join(s.m.ns, other, "veth-m", "veth-n", 5)
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-m", state="up"), "veth-m")
+    sub.wait_for("iface", in_iface="veth-m", state="up")
     tap.ok(s.said("its opener has mode=control, this daemon mode=all"),
            "a reload with another mode: for a new interface the journal says that the opener has it")
     with other.listen(("10.0.5.2", 96)) as l:
@@ -437,7 +437,7 @@ def mode_changes(s):
         served.close()
     confined.is_watched(sub, confined.exchange(s.m.ns, 97))
     s.m.ns.ip("link del veth-m")  # what waits for a repeated FIN ends with it
-    close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=96), "the close on veth-m")
+    close = sub.wait_for("tcp_close", dest_port=96)
     tap.equal((close["flow"].get("counts"), close["flow"].get("stream_toserver")), ("sequence", 100),
               "its connections are told as mode control tells them")
     close = live.find(sub.events, "tcp_close", dest_port=97)

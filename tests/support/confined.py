@@ -211,4 +211,4 @@ def exchange(ns, port, address="127.0.0.1"):
 
 
 def is_watched(sub, flow):
-    return sub.until(lambda e: live.find(e, "tcp_close", **flow), f"the close of {flow}")
+    return sub.wait_for("tcp_close", **flow)

@@ -268,6 +268,10 @@ class Subscriber:
             if not self.read():
                 raise Timeout(f"the stream ended before {what}")
 
+    def wait_for(self, kind, **fields):
+        """Reads on until there is such an event, as find() has it; returns it."""
+        return self.until(lambda e: find(e, kind, **fields), f"{kind} with {fields}")
+
     def to_end(self):
         """Reads to the end of the stream; returns the faults of the whole."""
         end = time.monotonic() + DEADLINE
