@@ -90,7 +90,7 @@ def install(s):
     tap.equal(sub.events[0]["interfaces"], ["lo"], "without a route, auto is loopback")
     boot = m.run("cat", "/proc/sys/kernel/random/boot_id").strip().replace("-", "")
     tap.equal(sub.events[0].get("boot_id"), boot, "the hello has the boot id, though /proc is hidden")
-    confined.is_watched(sub, confined.exchange(m.ns, 80))
+    confined.is_watched(sub, m.ns)
     tap.ok(True, "and connections are told")
     tap.equal(m.run("stat", "-c", "%A %U %G", EVENTS).strip(), "srw-rw---- root synfind",
               "the events socket is the group's")
@@ -135,7 +135,7 @@ def is_confined(s):
     tap.ok(len(uids) == 2 and "0" not in uids, "daemon and opener are two users, neither is root",
            uids)
     sub = s.subscribe()
-    confined.is_watched(sub, confined.exchange(s.m.ns, 80))
+    confined.is_watched(sub, s.m.ns)
     tap.ok(True, "and capture goes on")
     sub.close()
 
@@ -254,7 +254,7 @@ def opener_refuses(s):
     s.m.run("systemctl", "reset-failed", OPENER, check=False)
     s.m.run("systemctl", "start", UNIT)
     sub = s.subscribe()
-    confined.is_watched(sub, confined.exchange(ns, 88))
+    confined.is_watched(sub, ns, 88)
     tap.ok(True, "after all that the daemon gets its rings")
     sub.close()
     ns.ip("link del other-a")
@@ -285,7 +285,7 @@ def reload(s):
         tap.ok(s.said(f"{CONF}:5: unknown option 'timeout-establishd'"),
                "reload: a bad file is told by file and line")
         tap.equal((s.active(), s.pid()), (True, pid), "and the service goes on")
-        confined.is_watched(sub, confined.exchange(ns, 93))
+        confined.is_watched(sub, ns, 93)
         tap.ok(sub.until(lambda e: live.find(e, "stats", seq=e[-1]["seq"]), "stats"),
                "with the configuration that it had")
         s.configure(INTERFACES)
@@ -294,7 +294,7 @@ def reload(s):
             x.close()
     tap.equal(s.pid(), pid, "reload: the process is the same")
     s.m.run("systemctl", "daemon-reexec")
-    confined.is_watched(sub, confined.exchange(ns, 94))
+    confined.is_watched(sub, ns, 94)
     tap.ok(not sub.checker.errors, "reload and daemon-reexec: the stream went on, whole",
            sub.checker.errors)
     sub.close()
@@ -363,7 +363,7 @@ def several_decoders(s):
            "allowed to, the opener loads the program", said)
     sub = s.subscribe()
     for port in range(100, 110):
-        confined.is_watched(sub, confined.exchange(s.m.ns, port))
+        confined.is_watched(sub, s.m.ns, port)
     caps = [confined.capabilities(confined.status(s.pid(), t)) for t in confined.threads(s.pid())]
     tap.ok(len(caps) > 3 and not any(any(c.values()) for c in caps),
            "and the daemon, with a thread for each, has no capability")
@@ -403,7 +403,7 @@ def mode_auto(s):
             c.close()
             served.recv(1)
             served.close()
-        flow = confined.is_watched(sub, {"dest_port": port})["flow"]
+        flow = sub.wait_for("tcp_close", dest_port=port)["flow"]
         if (flow["payload_toserver"], flow["gap_bytes"]) != (sent, 0):
             missing.append(flow)
         return any(d.get("withheld") for e in sub.events if e["event_type"] == "stats"
@@ -435,7 +435,7 @@ def mode_changes(s):
         c.close()
         served.recv(1)
         served.close()
-    confined.is_watched(sub, confined.exchange(s.m.ns, 97))
+    confined.is_watched(sub, s.m.ns, 97)
     s.m.ns.ip("link del veth-m")  # what waits for a repeated FIN ends with it
     close = sub.wait_for("tcp_close", dest_port=96)
     tap.equal((close["flow"].get("counts"), close["flow"].get("stream_toserver")), ("sequence", 100),
@@ -498,7 +498,7 @@ def by_make(s):
     s.m.run("systemctl", "enable", "--now", UNIT)
     live.wait_until(s.active, "the service to run")
     sub = s.subscribe()
-    confined.is_watched(sub, confined.exchange(s.m.ns, 80))
+    confined.is_watched(sub, s.m.ns)
     tap.ok(True, "make install, systemd-sysusers, systemctl enable --now: it runs")
     tap.equal(s.m.run("readlink", f"/proc/{s.m.show(UNIT, 'MainPID')}/exe").strip(),
               "/usr/local/sbin/synfind", "from below /usr/local")

@@ -198,17 +198,6 @@ def check_means():
         p.wait()
 
 
-def exchange(ns, port, address="127.0.0.1"):
-    """One connection within a namespace; returns how to find it."""
-    with ns.listen((address, port)) as l:
-        c = ns.connect((address, port))
-        s = l.accept()[0]
-        flow = {"src_port": c.getsockname()[1], "dest_port": port}
-        c.close()
-        s.recv(1)
-        s.close()
-    return flow
-
-
-def is_watched(sub, flow):
-    return sub.wait_for("tcp_close", **flow)
+def is_watched(sub, ns, port=80):
+    """A connection within the namespace is told."""
+    return sub.wait_for("tcp_close", **live.exchange(ns, ns, "127.0.0.1", port))

@@ -165,6 +165,18 @@ def join(left, right, a, b, net):
     wait_until(lambda: "state UP" in left.ip(f"link show {a}"), f"{a} to be up")
 
 
+def exchange(client, server, address, port=80):
+    """One connection between two namespaces, closed by the client; returns how to find it."""
+    with server.listen((address, port)) as l:
+        c = client.connect((address, port))
+        s = l.accept()[0]
+        flow = {"src_port": c.getsockname()[1], "dest_port": port, "dest_ip": address}
+        c.close()
+        s.recv(1)
+        s.close()
+    return flow
+
+
 class Synfind:
     """The daemon in a namespace.  Options as on the command line, '_' for '-'."""
 
