@@ -95,6 +95,5 @@ sub = daemon.subscribe()
 for step in (http, netcat, many):
     with live.guarded(step.__name__):
         step(left, right, sub)
-tap.equal(daemon.stop(), 0, "the daemon ends with status 0")
-tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+daemon.ends_well(sub)
 tap.done()

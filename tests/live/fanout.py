@@ -70,8 +70,7 @@ def observe(ns, interface, traffic, count, **options):
     for d, sub in zip(watchers, subs):
         closes = sub.until(lambda e: (lambda c: len(c) >= count and c)(
             [x for x in e if x["event_type"] == "tcp_close"]), f"{count} closes")
-        tap.equal(d.stop(), 0, f"{interface}: status 0")
-        tap.ok(not sub.to_end(), f"{interface}: every line is right", sub.checker.errors)
+        d.ends_well(sub, interface)
         seen.append((closes, sub.events[-1]["decoders"], d.stderr()))
     return seen
 
@@ -128,8 +127,7 @@ with live.guarded("down and up"):
         converse(left, right, ("10.0.1.2", 81 + step))
     sub.until(lambda e: len([x for x in e if x["event_type"] == "tcp_close"]) >= 3 * CONNECTIONS,
               "all closes")
-    tap.equal(d.stop(), 0, "down and up: status 0")
-    tap.ok(not sub.to_end(), "down and up: every line is right", sub.checker.errors)
+    d.ends_well(sub, "down and up")
     opened = [c["connections"]["opened"] for c in sub.events[-1]["decoders"]]
     tap.ok(sum(opened) == 3 * CONNECTIONS and all(opened),
            "down and up: each connection is in one decoder, and each decoder has some", opened)

@@ -44,8 +44,7 @@ def watch(**options):
     last = sub.wait_for("tcp_close", src_port=30001)
     stats = sub.until(lambda e: [x for x in e if x["event_type"] == "stats" and
                                  x["timestamp"] > last["timestamp"]][:1], "stats")[0]
-    tap.equal(d.stop(), 0, f"{options}: status 0")
-    tap.ok(not sub.to_end(), f"{options}: every line is right", sub.checker.errors)
+    d.ends_well(sub, str(options))
     return sub.events, stats["decoders"][0]
 
 

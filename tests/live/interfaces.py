@@ -25,8 +25,7 @@ def pattern():
     tap.equal([interface_of(sub, left, right, f"10.0.{n}.2") for n in (1, 2)],
               ["veth-a", "veth-c"], "each event names its interface")
     tap.ok(not live.find(sub.events, "tcp_open", **hidden), "what is not matched is not watched")
-    tap.equal(d.stop(), 0, "pattern: status 0")
-    tap.ok(not sub.to_end(), "pattern: every line is right", sub.checker.errors)
+    d.ends_well(sub, "pattern")
 
 
 def several():
@@ -38,8 +37,7 @@ def several():
               "a list of interfaces: events come from all, in one stream")
     tap.equal(interface_of(sub, left, left, "10.0.1.1"), "lo",
               "the host's own address goes over loopback")
-    tap.equal(d.stop(), 0, "several: status 0")
-    tap.ok(not sub.to_end(), "several: every line is right", sub.checker.errors)
+    d.ends_well(sub, "several")
 
 
 def any_interface():
@@ -50,8 +48,7 @@ def any_interface():
            sub.events[0])
     tap.equal(interface_of(sub, left, right, "10.0.1.2"), "veth-b",
               "any: each event names the interface where it was seen")
-    tap.equal(d.stop(), 0, "any: status 0")
-    tap.ok(not sub.to_end(), "any: every line is right", sub.checker.errors)
+    d.ends_well(sub, "any")
 
 
 def down_and_up():
@@ -69,8 +66,7 @@ def down_and_up():
     live.wait_until(lambda: "state UP" in left.ip("link show veth-a"), "veth-a to be up")
     tap.equal(interface_of(sub, left, right, "10.0.1.2", 81), "veth-a",
               "it comes up again: it is told, and watched again")
-    tap.equal(d.stop(), 0, "down and up: status 0")
-    tap.ok(not sub.to_end(), "down and up: every line is right", sub.checker.errors)
+    d.ends_well(sub, "down and up")
 
 
 def gone_and_back():
@@ -87,8 +83,7 @@ def gone_and_back():
     sub.wait_for("iface", in_iface="veth-a", state="back")
     tap.equal(interface_of(sub, left, right, "10.0.1.2", 81), "veth-a",
               "it is made again: it is told, and watched again")
-    tap.equal(d.stop(), 0, "gone and back: status 0")
-    tap.ok(not sub.to_end(), "gone and back: every line is right", sub.checker.errors)
+    d.ends_well(sub, "gone and back")
 
 
 live.need("ip")

@@ -244,9 +244,7 @@ def run(m):
             step()
     tap.ok(left and not live.find(m.sub.events, "tcp_close", **left[2]),
            f"{m.name}: a half-closed connection stays open")
-    tap.equal(m.daemon.stop(), 0, f"{m.name}: SIGTERM ends the daemon with status 0")
-    tap.ok(not m.sub.to_end(), f"{m.name}: every line is right", m.sub.checker.errors,
-           m.daemon.stderr() if m.sub.checker.errors else [])
+    m.daemon.ends_well(m.sub, m.name)
     close = left and live.find(m.sub.events, "tcp_close", **left[2])
     if tap.ok(close, f"{m.name}: what is open is told as closed when the daemon ends"):
         m.fields(close, "a half-close, when the daemon ends", reason="shutdown",

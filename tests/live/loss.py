@@ -76,8 +76,7 @@ def ring_loss(ns):
     stats = sub.until(lambda e: live.find(e[e.index(one):], "stats"), "stats")["decoders"][0]
     told = sum(e["count"] for e in sub.events if e["event_type"] == "lost")
     tap.equal((stats["lost"], stats["drops"]), (told, 0), "stats count the same events")
-    tap.equal(d.stop(), 0, "status 0")
-    tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+    d.ends_well(sub)
 
 
 live.need("ip")
@@ -119,8 +118,7 @@ with live.guarded("loss"):
     stats = sub.until(lambda e: [x for x in e if x["event_type"] == "stats" and
                                  x["timestamp"] > close["timestamp"]][:1], "stats")[0]
     tap.equal(stats["decoders"][0]["drops"], told, "stats count the same frames")
-    tap.equal(d.stop(), 0, "status 0")
-    tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+    d.ends_well(sub)
 with live.guarded("a full event ring"):
     ring_loss(live.Netns())
 tap.done()

@@ -37,8 +37,7 @@ def gives_up(ns):
               "the opener's parent: CAP_NET_RAW and no other capability")
     confined.is_watched(sub, ns)
     tap.ok(True, "after all that capture goes on")
-    tap.equal(d.stop(), 0, "status 0")
-    tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+    d.ends_well(sub)
     tap.ok(not os.path.lexists(d.path), "the socket is removed, though the daemon itself cannot")
     live.wait_until(lambda: gone(watch) and gone(opener), "the opener to end with the daemon")
     tap.ok(True, "the opener ends with the daemon")
@@ -54,8 +53,7 @@ def mode_auto(ns):
     os.kill(opener, signal.SIGKILL)
     confined.is_watched(sub, ns, 81)
     tap.ok(True, "mode auto: capture goes on, and needs no opener for it")
-    tap.equal(d.stop(), 0, "mode auto: status 0")
-    tap.ok(not sub.to_end(), "mode auto: every line is right", sub.checker.errors)
+    d.ends_well(sub, "mode auto")
 
 
 def opener_comes_back():
@@ -83,8 +81,7 @@ def opener_comes_back():
     live.wait_until(lambda: "opener is gone" in d.stderr(), "the daemon to see it")
     confined.is_watched(sub, left, 83)
     tap.ok(True, "it is gone for good: that is said, and capture goes on")
-    tap.equal(d.stop(), 0, "without an opener: status 0")
-    tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+    d.ends_well(sub, "without an opener")
     os.unlink(d.path)  # nobody was left to do it
 
 

@@ -232,6 +232,12 @@ class Synfind:
             self.p.send_signal(sig)
         return self.wait()
 
+    def ends_well(self, sub, what=""):
+        """How most tests end: stops it, and checks its status and all that a subscriber got."""
+        what = what and f"{what}: "
+        tap.equal(self.stop(), 0, f"{what}status 0")
+        tap.ok(not sub.to_end(), f"{what}every line is right", sub.checker.errors, self.stderr())
+
 
 class Subscriber:
     """Reads the stream when asked to, checks every line, and keeps the events."""
