@@ -63,7 +63,7 @@ def down_and_up():
     tap.ok(True, "an interface goes down: it is told, and the others go on")
     left.ip("link set veth-a up")
     sub.wait_for("iface", in_iface="veth-a", state="up")
-    live.wait_until(lambda: "state UP" in left.ip("link show veth-a"), "veth-a to be up")
+    live.wait_up(left, "veth-a")
     tap.equal(interface_of(sub, left, right, "10.0.1.2", 81), "veth-a",
               "it comes up again: it is told, and watched again")
     d.ends_well(sub, "down and up")

@@ -115,8 +115,7 @@ with live.guarded("loss"):
     close = sub.wait_for("tcp_close", **after)
     tap.ok(not close["tcp"]["lossy"], "a later connection is not lossy", close, loss)
     told = sum(e["count"] for e in sub.events if e["event_type"] == "capture_loss")
-    stats = sub.until(lambda e: [x for x in e if x["event_type"] == "stats" and
-                                 x["timestamp"] > close["timestamp"]][:1], "stats")[0]
+    stats = sub.stats_after(close)
     tap.equal(stats["decoders"][0]["drops"], told, "stats count the same frames")
     d.ends_well(sub)
 with live.guarded("a full event ring"):

@@ -145,6 +145,16 @@ class Netns:
         return s
 
 
+    def send(self, interface, frames):
+        """Sends frames as they are."""
+        with self():
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with s:
+            s.bind((interface, 0))
+            for frame in frames:
+                s.send(frame)
+
+
 def _family(address):
     return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
@@ -162,7 +172,11 @@ def join(left, right, a, b, net):
         ns.ip(f"addr add 10.0.{net}.{host}/24 dev {name}")
         ns.ip(f"-6 addr add fd00:{net}::{host}/64 dev {name} nodad")
         ns.ip(f"link set {name} up")
-    wait_until(lambda: "state UP" in left.ip(f"link show {a}"), f"{a} to be up")
+    wait_up(left, a)
+
+
+def wait_up(ns, interface):
+    wait_until(lambda: "state UP" in ns.ip(f"link show {interface}"), f"{interface} to be up")
 
 
 def exchange(client, server, address, port=80):
@@ -289,6 +303,11 @@ class Subscriber:
     def wait_for(self, kind, **fields):
         """Reads on until there is such an event, as find() has it; returns it."""
         return self.until(lambda e: find(e, kind, **fields), f"{kind} with {fields}")
+
+    def stats_after(self, event):
+        """The first stats that were taken later than an event."""
+        return self.until(lambda e: [x for x in e if x["event_type"] == "stats" and
+                                     x["timestamp"] > event["timestamp"]][:1], "stats")[0]
 
     def to_end(self):
         """Reads to the end of the stream; returns the faults of the whole."""
