@@ -12,8 +12,8 @@ import tap
 
 def family(d):
     """The daemon, the one that keeps watch, and the opener, once all three are there."""
-    watch = live.wait_until(lambda: confined.children(d.p.pid), "the opener's parent")[0]
-    opener = live.wait_until(lambda: confined.children(watch), "the opener")[0]
+    watch = live.wait_until(lambda: live.children(d.p.pid), "the opener's parent")[0]
+    opener = live.wait_until(lambda: live.children(watch), "the opener")[0]
     return d.p.pid, watch, opener
 
 

@@ -29,11 +29,6 @@ def capabilities(fields):
     return {k: int(fields[k], 16) for k in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
 
 
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as f:
-        return [int(p) for p in f.read().split()]
-
-
 def ring_fd(pid):
     """A descriptor of the process that is a packet socket, as its own network namespace cannot
     list it: by what else it is not."""

@@ -77,6 +77,11 @@ def wait_until(condition, what, deadline=None):
         time.sleep(0.01)
 
 
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(p) for p in f.read().split()]
+
+
 class Netns:
     """A network namespace with lo up."""
 
