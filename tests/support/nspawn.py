@@ -148,12 +148,11 @@ class Machine:
         if self.p.poll() is not None:
             with open(self.boot_log, errors="replace") as f:
                 raise RuntimeError(f"{NSPAWN} ended: {f.read()[-2000:]}")
-        with open(f"/proc/{self.p.pid}/task/{self.p.pid}/children") as f:
-            children = f.read().split()
-        for child in children:  # the first one only makes the second, which is PID 1 in there
+        # The first one only makes the second, which is PID 1 in there.
+        for child in live.children(self.p.pid):
             with contextlib.suppress(OSError), open(f"/proc/{child}/status") as f:
                 if re.search(r"^NSpid:.*\t1$", f.read(), re.M):
-                    return int(child)
+                    return child
         return None
 
     def _state(self):
