@@ -158,7 +158,8 @@ class Run:
             self.pause(0.3, 1.2)
             self.slow.sleep()
             begun = time.monotonic()
-            DISTURBANCES[kind](self)
+            with live.guarded(kind):
+                DISTURBANCES[kind](self)
             tap.diag(f"{kind}: {time.monotonic() - begun:.2f} s")
             if n % 2:
                 self.slow.wake()
@@ -180,7 +181,7 @@ class Run:
 
         for r in (self.alone, self.fast):
             with contextlib.suppress(live.Timeout):
-                live.wait_until(lambda: quiet(r), "all connections to be over")
+                live.wait_until(lambda: r.ended or quiet(r), "all connections to be over")
         return done
 
 
@@ -226,6 +227,13 @@ def upgrade(r):
     tap.ok(version.endswith("+next"), "another version is installed", version)
 
 
+def is_dead(pid, thread):
+    try:
+        return confined.status(pid, thread)["State"][0] == "Z"
+    except OSError:
+        return True
+
+
 def hang(r):
     """One decoder stands still; the watchdog sees it.  Its ring overflows."""
     if not inject.AVAILABLE:
@@ -233,8 +241,9 @@ def hang(r):
         return
     old = r.s.pid()
     begun = time.time_ns()
-    with inject.stopped(max(confined.threads(old))):
-        live.wait_until(lambda: r.s.m.pid(UNIT) != old, "the watchdog")
+    thread = max(confined.threads(old))
+    with inject.stopped(thread):  # its process cannot be gone before this is over
+        live.wait_until(lambda: is_dead(old, thread), "the watchdog")
     back(r, old)
     r.hangs.append((begun, time.time_ns()))
 
@@ -268,18 +277,20 @@ DISTURBANCES = {"restart": restart, "kill": kill, "killtwice": kill_twice, "upgr
 
 # ---- what must hold ----
 
+NO_STATS = {"seq": 1 << 62, "decoders": [{"packets": 0, "drops": 0, "lost": 0}]}  # read all there is
+
+
 def judge(r, done):
     for recorder in (r.alone, r.fast, r.slow, *r.late):
         tap.ok(not recorder.ended, f"the subscriber '{recorder.name}' stayed connected")
-    last = {x: (x.newest("stats") or {"seq": 0})["seq"] for x in (r.alone, r.fast)}
-    for recorder in (r.slow, *r.late):
+    totals = {x: x.newest("stats") or NO_STATS for x in (r.alone, r.fast)}
+    for x in (r.slow, *r.late):
         with contextlib.suppress(live.Timeout):
-            live.wait_until(lambda: (json.loads((recorder.tail() or [b'{"seq":0}'])[-1])["seq"] >=
-                                     last[r.fast]), f"'{recorder.name}' to have it all")
-    totals = {x: x.newest("stats") for x in (r.alone, r.fast)}
+            live.wait_until(lambda: x.ended or x.last_seq() >= totals[r.fast]["seq"],
+                            f"'{x.name}' to have it all")
     for x in (r.alone, r.fast, r.slow, *r.late):
         x.close()
-    alone, service = (twins.Stream(x, last[x]) for x in (r.alone, r.fast))
+    alone, service = (twins.Stream(x, totals[x]["seq"]) for x in (r.alone, r.fast))
     load_is_real(r, done, alone)
     windows = losses(r, service, totals)
     stream_is_whole(r, alone, service)
@@ -330,6 +341,8 @@ def stream_is_whole(r, alone, service):
         why = twins.same_octets(recorder, service)
         tap.ok(not why, f"the subscriber '{recorder.name}' has the same octets from its hello on",
                why)
+    runs = {twins.hello(x).get("run_id") for x in (r.fast, r.slow, *r.late)}
+    tap.equal(len(runs), 1, "whoever connects when: it is the same run")
     told = service.of_kind("restart")
     kept = [e for e in told if e.get("tables") == "kept"]
     tap.ok(len(told) >= r.restarts and len(kept) == len(told),

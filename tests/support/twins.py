@@ -75,6 +75,10 @@ class Recorder:
             f.seek(max(0, os.path.getsize(self.file) - (1 << 18)))
             return f.read().split(b"\n")[1:-1]
 
+    def last_seq(self):
+        lines = self.tail()
+        return json.loads(lines[-1])["seq"] if lines else 0
+
     def newest(self, kind):
         """The newest event of a kind among the last lines, or None."""
         mark = f'"event_type":"{kind}"'.encode()
@@ -139,19 +143,26 @@ class Stream:
         return self.offsets[1 + seq - self.hello["next_seq"]]
 
 
+def hello(recorder):
+    """The first line of a recorded stream, or {}."""
+    with open(recorder.file, "rb") as f:
+        try:
+            return json.loads(f.readline())
+        except ValueError:
+            return {}
+
+
 def same_octets(recorder, stream):
     """What another subscriber of the same stream has after its hello: "", or how it differs."""
+    first = hello(recorder)
+    if first.get("event_type") != "hello":
+        return f"its first line is {first}"
+    try:
+        at = stream.offset_of(first["next_seq"])
+    except IndexError:
+        return f"it begins at {first['next_seq']}, where the other stream has nothing"
     with open(recorder.file, "rb") as f, open(stream.file, "rb") as g:
-        try:
-            hello = json.loads(f.readline())
-        except ValueError:
-            return "its first line is none"
-        if hello["event_type"] != "hello":
-            return f"its first line is {hello}"
-        try:
-            at = stream.offset_of(hello["next_seq"])
-        except IndexError:
-            return f"it begins at {hello['next_seq']}, where the other stream has nothing"
+        f.readline()
         g.seek(at)
         while at < stream.octets:
             want = g.read(min(1 << 20, stream.octets - at))
