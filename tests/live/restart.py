@@ -169,19 +169,10 @@ class Run:
 
     def end(self):
         """Ends the traffic; returns what the load says of it, once all connections are over."""
-        out = self.load.communicate(timeout=2 * live.DEADLINE)[0]
-        done = json.loads(out)
-
-        def quiet(recorder):
-            """No connection is open, for two stats lines in a row."""
-            seen = [json.loads(line)["decoders"][0] for line in recorder.tail()
-                    if b'"event_type":"stats"' in line][-2:]
-            return len(seen) == 2 and not any(d["connections"]["total"] for d in seen) and \
-                seen[0]["packets"] == seen[1]["packets"]
-
+        done = json.loads(self.load.communicate(timeout=2 * live.DEADLINE)[0])
         for r in (self.alone, self.fast):
             with contextlib.suppress(live.Timeout):
-                live.wait_until(lambda: r.ended or quiet(r), "all connections to be over")
+                live.wait_until(lambda: r.ended or twins.is_quiet(r), "all connections to be over")
         return done
 
 

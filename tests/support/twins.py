@@ -94,6 +94,14 @@ class Recorder:
         self.s.close()
 
 
+def is_quiet(recorder):
+    """Two stats lines in a row (of one interface) with no connection open, and not a frame between."""
+    seen = [json.loads(line)["decoders"][0] for line in recorder.tail()
+            if b'"event_type":"stats"' in line][-2:]
+    return len(seen) == 2 and not any(d["connections"]["total"] for d in seen) and \
+        seen[0]["packets"] == seen[1]["packets"]
+
+
 class Stream:
     """A recorded stream, read and checked up to the event with number `last`."""
 
@@ -102,7 +110,7 @@ class Stream:
         self.file = recorder.file
         self.checker = events.Checker()
         self.offsets = array.array("Q")  # of each line
-        self.tuples = collections.defaultdict(list)  # (src, port, dest, port) -> lines without seq
+        self.tuples = collections.defaultdict(list)  # both ends -> lines without seq
         self.lives = {}  # the same -> [time of its first event, of its last one]
         self.others = []  # events that are of no connection
         self.ends = collections.Counter()  # (dest_port, reason, closed_by) -> closes
@@ -123,9 +131,9 @@ class Stream:
         if not event["event_type"].startswith("tcp_"):
             self.others.append(event)
             return
-        key = event["src_ip"], event["src_port"], event["dest_ip"], event["dest_port"]
-        if key not in self.lives and (key[2:] + key[:2]) in self.lives:
-            key = key[2:] + key[:2]  # told the other way around
+        # Whoever is told to be the client: picked up mid-stream, that is a guess.
+        key = tuple(sorted(((event["src_ip"], event["src_port"]),
+                            (event["dest_ip"], event["dest_port"]))))
         self.tuples[key].append(_SEQ.sub(b"", line, 1))
         now = event["timestamp"]
         life = self.lives.setdefault(key, [now, now])
