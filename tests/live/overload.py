@@ -1,7 +1,7 @@
 #!/usr/bin/python3
-"""Hard times, by hand: a storm of subscribers, no descriptor left, ten seconds of standstill,
-interfaces that change their name or their namespace, a clock that steps back an hour.  It goes on,
-and its counters say what it missed.  (Under systemd: service.py.)
+"""Hard times: a storm of subscribers, no descriptor left, ten seconds of standstill,
+interfaces that change their name or their namespace, a full disk, no journal, a clock that steps.
+It goes on, and its counters say what it missed.
 
     overload.py            all
     overload.py NAME...    some, by the names of the functions
@@ -18,6 +18,7 @@ import time
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 import confined
 import live
+import nspawn
 import tap
 import twins
 
@@ -232,6 +233,80 @@ def moved():
     tap.ok(not sub.to_end(), "moved: every line is right", sub.checker.errors)
 
 
+# ---- what a machine can run out of ----
+
+def starved():
+    """No room on the disk or in /run, then no journal; each time it is killed as well."""
+    why = nspawn.missing()
+    if why:
+        tap.skip("a full disk, no journal", f"missing: {why}")
+        return
+    machine = nspawn.Machine(live.Netns(), nspawn.put_package)
+    try:
+        s = nspawn.Service(machine)
+        machine.run(*nspawn.INSTALL)
+        s.configure("[capture]\ninterface = lo\nring-size = 4M\n")
+        machine.run("systemctl", "restart", nspawn.UNIT)
+        live.wait_until(s.active, "the service to run")
+        for step in (full_disk, no_journal):
+            with live.guarded(step.__name__):
+                step(s)
+    finally:
+        machine.close()
+
+
+def goes_on(s, what, port):
+    """It does, and so does one that takes its place."""
+    ns = s.m.ns
+    sub = s.subscribe()
+    confined.is_watched(sub, confined.exchange(ns, port))
+    tap.ok(not sub.checker.errors, f"{what}: connections are told", sub.checker.errors)
+    sub.close()
+    old = s.pid()
+    os.kill(old, signal.SIGKILL)
+    s.new_pid(old)
+    sub = s.subscribe()
+    confined.is_watched(sub, confined.exchange(ns, port + 1))
+    tap.ok(not sub.checker.errors, f"{what}: killed, it comes back and tells them", sub.checker.errors)
+    status = live.wait_until(lambda: "packets/s" in (t := s.m.show(nspawn.UNIT, "StatusText")) and t,
+                             "a status")
+    tap.ok("dropped 0, lost to subscribers 0" in status, f"{what}: nothing is lost", status)
+    sub.close()
+
+
+def full_disk(s):
+    disk = f"{s.m.tmp}/t"
+    room = os.statvfs(disk)
+    full = (room.f_blocks - room.f_bfree) * room.f_frsize
+    subprocess.run(["mount", "-o", f"remount,size={full}", disk], check=True)
+    used = s.m.run("df", "-B1", "--output=used", "/run").split()[-1]
+    s.m.run("mount", "-o", f"remount,size={used}", "/run")
+    for where in ("/root", "/run"):
+        tap.ok(s.m.status("sh", "-c", f"head -c 100000 /dev/zero >{where}/x") != 0,
+               f"{where} is full")
+    goes_on(s, "a full disk", 80)
+    s.m.run("mount", "-o", "remount,size=64m", "/run")
+    subprocess.run(["mount", "-o", "remount,size=1g", disk], check=True)
+
+
+def no_journal(s):
+    units = [f"systemd-journald{x}" for x in ("-audit.socket", "-dev-log.socket", ".socket", ".service")]
+    s.m.run("systemctl", "stop", *units)
+    tap.ok(not s.m.status("sh", "-c", "! pidof systemd-journald"), "the journal is gone")
+    s.configure("[capture]\ninterface = lo\nring-size = 4M\nring-sise = 4M\n")
+    pid = s.pid()
+    for _ in range(3):
+        s.m.run("systemctl", "reload", nspawn.UNIT)  # each has something to say
+    tap.equal((s.pid(), s.active()), (pid, True), "no journal: what cannot be logged does no harm")
+    s.configure("[capture]\ninterface = lo\nring-size = 4M\n")
+    goes_on(s, "no journal", 90)
+    s.m.run("systemctl", "start", *reversed(units[1:]))
+    s.configure("[capture]\ninterface = lo\nring-size = 4M\nring-sise = 4M\n")
+    s.m.run("systemctl", "reload", nspawn.UNIT)
+    live.wait_until(lambda: s.said("unknown option 'ring-sise'"), "the journal to have it")
+    tap.ok(True, "once the journal is back, it is told there")
+
+
 # ---- the clock, which is the whole machine's: in a kernel of its own ----
 
 def clock():
@@ -310,7 +385,7 @@ def stepped(hours):
     tap.ok(not sub.to_end(), f"{what}: every line is right", sub.checker.errors)
 
 
-STEPS = (storm, no_descriptors, standstill, renamed, moved, clock)
+STEPS = (storm, no_descriptors, standstill, renamed, moved, starved, clock)
 
 if os.getpid() == 1:
     inside()
