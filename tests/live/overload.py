@@ -291,20 +291,29 @@ def full_disk(s):
 
 def no_journal(s):
     units = [f"systemd-journald{x}" for x in ("-audit.socket", "-dev-log.socket", ".socket", ".service")]
-    s.m.run("systemctl", "stop", *units)
-    tap.ok(not s.m.status("sh", "-c", "! pidof systemd-journald"), "the journal is gone")
-    s.configure("[capture]\ninterface = lo\nring-size = 4M\nring-sise = 4M\n")
+    good = "[capture]\ninterface = lo\nring-size = 4M\n"
+
+    def reload(wrong):
+        s.configure(good + f"{wrong} = 4M\n")
+        s.m.run("systemctl", "reload", nspawn.UNIT)  # has something to say
+        s.configure(good)
+
+    def stop():
+        s.m.run("systemctl", "stop", *units)
+        live.wait_until(lambda: not s.m.pid(units[-1]), "the journal to be gone")
+
     pid = s.pid()
+    stop()
     for _ in range(3):
-        s.m.run("systemctl", "reload", nspawn.UNIT)  # each has something to say
+        reload("ring-sise")
     tap.equal((s.pid(), s.active()), (pid, True), "no journal: what cannot be logged does no harm")
-    s.configure("[capture]\ninterface = lo\nring-size = 4M\n")
+    s.m.run("systemctl", "start", *reversed(units[1:]))
+    reload("ring-seize")
+    live.wait_until(lambda: s.said("unknown option 'ring-seize'"), "the journal to have it")
+    tap.ok(True, "no journal: once it is back, it is told what comes")
+    stop()
     goes_on(s, "no journal", 90)
     s.m.run("systemctl", "start", *reversed(units[1:]))
-    s.configure("[capture]\ninterface = lo\nring-size = 4M\nring-sise = 4M\n")
-    s.m.run("systemctl", "reload", nspawn.UNIT)
-    live.wait_until(lambda: s.said("unknown option 'ring-sise'"), "the journal to have it")
-    tap.ok(True, "once the journal is back, it is told there")
 
 
 # ---- the clock, which is the whole machine's: in a kernel of its own ----
