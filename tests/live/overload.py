@@ -127,7 +127,7 @@ def standstill():
     clock = twins.one_clock(server, "veth-m")
     options = {"ring_block_size": "128K", "stats_interval": "1s", "timeout_syn_sent": "3s",
                "timeout_established": "5s", "timeout_half_closed": "5s", "queue_size": "64M"}
-    d = live.Synfind(ns, "veth-l", ring_size="4M", **options)
+    d = live.Synfind(ns, "veth-l", ring_size="16M", **options)
     alone = live.Synfind(ns, "veth-l", ring_size="256M", **options)
     tmp = live.tmpdir()
     readers = [twins.Recorder(n, x.path, tmp) for n, x in (("stopped", d), ("alone", alone))]
@@ -400,6 +400,10 @@ if os.getpid() == 1:
     inside()
 else:
     live.need("ip", "tc", "prlimit")
+    for path in (LOAD, twins.UNSTAMP, f"{live.ROOT}/build/deb/built"):
+        if not os.path.exists(path):
+            tap.ok(False, f"built: {path}")
+            tap.done()
     for step in STEPS:
         if not sys.argv[1:] or step.__name__ in sys.argv[1:]:
             with live.guarded(step.__name__):

@@ -69,6 +69,7 @@ def arguments():
     p.add_argument("--rate", type=int, help="packets per second, on the interface")
     p.add_argument("--connections", type=int, help="new ones per second")
     p.add_argument("--seconds", type=float, default=0, help="of traffic, at least")
+    p.add_argument("--default-ring", action="store_true", help="as the package has it")
     a = p.parse_args()
     a.rate = a.rate or (50_000 if a.full else 20_000)
     a.connections = a.connections or (1_000 if a.full else 400)
@@ -81,11 +82,13 @@ def arguments():
     return a
 
 
-def options(rate):
+def options(a):
     """Of both daemons, by section."""
-    blocks = round(RING_S * max(1 / BLOCK_S, rate * FRAME / BLOCK))
-    return {"capture": {"interface": DEVICE, "ring-size": str(blocks * BLOCK),
-                        "ring-block-size": str(BLOCK), "block-timeout": f"{BLOCK_S * 1000:.0f}ms"},
+    blocks = round(RING_S * max(1 / BLOCK_S, a.rate * FRAME / BLOCK))
+    ring = {} if a.default_ring else {
+        "ring-size": str(blocks * BLOCK), "ring-block-size": str(BLOCK),
+        "block-timeout": f"{BLOCK_S * 1000:.0f}ms"}
+    return {"capture": {"interface": DEVICE, **ring},
             "tracking": TIMEOUTS,
             "events": {"queue-size": "64M", "stats-interval": "1s"}}
 
@@ -105,9 +108,9 @@ def prepare(root):
                    stdout=subprocess.DEVNULL)
 
 
-def start(s, rate):
+def start(s, a):
     text = "".join(f"[{section}]\n" + "".join(f"{k} = {v}\n" for k, v in values.items())
-                   for section, values in options(rate).items())
+                   for section, values in options(a).items())
     s.m.run(*INSTALL)
     s.configure(text)
     s.m.run("mkdir", "-p", f"/run/systemd/system/{UNIT}.d")
@@ -134,9 +137,10 @@ class Run:
         self.hangs = []  # (from, to), ns since 1970
         ns = service.m.ns
         self.clock = twins.one_clock(server, PEER)
-        same = {k.replace("-", "_"): v for section in options(a.rate).values()
+        same = {k.replace("-", "_"): v for section in options(a).values()
                 for k, v in section.items()}
-        self.observer = live.Synfind(ns, **same | {"ring_size": "256M", "queue_size": "256M"})
+        self.observer = live.Synfind(ns, **same | {
+            "ring_size": "512M", "ring_block_size": "128K", "queue_size": "256M"})
         self.alone = twins.Recorder("alone", self.observer.path, self.dir)
         self.fast = twins.Recorder("service", service.path, self.dir)
         self.slow = twins.Recorder("slow", service.path, self.dir)
@@ -353,7 +357,7 @@ def main():
     a = arguments()
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1, 10**6))
     tap.diag(f"SEED={seed} rate={a.rate} connections={a.connections} "
-             f"ring={options(a.rate)['capture']['ring-size']}: {' '.join(a.steps)}")
+             f"{options(a)['capture']}: {' '.join(a.steps)}")
     nspawn.need("dpkg-deb", "tc")
     for path in (f"{live.ROOT}/build/deb/built", LOAD, twins.UNSTAMP):
         if not os.path.exists(path):
@@ -366,7 +370,7 @@ def main():
     machine = nspawn.Machine(ns, prepare)
     try:
         service = nspawn.Service(machine)
-        start(service, a.rate)
+        start(service, a)
         run = Run(service, server, a, seed)
         with live.guarded("disturbances"):
             run.disturb()
