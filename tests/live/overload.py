@@ -131,7 +131,7 @@ def standstill():
     alone = live.Synfind(ns, "veth-l", ring_size="256M", **options)
     tmp = live.tmpdir()
     readers = [twins.Recorder(n, x.path, tmp) for n, x in (("stopped", d), ("alone", alone))]
-    load = ns.popen(LOAD, ns.path, server.path, "veth-l", "20000", "400", "1",
+    load = ns.popen(LOAD, ns.path, server.path, "veth-l", "20000", "400", "1", "0",
                     stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     time.sleep(1)
     d.p.send_signal(signal.SIGSTOP)

@@ -1,12 +1,13 @@
 /* load.c - connections of many kinds between two namespaces, with the kernel's own TCP, at a pace.
  *
- *     load NETNS-OF-A NETNS-OF-B DEVICE-IN-A PACKETS-PER-SECOND CONNECTIONS-PER-SECOND SEED
+ *     load NETNS-OF-A NETNS-OF-B DEVICE-IN-A PACKETS-PER-SECOND CONNECTIONS-PER-SECOND SEED RUN
  *
  * A (10.0.1.1, fd00:1::1) is the client, B (10.0.1.2, fd00:1::2) the server; 10.0.1.3 must be an
  * address at which frames arrive and nobody answers.  New connections come evenly; what they leave
  * of the packets per second (counted by DEVICE) goes through connections that live throughout.
  * A slow one pauses before each thing it does, so that it can be met in any state.  No 4-tuple
- * comes twice, and the server's port tells the kind: PORT + KIND * PORTS + a number.
+ * comes twice, not in another RUN (0, 1, ..) either, and the server's port tells the kind:
+ * PORT + KIND * PORTS + a number.
  *
  * At the end of standard input no more begin; when all that were begun are over, one line of JSON
  * says what there was.  One thread plays both sides. */
@@ -114,7 +115,7 @@ static struct {
 	struct pause *wheel[WHEEL_MS];
 	int longs[LONG_LIVED];
 	unsigned next_long, alive, alive_max;
-	uint64_t made[KINDS], failed, rounds;
+	uint64_t first, made[KINDS], failed, rounds;
 } d = { .inside = -1 };
 
 static uint64_t clock_ms(void)
@@ -431,7 +432,7 @@ static void ready(const struct epoll_event *ev)
 static int connect_one(enum kind kind)
 {
 	struct sockaddr_storage a;
-	uint64_t n = d.made[kind]++;
+	uint64_t n = d.first + d.made[kind]++;
 	bool v6 = n % 4 == 3 && kind != UNANSWERED;
 	unsigned port = PORT + kind * PORTS + (unsigned)(n / CLIENT_PORTS);
 	int fd = bound(0, v6, CLIENT_PORT + (unsigned)(n % CLIENT_PORTS));
@@ -564,12 +565,13 @@ int main(int argc, char *argv[])
 	struct rlimit files;
 	uint64_t sent, least, ms;
 
-	if (argc != 7)
-		errx(1, "usage: load NETNS-A NETNS-B DEVICE PACKETS/S CONNECTIONS/S SEED");
+	if (argc != 8)
+		errx(1, "usage: load NETNS-A NETNS-B DEVICE PACKETS/S CONNECTIONS/S SEED RUN");
 	d.netns[0] = open(argv[1], O_RDONLY | O_CLOEXEC);
 	d.netns[1] = open(argv[2], O_RDONLY | O_CLOEXEC);
 	d.device_name = argv[3];
 	d.dice = strtoull(argv[6], NULL, 10) * 0x9e3779b97f4a7c15u | 1;
+	d.first = strtoull(argv[7], NULL, 10) * CLIENT_PORTS;
 	d.epoll = epoll_create1(EPOLL_CLOEXEC);
 	if (d.netns[0] < 0 || d.netns[1] < 0 || d.epoll < 0 || getrlimit(RLIMIT_NOFILE, &files) < 0)
 		err(1, "start");
