@@ -148,7 +148,10 @@ class Stream:
 
     def offset_of(self, seq):
         """Where in the file the line of that number begins, if none is missing."""
-        return self.offsets[1 + seq - self.hello["next_seq"]]
+        n = 1 + seq - self.hello["next_seq"]
+        if n < 1:
+            raise IndexError(seq)
+        return self.offsets[n]
 
 
 def hello(recorder):
