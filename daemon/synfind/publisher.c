@@ -23,6 +23,8 @@ enum {
 	HELLO_MAX = 1 << 14,
 	INPUT_MAX = 1 << 16,	 /* octets taken from a subscriber; requests are a later door */
 	IFACES_TOLD = 255,
+	ACCEPT_USEC = 50000,	 /* in that time at most */
+	ACCEPT_BURST = 100,	 /* subscribers are accepted */
 };
 
 /* Priorities of the loop: signals and the first look at new events come before idle chores.  Under
@@ -440,6 +442,9 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop)
 		r = sd_event_add_io(loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
 		if (r >= 0)
 			r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
+		/* Who cannot be accepted, for want of a descriptor, stays in front of the queue. */
+		if (r >= 0)
+			r = sd_event_source_set_ratelimit(p->listen_io, ACCEPT_USEC, ACCEPT_BURST);
 		if (r < 0)
 			return log_errno(r, "Cannot watch the events socket");
 	}

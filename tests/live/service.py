@@ -3,8 +3,6 @@
 activation, watchdog, reload, an opener that dies, several decoders, upgrade, purge; then
 `make install`."""
 import errno
-import glob
-import json
 import os
 import re
 import signal
@@ -19,50 +17,9 @@ import inject
 import live
 import nspawn
 import tap
+from nspawn import CONF, DEB, EVENTS, INSTALL, OPENER, UNIT
 
-UNIT, OPENER = "synfind.service", "synfind-opener.service"
-EVENTS = "/run/synfind/events.sock"
-CONF = "/etc/synfind/synfind.conf"
 INTERFACES = "[capture]\ninterface = lo, veth*\nring-size = 4M\n"
-DEB = "/root/synfind.deb"
-INSTALL = ("dpkg", "--force-confold", "-i", DEB)
-
-
-class Service:
-    def __init__(self, machine):
-        self.m = machine
-        self.path = f"/proc/{machine.leader}/root{EVENTS}"
-
-    def subscribe(self, hello=True):
-        s = live.Subscriber(self.path)
-        if hello:
-            s.until(lambda e: e, "hello")
-        return s
-
-    def pid(self):
-        return live.wait_until(lambda: self.m.pid(UNIT), "the daemon to run")
-
-    def new_pid(self, old):
-        """The main process, once it is another one, and ready."""
-        live.wait_until(lambda: self.m.pid(UNIT) not in (None, old) and self.active(),
-                        "the daemon to run again")
-        return self.m.pid(UNIT)
-
-    def active(self):
-        return self.m.show(UNIT, "ActiveState") == "active"
-
-    def configure(self, text):
-        with open(f"/proc/{self.m.leader}/root{CONF}", "w") as f:
-            f.write(text)
-
-    def entries(self, *match):
-        """The journal's entries of the service, parsed."""
-        self.m.run("journalctl", "--sync")
-        lines = self.m.journal("-o", "json", "-u", UNIT, *match).splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-    def said(self, words):
-        return [e for e in self.entries() if words in str(e.get("MESSAGE", ""))]
 
 
 def traces(m):
@@ -505,18 +462,13 @@ def by_make(s):
     sub.close()
 
 
-def put_package(root):
-    debs = glob.glob(f"{live.ROOT}/build/deb/synfind_*.deb")
-    subprocess.run(["cp", debs[0], root + DEB], check=True)
-
-
 nspawn.need("socat", "setpriv")
 if not os.path.exists(f"{live.ROOT}/build/deb/built"):
     tap.ok(False, "built: make deb")
     tap.done()
-machine = nspawn.Machine(live.Netns(), put_package)
+machine = nspawn.Machine(live.Netns(), nspawn.put_package)
 try:
-    service = Service(machine)
+    service = nspawn.Service(machine)
     for step in (install, late_route, access, is_confined, analyze, journal, status_text, opener_dies,
                  opener_refuses, reload, activation, several_decoders, mode_auto, mode_changes, watchdog, upgrade_and_purge,
                  by_make):
