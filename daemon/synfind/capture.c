@@ -872,6 +872,7 @@ void capture_pause(struct capture *c)
 			tap_stop(t);
 		for (unsigned i = 0; i < t->decoders; i++)
 			decoder_join(t->decoder[i]);
+		add_totals(&c->totals, t);
 	}
 }
 
