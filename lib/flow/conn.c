@@ -24,7 +24,7 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	if (c->state != FSM_SYN && !answered)
 		return false;
 	/* Nothing but SYNs of one size without data, then SYN-ACKs of one size without data. */
-	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 7 ||
+	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 ||
 	    c->tfo || c->history != half_history(answered) ||
 	    c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
 	    c->pkts[SIDE_A] > 15 || syn_acks > 15 || answered != !!syn_acks ||
@@ -53,12 +53,14 @@ bool conn_pack(const struct conn *c, struct half *ret)
 		.where = c->where,
 		.sack = c->offer.sack,
 		.timestamps = c->offer.timestamps,
-		.tfo = c->offer.tfo,
+		.tfo = c->offer.tfo & 1,
 		.ecn = c->offer.ecn,
 		.mptcp = c->offer.mptcp,
+		.mss_lower = c->offer.mss_lower,
+		.held = c->offer.held,
 		.client_end = c->client_end,
 		.contested = c->contested,
-		.anomalies = c->anomalies & 7,
+		.anomalies = c->anomalies & 3,
 	};
 	return true;
 }
@@ -83,7 +85,9 @@ struct conn conn_unpack(const struct half *h)
 			   .timestamps = h->timestamps,
 			   .tfo = h->tfo,
 			   .ecn = h->ecn,
-			   .mptcp = h->mptcp },
+			   .mptcp = h->mptcp,
+			   .held = h->held,
+			   .mss_lower = h->mss_lower },
 		.pkts = { h->syns, h->syn_acks },
 		.window = { answered ? UINT16_MAX >> scale : UINT16_MAX, h->window }, /* be liberal */
 		.retrans = { h->syns - 1, answered ? h->syn_acks - 1 : 0 },

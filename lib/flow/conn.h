@@ -97,7 +97,9 @@ struct conn_offer {
 	uint16_t mss; /* the smaller one of those offered; 0: none */
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
-	uint16_t : 5;
+	uint16_t held : 1;	/* nothing was told of it: "flow/flood.h"; in half entries only */
+	uint16_t mss_lower : 1; /* the mss is the server's, who offered less */
+	uint16_t : 3;
 } __attribute__((packed));
 
 struct conn {
@@ -158,11 +160,13 @@ struct half {
 	uint8_t syns : 4, syn_acks : 4;
 	uint8_t wscale0 : 4, wscale1 : 4;
 	struct conn_where where;
-	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
+	uint16_t sack : 2, timestamps : 2, ecn : 2, mptcp : 2;
+	uint16_t tfo : 1; /* the client's */
+	uint16_t mss_lower : 1, held : 1; /* as in struct conn_offer */
 	uint16_t client_end : 1;
 	uint16_t pending : 1;	/* not told yet: see attempt.c */
 	uint16_t contested : 1; /* as in struct conn */
-	uint16_t anomalies : 3;
+	uint16_t anomalies : 2;
 } __attribute__((packed));
 static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, see table.h");
 
