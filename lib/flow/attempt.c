@@ -22,7 +22,7 @@ static void attempt_give_back(struct conn *old, const struct conn *pend)
 static void attempt_tell(struct tracker *t, struct flow *f, uint64_t prev_flow_id)
 {
 	if (likely(!t->floods.n) || !flood_hold(t, f))
-		flow_tell_late(t, f, prev_flow_id);
+		flow_tell_late(t, f, f->c->offer.mss, prev_flow_id);
 }
 
 /* The other entry of this one's 4-tuple, or TABLE_NONE. */

@@ -32,6 +32,12 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0) ||
 	    dur40_ns(c->since[SIDE_B]) > UINT32_MAX)
 		return false;
+	/* Two offers and how long the answer took have no room beside each other, but if nothing was
+	 * repeated before the answer that is known anyway. */
+	bool apart = c->offer.held && c->offer.mss_client != c->offer.mss;
+
+	if (apart && c->server_rtt.v != dur32_of(dur40_ns(c->since[SIDE_B])).v)
+		return false;
 	uint32_t header[2] = { c->header_lo[0] / c->pkts[0], syn_acks ? c->header_lo[1] / syn_acks : 0 };
 
 	if (header[0] > 255 || header[1] > 255 || header[0] * c->pkts[0] != c->header_lo[0] ||
@@ -41,7 +47,6 @@ bool conn_pack(const struct conn *c, struct half *ret)
 		.start_ns = c->start_ns,
 		.last = dur40_of(dur48_ns(c->last)),
 		.answered_ns = (uint32_t)dur40_ns(c->since[SIDE_B]),
-		.server_rtt = c->server_rtt,
 		.isn = { c->isn, answered ? c->next[SIDE_B] - 1 : 0 },
 		.mss = c->offer.mss,
 		.window = c->window[SIDE_B],
@@ -56,12 +61,16 @@ bool conn_pack(const struct conn *c, struct half *ret)
 		.tfo = c->offer.tfo & 1,
 		.ecn = c->offer.ecn,
 		.mptcp = c->offer.mptcp,
-		.mss_lower = c->offer.mss_lower,
 		.held = c->offer.held,
 		.client_end = c->client_end,
 		.contested = c->contested,
 		.anomalies = c->anomalies & 3,
+		.mss_apart = apart,
 	};
+	if (apart)
+		ret->mss_client = c->offer.mss_client;
+	else
+		ret->server_rtt = c->server_rtt;
 	return true;
 }
 
@@ -69,6 +78,7 @@ struct conn conn_unpack(const struct half *h)
 {
 	bool answered = h->syn_acks;
 	bool scales = h->wscale0 != TCPOPT_WSCALE_NONE && h->wscale1 != TCPOPT_WSCALE_NONE;
+	uint16_t mss_client = !h->held ? 0 : h->mss_apart ? (uint16_t)h->mss_client : h->mss;
 	unsigned scale = scales ? h->wscale0 : 0; /* the client's window is not kept */
 
 	return (struct conn){
@@ -79,7 +89,7 @@ struct conn conn_unpack(const struct half *h)
 		.acked = { answered ? h->isn[0] + 1 : h->isn[0], answered ? h->isn[1] : 0 },
 		.isn = h->isn[0],
 		.header_lo = { (uint32_t)h->header[0] * h->syns, (uint32_t)h->header[1] * h->syn_acks },
-		.server_rtt = h->server_rtt,
+		.server_rtt = h->mss_apart ? dur32_of(h->answered_ns) : h->server_rtt,
 		.offer = { .mss = h->mss,
 			   .sack = h->sack,
 			   .timestamps = h->timestamps,
@@ -87,7 +97,7 @@ struct conn conn_unpack(const struct half *h)
 			   .ecn = h->ecn,
 			   .mptcp = h->mptcp,
 			   .held = h->held,
-			   .mss_lower = h->mss_lower },
+			   .mss_client = mss_client },
 		.pkts = { h->syns, h->syn_acks },
 		.window = { answered ? UINT16_MAX >> scale : UINT16_MAX, h->window }, /* be liberal */
 		.retrans = { h->syns - 1, answered ? h->syn_acks - 1 : 0 },

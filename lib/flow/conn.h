@@ -97,9 +97,9 @@ struct conn_offer {
 	uint16_t mss; /* the smaller one of those offered; 0: none */
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
-	uint16_t held : 1;	/* nothing was told of it: "flow/flood.h"; in half entries only */
-	uint16_t mss_lower : 1; /* the mss is the server's, who offered less */
-	uint16_t : 3;
+	uint16_t held : 1; /* nothing was told of it: "flow/flood.h"; in half entries only */
+	uint16_t : 4;
+	uint16_t mss_client; /* of one that is held: what its SYN offered */
 } __attribute__((packed));
 
 struct conn {
@@ -152,7 +152,10 @@ struct half {
 	uint64_t start_ns; /* UINT64_MAX: free */
 	struct dur40 last;     /* since the start */
 	uint32_t answered_ns;  /* since the start: the first SYN-ACK */
-	struct dur32 server_rtt;
+	union {
+		struct dur32 server_rtt;
+		uint32_t mss_client; /* if mss_apart; then it is as long as answered_ns */
+	};
 	uint32_t isn[2];
 	uint16_t mss;
 	uint16_t window; /* the server's */
@@ -162,7 +165,8 @@ struct half {
 	struct conn_where where;
 	uint16_t sack : 2, timestamps : 2, ecn : 2, mptcp : 2;
 	uint16_t tfo : 1; /* the client's */
-	uint16_t mss_lower : 1, held : 1; /* as in struct conn_offer */
+	uint16_t held : 1; /* as in struct conn_offer */
+	uint16_t mss_apart : 1; /* of one that is held: mss is not what its SYN offered */
 	uint16_t client_end : 1;
 	uint16_t pending : 1;	/* not told yet: see attempt.c */
 	uint16_t contested : 1; /* as in struct conn */

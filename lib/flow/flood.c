@@ -234,6 +234,7 @@ bool flood_hold(struct tracker *t, struct flow *f)
 	    !conn_pack(f->c, &half))
 		return false;
 	f->c->offer.held = 1;
+	f->c->offer.mss_client = f->c->offer.mss;
 	d->held++;
 	d->count[FLOOD_ATTEMPTS]++;
 	counter_add(&t->count->held, 1);
@@ -263,7 +264,7 @@ void flood_release(struct tracker *t, struct flow *f, enum flood_count as)
 
 	f->c->offer.held = 0;
 	f->c->state = FSM_SYN;
-	flow_tell_late(t, f, 0);
+	flow_tell_late(t, f, f->c->offer.mss_client, 0);
 	f->c->state = at & 31;
 	if (at == FSM_ANSWERED)
 		tell_answer(t, f);

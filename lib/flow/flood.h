@@ -26,7 +26,7 @@
  * of it follows from the segments and the configuration alone.  Where several decoders share an
  * interface each has its part of a server's attempts, of the thresholds, and a series of its own.
  *
- * This is state of the run, but for the bits `held` and `mss_lower` of a half entry. */
+ * This is state of the run, but for the bits `held` and `mss_apart` of a half entry. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -64,10 +64,8 @@ void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *
 		c->wscale1 = o->wscale;
 	if (!fsm_offering(c->state))
 		return;
-	if (o->mss && (!c->offer.mss || o->mss < c->offer.mss)) {
+	if (o->mss && (!c->offer.mss || o->mss < c->offer.mss))
 		c->offer.mss = o->mss;
-		c->offer.mss_lower = from == SIDE_B;
-	}
 	c->offer.sack |= o->sack ? bit : 0;
 	c->offer.timestamps |= o->timestamps ? bit : 0;
 	c->offer.tfo |= o->tfo ? bit : 0;

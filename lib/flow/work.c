@@ -196,10 +196,10 @@ void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpop
 	event_end(t);
 }
 
-void flow_tell_late(struct tracker *t, const struct flow *f, uint64_t prev_flow_id)
+void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint64_t prev_flow_id)
 {
 	const struct conn *c = f->c;
-	struct tcpopt offered = { .mss = c->offer.mss_lower ? 0 : c->offer.mss,
+	struct tcpopt offered = { .mss = mss,
 				  .wscale = c->wscale0,
 				  .sack = c->offer.sack & 1,
 				  .timestamps = c->offer.timestamps & 1,

@@ -154,8 +154,8 @@ void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpop
 		     uint64_t prev_flow_id, struct cause cause);
 
 /* Tells the tcp_open of an attempt that was held back, as it was then: @f has seen nothing but SYNs
- * and SYN-ACKs. */
-void flow_tell_late(struct tracker *t, const struct flow *f, uint64_t prev_flow_id);
+ * and SYN-ACKs.  @mss: what the SYN offered. */
+void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint64_t prev_flow_id);
 
 /* Tells tcp_close.  @rst_by: the side whose RST it was, or -1; @moved_ns: NULL if no end moved. */
 void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
