@@ -223,6 +223,7 @@ static char *add_flood(char *p, const struct event *e, const struct json_context
 	p = add_time(p, "started", e->flood.started_ns);
 	p = add_u64(p, "attempts", n[FLOOD_ATTEMPTS]);
 	p = add_u64(p, "answered", n[FLOOD_ANSWERED]);
+	p = add_u64(p, "late", n[FLOOD_LATE]);
 	p = add_u64(p, "completed", n[FLOOD_COMPLETED]);
 	p = add_u64(p, "told", n[FLOOD_TOLD]);
 	p = add_u64(p, "refused", n[FLOOD_REFUSED]);

@@ -112,10 +112,11 @@ enum anomaly {
 
 enum flood_phase { FLOOD_BEGIN, FLOOD_UPDATE, FLOOD_END, FLOOD_PHASES };
 
-/* Of the attempts of a flood: attempts = half_open + all that follow FLOOD_ANSWERED. */
+/* Of the attempts of a flood: attempts = half_open + all from FLOOD_COMPLETED on. */
 enum flood_count {
 	FLOOD_ATTEMPTS,
 	FLOOD_ANSWERED,	 /* by a SYN-ACK, whatever became of them */
+	FLOOD_LATE,	 /* no attempts: SYN-ACKs to those that are forgotten */
 	FLOOD_COMPLETED, /* went on beyond SYN and SYN-ACK: told as connections */
 	FLOOD_TOLD,	 /* told as connections, since it was not known for a flood yet */
 	FLOOD_REFUSED,	 /* by RST, of either end, or ICMP */

@@ -243,6 +243,16 @@ bool flood_hold(struct tracker *t, struct flow *f)
 	return true;
 }
 
+bool flood_late(struct tracker *t, const struct flow *f)
+{
+	struct flood *d = find(t, f);
+
+	if (!d || !d->told)
+		return false;
+	d->count[FLOOD_LATE]++;
+	return true;
+}
+
 /* Tells the SYN-ACK of @f as it was then. */
 static void tell_answer(struct tracker *t, const struct flow *f)
 {

@@ -20,6 +20,9 @@
  *   - those of that time which did not go on are cfg.flood_rate in a second, at least, and a
  *     quarter of them all.  (A server that is down and asked now and then is under no flood.)
  *
+ * A SYN-ACK that comes (again) for an attempt which was evicted in a flood begins nothing.  If it was
+ * a real one after all, its next segment begins it: picked up mid-stream.
+ *
  * It is over when for FLOOD_CALM_NS the second did not hold, and half of the first not either.
  *
  * FLOODS servers are watched at once; attempts at further ones are told as ever, and counted.  All
@@ -40,7 +43,7 @@ struct tracker;
 
 enum {
 	FLOODS = 64,
-	FLOOD_HOLD_FROM = 32, /* ... / decoders; the first ones are told one by one */
+	FLOOD_HOLD_FROM = 16, /* ... / decoders; the first ones are told one by one */
 	FLOOD_PART = 4,	      /* of all half entries, for one server: the table is in danger */
 };
 static const uint64_t FLOOD_HOLD_NS = 1000000000, FLOOD_CALM_NS = 10000000000;
@@ -83,6 +86,10 @@ void flood_watch(struct tracker *t, const struct flow *f);
 
 /* A new attempt @f, complete but not stored.  True: it is held, its tcp_open must not be told. */
 bool flood_hold(struct tracker *t, struct flow *f);
+
+/* The SYN-ACK that would begin @f, since nothing is known of its SYN.  True: its server is under a
+ * flood, so that it mostly answers an attempt that was given up: it begins nothing. */
+bool flood_late(struct tracker *t, const struct flow *f);
 
 /* A held attempt @f goes to state @to, by @s of @from, and is still as it was before.  True: nothing
  * of that is to be told; false: all of it, what came before is told now. */

@@ -412,7 +412,10 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	for (unsigned ev = 0; p.acceptable && ev < EVIDENCES; ev++)
 		if (p.evidence >> ev & 1)
 			to = fsm_step(to, from, ev, &inferred);
-	if (to == FSM_NONE || to == FSM_ILLEGAL) { /* an RST to nothing, a scan's odd flags */
+	bool late = unlikely(t->floods.n) && to == FSM_ANSWERED && s->flags & TCP_SYN && !old &&
+		    flood_late(t, f);
+
+	if (to == FSM_NONE || to == FSM_ILLEGAL || late) { /* an RST to nothing, a scan's odd flags */
 		counter_add(&t->count->strays, 1);
 		return;
 	}

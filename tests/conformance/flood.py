@@ -18,7 +18,7 @@ import script
 import tap
 
 SYNFIND = os.environ.get("SYNFIND", os.path.join(ROOT, "build/synfind"))
-FROM, LIMIT, RATE = 32, 100, 50  # held from, flood from, and attempts in a second
+FROM, LIMIT, RATE = 16, 100, 50  # held from, flood from, and attempts in a second
 THRESHOLDS = [f"--syn-flood-half-open={LIMIT}", f"--syn-flood-rate={RATE}"]
 OFF = ["--syn-flood-half-open=0"]
 TCP_SYN = "SYN mss=1460 wscale=7 sack ts"

@@ -687,7 +687,7 @@ static void test_syn_flood(void)
 			   .addr = { [1] = { 192, 0, 2, 80 } },
 			   .port = { [1] = 443 },
 			   .flood = { .started_ns = 1000000000,
-				      .count = { 90, 11, 12, 13, 14, 15, 16, 17 },
+				      .count = { 90, 11, 10, 12, 13, 14, 15, 16, 17 },
 				      .half_open = 3,
 				      .new_attempts = 40,
 				      .rate = 20,
@@ -713,7 +713,7 @@ static void test_syn_flood(void)
 	ok(str_is(j, "flood.id", "0000000000000abc") &&
 		   str_is(j, "flood.started", "1970-01-01T00:00:01.000000000Z") &&
 		   num_is(j, "flood.attempts", 90) && num_is(j, "flood.answered", 11) &&
-		   num_is(j, "flood.completed", 12) && num_is(j, "flood.told", 13) &&
+		   num_is(j, "flood.late", 10) && num_is(j, "flood.completed", 12) && num_is(j, "flood.told", 13) &&
 		   num_is(j, "flood.refused", 14) && num_is(j, "flood.expired", 15) &&
 		   num_is(j, "flood.evicted", 16) && num_is(j, "flood.replaced", 17) &&
 		   num_is(j, "flood.half_open", 3) && num_is(j, "flood.new_attempts", 40) &&
