@@ -1,5 +1,6 @@
 #include "flow/conn.h"
 #include <string.h>
+#include "base/cc.h"
 #include "wire/tcpopt.h"
 
 /* Beside the code: who sent it. */
@@ -27,14 +28,14 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 ||
 	    c->tfo || c->history != half_history(answered) ||
 	    c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
-	    c->pkts[SIDE_A] > 15 || syn_acks > 15 || answered != !!syn_acks ||
+	    c->pkts[SIDE_A] > 15 || syn_acks > 7 || answered != !!syn_acks ||
 	    c->retrans[SIDE_A] != c->pkts[SIDE_A] - 1 ||
 	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0) ||
 	    dur40_ns(c->since[SIDE_B]) > UINT32_MAX)
 		return false;
 	/* Two offers and how long the answer took have no room beside each other, but if nothing was
 	 * repeated before the answer that is known anyway. */
-	bool apart = c->offer.held && c->offer.mss_client != c->offer.mss;
+	bool apart = unlikely(c->offer.held) && c->offer.mss_client != c->offer.mss;
 
 	if (apart && c->server_rtt.v != dur32_of(dur40_ns(c->since[SIDE_B])).v)
 		return false;
@@ -52,25 +53,26 @@ bool conn_pack(const struct conn *c, struct half *ret)
 		.window = c->window[SIDE_B],
 		.header = { (uint8_t)header[0], (uint8_t)header[1] },
 		.syns = c->pkts[SIDE_A] & 15,
-		.syn_acks = syn_acks & 15,
+		.syn_acks = syn_acks & 7,
 		.wscale0 = c->wscale0,
 		.wscale1 = c->wscale1,
 		.where = c->where,
 		.sack = c->offer.sack,
 		.timestamps = c->offer.timestamps,
-		.tfo = c->offer.tfo & 1,
+		.tfo = c->offer.tfo,
 		.ecn = c->offer.ecn,
 		.mptcp = c->offer.mptcp,
-		.held = c->offer.held,
 		.client_end = c->client_end,
 		.contested = c->contested,
 		.anomalies = c->anomalies & 3,
-		.mss_apart = apart,
+		.server_rtt = c->server_rtt,
 	};
-	if (apart)
-		ret->mss_client = c->offer.mss_client;
-	else
-		ret->server_rtt = c->server_rtt;
+	if (unlikely(c->offer.held)) {
+		ret->held = 1;
+		ret->mss_apart = apart;
+		if (apart)
+			ret->mss_client = c->offer.mss_client;
+	}
 	return true;
 }
 
@@ -78,9 +80,14 @@ struct conn conn_unpack(const struct half *h)
 {
 	bool answered = h->syn_acks;
 	bool scales = h->wscale0 != TCPOPT_WSCALE_NONE && h->wscale1 != TCPOPT_WSCALE_NONE;
-	uint16_t mss_client = !h->held ? 0 : h->mss_apart ? (uint16_t)h->mss_client : h->mss;
+	uint16_t mss_client = h->mss;
+	struct dur32 server_rtt = h->server_rtt;
 	unsigned scale = scales ? h->wscale0 : 0; /* the client's window is not kept */
 
+	if (unlikely(h->mss_apart)) {
+		mss_client = (uint16_t)h->mss_client;
+		server_rtt = dur32_of(h->answered_ns);
+	}
 	return (struct conn){
 		.start_ns = h->start_ns,
 		.last = dur48_of(dur40_ns(h->last)),
@@ -89,7 +96,7 @@ struct conn conn_unpack(const struct half *h)
 		.acked = { answered ? h->isn[0] + 1 : h->isn[0], answered ? h->isn[1] : 0 },
 		.isn = h->isn[0],
 		.header_lo = { (uint32_t)h->header[0] * h->syns, (uint32_t)h->header[1] * h->syn_acks },
-		.server_rtt = h->mss_apart ? dur32_of(h->answered_ns) : h->server_rtt,
+		.server_rtt = server_rtt,
 		.offer = { .mss = h->mss,
 			   .sack = h->sack,
 			   .timestamps = h->timestamps,

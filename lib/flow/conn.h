@@ -160,17 +160,15 @@ struct half {
 	uint16_t mss;
 	uint16_t window; /* the server's */
 	uint8_t header[2]; /* octets of the client's SYN and of the server's SYN-ACK on the wire */
-	uint8_t syns : 4, syn_acks : 4;
+	uint8_t syns : 4, syn_acks : 3, mss_apart : 1; /* held: mss is not what its SYN offered */
 	uint8_t wscale0 : 4, wscale1 : 4;
 	struct conn_where where;
-	uint16_t sack : 2, timestamps : 2, ecn : 2, mptcp : 2;
-	uint16_t tfo : 1; /* the client's */
-	uint16_t held : 1; /* as in struct conn_offer */
-	uint16_t mss_apart : 1; /* of one that is held: mss is not what its SYN offered */
+	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t client_end : 1;
 	uint16_t pending : 1;	/* not told yet: see attempt.c */
 	uint16_t contested : 1; /* as in struct conn */
 	uint16_t anomalies : 2;
+	uint16_t held : 1; /* as in struct conn_offer */
 } __attribute__((packed));
 static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, see table.h");
 

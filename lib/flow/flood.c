@@ -4,32 +4,8 @@
 #include "wire/segment.h"
 
 static const uint64_t second_ns = 1000000000;
-static const uint64_t window_least_ns = 500000000; /* in less time no handshake need be complete */
+static const uint64_t window_least_ns = 500000000;  /* in less time no handshake need be complete */
 static const uint64_t window_most_ns = 10000000000; /* longer ones are taken for that */
-static const struct hash_key fixed = { { 0x73796e66696e6421, 0x666c6f6f64732121, 0x736572766572733f,
-					 0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0,
-					 0x082efa98ec4e6c89, 0x452821e638d01377 } };
-
-struct flood_server flood_server_of(const struct flow_key *k, unsigned client_end)
-{
-	struct flood_server s = { .ip_v = k->ip_v };
-	uint64_t rest = k->w[k->ip_v == 4 ? 1 : 4];
-
-	if (k->ip_v == 4) {
-		s.w[0] = (uint32_t)(client_end ? k->w[0] >> 32 : k->w[0]);
-	} else {
-		s.w[0] = k->w[client_end ? 0 : 2];
-		s.w[1] = k->w[client_end ? 1 : 3];
-	}
-	s.w[2] = rest >> (client_end ? 16 : 0) & 0xffff;
-	s.w[3] = rest >> 32;
-	return s;
-}
-
-unsigned flood_counter(const struct flood_server *s, unsigned n)
-{
-	return (unsigned)((hash_quick(&fixed, s->w, 4) >> 32) * n >> 32);
-}
 
 static uint32_t pressure_of(const struct tracker *t, const struct flood_server *s)
 {

@@ -33,6 +33,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/hash.h"
 #include "flow/event.h"
 #include "flow/key.h"
 #include "flow/table.h"
@@ -57,13 +58,13 @@ struct flood_server {
 /* A server of which attempts are held. */
 struct flood {
 	struct flood_server server;
-	bool told;		       /* a flood: its series has begun */
-	uint32_t held;		       /* entries, now */
-	uint64_t count[FLOOD_COUNTS];  /* since since_ns; see event.h for what they add up to */
+	bool told;		      /* a flood: its series has begun */
+	uint32_t held;		      /* entries, now */
+	uint64_t count[FLOOD_COUNTS]; /* since since_ns; see event.h for what they add up to */
 	uint64_t since_ns;
-	uint64_t ended_ns;	       /* end of the last series: attempts before it belong to that */
+	uint64_t ended_ns; /* end of the last series: attempts before it belong to that */
 	uint64_t window_ns, window_attempts, window_completed; /* where the present second began */
-	uint64_t calm_ns;	       /* when it became calm; UINT64_MAX: it is not */
+	uint64_t calm_ns;		 /* when it became calm; UINT64_MAX: it is not */
 	uint64_t line_ns, line_attempts; /* of the last line of the series */
 };
 
@@ -76,10 +77,32 @@ struct floods {
 void flood_configure(struct tracker *t);
 
 /* The server of @k, whose client is end @client_end. */
-struct flood_server flood_server_of(const struct flow_key *k, unsigned client_end);
+static inline struct flood_server flood_server_of(const struct flow_key *k, unsigned client_end)
+{
+	struct flood_server s = { .ip_v = k->ip_v };
+	uint64_t rest = k->w[k->ip_v == 4 ? 1 : 4];
+
+	if (k->ip_v == 4) {
+		s.w[0] = (uint32_t)(client_end ? k->w[0] >> 32 : k->w[0]);
+	} else {
+		s.w[0] = k->w[client_end ? 0 : 2];
+		s.w[1] = k->w[client_end ? 1 : 3];
+	}
+	s.w[2] = rest >> (client_end ? 16 : 0) & 0xffff;
+	s.w[3] = rest >> 32;
+	return s;
+}
 
 /* Which one of @n counters is the server's; the same in every run. */
-unsigned flood_counter(const struct flood_server *s, unsigned n);
+static inline unsigned flood_counter(const struct flood_server *s, unsigned n)
+{
+	static const struct hash_key fixed = {
+		{ 0x73796e66696e6421, 0x666c6f6f64732121, 0x736572766572733f, 0x243f6a8885a308d3,
+		  0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89, 0x452821e638d01377 }
+	};
+
+	return (unsigned)((hash_quick(&fixed, s->w, 4) >> 32) * n >> 32);
+}
 
 /* More than FLOOD_HOLD_FROM half entries wait for the server of @f: from now on attempts are held. */
 void flood_watch(struct tracker *t, const struct flow *f);
