@@ -80,14 +80,8 @@ struct conn conn_unpack(const struct half *h)
 {
 	bool answered = h->syn_acks;
 	bool scales = h->wscale0 != TCPOPT_WSCALE_NONE && h->wscale1 != TCPOPT_WSCALE_NONE;
-	uint16_t mss_client = h->mss;
-	struct dur32 server_rtt = h->server_rtt;
 	unsigned scale = scales ? h->wscale0 : 0; /* the client's window is not kept */
 
-	if (unlikely(h->mss_apart)) {
-		mss_client = (uint16_t)h->mss_client;
-		server_rtt = dur32_of(h->answered_ns);
-	}
 	return (struct conn){
 		.start_ns = h->start_ns,
 		.last = dur48_of(dur40_ns(h->last)),
@@ -96,15 +90,13 @@ struct conn conn_unpack(const struct half *h)
 		.acked = { answered ? h->isn[0] + 1 : h->isn[0], answered ? h->isn[1] : 0 },
 		.isn = h->isn[0],
 		.header_lo = { (uint32_t)h->header[0] * h->syns, (uint32_t)h->header[1] * h->syn_acks },
-		.server_rtt = server_rtt,
+		.server_rtt = h->server_rtt,
 		.offer = { .mss = h->mss,
 			   .sack = h->sack,
 			   .timestamps = h->timestamps,
 			   .tfo = h->tfo,
 			   .ecn = h->ecn,
-			   .mptcp = h->mptcp,
-			   .held = h->held,
-			   .mss_client = mss_client },
+			   .mptcp = h->mptcp },
 		.pkts = { h->syns, h->syn_acks },
 		.window = { answered ? UINT16_MAX >> scale : UINT16_MAX, h->window }, /* be liberal */
 		.retrans = { h->syns - 1, answered ? h->syn_acks - 1 : 0 },
@@ -121,6 +113,14 @@ struct conn conn_unpack(const struct half *h)
 		.sent = answered ? 3 : 1,
 		.heard = answered ? 3 : 1,
 	};
+}
+
+void conn_unpack_held(const struct half *h, struct conn *c)
+{
+	c->offer.held = 1;
+	c->offer.mss_client = h->mss_apart ? (uint16_t)h->mss_client : h->mss;
+	if (h->mss_apart)
+		c->server_rtt = dur32_of(h->answered_ns);
 }
 
 void conn_history_add(struct conn *c, unsigned side, enum history_code code)

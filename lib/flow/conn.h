@@ -178,8 +178,9 @@ static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, 
  * the window of the client's SYN, which comes back as the largest (its ACK brings the real one). */
 bool conn_pack(const struct conn *c, struct half *ret);
 
-/* The same connection in full. */
+/* The same connection in full; if it is held, but for what conn_unpack_held() adds to @c. */
 struct conn conn_unpack(const struct half *h);
+void conn_unpack_held(const struct half *h, struct conn *c);
 
 /* Of an ACK without data, or of data, sent by @side: the bit in `noted`. */
 static inline uint8_t conn_note_bit(unsigned side, bool data)

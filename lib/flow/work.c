@@ -25,7 +25,11 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 	if (table_shape_of(ref) == SHAPE_WHOLE) {
 		f->c = table_conn(&t->table, ref);
 	} else {
-		f->unpacked = conn_unpack(table_half(&t->table, ref));
+		const struct half *h = table_half(&t->table, ref);
+
+		f->unpacked = conn_unpack(h);
+		if (unlikely(h->held))
+			conn_unpack_held(h, &f->unpacked);
 		f->c = &f->unpacked;
 	}
 }

@@ -1,10 +1,6 @@
 """What mutants.py breaks in lib/flow/flood.c: as guard_mutants.py."""
 
 PIECES = [
-    ("s.w[2] = rest >> (client_end ? 16 : 0) & 0xffff;", [
-        ("all ports are one server", "s.w[2] = 0;"),
-        ("the client's port", "s.w[2] = rest >> (client_end ? 0 : 16) & 0xffff;")]),
-    ("s.w[3] = rest >> 32;", [("all tunnels are one", "s.w[3] = 0;")]),
     ("d->server.ip_v == s.ip_v && !memcmp(d->server.w, s.w, sizeof s.w)", [
         ("any server", "d->server.ip_v == s.ip_v")]),
     ("return stayed && stayed * 4 >= came && stayed * second_ns >= t->cfg.flood_rate * took;", [
