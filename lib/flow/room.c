@@ -4,7 +4,6 @@
 enum {
 	EVICTION_SAMPLE = 32,	/* entries looked at for the one that is missed least */
 	HALF_SAMPLE = 8,	/* half entries looked at for the oldest */
-	FLOOD_PART = 4,		/* of all half entries, for one server: that is a flood */
 	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
 	SWEEP_STEP = 16384,	/* slots looked through in one step */
@@ -144,6 +143,10 @@ bool tracker_step(struct tracker *t)
 		if (slot_due(t, p, slot) && flow_at(t, &f, p, slot)) {
 			flow_expire(t, &f);
 			due--;
+		} else if (unlikely(t->floods.n) && flood_overdue(t, table_slot(p, slot)) &&
+			   flow_at(t, &f, p, slot)) {
+			flood_let_go(t, &f);
+			due--;
 		}
 	}
 	return false;
@@ -181,6 +184,7 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	t->sweep_at_ns = now_ns + sweep_every_ns;
 	if (t->bulk)
 		bulk_refresh(t->bulk, touch, t);
+	flood_tick(t);
 	sweep_begin(t, all ? SWEEP_PARTS + 1 : 1);
 	while (!t->undo && tracker_step(t))
 		;

@@ -17,6 +17,8 @@ static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
 	struct conn old = *f->c;
 
 	flow_give_up(t, f, REASON_REUSE, -1, cause_of(s, false));
+	if (flow_held(&old)) /* perhaps it was told with its end */
+		old = f->unpacked;
 	flow_open(t, f, sender, s, &old);
 }
 
@@ -233,9 +235,13 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 	if (flow_expire(t, &f) || f.c->state != FSM_SYN || sender != f.c->client_end ||
 	    quoted->seq != f.c->isn)
 		return;
+	bool untold = flow_held(f.c) && flood_ends(t, &f, FLOOD_REFUSED);
+
 	flow_change(t, f.c, FSM_RESET, quoted->ts_ns, moved_ns);
-	flow_tell_end(t, &f, FSM_SYN, REASON_UNREACHABLE, -1,
-		      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP }, moved_ns);
+	if (!untold)
+		flow_tell_end(t, &f, FSM_SYN, REASON_UNREACHABLE, -1,
+			      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP },
+			      moved_ns);
 	flow_store(t, &f);
 }
 
@@ -292,6 +298,7 @@ bool tracker_close_some(struct tracker *t, enum close_reason reason)
 			close_slot(t, p, t->close_slot[p]++, reason);
 		}
 	memset(t->close_slot, 0, sizeof t->close_slot);
+	flood_end_all(t);
 	return false;
 }
 
@@ -321,6 +328,7 @@ uint64_t tracker_layout(void)
 	static const uint64_t sizes[] = { sizeof(struct tracker), sizeof(struct conn),
 					  sizeof(struct half), sizeof(struct holes),
 					  sizeof(struct guard_odd), sizeof(struct table_head),
+					  sizeof(struct flood),
 					  offsetof(struct tracker, now_ns), FSM_STATES };
 	uint64_t v = LAYOUT_VERSION;
 
@@ -361,7 +369,7 @@ struct tracker *tracker_adopt(const struct tracker_config *c, void *memory, stru
 
 	if (t->layout != tracker_layout() ||
 	    !table_adopt(&t->table, table_region(memory), c->max_connections, c->max_half_open) ||
-	    t->losses > LOSS_WINDOWS)
+	    t->losses > LOSS_WINDOWS || t->floods.n > FLOODS)
 		return NULL;
 	view(t, c, sink, counters);
 	return t;
@@ -370,7 +378,7 @@ struct tracker *tracker_adopt(const struct tracker_config *c, void *memory, stru
 void tracker_begin(struct tracker *t)
 {
 	undo_save(t->undo, &t->now_ns,
-		  offsetof(struct tracker, layout) - offsetof(struct tracker, now_ns));
+		  offsetof(struct tracker, floods.slot) - offsetof(struct tracker, now_ns));
 	undo_save(t->undo, t->table.head->pool, sizeof t->table.head->pool);
 }
 
@@ -385,6 +393,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->limit[SHAPE_WHOLE] = c->max_connections < whole ? c->max_connections : whole;
 	t->limit[SHAPE_HALF] = c->max_half_open < half ? c->max_half_open : half;
+	flood_configure(t);
 }
 
 void tracker_free(struct tracker *t)

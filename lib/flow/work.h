@@ -1,9 +1,10 @@
-/* work.h - what the parts of the tracker share: private to tracker.c, room.c, step.c, attempt.c.
+/* work.h - what the parts of the tracker share: private to the files below.
  *
  *   tracker.c  the entrance: whose segment is it?
  *   step.c     one segment of a connection that is known, or the first of a new one
  *   attempt.c  a SYN that contests a 4-tuple which is taken
  *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
+ *   flood.c    attempts of which nothing is told, since their server is flooded with them
  *   work.c     entries in the table, and the telling of events
  *
  * All of it runs in the tracker's thread, without allocation. */
@@ -12,6 +13,7 @@
 #include "base/undo.h"
 #include "flow/bulk.h"
 #include "flow/conn.h"
+#include "flow/flood.h"
 #include "flow/guard.h"
 #include "flow/table.h"
 #include "flow/tell.h"
@@ -25,7 +27,9 @@ enum {
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
 	SERVERS = 4096,	   /* counters of half-open connections by server, a power of two */
 	HOLED_FLOWS = 4096, /* connections of which holes are remembered, a power of two */
-	STEP_SLOTS = STEP_EVENTS / 4, /* a slot that goes tells its end, or that of an attempt beside it */
+	/* A slot that goes tells its beginning, if that was held, and its end, and the same of an attempt
+	 * beside it; then floods end. */
+	STEP_SLOTS = (STEP_EVENTS - FLOODS) / 6,
 };
 
 struct loss_window {
@@ -39,6 +43,9 @@ struct tracker {
 	struct tracker_config cfg; /* but for the secret, which is kept */
 	struct table table;
 	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
+	/* Of a server: entries from which on attempts are held, that make a flood, and that are a
+	 * danger to the table. */
+	uint32_t flood_from, flood_limit, flood_danger;
 	struct bulk *bulk; /* NULL: not wanted */
 	struct undo *undo; /* NULL: nobody will go on with it */
 	bool direct; /* neither of these */
@@ -53,6 +60,7 @@ struct tracker {
 	uint32_t close_slot[TABLE_POOLS]; /* tracker_close_some() */
 	uint64_t anomaly_second, anomalies_told; /* in that second */
 	unsigned losses;
+	struct floods floods; /* but for the slots: */
 
 	/* What is saved where it is changed. */
 	uint64_t layout; /* 0: none yet */
@@ -117,6 +125,12 @@ static inline uint64_t flow_own_id(const struct flow *f)
 	return flow_id_of(&f->key, f->c->start_ns, f->c->isn);
 }
 
+/* Was nothing told of @c yet? */
+static inline bool flow_held(const struct conn *c)
+{
+	return fsm_offering(c->state) && c->offer.held;
+}
+
 /* ---- work.c --------------------------------------------------------------------------------- */
 
 /* Makes @f stand for the entry @ref, to be changed; key and hash are set already. */
@@ -154,6 +168,10 @@ void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, un
 /* Tells tcp_open.  @opt: what the SYN offered, or NULL; @prev_flow_id: 0, or what it takes over. */
 void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
 		     uint64_t prev_flow_id, struct cause cause);
+
+/* Tells the tcp_open of an attempt that was held back, as it was then: @f has seen nothing but SYNs
+ * and SYN-ACKs.  @mss: what the SYN offered. */
+void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint64_t prev_flow_id);
 
 /* Tells tcp_close.  @rst_by: the side whose RST it was, or -1; @moved_ns: NULL if no end moved. */
 void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,

@@ -69,6 +69,9 @@ static struct rig *rig_new(uint32_t max_connections, uint32_t max_half_open, boo
 					  .max_half_open = max_half_open,
 					  .anomalies_per_connection = 8,
 					  .anomalies_per_second = 20,
+					  .flood_half_open = 20,
+					  .flood_rate = 5,
+					  .flood_interval_ns = 2 * second,
 					  .undo = &r->undo,
 					  .control = control };
 	for (unsigned i = 0; i < ARRAY_SIZE(r->cfg.secret.k); i++)
@@ -98,6 +101,7 @@ enum { PAIRS_MAX = 4000 };
 
 struct world { /* of whom the segments come */
 	unsigned pairs;
+	bool flooding; /* one server is asked, and hardly anybody goes on */
 	uint64_t now;
 	struct {
 		uint32_t isn[2], next[2];
@@ -123,7 +127,14 @@ static struct segment random_segment(struct world *w)
 	static const uint32_t off[] = { 1, (uint32_t)-1, 2, 100, 70000, 1u << 31, (uint32_t)-500 };
 	unsigned pair = below(3) ? below(w->pairs) : below(w->pairs < 8 ? w->pairs : 8);
 	unsigned from = below(2), f = flags[below(ARRAY_SIZE(flags))];
-	bool odd = !below(8), syn = f & TCP_SYN;
+	bool odd = !below(8);
+
+	if (w->flooding && below(8)) {
+		pair = below(w->pairs) / 4 * 4;
+		from = below(6) ? 0 : 1;
+		f = from ? TCP_SYN | TCP_ACK : TCP_SYN;
+	}
+	bool syn = f & TCP_SYN;
 	struct segment s = { .ip_v = pair % 2 ? 6 : 4, .window = 60000, .wire_segs = 1, .ts_ns = w->now };
 
 	if (syn && !below(12)) /* another incarnation, or a forgery */
@@ -171,6 +182,8 @@ static void random_deed(struct world *w, const struct rig *r, struct deed *ret)
 {
 	unsigned dice = below(1000);
 
+	if (!below(w->flooding ? 100 : 300))
+		w->flooding = !w->flooding;
 	ret->kind = tracker_has_steps(r->t) ? STEP
 		    : dice < 900	    ? FEED
 		    : dice < 940	    ? UNREACHABLE
@@ -228,7 +241,7 @@ static void say_difference(const struct rig *r, const unsigned char *before, con
 	static const struct {
 		size_t at;
 		const char *name;
-	} parts[] = { { PART(cfg) }, { PART(now_ns) }, { PART(attempt_ns) }, { PART(loss) },
+	} parts[] = { { PART(cfg) }, { PART(now_ns) }, { PART(floods) }, { PART(attempt_ns) }, { PART(loss) },
 		      { PART(odd) }, { PART(pressure) }, { PART(holes) },
 		      { LINE_UP(sizeof(struct tracker)), "the table" } };
 	size_t i = 0;
@@ -277,6 +290,7 @@ static void configure(struct rig *r, unsigned how)
 	c.max_half_open = how & 2 ? c.max_half_open : c.max_half_open / 2;
 	for (unsigned i = 0; i < FSM_TIMEOUTS; i++)
 		c.timeout_ns[i] = how & 4 ? c.timeout_ns[i] : c.timeout_ns[i] / 3;
+	c.flood_half_open = how & 4 ? c.flood_half_open : 0;
 	tracker_configure(r->t, &c);
 }
 
@@ -316,7 +330,7 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 		y.differ += !same_events(r, twin);
 		events += r->front->events;
 		if (!below(500)) {
-			unsigned how = below(8);
+			unsigned how = below(3) ? 7 : below(8);
 
 			configure(r, how);
 			configure(twin, how);
@@ -324,11 +338,12 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 	}
 	snprintf(what, sizeof what, "tables of %u and %u%s", max_connections, max_half_open,
 		 control ? ", control" : "");
-	printf("# %s: %llu events, evicted %llu and %llu, %llu anomalies\n", what,
+	printf("# %s: %llu events, evicted %llu and %llu, %llu anomalies, %llu attempts held\n", what,
 	       (unsigned long long)events,
 	       (unsigned long long)counter_get(&r->front->count.evicted_whole),
 	       (unsigned long long)counter_get(&r->front->count.evicted_half),
-	       (unsigned long long)counter_get(&r->front->count.anomalies));
+	       (unsigned long long)counter_get(&r->front->count.anomalies),
+	       (unsigned long long)counter_get(&r->front->count.held));
 	ok(!y.failed && y.records == y.rolled_back, "%s: %u transactions, each is in the log", what,
 	   y.rolled_back);
 	ok(!y.wrong, "%s: rolled back, every octet is as it was", what);
