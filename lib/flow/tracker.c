@@ -372,6 +372,7 @@ struct tracker *tracker_adopt(const struct tracker_config *c, void *memory, stru
 	    t->losses > LOSS_WINDOWS || t->floods.n > FLOODS)
 		return NULL;
 	view(t, c, sink, counters);
+	memset(t->close_slot, 0, sizeof t->close_slot); /* who closed may be fed again */
 	return t;
 }
 

@@ -105,7 +105,7 @@ bool tracker_step(struct tracker *t);
 bool tracker_has_steps(const struct tracker *t);
 
 /* Closes what is open: the capture ended, or the daemon stops.  A part of it, STEP_EVENTS at most;
- * false: that was all. */
+ * false: that was all.  Nothing is fed in between. */
 bool tracker_close_some(struct tracker *t, enum close_reason reason);
 
 enum { STEP_EVENTS = 512 };

@@ -23,6 +23,7 @@ enum { EVENTS = 4096, LOG_OCTETS = 1 << 21 };
 struct front {
 	struct tracker_counters count;
 	uint32_t events; /* told in this transaction */
+	bool closing;	 /* all that is open, and not through with it */
 };
 
 struct rig {
@@ -184,7 +185,8 @@ static void random_deed(struct world *w, const struct rig *r, struct deed *ret)
 
 	if (!below(w->flooding ? 100 : 300))
 		w->flooding = !w->flooding;
-	ret->kind = tracker_has_steps(r->t) ? STEP
+	ret->kind = r->front->closing	    ? CLOSE
+		    : tracker_has_steps(r->t) ? STEP
 		    : dice < 900	    ? FEED
 		    : dice < 940	    ? UNREACHABLE
 		    : dice < 970	    ? ADVANCE
@@ -227,7 +229,7 @@ static void transaction(struct rig *r, const struct deed *d)
 		tracker_step(r->t);
 		break;
 	case CLOSE:
-		tracker_close_some(r->t, REASON_CAPTURE_END);
+		r->front->closing = tracker_close_some(r->t, REASON_CAPTURE_END);
 		break;
 	}
 }
