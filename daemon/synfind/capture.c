@@ -157,7 +157,7 @@ static int decoder_make(struct capture *c, struct tap *t, struct decoder *d, str
 	r = decoder_init_kept(d, c->o, source, t->id, share, memory);
 	if (r < 0)
 		return r;
-	d->kept.head->up = t->up;
+	d->kept.head->told = !c->starting ? KEPT_NEW : t->up ? KEPT_UP : KEPT_DOWN;
 	kept_sign(&d->kept, ring);
 	return store_put(c->store, stored(RING, t->id, share->index).s, source_fd(source));
 }
@@ -314,6 +314,46 @@ static void tap_end(struct capture *c, struct tap *t)
 	t->stop_fd = -1;
 }
 
+/* Publishes it, once, wherever this process ends: the number of the line tells the next one whether
+ * that was before or after. */
+static void tell_link(struct capture *c, struct tap *t, enum kept_link link, const char *state)
+{
+	struct kept_head *h = t->decoders ? t->decoder[0]->kept.head : NULL;
+
+	if (h) {
+		h->telling = (uint8_t)link;
+		undo_order();
+		h->telling_as = c->publisher->stream.state->seq + 1;
+		undo_order();
+	}
+	publisher_iface(c->publisher, t->name, state);
+	if (h) {
+		h->told = (uint8_t)link;
+		undo_order();
+		h->telling_as = 0;
+	}
+}
+
+/* What the process before this one had told. */
+static enum kept_link link_settle(const struct capture *c, struct kept_head *h)
+{
+	if (h->telling_as && c->publisher->stream.state->seq >= h->telling_as)
+		h->told = h->telling;
+	undo_order();
+	h->telling_as = 0;
+	return (enum kept_link)h->told;
+}
+
+/* Its decoders read what is left, close all, and end. */
+static void tap_last_words(struct tap *t)
+{
+	t->gone = true;
+	for (unsigned i = 0; i < t->decoders; i++)
+		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
+	if (t->decoders)
+		tap_stop(t); /* a ring without an interface may never wake by itself */
+}
+
 /* ---- what an earlier process left ------------------------------------------------------------ */
 
 struct left { /* of one interface */
@@ -412,12 +452,13 @@ static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, u
 static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 {
 	const struct kept_ring *ring = &l->kept[0].head->ring;
+	enum kept_link link = link_settle(c, l->kept[0].head);
 	struct tap *t = calloc(1, sizeof *t);
 	int r = t ? 0 : -ENOMEM;
 
 	if (r >= 0) {
 		*t = (struct tap){ .next = c->taps, .ifindex = ring->ifindex, .id = (uint8_t)id,
-				   .up = l->kept[0].head->up, .stop_fd = -1 };
+				   .up = link != KEPT_DOWN, .stop_fd = -1 };
 		memcpy(t->name, ring->geometry.ifname, sizeof t->name - 1);
 		c->taps = t;
 	}
@@ -427,7 +468,12 @@ static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 	if (r >= 0)
 		r = tap_run(c, t);
 	if (r >= 0) {
+		t->decoder[0]->kept.head->told = (uint8_t)link;
 		log_info("Watching %s where the process before this one was", t->name);
+		if (link == KEPT_NEW)
+			tell_link(c, t, KEPT_UP, "up");
+		if (link == KEPT_GONE)
+			tap_last_words(t);
 		return;
 	}
 	log_errno(r, "Cannot go on with interface %u of the process before", id);
@@ -437,6 +483,18 @@ static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 		tap_forget(c, t);
 }
 
+/* Lets go of what nobody could use: now, for its name will be needed. */
+static void drop(struct capture *c, const char *prefix)
+{
+	char name[STORE_NAME_MAX + 1];
+	int fd;
+
+	while ((fd = store_take_next(c->store, prefix, name)) >= 0) {
+		store_remove(c->store, name);
+		close(fd);
+	}
+}
+
 static void adopt_taps(struct capture *c)
 {
 	struct left l;
@@ -444,6 +502,8 @@ static void adopt_taps(struct capture *c)
 	for (unsigned id = 0; id < TAPS_MAX && c->store->live; id++)
 		if (left_take_all(c, &l, id))
 			tap_adopt(c, &l, id);
+	drop(c, TABLES "-");
+	drop(c, RING "-");
 }
 
 /* ---- what the opener tells ------------------------------------------------------------------ */
@@ -462,12 +522,8 @@ static void tap_gone(struct capture *c, struct tap *t)
 		return;
 	}
 	say_state(t, "gone");
-	t->gone = true;
-	for (unsigned i = 0; i < t->decoders; i++)
-		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
-	if (t->decoders)
-		tap_stop(t); /* a ring without an interface may never wake by itself */
-	publisher_iface(c->publisher, t->name, "gone");
+	tap_last_words(t);
+	tell_link(c, t, KEPT_GONE, "gone");
 }
 
 static void note_error(struct capture *c, int r)
@@ -535,9 +591,7 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	if (t->asked)
 		return;
 	say_state(t, up ? "up" : "down");
-	publisher_iface(c->publisher, t->name, up ? "up" : "down");
-	if (t->decoders)
-		t->decoder[0]->kept.head->up = up;
+	tell_link(c, t, up ? KEPT_UP : KEPT_DOWN, up ? "up" : "down");
 }
 
 static void say_watching(const struct tap *t, const struct opener_reply *m)
@@ -588,7 +642,7 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 	say_watching(t, m);
 	say_other_mode(c, t, m);
 	if (!c->starting)
-		publisher_iface(c->publisher, t->name, t->again ? "back" : "up");
+		tell_link(c, t, KEPT_UP, t->again ? "back" : "up");
 }
 
 static void rings_failed(struct capture *c, const struct opener_reply *m)

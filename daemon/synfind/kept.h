@@ -53,13 +53,18 @@ struct kept_ring {
 	struct decoder_share share;
 };
 
+enum kept_link { KEPT_NEW, KEPT_UP, KEPT_DOWN, KEPT_GONE };
+
 struct kept_head {
 	uint64_t magic; /* last: the rest of it is there */
 	uint64_t layout, octets;
 	uint64_t birth; /* of the ring of events and its numbers: no other has it; never 0 */
 	struct kept_sizes sizes;
 	struct kept_ring ring;
-	bool up; /* the interface, as was told last; of decoder 0 */
+	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if anything:
+	 * once the stream has a number from .telling_as on, they were. */
+	uint8_t told, telling; /* enum kept_link */
+	uint64_t telling_as;   /* 0: nothing */
 };
 
 struct kept_state { /* saved as a whole at the start of a transaction */
