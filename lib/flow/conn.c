@@ -104,12 +104,12 @@ struct conn conn_unpack(const struct half *h)
 
 void conn_history_add(struct conn *c, unsigned side, enum history_code code)
 {
-	unsigned n = 0;
-
 	if (conn_history_has(c, side, code))
 		return;
-	for (uint64_t h = c->history; h; h >>= HISTORY_LETTER_BITS)
-		n++;
+	/* No letter is 0: the highest bit is in the last one. */
+	unsigned bits = c->history ? 64 - (unsigned)__builtin_clzll(c->history) : 0;
+	unsigned n = (bits + HISTORY_LETTER_BITS - 1) / HISTORY_LETTER_BITS;
+
 	if (n < HISTORY_LETTERS)
 		c->history |= letter_of(side, code) << n * HISTORY_LETTER_BITS;
 }

@@ -48,7 +48,7 @@ static inline struct dur40 dur40_of(uint64_t ns)
 	uint64_t v = ns;
 	unsigned u = 0;
 
-	while (v >> 38 && u < 3)
+	while (__builtin_expect(v >> 38 && u < 3, 0))
 		v = ns / unit[++u];
 	v = (v >> 38 ? (1ull << 38) - 1 : v) | (uint64_t)u << 38;
 	return (struct dur40){ (uint32_t)v, (uint8_t)(v >> 32) };

@@ -329,22 +329,55 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 	}
 }
 
-void table_remove(struct table *t, uint64_t hash, table_ref r)
+/* Where the index has @r; false: nowhere. */
+static bool place_of(const struct table *t, uint64_t hash, table_ref r, uint32_t *ret_bucket,
+		     unsigned *ret_way)
 {
-	for (uint32_t b = home(t, hash), n = 0; n < t->buckets; b = after(t, b), n++) {
-		struct table_bucket *k = &t->bucket[b];
+	uint8_t tag = tag_of(hash);
 
-		for (unsigned i = 0; i < WAYS; i++) {
-			if (!k->tag[i] || k->ref[i] != r)
+	for (uint32_t b = home(t, hash), n = 0; n < t->buckets; b = after(t, b), n++) {
+		const struct table_bucket *k = &t->bucket[b];
+		struct tag_match m = match_tags(k, tag);
+
+		for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
+			if (k->tag[i] != tag || k->ref[i] != r)
 				continue;
-			k->tag[i] = 0;
-			for (uint32_t back = home(t, hash); back != b; back = after(t, back))
-				if (t->bucket[back].passed != UINT16_MAX)
-					t->bucket[back].passed--;
-			slot_give(t, r);
-			return;
+			*ret_bucket = b;
+			*ret_way = i;
+			return true;
 		}
 	}
+	return false;
+}
+
+table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struct flow_key *key,
+			enum table_shape shape)
+{
+	uint32_t b;
+	unsigned way;
+
+	if (table_used(t, shape) >= table_max(t, shape) || !place_of(t, hash, r, &b, &way))
+		return TABLE_NONE;
+	table_ref to = slot_take(t, pool_of(shape, key->ip_v));
+
+	put_key(t, to, key);
+	t->bucket[b].ref[way] = to;
+	slot_give(t, r);
+	return to;
+}
+
+void table_remove(struct table *t, uint64_t hash, table_ref r)
+{
+	uint32_t b;
+	unsigned way;
+
+	if (!place_of(t, hash, r, &b, &way))
+		return;
+	t->bucket[b].tag[way] = 0;
+	for (uint32_t back = home(t, hash); back != b; back = after(t, back))
+		if (t->bucket[back].passed != UINT16_MAX)
+			t->bucket[back].passed--;
+	slot_give(t, r);
 }
 
 bool table_live(const struct table *t, table_ref r)

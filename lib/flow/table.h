@@ -99,6 +99,11 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
 		       enum table_shape shape);
 
+/* The entry @r of @key takes another @shape, and so another slot, its octets unset; the index is not
+ * searched for a place again.  TABLE_NONE: that shape is at its maximum, @r stays. */
+table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struct flow_key *key,
+			enum table_shape shape);
+
 /* Takes an entry out; @hash is its key's. */
 void table_remove(struct table *t, uint64_t hash, table_ref r);
 

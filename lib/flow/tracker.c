@@ -135,6 +135,8 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 		if (done)
 			return;
 	}
+	if (ref != TABLE_NONE && quick_answer(t, f, ref, sender, s))
+		return;
 	if (ref != TABLE_NONE) {
 		flow_load(t, f, ref);
 		if (unlikely(t->bulk))
@@ -143,7 +145,8 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 			ref = TABLE_NONE;
 	}
 	if (ref == TABLE_NONE) {
-		flow_open(t, f, sender, s, NULL);
+		if (!quick_open(t, f, sender, s))
+			flow_open(t, f, sender, s, NULL);
 	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
 	} else {
@@ -170,7 +173,7 @@ static void take(struct tracker *t, const struct ticket *k, const struct segment
 	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
 		ref = table_find(&t->table, k->hash, &k->key, NULL);
 	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self) &&
-	    likely(!t->bulk) && plain_feed(t, table_conn(&t->table, ref), k->sender, s))
+	    likely(!t->bulk && !t->cfg.plodding) && plain_feed(t, table_conn(&t->table, ref), k->sender, s))
 		return;
 	struct flow f;
 
@@ -307,6 +310,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 
 	t->cfg = *c;
 	t->cfg.secret = secret;
+	t->quick = !c->control && !c->plodding;
 	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->limit[SHAPE_WHOLE] = c->max_connections < whole ? c->max_connections : whole;

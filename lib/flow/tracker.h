@@ -25,6 +25,7 @@ struct tracker_config {
 	uint32_t anomalies_per_second;	   /* told in all */
 	struct hash_key secret;
 	struct bulk_kernel *bulk; /* NULL: every segment comes here; "flow/bulk.h" */
+	bool plodding; /* no short ways: what they must equal, for tests */
 	bool control; /* no other segments than segment_is_control() are shown: "flow/unshown.h" */
 };
 

@@ -1,6 +1,7 @@
 /* work.h - what the parts of the tracker share: private to tracker.c, room.c, step.c, attempt.c.
  *
  *   tracker.c  the entrance: whose segment is it?
+ *   quick.c    the usual SYN and SYN-ACK by a short way
  *   step.c     one segment of a connection that is known, or the first of a new one
  *   attempt.c  a SYN that contests a 4-tuple which is taken
  *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
@@ -35,6 +36,7 @@ struct tracker {
 	struct table table;
 	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
 	struct bulk *bulk; /* NULL: not wanted */
+	bool quick;	   /* short ways may be taken */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 	uint64_t now_ns; /* the newest time seen */
@@ -188,6 +190,27 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 		       struct proof p);
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o);
+
+/* RFC 3168 6.1.1: a SYN asks for ECN with both flags, a SYN-ACK agrees with ECE alone. */
+static inline bool conn_asks_ecn(const struct segment *s)
+{
+	return (s->flags & (TCP_ECE | TCP_CWR)) == (s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR);
+}
+
+static inline struct conn_where conn_where_of(const struct segment *s)
+{
+	return (struct conn_where){ .iface = s->iface,
+				    .outer = s->nvlan > 0 ? s->vlan[0] & 0xfff : VLAN_NONE,
+				    .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
+}
+
+/* ---- quick.c -------------------------------------------------------------------------------- */
+
+/* As flow_open() and flow_feed(); false: these must do it, nothing was done.  Key and hash of @f are
+ * set, @ref is the entry of the key. */
+bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s);
+bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
+		  const struct segment *s);
 
 /* ---- attempt.c ------------------------------------------------------------------------------ */
 
