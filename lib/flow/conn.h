@@ -128,19 +128,25 @@ struct conn {
 	uint16_t retrans[2];
 	uint64_t history : 60, anomalies : 4;
 	struct conn_where where;
-	uint32_t state : 5;	 /* enum fsm_state; 0 in no live entry */
-	uint32_t client_end : 1; /* which end of the key is the client */
-	uint32_t wscale0 : 4, wscale1 : 4;
-	uint32_t complete : 6; /* enum completeness */
-	uint32_t midstream : 1;
-	uint32_t direction : 2; /* enum direction_basis */
-	uint32_t merged : 1;	/* the second FIN carried the first ACK of the first FIN */
-	uint32_t suspect : 1;	/* an inexact RST was seen and nothing since */
-	uint32_t contested : 1; /* an unanswered SYN with another ISN waits in a half entry */
-	uint32_t tfo : 1;	/* the SYN-ACK acknowledged data on the SYN */
-	uint32_t tsval_ok : 1;
-	uint32_t sent : 2;	/* bit per side: next[] is known */
-	uint32_t heard : 2;	/* bit per side: acked[] is known */
+	union {
+		struct {
+			uint32_t state : 5;	 /* enum fsm_state; 0 in no live entry */
+			uint32_t client_end : 1; /* which end of the key is the client */
+			uint32_t wscale0 : 4, wscale1 : 4;
+			uint32_t complete : 6; /* enum completeness */
+			uint32_t midstream : 1;
+			uint32_t direction : 2; /* enum direction_basis */
+			uint32_t merged : 1; /* the second FIN carried the first ACK of the first */
+			uint32_t suspect : 1; /* an inexact RST was seen and nothing since */
+			/* An unanswered SYN with another ISN waits in a half entry. */
+			uint32_t contested : 1;
+			uint32_t tfo : 1; /* the SYN-ACK acknowledged data on the SYN */
+			uint32_t tsval_ok : 1;
+			uint32_t sent : 2;  /* bit per side: next[] is known */
+			uint32_t heard : 2; /* bit per side: acked[] is known */
+		} __attribute__((packed));
+		uint32_t marks; /* all of these at once */
+	};
 	/* Bit per side and kind, see conn_note_bit(): the letter is in history, the bit in complete. */
 	uint8_t noted;
 } __attribute__((packed));
@@ -174,6 +180,16 @@ bool conn_pack(const struct conn *c, struct half *ret);
 
 /* The same connection in full. */
 struct conn conn_unpack(const struct half *h);
+
+/* An open connection, of which both sides are known and nothing is in doubt: one look at the marks
+ * tells. */
+static inline bool conn_is_quiet(const struct conn *c)
+{
+	const struct conn look = { .state = 31, .suspect = 1, .contested = 1, .sent = 3, .heard = 3 };
+	const struct conn want = { .state = FSM_OPEN, .sent = 3, .heard = 3 };
+
+	return (c->marks & look.marks) == want.marks && !c->holes;
+}
 
 /* Of an ACK without data, or of data, sent by @side: the bit in `noted`. */
 static inline uint8_t conn_note_bit(unsigned side, bool data)

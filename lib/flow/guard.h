@@ -41,15 +41,16 @@ static inline bool guard_in_flight(uint32_t acked, uint32_t ack, uint32_t next)
 	return ack - acked <= next - acked && next - acked <= GUARD_WINDOW_MOST;
 }
 
-/* Nearly all traffic: on an open connection the next octets in order, or a bare ACK in order, with
+/* Nearly all traffic: on a connection that conn_is_quiet() the next octets in order, or a bare ACK in order, with
  * an ACK of what was sent, into a window that need not be looked at.  True: it proves nothing that
  * is not known, and guard_learn() would do no more than guard_learn_plain() does. */
 static inline bool guard_is_plain(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	enum fsm_side peer = !from;
 
-	return c->state == FSM_OPEN && (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
-	       (c->sent & c->heard) == 3 && s->seq == c->next[from] && s->window &&
+	return conn_is_quiet(c) &&
+	       (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
+	       s->seq == c->next[from] && s->window &&
 	       s->seq - c->acked[from] <= GUARD_WINDOW_FLOOR &&
 	       s->payload_len <= GUARD_WINDOW_FLOOR &&
 	       guard_in_flight(c->acked[peer], s->ack, c->next[peer]);

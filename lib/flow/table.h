@@ -84,11 +84,15 @@ uint32_t table_max(const struct table *t, enum table_shape s);
  * may be meant: a search comes soon. */
 void table_prefetch(const struct table *t, uint64_t hash);
 
-/* Returns the first entry that may be the one, or TABLE_NONE: see table_is(). */
-table_ref table_prefetch_entry(const struct table *t, uint64_t hash);
+/* Returns the first entry that may be the one, or TABLE_NONE: see table_is().  *ret_entry: its
+ * octets. */
+table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_entry);
 
 /* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
+
+/* The entry @r at @entry, if it is a whole one and @key's, as table_is() has it; else NULL. */
+struct conn *table_whole(table_ref r, void *entry, const struct flow_key *key);
 
 /* The entries of @key: *ret_other, if not NULL, is a second one (a pending half entry). */
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,

@@ -164,6 +164,9 @@ void flow_settle(struct tracker *t, struct flow *f, bool forget);
 /* Lets an entry go for silence if its time has come; true: it is gone. */
 bool flow_expire(struct tracker *t, struct flow *f);
 
+/* Asks for the index line of slot @slot of pool @p, which will be given up soon. */
+void flow_prefetch(const struct tracker *t, unsigned p, uint32_t slot);
+
 /* Loads slot @slot of pool @p if it is in use. */
 bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot);
 
