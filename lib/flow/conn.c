@@ -24,7 +24,7 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	if (c->state != FSM_SYN && !answered)
 		return false;
 	/* Nothing but SYNs of one size without data, then SYN-ACKs of one size without data. */
-	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 7 ||
+	if (c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 7 ||
 	    c->tfo || c->history != half_history(answered) ||
 	    c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
 	    c->pkts[SIDE_A] > 15 || syn_acks > 15 || answered != !!syn_acks ||

@@ -1,6 +1,6 @@
 /* conn.h - one connection as it lies in the flow table: index-based memory without pointers.
  *
- * Two shapes.  `struct conn` is the whole truth (104 octets); while no more than SYNs and
+ * Two shapes.  `struct conn` is the whole truth (103 octets); while no more than SYNs and
  * SYN-ACKs without surprises was seen, the same facts fit `struct half` (44 octets), so that a
  * flood of half-open connections costs little.  Everything above the table works on a struct
  * conn; conn_pack() and conn_unpack() change the shape.  The key stands behind either.
@@ -134,23 +134,28 @@ struct conn {
 			uint32_t client_end : 1; /* which end of the key is the client */
 			uint32_t wscale0 : 4, wscale1 : 4;
 			uint32_t complete : 6; /* enum completeness */
-			uint32_t midstream : 1;
 			uint32_t direction : 2; /* enum direction_basis */
-			uint32_t merged : 1; /* the second FIN carried the first ACK of the first */
-			uint32_t suspect : 1; /* an inexact RST was seen and nothing since */
+			uint32_t suspect : 1;	/* an inexact RST was seen and nothing since */
 			/* An unanswered SYN with another ISN waits in a half entry. */
 			uint32_t contested : 1;
-			uint32_t tfo : 1; /* the SYN-ACK acknowledged data on the SYN */
-			uint32_t tsval_ok : 1;
 			uint32_t sent : 2;  /* bit per side: next[] is known */
 			uint32_t heard : 2; /* bit per side: acked[] is known */
+			/* In PHASE_OPEN, bit per side and kind, see conn_note_bit(): the letter is
+			 * in history, the bit in complete. */
+			uint32_t noted : 4;
+		} __attribute__((packed));
+		struct {
+			uint32_t : 28;
+			uint32_t tfo : 1; /* PHASE_OFFER: the SYN-ACK acknowledged data on the SYN */
+			/* PHASE_END: the second FIN carried the first ACK of the first */
+			uint32_t merged : 1;
+			uint32_t tsval_ok : 1; /* PHASE_END */
+			uint32_t : 1;
 		} __attribute__((packed));
 		uint32_t marks; /* all of these at once */
 	};
-	/* Bit per side and kind, see conn_note_bit(): the letter is in history, the bit in complete. */
-	uint8_t noted;
 } __attribute__((packed));
-static_assert(sizeof(struct conn) == 104, "the budget of a connection, see table.h");
+static_assert(sizeof(struct conn) == 103, "the budget of a connection, see table.h");
 
 struct half {
 	uint64_t start_ns; /* UINT64_MAX: free */
@@ -189,6 +194,12 @@ static inline bool conn_is_quiet(const struct conn *c)
 	const struct conn want = { .state = FSM_OPEN, .sent = 3, .heard = 3 };
 
 	return (c->marks & look.marks) == want.marks && !c->holes;
+}
+
+/* Was it picked up behind its SYN and SYN-ACK?  Then something else told who is the client. */
+static inline bool conn_is_midstream(const struct conn *c)
+{
+	return c->direction == DIRECTION_PORT || c->direction == DIRECTION_FIRST_PACKET;
 }
 
 /* Of an ACK without data, or of data, sent by @side: the bit in `noted`. */

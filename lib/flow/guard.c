@@ -386,6 +386,11 @@ void guard_keep(struct conn *c, struct holes *h)
 	}
 }
 
+uint16_t guard_scaled(uint16_t window, unsigned shift)
+{
+	return (uint16_t)((window + (1u << shift) - 1) >> shift);
+}
+
 struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segment *s,
 			   struct proof p, struct holes *h)
 {

@@ -73,10 +73,7 @@ void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segmen
 
 /* The window of a SYN, which is never scaled (RFC 7323 2.2), as a later segment would say it; rounded
  * up. */
-static inline uint16_t guard_scaled(uint16_t window, unsigned shift)
-{
-	return (uint16_t)((window + (1u << shift) - 1) >> shift);
-}
+uint16_t guard_scaled(uint16_t window, unsigned shift);
 
 /* Does the server's @s show that it took the data on the SYN (RFC 7413 4.2), now or before? */
 bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s);

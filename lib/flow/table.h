@@ -4,10 +4,10 @@
  * live in a memfd and outlast the process.  Two shapes of entry (conn.h) times two address
  * families make four pools; each entry is the shape's octets with the key behind them:
  *
- *     IPv4  half 56   whole 116        IPv6  half 80   whole 140
+ *     IPv4  half 56   whole 115        IPv6  half 80   whole 139
  *
- * plus 64 octets of index for 12 entries at 3/4 load: 7.1 an entry.  All in: 123 octets for a
- * connection, 63 half-open (IPv4); 147 and 87 (IPv6).  Untouched memory costs nothing.
+ * plus 64 octets of index for 12 entries at 3/4 load: 7.1 an entry.  All in: 122 octets for a
+ * connection, 63 half-open (IPv4); 146 and 87 (IPv6).  Untouched memory costs nothing.
  *
  * The index is an array of cache lines (buckets).  An entry lives in its home bucket or, while
  * that is full, in one of the next; each bucket counts the entries that wanted it and went on, so

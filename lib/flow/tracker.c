@@ -61,9 +61,8 @@ plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struc
 		return false;
 	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
-	if (!(c->noted & conn_note_bit(from, s->payload_len)))
-		conn_note_history(c, from, s, (struct learned){ 0 },
-				  (struct proof){ .anomaly = ANOMALY_NONE });
+	if (unlikely(!(c->noted & conn_note_bit(from, s->payload_len))))
+		conn_note_orderly(c, from, s);
 	return true;
 }
 

@@ -100,6 +100,20 @@ static inline void conn_account(struct conn *c, enum fsm_side from, const struct
 		c->last = dur48_of(at);
 }
 
+/* conn_note_history() for guard_orderly(): the first of each kind is a letter. */
+static inline void conn_note_orderly(struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	bool data = s->payload_len, fin = s->flags & TCP_FIN;
+	bool open = fsm_phase_of(c->state) == PHASE_OPEN;
+
+	if (!fin && open && c->noted & conn_note_bit(from, data))
+		return;
+	c->complete |= (fin ? COMPLETE_FIN : 0) | (data ? COMPLETE_DATA : COMPLETE_ACK);
+	if (!fin && open)
+		c->noted |= conn_note_bit(from, data);
+	conn_history_add(c, from, fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
+}
+
 static inline uint64_t flow_own_id(const struct flow *f)
 {
 	return flow_id_of(&f->key, f->c->start_ns, f->c->isn);

@@ -3,9 +3,10 @@
 synfind of each such mutant, and runs the tests on it until one fails.
 
 lib/flow/fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/guard.c: the pieces in guard_mutants.py, one check at a time.  The
-tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the unit tests of
-fsm and guard (which alone reach the cells that no sequence of segments does).
+each member of each row of about[].  lib/flow/guard.c and quick.c: the pieces in guard_mutants.py,
+one check at a time.  The tests, in this order: conformance/cells.py, the cases of
+conformance/run.py, and the unit tests of fsm and guard (which alone reach the cells that no
+sequence of segments does) and of quick (where the short ways and the general one are compared).
 
     mutants.py [-j N] [WORD...]   only mutants whose name contains one of the words; 2 at a time
 
@@ -26,11 +27,11 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
-import guard_mutants as guard_mutants_table
+import guard_mutants
 import run
 
-FSM, GUARD = "lib/flow/fsm.c", "lib/flow/guard.c"
-UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard"]}
+FSM, GUARD, QUICK = "lib/flow/fsm.c", "lib/flow/guard.c", "lib/flow/quick.c"
+UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard", "test_quick"], QUICK: ["test_quick"]}
 CC = ["gcc", "-std=gnu17", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
 EQUIVALENT = {
@@ -90,12 +91,12 @@ def fsm_mutants(text):
         yield changed(6, waits[(waits.index(m[6]) + 1) % len(waits)])
 
 
-def guard_mutants(text):
-    for piece, broken in guard_mutants_table.PIECES:
+def piece_mutants(name, path, text, pieces):
+    for piece, broken in pieces:
         if text.count(piece) != 1:
-            raise SystemExit(f"mutants.py: guard.c has changed: {text.count(piece)} times {piece!r}")
+            raise SystemExit(f"mutants.py: {path} has changed: {text.count(piece)} times {piece!r}")
         for what, new in broken:
-            yield Mutant(f"guard: {what}", GUARD, text.replace(piece, new))
+            yield Mutant(f"{name}: {what}", path, text.replace(piece, new))
 
 
 # ---- one mutant
@@ -196,10 +197,12 @@ def main():
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     sources = {}
-    for path in (FSM, GUARD):
+    for path in UNITS:
         with open(os.path.join(ROOT, path)) as f:
             sources[path] = f.read()
-    mutants = [*fsm_mutants(sources[FSM]), *guard_mutants(sources[GUARD])]
+    mutants = [*fsm_mutants(sources[FSM]),
+               *piece_mutants("guard", GUARD, sources[GUARD], guard_mutants.PIECES),
+               *piece_mutants("quick", QUICK, sources[QUICK], guard_mutants.QUICK_PIECES)]
     if args.words:
         mutants = [m for m in mutants if any(w in m.name for w in args.words)]
     with tempfile.TemporaryDirectory(prefix="synfind-mutants-") as tmp:

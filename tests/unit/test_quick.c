@@ -86,7 +86,8 @@ static struct span options_of(unsigned i, const struct talk *k, bool syn)
 		if (below(8)) {
 			uint16_t mss = below(4) ? 1460 : (uint16_t)rand64();
 
-			memcpy(p, (uint8_t[4]){ 2, 4, (uint8_t)(mss >> 8), (uint8_t)mss }, 4), n = 4;
+			memcpy(p, (uint8_t[4]){ 2, 4, (uint8_t)(mss >> 8), (uint8_t)mss }, 4),
+				n = 4;
 		}
 		if (below(3))
 			memcpy(p + n, (uint8_t[2]){ 4, 2 }, 2), n += 2;
@@ -256,8 +257,8 @@ static void compare(struct rig *const r[2], const struct tracker_config *c, stru
 	r[0]->n = r[1]->n = 0;
 }
 
-static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each, unsigned refuse_each,
-			   uint64_t segments)
+static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each,
+			   unsigned refuse_each, uint64_t segments)
 {
 	struct tracker_config c = { .max_connections = whole,
 				    .max_half_open = half,
