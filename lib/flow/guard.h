@@ -41,9 +41,9 @@ static inline bool guard_in_flight(uint32_t acked, uint32_t ack, uint32_t next)
 	return ack - acked <= next - acked && next - acked <= GUARD_WINDOW_MOST;
 }
 
-/* Nearly all traffic: on a connection that conn_is_quiet() the next octets in order, or a bare ACK in order, with
- * an ACK of what was sent, into a window that need not be looked at.  True: it proves nothing that
- * is not known, and guard_learn() would do no more than guard_learn_plain() does. */
+/* Nearly all traffic: on a connection that conn_is_quiet() the next octets in order, or a bare ACK
+ * in order, with an ACK of what was sent, into a window that need not be looked at.  True: it proves
+ * nothing that is not known, and guard_learn() would do no more than guard_learn_plain() does. */
 static inline bool guard_is_plain(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	enum fsm_side peer = !from;
@@ -69,6 +69,7 @@ static inline void guard_learn_plain(struct conn *c, enum fsm_side from, const s
  * guard_learn() would do no more than guard_learn_orderly(); 0: guard_prove() must tell. */
 unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct segment *s);
 
+/* Takes the numbers of @s, which guard_orderly() found to be so; before the state moves. */
 void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segment *s);
 
 /* The window of a SYN, which is never scaled (RFC 7323 2.2), as a later segment would say it; rounded
