@@ -58,14 +58,13 @@ plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struc
 	enum fsm_side from = sender != c->client_end;
 	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
 
-	if (!guard_is_plain(c, from, s) || c->suspect || c->holes || c->contested ||
+	if (!guard_is_plain(c, from, s) ||
 	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
 	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
-	if (!(c->noted & conn_note_bit(from, s->payload_len)))
-		conn_note_history(c, from, s, (struct learned){ 0 },
-				  (struct proof){ .anomaly = ANOMALY_NONE });
+	if (unlikely(!(c->noted & conn_note_bit(from, s->payload_len))))
+		conn_note_orderly(c, from, s);
 	return true;
 }
 
@@ -137,6 +136,8 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 		if (done)
 			return;
 	}
+	if (ref != TABLE_NONE && quick_answer(t, f, ref, sender, s))
+		return;
 	if (ref != TABLE_NONE) {
 		flow_load(t, f, ref);
 		if (unlikely(t->bulk))
@@ -145,7 +146,8 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 			ref = TABLE_NONE;
 	}
 	if (ref == TABLE_NONE) {
-		flow_open(t, f, sender, s, NULL);
+		if (!quick_open(t, f, sender, s))
+			flow_open(t, f, sender, s, NULL);
 	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
 	} else {
@@ -161,29 +163,40 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 struct ticket {
 	struct flow_key key;
 	uint64_t hash;
-	table_ref hint; /* the entry that may be its own, when that was looked for */
+	table_ref hint; /* the entry that may be its own, when that was looked for ... */
+	void *entry;	/* ... and where it lies */
 	unsigned sender;
 };
 
-static void take(struct tracker *t, const struct ticket *k, const struct segment *s)
+static __attribute__((noinline)) void take(struct tracker *t, const struct ticket *k,
+					   const struct segment *s)
 {
 	table_ref ref = k->hint;
+	struct flow f;
 
 	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
 		ref = table_find(&t->table, k->hash, &k->key, NULL);
-	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self) &&
-	    likely(!t->bulk) && plain_feed(t, table_conn(&t->table, ref), k->sender, s))
-		return;
-	struct flow f;
-
 	f.key = k->key;
 	f.hash = k->hash;
 	feed(t, &f, ref, k->sender, s);
 }
 
+/* Nearly all there is. */
+static inline __attribute__((always_inline)) bool take_plain(struct tracker *t,
+							     const struct ticket *k,
+							     const struct segment *s)
+{
+	if (unlikely(k->hint == TABLE_NONE))
+		return false;
+	struct conn *c = table_whole(k->hint, k->entry, &k->key);
+
+	return c && !k->key.self && plain_feed(t, c, k->sender, s);
+}
+
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 {
 	struct ticket ticket[TRACKER_BATCH];
+	const bool quick = !t->cfg.plodding && !t->bulk;
 
 	/* A table of millions is memory far away: ask for all lines first, then work. */
 	for (unsigned i = 0; i < n; i++) {
@@ -194,7 +207,8 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 		table_prefetch(&t->table, k->hash);
 	}
 	for (unsigned i = 0; i < n; i++)
-		ticket[i].hint = table_prefetch_entry(&t->table, ticket[i].hash);
+		ticket[i].hint =
+			table_prefetch_entry(&t->table, ticket[i].hash, &ticket[i].entry);
 	for (unsigned i = 0; i < n; i++) {
 		const struct ticket *k = &ticket[i];
 		uint64_t ts_ns = s[i].ts_ns;
@@ -203,6 +217,8 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			t->now_ns = ts_ns;
 		else
 			tracker_advance(t, ts_ns);
+		if (likely(quick) && likely(take_plain(t, k, &s[i])))
+			continue;
 		take(t, k, &s[i]);
 	}
 }
@@ -261,6 +277,7 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 
 void tracker_close_all(struct tracker *t, enum close_reason reason)
 {
+	enum { AHEAD = 16 };
 	struct cause cause = { .ts_ns = t->now_ns,
 			       .segment = SEGMENT_NONE,
 			       .basis = BASIS_OBSERVED };
@@ -269,6 +286,7 @@ void tracker_close_all(struct tracker *t, enum close_reason reason)
 		for (uint32_t slot = 0; slot < t->table.head->pool[p].high; slot++) {
 			struct flow f;
 
+			flow_prefetch(t, p, slot + AHEAD);
 			if (!flow_at(t, &f, p, slot))
 				continue;
 			if (flow_expire(t, &f))
@@ -314,6 +332,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 
 	t->cfg = *c;
 	t->cfg.secret = secret;
+	t->quick = !c->control && !c->plodding;
 	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->limit[SHAPE_WHOLE] = c->max_connections < whole ? c->max_connections : whole;

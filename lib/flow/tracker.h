@@ -29,6 +29,7 @@ struct tracker_config {
 	uint16_t decoders; /* that share the connections; 0 is 1 */
 	struct hash_key secret;
 	struct bulk_kernel *bulk; /* NULL: every segment comes here; "flow/bulk.h" */
+	bool plodding; /* no short ways: what they must equal, for tests */
 	bool control; /* no other segments than segment_is_control() are shown: "flow/unshown.h" */
 };
 
