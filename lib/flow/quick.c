@@ -67,8 +67,8 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 	uint64_t at = s->ts_ns - h->start_ns, asked = dur40_ns(h->last);
 
 	/* A segment from before the start has a huge offset. */
-	if (h->syn_acks || h->pending || h->contested || h->held || sender == h->client_end || f->key.self ||
-	    !is_small(s) || s->ack != h->isn[SIDE_A] + 1 || at > UINT32_MAX ||
+	if (h->syn_acks || h->held || sender == h->client_end || f->key.self || !is_small(s) ||
+	    s->ack != h->isn[SIDE_A] + 1 || at > UINT32_MAX ||
 	    t->now_ns >= h->start_ns + asked + t->cfg.timeout_ns[fsm_timeout_of(FSM_SYN)])
 		return false;
 

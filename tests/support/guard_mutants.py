@@ -419,8 +419,7 @@ QUICK_PIECES = [
         ("a large SYN", "return !s->payload_len && s->wire_segs == 1;")]),
     ("if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))", [
         ("anything opens", "if (!t->quick || !is_small(s))")]),
-    ("h->syn_acks || h->pending", [("a second answer", "h->pending")]),
-    ("|| h->pending || h->contested ||", [("an answer to an attempt", "||")]),
+    ("h->syn_acks ||", [("a second answer", "")]),
     ("sender == h->client_end ||", [("the client's own answer", "")]),
     ("s->ack != h->isn[SIDE_A] + 1 ||", [("an answer to something else", "")]),
     ("t->now_ns >= h->start_ns", [("an answer after the timeout", "0 && h->start_ns")]),

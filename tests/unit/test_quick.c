@@ -170,6 +170,10 @@ static struct segment go_on(struct talk *k)
 		k->step++;
 		return said(k, 0, TCP_SYN, below(60) ? 0 : 10);
 	case 1:
+		if (!below(12)) { /* the SYN once more */
+			k->next[0]--;
+			return said(k, 0, TCP_SYN, 0);
+		}
 		k->step++;
 		return said(k, 1, below(30) ? TCP_SYN | TCP_ACK : TCP_SYN, 0);
 	case 2:
@@ -198,7 +202,7 @@ static void spoil(struct segment *s, struct talk *k)
 {
 	static const int32_t off[] = { -70000, -2000, -1, 1, 100, 70000, 1 << 30 };
 
-	switch (below(12)) {
+	switch (below(13)) {
 	case 0:
 		s->seq += (uint32_t)off[below(ARRAY_SIZE(off))];
 		break;
@@ -233,6 +237,15 @@ static void spoil(struct segment *s, struct talk *k)
 		memcpy(s->dst, s->src, sizeof s->dst);
 		s->dport = s->sport;
 		break;
+	case 11: { /* the other end says it */
+		struct segment same = *s;
+
+		memcpy(s->src, same.dst, sizeof s->src);
+		memcpy(s->dst, same.src, sizeof s->dst);
+		s->sport = same.dport;
+		s->dport = same.sport;
+		break;
+	}
 	default:
 		s->iface ^= 1;
 	}
@@ -291,11 +304,13 @@ static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each,
 				if (!below(spoiled_each))
 					spoil(&s[i], k);
 				s[i].wire_len = 54 + (uint32_t)s[i].options.n + s[i].payload_len;
+				if (!below(50)) /* something behind the packet */
+					s[i].wire_len += below(400);
 			}
 			s[i].ts_ns = now;
 			now += below(200) ? below(3 * ms) : below(3 * second);
-			if (!below(300))
-				s[i].ts_ns -= below(2 * second);
+			if (!below(100)) /* late, or a clock that was set */
+				s[i].ts_ns -= below(2) ? below(50 * ms) : below(2 * second);
 		}
 		for (unsigned k = 0; k < 2; k++)
 			tracker_feed(r[k]->t, s, n);
