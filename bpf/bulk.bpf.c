@@ -150,6 +150,7 @@ static __always_inline bool is_plain(const struct bulk_slot *s, unsigned d, cons
 		window = BULK_WINDOW_FLOOR;
 	return n->usual && n->window && n->seq == s->next[d] && n->seq - s->acked[d] <= window &&
 	       n->ack - s->acked[peer] <= s->next[peer] - s->acked[peer] &&
+	       s->next[peer] - s->acked[peer] <= BULK_WINDOW_MOST &&
 	       s->may[d] & (n->payload ? BULK_MAY_DATA : BULK_MAY_ACK);
 }
 

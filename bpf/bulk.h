@@ -9,8 +9,8 @@
 
 enum { BULK_SLOTS = 16384 };
 
-/* Least window to believe in: GUARD_WINDOW_FLOOR of flow/guard.h. */
-enum { BULK_WINDOW_FLOOR = 65535 };
+/* Least and largest window to believe in: GUARD_WINDOW_FLOOR and _MOST of flow/guard.h. */
+enum { BULK_WINDOW_FLOOR = 65535, BULK_WINDOW_MOST = 1 << 30 };
 
 /* A slot goes round.  User space arms it, but is behind by what waits in its ring.  So all frames pass
  * yet, and the filter takes the newest numbers from them; a plain one becomes the marker.  When user

@@ -27,6 +27,11 @@ static inline uint32_t be32_at(const uint8_t *p)
 	return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
 }
 
+static inline uint64_t be64_at(const uint8_t *p)
+{
+	return (uint64_t)be32_at(p) << 32 | be32_at(p + 4);
+}
+
 static inline struct cursor cursor_of(struct span s)
 {
 	return (struct cursor){ .p = s.p, .end = s.p + s.n };

@@ -8,6 +8,7 @@
 #include "wire/tcpopt.h"
 
 _Static_assert((unsigned)BULK_WINDOW_FLOOR == (unsigned)GUARD_WINDOW_FLOOR, "one floor");
+_Static_assert((unsigned)BULK_WINDOW_MOST == (unsigned)GUARD_WINDOW_MOST, "one ceiling");
 
 enum { PATIENCE = 4096, PLACES = 2 * BULK_SLOTS, NONE = UINT32_MAX };
 

@@ -25,7 +25,7 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	if (c->state != FSM_SYN && !answered)
 		return false;
 	/* Nothing but SYNs of one size without data, then SYN-ACKs of one size without data. */
-	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 ||
+	if (c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 ||
 	    c->tfo || c->history != half_history(answered) ||
 	    c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
 	    c->pkts[SIDE_A] > 15 || syn_acks > 7 || answered != !!syn_acks ||
@@ -125,12 +125,12 @@ void conn_unpack_held(const struct half *h, struct conn *c)
 
 void conn_history_add(struct conn *c, unsigned side, enum history_code code)
 {
-	unsigned n = 0;
-
 	if (conn_history_has(c, side, code))
 		return;
-	for (uint64_t h = c->history; h; h >>= HISTORY_LETTER_BITS)
-		n++;
+	/* No letter is 0: the highest bit is in the last one. */
+	unsigned bits = c->history ? 64 - (unsigned)__builtin_clzll(c->history) : 0;
+	unsigned n = (bits + HISTORY_LETTER_BITS - 1) / HISTORY_LETTER_BITS;
+
 	if (n < HISTORY_LETTERS)
 		c->history |= letter_of(side, code) << n * HISTORY_LETTER_BITS;
 }

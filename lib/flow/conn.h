@@ -1,6 +1,6 @@
 /* conn.h - one connection as it lies in the flow table: index-based memory without pointers.
  *
- * Two shapes.  `struct conn` is the whole truth (104 octets); while no more than SYNs and
+ * Two shapes.  `struct conn` is the whole truth (103 octets); while no more than SYNs and
  * SYN-ACKs without surprises was seen, the same facts fit `struct half` (44 octets), so that a
  * flood of half-open connections costs little.  Everything above the table works on a struct
  * conn; conn_pack() and conn_unpack() change the shape.  The key stands behind either.
@@ -48,7 +48,7 @@ static inline struct dur40 dur40_of(uint64_t ns)
 	uint64_t v = ns;
 	unsigned u = 0;
 
-	while (v >> 38 && u < 3)
+	while (__builtin_expect(v >> 38 && u < 3, 0))
 		v = ns / unit[++u];
 	v = (v >> 38 ? (1ull << 38) - 1 : v) | (uint64_t)u << 38;
 	return (struct dur40){ (uint32_t)v, (uint8_t)(v >> 32) };
@@ -130,23 +130,34 @@ struct conn {
 	uint16_t retrans[2];
 	uint64_t history : 60, anomalies : 4;
 	struct conn_where where;
-	uint32_t state : 5;	 /* enum fsm_state; 0 in no live entry */
-	uint32_t client_end : 1; /* which end of the key is the client */
-	uint32_t wscale0 : 4, wscale1 : 4;
-	uint32_t complete : 6; /* enum completeness */
-	uint32_t midstream : 1;
-	uint32_t direction : 2; /* enum direction_basis */
-	uint32_t merged : 1;	/* the second FIN carried the first ACK of the first FIN */
-	uint32_t suspect : 1;	/* an inexact RST was seen and nothing since */
-	uint32_t contested : 1; /* an unanswered SYN with another ISN waits in a half entry */
-	uint32_t tfo : 1;	/* the SYN-ACK acknowledged data on the SYN */
-	uint32_t tsval_ok : 1;
-	uint32_t sent : 2;	/* bit per side: next[] is known */
-	uint32_t heard : 2;	/* bit per side: acked[] is known */
-	/* Bit per side and kind, see conn_note_bit(): the letter is in history, the bit in complete. */
-	uint8_t noted;
+	union {
+		struct {
+			uint32_t state : 5;	 /* enum fsm_state; 0 in no live entry */
+			uint32_t client_end : 1; /* which end of the key is the client */
+			uint32_t wscale0 : 4, wscale1 : 4;
+			uint32_t complete : 6; /* enum completeness */
+			uint32_t direction : 2; /* enum direction_basis */
+			uint32_t suspect : 1;	/* an inexact RST was seen and nothing since */
+			/* An unanswered SYN with another ISN waits in a half entry. */
+			uint32_t contested : 1;
+			uint32_t sent : 2;  /* bit per side: next[] is known */
+			uint32_t heard : 2; /* bit per side: acked[] is known */
+			/* In PHASE_OPEN, bit per side and kind, see conn_note_bit(): the letter is
+			 * in history, the bit in complete. */
+			uint32_t noted : 4;
+		} __attribute__((packed));
+		struct {
+			uint32_t : 28;
+			uint32_t tfo : 1; /* PHASE_OFFER: the SYN-ACK acknowledged data on the SYN */
+			/* PHASE_END: the second FIN carried the first ACK of the first */
+			uint32_t merged : 1;
+			uint32_t tsval_ok : 1; /* PHASE_END */
+			uint32_t : 1;
+		} __attribute__((packed));
+		uint32_t marks; /* all of these at once */
+	};
 } __attribute__((packed));
-static_assert(sizeof(struct conn) == 104, "the budget of a connection, see table.h");
+static_assert(sizeof(struct conn) == 103, "the budget of a connection, see table.h");
 
 struct half {
 	uint64_t start_ns; /* UINT64_MAX: free */
@@ -181,6 +192,22 @@ bool conn_pack(const struct conn *c, struct half *ret);
 /* The same connection in full; if it is held, but for what conn_unpack_held() adds to @c. */
 struct conn conn_unpack(const struct half *h);
 void conn_unpack_held(const struct half *h, struct conn *c);
+
+/* An open connection, of which both sides are known and nothing is in doubt: one look at the marks
+ * tells. */
+static inline bool conn_is_quiet(const struct conn *c)
+{
+	const struct conn look = { .state = 31, .suspect = 1, .contested = 1, .sent = 3, .heard = 3 };
+	const struct conn want = { .state = FSM_OPEN, .sent = 3, .heard = 3 };
+
+	return (c->marks & look.marks) == want.marks && !c->holes;
+}
+
+/* Was it picked up behind its SYN and SYN-ACK?  Then something else told who is the client. */
+static inline bool conn_is_midstream(const struct conn *c)
+{
+	return c->direction == DIRECTION_PORT || c->direction == DIRECTION_FIRST_PACKET;
+}
 
 /* Of an ACK without data, or of data, sent by @side: the bit in `noted`. */
 static inline uint8_t conn_note_bit(unsigned side, bool data)

@@ -94,6 +94,18 @@ static inline bool fsm_offering(enum fsm_state s)
 	return s < FSM_CLAIMED;
 }
 
+/* What struct conn keeps in bits that mean something else in another phase. */
+enum fsm_phase {
+	PHASE_OFFER, /* fsm_offering() */
+	PHASE_OPEN,  /* until both FINs were seen */
+	PHASE_END    /* ... and afterwards, or reset */
+};
+
+static inline enum fsm_phase fsm_phase_of(enum fsm_state s)
+{
+	return (enum fsm_phase)((s >= FSM_CLAIMED) + (s >= FSM_LAST_A));
+}
+
 static inline bool fsm_over(enum fsm_state s)
 {
 	return s >= FSM_DONE_A;

@@ -169,7 +169,7 @@ static bool seq_fits(const struct conn *c, enum fsm_side from, const struct segm
 	else
 		return true;
 	if (!known(c->sent, !from))
-		window = 1u << 30; /* one-sided: its window was never seen, RFC 7323 2.3 bounds it */
+		window = GUARD_WINDOW_MOST; /* one-sided: its window was never seen */
 	return seq_le(base - window, segment_end(s)) && seq_le(s->seq, base + window);
 }
 
@@ -263,6 +263,54 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 	return p;
 }
 
+/* States where both ends are known and no octet is missing before a FIN. */
+static const uint32_t orderly_states =
+	1 << FSM_ANSWERED | 1 << FSM_OPEN | 1 << FSM_FIN_A | 1 << FSM_FIN_B | 1 << FSM_HALF_A |
+	1 << FSM_HALF_B | 1 << FSM_LAST_A | 1 << FSM_LAST_B | 1 << FSM_BOTH | 1 << FSM_BOTH_A |
+	1 << FSM_BOTH_B;
+
+unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	enum fsm_side peer = !from;
+	unsigned flags = s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK);
+	bool fin = flags == (TCP_FIN | TCP_ACK);
+	unsigned evidence = 1 << EV_ACK;
+
+	/* As guard_is_plain() has it. */
+	if (!(orderly_states >> c->state & 1) || (flags != TCP_ACK && !fin) ||
+	    (c->sent & c->heard) != 3 || s->seq != c->next[from] || !s->window ||
+	    s->seq - c->acked[from] > GUARD_WINDOW_FLOOR || s->payload_len > GUARD_WINDOW_FLOOR ||
+	    !guard_in_flight(c->acked[peer], s->ack, c->next[peer]))
+		return 0;
+	if (c->state == FSM_ANSWERED) { /* the client's, of the SYN that waits for it */
+		if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)
+			return 0;
+	} else if (c->holes) {
+		return 0;
+	}
+	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])
+		evidence |= 1 << EV_ACK_FIN;
+	if (!fin && !s->payload_len)
+		return evidence;
+	if (fsm_fin_seen(c->state, from))
+		return 0;
+	if (s->payload_len)
+		evidence |= 1 << EV_DATA;
+	if (!fin)
+		return evidence;
+	if (s->seq + s->payload_len - c->acked[from] > window_of(c, peer)) /* as fin_fits() */
+		return 0;
+	return evidence | 1 << EV_FIN;
+}
+
+void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	c->next[from] = segment_end(s);
+	c->acked[!from] = s->ack;
+	if (!both_fins(c))
+		c->window[from] = s->window;
+}
+
 struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
 			 const struct holes *h)
 {
@@ -338,8 +386,7 @@ void guard_keep(struct conn *c, struct holes *h)
 	}
 }
 
-/* The window of a SYN, as a later segment would say it; rounded up. */
-static uint16_t scaled(uint16_t window, unsigned shift)
+uint16_t guard_scaled(uint16_t window, unsigned shift)
 {
 	return (uint16_t)((window + (1u << shift) - 1) >> shift);
 }
@@ -393,8 +440,8 @@ struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segm
 	/* The window in a SYN is never scaled (RFC 7323 2.2): the answer makes the scale known, so
 	 * that the one in the peer's SYN is due as well. */
 	if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)
-		c->window[peer] = scaled(c->window[peer], shift_of(c, peer));
-	c->window[from] = syn ? scaled(s->window, shift_of(c, from)) : s->window;
+		c->window[peer] = guard_scaled(c->window[peer], shift_of(c, peer));
+	c->window[from] = syn ? guard_scaled(s->window, shift_of(c, from)) : s->window;
 	return l;
 }
 

@@ -31,17 +31,29 @@ struct proof {
 struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
 			 const struct holes *h);
 
-/* Nearly all traffic: on an open connection the next octets in order, or a bare ACK in order, with
- * an ACK of what was sent, into a window that need not be looked at.  True: it proves nothing that
- * is not known, and guard_learn() would do no more than guard_learn_plain() does. */
+/* RFC 7323 2.3: no window is larger. */
+enum { GUARD_WINDOW_MOST = 1 << 30 };
+
+/* Is @ack one of what is sent (up to @next) and not acknowledged (from @acked on)?  Where @acked is
+ * ahead of @next, which is so if one side was not seen, the answer is no. */
+static inline bool guard_in_flight(uint32_t acked, uint32_t ack, uint32_t next)
+{
+	return ack - acked <= next - acked && next - acked <= GUARD_WINDOW_MOST;
+}
+
+/* Nearly all traffic: on a connection that conn_is_quiet() the next octets in order, or a bare ACK
+ * in order, with an ACK of what was sent, into a window that need not be looked at.  True: it proves
+ * nothing that is not known, and guard_learn() would do no more than guard_learn_plain() does. */
 static inline bool guard_is_plain(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	enum fsm_side peer = !from;
 
-	return c->state == FSM_OPEN && (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
-	       (c->sent & c->heard) == 3 && s->seq == c->next[from] && s->window &&
+	return conn_is_quiet(c) &&
+	       (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
+	       s->seq == c->next[from] && s->window &&
 	       s->seq - c->acked[from] <= GUARD_WINDOW_FLOOR &&
-	       s->ack - c->acked[peer] <= c->next[peer] - c->acked[peer];
+	       s->payload_len <= GUARD_WINDOW_FLOOR &&
+	       guard_in_flight(c->acked[peer], s->ack, c->next[peer]);
 }
 
 static inline void guard_learn_plain(struct conn *c, enum fsm_side from, const struct segment *s)
@@ -50,6 +62,19 @@ static inline void guard_learn_plain(struct conn *c, enum fsm_side from, const s
 	c->acked[!from] = s->ack;
 	c->window[from] = s->window;
 }
+
+/* The textbook, where nothing is missing and nothing is in doubt (the caller looks at `suspect`):
+ * between the handshake's last ACK and the last one of all the next octets in order, or the FIN, or
+ * nothing, with an ACK of what was sent.  Returns what guard_prove() would find, and then
+ * guard_learn() would do no more than guard_learn_orderly(); 0: guard_prove() must tell. */
+unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct segment *s);
+
+/* Takes the numbers of @s, which guard_orderly() found to be so; before the state moves. */
+void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segment *s);
+
+/* The window of a SYN, which is never scaled (RFC 7323 2.2), as a later segment would say it; rounded
+ * up. */
+uint16_t guard_scaled(uint16_t window, unsigned shift);
 
 /* Does the server's @s show that it took the data on the SYN (RFC 7413 4.2), now or before? */
 bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s);

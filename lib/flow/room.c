@@ -7,6 +7,7 @@ enum {
 	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
 	SWEEP_STEP = 16384,	/* slots looked through in one step */
+	SWEEP_BATCH = 32,	/* entries that go at once */
 };
 static const uint64_t sweep_every_ns = 1000000000;
 static const uint64_t clock_step_ns = 10000000000; /* more is no reordering */
@@ -74,6 +75,17 @@ bool flow_expire(struct tracker *t, struct flow *f)
 	return true;
 }
 
+void flow_prefetch(const struct tracker *t, unsigned p, uint32_t slot)
+{
+	table_ref r = table_slot(p, slot);
+
+	if (slot >= t->table.head->pool[p].high || !table_live(&t->table, r))
+		return;
+	struct flow_key k = table_key(&t->table, r);
+
+	table_prefetch(&t->table, flow_key_hash(&k, &t->cfg.secret));
+}
+
 /* Loads slot @slot of pool @p if it is in use. */
 bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot)
 {
@@ -102,6 +114,30 @@ static bool slot_due(const struct tracker *t, unsigned p, uint32_t slot)
 	return h->start_ns + dur40_ns(h->last) + t->cfg.timeout_ns[wait] <= t->now_ns;
 }
 
+/* ... or is it held and must be told? */
+static bool slot_waits(const struct tracker *t, unsigned p, uint32_t slot)
+{
+	return slot_due(t, p, slot) ||
+	       (unlikely(t->floods.n) && table_live(&t->table, table_slot(p, slot)) &&
+		flood_overdue(t, table_slot(p, slot)));
+}
+
+/* Lets go what still waits among these slots.  Many are at once where many were closed at once, and
+ * the index knows no neighbours: all lines are asked for first. */
+static void expire_all(struct tracker *t, unsigned p, const uint32_t *slot, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++)
+		flow_prefetch(t, p, slot[i]);
+	for (unsigned i = 0; i < n; i++) {
+		struct flow f;
+
+		if (!slot_waits(t, p, slot[i]) || !flow_at(t, &f, p, slot[i]))
+			continue;
+		if (!flow_expire(t, &f) && flood_overdue(t, f.ref))
+			flood_let_go(t, &f);
+	}
+}
+
 /* How many slots of pool @p one sweep looks at. */
 static uint32_t sweep_part(const struct tracker *t, unsigned p)
 {
@@ -124,29 +160,30 @@ bool tracker_has_steps(const struct tracker *t)
 
 bool tracker_step(struct tracker *t)
 {
-	uint32_t slots = t->undo ? SWEEP_STEP : UINT32_MAX, due = t->undo ? STEP_SLOTS : UINT32_MAX;
+	uint32_t slots = t->undo ? SWEEP_STEP : UINT32_MAX, most = t->undo ? STEP_SLOTS : UINT32_MAX;
+	uint32_t due[SWEEP_BATCH], k = 0;
 
 	while (t->sweep_pools) {
 		unsigned p = -t->sweep_pools % TABLE_POOLS;
 		uint32_t slot = t->sweep_slot[p] < t->table.head->pool[p].high ? t->sweep_slot[p] : 0;
-		struct flow f;
+		bool enough = !slots-- || !most;
 
+		if (k == SWEEP_BATCH || !t->sweep_left || enough) {
+			expire_all(t, p, due, k);
+			k = 0;
+		}
+		if (enough)
+			return true;
 		if (!t->sweep_left) {
 			t->sweep_pools--;
 			t->sweep_left = sweep_part(t, -t->sweep_pools % TABLE_POOLS);
 			continue;
 		}
-		if (!slots-- || !due)
-			return true;
 		t->sweep_left--;
 		t->sweep_slot[p] = slot + 1;
-		if (slot_due(t, p, slot) && flow_at(t, &f, p, slot)) {
-			flow_expire(t, &f);
-			due--;
-		} else if (unlikely(t->floods.n) && flood_overdue(t, table_slot(p, slot)) &&
-			   flow_at(t, &f, p, slot)) {
-			flood_let_go(t, &f);
-			due--;
+		if (slot_waits(t, p, slot)) {
+			due[k++] = slot;
+			most--;
 		}
 	}
 	return false;

@@ -38,7 +38,7 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 	c->complete |= (fin ? COMPLETE_FIN : 0) | (rst ? COMPLETE_RST : 0);
 	conn_history_add(c, from,
 			 rst ? HISTORY_RST : fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
-	if (!rst && !fin)
+	if (!rst && !fin && fsm_phase_of(c->state) == PHASE_OPEN)
 		c->noted |= conn_note_bit(from, data);
 	/* Who has sent a FIN needs no window any more. */
 	if (!s->window && !rst && !fsm_fin_seen(c->state, peer))
@@ -56,7 +56,6 @@ void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *
 			const struct tcpopt *o)
 {
 	unsigned bit = 1u << from;
-	unsigned ecn = s->flags & (TCP_ECE | TCP_CWR);
 
 	if (from == SIDE_A)
 		c->wscale0 = o->wscale;
@@ -70,8 +69,7 @@ void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *
 	c->offer.timestamps |= o->timestamps ? bit : 0;
 	c->offer.tfo |= o->tfo ? bit : 0;
 	c->offer.mptcp |= o->mptcp ? bit : 0;
-	/* RFC 3168 6.1.1: a SYN asks with both, a SYN-ACK agrees with ECE alone. */
-	c->offer.ecn |= ecn == (s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR) ? bit : 0;
+	c->offer.ecn |= conn_asks_ecn(s) ? bit : 0;
 }
 
 /* The connection goes to @to.  How long each end was where it was, if it moved: @ret_moved_ns. */
@@ -97,6 +95,8 @@ bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t 
 		memset(c->header_hi, 0, sizeof c->header_hi);
 		c->gap = c->holes = 0;
 	}
+	if (fsm_phase_of(before) != fsm_phase_of(to))
+		c->noted = 0;
 	c->merged |= (before == FSM_FIN_A && to == FSM_LAST_A) ||
 		     (before == FSM_FIN_B && to == FSM_LAST_B);
 	c->state = to & 31;
@@ -117,45 +117,70 @@ static enum close_reason reason_of(enum fsm_state before, enum fsm_state after, 
 	return before == FSM_SYN && from == SIDE_B ? REASON_REFUSED : REASON_RST;
 }
 
+/* Of the last FIN: the next incarnation is compared with it.  window[] is not needed any more. */
+static void keep_tsval(struct conn *c, const struct segment *s)
+{
+	struct tcpopt o = tcpopt_parse(s->options);
+
+	c->tsval = o.tsval;
+	c->tsval_ok = o.timestamps;
+}
+
+/* Tells what the ends did.  @offered: what the handshake knew, if this ended it. */
+static void tell_move(struct tracker *t, struct flow *f, enum fsm_state before, struct cause cause,
+		      const uint64_t *moved_ns, const struct conn *offered)
+{
+	struct event *e = event_begin(t);
+
+	if (!e)
+		return;
+	tell_common(e, offered ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, &f->key, f->c, before,
+		    cause);
+	memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
+	if (offered)
+		tell_established(e, offered, before, cause.ts_ns);
+	event_end(t);
+}
+
+/* The handshake ends by going to @to for @s. */
+static __attribute__((noinline)) bool establish(struct tracker *t, struct flow *f,
+						enum fsm_state to, const struct segment *s,
+						bool inferred)
+{
+	struct conn offered = *f->c; /* before it is overwritten */
+	uint64_t moved_ns[SIDES];
+
+	if (!flow_change(t, f->c, to, s->ts_ns, moved_ns))
+		return false;
+	tell_move(t, f, (enum fsm_state)offered.state, cause_of(s, inferred), moved_ns, &offered);
+	return true;
+}
+
 /* The connection goes to @to for @s; tells what its ends did.  False: nothing, there was no word
  * to say. */
 static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
 		 const struct segment *s, bool inferred)
 {
-	struct conn *c = f->c, offered = { 0 };
-	enum fsm_state before = c->state;
-	bool established = fsm_handshaking(before) && !fsm_handshaking(to);
-	struct cause cause = cause_of(s, inferred);
+	enum fsm_state before = f->c->state;
 	uint64_t moved_ns[SIDES];
 
-	bool held = unlikely(flow_held(c)) && flood_keeps(t, f, to, s);
+	bool held = unlikely(flow_held(f->c)) && flood_keeps(t, f, to, s);
 
-	if (established)
-		offered = *c; /* what the handshake knew, before it is overwritten */
-	if (both_fins(to) && !both_fins(before)) {
-		struct tcpopt o = tcpopt_parse(s->options);
+	if (fsm_handshaking(before) && !fsm_handshaking(to) && !fsm_over(to))
+		return establish(t, f, to, s, inferred);
+	bool moved = flow_change(t, f->c, to, s->ts_ns, moved_ns);
 
-		c->tsval = o.tsval; /* window[] is not needed any more */
-		c->tsval_ok = o.timestamps;
-	}
-	if (!flow_change(t, c, to, s->ts_ns, moved_ns))
+	if (both_fins(to) && !both_fins(before))
+		keep_tsval(f->c, s);
+	if (!moved)
 		return false;
 	if (held)
 		return true;
-	if (fsm_over(to)) {
-		flow_tell_end(t, f, before, reason_of(before, to, from), to == FSM_RESET ? (int)from : -1,
-			 cause, moved_ns);
-		return true;
-	}
-	struct event *e = event_begin(t);
-
-	if (!e)
-		return true;
-	tell_common(e, established ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, &f->key, c, before, cause);
-	memcpy(e->prev_state_ns, moved_ns, sizeof moved_ns);
-	if (established)
-		tell_established(e, &offered, before, s->ts_ns);
-	event_end(t);
+	if (fsm_over(to))
+		flow_tell_end(t, f, before, reason_of(before, to, from),
+			      to == FSM_RESET ? (int)from : -1, cause_of(s, inferred), moved_ns);
+	else
+		tell_move(t, f, before, cause_of(s, inferred), moved_ns, NULL);
 	return true;
 }
 
@@ -260,8 +285,29 @@ static void mark_overtaken(struct conn *c, const struct segment *s, struct holes
 	holes_dig(h, SIDE_B, (struct hole){ s->seq + 1, c->next[SIDE_B], true });
 }
 
+/* The short way for the textbook's segments: does what flow_feed() would do. */
+static bool feed_orderly(struct tracker *t, struct flow *f, enum fsm_side from,
+			 const struct segment *s)
+{
+	struct conn *c = f->c;
+	struct proof p = { .anomaly = ANOMALY_NONE };
+
+	if (!t->quick || c->suspect || f->key.self)
+		return false;
+	p.evidence = (uint16_t)guard_orderly(c, from, s);
+	if (!p.evidence)
+		return false;
+	conn_account(c, from, s, s->payload_len);
+	guard_learn_orderly(c, from, s);
+	conn_note_orderly(c, from, s);
+	apply(t, f, from, s, p, c->state, false);
+	return true;
+}
+
 void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
 {
+	if (feed_orderly(t, f, from, s))
+		return;
 	struct conn *c = f->c;
 	bool mirror = f->key.self && !(s->flags & TCP_RST);
 	enum fsm_state before = c->state, at = before;
@@ -351,13 +397,6 @@ static unsigned guess_client(const struct segment *s, unsigned sender, enum dire
 	return low && !low_peer ? !sender : sender;
 }
 
-static struct conn_where where_of(const struct segment *s)
-{
-	return (struct conn_where){ .iface = s->iface,
-				    .outer = s->nvlan > 0 ? s->vlan[0] & 0xfff : VLAN_NONE,
-				    .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
-}
-
 /* An entry for the connection that @s begins, as it is before @s.  @old, if not NULL, is the one
  * that the 4-tuple had: where the clock is too coarse to tell them apart, the new one begins a
  * nanosecond later, since the flow id follows from the start. */
@@ -369,7 +408,7 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
 	bool syn = s->flags & TCP_SYN;
 
 	*c = (struct conn){ .start_ns = s->ts_ns,
-			    .where = where_of(s),
+			    .where = conn_where_of(s),
 			    .wscale0 = TCPOPT_WSCALE_NONE,
 			    .wscale1 = TCPOPT_WSCALE_NONE };
 	if (syn && s->flags & TCP_ACK) {
@@ -383,7 +422,6 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
 	} else if (!syn) {
 		client = guess_client(s, sender, &basis);
 		c->isn = s->seq;
-		c->midstream = 1;
 		c->wscale0 = c->wscale1 = TCPOPT_WSCALE_MAX; /* not known: the most there is */
 	} else {
 		c->isn = s->seq;

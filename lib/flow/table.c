@@ -251,22 +251,46 @@ void table_prefetch(const struct table *t, uint64_t hash)
 	__builtin_prefetch(&t->bucket[home(t, hash)], 1);
 }
 
-table_ref table_prefetch_entry(const struct table *t, uint64_t hash)
+table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_entry)
 {
 	const struct table_bucket *k = &t->bucket[home(t, hash)];
 	struct tag_match m = match_tags(k, tag_of(hash));
 	table_ref first = TABLE_NONE;
 
 	for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
-		const uint8_t *at = table_at(t, k->ref[i]);
+		uint8_t *at = table_at(t, k->ref[i]);
+
+		uint32_t last = t->stride[k->ref[i] >> TABLE_POOL_SHIFT] - 1;
 
 		__builtin_prefetch(at, 1);
-		__builtin_prefetch(at + CACHE_LINE, 1);
-		__builtin_prefetch(at + sizeof(struct conn), 1); /* the key of a whole one */
-		if (first == TABLE_NONE)
+		__builtin_prefetch(at + (last < CACHE_LINE ? last : CACHE_LINE), 1);
+		__builtin_prefetch(at + last, 1);
+		if (likely(first == TABLE_NONE)) {
 			first = k->ref[i];
+			*ret_entry = at;
+		}
 	}
 	return first;
+}
+
+struct conn *table_whole(table_ref r, void *entry, const struct flow_key *key)
+{
+	struct conn *c = entry;
+	uint64_t iface = (uint64_t)c->where.iface << 32;
+
+	if (table_shape_of(r) != SHAPE_WHOLE || table_ip_v(r) != key->ip_v ||
+	    c->start_ns == CONN_FREE)
+		return NULL;
+	if (likely(key->ip_v == 4)) {
+		const struct key4 *k4 = (const struct key4 *)(c + 1);
+
+		return k4->addr == key->w[0] && (iface | k4->ports) == key->w[1] ? c : NULL;
+	}
+	const struct key6 *k6 = (const struct key6 *)(c + 1);
+
+	return !memcmp(k6->addr, key->w, sizeof k6->addr) && (iface | k6->ports) == key->w[4] ?
+		       c :
+		       NULL;
 }
 
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key)
@@ -313,6 +337,8 @@ static table_ref slot_take(struct table *t, unsigned pool)
 
 		memcpy(&f, table_at(t, table_slot(pool, slot)), sizeof f);
 		p->free = f.next;
+		if (f.next != TABLE_NONE) /* it has been idle for long, and may be far away */
+			__builtin_prefetch(table_at(t, table_slot(pool, f.next)), 1);
 	} else {
 		slot = p->high++;
 	}
@@ -365,22 +391,56 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 	}
 }
 
-void table_remove(struct table *t, uint64_t hash, table_ref r)
+/* Where the index has @r; false: nowhere. */
+static bool place_of(const struct table *t, uint64_t hash, table_ref r, uint32_t *ret_bucket,
+		     unsigned *ret_way)
 {
-	for (uint32_t b = home(t, hash), n = 0; n < t->buckets; b = after(t, b), n++) {
-		struct table_bucket *k = &t->bucket[b];
+	uint8_t tag = tag_of(hash);
 
-		for (unsigned i = 0; i < WAYS; i++) {
-			if (!k->tag[i] || k->ref[i] != r)
+	for (uint32_t b = home(t, hash), n = 0; n < t->buckets; b = after(t, b), n++) {
+		const struct table_bucket *k = &t->bucket[b];
+		struct tag_match m = match_tags(k, tag);
+
+		for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
+			if (k->tag[i] != tag || k->ref[i] != r)
 				continue;
-			undo_save(t->undo, &k->tag[i], sizeof k->tag[i]);
-			k->tag[i] = 0;
-			for (uint32_t back = home(t, hash); back != b; back = after(t, back))
-				bucket_pass(t, &t->bucket[back], -1);
-			slot_give(t, r);
-			return;
+			*ret_bucket = b;
+			*ret_way = i;
+			return true;
 		}
 	}
+	return false;
+}
+
+table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struct flow_key *key,
+			enum table_shape shape)
+{
+	uint32_t b;
+	unsigned way;
+
+	if (table_used(t, shape) >= table_max(t, shape) || !place_of(t, hash, r, &b, &way))
+		return TABLE_NONE;
+	table_ref to = slot_take(t, pool_of(shape, key->ip_v));
+
+	put_key(t, to, key);
+	undo_save(t->undo, &t->bucket[b].ref[way], sizeof to);
+	t->bucket[b].ref[way] = to;
+	slot_give(t, r);
+	return to;
+}
+
+void table_remove(struct table *t, uint64_t hash, table_ref r)
+{
+	uint32_t b;
+	unsigned way;
+
+	if (!place_of(t, hash, r, &b, &way))
+		return;
+	undo_save(t->undo, &t->bucket[b].tag[way], sizeof t->bucket[b].tag[way]);
+	t->bucket[b].tag[way] = 0;
+	for (uint32_t back = home(t, hash); back != b; back = after(t, back))
+		bucket_pass(t, &t->bucket[back], -1);
+	slot_give(t, r);
 }
 
 bool table_live(const struct table *t, table_ref r)

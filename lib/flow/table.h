@@ -4,10 +4,10 @@
  * live in a memfd and outlast the process.  Two shapes of entry (conn.h) times two address
  * families make four pools; each entry is the shape's octets with the key behind them:
  *
- *     IPv4  half 56   whole 116        IPv6  half 80   whole 140
+ *     IPv4  half 56   whole 115        IPv6  half 80   whole 139
  *
- * plus 64 octets of index for 12 entries at 3/4 load: 7.1 an entry.  All in: 123 octets for a
- * connection, 63 half-open (IPv4); 147 and 87 (IPv6).  Untouched memory costs nothing.
+ * plus 64 octets of index for 12 entries at 3/4 load: 7.1 an entry.  All in: 122 octets for a
+ * connection, 63 half-open (IPv4); 146 and 87 (IPv6).  Untouched memory costs nothing.
  *
  * The index is an array of cache lines (buckets).  An entry lives in its home bucket or, while
  * that is full, in one of the next; each bucket counts the entries that wanted it and went on, so
@@ -90,11 +90,15 @@ uint32_t table_max(const struct table *t, enum table_shape s);
  * may be meant: a search comes soon. */
 void table_prefetch(const struct table *t, uint64_t hash);
 
-/* Returns the first entry that may be the one, or TABLE_NONE: see table_is(). */
-table_ref table_prefetch_entry(const struct table *t, uint64_t hash);
+/* Returns the first entry that may be the one, or TABLE_NONE: see table_is().  *ret_entry: its
+ * octets. */
+table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_entry);
 
 /* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
+
+/* The entry @r at @entry, if it is a whole one and @key's, as table_is() has it; else NULL. */
+struct conn *table_whole(table_ref r, void *entry, const struct flow_key *key);
 
 /* The entries of @key: *ret_other, if not NULL, is a second one (a pending half entry). */
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
@@ -104,6 +108,11 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
  * TABLE_NONE: this shape is at its maximum. */
 table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
 		       enum table_shape shape);
+
+/* The entry @r of @key takes another @shape, and so another slot, its octets unset; the index is not
+ * searched for a place again.  TABLE_NONE: that shape is at its maximum, @r stays. */
+table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struct flow_key *key,
+			enum table_shape shape);
 
 /* Takes an entry out; @hash is its key's. */
 void table_remove(struct table *t, uint64_t hash, table_ref r);

@@ -20,7 +20,7 @@ void tell_common(struct event *e, enum event_kind kind, const struct flow_key *k
 	e->ip_v = key->ip_v;
 	e->segment = cause.segment;
 	e->basis = cause.basis;
-	e->midstream = c->midstream;
+	e->midstream = conn_is_midstream(c);
 	e->direction_basis = c->direction;
 	for (unsigned side = 0; side < SIDES; side++) {
 		e->state[side] = fsm_endpoint(c->state, side);

@@ -59,15 +59,14 @@ plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struc
 	enum fsm_side from = sender != c->client_end;
 	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
 
-	if (!guard_is_plain(c, from, s) || c->suspect || c->holes || c->contested ||
+	if (!guard_is_plain(c, from, s) ||
 	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
 	undo_save(undo, c, sizeof *c);
 	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
-	if (!(c->noted & conn_note_bit(from, s->payload_len)))
-		conn_note_history(c, from, s, (struct learned){ 0 },
-				  (struct proof){ .anomaly = ANOMALY_NONE });
+	if (unlikely(!(c->noted & conn_note_bit(from, s->payload_len))))
+		conn_note_orderly(c, from, s);
 	return true;
 }
 
@@ -111,17 +110,11 @@ static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const s
 		counter_add(&t->count->withheld, n);
 }
 
-/* The short way with a log, and for those that have caught up.  Not inline: others pay one branch. */
-static __attribute__((noinline)) bool careful_feed(const struct tracker *t, struct conn *c,
+/* The short way for those that have caught up.  Not inline: others pay one branch for it. */
+static __attribute__((noinline)) bool watched_feed(struct tracker *t, struct flow *f,
 						   unsigned sender, const struct segment *s)
 {
-	return plain_feed(t, c, sender, s, t->undo);
-}
-
-static bool watched_feed(const struct tracker *t, struct flow *f, unsigned sender,
-			 const struct segment *s)
-{
-	return f->c != &f->unpacked && !f->key.self && careful_feed(t, f->c, sender, s);
+	return f->c != &f->unpacked && !f->key.self && plain_feed(t, f->c, sender, s, NULL);
 }
 
 /* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
@@ -145,6 +138,8 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 		if (done)
 			return;
 	}
+	if (ref != TABLE_NONE && quick_answer(t, f, ref, sender, s))
+		return;
 	if (ref != TABLE_NONE) {
 		flow_load(t, f, ref);
 		if (unlikely(t->bulk))
@@ -153,7 +148,8 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 			ref = TABLE_NONE;
 	}
 	if (ref == TABLE_NONE) {
-		flow_open(t, f, sender, s, NULL);
+		if (!quick_open(t, f, sender, s))
+			flow_open(t, f, sender, s, NULL);
 	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
 	} else {
@@ -169,32 +165,49 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 struct ticket {
 	struct flow_key key;
 	uint64_t hash;
-	table_ref hint; /* the entry that may be its own, when that was looked for */
+	table_ref hint; /* the entry that may be its own, when that was looked for ... */
+	void *entry;	/* ... and where it lies */
 	unsigned sender;
 };
 
-static void take(struct tracker *t, const struct ticket *k, const struct segment *s)
+static __attribute__((noinline)) void take(struct tracker *t, const struct ticket *k,
+					   const struct segment *s)
 {
 	table_ref ref = k->hint;
+	struct flow f;
 
 	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
 		ref = table_find(&t->table, k->hash, &k->key, NULL);
-	if (likely(ref != TABLE_NONE && table_shape_of(ref) == SHAPE_WHOLE && !k->key.self)) {
-		if (likely(t->direct) && plain_feed(t, table_conn(&t->table, ref), k->sender, s, NULL))
-			return;
-		if (unlikely(t->undo) && careful_feed(t, table_conn(&t->table, ref), k->sender, s))
-			return;
-	}
-	struct flow f;
-
 	f.key = k->key;
 	f.hash = k->hash;
 	feed(t, &f, ref, k->sender, s);
 }
 
+/* Nearly all there is. */
+static inline __attribute__((always_inline)) bool take_plain(struct tracker *t,
+							     const struct ticket *k,
+							     const struct segment *s,
+							     struct undo *undo)
+{
+	if (unlikely(k->hint == TABLE_NONE))
+		return false;
+	struct conn *c = table_whole(k->hint, k->entry, &k->key);
+
+	return c && !k->key.self && plain_feed(t, c, k->sender, s, undo);
+}
+
+/* The same with a log.  Not inline: others pay nothing for it. */
+static __attribute__((noinline)) bool take_kept(struct tracker *t, const struct ticket *k,
+						const struct segment *s)
+{
+	return take_plain(t, k, s, t->undo);
+}
+
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 {
 	struct ticket ticket[TRACKER_BATCH];
+	const bool quick = !t->cfg.plodding && !t->bulk && !t->undo;
+	const bool kept = !t->cfg.plodding && t->undo;
 
 	/* A table of millions is memory far away: ask for all lines first, then work. */
 	for (unsigned i = 0; i < n; i++) {
@@ -205,7 +218,8 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 		table_prefetch(&t->table, k->hash);
 	}
 	for (unsigned i = 0; i < n; i++)
-		ticket[i].hint = table_prefetch_entry(&t->table, ticket[i].hash);
+		ticket[i].hint =
+			table_prefetch_entry(&t->table, ticket[i].hash, &ticket[i].entry);
 	for (unsigned i = 0; i < n; i++) {
 		const struct ticket *k = &ticket[i];
 		uint64_t ts_ns = s[i].ts_ns;
@@ -214,6 +228,10 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			t->now_ns = ts_ns;
 		else
 			tracker_advance(t, ts_ns);
+		if (likely(quick) && likely(take_plain(t, k, &s[i], NULL)))
+			continue;
+		if (unlikely(kept) && take_kept(t, k, &s[i]))
+			continue;
 		take(t, k, &s[i]);
 	}
 }
@@ -289,12 +307,14 @@ static void close_slot(struct tracker *t, unsigned p, uint32_t slot, enum close_
 
 bool tracker_close_some(struct tracker *t, enum close_reason reason)
 {
+	enum { AHEAD = 16 };
 	unsigned n = STEP_SLOTS;
 
 	for (unsigned p = 0; p < TABLE_POOLS; p++)
 		for (; t->close_slot[p] < t->table.head->pool[p].high; n--) {
 			if (!n)
 				return true;
+			flow_prefetch(t, p, t->close_slot[p] + AHEAD);
 			close_slot(t, p, t->close_slot[p]++, reason);
 		}
 	memset(t->close_slot, 0, sizeof t->close_slot);
@@ -344,7 +364,6 @@ static void view(struct tracker *t, const struct tracker_config *c, struct event
 	t->undo = t->table.undo = c->undo;
 	t->sink = sink;
 	t->count = counters;
-	t->direct = !c->undo && !c->bulk;
 	tracker_configure(t, c);
 }
 
@@ -390,6 +409,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 
 	t->cfg = *c;
 	t->cfg.secret = secret;
+	t->quick = !c->control && !c->plodding;
 	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->limit[SHAPE_WHOLE] = c->max_connections < whole ? c->max_connections : whole;

@@ -34,6 +34,7 @@ struct tracker_config {
 	 * ended: each call below is (part of) a transaction of the caller's, in which it comes after
 	 * tracker_begin(), and what takes long is done in steps: tracker_step().  Not with .bulk. */
 	struct undo *undo;
+	bool plodding; /* no short ways: what they must equal, for tests */
 	bool control; /* no other segments than segment_is_control() are shown: "flow/unshown.h" */
 };
 

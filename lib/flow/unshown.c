@@ -76,7 +76,7 @@ enum fsm_state unshown_end_of(enum fsm_state s)
 
 uint64_t unshown_stream(const struct conn *c, enum fsm_state s, enum fsm_side side)
 {
-	if (!fsm_fin_seen(s, side) || c->midstream)
+	if (!fsm_fin_seen(s, side) || conn_is_midstream(c))
 		return UINT64_MAX;
 	if (side == SIDE_A) /* its ISN is kept; SYN and FIN count one each */
 		return (uint32_t)(c->next[SIDE_A] - c->isn - 2);

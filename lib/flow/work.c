@@ -62,38 +62,50 @@ static uint32_t press(struct tracker *t, const struct flow *f, int by)
 	return *n += (uint32_t)by;
 }
 
-/* The entry @ref of @f goes out of the table. */
-static void slot_leave(struct tracker *t, const struct flow *f, table_ref ref)
-{
-	if (table_shape_of(ref) == SHAPE_HALF)
-		press(t, f, -1);
-	table_remove(&t->table, f->hash, ref);
-}
-
 /* Frees the entry; nothing is told. */
 void flow_remove(struct tracker *t, struct flow *f)
 {
 	flow_settle(t, f, true);
 	flow_count_state(t, f->c->state, FSM_NONE);
-	if (f->ref != TABLE_NONE)
-		slot_leave(t, f, f->ref);
+	if (f->ref != TABLE_NONE) {
+		if (table_shape_of(f->ref) == SHAPE_HALF)
+			press(t, f, -1);
+		table_remove(&t->table, f->hash, f->ref);
+	}
 	f->ref = TABLE_NONE;
 	flow_gauges(t);
+}
+
+/* One more entry of @shape is to come. */
+static void keep_limit(struct tracker *t, enum table_shape shape, table_ref keep)
+{
+	/* A limit that was lowered is approached by giving up two for each one that comes. */
+	for (int n = 0; n < 2 && unlikely(table_used(&t->table, shape) >= t->limit[shape]); n++)
+		if (!flow_make_room(t, shape, keep))
+			break;
 }
 
 /* A new entry; a table that is full gives up another one for it, but not @keep. */
 table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape,
 			   table_ref keep)
 {
-	/* A limit that was lowered is approached by giving up two for each one that comes. */
-	for (int n = 0; n < 2 && table_used(&t->table, shape) >= t->limit[shape]; n++)
-		if (!flow_make_room(t, shape, keep))
-			break;
+	keep_limit(t, shape, keep);
 	if (table_used(&t->table, shape) >= table_max(&t->table, shape))
 		return TABLE_NONE;
 	if (shape == SHAPE_HALF && unlikely(press(t, f, 1) > t->flood_from))
 		flood_watch(t, f);
 	return table_insert(&t->table, f->hash, &f->key, shape);
+}
+
+/* The half entry of @f becomes a whole one. */
+static table_ref flow_grow(struct tracker *t, const struct flow *f)
+{
+	keep_limit(t, SHAPE_WHOLE, f->ref);
+	table_ref r = table_reshape(&t->table, f->hash, f->ref, &f->key, SHAPE_WHOLE);
+
+	if (r != TABLE_NONE)
+		press(t, f, -1);
+	return r;
 }
 
 /* Puts an unpacked or new connection into the table, in the smallest shape that holds it. */
@@ -114,7 +126,9 @@ void flow_store(struct tracker *t, struct flow *f)
 	}
 	if (unlikely(!small && flow_held(f->c)))
 		flood_release(t, f, FLOOD_COMPLETED); /* only a half entry can be held */
-	table_ref r = flow_slot(t, f, small ? SHAPE_HALF : SHAPE_WHOLE, f->ref);
+	table_ref r = f->ref == TABLE_NONE ?
+			      flow_slot(t, f, small ? SHAPE_HALF : SHAPE_WHOLE, TABLE_NONE) :
+			      flow_grow(t, f);
 
 	if (r == TABLE_NONE) /* not reached: something can always be given up for it */
 		return;
@@ -122,8 +136,6 @@ void flow_store(struct tracker *t, struct flow *f)
 		*table_half(&t->table, r) = half;
 	else
 		*table_conn(&t->table, r) = *f->c;
-	if (f->ref != TABLE_NONE)
-		slot_leave(t, f, f->ref);
 	f->ref = r;
 	if (!small)
 		f->c = table_conn(&t->table, r);

@@ -1,6 +1,7 @@
 /* work.h - what the parts of the tracker share: private to the files below.
  *
  *   tracker.c  the entrance: whose segment is it?
+ *   quick.c    the usual SYN and SYN-ACK by a short way
  *   step.c     one segment of a connection that is known, or the first of a new one
  *   attempt.c  a SYN that contests a 4-tuple which is taken
  *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
@@ -48,7 +49,7 @@ struct tracker {
 	uint32_t flood_from, flood_limit, flood_danger;
 	struct bulk *bulk; /* NULL: not wanted */
 	struct undo *undo; /* NULL: nobody will go on with it */
-	bool direct; /* neither of these */
+	bool quick; /* short ways may be taken */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 
@@ -118,6 +119,20 @@ static inline void conn_account(struct conn *c, enum fsm_side from, const struct
 
 	if (at > dur48_ns(c->last))
 		c->last = dur48_of(at);
+}
+
+/* conn_note_history() for guard_orderly(): the first of each kind is a letter. */
+static inline void conn_note_orderly(struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	bool data = s->payload_len, fin = s->flags & TCP_FIN;
+	bool open = fsm_phase_of(c->state) == PHASE_OPEN;
+
+	if (!fin && open && c->noted & conn_note_bit(from, data))
+		return;
+	c->complete |= (fin ? COMPLETE_FIN : 0) | (data ? COMPLETE_DATA : COMPLETE_ACK);
+	if (!fin && open)
+		c->noted |= conn_note_bit(from, data);
+	conn_history_add(c, from, fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
 }
 
 static inline uint64_t flow_own_id(const struct flow *f)
@@ -194,6 +209,9 @@ void flow_settle(struct tracker *t, struct flow *f, bool forget);
 /* Lets an entry go for silence if its time has come; true: it is gone. */
 bool flow_expire(struct tracker *t, struct flow *f);
 
+/* Asks for the index line of slot @slot of pool @p, which will be given up soon. */
+void flow_prefetch(const struct tracker *t, unsigned p, uint32_t slot);
+
 /* Loads slot @slot of pool @p if it is in use. */
 bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot);
 
@@ -220,6 +238,27 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 		       struct proof p);
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o);
+
+/* RFC 3168 6.1.1: a SYN asks for ECN with both flags, a SYN-ACK agrees with ECE alone. */
+static inline bool conn_asks_ecn(const struct segment *s)
+{
+	return (s->flags & (TCP_ECE | TCP_CWR)) == (s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR);
+}
+
+static inline struct conn_where conn_where_of(const struct segment *s)
+{
+	return (struct conn_where){ .iface = s->iface,
+				    .outer = s->nvlan > 0 ? s->vlan[0] & 0xfff : VLAN_NONE,
+				    .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
+}
+
+/* ---- quick.c -------------------------------------------------------------------------------- */
+
+/* As flow_open() and flow_feed(); false: these must do it, nothing was done.  Key and hash of @f are
+ * set, @ref is the entry of the key. */
+bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s);
+bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
+		  const struct segment *s);
 
 /* ---- attempt.c ------------------------------------------------------------------------------ */
 

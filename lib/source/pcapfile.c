@@ -254,6 +254,12 @@ static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
 	return TAKEN_OTHER;
 }
 
+/* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
+static inline uint64_t pcap_time(uint32_t s, uint32_t frac, uint32_t frac_ns)
+{
+	return (uint64_t)s * NS_PER_S + (uint64_t)frac * frac_ns;
+}
+
 static inline enum taken pcap_take(struct pcapfile *f, struct frame *ret)
 {
 	const uint8_t *p = f->p;
@@ -273,13 +279,45 @@ static inline enum taken pcap_take(struct pcapfile *f, struct frame *ret)
 	*ret = (struct frame){.data = p + header,
 			      .caplen = caplen,
 			      .len = len < caplen ? caplen : len,
-			      /* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63 */
-			      .ts_ns = (uint64_t)u32_at(f, p) * NS_PER_S +
-				       (uint64_t)u32_at(f, p + 4) * f->frac_ns,
+			      .ts_ns = pcap_time(u32_at(f, p), u32_at(f, p + 4), f->frac_ns),
 			      .link = f->ifaces[0].link,
 			      .unverified = true};
 	f->p = p + header + caplen;
 	return TAKEN_FRAME;
+}
+
+/* Records in this machine's byte order, one behind the other.  Stops at @max, and before the first
+ * one that is not all right, or not all there: pcap_take() will say. */
+static unsigned pcap_take_run(struct pcapfile *f, struct frame *ret, unsigned max)
+{
+	const uint8_t *p = f->p, *end = f->end;
+	const size_t header = f->record_header;
+	const uint32_t frac_ns = f->frac_ns;
+	const uint8_t link = f->ifaces[0].link;
+	unsigned n = 0;
+
+	if (f->format != FORMAT_PCAP || f->swap)
+		return 0;
+	for (; n < max && (size_t)(end - p) >= header; n++) {
+		size_t left = (size_t)(end - p);
+		struct {
+			uint32_t s, frac, caplen, len;
+		} r;
+
+		memcpy(&r, p, sizeof r);
+		if (unlikely(r.caplen > left - header || r.caplen > PCAPFILE_RECORD_MAX))
+			break;
+		prefetch_ahead(p, header + r.caplen, left);
+		ret[n] = (struct frame){.data = p + header,
+					.caplen = r.caplen,
+					.len = r.len < r.caplen ? r.caplen : r.len,
+					.ts_ns = pcap_time(r.s, r.frac, frac_ns),
+					.link = link,
+					.unverified = true};
+		p += header + r.caplen;
+	}
+	f->p = p;
+	return n;
 }
 
 /* --- pcapng --- */
@@ -708,7 +746,10 @@ static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
 	unsigned n = 0;
 	int r;
 
-	while (n < max && !f->failed) {
+	while (!f->failed) {
+		n += pcap_take_run(f, ret + n, max - n);
+		if (n == max)
+			break;
 		switch (take(f, ret + n)) {
 		case TAKEN_FRAME:
 			n++;

@@ -1,4 +1,5 @@
 #include "wire/checksum.h"
+#include <endian.h>
 #include <string.h>
 #include "wire/ip.h"
 #include "wire/segment.h"
@@ -6,23 +7,48 @@
 enum { TCP_FIXED = 20 };
 
 /* Ones' complement sums know no byte order (RFC 1071 2): words are added as they lie in memory. */
-static uint64_t add(uint64_t sum, uint64_t v)
+static inline uint64_t add(uint64_t sum, uint64_t v)
 {
-	sum += v;
-	return sum + (sum < v);
+	uint64_t with;
+
+	bool carry = __builtin_add_overflow(sum, v, &with);
+
+	return with + carry;
 }
 
-static uint64_t add_octets(uint64_t sum, const uint8_t *p, uint32_t n)
+static inline uint64_t word(const uint8_t *p)
+{
+	uint32_t v;
+
+	memcpy(&v, p, sizeof v);
+	return v;
+}
+
+/* The last octet, if it is odd, has a zero behind it. */
+static inline uint64_t add_octets(uint64_t sum, const uint8_t *p, uint32_t n)
 {
 	uint64_t v;
+	uint16_t two;
 
 	for (; n >= sizeof v; p += sizeof v, n -= (uint32_t)sizeof v) {
 		memcpy(&v, p, sizeof v);
 		sum = add(sum, v);
 	}
-	v = 0;
-	memcpy(&v, p, n); /* the rest, zeros behind it */
-	return add(sum, v);
+	if (n & 4) {
+		sum = add(sum, word(p));
+		p += 4;
+	}
+	if (n & 2) {
+		memcpy(&two, p, sizeof two);
+		sum = add(sum, two);
+		p += 2;
+	}
+	if (n & 1) {
+		two = 0;
+		memcpy(&two, p, 1);
+		sum = add(sum, two);
+	}
+	return sum;
 }
 
 static uint16_t fold(uint64_t sum)
@@ -42,14 +68,12 @@ bool checksum_wrong(const struct segment *s, const uint8_t *end)
 	if (len > (size_t)(end - tcp) || s->fragment || s->extended || s->wire_segs > 1)
 		return false;
 
-	const uint8_t tail[8] = { (uint8_t)(len >> 24), (uint8_t)(len >> 16), (uint8_t)(len >> 8),
-				  (uint8_t)len, 0, 0, 0, PROTO_TCP };
-	uint32_t octets = s->ip_v == 4 ? 4 : 16;
-	uint64_t pseudo = add_octets(0, s->src, octets);
+	uint64_t pseudo = (uint64_t)htobe32(len) + htobe32(PROTO_TCP);
 	uint16_t field;
 
-	pseudo = add_octets(pseudo, s->dst, octets);
-	pseudo = add_octets(pseudo, tail, sizeof tail);
+	pseudo += word(s->src) + word(s->dst);
+	for (unsigned at = 4; s->ip_v != 4 && at < sizeof s->src; at += 4)
+		pseudo += word(s->src + at) + word(s->dst + at);
 	if (fold(add_octets(pseudo, tcp, len)) == 0xffff)
 		return false;
 	memcpy(&field, tcp + 16, sizeof field);

@@ -152,53 +152,24 @@ static enum frame_verdict decode_any(const struct frame *f, struct segment *ret)
 	return FRAME_TCP;
 }
 
-/* Nearly all there is: Ethernet without a tag, an IP header without options or extensions, whole,
- * TCP behind it, and every length in order.  False: the long way will tell; it would find the same
- * here (tests/unit/test_frame.c). */
-static inline bool decode_plain(const struct frame *f, struct segment *ret)
+/* The segment behind an IP header at @ip of @off octets, in a packet of @l3_len; its addresses are
+ * the caller's.  False: some length is out of order. */
+static inline bool tcp_plain(const struct frame *f, const uint8_t *ip, uint32_t off, uint32_t l3_len,
+			     struct segment *ret)
 {
-	enum { ETHERNET = 14, IP4 = 20, IP6 = 40 };
-	const uint8_t *ip = f->data + ETHERNET;
-	uint32_t l3_len, off;
-
-	if (f->link != LINK_ETHERNET || f->caplen < ETHERNET + IP4 + TCP_FIXED || f->has_vlan ||
-	    f->gso_size || f->len < f->caplen)
-		return false;
-	uint32_t type = be16_at(f->data + 12);
-
-	if (type == 0x0800 && ip[0] == 0x45 && ip[9] == PROTO_TCP && !(be16_at(ip + 6) & 0x3fff)) {
-		l3_len = be16_at(ip + 2);
-		off = IP4;
-	} else if (type == 0x86dd && f->caplen >= ETHERNET + IP6 + TCP_FIXED && ip[0] >> 4 == 6 &&
-		   ip[6] == PROTO_TCP && be16_at(ip + 4)) {
-		l3_len = IP6 + be16_at(ip + 4);
-		off = IP6;
-	} else {
-		return false;
-	}
 	const uint8_t *t = ip + off;
-	uint32_t hl = (t[12] >> 4) * 4u, captured = f->caplen - ETHERNET - off;
+	uint64_t front = be64_at(t), back = be64_at(t + 8); /* ports, seq; ack, flags, window */
+	uint32_t hl = back >> 26 & 0x3c, captured = f->caplen - (uint32_t)(t - f->data);
 
-	if (l3_len > f->len - ETHERNET || hl < TCP_FIXED || off + hl > l3_len)
+	if (l3_len > f->len - (uint32_t)(ip - f->data) || hl < TCP_FIXED || off + hl > l3_len)
 		return false;
 	ret->ts_ns = f->ts_ns;
-	if (off == IP4) {
-		memset(ret->src, 0, sizeof ret->src);
-		memset(ret->dst, 0, sizeof ret->dst);
-		memcpy(ret->src, ip + 12, 4);
-		memcpy(ret->dst, ip + 16, 4);
-		ret->ip_v = 4;
-	} else {
-		memcpy(ret->src, ip + 8, 16);
-		memcpy(ret->dst, ip + 24, 16);
-		ret->ip_v = 6;
-	}
-	ret->sport = be16_at(t);
-	ret->dport = be16_at(t + 2);
-	ret->seq = be32_at(t + 4);
-	ret->ack = be32_at(t + 8);
-	ret->flags = be16_at(t + 12) & 0x0fff;
-	ret->window = be16_at(t + 14);
+	ret->sport = (uint16_t)(front >> 48);
+	ret->dport = (uint16_t)(front >> 32);
+	ret->seq = (uint32_t)front;
+	ret->ack = (uint32_t)(back >> 32);
+	ret->flags = back >> 16 & 0x0fff;
+	ret->window = (uint16_t)back;
 	ret->options = (struct span){ t + TCP_FIXED, (captured < hl ? captured : hl) - TCP_FIXED };
 	ret->payload_len = l3_len - off - hl;
 	ret->wire_len = f->len;
@@ -207,6 +178,41 @@ static inline bool decode_plain(const struct frame *f, struct segment *ret)
 	ret->vlan[0] = ret->vlan[1] = 0;
 	ret->nvlan = 0;
 	ret->fragment = ret->extended = false;
+	return true;
+}
+
+/* Nearly all there is: Ethernet without a tag, an IP header without options or extensions, whole,
+ * TCP behind it, and every length in order.  False: the long way will tell; it would find the same
+ * here (tests/unit/test_frame.c). */
+static inline bool decode_plain(const struct frame *f, struct segment *ret)
+{
+	enum { ETHERNET = 14, IP4 = 20, IP6 = 40 };
+	const uint8_t *ip = f->data + ETHERNET;
+
+	if (f->link != LINK_ETHERNET || f->caplen < ETHERNET + IP4 + TCP_FIXED || f->has_vlan ||
+	    f->gso_size || f->len < f->caplen)
+		return false;
+	/* EtherType, version and length, TOS. */
+	uint32_t head = be32_at(ip - 2);
+
+	/* Flags, offset, TTL, protocol. */
+	if (head >> 8 == 0x080045 && (be32_at(ip + 6) & 0x3fff00ff) == PROTO_TCP) {
+		if (!tcp_plain(f, ip, IP4, be16_at(ip + 2), ret))
+			return false;
+		memset(ret->src, 0, sizeof ret->src);
+		memset(ret->dst, 0, sizeof ret->dst);
+		memcpy(ret->src, ip + 12, 4);
+		memcpy(ret->dst, ip + 16, 4);
+		ret->ip_v = 4;
+		return true;
+	}
+	if (head >> 12 != 0x86dd6 || f->caplen < ETHERNET + IP6 + TCP_FIXED ||
+	    ip[6] != PROTO_TCP || !be16_at(ip + 4) ||
+	    !tcp_plain(f, ip, IP6, IP6 + be16_at(ip + 4), ret))
+		return false;
+	memcpy(ret->src, ip + 8, 16);
+	memcpy(ret->dst, ip + 24, 16);
+	ret->ip_v = 6;
 	return true;
 }
 

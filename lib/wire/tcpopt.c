@@ -61,6 +61,13 @@ struct tcpopt tcpopt_parse(struct span options)
 	struct tcpopt o = { .wscale = TCPOPT_WSCALE_NONE };
 	struct cursor c = cursor_of(options);
 
+	/* Of nearly every segment behind the handshake: RFC 7323 appendix A. */
+	if (options.n == 12 && be32_at(options.p) == 0x0101080a) {
+		o.timestamps = true;
+		o.tsval = be32_at(options.p + 4);
+		o.tsecr = be32_at(options.p + 8);
+		return o;
+	}
 	while (cursor_left(&c)) {
 		uint8_t kind = cursor_u8(&c);
 

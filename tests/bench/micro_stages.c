@@ -183,12 +183,13 @@ static uint64_t find_in_batches(void *arg)
 {
 	struct stages *s = arg;
 	uint64_t sum = 0;
+	void *entry;
 
 	for (unsigned i = 0; i < FINDS; i += TRACKER_BATCH) {
 		for (unsigned j = i; j < i + TRACKER_BATCH; j++)
 			table_prefetch(&s->table, s->hashes[j]);
 		for (unsigned j = i; j < i + TRACKER_BATCH; j++)
-			table_prefetch_entry(&s->table, s->hashes[j]);
+			table_prefetch_entry(&s->table, s->hashes[j], &entry);
 		for (unsigned j = i; j < i + TRACKER_BATCH; j++)
 			sum += find_one(s, j);
 	}

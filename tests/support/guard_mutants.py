@@ -1,4 +1,4 @@
-"""What mutants.py breaks in lib/flow/guard.c: (a piece of it, which must be there exactly once,
+"""What mutants.py breaks in lib/flow/guard.c, and at the end in quick.c: (a piece of it, which must be there exactly once,
 [(what is broken, the piece broken that way)...])."""
 
 PIECES = [
@@ -165,7 +165,7 @@ PIECES = [
         ("from what was sent, not acknowledged", "if")]),
     ("else if (known(c->sent, from))\n\t\tbase = c->next[from];", [
         ("a side that nobody acknowledged", "")]),
-    ("if (!known(c->sent, !from))\n\t\twindow = 1u << 30;", [
+    ("if (!known(c->sent, !from))\n\t\twindow = GUARD_WINDOW_MOST;", [
         ("a window that was not seen", ""), ("a window wide open", "window = 1u << 30;")]),
     ("return seq_le(base - window, segment_end(s)) && seq_le(s->seq, base + window);", [
         ("an old segment at the edge",
@@ -335,7 +335,7 @@ PIECES = [
         ("an overlap is new", "bool again = seq_le(end, c->next[from]) && end != s->seq && !filled;")]),
     # guard_learn
     ("c->next[peer] = s->ack; /*", [("refused data counts as sent", "; /*")]),
-    ("c->next[from] = segment_end(s);", [("a SYN that is not learned", ";")]),
+    ("\t\t\tc->next[from] = segment_end(s);", [("a SYN that is not learned", ";")]),
     ("c->acked[from] = s->seq;", [("a SYN acknowledges itself", "c->acked[from] = s->seq + 1;")]),
     ("if (c->state != FSM_CLAIMED) /*", [("A's ACK is forgotten in CLAIM", "if (true) /*")]),
     ("if (!known_syn && (!p.repeat || anew)) {", [
@@ -356,7 +356,7 @@ PIECES = [
          "else if (known(c->sent, peer) && seq_le(s->ack, c->next[peer]))\n\t\t\tc->acked[peer] = s->ack;")]),
     ("if (!newest)\n\t\t\treturn l;", [("the window of an old ACK is learned", "")]),
     ("if (both_fins(c))\n\t\treturn l;", [("windows after both FINs", "")]),
-    ("c->window[peer] = scaled(c->window[peer], shift_of(c, peer));", [
+    ("c->window[peer] = guard_scaled(c->window[peer], shift_of(c, peer));", [
         ("the window of the peer's SYN is scaled", ";")]),
     ("if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)", [
         ("the window of the peer's SYN is scaled down by any SYN", "if (syn)"),
@@ -364,10 +364,10 @@ PIECES = [
          "if (syn && s->flags & TCP_ACK)")]),
     ("return (uint16_t)((window + (1u << shift) - 1) >> shift);", [
         ("the window of a SYN rounded down", "return (uint16_t)(window >> shift);")]),
-    ("c->window[from] = syn ? scaled(s->window, shift_of(c, from)) : s->window;", [
+    ("c->window[from] = syn ? guard_scaled(s->window, shift_of(c, from)) : s->window;", [
         ("no window is learned", ";"),
         ("the window of a SYN is scaled", "c->window[from] = s->window;"),
-        ("all windows are as in a SYN", "c->window[from] = scaled(s->window, shift_of(c, from));")]),
+        ("all windows are as in a SYN", "c->window[from] = guard_scaled(s->window, shift_of(c, from));")]),
     # guard_resync
     ("if (odd->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||", [
         ("two odd ones of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),
@@ -385,4 +385,49 @@ PIECES = [
         ("no jump without a known loss", "if (!lossy)"),
         ("no jump of both sides though much was lost", "if (!goes_on[from] && !goes_on[peer])")]),
     ("jump(c, from, s->seq, s->seq,", [("the sender jumps nowhere", "(void)(s->seq,")]),
+    # guard_orderly
+    ("if (!(orderly_states >> c->state & 1) || ", [("any state is orderly", "if (")]),
+    ("(flags != TCP_ACK && !fin) ||\n", [("any flags are orderly", "\n")]),
+    ("\t    (c->sent & c->heard) != 3 || s->seq != c->next[from] || !s->window ||\n", [
+        ("one side is orderly", "\t    s->seq != c->next[from] || !s->window ||\n"),
+        ("any number is orderly", "\t    (c->sent & c->heard) != 3 || !s->window ||\n"),
+        ("no window is orderly", "\t    (c->sent & c->heard) != 3 || s->seq != c->next[from] ||\n")]),
+    ("s->seq - c->acked[from] > GUARD_WINDOW_FLOOR || s->payload_len > GUARD_WINDOW_FLOOR ||", [
+        ("beyond the window is orderly", "s->payload_len > GUARD_WINDOW_FLOOR ||"),
+        ("a huge payload is orderly", "s->seq - c->acked[from] > GUARD_WINDOW_FLOOR ||")]),
+    ("!guard_in_flight(c->acked[peer], s->ack, c->next[peer]))", [
+        ("any ACK is orderly", "false)")]),
+    ("if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)", [
+        ("the server completes the handshake",
+         "if (s->ack == c->acked[SIDE_B] || c->offer.overtaken)"),
+        ("an old ACK completes the handshake", "if (from != SIDE_A || c->offer.overtaken)")]),
+    ("} else if (c->holes) {", [("holes are orderly", "} else if (false) {")]),
+    ("\tif (!fin && !s->payload_len)\n\t\treturn evidence;\n\tif (fsm_fin_seen(c->state, from))\n", [
+        ("data behind the FIN is orderly",
+         "\tif (!fin && !s->payload_len)\n\t\treturn evidence;\n\tif (false)\n")]),
+    ("if (s->seq + s->payload_len - c->acked[from] > window_of(c, peer)) /*", [
+        ("a FIN beyond the window is orderly", "if (false) /*")]),
+    ("\tc->acked[!from] = s->ack;\n\tif (!both_fins(c))\n", [
+        ("an orderly ACK is not learned", "\tif (!both_fins(c))\n"),
+        ("an orderly window overwrites the timestamp", "\tc->acked[!from] = s->ack;\n")]),
+]
+
+QUICK_PIECES = [
+    ("return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;", [
+        ("data on a SYN", "return s->wire_segs == 1 && s->wire_len <= UINT8_MAX;"),
+        ("several SYNs at once", "return !s->payload_len && s->wire_len <= UINT8_MAX;"),
+        ("a large SYN", "return !s->payload_len && s->wire_segs == 1;")]),
+    ("if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))", [
+        ("anything opens", "if (!t->quick || !is_small(s))")]),
+    ("h->syn_acks ||", [("a second answer", "")]),
+    ("sender == h->client_end ||", [("the client's own answer", "")]),
+    ("s->ack != h->isn[SIDE_A] + 1 ||", [("an answer to something else", "")]),
+    ("t->now_ns >= h->start_ns", [("an answer after the timeout", "0 && h->start_ns")]),
+    ("scales ? o.wscale : 0", [("a scale that one end alone offers", "o.wscale"),
+                               ("no scale", "0")]),
+    ("if (o.mss && (!h->mss || o.mss < h->mss))", [("the server's MSS", "if (o.mss)")]),
+    ("if (at > asked)\n\t\th->last = dur40_of(at);", [("the time stands still", ""),
+                                                  ("the time runs back", "h->last = dur40_of(at);")]),
+    ("at > UINT32_MAX ||", [("a late answer", "")]),
+    ("h->ecn |= conn_asks_ecn(s) ? bit : 0;", [("no ECN", "")]),
 ]

@@ -3,10 +3,11 @@
 synfind of each such mutant, and runs the tests on it until one fails.
 
 lib/flow/fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/guard.c: the pieces in guard_mutants.py, one check at a time.
-lib/flow/flood.c: those in flood_mutants.py, which conformance/flood.py alone must notice.  The other
-tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the unit tests of
-fsm and guard (which alone reach the cells that no sequence of segments does).
+each member of each row of about[].  lib/flow/guard.c and quick.c: the pieces in guard_mutants.py, one
+check at a time.  lib/flow/flood.c: those in flood_mutants.py, which conformance/flood.py alone must
+notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
+unit tests of fsm and guard (which alone reach the cells that no sequence of segments does) and of
+quick (where the short ways and the general one are compared).
 
     mutants.py [-j N] [WORD...]   only mutants whose name contains one of the words; 2 at a time
 
@@ -31,8 +32,8 @@ import flood_mutants as flood_mutants_table
 import guard_mutants as guard_mutants_table
 import run
 
-FSM, GUARD, FLOOD = "lib/flow/fsm.c", "lib/flow/guard.c", "lib/flow/flood.c"
-UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard"]}
+FSM, GUARD, QUICK, FLOOD = (f"lib/flow/{name}.c" for name in ("fsm", "guard", "quick", "flood"))
+UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard", "test_quick"], QUICK: ["test_quick"]}
 CC = ["gcc", "-std=gnu17", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
 EQUIVALENT = {
@@ -206,11 +207,12 @@ def main():
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     sources = {}
-    for path in (FSM, GUARD, FLOOD):
+    for path in (FSM, GUARD, QUICK, FLOOD):
         with open(os.path.join(ROOT, path)) as f:
             sources[path] = f.read()
     mutants = [*fsm_mutants(sources[FSM]),
                *piece_mutants(GUARD, sources[GUARD], guard_mutants_table.PIECES),
+               *piece_mutants(QUICK, sources[QUICK], guard_mutants_table.QUICK_PIECES),
                *piece_mutants(FLOOD, sources[FLOOD], flood_mutants_table.PIECES)]
     if args.words:
         mutants = [m for m in mutants if any(w in m.name for w in args.words)]

@@ -276,7 +276,7 @@ static void test_refusals(void)
 			taken += !refuses(c);
 	}
 	ok(!taken, "does not fit the small shape: any state but SYN and answered");
-	REFUSES(true, c.midstream = 1, "one picked up mid-stream");
+	REFUSES(true, c.direction = DIRECTION_PORT, "one picked up mid-stream");
 	REFUSES(true, c.suspect = 1, "a suspect one");
 	REFUSES(true, conn_history_add(&c, SIDE_A, HISTORY_RST), "a letter more in the history");
 	REFUSES(true, c.tfo = 1, "Fast Open that worked");

@@ -247,7 +247,7 @@ static void test_rst(void)
 
 	c = open_with(0);
 	c.sent = c.heard = 0;
-	c.midstream = 1;
+	c.direction = DIRECTION_PORT;
 	ok(is_suspect(prove(c, SIDE_A, seg(TCP_RST, nxt, 0, 0))),
 	   "RST of a side that nothing is known of: suspect");
 }

@@ -1,0 +1,106 @@
+/* The SYN and the SYN-ACK of a handshake as the textbook has it, on the half entry itself: does what
+ * flow_open() and flow_feed() would do by way of a struct conn (tests/unit/test_quick.c). */
+#include "flow/guard.h"
+#include "flow/work.h"
+#include "wire/tcpopt.h"
+
+static bool flags_are(const struct segment *s, unsigned flags)
+{
+	return (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == flags;
+}
+
+/* One that a half entry can count, see conn_pack(). */
+static bool is_small(const struct segment *s)
+{
+	return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;
+}
+
+bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+{
+	/* With a flood it may have to be held. */
+	if (!t->quick || t->floods.n || !flags_are(s, TCP_SYN) || !is_small(s))
+		return false;
+
+	struct tcpopt o = tcpopt_parse(s->options);
+	bool ecn = conn_asks_ecn(s);
+	struct half h = { .start_ns = s->ts_ns,
+			  .isn = { s->seq },
+			  .mss = o.mss,
+			  .header = { (uint8_t)s->wire_len },
+			  .syns = 1,
+			  .wscale0 = o.wscale & 15,
+			  .wscale1 = TCPOPT_WSCALE_NONE,
+			  .where = conn_where_of(s),
+			  .sack = o.sack,
+			  .timestamps = o.timestamps,
+			  .tfo = o.tfo,
+			  .ecn = ecn,
+			  .mptcp = o.mptcp,
+			  .client_end = sender & 1 };
+
+	flow_count_state(t, FSM_NONE, FSM_SYN);
+	counter_add(&t->count->opened, 1);
+	struct event *e = event_begin(t);
+
+	f->c = &f->unpacked;
+	if (e) {
+		f->unpacked = conn_unpack(&h);
+		tell_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, cause_of(s, false));
+		tell_open(e, &o, ecn, 0);
+		event_end(t);
+	}
+	f->unpacked.client_end = sender & 1; /* all that flow_slot() wants */
+	f->ref = flow_slot(t, f, SHAPE_HALF, TABLE_NONE);
+	if (f->ref != TABLE_NONE)
+		*table_half(&t->table, f->ref) = h;
+	flow_gauges(t);
+	return true;
+}
+
+bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
+		  const struct segment *s)
+{
+	if (!t->quick || table_shape_of(ref) != SHAPE_HALF || !flags_are(s, TCP_SYN | TCP_ACK))
+		return false;
+
+	struct half *h = table_half(&t->table, ref);
+	uint64_t at = s->ts_ns - h->start_ns, asked = dur40_ns(h->last);
+
+	/* A segment from before the start has a huge offset. */
+	if (h->syn_acks || h->held || sender == h->client_end || f->key.self || !is_small(s) ||
+	    s->ack != h->isn[SIDE_A] + 1 || at > UINT32_MAX ||
+	    t->now_ns >= h->start_ns + asked + t->cfg.timeout_ns[fsm_timeout_of(FSM_SYN)])
+		return false;
+
+	struct tcpopt o = tcpopt_parse(s->options);
+	bool scales = h->wscale0 != TCPOPT_WSCALE_NONE && o.wscale != TCPOPT_WSCALE_NONE;
+	const unsigned bit = 1 << SIDE_B;
+
+	undo_save(t->undo, h, sizeof *h);
+	h->answered_ns = (uint32_t)at;
+	h->server_rtt = dur32_of(at > asked ? at - asked : 0);
+	if (at > asked)
+		h->last = dur40_of(at);
+	h->isn[SIDE_B] = s->seq;
+	h->window = guard_scaled(s->window, scales ? o.wscale : 0);
+	h->header[SIDE_B] = (uint8_t)s->wire_len;
+	h->syn_acks = 1;
+	h->wscale1 = o.wscale & 15;
+	if (o.mss && (!h->mss || o.mss < h->mss))
+		h->mss = o.mss;
+	h->sack |= o.sack ? bit : 0;
+	h->timestamps |= o.timestamps ? bit : 0;
+	h->tfo |= o.tfo ? bit : 0;
+	h->mptcp |= o.mptcp ? bit : 0;
+	h->ecn |= conn_asks_ecn(s) ? bit : 0;
+	flow_count_state(t, FSM_SYN, FSM_ANSWERED);
+	struct event *e = event_begin(t);
+
+	if (!e)
+		return true;
+	f->unpacked = conn_unpack(h);
+	tell_common(e, EVENT_TCP_STATE, &f->key, &f->unpacked, FSM_SYN, cause_of(s, false));
+	e->prev_state_ns[SIDE_B] = at;
+	event_end(t);
+	return true;
+}
