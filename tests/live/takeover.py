@@ -27,7 +27,9 @@ KILLS = int(os.environ.get("KILLS", "25"))
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "6000"))
 LOAD = ("--segs 4 --payload 100 --request 40 -w 2000 --ipv6 20 --refused 5 --aborted 7 --fin3 50 "
         "--reuse 10").split()
-RING = {"ring_size": "64M", "ring_block_size": "128K", "queue_size": "256M", "event_ring_size": 262144}
+RING = {"ring_size": "64M", "ring_block_size": "128K", "queue_size": "256M", "event_ring_size": 262144,
+        # Which ones are told at the limit depends on when the second turned.
+        "anomalies_per_second": 1000000}
 SO_TIMESTAMP = 29
 
 
@@ -175,7 +177,10 @@ def take_over(what, near, far, seed, **options):
            *missing[:3])
     tap.ok(not extra, f"{what}: nothing is told twice, or otherwise", len(extra), *extra[:3])
     tap.ok(sum(want.values()) > 3 * CONNECTIONS, f"{what}: and that is a lot", sum(want.values()))
-    tap.equal(sums(torn), sums(calm), f"{what}: both have counted the same")
+    torn, calm = sums(torn), sums(calm)
+    differ = {k: (torn.get(k), n) for k, n in calm.items() if torn.get(k) != n
+              and not (k.startswith("syn_flood") and "decoders" in options)}  # of each decoder
+    tap.ok(calm and not differ, f"{what}: both have counted the same", differ)
     tap.ok(sum(ways.values()) > 2, f"{what}: it was ended in the midst of it", ways)
     for d in (alone, m):
         d.empty()
