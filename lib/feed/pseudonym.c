@@ -9,7 +9,8 @@ enum {
 };
 
 /* SipHash-2-4 of @n words. */
-static uint64_t siphash(const uint64_t key[static 2], const uint64_t *w, size_t n)
+static inline __attribute__((always_inline)) uint64_t siphash(const uint64_t key[static 2],
+							      const uint64_t *w, size_t n)
 {
 	uint64_t v[4] = { key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
 			  key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u };
@@ -37,39 +38,40 @@ struct pseudonym_key pseudonym_key_of(const uint8_t octets[static PSEUDONYM_KEY_
 				       { le64toh(w[2]), le64toh(w[3]) } };
 }
 
-/* The tree below the @depth first bits of an address, whose other bits are 0.  An input for IPv4 has
- * one word, one for IPv6 three: they never meet. */
-static uint64_t tree(const struct pseudonym_key *k, unsigned ip_v, const uint64_t prefix[static 2],
-		     unsigned depth)
+/* Which of the LEVELS bits behind the @depth first ones of @a are turned over, if these begin with @a's.
+ * An input for IPv4 has one word, one for IPv6 three: they never meet. */
+static uint64_t turns(const struct pseudonym_key *k, unsigned ip_v, unsigned __int128 a,
+		      unsigned depth)
 {
-	uint64_t v4 = prefix[0] | depth, v6[3] = { prefix[0], prefix[1], depth };
+	unsigned __int128 prefix = depth ? a >> (128 - depth) << (128 - depth) : 0;
+	uint64_t hi = (uint64_t)(prefix >> 64), v4 = hi | depth,
+		 v6[] = { hi, (uint64_t)prefix, depth };
+	uint64_t tree = ip_v == 4 ? siphash(k->addresses, &v4, 1) : siphash(k->addresses, v6, 3);
+	uint64_t path = (uint64_t)(a << depth >> (128 - LEVELS)), turned = 0;
 
-	return ip_v == 4 ? siphash(k->addresses, &v4, 1) : siphash(k->addresses, v6, 3);
+	for (unsigned level = 0; level < LEVELS; level++) {
+		uint64_t node = 1u << level | path >> (LEVELS - level);
+
+		turned = turned << 1 | (tree >> node & 1);
+	}
+	return turned;
 }
 
 void pseudonym_address(const struct pseudonym_key *k, unsigned ip_v, uint8_t addr[static 16])
 {
 	unsigned bits = ip_v == 4 ? 32 : 128;
-	uint64_t a[2] = { 0 }, prefix[2] = { 0 }, turned[2] = { 0 };
+	unsigned __int128 a, turned = 0;
+	uint64_t w[2] = { 0 };
 
-	memcpy(a, addr, bits / 8);
-	a[0] = be64toh(a[0]); /* the first bit of an address is the highest of a[0] */
-	a[1] = be64toh(a[1]);
-	for (unsigned depth = 0; depth < bits; depth += LEVELS) {
-		uint64_t t = tree(k, ip_v, prefix, depth), node = 1;
-
-		for (unsigned i = depth; i < depth + LEVELS && i < bits; i++) {
-			unsigned word = i / 64, shift = 63 - i % 64;
-			uint64_t bit = a[word] >> shift & 1;
-
-			prefix[word] |= bit << shift;
-			turned[word] |= (bit ^ (t >> node & 1)) << shift;
-			node = node << 1 | bit;
-		}
-	}
-	turned[0] = htobe64(turned[0]);
-	turned[1] = htobe64(turned[1]);
-	memcpy(addr, turned, bits / 8);
+	memcpy(w, addr, bits / 8);
+	a = (unsigned __int128)be64toh(w[0]) << 64 |
+	    be64toh(w[1]); /* the first bit is the highest */
+	for (unsigned depth = 0; depth < bits; depth += LEVELS)
+		turned |= (unsigned __int128)turns(k, ip_v, a, depth) << (128 - LEVELS) >> depth;
+	a ^= turned;
+	w[0] = htobe64((uint64_t)(a >> 64));
+	w[1] = htobe64((uint64_t)a);
+	memcpy(addr, w, bits / 8);
 }
 
 uint64_t pseudonym_flow_id(const struct pseudonym_key *k, uint64_t flow_id)
