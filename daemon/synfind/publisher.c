@@ -4,6 +4,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -12,6 +13,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "synfind/decoder.h"
+#include "synfind/keyfile.h"
 #include "synfind/listen.h"
 #include "synfind/subscriber.h"
 
@@ -36,19 +38,24 @@ static bool serve(struct subscriber *s, uint64_t now_ns);
 
 /* Nobody may still need the octets that @n more will overwrite.  Who has room takes them first: a
  * burst may be longer than the log. */
-static void keep_clear(struct publisher *p, size_t n)
+static void keep_clear(struct publisher *p, enum stream stream, size_t n)
 {
-	if (p->log.head + n <= p->slowest + p->log.size)
-		return;
-	uint64_t clear = p->log.head + n - p->log.size;
+	struct linelog *l = &p->log[stream];
+	uint64_t *slowest = &p->slowest[stream];
 
-	p->slowest = p->log.head;
+	if (l->head + n <= *slowest + l->size)
+		return;
+	uint64_t clear = l->head + n - l->size;
+
+	*slowest = l->head;
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
+		if (s->stream != stream)
+			continue;
 		if (s->at < clear && !s->waits && !serve(s, wall_clock_ns()))
 			continue;
 		if (s->at < clear) {
-			uint64_t lost = subscriber_skip(s, &p->log, clear, p->seq);
+			uint64_t lost = subscriber_skip(s, l, clear, p->seq);
 
 			if (lost == SUBSCRIBER_BROKEN) {
 				subscriber_remove(s, "no memory");
@@ -62,28 +69,49 @@ static void keep_clear(struct publisher *p, size_t n)
 					 (int)s->pid);
 			p->lost_events += lost;
 		}
-		if (s->at < p->slowest)
-			p->slowest = s->at;
+		if (s->at < *slowest)
+			*slowest = s->at;
 	}
 }
 
-static struct text line_begin(struct publisher *p, size_t room)
+static struct text line_begin(struct publisher *p, enum stream stream, size_t room)
 {
-	keep_clear(p, room);
-	char *at = linelog_reserve(&p->log, room);
+	keep_clear(p, stream, room);
+	char *at = linelog_reserve(&p->log[stream], room);
 
 	return (struct text){ .p = at, .end = at + room };
 }
 
 /* Keeps the line; @seq_before is the number of the event before it.  One that did not fit (none
  * does not, by the bounds above) is left out rather than told in part. */
-static void line_end(struct publisher *p, const struct text *t, uint64_t seq_before)
+static void line_end(struct publisher *p, enum stream stream, const struct text *t,
+		     uint64_t seq_before)
 {
+	struct linelog *l = &p->log[stream];
+
 	if (t->full) {
 		log_limited(LOG_LEVEL_ERR, "A line was too long and is left out");
 		return;
 	}
-	linelog_commit(&p->log, (size_t)(t->p - linelog_octets(&p->log, p->log.head)), seq_before);
+	linelog_commit(l, (size_t)(t->p - linelog_octets(l, l->head)), seq_before);
+}
+
+/* A line without addresses is the same for all. */
+static void line_end_all(struct publisher *p, const struct text *t, uint64_t seq_before)
+{
+	const struct linelog *l = &p->log[STREAM_ADDRESSES];
+	uint64_t from = l->head;
+
+	line_end(p, STREAM_ADDRESSES, t, seq_before);
+	size_t n = (size_t)(l->head - from);
+
+	if (!n || !p->reading[STREAM_PSEUDONYMS])
+		return;
+	struct text copy = line_begin(p, STREAM_PSEUDONYMS, n);
+
+	memcpy(copy.p, linelog_octets(l, from), n);
+	copy.p += n;
+	line_end(p, STREAM_PSEUDONYMS, &copy, seq_before);
 }
 
 static void publish_event(struct publisher *p, const struct feed *f, const struct event *e)
@@ -92,35 +120,52 @@ static void publish_event(struct publisher *p, const struct feed *f, const struc
 				  .second = &p->second,
 				  .community = (enum community_policy)p->o->community_id,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
-	struct text t = line_begin(p, JSON_LINE_MAX);
+	struct text t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
 
 	decoder_where(f->decoder, e->iface, &c.tunnel);
 	json_event(&t, e, ++p->seq, &c);
-	line_end(p, &t, p->seq - 1);
+	line_end(p, STREAM_ADDRESSES, &t, p->seq - 1);
+	if (!p->reading[STREAM_PSEUDONYMS])
+		return;
+	struct event masked = *e;
+
+	pseudonym_event(&p->key, &masked);
+	t = line_begin(p, STREAM_PSEUDONYMS, JSON_LINE_MAX);
+	json_event(&t, &masked, p->seq, &c);
+	line_end(p, STREAM_PSEUDONYMS, &t, p->seq - 1);
 }
 
 /* A decoder's ring was full: what it could not say has numbers, but no lines. */
 static void publish_ring_loss(struct publisher *p, uint64_t count)
 {
-	struct text t = line_begin(p, JSON_LINE_MAX);
+	struct text t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
 	uint64_t first = p->seq + 1;
 
 	p->seq += count;
 	json_lost(&t, count, first, p->seq, "ring", wall_clock_ns());
-	line_end(p, &t, first - 1);
+	line_end_all(p, &t, first - 1);
 }
 
 void publisher_iface(struct publisher *p, const char *iface, const char *state)
 {
-	struct text t = line_begin(p, JSON_LINE_MAX);
+	struct text t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
 
 	json_iface(&t, iface, state, ++p->seq, wall_clock_ns());
-	line_end(p, &t, p->seq - 1);
+	line_end_all(p, &t, p->seq - 1);
 }
 
 void publisher_stats(struct publisher *p, uint64_t interval_ns)
 {
-	struct stats_subscribers s = { p->connected, p->accepted, p->refused, p->lost_events };
+	const uint64_t *refused = p->refused;
+	struct stats_subscribers s = {
+		.connected = p->connected,
+		.accepted = p->accepted,
+		.lost_events = p->lost_events,
+		.unlisted = refused[ACCESS_UNLISTED],
+		.uid_limit = refused[ACCESS_UID_LIMIT],
+		.limit = refused[ACCESS_LIMIT],
+		.unknown = refused[ACCESS_UNKNOWN],
+	};
 	struct stats_decoder d[STATS_DECODERS];
 	struct feed *f = p->feeds;
 
@@ -129,10 +174,10 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 
 		for (; f && n < STATS_DECODERS; f = f->next)
 			decoder_read_counters(f->decoder, f->iface, &d[n++]);
-		struct text t = line_begin(p, STATS_LINE_MAX);
+		struct text t = line_begin(p, STREAM_ADDRESSES, STATS_LINE_MAX);
 
 		json_stats(&t, d, n, &s, interval_ns, ++p->seq, wall_clock_ns());
-		line_end(p, &t, p->seq - 1);
+		line_end_all(p, &t, p->seq - 1);
 	} while (f);
 }
 
@@ -147,6 +192,7 @@ static void subscriber_remove(struct subscriber *s, const char *why)
 	if (s->next)
 		s->next->link = s->link;
 	p->connected--;
+	p->reading[s->stream]--;
 	sd_event_source_disable_unref(s->io);
 	bool is_stdout = s->fd == STDOUT_FILENO;
 
@@ -161,7 +207,7 @@ static void subscriber_remove(struct subscriber *s, const char *why)
 /* Sends, and asks for the descriptor's attention as far as needed.  False: it is gone. */
 static bool serve(struct subscriber *s, uint64_t now_ns)
 {
-	enum subscriber_verdict v = subscriber_send(s, &s->publisher->log, now_ns);
+	enum subscriber_verdict v = subscriber_send(s, &s->publisher->log[s->stream], now_ns);
 	bool waits = v == SUBSCRIBER_WAITS;
 
 	if (v == SUBSCRIBER_GONE) {
@@ -242,36 +288,37 @@ static int greet(struct publisher *p, struct subscriber *s)
 	struct text t = { .p = line, .end = line + sizeof line };
 
 	h.mode = capture_mode_name(p->o->mode);
+	h.pseudonyms = s->stream == STREAM_PSEUDONYMS;
 	json_hello(&t, &h, p->seq, wall_clock_ns());
 	return t.full ? -ENOBUFS : subscriber_put_aside(s, line, (size_t)(t.p - line));
 }
 
-/* Takes @fd over, also on failure. */
-static int subscriber_add(struct publisher *p, int fd, bool is_socket)
+/* Takes @fd over, also on failure.  @peer may be NULL: it is ours. */
+static int subscriber_add(struct publisher *p, int fd, bool is_socket, const struct access_peer *peer,
+			  enum stream stream)
 {
 	struct subscriber *s = calloc(1, sizeof *s);
-	struct ucred peer = { 0 };
-	socklen_t len = sizeof peer;
 	int r;
 
 	if (!s) {
 		close(fd);
 		return -ENOMEM;
 	}
-	if (is_socket)
-		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
 	*s = (struct subscriber){ .next = p->subscribers,
 				  .link = &p->subscribers,
 				  .publisher = p,
 				  .fd = fd,
 				  .is_socket = is_socket,
 				  .input_ended = !is_socket,
-				  .pid = peer.pid,
-				  .at = p->log.head };
+				  .pid = peer ? peer->pid : getpid(),
+				  .uid = peer ? peer->uid : (uid_t)-1,
+				  .stream = stream,
+				  .at = p->log[stream].head };
 	if (s->next)
 		s->next->link = &s->next;
 	p->subscribers = s;
 	p->connected++;
+	p->reading[stream]++;
 	r = sd_event_add_io(p->loop, &s->io, fd, is_socket ? EPOLLIN : 0, on_subscriber, s);
 	if (r == -EPERM) { /* epoll has no regular files */
 		s->plain_file = true;
@@ -285,14 +332,43 @@ static int subscriber_add(struct publisher *p, int fd, bool is_socket)
 		subscriber_remove(s, strerror(-r));
 		return r;
 	}
-	log_debug("Subscriber %d (pid %d, uid %d) is here", fd, (int)peer.pid, (int)peer.uid);
 	serve(s, wall_clock_ns());
 	return 0;
+}
+
+static unsigned count_of_uid(const struct publisher *p, uid_t uid)
+{
+	unsigned n = 0;
+
+	for (const struct subscriber *s = p->subscribers; s; s = s->next)
+		n += s->uid == uid;
+	return n;
+}
+
+void publisher_reload(struct publisher *p)
+{
+	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+		struct access_peer peer = { 0 };
+		enum access_verdict v = ACCESS_UNKNOWN;
+
+		next = s->next;
+		if (s->uid == (uid_t)-1)
+			continue;
+		if (access_peer_of(s->fd, &peer) == 0)
+			v = access_by_name(&peer, p->o);
+		if (access_refused(v))
+			access_tell(&peer, v);
+		if (v != (enum access_verdict)s->stream) /* it may come again and see what it may see now */
+			subscriber_remove(s, "the configuration has changed");
+		access_peer_free(&peer);
+	}
 }
 
 static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 {
 	struct publisher *p = arg;
+	struct access_peer peer = { 0 };
+	enum access_verdict v = ACCESS_UNKNOWN;
 	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
 	(void)io, (void)revents;
@@ -301,15 +377,17 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 			log_limited(LOG_LEVEL_ERR, "Cannot accept a subscriber: %m");
 		return 0;
 	}
-	if (p->connected >= p->o->max_subscribers) {
-		p->refused++;
+	if (access_peer_of(c, &peer) == 0)
+		v = access_decide(&peer, p->o, p->connected, count_of_uid(p, peer.uid));
+	access_tell(&peer, v);
+	if (access_refused(v)) {
+		p->refused[v]++;
 		close(c);
-		log_limited(LOG_LEVEL_WARN, "A subscriber was refused: there are %u, as max-subscribers allows",
-			    p->connected);
-		return 0;
+	} else {
+		p->accepted++;
+		subscriber_add(p, c, true, &peer, (enum stream)v);
 	}
-	p->accepted++;
-	subscriber_add(p, c, true);
+	access_peer_free(&peer);
 	return 0;
 }
 
@@ -405,15 +483,35 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
+/* Always: a reload may want pseudonyms, and cannot read the file any more. */
+static int init_key(struct publisher *p)
+{
+	uint8_t octets[PSEUDONYM_KEY_OCTETS];
+	int r = keyfile_read(p->o->pseudonym_key_file, octets);
+
+	if (r < 0)
+		return r;
+	if (!r && getrandom(octets, sizeof octets, 0) != sizeof octets)
+		return log_errno(errno, "Cannot draw a key of pseudonyms");
+	p->key = pseudonym_key_of(octets);
+	explicit_bzero(octets, sizeof octets);
+	return 0;
+}
+
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop)
 {
 	int r;
 
 	*p = (struct publisher){ .o = o, .loop = loop, .listen_fd = -1, .seq = 1 /* the daemon's hello */ };
 	identity_init(&p->id, true);
-	r = linelog_init(&p->log, o->queue_size_bytes);
+	for (unsigned i = 0; i < STREAMS; i++) { /* pages that nobody writes to cost nothing */
+		r = linelog_init(&p->log[i], o->queue_size_bytes);
+		if (r < 0)
+			return log_errno(r, "Cannot set up the queue");
+	}
+	r = init_key(p);
 	if (r < 0)
-		return log_errno(r, "Cannot set up the queue");
+		return r;
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		return log_errno(errno, "Cannot make an eventfd");
@@ -450,7 +548,7 @@ int publisher_stdout(struct publisher *p)
 {
 	struct stat st;
 	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
-	int r = subscriber_add(p, STDOUT_FILENO, is_socket);
+	int r = subscriber_add(p, STDOUT_FILENO, is_socket, NULL, STREAM_ADDRESSES);
 
 	return r < 0 ? log_errno(r, "Cannot write events to standard output") : 0;
 }
@@ -463,7 +561,7 @@ void publisher_flush(struct publisher *p, uint64_t patience_ns)
 		waiting = false;
 		for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 			next = s->next;
-			if (subscriber_send(s, &p->log, wall_clock_ns()) == SUBSCRIBER_WAITS)
+			if (subscriber_send(s, &p->log[s->stream], wall_clock_ns()) == SUBSCRIBER_WAITS)
 				waiting = true;
 		}
 		if (waiting)
@@ -488,6 +586,7 @@ void publisher_destroy(struct publisher *p)
 		close(p->listen_fd);
 	if (p->loop)
 		close(p->wake_fd);
-	linelog_destroy(&p->log);
+	for (unsigned i = 0; i < STREAMS; i++)
+		linelog_destroy(&p->log[i]);
 	*p = (struct publisher){ 0 };
 }

@@ -8,12 +8,21 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 #include "feed/json.h"
+#include "feed/pseudonym.h"
+#include "synfind/access.h"
 #include "synfind/identity.h"
 #include "synfind/linelog.h"
 
 struct options;
 struct subscriber;
 struct decoder;
+
+/* What subscribers may see.  Lines with pseudonyms are made while somebody reads them. */
+enum stream {
+	STREAM_ADDRESSES = ACCESS_ADDRESSES,
+	STREAM_PSEUDONYMS = ACCESS_PSEUDONYMS,
+	STREAMS,
+};
 
 /* A decoder as the publisher sees it. */
 struct feed {
@@ -28,14 +37,15 @@ struct publisher {
 	const struct options *o;
 	sd_event *loop; /* borrowed */
 	struct identity id;
-	struct linelog log;
+	struct linelog log[STREAMS]; /* the same events; see enum stream */
+	struct pseudonym_key key;
 	uint64_t seq; /* of the last event */
 	struct put_second second; /* of its time */
 	struct feed *feeds;
 	struct subscriber *subscribers;
-	unsigned connected;
-	uint64_t accepted, refused, lost_events;
-	uint64_t slowest; /* no subscriber is behind this position */
+	unsigned connected, reading[STREAMS];
+	uint64_t accepted, refused[ACCESS_VERDICTS], lost_events;
+	uint64_t slowest[STREAMS]; /* no subscriber is behind this position */
 	int listen_fd, wake_fd;
 	char path[108]; /* where it listens; "": nowhere */
 	bool socket_made; /* the path is to be removed at the end: listen_remove() */
@@ -55,6 +65,9 @@ int publisher_stdout(struct publisher *p);
 
 /* Closes all; the socket's path stays.  A zeroed one is fine. */
 void publisher_destroy(struct publisher *p);
+
+/* The options are other ones: who may not listen any more is disconnected. */
+void publisher_reload(struct publisher *p);
 
 /* Takes part in the stream from now on; @iface is borrowed until publisher_remove(). */
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface);

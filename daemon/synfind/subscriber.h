@@ -22,6 +22,8 @@ struct subscriber {
 	bool input_ended;
 	bool plain_file;   /* cannot be polled: always ready */
 	pid_t pid;	   /* of the peer, for the log */
+	uid_t uid;	   /* of the peer; of ours: (uid_t)-1 */
+	unsigned stream;   /* of the publisher's */
 	uint64_t at;	   /* next octet of the log to send */
 	char *aside;	   /* octets to send before those of the log; owned */
 	size_t aside_len, aside_at, aside_room;

@@ -143,8 +143,8 @@ static uint64_t behind(const struct publisher *p)
 	uint64_t most = 0;
 
 	for (const struct subscriber *s = p->subscribers; s; s = s->next)
-		if (p->log.head - s->at > most)
-			most = p->log.head - s->at;
+		if (p->log[s->stream].head - s->at > most)
+			most = p->log[s->stream].head - s->at;
 	return most;
 }
 
@@ -190,7 +190,7 @@ static double run(const char *program, unsigned readers, uint64_t events, double
 
 	while (b.publisher.seq - first < events || behind(&b.publisher)) {
 		if (b.made < events && b.publisher.seq - first == b.made &&
-		    behind(&b.publisher) < b.publisher.log.size / 2)
+		    behind(&b.publisher) < b.publisher.log[0].size / 2)
 			produce(&b, events - b.made < 4096 ? events - b.made : 4096);
 		if (b.publisher.connected < readers) {
 			fprintf(stderr, "%s: a reader is gone\n", program);
