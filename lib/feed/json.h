@@ -47,6 +47,16 @@ void json_lost(struct text *t, uint64_t count, uint64_t first, uint64_t last, co
 /* Interface @name is now @state: "up", "down", "gone" or "back". */
 void json_iface(struct text *t, const char *name, const char *state, uint64_t seq, uint64_t ts_ns);
 
+/* The stream goes on in another process. */
+struct json_restart {
+	const char *cause; /* "stop" or "crash" */
+	uint64_t down_ns;
+	const char *const *reset; /* interfaces whose connections were forgotten; borrowed */
+	unsigned nreset;
+};
+
+void json_restart(struct text *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns);
+
 /* Counters of one decoder, read once. */
 struct stats_decoder {
 	const char *iface;
