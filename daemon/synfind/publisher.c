@@ -578,6 +578,13 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 
 /* ---- subscribers of the process before ------------------------------------------------------- */
 
+/* Where it stands makes sense, and it may still see what it saw. */
+static bool may_go_on(const struct publisher *p, const struct subscriber_slot *t, int fd)
+{
+	return t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
+	       judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key);
+}
+
 static void adopt(struct publisher *p, unsigned seat)
 {
 	struct subscriber_slot *t = stream_slot(&p->stream, seat);
@@ -587,12 +594,15 @@ static void adopt(struct publisher *p, unsigned seat)
 	struct subscriber *s;
 
 	subscriber_settle(t);
-	if (fd >= 0 && t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
-	    judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key) &&
-	    subscriber_new(p, seat, fd, true, &s) == 0) {
-		if (t->place.at < p->slowest[t->log])
-			p->slowest[t->log] = t->place.at;
-		return;
+	if (fd >= 0 && may_go_on(p, t, fd)) {
+		if (subscriber_new(p, seat, fd, true, &s) == 0) {
+			if (t->place.at < p->slowest[t->log])
+				p->slowest[t->log] = t->place.at;
+			return;
+		}
+	} else if (fd >= 0) {
+		shutdown(fd, SHUT_RDWR); /* the store may have it for a while yet */
+		close(fd);
 	}
 	*word &= ~1u;
 	store_remove(p->store, name.s);
@@ -625,8 +635,10 @@ static void greet_the_late(struct publisher *p)
 				subscriber_add(p, seat, fd, true, v);
 				continue;
 			}
+			p->stream.head->refused[v]++;
 		}
-		store_remove(p->store, name); /* one that was let go */
+		store_remove(p->store, name); /* one that was let go, or is now */
+		shutdown(fd, SHUT_RDWR);
 		close(fd);
 	}
 }

@@ -13,6 +13,7 @@ import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import fdstore
 import live
 import pseudonym
 import tap
@@ -299,12 +300,57 @@ def masked_by_reload(ns):
     d.stop()
 
 
+def restarts(ns):
+    """Who listens, and what they see, goes on in the next process, by its options."""
+    m = fdstore.Manager(ns, "lo", socket_mode="0666", allow_user=f"0,{ALICE}",
+                        pseudonymize_user=f"{BOB},{CAROL}")
+    os.chmod(os.path.dirname(m.path), 0o711)
+    m.start()
+    alice, bob, carol, root = (live.Subscriber(m.path, user=(u, OTHERS)) for u in (ALICE, BOB, CAROL, 0))
+    everybody = (alice, bob, carol, root)
+    for s in everybody:
+        s.until(lambda e: e, "hello")
+    talk(ns, "127.0.0.1", 80)
+    first = bob.until(lambda e: live.find(e, "tcp_close", dest_port=80), "a close")
+    for n in range(1, 4):
+        m.end(signal.SIGKILL)
+        m.start()
+        talk(ns, "127.0.0.1", 81)
+        for s in everybody:
+            s.until(ended(81, n), "a close after a restart")
+    again = [e for e in bob.events if e["event_type"] == "tcp_close"]
+    tap.equal({e["dest_ip"] for e in again}, {first["dest_ip"]},
+              "killed, a daemon without a key file goes on with its pseudonyms")
+    tap.ok(first["dest_ip"] != "127.0.0.1" and "127.0.0.1" not in repr(bob.events) and
+           not [s.checker.errors for s in everybody if s.checker.errors],
+           "and all go on with what they saw", [s.checker.errors for s in everybody])
+    tap.equal({e["seq"] for e in bob.events[1:]}, {e["seq"] for e in root.events
+              if bob.events[0]["seq"] < e["seq"] <= bob.events[-1]["seq"]}, "which is every event, for each")
+    m.argv = [a.replace(f",{ALICE}", "").replace(f"{BOB},", "") for a in m.argv]
+    m.end(signal.SIGKILL)
+    m.start()
+    live.wait_until(lambda: not alice.read() and not bob.read(), "the end of their streams")
+    tap.ok(alice.ended and bob.ended, "who may not listen any more is not taken over")
+    talk(ns, "127.0.0.1", 82)
+    tap.ok(carol.until(ended(82), "a close") and root.until(ended(82), "a close"), "the others are")
+    m.argv.append(f"--pseudonym-key-file={key_file()}")
+    m.end(signal.SIGKILL)
+    m.start()
+    live.wait_until(lambda: not carol.read(), "the end of her stream")
+    tap.ok(carol.ended, "nor is a stream of pseudonyms, under another key")
+    talk(ns, "127.0.0.1", 83)
+    tap.ok(root.until(ended(83), "a close") and not root.checker.errors, "that of addresses is",
+           root.checker.errors)
+    m.end(signal.SIGTERM)
+    m.empty()
+
+
 live.need("ip")
 ns = live.Netns()
 for extra in ("2001:db8::1/128", "10.0.0.1/32"):
     ns.ip(f"addr add {extra} dev lo")
 for step in (no_list, lists, root_is_in_no_list, limits, reload, pseudonyms, keys, two_queues,
-             masked_by_reload):
+             masked_by_reload, restarts):
     with live.guarded(step.__name__):
         step(ns)
 tap.done()
