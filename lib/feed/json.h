@@ -55,6 +55,7 @@ struct json_restart {
 	unsigned nreset;
 };
 
+/* Room for the names of @r beyond 512 octets. */
 void json_restart(struct text *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns);
 
 /* Counters of one decoder, read once. */

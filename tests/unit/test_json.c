@@ -590,6 +590,27 @@ static void test_lost_and_iface(void)
 		   str_is(j, "state", "gone") && num_is(j, "seq", 5),
 	   "iface: which one, and what became of it");
 	json_decref(j);
+
+	struct json_restart kept = { .cause = "stop", .down_ns = 7 };
+	struct json_restart reset = { .cause = "crash",
+				      .reset = (const char *[]){ "eth0", "br\"0" },
+				      .nreset = 2 };
+
+	t = room(JSON_LINE_MAX);
+	json_restart(&t, &kept, 6, 0);
+	j = parse(&t);
+	ok(str_is(j, "event_type", "restart") && num_is(j, "seq", 6) && str_is(j, "cause", "stop") &&
+		   num_is(j, "down_ns", 7) && str_is(j, "tables", "kept") && !json_object_get(j, "reset"),
+	   "restart: why, and how long nobody was there");
+	json_decref(j);
+	t = room(JSON_LINE_MAX);
+	json_restart(&t, &reset, 7, 0);
+	j = parse(&t);
+	ok(str_is(j, "cause", "crash") && str_is(j, "tables", "reset") &&
+		   json_array_size(json_object_get(j, "reset")) == 2 &&
+		   !strcmp(json_string_value(json_array_get(json_object_get(j, "reset"), 1)), "br\"0"),
+	   "restart: the interfaces whose connections were forgotten");
+	json_decref(j);
 }
 
 static void test_stats(void)
