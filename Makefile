@@ -47,14 +47,14 @@ LIB := $(B)/libsynfind.a
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
-GEN  := build/tests/gen build/tests/jsonlines build/tests/pump
+GEN  := build/tests/gen build/tests/jsonlines build/tests/load build/tests/unstamp.bpf.o build/tests/pump
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
 
 # Kept, so that a change to a header makes them anew.
 .SECONDARY: $(SKEL) $(SKEL:.skel.h=.bpf.o)
-.PHONY: all help run check unit fuzz-build fuzz truth bench mutants deps install uninstall deb clean
+.PHONY: all help run check unit fuzz-build fuzz truth restart-proof bench mutants deps install uninstall deb clean
 all: $(B)/synfind $(B)/synfind-opener
 	@:
 
@@ -64,6 +64,7 @@ help:
 	  'make run           install what is missing, build, watch (IFACE=auto, any, eth0, veth*)' \
 	  'make check         install what is missing, build, run every test' \
 	  'make truth         compare with the kernel: N=10000 connections, SEED=' \
+	  'make restart-proof restarts, SIGKILLs, an upgrade, a hang, under traffic: is anything lost?' \
 	  'make bench         measure all, beside other tools (QUICK=1: in 3 minutes; FULL=1: 10 M too)' \
 	  'make fuzz          every fuzzer for T=600 seconds each' \
 	  'make mutants       break the state table and the guard: does a test see it?' \
@@ -131,6 +132,18 @@ build/tests/jsonlines: tests/support/jsonlines.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -o $@ $< -ljansson
 
+# Paced connections of many kinds, for the restarts.
+build/tests/load: tests/support/load.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O2 -g -std=gnu17 $(WARN) -D_GNU_SOURCE -o $@ $<
+
+build/tests/%.bpf.o: tests/support/%.bpf.c
+	$(call say,BPF,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)clang -target bpf -mcpu=v3 -O2 -g -Wall -Wextra \
+	  -idirafter /usr/include/$(shell $(CC) -print-multiarch) -c -o $@ $<
+
 # Two kernels, a relay and the tracepoint, for the comparison with the kernel's own states.
 build/tests/truth-%: tests/truth/%.c tests/truth/plan.h
 	$(call say,CC,$<)
@@ -168,6 +181,11 @@ bench: deps
 truth: deps
 	$(Q)$(MAKE) --no-print-directory all $(TRUTH) $(GEN)
 	$(Q)tests/truth/truth.py N=$(or $(N),10000) $(if $(SEED),SEED=$(SEED))
+
+# Restart without loss at 50,000 packets a second.
+restart-proof: deps
+	$(Q)$(MAKE) --no-print-directory all $(GEN) $(DEB)
+	$(Q)/usr/bin/python3 tests/live/restart.py --full $(ARGS)
 
 # Breaks the state table and the guard in every place, one at a time: each must make a test fail.
 mutants: deps

@@ -3,14 +3,16 @@
  * connections in `slots`: in order, with the ACK and the window of an open connection, they prove
  * nothing that is not known (flow/guard.h, guard_is_plain()), so that counting them is enough.
  *
- * Link and IP headers are read as tcp_filter.c does; tests/unit/test_bulk.c holds both against
- * each other.  Socket filters get no pointer into the frame: all reads are copies. */
+ * Link and IP headers are read as tcp_filter.c does; tests/unit/test_tcp_filter.c holds both against
+ * each other. */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "bpf/bulk.h"
+#include "bpf/link.bpf.h"
+#include "wire/ip.h"
 #include "wire/link.h"
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
@@ -61,79 +63,6 @@ static __always_inline int u8_at(struct __sk_buff *skb, __u32 off)
 	return bpf_skb_load_bytes(skb, off, &v, 1) ? -1 : v;
 }
 
-static __always_inline int be16_at(struct __sk_buff *skb, __u32 off)
-{
-	__be16 v;
-
-	return bpf_skb_load_bytes(skb, off, &v, 2) ? -1 : bpf_ntohs(v);
-}
-
-/* Both return the IP version by which to go on, or 0; *off moves to the IP header. */
-static __always_inline int by_version(struct __sk_buff *skb, __u32 off)
-{
-	int v = u8_at(skb, off);
-
-	return v < 0 ? 0 : v >= 0x60 ? 6 : 4;
-}
-
-static __always_inline int mpls(struct __sk_buff *skb, __u32 *off)
-{
-	for (int n = 0; n < LINK_MAX_MPLS; n++) {
-		int bottom = u8_at(skb, *off + 2);
-
-		*off += 4;
-		if (bottom < 0)
-			return 0;
-		if (bottom & 1)
-			return by_version(skb, *off);
-	}
-	return 0;
-}
-
-static __always_inline int by_type(int type)
-{
-	return type == 0x0800 ? 4 : type == 0x86dd ? 6 : 0;
-}
-
-static __always_inline int pppoe(struct __sk_buff *skb, __u32 *off)
-{
-	int protocol = be16_at(skb, *off + 6);
-
-	if (be16_at(skb, *off) != 0x1100)
-		return 0;
-	*off += 8;
-	return protocol == 0x0021 ? 4 : protocol == 0x0057 ? 6 : 0;
-}
-
-static __always_inline int snap(struct __sk_buff *skb, __u32 *off)
-{
-	if (be16_at(skb, *off) != 0xaaaa || be16_at(skb, *off + 2) != 0x0300 ||
-	    be16_at(skb, *off + 4) != 0)
-		return 0;
-	*off += 8;
-	return by_type(be16_at(skb, *off - 2));
-}
-
-static __always_inline int ethernet(struct __sk_buff *skb, __u32 *off)
-{
-	int type = be16_at(skb, 12);
-
-	*off = 14;
-	for (int tag = 0; tag < LINK_MAX_VLAN; tag++) {
-		if (type != 0x8100 && type != 0x88a8 && type != 0x9100)
-			break;
-		type = be16_at(skb, *off + 2);
-		*off += 4;
-	}
-	if (type < 0)
-		return 0;
-	if (type == 0x8847 || type == 0x8848)
-		return mpls(skb, off);
-	if (type == 0x8864)
-		return pppoe(skb, off);
-	return type < 0x0600 ? snap(skb, off) : by_type(type);
-}
-
 static __always_inline bool ip4(struct __sk_buff *skb, struct place *p)
 {
 	__u8 h[10];
@@ -142,7 +71,7 @@ static __always_inline bool ip4(struct __sk_buff *skb, struct place *p)
 		return false;
 	unsigned frag = h[6] << 8 | h[7];
 
-	if (h[9] != 6 || frag & 0x1fff || h[0] < 0x45 || h[0] > 0x4f)
+	if (h[9] != PROTO_TCP || frag & 0x1fff || h[0] < 0x45 || h[0] > 0x4f)
 		return false;
 	p->tcp = p->ip + (h[0] & 15) * 4;
 	p->ip_len = h[2] << 8 | h[3];
@@ -159,28 +88,21 @@ __noinline __u32 ip6_walk(struct __sk_buff *skb, __u32 ip)
 	__u32 at = (ip + 40) & 0xffff, part = 0;
 	int next = u8_at(skb, ip + 6);
 
-	for (int n = 0; n < IP6_MAX_HEADERS && next != 6; n++) {
+	for (int n = 0; n < IP6_MAX_HEADERS && next != PROTO_TCP; n++) {
 		__u8 e[4] = { 0 };
 
-		if (next < 0 || bpf_skb_load_bytes(skb, at, e, next == 44 ? 4 : 2))
+		if (next < 0 || !ip6_header_len(next, 0) ||
+		    bpf_skb_load_bytes(skb, at, e, next == IP6_FRAGMENT ? 4 : 2))
 			return 0;
-		__u32 len = (e[1] + 1) * 8;
-
-		if (next == 44) {
+		if (next == IP6_FRAGMENT) {
 			if ((e[2] << 8 | e[3]) & 0xfff8)
 				return 0;
 			part |= (e[3] & 1) << 16;
-			len = 8;
-		} else if (next == 51) {
-			len = (e[1] + 2) * 4;
-		} else if (next != 0 && next != 43 && next != 60 && next != 135 && next != 139 &&
-			   next != 140) {
-			return 0;
 		}
-		at = (at + len) & 0xffff;
+		at = (at + ip6_header_len(next, e[1])) & 0xffff;
 		next = e[0];
 	}
-	return next == 6 ? at | part : 0;
+	return next == PROTO_TCP ? at | part : 0;
 }
 
 static __always_inline bool ip6(struct __sk_buff *skb, struct place *p)
@@ -322,7 +244,7 @@ SEC("socket")
 int bulk(struct __sk_buff *skb)
 {
 	struct place p = { .ip = 0 };
-	int version = raw_ip ? by_version(skb, 0) : ethernet(skb, &p.ip);
+	int version = raw_ip ? version_at(skb, 0) : ethernet_walk(skb, &p.ip);
 	struct tcp t;
 	unsigned d = 0;
 

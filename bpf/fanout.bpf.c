@@ -9,12 +9,13 @@
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
-#include <linux/in.h>
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "bpf/fanout.h"
+#include "bpf/link.bpf.h"
 #include "wire/frame.h"
+#include "wire/ip.h"
 #include "wire/link.h"
 #include "wire/tunnel.h"
 
@@ -22,128 +23,12 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct fanout_config config;
 
-enum { NOTHING = 0 }; /* in place of an IP version: there is none, or none that we follow */
-enum {
-	IP6_HOPOPTS = 0,
-	IP6_ROUTING = 43,
-	IP6_FRAGMENT = 44,
-	IP6_AH = 51,
-	IP6_DSTOPTS = 60,
-	IP6_MOBILITY = 135,
-	IP6_HIP = 139,
-	IP6_SHIM6 = 140
-};
-enum { PORT_GTP_U = 2152, PORT_VXLAN = 4789, PORT_GENEVE = 6081, PORT_VXLAN_LINUX = 8472 };
-enum {
-	PROTO_ICMP = 1,
-	PROTO_IP4 = 4,
-	PROTO_TCP = 6,
-	PROTO_UDP = 17,
-	PROTO_IP6 = 41,
-	PROTO_GRE = 47,
-	PROTO_ICMP6 = 58
-};
-
 /* An IP header, as far as it says where to go. */
 struct ip {
 	uint32_t at; /* offset of what follows it */
 	uint8_t proto;
 	uint64_t addr[2][2]; /* as in fanout_end() */
 };
-
-/* @n octets at @at, wherever the kernel keeps them; false: the frame has no so many. */
-#define LOAD(skb, at, to) (!bpf_skb_load_bytes(skb, at, to, sizeof *(to)))
-
-static __always_inline uint16_t be16(const uint8_t *p)
-{
-	return (uint16_t)(p[0] << 8 | p[1]);
-}
-
-static __always_inline bool is_vlan(uint16_t type)
-{
-	return type == 0x8100 || type == 0x88a8 || type == 0x9100;
-}
-
-static __always_inline unsigned version_at(struct __sk_buff *skb, uint32_t at)
-{
-	uint8_t b;
-
-	if (!LOAD(skb, at, &b))
-		return NOTHING;
-	return b >> 4 == 4 ? 4 : b >> 4 == 6 ? 6 : NOTHING;
-}
-
-/* From behind an EtherType to an IP header, as type_walk() in wire/link.c. */
-static __noinline unsigned type_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
-{
-	uint8_t b[8];
-
-	for (unsigned n = 0; n < LINK_MAX_VLAN && is_vlan(type); n++) {
-		if (bpf_skb_load_bytes(skb, *at, b, 4))
-			return NOTHING;
-		type = be16(b + 2);
-		*at += 4;
-	}
-	if (type < ETH_P_802_3_MIN) { /* LLC and SNAP, RFC 1042 */
-		if (!LOAD(skb, *at, &b) || be16(b) != 0xaaaa || be16(b + 2) != 0x0300 ||
-		    be16(b + 4))
-			return NOTHING;
-		type = be16(b + 6);
-		*at += 8;
-		return type == ETH_P_IP ? 4 : type == ETH_P_IPV6 ? 6 : NOTHING;
-	}
-	switch (type) {
-	case ETH_P_IP:
-		return 4;
-	case ETH_P_IPV6:
-		return 6;
-	case ETH_P_PPP_SES: /* RFC 2516 4 */
-		if (!LOAD(skb, *at, &b) || be16(b) != 0x1100)
-			return NOTHING;
-		*at += 8;
-		return be16(b + 6) == 0x0021 ? 4 : be16(b + 6) == 0x0057 ? 6 : NOTHING;
-	case ETH_P_MPLS_UC:
-	case ETH_P_MPLS_MC:
-		for (unsigned n = 0; n < LINK_MAX_MPLS; n++) {
-			if (bpf_skb_load_bytes(skb, *at, b, 4))
-				return NOTHING;
-			*at += 4;
-			if (b[2] & 1)
-				return version_at(skb, *at);
-		}
-	}
-	return NOTHING;
-}
-
-static __always_inline unsigned ethernet_walk(struct __sk_buff *skb, uint32_t *at)
-{
-	uint8_t b[2];
-
-	if (!LOAD(skb, *at + ETH_HLEN - 2, &b))
-		return NOTHING;
-	*at += ETH_HLEN;
-	return type_walk(skb, be16(b), at);
-}
-
-/* Length of IPv6 extension header @kind whose second octet is @len; 0: not one. */
-static __always_inline uint32_t ip6_header_len(uint8_t kind, uint8_t len)
-{
-	switch (kind) {
-	case IP6_HOPOPTS:
-	case IP6_ROUTING:
-	case IP6_DSTOPTS:
-	case IP6_MOBILITY:
-	case IP6_HIP:
-	case IP6_SHIM6:
-		return (len + 1u) * 8;
-	case IP6_AH:
-		return (len + 2u) * 4;
-	case IP6_FRAGMENT:
-		return 8;
-	default:
-		return 0;
-	}
-}
 
 /* False: not one, or a later fragment. */
 static __always_inline bool ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)

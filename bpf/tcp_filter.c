@@ -8,7 +8,9 @@
 #include <stdint.h>
 #include "base/cc.h"
 #include "wire/frame.h"
+#include "wire/ip.h"
 #include "wire/segment.h"
+#include "wire/tunnel.h"
 
 /* A load behind the end of the frame ends the program with 0: "reject" (filter.rst).  This is
  * used on purpose: no length is compared anywhere, each octet that frame_decode() insists on is
@@ -24,9 +26,9 @@ enum { TCP_HEADER_MAX = 60, IP6_HEADER = 40, ETH_P_9100 = 0x9100 };
 /* Octet 0 of an IPv4 header, version and IHL in words: 5 words at least (RFC 791 3.1). */
 enum { IP4_FIRST = 0x45, IP4_LAST = 0x4f, IP6_VERSION = 0x60, VERSION_MASK = 0xf0 };
 
-/* Extension headers, as ip6_header_len() in wire/frame.c knows them. */
-enum { IP6_FRAGMENT = 44, IP6_AH = 51 };
-static const uint8_t ip6_by8[] = { 0, 43, 60, 135, 139, 140 }; /* (length octet + 1) * 8 octets */
+/* Extension headers of (length octet + 1) * 8 octets, as ip6_header_len() has it. */
+static const uint8_t ip6_by8[] = { IP6_HOPOPTS,	 IP6_ROUTING, IP6_DSTOPTS,
+				   IP6_MOBILITY, IP6_HIP,     IP6_SHIM6 };
 
 /* Places to jump to, always forward.  Some exist once per tag or per extension header. */
 enum label {
@@ -124,6 +126,16 @@ static int resolve(struct prog *p)
 	return p->err ? p->err : (int)p->n;
 }
 
+/* X += @n; A keeps what it has. */
+static void skip(struct prog *p, uint32_t n)
+{
+	stmt(p, BPF_ST, 0);
+	stmt(p, BPF_MISC | BPF_TXA, 0);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, n);
+	stmt(p, BPF_MISC | BPF_TAX, 0);
+	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+}
+
 /* EtherType behind @tag tags; X = offset of what follows it. */
 static void ethernet(struct prog *p)
 {
@@ -154,11 +166,7 @@ static void snap(struct prog *p)
 	stmt(p, BPF_LD | BPF_W | BPF_IND, 0);
 	jump(p, BPF_JEQ, 0xaaaa0300, NEXT, DROP);
 	stmt(p, BPF_LD | BPF_W | BPF_IND, 4);
-	stmt(p, BPF_ST, 0);
-	stmt(p, BPF_MISC | BPF_TXA, 0);
-	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 8);
-	stmt(p, BPF_MISC | BPF_TAX, 0);
-	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+	skip(p, 8);
 	jump(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
 	jump(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
 }
@@ -170,11 +178,7 @@ static void pppoe(struct prog *p)
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 0);
 	jump(p, BPF_JEQ, 0x1100, NEXT, DROP);
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
-	stmt(p, BPF_ST, 0);
-	stmt(p, BPF_MISC | BPF_TXA, 0);
-	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 8);
-	stmt(p, BPF_MISC | BPF_TAX, 0);
-	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+	skip(p, 8);
 	jump(p, BPF_JEQ, 0x0021, V4, NEXT);
 	jump(p, BPF_JEQ, 0x0057, V6, DROP);
 }
@@ -245,7 +249,7 @@ static void ip4_skip(struct prog *p)
  * wire/tunnel.c, icmp_may_quote() in wire/icmp.c). */
 static void tunnel_or_icmp(struct prog *p, unsigned inside, bool v6, enum label drop)
 {
-	static const uint16_t ports[] = { 4789, 8472, 6081, 2152 };
+	static const uint16_t ports[] = { PORT_VXLAN, PORT_VXLAN_LINUX, PORT_GENEVE, PORT_GTP_U };
 	enum label udp = UDP + v6, tunnel = TUNNEL + v6, icmp = ICMP + v6;
 
 	if (inside & INSIDE_TUNNELS) {
@@ -300,8 +304,7 @@ static void ip4(struct prog *p, unsigned inside, bool control)
 }
 
 /* Extension header @n, whose kind is in A, at X + 40.  Leaves the kind of the next one in A and
- * its offset - 40 in X.  Lengths: RFC 8200 4.3 to 4.6; AH counts words of 4 octets less 2
- * (RFC 4302 2.2). */
+ * its offset - 40 in X.  Lengths as in ip6_header_len(). */
 static void ip6_extension(struct prog *p, unsigned n, enum label other)
 {
 	jump(p, BPF_JEQ, IP6_FRAGMENT, FRAGMENT + n, NEXT);
@@ -356,11 +359,7 @@ static void ip6(struct prog *p, unsigned inside, bool control)
 	stmt(p, BPF_RET | BPF_K, 0);
 	if (inside) {
 		place(p, OTHER + 1);
-		stmt(p, BPF_ST, 0);
-		stmt(p, BPF_MISC | BPF_TXA, 0);
-		stmt(p, BPF_ALU | BPF_ADD | BPF_K, IP6_HEADER);
-		stmt(p, BPF_MISC | BPF_TAX, 0);
-		stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
+		skip(p, IP6_HEADER);
 		tunnel_or_icmp(p, inside, true, END);
 		place(p, END);
 		stmt(p, BPF_RET | BPF_K, 0);

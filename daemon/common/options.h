@@ -53,6 +53,9 @@ struct options {
 	uint64_t timeout_reset_ns;
 	unsigned anomalies_per_connection;
 	unsigned anomalies_per_second; /* in all */
+	unsigned syn_flood_half_open;  /* of a server; 0: never a flood */
+	unsigned syn_flood_rate;       /* in a second */
+	uint64_t syn_flood_interval_ns;
 
 	/* events */
 	char *socket; /* path; NULL: no socket */

@@ -103,6 +103,14 @@ const struct opt opts[] = {
 	  "Anomalies of one connection that are told one by one; more are only counted.", .live = true },
 	{ "anomalies-per-second", TRACKING, NUMBER(anomalies_per_second, 0, 1000000), "100", "N",
 	  "Anomalies told in one second by one decoder, all its connections together.", .live = true },
+	{ "syn-flood-half-open", TRACKING, NUMBER(syn_flood_half_open, 0, 67108864), "1024", "N",
+	  "A server with more half-open connections is under a SYN flood, if also the next holds: it has a "
+	  "series of events of its own, in place of two for each SYN; 0: none ever.", .live = true },
+	{ "syn-flood-rate", TRACKING, NUMBER(syn_flood_rate, 1, 1000000000), "200", "N",
+	  "So many new ones in a second do not become connections, nor does a quarter of them all.",
+	  .live = true },
+	{ "syn-flood-interval", TRACKING, TIME(syn_flood_interval, SEC, DAY), "10s", "TIME",
+	  "Time between two events of the series.", .unit = SEC, .live = true },
 
 	/* 107: what fits into sun_path (unix(7)) */
 	{ "socket", EVENTS, STRING(socket, 0, 107), "/run/synfind/events.sock", "PATH",

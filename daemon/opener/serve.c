@@ -71,6 +71,12 @@ static void on_link(void *arg, const struct link *l, bool gone)
 	}
 
 	struct known **k = find(v, l->ifindex);
+
+	if (*k && !gone && strcmp((*k)->link.name, l->name)) {
+		/* Renamed: another interface, as far as names go. */
+		on_link(v, &(*k)->link, true);
+		k = find(v, l->ifindex);
+	}
 	struct opener_reply m = { .kind = gone ? OPENER_GONE : OPENER_LINK,
 				  .ifindex = l->ifindex,
 				  .arphrd = l->arphrd,

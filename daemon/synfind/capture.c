@@ -324,6 +324,10 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	struct tap *t = find_tap(c, m->ifindex);
 	bool up = m->flags & IFF_UP;
 
+	if (t && strcmp(t->name, m->name)) { /* renamed while there was no opener */
+		tap_gone(c, t);
+		t = NULL;
+	}
 	if (!t) {
 		link_new(c, m);
 		return;

@@ -91,6 +91,10 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 				[FSM_T_RESET] = o->timeout_reset_ns },
 		.anomalies_per_connection = o->anomalies_per_connection,
 		.anomalies_per_second = o->anomalies_per_second,
+		.flood_half_open = part_of(o->syn_flood_half_open, of),
+		.flood_rate = part_of(o->syn_flood_rate, of),
+		.flood_interval_ns = o->syn_flood_interval_ns,
+		.decoders = (uint16_t)of,
 		.control = o->mode == MODE_CONTROL,
 	};
 }
@@ -270,7 +274,8 @@ static void wake_consumer(struct decoder *d)
 
 static bool anything_tracked(const struct decoder *d)
 {
-	return counter_get(&d->count.tracker.half) || counter_get(&d->count.tracker.whole);
+	return counter_get(&d->count.tracker.half) || counter_get(&d->count.tracker.whole) ||
+	       counter_get(&d->count.tracker.floods); /* whose end is to be told */
 }
 
 /* Waits for frames.  Idle and with nothing to time out it sleeps until something comes. */
@@ -403,6 +408,10 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.evicted_whole = counter_get(&t->evicted_whole),
 		.anomalies = counter_get(&t->anomalies),
 		.anomalies_untold = counter_get(&t->anomalies_untold),
+		.floods = counter_get(&t->floods),
+		.held = counter_get(&t->held),
+		.untold = counter_get(&t->untold),
+		.unwatched = counter_get(&t->unwatched),
 		.strays = counter_get(&t->strays),
 		.bad_checksum = counter_get(&c->bad_checksum),
 		.withheld = counter_get(&t->withheld),

@@ -28,6 +28,8 @@ enum {
 	HELLO_MAX = 1 << 14, /* SUBSCRIBER_ASIDE_MAX */
 	INPUT_MAX = 1 << 16, /* octets taken from a subscriber; requests are a later door */
 	IFACES_TOLD = 255,
+	ACCEPT_USEC = 50000,	 /* in that time at most */
+	ACCEPT_BURST = 100,	 /* subscribers are accepted */
 };
 
 /* Priorities of the loop: signals and the first look at new events come before idle chores.  Under
@@ -787,6 +789,9 @@ static int listen_init(struct publisher *p)
 	r = sd_event_add_io(p->loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
 	if (r >= 0)
 		r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
+	/* Who cannot be accepted, for want of a descriptor, stays in front of the queue. */
+	if (r >= 0)
+		r = sd_event_source_set_ratelimit(p->listen_io, ACCEPT_USEC, ACCEPT_BURST);
 	return r < 0 ? log_errno(r, "Cannot watch the events socket") : 0;
 }
 

@@ -611,6 +611,10 @@ void shards_read_counters(struct shards *s, const char *iface, struct stats_deco
 		ret->anomalies += d.anomalies;
 		ret->anomalies_untold += d.anomalies_untold;
 		ret->strays += d.strays;
+		ret->floods += d.floods;
+		ret->held += d.held;
+		ret->untold += d.untold;
+		ret->unwatched += d.unwatched;
 		ret->bad_checksum += d.bad_checksum;
 		ret->left_out += d.left_out;
 		ret->events += d.events;

@@ -202,6 +202,42 @@ static char *add_loss(char *p, const struct event *e)
 	return add_time(p, "to", e->loss.to_ns);
 }
 
+static char *add_server(char *p, const struct event *e)
+{
+	p = add_u64(p, "ip_v", e->ip_v);
+	p = put_ip(put_lit(p, ",\"dest_ip\":\""), e, 1);
+	p = put_u64(put_lit(p, "\",\"dest_port\":"), e->port[1]);
+	return put_lit(p, ",\"proto\":\"TCP\"");
+}
+
+static char *add_flood(char *p, const struct event *e, const struct json_context *c)
+{
+	const uint64_t *n = e->flood.count;
+
+	if (c->tunnel.type != TUNNEL_NONE)
+		p = add_tunnel(p, &c->tunnel);
+	p = add_server(p, e);
+	p = put_hex64(put_lit(p, ",\"flood\":{\"id\":\""), e->flow_id);
+	p = put_lit(p, "\"");
+	p = add_word(p, "phase", &flood_phase_word[e->flood.phase]);
+	p = add_time(p, "started", e->flood.started_ns);
+	p = add_u64(p, "attempts", n[FLOOD_ATTEMPTS]);
+	p = add_u64(p, "answered", n[FLOOD_ANSWERED]);
+	p = add_u64(p, "late", n[FLOOD_LATE]);
+	p = add_u64(p, "completed", n[FLOOD_COMPLETED]);
+	p = add_u64(p, "told", n[FLOOD_TOLD]);
+	p = add_u64(p, "refused", n[FLOOD_REFUSED]);
+	p = add_u64(p, "expired", n[FLOOD_EXPIRED]);
+	p = add_u64(p, "evicted", n[FLOOD_EVICTED]);
+	p = add_u64(p, "replaced", n[FLOOD_REPLACED]);
+	p = add_u64(p, "half_open", e->flood.half_open);
+	p = add_u64(p, "new_attempts", e->flood.new_attempts);
+	p = add_u64(p, "rate", e->flood.rate);
+	if (e->flood.shares > 1)
+		p = add_u64(p, "decoders", e->flood.shares);
+	return put_lit(p, "}");
+}
+
 static char *add_connection(char *p, const struct event *e, const struct json_context *c)
 {
 	if (e->nvlan)
@@ -228,6 +264,7 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 		p = add_anomaly(p, e);
 		break;
 	case EVENT_CAPTURE_LOSS:
+	case EVENT_SYN_FLOOD:
 	case EVENT_KINDS:
 		break;
 	}
@@ -236,7 +273,7 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 
 void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c)
 {
-	bool loss = e->kind == EVENT_CAPTURE_LOSS;
+	bool loss = e->kind == EVENT_CAPTURE_LOSS, flood = e->kind == EVENT_SYN_FLOOD;
 	char *p = t->p;
 
 	if (t->full || (size_t)(t->end - p) < JSON_LINE_MAX) {
@@ -244,14 +281,14 @@ void json_event(struct text *t, const struct event *e, uint64_t seq, const struc
 		return;
 	}
 	p = add_event(p, e, seq, c->second);
-	if (!loss)
+	if (!loss && !flood)
 		p = add_id(p, "flow_id", e->flow_id);
 	p = add_iface(p, c->iface);
 	if (!p) {
 		t->full = true;
 		return;
 	}
-	p = loss ? add_loss(p, e) : add_connection(p, e, c);
+	p = loss ? add_loss(p, e) : flood ? add_flood(p, e, c) : add_connection(p, e, c);
 	t->p = put_lit(p, "}\n");
 }
 
@@ -430,6 +467,12 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 	if (d->left_out)
 		key_u64(t, "left_out", d->left_out);
 	put_connections(t, d);
+	text_lit(t, ",\"syn_flood\":{\"servers\":");
+	text_u64(t, d->floods);
+	key_u64(t, "held", d->held);
+	key_u64(t, "untold", d->untold);
+	key_u64(t, "unwatched", d->unwatched);
+	text_lit(t, "}");
 	key_u64(t, "strays", d->strays);
 	key_u64(t, "anomalies", d->anomalies);
 	key_u64(t, "anomalies_untold", d->anomalies_untold);

@@ -66,6 +66,7 @@ struct stats_decoder {
 	uint64_t states[FSM_STATES];
 	uint64_t opened, closed, half, whole, evicted_half, evicted_whole;
 	uint64_t anomalies, anomalies_untold, strays;
+	uint64_t floods, held, untold, unwatched;
 	uint64_t events, lost, bad_checksum;
 	uint64_t withheld; /* segments that the kernel counted instead */
 	uint64_t left_out; /* decoded segments that the mode does not want */
@@ -81,7 +82,7 @@ struct stats_subscribers {
 	uint64_t unlisted, uid_limit, limit, unknown; /* refused: for each reason */
 };
 
-/* @decoders need up to 1,700 octets of room each. */
+/* @decoders need up to 1,900 octets of room each. */
 void json_stats(struct text *t, const struct stats_decoder *decoders, unsigned n,
 		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
 		uint64_t ts_ns);

@@ -81,7 +81,7 @@ uint64_t pseudonym_flow_id(const struct pseudonym_key *k, uint64_t flow_id)
 
 void pseudonym_event(const struct pseudonym_key *k, struct event *e)
 {
-	if (e->kind == EVENT_CAPTURE_LOSS) /* no connection in it */
+	if (e->kind == EVENT_CAPTURE_LOSS) /* neither ends nor an id in it */
 		return;
 	pseudonym_address(k, e->ip_v, e->addr[0]);
 	pseudonym_address(k, e->ip_v, e->addr[1]);

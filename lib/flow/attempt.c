@@ -18,19 +18,11 @@ static void attempt_give_back(struct conn *old, const struct conn *pend)
 		old->pkts[from] += pend->pkts[SIDE_A];
 }
 
-/* Tells the SYN of an attempt that was held back, as it was then. */
-static void attempt_tell(struct tracker *t, const struct flow *f, uint64_t prev_flow_id)
+/* Tells the SYN of an attempt that was held back; not if its server is flooded with them. */
+static void attempt_tell(struct tracker *t, struct flow *f, uint64_t prev_flow_id)
 {
-	const struct conn *c = f->c;
-	struct tcpopt offered = { .mss = c->offer.mss,
-				  .wscale = c->wscale0,
-				  .sack = c->offer.sack & 1,
-				  .timestamps = c->offer.timestamps & 1,
-				  .tfo = c->offer.tfo & 1,
-				  .mptcp = c->offer.mptcp & 1 };
-
-	flow_tell_begin(t, f, &offered, c->offer.ecn & 1, prev_flow_id,
-		   (struct cause){ .ts_ns = c->start_ns, .segment = SEGMENT_SYN });
+	if (likely(!t->floods.n) || !flood_hold(t, f))
+		flow_tell_late(t, f, f->c->offer.mss, prev_flow_id);
 }
 
 /* The other entry of this one's 4-tuple, or TABLE_NONE. */
@@ -66,7 +58,7 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 		flow_store(t, &old);
 		if (stray)
 			return;
-		prev = flow_own_id(&old);
+		prev = flow_held(old.c) ? 0 : flow_own_id(&old);
 	}
 	attempt_tell(t, f, prev);
 	flow_give_up(t, f, reason, -1, cause);
@@ -159,9 +151,12 @@ static void attempt_confirm(struct tracker *t, struct flow *f, struct flow *old,
 		prev = flow_own_id(old);
 		old->c->contested = 0; /* by what now takes its place */
 		flow_give_up(t, old, REASON_REUSE, -1, cause_of(s, false));
+		if (flow_held(&old->unpacked)) /* and nothing was told of it */
+			prev = 0;
 	}
-	table_half(&t->table, f->ref)->pending = 0;
 	attempt_tell(t, f, prev);
+	table_half(&t->table, f->ref)->pending = 0;
+	table_half(&t->table, f->ref)->held = f->c->offer.held;
 }
 
 /* The SYN of the attempt once more.  It stays a half entry: a repetition of another size is not

@@ -1,5 +1,6 @@
 #include "flow/conn.h"
 #include <string.h>
+#include "base/cc.h"
 #include "wire/tcpopt.h"
 
 /* Beside the code: who sent it. */
@@ -24,13 +25,19 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	if (c->state != FSM_SYN && !answered)
 		return false;
 	/* Nothing but SYNs of one size without data, then SYN-ACKs of one size without data. */
-	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 7 ||
+	if (c->midstream || c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 ||
 	    c->tfo || c->history != half_history(answered) ||
 	    c->payload_lo[0] || c->payload_lo[1] || !c->pkts[SIDE_A] ||
-	    c->pkts[SIDE_A] > 15 || syn_acks > 15 || answered != !!syn_acks ||
+	    c->pkts[SIDE_A] > 15 || syn_acks > 7 || answered != !!syn_acks ||
 	    c->retrans[SIDE_A] != c->pkts[SIDE_A] - 1 ||
 	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0) ||
 	    dur40_ns(c->since[SIDE_B]) > UINT32_MAX)
+		return false;
+	/* Two offers and how long the answer took have no room beside each other, but if nothing was
+	 * repeated before the answer that is known anyway. */
+	bool apart = unlikely(c->offer.held) && c->offer.mss_client != c->offer.mss;
+
+	if (apart && c->server_rtt.v != dur32_of(dur40_ns(c->since[SIDE_B])).v)
 		return false;
 	uint32_t header[2] = { c->header_lo[0] / c->pkts[0], syn_acks ? c->header_lo[1] / syn_acks : 0 };
 
@@ -41,13 +48,12 @@ bool conn_pack(const struct conn *c, struct half *ret)
 		.start_ns = c->start_ns,
 		.last = dur40_of(dur48_ns(c->last)),
 		.answered_ns = (uint32_t)dur40_ns(c->since[SIDE_B]),
-		.server_rtt = c->server_rtt,
 		.isn = { c->isn, answered ? c->next[SIDE_B] - 1 : 0 },
 		.mss = c->offer.mss,
 		.window = c->window[SIDE_B],
 		.header = { (uint8_t)header[0], (uint8_t)header[1] },
 		.syns = c->pkts[SIDE_A] & 15,
-		.syn_acks = syn_acks & 15,
+		.syn_acks = syn_acks & 7,
 		.wscale0 = c->wscale0,
 		.wscale1 = c->wscale1,
 		.where = c->where,
@@ -58,8 +64,15 @@ bool conn_pack(const struct conn *c, struct half *ret)
 		.mptcp = c->offer.mptcp,
 		.client_end = c->client_end,
 		.contested = c->contested,
-		.anomalies = c->anomalies & 7,
+		.anomalies = c->anomalies & 3,
+		.server_rtt = c->server_rtt,
 	};
+	if (unlikely(c->offer.held)) {
+		ret->held = 1;
+		ret->mss_apart = apart;
+		if (apart)
+			ret->mss_client = c->offer.mss_client;
+	}
 	return true;
 }
 
@@ -100,6 +113,14 @@ struct conn conn_unpack(const struct half *h)
 		.sent = answered ? 3 : 1,
 		.heard = answered ? 3 : 1,
 	};
+}
+
+void conn_unpack_held(const struct half *h, struct conn *c)
+{
+	c->offer.held = 1;
+	c->offer.mss_client = h->mss_apart ? (uint16_t)h->mss_client : h->mss;
+	if (h->mss_apart)
+		c->server_rtt = dur32_of(h->answered_ns);
 }
 
 void conn_history_add(struct conn *c, unsigned side, enum history_code code)

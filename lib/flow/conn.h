@@ -97,7 +97,9 @@ struct conn_offer {
 	uint16_t mss; /* the smaller one of those offered; 0: none */
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
-	uint16_t : 5;
+	uint16_t held : 1; /* nothing was told of it: "flow/flood.h"; in half entries only */
+	uint16_t : 4;
+	uint16_t mss_client; /* of one that is held: what its SYN offered */
 } __attribute__((packed));
 
 struct conn {
@@ -150,19 +152,23 @@ struct half {
 	uint64_t start_ns; /* UINT64_MAX: free */
 	struct dur40 last;     /* since the start */
 	uint32_t answered_ns;  /* since the start: the first SYN-ACK */
-	struct dur32 server_rtt;
+	union {
+		struct dur32 server_rtt;
+		uint32_t mss_client; /* if mss_apart; then it is as long as answered_ns */
+	};
 	uint32_t isn[2];
 	uint16_t mss;
 	uint16_t window; /* the server's */
 	uint8_t header[2]; /* octets of the client's SYN and of the server's SYN-ACK on the wire */
-	uint8_t syns : 4, syn_acks : 4;
+	uint8_t syns : 4, syn_acks : 3, mss_apart : 1; /* held: mss is not what its SYN offered */
 	uint8_t wscale0 : 4, wscale1 : 4;
 	struct conn_where where;
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t client_end : 1;
 	uint16_t pending : 1;	/* not told yet: see attempt.c */
 	uint16_t contested : 1; /* as in struct conn */
-	uint16_t anomalies : 3;
+	uint16_t anomalies : 2;
+	uint16_t held : 1; /* as in struct conn_offer */
 } __attribute__((packed));
 static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, see table.h");
 
@@ -172,8 +178,9 @@ static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, 
  * the window of the client's SYN, which comes back as the largest (its ACK brings the real one). */
 bool conn_pack(const struct conn *c, struct half *ret);
 
-/* The same connection in full. */
+/* The same connection in full; if it is held, but for what conn_unpack_held() adds to @c. */
 struct conn conn_unpack(const struct half *h);
+void conn_unpack_held(const struct half *h, struct conn *c);
 
 /* Of an ACK without data, or of data, sent by @side: the bit in `noted`. */
 static inline uint8_t conn_note_bit(unsigned side, bool data)

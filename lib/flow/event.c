@@ -7,6 +7,7 @@ const struct word event_kind_word[EVENT_KINDS] = {
 	[EVENT_TCP_CLOSE] = WORD_OF("tcp_close"),
 	[EVENT_TCP_ANOMALY] = WORD_OF("tcp_anomaly"),
 	[EVENT_CAPTURE_LOSS] = WORD_OF("capture_loss"),
+	[EVENT_SYN_FLOOD] = WORD_OF("syn_flood"),
 };
 
 const struct word event_segment_word[SEGMENTS] = {
@@ -78,6 +79,12 @@ const struct word anomaly_word[ANOMALIES] = {
 	[ANOMALY_DATA_AFTER_FIN] = WORD_OF("data_after_fin"),
 	[ANOMALY_BAD_FLAGS] = WORD_OF("bad_flags"),
 	[ANOMALY_ILLEGAL] = WORD_OF("illegal_segment"),
+};
+
+const struct word flood_phase_word[FLOOD_PHASES] = {
+	[FLOOD_BEGIN] = WORD_OF("begin"),
+	[FLOOD_UPDATE] = WORD_OF("update"),
+	[FLOOD_END] = WORD_OF("end"),
 };
 
 const char *event_kind_name(enum event_kind k)

@@ -15,6 +15,7 @@ enum event_kind {
 	EVENT_TCP_CLOSE,
 	EVENT_TCP_ANOMALY,
 	EVENT_CAPTURE_LOSS,
+	EVENT_SYN_FLOOD,
 	EVENT_KINDS
 };
 
@@ -109,6 +110,22 @@ enum anomaly {
 	ANOMALIES
 };
 
+enum flood_phase { FLOOD_BEGIN, FLOOD_UPDATE, FLOOD_END, FLOOD_PHASES };
+
+/* Of the attempts of a flood: attempts = half_open + all from FLOOD_COMPLETED on. */
+enum flood_count {
+	FLOOD_ATTEMPTS,
+	FLOOD_ANSWERED,	 /* by a SYN-ACK, whatever became of them */
+	FLOOD_LATE,	 /* no attempts: SYN-ACKs to those that are forgotten */
+	FLOOD_COMPLETED, /* went on beyond SYN and SYN-ACK: told as connections */
+	FLOOD_TOLD,	 /* told as connections, since it was not known for a flood yet */
+	FLOOD_REFUSED,	 /* by RST, of either end, or ICMP */
+	FLOOD_EXPIRED,
+	FLOOD_EVICTED,
+	FLOOD_REPLACED,	 /* by another SYN of the same 4-tuple */
+	FLOOD_COUNTS
+};
+
 enum {
 	HISTORY_LETTER_BITS = 5, /* code 1..15 of history_letter[], + 16: sent by the client */
 	HISTORY_LETTERS = 12,
@@ -175,6 +192,15 @@ struct event {
 		struct {
 			uint64_t count, freezes, from_ns, to_ns;
 		} loss;
+		struct { /* the server is side 1; nobody is side 0 */
+			uint64_t started_ns;
+			uint64_t count[FLOOD_COUNTS]; /* since then */
+			uint32_t half_open;	      /* now, of those attempts */
+			uint32_t new_attempts;	      /* since the last event of the series ... */
+			uint32_t rate;		      /* ... in a second */
+			uint16_t shares; /* decoders that have a part of the attempts each */
+			uint8_t phase;	 /* enum flood_phase */
+		} flood;
 	};
 };
 
@@ -188,6 +214,7 @@ extern const struct word closed_by_word[CLOSED_BYS];
 extern const struct word teardown_word[TEARDOWNS];
 extern const struct word conn_state_word[CONN_STATES];
 extern const struct word anomaly_word[ANOMALIES];
+extern const struct word flood_phase_word[FLOOD_PHASES];
 
 /* The same as plain strings. */
 const char *event_kind_name(enum event_kind k);

@@ -4,7 +4,6 @@
 enum {
 	EVICTION_SAMPLE = 32,	/* entries looked at for the one that is missed least */
 	HALF_SAMPLE = 8,	/* half entries looked at for the oldest */
-	FLOOD_PART = 4,		/* of all half entries, for one server: that is a flood */
 	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
 };
@@ -117,6 +116,9 @@ static void sweep(struct tracker *t)
 			t->sweep_slot[p] = slot + 1;
 			if (slot_due(t, p, slot) && flow_at(t, &f, p, slot))
 				flow_expire(t, &f);
+			else if (unlikely(t->floods.n) && flood_overdue(t, table_slot(p, slot)) &&
+				 flow_at(t, &f, p, slot))
+				flood_let_go(t, &f);
 		}
 	}
 }
@@ -153,6 +155,7 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	t->sweep_at_ns = now_ns + sweep_every_ns;
 	if (t->bulk)
 		bulk_refresh(t->bulk, touch, t);
+	flood_tick(t);
 	for (unsigned i = 0; i < (all ? SWEEP_PARTS + 1u : 1u); i++)
 		sweep(t);
 }

@@ -128,6 +128,8 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 	struct cause cause = cause_of(s, inferred);
 	uint64_t moved_ns[SIDES];
 
+	bool held = unlikely(flow_held(c)) && flood_keeps(t, f, to, s);
+
 	if (established)
 		offered = *c; /* what the handshake knew, before it is overwritten */
 	if (both_fins(to) && !both_fins(before)) {
@@ -138,6 +140,8 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 	}
 	if (!flow_change(t, c, to, s->ts_ns, moved_ns))
 		return false;
+	if (held)
+		return true;
 	if (fsm_over(to)) {
 		flow_tell_end(t, f, before, reason_of(before, to, from), to == FSM_RESET ? (int)from : -1,
 			 cause, moved_ns);
@@ -392,7 +396,7 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
 void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
 		      const struct conn *old)
 {
-	uint64_t prev_flow_id = old ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
+	uint64_t prev_flow_id = old && !flow_held(old) ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
 	struct conn *c = f->c = &f->unpacked;
 	struct tcpopt opt, *offered = NULL;
 	bool inferred = false;
@@ -408,7 +412,10 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	for (unsigned ev = 0; p.acceptable && ev < EVIDENCES; ev++)
 		if (p.evidence >> ev & 1)
 			to = fsm_step(to, from, ev, &inferred);
-	if (to == FSM_NONE || to == FSM_ILLEGAL) { /* an RST to nothing, a scan's odd flags */
+	bool late = unlikely(t->floods.n) && to == FSM_ANSWERED && s->flags & TCP_SYN && !old &&
+		    flood_late(t, f);
+
+	if (to == FSM_NONE || to == FSM_ILLEGAL || late) { /* an RST to nothing, a scan's odd flags */
 		counter_add(&t->count->strays, 1);
 		return;
 	}
@@ -424,7 +431,8 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);
 	conn_note_history(c, from, s, (struct learned){ 0 }, p);
 	flow_count_state(t, FSM_NONE, to);
-	flow_tell_begin(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
-		   cause_of(s, inferred));
+	if (likely(!t->floods.n) || !flood_hold(t, f))
+		flow_tell_begin(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
+				cause_of(s, inferred));
 	flow_store(t, f);
 }

@@ -1,4 +1,5 @@
 #include "flow/tell.h"
+#include <string.h>
 #include "flow/unshown.h"
 #include "wire/tcpopt.h"
 
@@ -125,6 +126,22 @@ void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 	e->close.completeness = c->complete;
 	e->close.counts = COUNTS_SEGMENTS;
 	e->close.lossy = lossy;
+}
+
+void tell_flood(struct event *e, enum flood_phase phase, const struct flow_key *k, uint16_t iface,
+		uint64_t now_ns, uint64_t started_ns)
+{
+	e->ts_ns = now_ns;
+	e->flow_id = flow_id_of(k, started_ns, 0);
+	memset(e->addr[0], 0, sizeof e->addr[0]);
+	e->port[0] = 0;
+	flow_key_end(k, 0, e->addr[1], &e->port[1]);
+	e->nvlan = 0;
+	e->iface = iface;
+	e->kind = EVENT_SYN_FLOOD;
+	e->ip_v = k->ip_v;
+	e->flood.phase = phase;
+	e->flood.started_ns = started_ns;
 }
 
 void tell_close_unshown(struct event *e, const struct conn *c, enum fsm_state before)

@@ -17,6 +17,8 @@ static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
 	struct conn old = *f->c;
 
 	flow_give_up(t, f, REASON_REUSE, -1, cause_of(s, false));
+	if (flow_held(&old)) /* perhaps it was told with its end */
+		old = f->unpacked;
 	flow_open(t, f, sender, s, &old);
 }
 
@@ -222,9 +224,13 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 	if (flow_expire(t, &f) || f.c->state != FSM_SYN || sender != f.c->client_end ||
 	    quoted->seq != f.c->isn)
 		return;
+	bool untold = flow_held(f.c) && flood_ends(t, &f, FLOOD_REFUSED);
+
 	flow_change(t, f.c, FSM_RESET, quoted->ts_ns, moved_ns);
-	flow_tell_end(t, &f, FSM_SYN, REASON_UNREACHABLE, -1,
-		      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP }, moved_ns);
+	if (!untold)
+		flow_tell_end(t, &f, FSM_SYN, REASON_UNREACHABLE, -1,
+			      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP },
+			      moved_ns);
 	flow_store(t, &f);
 }
 
@@ -274,6 +280,7 @@ void tracker_close_all(struct tracker *t, enum close_reason reason)
 				flow_give_up(t, &f, reason, -1, cause);
 		}
 	}
+	flood_end_all(t);
 }
 
 size_t tracker_memory(const struct tracker_config *c)
@@ -311,6 +318,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->limit[SHAPE_WHOLE] = c->max_connections < whole ? c->max_connections : whole;
 	t->limit[SHAPE_HALF] = c->max_half_open < half ? c->max_half_open : half;
+	flood_configure(t);
 }
 
 void tracker_free(struct tracker *t)

@@ -3,6 +3,7 @@
 #include "flow/tell.h"
 #include "flow/unshown.h"
 #include "wire/segment.h"
+#include "wire/tcpopt.h"
 
 void flow_gauges(struct tracker *t)
 {
@@ -24,7 +25,11 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 	if (table_shape_of(ref) == SHAPE_WHOLE) {
 		f->c = table_conn(&t->table, ref);
 	} else {
-		f->unpacked = conn_unpack(table_half(&t->table, ref));
+		const struct half *h = table_half(&t->table, ref);
+
+		f->unpacked = conn_unpack(h);
+		if (unlikely(h->held))
+			conn_unpack_held(h, &f->unpacked);
 		f->c = &f->unpacked;
 	}
 }
@@ -41,18 +46,9 @@ void flow_settle(struct tracker *t, struct flow *f, bool forget)
 
 uint32_t *flow_pressure(struct tracker *t, const struct flow_key *k, unsigned client_end)
 {
-	uint64_t w[3] = { 0 };
-	unsigned port = client_end ? 16 : 0; /* of the other end, see struct flow_key */
+	struct flood_server s = flood_server_of(k, client_end);
 
-	if (k->ip_v == 4) {
-		w[0] = (uint32_t)(client_end ? k->w[0] >> 32 : k->w[0]);
-		w[1] = k->w[1] >> port & 0xffff;
-	} else {
-		w[0] = k->w[client_end ? 0 : 2];
-		w[1] = k->w[client_end ? 1 : 3];
-		w[2] = k->w[4] >> port & 0xffff;
-	}
-	return &t->pressure[hash_quick(&t->cfg.secret, w, 3) & (SERVERS - 1)];
+	return &t->pressure[flood_counter(&s, SERVERS)];
 }
 
 /* The entry @ref of @f goes out of the table. */
@@ -84,8 +80,8 @@ table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape sh
 			break;
 	if (table_used(&t->table, shape) >= table_max(&t->table, shape))
 		return TABLE_NONE;
-	if (shape == SHAPE_HALF)
-		++*flow_pressure(t, &f->key, f->c->client_end);
+	if (shape == SHAPE_HALF && unlikely(++*flow_pressure(t, &f->key, f->c->client_end) > t->flood_from))
+		flood_watch(t, f);
 	return table_insert(&t->table, f->hash, &f->key, shape);
 }
 
@@ -105,6 +101,8 @@ void flow_store(struct tracker *t, struct flow *f)
 		*table_half(&t->table, f->ref) = half;
 		return;
 	}
+	if (unlikely(!small && flow_held(f->c)))
+		flood_release(t, f, FLOOD_COMPLETED); /* only a half entry can be held */
 	table_ref r = flow_slot(t, f, small ? SHAPE_HALF : SHAPE_WHOLE, f->ref);
 
 	if (r == TABLE_NONE) /* not reached: something can always be given up for it */
@@ -152,7 +150,7 @@ void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, un
 		t->anomaly_second = second;
 		t->anomalies_told = 0;
 	}
-	if (!tell || f->c->anomalies >= t->cfg.anomalies_per_connection ||
+	if (!tell || flow_held(f->c) || f->c->anomalies >= t->cfg.anomalies_per_connection ||
 	    t->anomalies_told >= t->cfg.anomalies_per_second) {
 		counter_add(&t->count->anomalies_untold, 1);
 		return;
@@ -202,6 +200,20 @@ void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpop
 	event_end(t);
 }
 
+void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint64_t prev_flow_id)
+{
+	const struct conn *c = f->c;
+	struct tcpopt offered = { .mss = mss,
+				  .wscale = c->wscale0,
+				  .sack = c->offer.sack & 1,
+				  .timestamps = c->offer.timestamps & 1,
+				  .tfo = c->offer.tfo & 1,
+				  .mptcp = c->offer.mptcp & 1 };
+
+	flow_tell_begin(t, f, &offered, c->offer.ecn & 1, prev_flow_id,
+			(struct cause){ .ts_ns = c->start_ns, .segment = SEGMENT_SYN });
+}
+
 /* In control mode: FINs of both and no repetition since, or even a new connection in its place. */
 static void tell_unseen_end(struct tracker *t, struct flow *f, struct cause cause)
 {
@@ -223,7 +235,7 @@ void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, i
 	if (t->cfg.control && (reason == REASON_IDLE || reason == REASON_REUSE) &&
 	    unshown_end_of(f->c->state) != f->c->state)
 		tell_unseen_end(t, f, cause);
-	else if (!fsm_over(f->c->state))
+	else if (!fsm_over(f->c->state) && !(flow_held(f->c) && flood_ends_for(t, f, reason)))
 		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
 	if (f->c->contested)
 		attempt_orphan(t, f);

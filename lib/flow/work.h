@@ -1,9 +1,10 @@
-/* work.h - what the parts of the tracker share: private to tracker.c, room.c, step.c, attempt.c.
+/* work.h - what the parts of the tracker share: private to the files below.
  *
  *   tracker.c  the entrance: whose segment is it?
  *   step.c     one segment of a connection that is known, or the first of a new one
  *   attempt.c  a SYN that contests a 4-tuple which is taken
  *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
+ *   flood.c    attempts of which nothing is told, since their server is flooded with them
  *   work.c     entries in the table, and the telling of events
  *
  * All of it runs in the tracker's thread, without allocation. */
@@ -11,6 +12,7 @@
 #include "base/cc.h"
 #include "flow/bulk.h"
 #include "flow/conn.h"
+#include "flow/flood.h"
 #include "flow/guard.h"
 #include "flow/table.h"
 #include "flow/tell.h"
@@ -46,6 +48,10 @@ struct tracker {
 	unsigned losses;
 	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
 	uint32_t pressure[SERVERS]; /* half entries by hash of the server */
+	/* Of a server: entries from which on attempts are held, that make a flood, and that are a
+	 * danger to the table. */
+	uint32_t flood_from, flood_limit, flood_danger;
+	struct floods floods;
 	struct holes holes[HOLED_FLOWS];    /* by hash */
 };
 
@@ -103,6 +109,12 @@ static inline uint64_t flow_own_id(const struct flow *f)
 	return flow_id_of(&f->key, f->c->start_ns, f->c->isn);
 }
 
+/* Was nothing told of @c yet? */
+static inline bool flow_held(const struct conn *c)
+{
+	return fsm_offering(c->state) && c->offer.held;
+}
+
 /* ---- work.c --------------------------------------------------------------------------------- */
 
 /* Makes @f stand for the entry @ref; key and hash are set already. */
@@ -140,6 +152,10 @@ void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, un
 /* Tells tcp_open.  @opt: what the SYN offered, or NULL; @prev_flow_id: 0, or what it takes over. */
 void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
 		     uint64_t prev_flow_id, struct cause cause);
+
+/* Tells the tcp_open of an attempt that was held back, as it was then: @f has seen nothing but SYNs
+ * and SYN-ACKs.  @mss: what the SYN offered. */
+void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint64_t prev_flow_id);
 
 /* Tells tcp_close.  @rst_by: the side whose RST it was, or -1; @moved_ns: NULL if no end moved. */
 void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,

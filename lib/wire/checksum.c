@@ -1,8 +1,9 @@
 #include "wire/checksum.h"
 #include <string.h>
+#include "wire/ip.h"
 #include "wire/segment.h"
 
-enum { TCP_FIXED = 20, PROTO_TCP = 6 };
+enum { TCP_FIXED = 20 };
 
 /* Ones' complement sums know no byte order (RFC 1071 2): words are added as they lie in memory. */
 static uint64_t add(uint64_t sum, uint64_t v)

@@ -1,20 +1,11 @@
 #include "wire/frame.h"
 #include <string.h>
 #include "base/cc.h"
+#include "wire/ip.h"
 #include "wire/segment.h"
 #include "wire/tunnel.h"
 #include "wire/walk.h"
 
-enum {
-	IP6_HOPOPTS = 0,
-	IP6_ROUTING = 43,
-	IP6_FRAGMENT = 44,
-	IP6_AH = 51,
-	IP6_DSTOPTS = 60,
-	IP6_MOBILITY = 135,
-	IP6_HIP = 139,
-	IP6_SHIM6 = 140
-};
 enum { TCP_FIXED = 20 };
 
 static const char *const verdict_name[FRAME_VERDICTS] = {
@@ -28,26 +19,6 @@ static const char *const verdict_name[FRAME_VERDICTS] = {
 const char *frame_verdict_name(enum frame_verdict v)
 {
 	return verdict_name[v];
-}
-
-/* Octets of extension header @kind whose second octet is @len; 0: not one. */
-static uint32_t ip6_header_len(uint8_t kind, uint8_t len)
-{
-	switch (kind) {
-	case IP6_HOPOPTS:
-	case IP6_ROUTING:
-	case IP6_DSTOPTS:
-	case IP6_MOBILITY:
-	case IP6_HIP:
-	case IP6_SHIM6:
-		return (len + 1u) * 8;
-	case IP6_AH:
-		return (len + 2u) * 4;
-	case IP6_FRAGMENT:
-		return 8;
-	default:
-		return 0;
-	}
 }
 
 enum frame_verdict ip6_walk(struct span ip, struct upper *ret)

@@ -3,7 +3,6 @@
 #include "wire/segment.h"
 #include "wire/walk.h"
 
-enum { PORT_GTP_U = 2152, PORT_VXLAN = 4789, PORT_GENEVE = 6081, PORT_VXLAN_LINUX = 8472 };
 enum { UDP_HEADER = 8 };
 
 static const char *const type_name[TUNNEL_TYPES] = {

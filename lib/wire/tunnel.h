@@ -14,16 +14,24 @@ struct upper;
 
 enum tunnel_type {
 	TUNNEL_NONE,
-	TUNNEL_VXLAN,  /* UDP port 4789, and 8472, which Linux had before there was a number */
-	TUNNEL_GENEVE, /* UDP port 6081 */
-	TUNNEL_GRE,    /* of IP, Ethernet (TEB, NVGRE) or MPLS */
+	TUNNEL_VXLAN,
+	TUNNEL_GENEVE,
+	TUNNEL_GRE, /* of IP, Ethernet (TEB, NVGRE) or MPLS */
 	TUNNEL_ERSPAN,
 	TUNNEL_IPIP, /* IPv4 in IPv4 */
 	TUNNEL_6IN4,
 	TUNNEL_4IN6,
 	TUNNEL_6IN6,
-	TUNNEL_GTP_U, /* UDP port 2152 */
+	TUNNEL_GTP_U,
 	TUNNEL_TYPES
+};
+
+/* Destination ports of UDP. */
+enum tunnel_port {
+	PORT_GTP_U = 2152,
+	PORT_VXLAN = 4789,
+	PORT_GENEVE = 6081,
+	PORT_VXLAN_LINUX = 8472, /* which Linux had before there was a number */
 };
 
 enum {

@@ -7,19 +7,9 @@
 #include <stdint.h>
 #include "base/bytes.h"
 #include "wire/frame.h"
+#include "wire/ip.h"
 
 struct segment; /* "wire/segment.h" */
-
-/* Assigned Internet Protocol Numbers (IANA). */
-enum ip_protocol {
-	PROTO_ICMP = 1,
-	PROTO_IP4 = 4,
-	PROTO_TCP = 6,
-	PROTO_UDP = 17,
-	PROTO_IP6 = 41,
-	PROTO_GRE = 47,
-	PROTO_ICMP6 = 58,
-};
 
 /* An IP packet and the room that what carries it leaves. */
 struct packet {

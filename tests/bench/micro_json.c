@@ -5,7 +5,7 @@
  * of CPU time per octet.  Events come in the proportions of short connections, a fifth over IPv6. */
 #include <string.h>
 #include "feed/json.h"
-#include "tests/bench/figures.h"
+#include "tests/bench/micro.h"
 #include "tests/bench/micro_event.h"
 
 enum { EVENTS = 6 * 512, TURNS = 25, PASSES = 16, OUT = 1 << 18 };

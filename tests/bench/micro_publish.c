@@ -25,7 +25,7 @@
 #include "synfind/publisher.h"
 #include "synfind/store.h"
 #include "synfind/subscriber.h"
-#include "tests/bench/figures.h"
+#include "tests/bench/micro.h"
 #include "tests/bench/micro_event.h"
 
 enum { KINDS = 6 * 512, READERS_MAX = 100, READ_AT_ONCE = 1 << 16 };

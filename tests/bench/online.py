@@ -57,11 +57,6 @@ class Wire:
         self.far.close()
 
 
-def child_of(p):
-    with open(f"/proc/{p.pid}/task/{p.pid}/children") as f:
-        return int(f.read().split()[0])
-
-
 def cpu_ticks(pid):
     with open(f"/proc/{pid}/stat") as f:
         return sum(int(n) for n in f.read().rpartition(")")[2].split()[11:13])
@@ -86,7 +81,7 @@ class Stream:
         self.cost_path, wrap = m.wrap("synfind")
         self.daemon = live.Synfind(wire.far, FAR, argv0=wrap, tmp=m.sockets,
                                    stats_interval="1s", **options)
-        self.pid = child_of(self.daemon.p)
+        self.pid = live.children(self.daemon.p.pid)[0]
         self.socat_path, wrap = m.wrap("socat")
         self.socat = subprocess.Popen([*wrap, "socat", "-u", f"UNIX-CONNECT:{self.daemon.path}",
                                        "OPEN:/dev/null"], preexec_fn=live.die_with_parent)
@@ -134,7 +129,7 @@ def run_other(wire, name, argv, seen, pcap, ask=lambda: ""):
             time.sleep(SETTLE_S)  # between bind() and its loop
             sent = wire.blast(pcap)
             if p.poll() is None:
-                settle(child_of(p))
+                settle(live.children(p.pid)[0])
                 answer = ask()
                 p.send_signal(signal.SIGINT)
             p.wait(timeout=60)
@@ -261,7 +256,7 @@ def latency_run(wire, options, pcap, *pace):
                               stdout=subprocess.PIPE, preexec_fn=live.die_with_parent)
     time.sleep(SETTLE_S)
     wire.blast(pcap, *pace)
-    settle(child_of(daemon.p))
+    settle(live.children(daemon.p.pid)[0])
     client.send_signal(signal.SIGTERM)  # before what is open is closed
     result = json.loads(client.communicate()[0])
     daemon.stop()

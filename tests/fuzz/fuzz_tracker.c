@@ -12,7 +12,7 @@ enum { FLOWS = 4096, MAX_WHOLE = 24, MAX_HALF = 12 };
 struct flow_seen {
 	uint64_t id;
 	uint8_t state[2];
-	bool closed, evicted;
+	bool closed;
 };
 
 struct oracle {
@@ -22,6 +22,7 @@ struct oracle {
 	unsigned n;
 	uint64_t refuse; /* bits: which reserve() finds no room */
 	unsigned asked, refused;
+	unsigned floods;
 };
 
 #define must(x)                                                                                    \
@@ -68,20 +69,37 @@ static void check_close(const struct event *e)
 	must(e->close.pkts[0] + e->close.pkts[1] > 0);
 }
 
+static void check_flood(struct oracle *o, const struct event *e)
+{
+	uint64_t ends = e->flood.half_open;
+
+	must(e->flood.phase < FLOOD_PHASES && e->flood.shares == 1 && e->flood.half_open <= MAX_HALF);
+	must(e->ts_ns >= e->flood.started_ns);
+	for (unsigned i = FLOOD_COMPLETED; i < FLOOD_COUNTS; i++)
+		ends += e->flood.count[i];
+	must(e->flood.count[FLOOD_ATTEMPTS] == ends);
+	o->floods += e->flood.phase == FLOOD_BEGIN;
+	o->floods -= e->flood.phase == FLOOD_END;
+}
+
 static void sink_commit(struct event_sink *s)
 {
 	struct oracle *o = (struct oracle *)s;
 	const struct event *e = &o->e;
 	struct flow_seen *f;
 
+	if (e->kind == EVENT_SYN_FLOOD) {
+		check_flood(o, e);
+		return;
+	}
 	check_common(e);
 	if (o->refused) /* a stream with holes: each event by itself only */
 		return;
 	f = find(o, e->flow_id);
 	if (e->kind == EVENT_TCP_OPEN) {
-		/* An entry that was given up leaves no trace: the same SYN in the same
-		 * nanosecond is then the same flow. */
-		must((!f || f->evicted) && o->n < FLOWS);
+		/* An entry that was given up, or one that is over, leaves no trace: the same SYN in
+		 * the same nanosecond is then the same flow. */
+		must((!f || f->closed) && o->n < FLOWS);
 		f = &o->seen[o->n++];
 		*f = (struct flow_seen){ .id = e->flow_id };
 	} else {
@@ -96,7 +114,6 @@ static void sink_commit(struct event_sink *s)
 	if (e->kind == EVENT_TCP_CLOSE) {
 		check_close(e);
 		f->closed = true;
-		f->evicted = e->close.reason == REASON_EVICTED;
 	}
 	memcpy(f->state, e->state, 2);
 }
@@ -151,6 +168,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 				      .max_half_open = MAX_HALF,
 				      .timeout_ns = { 3000000000u, 3000000000u, 60000000000u, 60000000000u,
 						      10000000000u, 6000000000u, 1000000000u },
+				      .flood_rate = 1,
+				      .flood_interval_ns = 2000000000,
 				      .anomalies_per_connection = 8,
 				      .anomalies_per_second = 100 };
 	uint64_t now = 1700000000000000000u;
@@ -164,6 +183,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (head[8] & 1)
 		memcpy(&o.refuse, head, sizeof o.refuse);
 
+	cfg.flood_half_open = head[8] >> 1 & 7; /* 0: off; MAX_HALF / 4 is the most */
 	struct tracker *t = tracker_new(&cfg, memory, &o.sink, &count);
 	uint32_t isn[2] = { 0xffffff00u, 1000 };
 
@@ -181,6 +201,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	}
 	tracker_close_all(t, REASON_CAPTURE_END);
 	must(counter_get(&count.opened) == counter_get(&count.closed));
+	must(!o.floods || o.refused);
+	must(!counter_get(&count.floods));
+	must(counter_get(&count.untold) <= counter_get(&count.held));
 	must(!counter_get(&count.half) && !counter_get(&count.whole));
 	for (unsigned i = 0; i < FSM_STATES; i++)
 		must(!counter_get(&count.states[i]));

@@ -25,8 +25,7 @@ def http(left, right, sub):
         out = left.run("curl", "-s", "-o", "/dev/null", "-w", "%{size_download} %{local_port}",
                        "http://10.0.1.2/page")
         size, port = map(int, out.split())
-        close = sub.until(lambda e: live.find(e, "tcp_close", src_port=port, dest_port=80),
-                          "curl's close")
+        close = sub.wait_for("tcp_close", src_port=port, dest_port=80)
         tcp, flow = close["tcp"], close["flow"]
         tap.equal((size, tcp["reason"], tcp["conn_state"]), (100_000, "fin", "SF"),
                   "curl: the transfer is told as a normal close")
@@ -48,7 +47,7 @@ def netcat(left, right, sub):
                         stdout=subprocess.PIPE)
     got = client.communicate(b"hello nc\n", timeout=live.DEADLINE)[0]
     heard = server.communicate(b"", timeout=live.DEADLINE)[0]
-    close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=7000), "nc's close")
+    close = sub.wait_for("tcp_close", dest_port=7000)
     tap.equal((got, heard), (b"", b"hello nc\n"), "nc: the exchange")
     tap.equal((close["tcp"]["reason"], close["flow"]["payload_toserver"]), ("fin", 9),
               "nc: a normal close, nine octets")
@@ -96,6 +95,5 @@ sub = daemon.subscribe()
 for step in (http, netcat, many):
     with live.guarded(step.__name__):
         step(left, right, sub)
-tap.equal(daemon.stop(), 0, "the daemon ends with status 0")
-tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+daemon.ends_well(sub)
 tap.done()

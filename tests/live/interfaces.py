@@ -8,20 +8,9 @@ import live
 import tap
 
 
-def exchange(a, b, address, port=80):
-    """One connection from a to b; returns how to find it."""
-    with b.listen((address, port)) as l:
-        c = a.connect((address, port))
-        s = l.accept()[0]
-        flow = {"src_port": c.getsockname()[1], "dest_port": port, "dest_ip": address}
-        c.close()
-        s.recv(1)
-        s.close()
-    return flow
-
-
-def close_of(sub, flow):
-    return sub.until(lambda e: live.find(e, "tcp_close", **flow), f"the close of {flow}")
+def interface_of(sub, *connection):
+    """Makes a connection, as live.exchange(); returns the interface that its close names."""
+    return sub.wait_for("tcp_close", **live.exchange(*connection))["in_iface"]
 
 
 def pattern():
@@ -32,28 +21,23 @@ def pattern():
     sub = d.subscribe()
     tap.equal(sorted(sub.events[0]["interfaces"]), ["veth-a", "veth-c"],
               "a pattern takes what it matches")
-    hidden = exchange(left, right, "10.0.3.2")
-    flows = [exchange(left, right, f"10.0.{n}.2") for n in (1, 2)]
-    closed = [close_of(sub, f) for f in flows]
-    tap.equal([e["in_iface"] for e in closed], ["veth-a", "veth-c"],
-              "each event names its interface")
+    hidden = live.exchange(left, right, "10.0.3.2")
+    tap.equal([interface_of(sub, left, right, f"10.0.{n}.2") for n in (1, 2)],
+              ["veth-a", "veth-c"], "each event names its interface")
     tap.ok(not live.find(sub.events, "tcp_open", **hidden), "what is not matched is not watched")
-    tap.equal(d.stop(), 0, "pattern: status 0")
-    tap.ok(not sub.to_end(), "pattern: every line is right", sub.checker.errors)
+    d.ends_well(sub, "pattern")
 
 
 def several():
     left, right = live.veth_pair()
     d = live.Synfind(left, "veth-a,lo", ring_size="4M")
     sub = d.subscribe()
-    flows = [exchange(left, right, "10.0.1.2"), exchange(left, left, "127.0.0.1"),
-             exchange(left, left, "::1")]
-    tap.equal([close_of(sub, f)["in_iface"] for f in flows], ["veth-a", "lo", "lo"],
+    tap.equal([interface_of(sub, left, right, "10.0.1.2"), interface_of(sub, left, left, "127.0.0.1"),
+               interface_of(sub, left, left, "::1")], ["veth-a", "lo", "lo"],
               "a list of interfaces: events come from all, in one stream")
-    own = exchange(left, left, "10.0.1.1")
-    tap.equal(close_of(sub, own)["in_iface"], "lo", "the host's own address goes over loopback")
-    tap.equal(d.stop(), 0, "several: status 0")
-    tap.ok(not sub.to_end(), "several: every line is right", sub.checker.errors)
+    tap.equal(interface_of(sub, left, left, "10.0.1.1"), "lo",
+              "the host's own address goes over loopback")
+    d.ends_well(sub, "several")
 
 
 def any_interface():
@@ -62,11 +46,9 @@ def any_interface():
     sub = d.subscribe()
     tap.ok({"lo", "veth-b"} <= set(sub.events[0]["interfaces"]), "any: all interfaces",
            sub.events[0])
-    flow = exchange(left, right, "10.0.1.2")
-    close = close_of(sub, flow)
-    tap.equal(close["in_iface"], "veth-b", "any: each event names the interface where it was seen")
-    tap.equal(d.stop(), 0, "any: status 0")
-    tap.ok(not sub.to_end(), "any: every line is right", sub.checker.errors)
+    tap.equal(interface_of(sub, left, right, "10.0.1.2"), "veth-b",
+              "any: each event names the interface where it was seen")
+    d.ends_well(sub, "any")
 
 
 def down_and_up():
@@ -74,18 +56,17 @@ def down_and_up():
     live.join(left, right, "veth-c", "veth-d", 2)
     d = live.Synfind(left, "veth-a,veth-c", ring_size="4M")
     sub = d.subscribe()
-    close_of(sub, exchange(left, right, "10.0.1.2"))
+    interface_of(sub, left, right, "10.0.1.2")
     left.ip("link set veth-a down")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="down"), "iface down")
-    close_of(sub, exchange(left, right, "10.0.2.2"))
+    sub.wait_for("iface", in_iface="veth-a", state="down")
+    interface_of(sub, left, right, "10.0.2.2")
     tap.ok(True, "an interface goes down: it is told, and the others go on")
     left.ip("link set veth-a up")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="up"), "iface up")
-    live.wait_until(lambda: "state UP" in left.ip("link show veth-a"), "veth-a to be up")
-    close = close_of(sub, exchange(left, right, "10.0.1.2", 81))
-    tap.equal(close["in_iface"], "veth-a", "it comes up again: it is told, and watched again")
-    tap.equal(d.stop(), 0, "down and up: status 0")
-    tap.ok(not sub.to_end(), "down and up: every line is right", sub.checker.errors)
+    sub.wait_for("iface", in_iface="veth-a", state="up")
+    live.wait_up(left, "veth-a")
+    tap.equal(interface_of(sub, left, right, "10.0.1.2", 81), "veth-a",
+              "it comes up again: it is told, and watched again")
+    d.ends_well(sub, "down and up")
 
 
 def gone_and_back():
@@ -93,17 +74,16 @@ def gone_and_back():
     live.join(left, right, "veth-c", "veth-d", 2)
     d = live.Synfind(left, "veth-a,veth-c", ring_size="4M")
     sub = d.subscribe()
-    close_of(sub, exchange(left, right, "10.0.1.2"))
+    interface_of(sub, left, right, "10.0.1.2")
     left.ip("link del veth-a")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="gone"), "iface gone")
-    close_of(sub, exchange(left, right, "10.0.2.2"))
+    sub.wait_for("iface", in_iface="veth-a", state="gone")
+    interface_of(sub, left, right, "10.0.2.2")
     tap.ok(True, "an interface is deleted: it is told, and the others go on")
     live.join(left, right, "veth-a", "veth-b", 1)
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="back"), "iface back")
-    close = close_of(sub, exchange(left, right, "10.0.1.2", 81))
-    tap.equal(close["in_iface"], "veth-a", "it is made again: it is told, and watched again")
-    tap.equal(d.stop(), 0, "gone and back: status 0")
-    tap.ok(not sub.to_end(), "gone and back: every line is right", sub.checker.errors)
+    sub.wait_for("iface", in_iface="veth-a", state="back")
+    tap.equal(interface_of(sub, left, right, "10.0.1.2", 81), "veth-a",
+              "it is made again: it is told, and watched again")
+    d.ends_well(sub, "gone and back")
 
 
 live.need("ip")

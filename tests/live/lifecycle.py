@@ -35,12 +35,9 @@ class Medium:
         s.settimeout(live.DEADLINE)
         return c, s, {"src_port": c.getsockname()[1], "dest_port": self.port}
 
-    def wait(self, kind, **fields):
-        return self.sub.until(lambda e: live.find(e, kind, **fields), f"{kind} with {fields}")
-
     def closed(self, flow):
         """The close of a flow and all that came of it."""
-        close = self.wait("tcp_close", **flow)
+        close = self.sub.wait_for("tcp_close", **flow)
         return close, live.of_flow(self.sub.events, close)
 
     def path(self, stream, what, **want):
@@ -61,8 +58,8 @@ def four_segments(m, closer):
     first, second = (c, s) if closer == "client" else (s, c)
     first.shutdown(socket.SHUT_WR)
     other = "server" if closer == "client" else "client"
-    half = m.wait("tcp_state", **flow, **{f"{closer}_state": "fin_wait_2",
-                                          f"{other}_state": "close_wait"})
+    half = m.sub.wait_for("tcp_state", **flow, **{f"{closer}_state": "fin_wait_2",
+                                                  f"{other}_state": "close_wait"})
     second.shutdown(socket.SHUT_WR)
     close, stream = m.closed(flow)
     what = f"the {closer} closes first, in four segments"
@@ -106,7 +103,7 @@ def three_segments(m):
 def half_close_left_open(m):
     c, s, flow = m.connect()
     c.shutdown(socket.SHUT_WR)
-    m.wait("tcp_state", **flow, client_state="fin_wait_2", server_state="close_wait")
+    m.sub.wait_for("tcp_state", **flow, client_state="fin_wait_2", server_state="close_wait")
     s.sendall(b"x" * 1000)
     c.recv(1000, socket.MSG_WAITALL)
     return c, s, flow
@@ -148,7 +145,7 @@ def unanswered(m):
     c.setblocking(False)
     c.connect_ex((m.address, 7))
     flow = {"src_port": c.getsockname()[1], "dest_port": 7}
-    m.wait("tcp_open", **flow)
+    m.sub.wait_for("tcp_open", **flow)
     c.close()
     close, stream = m.closed(flow)
     m.fields(close, "nobody answers", reason="unanswered", closed_by="none", teardown="none",
@@ -247,9 +244,7 @@ def run(m):
             step()
     tap.ok(left and not live.find(m.sub.events, "tcp_close", **left[2]),
            f"{m.name}: a half-closed connection stays open")
-    tap.equal(m.daemon.stop(), 0, f"{m.name}: SIGTERM ends the daemon with status 0")
-    tap.ok(not m.sub.to_end(), f"{m.name}: every line is right", m.sub.checker.errors,
-           m.daemon.stderr() if m.sub.checker.errors else [])
+    m.daemon.ends_well(m.sub, m.name)
     close = left and live.find(m.sub.events, "tcp_close", **left[2])
     if tap.ok(close, f"{m.name}: what is open is told as closed when the daemon ends"):
         m.fields(close, "a half-close, when the daemon ends", reason="shutdown",

@@ -2,38 +2,22 @@
 """Frames that the kernel drops while the daemon hangs: counted, told, and held against the
 connections that were alive.  Events that a decoder cannot say while the publisher hangs: their
 numbers are skipped, and told.  The stream stays right."""
-import contextlib
-import ctypes
 import os
 import signal
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import inject
 import live
 import tap
 
 FLOOD = 2000  # connections: some 12,000 frames, more than a ring of 1 MiB holds
 EVENT_RING = 1024  # events: the least there is
-PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_DETACH, WALL = 0x4206, 0x4207, 17, 0x40000000
 
 
 def connect(ns, listener):
     c = ns.connect(listener.getsockname())
     return c, listener.accept()[0]
-
-
-@contextlib.contextmanager
-def main_thread_stopped(pid):
-    """The publisher's thread alone: SIGSTOP would stop the decoders as well."""
-    ptrace = ctypes.CDLL(None, use_errno=True).ptrace
-    for request in (PTRACE_SEIZE, PTRACE_INTERRUPT):
-        if ptrace(request, pid, None, None) < 0:
-            raise OSError(ctypes.get_errno(), "ptrace")
-    os.waitpid(pid, WALL)
-    try:
-        yield
-    finally:
-        ptrace(PTRACE_DETACH, pid, None, None)
 
 
 def decoder_events(stream):
@@ -46,10 +30,10 @@ def ring_loss(ns):
     listener = ns.listen(("127.0.0.1", 80))
     for s in connect(ns, listener):
         s.close()
-    sub.until(lambda e: live.find(e, "tcp_close"), "the close of a connection before it")
+    sub.wait_for("tcp_close")
     before = len(decoder_events(sub.events))
     try:
-        with main_thread_stopped(d.p.pid):
+        with inject.stopped(d.p.pid):  # the publisher's thread alone; SIGSTOP stops the decoders too
             for _ in range(FLOOD):
                 for s in connect(ns, listener):
                     s.close()
@@ -57,11 +41,7 @@ def ring_loss(ns):
         tap.skip("events that find the ring full", f"ptrace: {e}")
         return
     sub.until(lambda e: len(decoder_events(e)) >= before + EVENT_RING, "what the ring held")
-    later = connect(ns, listener)
-    after = {"src_port": later[0].getsockname()[1], "dest_port": 80}
-    for s in later:
-        s.close()
-    one = sub.until(lambda e: live.find(e, "tcp_close", **after), "a later connection's close")
+    one = sub.wait_for("tcp_close", **live.exchange(ns, ns, "127.0.0.1", 81))
     lost = live.find(sub.events, "lost")
     tap.ok(lost and lost["reason"] == "ring" and lost["count"] > EVENT_RING,
            "events that find the ring full are told as lost, by the next one that does not", lost)
@@ -76,8 +56,7 @@ def ring_loss(ns):
     stats = sub.until(lambda e: live.find(e[e.index(one):], "stats"), "stats")["decoders"][0]
     told = sum(e["count"] for e in sub.events if e["event_type"] == "lost")
     tap.equal((stats["lost"], stats["drops"]), (told, 0), "stats count the same events")
-    tap.equal(d.stop(), 0, "status 0")
-    tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+    d.ends_well(sub)
 
 
 live.need("ip")
@@ -88,14 +67,14 @@ with live.guarded("loss"):
     listener = ns.listen(("127.0.0.1", 80))
     early = connect(ns, listener)
     flow = {"src_port": early[0].getsockname()[1], "dest_port": 80}
-    sub.until(lambda e: live.find(e, "tcp_established", **flow), "the early connection")
+    sub.wait_for("tcp_established", **flow)
 
     d.p.send_signal(signal.SIGSTOP)
     for _ in range(FLOOD):
         for s in connect(ns, listener):
             s.close()
     d.p.send_signal(signal.SIGCONT)
-    loss = sub.until(lambda e: live.find(e, "capture_loss"), "capture_loss")
+    loss = sub.wait_for("capture_loss")
     tap.ok(loss["count"] > 0 and loss["in_iface"] == "lo", "a loss is told, with its count", loss)
     tap.ok(loss["from"] < loss["to"], "and with its time", loss)
 
@@ -103,24 +82,18 @@ with live.guarded("loss"):
     early[1].recv(11)
     for s in early:
         s.close()
-    close = sub.until(lambda e: live.find(e, "tcp_close", **flow), "the early connection's close")
+    close = sub.wait_for("tcp_close", **flow)
     tap.ok(close["tcp"]["lossy"] and close["tcp"]["reason"] == "fin",
            "a connection that was alive meanwhile is lossy", close)
     tap.equal((close["flow"]["payload_toserver"], close["flow"]["gap_bytes"]), (11, 0),
               "and goes on as before")
 
-    later = connect(ns, listener)
-    after = {"src_port": later[0].getsockname()[1], "dest_port": 80}
-    for s in later:
-        s.close()
-    close = sub.until(lambda e: live.find(e, "tcp_close", **after), "a later connection's close")
+    close = sub.wait_for("tcp_close", **live.exchange(ns, ns, "127.0.0.1", 81))
     tap.ok(not close["tcp"]["lossy"], "a later connection is not lossy", close, loss)
     told = sum(e["count"] for e in sub.events if e["event_type"] == "capture_loss")
-    stats = sub.until(lambda e: [x for x in e if x["event_type"] == "stats" and
-                                 x["timestamp"] > close["timestamp"]][:1], "stats")[0]
+    stats = sub.stats_after(close)
     tap.equal(stats["decoders"][0]["drops"], told, "stats count the same frames")
-    tap.equal(d.stop(), 0, "status 0")
-    tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+    d.ends_well(sub)
 with live.guarded("a full event ring"):
     ring_loss(live.Netns())
 tap.done()

@@ -12,8 +12,8 @@ import tap
 
 def family(d):
     """The daemon, the one that keeps watch, and the opener, once all three are there."""
-    watch = live.wait_until(lambda: confined.children(d.p.pid), "the opener's parent")[0]
-    opener = live.wait_until(lambda: confined.children(watch), "the opener")[0]
+    watch = live.wait_until(lambda: live.children(d.p.pid), "the opener's parent")[0]
+    opener = live.wait_until(lambda: live.children(watch), "the opener")[0]
     return d.p.pid, watch, opener
 
 
@@ -35,10 +35,9 @@ def gives_up(ns):
     confined.check_opener("the opener", opener)
     tap.equal(confined.capabilities(confined.status(watch))["CapPrm"], confined.CAP_NET_RAW,
               "the opener's parent: CAP_NET_RAW and no other capability")
-    confined.is_watched(sub, confined.exchange(ns, 80))
+    confined.is_watched(sub, ns)
     tap.ok(True, "after all that capture goes on")
-    tap.equal(d.stop(), 0, "status 0")
-    tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+    d.ends_well(sub)
     tap.ok(not os.path.lexists(d.path), "the socket is removed, though the daemon itself cannot")
     live.wait_until(lambda: gone(watch) and gone(opener), "the opener to end with the daemon")
     tap.ok(True, "the opener ends with the daemon")
@@ -50,13 +49,11 @@ def mode_auto(ns):
     daemon, _, opener = family(d)
     confined.check_daemon("the daemon in mode auto", daemon)
     confined.check_maps("the daemon in mode auto", daemon)
-    flow = confined.exchange(ns, 80)
-    confined.is_watched(sub, flow)
+    confined.is_watched(sub, ns)
     os.kill(opener, signal.SIGKILL)
-    confined.is_watched(sub, confined.exchange(ns, 81))
+    confined.is_watched(sub, ns, 81)
     tap.ok(True, "mode auto: capture goes on, and needs no opener for it")
-    tap.equal(d.stop(), 0, "mode auto: status 0")
-    tap.ok(not sub.to_end(), "mode auto: every line is right", sub.checker.errors)
+    d.ends_well(sub, "mode auto")
 
 
 def opener_comes_back():
@@ -67,29 +64,24 @@ def opener_comes_back():
     _, watch, opener = family(d)
     os.kill(watch, signal.SIGSTOP)  # or it would start another at once
     os.kill(opener, signal.SIGKILL)
-    confined.is_watched(sub, confined.exchange(left, 80))
+    confined.is_watched(sub, left)
     tap.ok(True, "the opener is dead: what is watched is watched on")
     left.ip("link del veth-c")
     live.join(left, right, "veth-e", "veth-f", 3)
     os.kill(watch, signal.SIGCONT)
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-c", state="gone"), "veth-c to be gone")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-e", state="up"), "veth-e to be up")
+    sub.wait_for("iface", in_iface="veth-c", state="gone")
+    sub.wait_for("iface", in_iface="veth-e", state="up")
     tap.ok(True, "it comes back: what went and came meanwhile is told")
-    confined.is_watched(sub, confined.exchange(left, 81))
-    with right.listen(("10.0.3.2", 82)) as l:
-        c = left.connect(("10.0.3.2", 82))
-        l.accept()[0].close()
-        c.close()
-    close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=82), "a close on veth-e")
+    confined.is_watched(sub, left, 81)
+    close = sub.wait_for("tcp_close", **live.exchange(left, right, "10.0.3.2", 82))
     tap.equal(close["in_iface"], "veth-e", "and the new interface is watched")
     tap.equal([e["state"] for e in sub.events if e["event_type"] == "iface"], ["gone", "up"],
               "interfaces that stayed are not told again")
     os.kill(watch, signal.SIGKILL)
     live.wait_until(lambda: "opener is gone" in d.stderr(), "the daemon to see it")
-    confined.is_watched(sub, confined.exchange(left, 83))
+    confined.is_watched(sub, left, 83)
     tap.ok(True, "it is gone for good: that is said, and capture goes on")
-    tap.equal(d.stop(), 0, "without an opener: status 0")
-    tap.ok(not sub.to_end(), "every line is right", sub.checker.errors)
+    d.ends_well(sub, "without an opener")
     os.unlink(d.path)  # nobody was left to do it
 
 

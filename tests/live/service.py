@@ -3,8 +3,6 @@
 activation, watchdog, reload, an opener that dies, several decoders, upgrade, purge; then
 `make install`."""
 import errno
-import glob
-import json
 import os
 import re
 import signal
@@ -20,51 +18,10 @@ import live
 import nspawn
 import pseudonym
 import tap
+from nspawn import CONF, DEB, EVENTS, INSTALL, OPENER, UNIT
 
-UNIT, OPENER = "synfind.service", "synfind-opener.service"
-EVENTS = "/run/synfind/events.sock"
 KEY = "synfind-pseudonym-key"
-CONF = "/etc/synfind/synfind.conf"
 INTERFACES = "[capture]\ninterface = lo, veth*\nring-size = 4M\n"
-DEB = "/root/synfind.deb"
-INSTALL = ("dpkg", "--force-confold", "-i", DEB)
-
-
-class Service:
-    def __init__(self, machine):
-        self.m = machine
-        self.path = f"/proc/{machine.leader}/root{EVENTS}"
-
-    def subscribe(self, hello=True):
-        s = live.Subscriber(self.path)
-        if hello:
-            s.until(lambda e: e, "hello")
-        return s
-
-    def pid(self):
-        return live.wait_until(lambda: self.m.pid(UNIT), "the daemon to run")
-
-    def new_pid(self, old):
-        """The main process, once it is another one, and ready."""
-        live.wait_until(lambda: self.m.pid(UNIT) not in (None, old) and self.active(),
-                        "the daemon to run again")
-        return self.m.pid(UNIT)
-
-    def active(self):
-        return self.m.show(UNIT, "ActiveState") == "active"
-
-    def configure(self, text):
-        with open(f"/proc/{self.m.leader}/root{CONF}", "w") as f:
-            f.write(text)
-
-    def entries(self, *match):
-        """The journal's entries of the service, parsed."""
-        self.m.run("journalctl", "--sync")
-        lines = self.m.journal("-o", "json", "-u", UNIT, *match).splitlines()
-        return [json.loads(line) for line in lines if line.startswith("{")]
-
-    def said(self, words):
-        return [e for e in self.entries() if words in str(e.get("MESSAGE", ""))]
 
 
 def traces(m):
@@ -92,7 +49,7 @@ def install(s):
     tap.equal(sub.events[0]["interfaces"], ["lo"], "without a route, auto is loopback")
     boot = m.run("cat", "/proc/sys/kernel/random/boot_id").strip().replace("-", "")
     tap.equal(sub.events[0].get("boot_id"), boot, "the hello has the boot id, though /proc is hidden")
-    confined.is_watched(sub, confined.exchange(m.ns, 80))
+    confined.is_watched(sub, m.ns)
     tap.ok(True, "and connections are told")
     tap.equal(m.run("stat", "-c", "%A %U %G", EVENTS).strip(), "srw-rw---- root synfind",
               "the events socket is the group's")
@@ -108,10 +65,10 @@ def late_route(s):
     other = live.Netns()
     live.join(ns, other, "veth-r", "veth-s", 9)
     ns.ip("route add default via 10.0.9.2")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-r", state="up"), "veth-r to be watched")
+    sub.wait_for("iface", in_iface="veth-r", state="up")
     tap.ok(True, "auto: an interface is watched once it carries a default route")
     ns.ip("link del veth-r")
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-r", state="gone"), "veth-r to be gone")
+    sub.wait_for("iface", in_iface="veth-r", state="gone")
     sub.close()
 
 
@@ -177,7 +134,7 @@ def is_confined(s):
     tap.ok(len(uids) == 2 and "0" not in uids, "daemon and opener are two users, neither is root",
            uids)
     sub = s.subscribe()
-    confined.is_watched(sub, confined.exchange(s.m.ns, 80))
+    confined.is_watched(sub, s.m.ns)
     tap.ok(True, "and capture goes on")
     sub.close()
 
@@ -232,11 +189,11 @@ def opener_dies(s):
         os.kill(opener, signal.SIGKILL)
         live.wait_until(lambda: s.m.pid(OPENER) not in (None, opener), "another opener")
         live.join(ns, live.Netns(), "veth-a", "veth-b", 1)
-        sub.until(lambda e: live.find(e, "iface", in_iface="veth-a", state="up"), "veth-a")
+        sub.wait_for("iface", in_iface="veth-a", state="up")
         tap.ok(True, "the opener is killed: another one comes, and tells of a new interface")
         c.close()
         served.close()
-        close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=90), "the close")
+        close = sub.wait_for("tcp_close", dest_port=90)
     tap.equal(close["tcp"]["reason"], "fin", "a connection lives through it")
     tap.equal({e["in_iface"] for e in sub.events if e["event_type"] == "iface"}, {"veth-a"},
               "nothing else was disturbed")
@@ -296,7 +253,7 @@ def opener_refuses(s):
     s.m.run("systemctl", "reset-failed", OPENER, check=False)
     s.m.run("systemctl", "start", UNIT)
     sub = s.subscribe()
-    confined.is_watched(sub, confined.exchange(ns, 88))
+    confined.is_watched(sub, ns, 88)
     tap.ok(True, "after all that the daemon gets its rings")
     sub.close()
     ns.ip("link del other-a")
@@ -308,16 +265,16 @@ def reload(s):
     with ns.listen(("127.0.0.1", 91)) as l:
         c = ns.connect(("127.0.0.1", 91))
         served = l.accept()[0]
-        sub.until(lambda e: live.find(e, "tcp_established", dest_port=91), "a connection")
+        sub.wait_for("tcp_established", dest_port=91)
         idle = ns.listen(("127.0.0.1", 92))
         d = ns.connect(("127.0.0.1", 92))
-        sub.until(lambda e: live.find(e, "tcp_established", dest_port=92), "another one")
+        sub.wait_for("tcp_established", dest_port=92)
         s.configure(INTERFACES + "decap = yes\n[tracking]\ntimeout-established = 1s\n"
                     "[events]\nstats-interval = 1s\n")
         s.m.run("systemctl", "reload", UNIT)
         tap.equal(s.m.show(UNIT, "ActiveState"), "active", "reload: the service is active after it")
-        sub.until(lambda e: live.find(e, "stats"), "stats, which the reload asked for")
-        close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=92), "a time-out")
+        sub.wait_for("stats")  # which the reload asked for
+        close = sub.wait_for("tcp_close", dest_port=92)
         tap.equal(close["tcp"]["reason"], "idle", "reload: a new time-out counts for old connections")
         tap.ok(s.said("decap: a new value counts from the next start on"),
                "reload: what it cannot change is said")
@@ -327,7 +284,7 @@ def reload(s):
         tap.ok(s.said(f"{CONF}:5: unknown option 'timeout-establishd'"),
                "reload: a bad file is told by file and line")
         tap.equal((s.active(), s.pid()), (True, pid), "and the service goes on")
-        confined.is_watched(sub, confined.exchange(ns, 93))
+        confined.is_watched(sub, ns, 93)
         tap.ok(sub.until(lambda e: live.find(e, "stats", seq=e[-1]["seq"]), "stats"),
                "with the configuration that it had")
         s.configure(INTERFACES)
@@ -336,7 +293,7 @@ def reload(s):
             x.close()
     tap.equal(s.pid(), pid, "reload: the process is the same")
     s.m.run("systemctl", "daemon-reexec")
-    confined.is_watched(sub, confined.exchange(ns, 94))
+    confined.is_watched(sub, ns, 94)
     tap.ok(not sub.checker.errors, "reload and daemon-reexec: the stream went on, whole",
            sub.checker.errors)
     sub.close()
@@ -346,7 +303,7 @@ def activation(s):
     s.m.run("systemctl", "stop", UNIT)
     tap.ok(not s.active(), "the service is stopped")
     sub = s.subscribe(hello=False)
-    sub.until(lambda e: live.find(e, "hello"), "hello")
+    sub.wait_for("hello")
     tap.ok(s.active(), "a subscriber that connects starts it, and is served")
     old = s.pid()
     os.kill(old, signal.SIGKILL)
@@ -405,7 +362,7 @@ def several_decoders(s):
            "allowed to, the opener loads the program", said)
     sub = s.subscribe()
     for port in range(100, 110):
-        confined.is_watched(sub, confined.exchange(s.m.ns, port))
+        confined.is_watched(sub, s.m.ns, port)
     caps = [confined.capabilities(confined.status(s.pid(), t)) for t in confined.threads(s.pid())]
     tap.ok(len(caps) > 3 and not any(any(c.values()) for c in caps),
            "and the daemon, with a thread for each, has no capability")
@@ -445,7 +402,7 @@ def mode_auto(s):
             c.close()
             served.recv(1)
             served.close()
-        flow = confined.is_watched(sub, {"dest_port": port})["flow"]
+        flow = sub.wait_for("tcp_close", dest_port=port)["flow"]
         if (flow["payload_toserver"], flow["gap_bytes"]) != (sent, 0):
             missing.append(flow)
         return any(d.get("withheld") for e in sub.events if e["event_type"] == "stats"
@@ -466,7 +423,7 @@ def mode_changes(s):
     live.wait_until(lambda: s.m.pid(OPENER) not in (None, old), "an opener with the new mode")
     other = live.Netns()
     live.join(s.m.ns, other, "veth-m", "veth-n", 5)
-    sub.until(lambda e: live.find(e, "iface", in_iface="veth-m", state="up"), "veth-m")
+    sub.wait_for("iface", in_iface="veth-m", state="up")
     tap.ok(s.said("its opener has mode=control, this daemon mode=all"),
            "a reload with another mode: for a new interface the journal says that the opener has it")
     with other.listen(("10.0.5.2", 96)) as l:
@@ -477,9 +434,9 @@ def mode_changes(s):
         c.close()
         served.recv(1)
         served.close()
-    confined.is_watched(sub, confined.exchange(s.m.ns, 97))
+    confined.is_watched(sub, s.m.ns, 97)
     s.m.ns.ip("link del veth-m")  # what waits for a repeated FIN ends with it
-    close = sub.until(lambda e: live.find(e, "tcp_close", dest_port=96), "the close on veth-m")
+    close = sub.wait_for("tcp_close", dest_port=96)
     tap.equal((close["flow"].get("counts"), close["flow"].get("stream_toserver")), ("sequence", 100),
               "its connections are told as mode control tells them")
     close = live.find(sub.events, "tcp_close", dest_port=97)
@@ -540,25 +497,20 @@ def by_make(s):
     s.m.run("systemctl", "enable", "--now", UNIT)
     live.wait_until(s.active, "the service to run")
     sub = s.subscribe()
-    confined.is_watched(sub, confined.exchange(s.m.ns, 80))
+    confined.is_watched(sub, s.m.ns)
     tap.ok(True, "make install, systemd-sysusers, systemctl enable --now: it runs")
     tap.equal(s.m.run("readlink", f"/proc/{s.m.show(UNIT, 'MainPID')}/exe").strip(),
               "/usr/local/sbin/synfind", "from below /usr/local")
     sub.close()
 
 
-def put_package(root):
-    debs = glob.glob(f"{live.ROOT}/build/deb/synfind_*.deb")
-    subprocess.run(["cp", debs[0], root + DEB], check=True)
-
-
 nspawn.need("socat", "setpriv")
 if not os.path.exists(f"{live.ROOT}/build/deb/built"):
     tap.ok(False, "built: make deb")
     tap.done()
-machine = nspawn.Machine(live.Netns(), put_package)
+machine = nspawn.Machine(live.Netns(), nspawn.put_package)
 try:
-    service = Service(machine)
+    service = nspawn.Service(machine)
     for step in (install, late_route, access, who_listens, is_confined, analyze, journal, status_text, opener_dies,
                  opener_refuses, reload, activation, several_decoders, mode_auto, mode_changes, watchdog, upgrade_and_purge,
                  by_make):

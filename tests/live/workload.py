@@ -16,12 +16,17 @@ CHURN = ("--seed 11 -n 200000 -w 20000 --segs 2 --payload 400 --request 200 -s 1
 LOADS = {"churn": CHURN, "reuse": CHURN + ["--reuse", "20"]}
 
 
-def run(name, options):
+def generate(options):
+    """(path of a capture, what is in it)."""
     pcap, truth = (os.path.join(live.tmpdir(), f) for f in ("w.pcap", "truth"))
     subprocess.run([GEN, *options, "-o", pcap, "--truth", truth], check=True,
                    stderr=subprocess.DEVNULL)
     with open(truth) as f:
-        want = json.load(f)
+        return pcap, json.load(f)
+
+
+def run(name, options):
+    pcap, want = generate(options)
     checker = events.Checker()
     count, v6 = {}, 0
     p = subprocess.Popen([live.SYNFIND, "--read", pcap], stdout=subprocess.PIPE,
@@ -74,11 +79,7 @@ def run(name, options):
 
 def run_held(options):
     """Connections that stay open, with traffic among them: no end, no retransmission, no anomaly."""
-    pcap, truth = (os.path.join(live.tmpdir(), f) for f in ("w.pcap", "truth"))
-    subprocess.run([GEN, *options, "-o", pcap, "--truth", truth], check=True,
-                   stderr=subprocess.DEVNULL)
-    with open(truth) as f:
-        want = json.load(f)
+    pcap, want = generate(options)
     checker = events.Checker()
     count, packets, payload, retransmitted = {}, 0, 0, 0
     out = subprocess.run([live.SYNFIND, "--read", pcap], stdout=subprocess.PIPE, check=True,

@@ -29,11 +29,6 @@ def capabilities(fields):
     return {k: int(fields[k], 16) for k in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")}
 
 
-def children(pid):
-    with open(f"/proc/{pid}/task/{pid}/children") as f:
-        return [int(p) for p in f.read().split()]
-
-
 def ring_fd(pid):
     """A descriptor of the process that is a packet socket, as its own network namespace cannot
     list it: by what else it is not."""
@@ -198,17 +193,6 @@ def check_means():
         p.wait()
 
 
-def exchange(ns, port, address="127.0.0.1"):
-    """One connection within a namespace; returns how to find it."""
-    with ns.listen((address, port)) as l:
-        c = ns.connect((address, port))
-        s = l.accept()[0]
-        flow = {"src_port": c.getsockname()[1], "dest_port": port}
-        c.close()
-        s.recv(1)
-        s.close()
-    return flow
-
-
-def is_watched(sub, flow):
-    return sub.until(lambda e: live.find(e, "tcp_close", **flow), f"the close of {flow}")
+def is_watched(sub, ns, port=80):
+    """A connection within the namespace is told."""
+    return sub.wait_for("tcp_close", **live.exchange(ns, ns, "127.0.0.1", port))

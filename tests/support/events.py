@@ -10,7 +10,7 @@ Across lines: seq has no gap but those that a lost line tells; each flow_id has 
 one tcp_close, then nothing but anomalies; prev_* states are those that the flow's last event told;
 each endpoint moves along RFC 9293 figure 5 (as a bystander sees it: several steps may show in
 one event, and crossed SYNs take the listening end straight to syn_received); times do not run
-backwards within a close.
+backwards within a close; the series of a SYN flood begins, ends, and its numbers add up.
 
 As a program, it reads a stream from a file or stdin: events.py [--partial] [FILE]
 """
@@ -55,6 +55,9 @@ def _reachable():
 
 
 REACHABLE = _reachable()
+
+# What becomes of an attempt on a flooded server.
+FLOOD_ENDS = ("completed", "told", "refused", "expired", "evicted", "replaced")
 
 SAMPLE_ALL = 2000  # lines of each kind that are all validated; then one in SAMPLE_STEP
 SAMPLE_STEP = 100
@@ -126,6 +129,7 @@ class Checker:
         self.hello = None
         self.last = None  # the last event
         self.flows = {}  # flow_id -> [client_state, server_state, closed]
+        self.floods = {}  # id -> the last line of a SYN flood that goes on
         self.counts = {}  # event_type -> events
         self.lost = 0
         self._shapes = set()
@@ -153,6 +157,8 @@ class Checker:
         self._seq(event, kind, seq)
         if kind.startswith("tcp_"):
             self._flow(event, kind)
+        elif kind == "syn_flood":
+            self._flood(event["flood"])
         self.last = event
         return event
 
@@ -162,6 +168,8 @@ class Checker:
             open_flows = [f for f, s in self.flows.items() if not s[2]]
             if open_flows and not self.lost:
                 self.fail(f"{len(open_flows)} flows without tcp_close, such as {open_flows[0]}")
+            if self.floods and not self.lost:
+                self.fail(f"{len(self.floods)} floods without an end")
         return not self.errors
 
     def _wanted(self, event, kind, n):
@@ -236,6 +244,20 @@ class Checker:
         if kind == "tcp_close":
             flow[2] = True
             self._close(event["flow"])
+
+    def _flood(self, now):
+        was = self.floods.pop(now["id"], None)
+        if (was is None) != (now["phase"] == "begin") and self.whole and not self.lost:
+            self.fail(f"a flood: {now['phase']} behind {was}")
+        if now["attempts"] != sum(now[k] for k in FLOOD_ENDS) + now["half_open"]:
+            self.fail(f"a flood whose numbers do not add up: {now}")
+        for k in ("attempts", "answered", *FLOOD_ENDS):
+            if was and now[k] < was[k]:
+                self.fail(f"a flood: {k} was {was[k]}, and is {now[k]}")
+        if now["new_attempts"] != now["attempts"] - (was["attempts"] if was else 0) and not self.lost:
+            self.fail(f"a flood: new_attempts {now} behind {was}")
+        if now["phase"] != "end":
+            self.floods[now["id"]] = now
 
     def _close(self, flow):
         # Text of a fixed form: it sorts as the times do.

@@ -8,6 +8,11 @@ libseccomp-dev libcap-ng-dev systemd systemd-container dbus debhelper lintian
 clang libclang-rt-14-dev iproute2 nftables socat netcat-openbsd curl jq
 python3 python3-jsonschema mandoc procps tshark tcptrace'
 
+# A kernel of its own, for what would disturb this one.
+case $(dpkg --print-architecture) in
+amd64 | i386) need="$need user-mode-linux" ;;
+esac
+
 missing=
 for p in $need; do
 	[ "$(dpkg-query -W -f '${db:Status-Status}' "$p" 2>/dev/null)" = installed ] || missing="$missing $p"

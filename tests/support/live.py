@@ -77,6 +77,11 @@ def wait_until(condition, what, deadline=None):
         time.sleep(0.01)
 
 
+def children(pid):
+    with open(f"/proc/{pid}/task/{pid}/children") as f:
+        return [int(p) for p in f.read().split()]
+
+
 class Netns:
     """A network namespace with lo up."""
 
@@ -145,6 +150,16 @@ class Netns:
         return s
 
 
+    def send(self, interface, frames):
+        """Sends frames as they are."""
+        with self():
+            s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
+        with s:
+            s.bind((interface, 0))
+            for frame in frames:
+                s.send(frame)
+
+
 def _family(address):
     return socket.AF_INET6 if ":" in address[0] else socket.AF_INET
 
@@ -162,7 +177,23 @@ def join(left, right, a, b, net):
         ns.ip(f"addr add 10.0.{net}.{host}/24 dev {name}")
         ns.ip(f"-6 addr add fd00:{net}::{host}/64 dev {name} nodad")
         ns.ip(f"link set {name} up")
-    wait_until(lambda: "state UP" in left.ip(f"link show {a}"), f"{a} to be up")
+    wait_up(left, a)
+
+
+def wait_up(ns, interface):
+    wait_until(lambda: "state UP" in ns.ip(f"link show {interface}"), f"{interface} to be up")
+
+
+def exchange(client, server, address, port=80):
+    """One connection between two namespaces, closed by the client; returns how to find it."""
+    with server.listen((address, port)) as l:
+        c = client.connect((address, port))
+        s = l.accept()[0]
+        flow = {"src_port": c.getsockname()[1], "dest_port": port, "dest_ip": address}
+        c.close()
+        s.recv(1)
+        s.close()
+    return flow
 
 
 class Synfind:
@@ -219,6 +250,12 @@ class Synfind:
         if self.p.poll() is None:
             self.p.send_signal(sig)
         return self.wait()
+
+    def ends_well(self, sub, what=""):
+        """How most tests end: stops it, and checks its status and all that a subscriber got."""
+        what = what and f"{what}: "
+        tap.equal(self.stop(), 0, f"{what}status 0")
+        tap.ok(not sub.to_end(), f"{what}every line is right", sub.checker.errors, self.stderr())
 
 
 def connect_as(s, path, uid, gid, groups=()):
@@ -287,6 +324,15 @@ class Subscriber:
                 raise Timeout(f"waited {DEADLINE:.0f} s for {what}")
             if not self.read():
                 raise Timeout(f"the stream ended before {what}")
+
+    def wait_for(self, kind, **fields):
+        """Reads on until there is such an event, as find() has it; returns it."""
+        return self.until(lambda e: find(e, kind, **fields), f"{kind} with {fields}")
+
+    def stats_after(self, event):
+        """The first stats that were taken later than an event."""
+        return self.until(lambda e: [x for x in e if x["event_type"] == "stats" and
+                                     x["timestamp"] > event["timestamp"]][:1], "stats")[0]
 
     def to_end(self):
         """Reads to the end of the stream; returns the faults of the whole."""

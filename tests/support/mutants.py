@@ -3,7 +3,8 @@
 synfind of each such mutant, and runs the tests on it until one fails.
 
 lib/flow/fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/guard.c: the pieces in guard_mutants.py, one check at a time.  The
+each member of each row of about[].  lib/flow/guard.c: the pieces in guard_mutants.py, one check at a time.
+lib/flow/flood.c: those in flood_mutants.py, which conformance/flood.py alone must notice.  The other
 tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the unit tests of
 fsm and guard (which alone reach the cells that no sequence of segments does).
 
@@ -26,10 +27,11 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
+import flood_mutants as flood_mutants_table
 import guard_mutants as guard_mutants_table
 import run
 
-FSM, GUARD = "lib/flow/fsm.c", "lib/flow/guard.c"
+FSM, GUARD, FLOOD = "lib/flow/fsm.c", "lib/flow/guard.c", "lib/flow/flood.c"
 UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard"]}
 CC = ["gcc", "-std=gnu17", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
@@ -90,12 +92,13 @@ def fsm_mutants(text):
         yield changed(6, waits[(waits.index(m[6]) + 1) % len(waits)])
 
 
-def guard_mutants(text):
-    for piece, broken in guard_mutants_table.PIECES:
+def piece_mutants(path, text, pieces):
+    name = os.path.basename(path)
+    for piece, broken in pieces:
         if text.count(piece) != 1:
-            raise SystemExit(f"mutants.py: guard.c has changed: {text.count(piece)} times {piece!r}")
+            raise SystemExit(f"mutants.py: {name} has changed: {text.count(piece)} times {piece!r}")
         for what, new in broken:
-            yield Mutant(f"guard: {what}", GUARD, text.replace(piece, new))
+            yield Mutant(f"{name[:-2]}: {what}", path, text.replace(piece, new))
 
 
 # ---- one mutant
@@ -141,6 +144,8 @@ class Bench:
         except subprocess.CalledProcessError as e:
             return "the compiler: " + e.stderr.decode()[:200]
         try:
+            if mutant.path == FLOOD:
+                return self.flood(synfind)
             return self.cells(synfind) or self.conformance(synfind) or self.units(mutant, obj, work)
         except subprocess.TimeoutExpired:
             return "a timeout"
@@ -156,6 +161,11 @@ class Bench:
             if capture.uncounted(stream):
                 return f"cells: {what}: {capture.uncounted(stream)}"
         return None
+
+    def flood(self, synfind):
+        p = subprocess.run([os.path.join(run.HERE, "flood.py")], capture_output=True, timeout=300,
+                           env={**os.environ, "SYNFIND": synfind})
+        return "flood: status" if p.returncode else None
 
     def conformance(self, synfind):
         run.SYNFIND = synfind
@@ -196,10 +206,12 @@ def main():
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     sources = {}
-    for path in (FSM, GUARD):
+    for path in (FSM, GUARD, FLOOD):
         with open(os.path.join(ROOT, path)) as f:
             sources[path] = f.read()
-    mutants = [*fsm_mutants(sources[FSM]), *guard_mutants(sources[GUARD])]
+    mutants = [*fsm_mutants(sources[FSM]),
+               *piece_mutants(GUARD, sources[GUARD], guard_mutants_table.PIECES),
+               *piece_mutants(FLOOD, sources[FLOOD], flood_mutants_table.PIECES)]
     if args.words:
         mutants = [m for m in mutants if any(w in m.name for w in args.words)]
     with tempfile.TemporaryDirectory(prefix="synfind-mutants-") as tmp:

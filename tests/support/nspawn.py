@@ -7,6 +7,7 @@ machine's control groups still have and removes them.
 """
 import contextlib
 import glob
+import json
 import os
 import re
 import shutil
@@ -21,6 +22,12 @@ import tap
 CLONE_NEWNS = 0x00020000
 CGROUPS = "/sys/fs/cgroup"  # hybrid: v2 is under unified/; unified: v2 is here
 NSPAWN = "systemd-nspawn"
+
+UNIT, OPENER = "synfind.service", "synfind-opener.service"
+EVENTS = "/run/synfind/events.sock"
+CONF = "/etc/synfind/synfind.conf"
+DEB = "/root/synfind.deb"
+INSTALL = ("dpkg", "--force-confold", "-i", DEB)
 
 # What the image starts that has nothing to do with us, beside all that was enabled by hand.
 MASKED = ("systemd-logind.service", "systemd-networkd.service", "systemd-resolved.service",
@@ -148,12 +155,11 @@ class Machine:
         if self.p.poll() is not None:
             with open(self.boot_log, errors="replace") as f:
                 raise RuntimeError(f"{NSPAWN} ended: {f.read()[-2000:]}")
-        with open(f"/proc/{self.p.pid}/task/{self.p.pid}/children") as f:
-            children = f.read().split()
-        for child in children:  # the first one only makes the second, which is PID 1 in there
+        # The first one only makes the second, which is PID 1 in there.
+        for child in live.children(self.p.pid):
             with contextlib.suppress(OSError), open(f"/proc/{child}/status") as f:
                 if re.search(r"^NSpid:.*\t1$", f.read(), re.M):
-                    return int(child)
+                    return child
         return None
 
     def _state(self):
@@ -232,3 +238,48 @@ class Machine:
         for group in self.groups:
             if os.path.exists(group):
                 raise RuntimeError(f"{group} is left behind")
+
+
+def put_package(root):
+    """For Machine(prepare=): the package as DEB."""
+    debs = glob.glob(f"{live.ROOT}/build/deb/synfind_*.deb")
+    subprocess.run(["cp", debs[0], root + DEB], check=True)
+
+
+class Service:
+    """The package's service in a machine."""
+
+    def __init__(self, machine):
+        self.m = machine
+        self.path = f"/proc/{machine.leader}/root{EVENTS}"
+
+    def subscribe(self, hello=True):
+        s = live.Subscriber(self.path)
+        if hello:
+            s.until(lambda e: e, "hello")
+        return s
+
+    def pid(self):
+        return live.wait_until(lambda: self.m.pid(UNIT), "the daemon to run")
+
+    def new_pid(self, old):
+        """The main process, once it is another one, and ready."""
+        live.wait_until(lambda: self.m.pid(UNIT) not in (None, old) and self.active(),
+                        "the daemon to run again")
+        return self.m.pid(UNIT)
+
+    def active(self):
+        return self.m.show(UNIT, "ActiveState") == "active"
+
+    def configure(self, text):
+        with open(f"/proc/{self.m.leader}/root{CONF}", "w") as f:
+            f.write(text)
+
+    def entries(self, *match):
+        """The journal's entries of the service, parsed."""
+        self.m.run("journalctl", "--sync")
+        lines = self.m.journal("-o", "json", "-u", UNIT, *match).splitlines()
+        return [json.loads(line) for line in lines if line.startswith("{")]
+
+    def said(self, words):
+        return [e for e in self.entries() if words in str(e.get("MESSAGE", ""))]

@@ -630,6 +630,7 @@ static void test_stats(void)
 	d[0].evicted_half = 25, d[0].evicted_whole = 26, d[0].anomalies = 27;
 	d[0].anomalies_untold = 28, d[0].strays = 29, d[0].events = 30, d[0].lost = 31;
 	d[0].max_half = 32, d[0].max_whole = 33;
+	d[0].floods = 34, d[0].held = 35, d[0].untold = 36, d[0].unwatched = 37;
 	d[1] = d[0];
 	d[1].iface = "\xff";
 	memset(d[1].states, 0, sizeof d[1].states);
@@ -650,7 +651,9 @@ static void test_stats(void)
 	ok(str_is(a, "in_iface", "eth0") && num_is(a, "packets", 100) && num_is(a, "drops", 7) &&
 		   num_is(a, "freezes", 2) && num_is(a, "strays", 29) &&
 		   num_is(a, "anomalies", 27) && num_is(a, "anomalies_untold", 28) &&
-		   num_is(a, "events", 30) && num_is(a, "lost", 31),
+		   num_is(a, "events", 30) && num_is(a, "lost", 31) &&
+		   num_is(a, "syn_flood.servers", 34) && num_is(a, "syn_flood.held", 35) &&
+		   num_is(a, "syn_flood.untold", 36) && num_is(a, "syn_flood.unwatched", 37),
 	   "stats: a decoder's counters");
 	unsigned wrong = 0;
 
@@ -708,8 +711,57 @@ static void test_stats(void)
 	ok(all <= 20 << 10, "stats: eight of them fit the publisher's 20 KiB");
 }
 
+static void test_syn_flood(void)
+{
+	struct event e = { .kind = EVENT_SYN_FLOOD,
+			   .ts_ns = 3000000000,
+			   .flow_id = 0xabc,
+			   .ip_v = 4,
+			   .addr = { [1] = { 192, 0, 2, 80 } },
+			   .port = { [1] = 443 },
+			   .flood = { .started_ns = 1000000000,
+				      .count = { 90, 11, 10, 12, 13, 14, 15, 16, 17 },
+				      .half_open = 3,
+				      .new_attempts = 40,
+				      .rate = 20,
+				      .shares = 1 } };
+	static const char *const phase[FLOOD_PHASES] = { "begin", "update", "end" };
+	unsigned wrong = 0;
+	json_t *j;
+
+	for (unsigned p = 0; p < FLOOD_PHASES; p++) {
+		e.flood.phase = (uint8_t)p;
+		j = event_json(&e, 9, &eth0);
+		wrong += !str_is(j, "flood.phase", phase[p]);
+		json_decref(j);
+	}
+	ok(!wrong, "syn_flood: its phases");
+	j = event_json(&e, 9, &eth0);
+	ok(str_is(j, "event_type", "syn_flood") && str_is(j, "in_iface", "eth0") &&
+		   num_is(j, "ip_v", 4) && str_is(j, "dest_ip", "192.0.2.80") &&
+		   num_is(j, "dest_port", 443) && str_is(j, "proto", "TCP") &&
+		   absent(j, "src_ip") && absent(j, "flow_id") && absent(j, "tcp") &&
+		   absent(j, "tunnel") && absent(j, "vlan"),
+	   "syn_flood: the server alone");
+	ok(str_is(j, "flood.id", "0000000000000abc") &&
+		   str_is(j, "flood.started", "1970-01-01T00:00:01.000000000Z") &&
+		   num_is(j, "flood.attempts", 90) && num_is(j, "flood.answered", 11) &&
+		   num_is(j, "flood.late", 10) && num_is(j, "flood.completed", 12) && num_is(j, "flood.told", 13) &&
+		   num_is(j, "flood.refused", 14) && num_is(j, "flood.expired", 15) &&
+		   num_is(j, "flood.evicted", 16) && num_is(j, "flood.replaced", 17) &&
+		   num_is(j, "flood.half_open", 3) && num_is(j, "flood.new_attempts", 40) &&
+		   num_is(j, "flood.rate", 20) && absent(j, "flood.decoders"),
+	   "syn_flood: each number by its name");
+	json_decref(j);
+	e.flood.shares = 4;
+	j = event_json(&e, 9, &eth0);
+	ok(num_is(j, "flood.decoders", 4), "syn_flood: one of several decoders says so");
+	json_decref(j);
+}
+
 int main(void)
 {
+	test_syn_flood();
 	test_common();
 	test_community();
 	test_open();

@@ -1,0 +1,49 @@
+"""What mutants.py breaks in lib/flow/flood.c: as guard_mutants.py."""
+
+PIECES = [
+    ("d->server.ip_v == s.ip_v && !memcmp(d->server.w, s.w, sizeof s.w)", [
+        ("any server", "d->server.ip_v == s.ip_v")]),
+    ("return stayed && stayed * 4 >= came && stayed * second_ns >= t->cfg.flood_rate * took;", [
+        ("no share", "return stayed && stayed * second_ns >= t->cfg.flood_rate * took;"),
+        ("no rate", "return stayed && stayed * 4 >= came;"),
+        ("always", "return true;"), ("never", "return false;")]),
+    ("uint64_t stayed = came > went_on ? came - went_on : 0;", [
+        ("what went on stays", "uint64_t stayed = came; (void)went_on;")]),
+    ("d->calm_ns = d->window_ns;", [("never calm", "d->calm_ns = UINT64_MAX;")]),
+    ("if (!calm)\n\t\td->calm_ns = UINT64_MAX;", [
+        ("calm for good", "if (!calm && d->calm_ns == UINT64_MAX)\n\t\td->calm_ns = UINT64_MAX;")]),
+    ("bool calm = !bad && d->held <= t->flood_limit / 2;", [
+        ("calm though many are held", "bool calm = !bad;"),
+        ("calm though they do not go on", "bool calm = d->held <= t->flood_limit / 2;")]),
+    ("calm && t->now_ns - d->calm_ns >= FLOOD_CALM_NS", [
+        ("over at once", "calm"), ("never over", "false")]),
+    ("t->now_ns - d->line_ns >= t->cfg.flood_interval_ns", [
+        ("an update each second", "true"), ("no update", "false")]),
+    ("bad && t->cfg.flood_half_open && d->held > t->flood_limit", [
+        ("a flood of few", "bad && t->cfg.flood_half_open"),
+        ("a flood of those that go on", "t->cfg.flood_half_open && d->held > t->flood_limit")]),
+    ("return !d->told && !d->held && pressure_of(t, &d->server) <= t->flood_from;", [
+        ("a server with held attempts is forgotten", "return !d->told;")]),
+    ("if (t->floods.slot[i].told)\n\t\t\tseries_end(t, &t->floods.slot[i]);", [
+        ("no end at the end", ";")]),
+    ("pressure_of(t, &d->server) <= t->flood_from || f->c->state != FSM_SYN", [
+        ("held below the mark", "f->c->state != FSM_SYN")]),
+    ("f->c->offer.mss_client = f->c->offer.mss;", [("no mss of its own", ";")]),
+    ("if (!d || !d->told)\n\t\treturn false;\n\td->count[FLOOD_LATE]++;", [
+        ("late answers begin connections", "if (d || !d)\n\t\treturn false;\n\td->count[FLOOD_LATE]++;"),
+        ("answers of honest servers begin nothing",
+         "if (!d)\n\t\treturn false;\n\td->count[FLOOD_LATE]++;")]),
+    ("f->c->state = FSM_SYN;\n", [("the open shows what came later", "")]),
+    ("if (at == FSM_ANSWERED)\n\t\ttell_answer(t, f);", [("no state behind a late open", ";")]),
+    ("return d->told || f->c->start_ns < d->ended_ns;", [
+        ("all are of a flood", "return true;"), ("none is", "return false;")]),
+    ("return flood_ends(t, f, FLOOD_REPLACED);", [("replaced is expired", "return flood_ends(t, f, FLOOD_EXPIRED);")]),
+    ("return flood_ends(t, f, FLOOD_EVICTED);", [("evicted is expired", "return flood_ends(t, f, FLOOD_EXPIRED);")]),
+    ("if (to == FSM_ANSWERED && s->flags & TCP_SYN) {", [
+        ("an ACK of the server's is an answer", "if (to == FSM_ANSWERED) {"),
+        ("an answer ends it", "if (false) {")]),
+    ("if (fsm_over(to))\n\t\treturn flood_ends(t, f, FLOOD_REFUSED);", [("a refusal is told", "")]),
+    ("h->held && h->start_ns + FLOOD_HOLD_NS <= t->now_ns", [
+        ("held for good", "false"), ("let go at once", "h->held")]),
+    ("table_half(&t->table, f->ref)->held = 0;", [("told twice", "")]),
+]
