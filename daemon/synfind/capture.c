@@ -663,6 +663,19 @@ void capture_stop(struct capture *c)
 	on_wake(c); /* there may be none */
 }
 
+void capture_pause(struct capture *c)
+{
+	c->stopping = true;
+	for (struct tap *t = c->taps; t; t = t->next) {
+		for (unsigned i = 0; i < t->decoders; i++)
+			atomic_store(&t->decoder[i]->paused, true);
+		if (t->decoders)
+			tap_stop(t);
+		for (unsigned i = 0; i < t->decoders; i++)
+			decoder_join(t->decoder[i]);
+	}
+}
+
 void capture_destroy(struct capture *c)
 {
 	while (c->taps) {

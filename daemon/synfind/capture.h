@@ -42,5 +42,9 @@ void capture_reload(struct capture *c);
 /* Asks every decoder to close what is open; when the last one has, the loop ends. */
 void capture_stop(struct capture *c);
 
+/* The process is to end and another one to go on: every decoder stops between two batches, and nothing
+ * is closed.  Returns when they stand still. */
+void capture_pause(struct capture *c);
+
 /* A zeroed one is fine. */
 void capture_destroy(struct capture *c);

@@ -118,8 +118,10 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	cfg.bulk = bulk_filter_kernel(bulk);
 	d->iface_id = iface_id;
 	d->sink = (struct event_sink){ ring_reserve, ring_commit };
-	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
+	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret ||
+	    getrandom(&d->birth, sizeof d->birth, 0) != sizeof d->birth)
 		return -errno;
+	d->birth |= 1;
 	d->memory_octets = tracker_memory(&cfg);
 	d->memory = map_lazily(d->memory_octets);
 	if (!d->memory)
@@ -321,7 +323,7 @@ static void *decoder_run(void *arg)
 	bool go_on = true;
 
 	d->loss_from_ns = wall_clock_ns();
-	while (go_on) {
+	while (go_on && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
 		take_over_config(d);
 
 		int n = decoder_pull(d);
@@ -341,6 +343,10 @@ static void *decoder_run(void *arg)
 		tracker_advance(d->tracker, now);
 		wake_consumer(d);
 		go_on = wait_for_frames(d);
+	}
+	if (atomic_load(&d->paused)) {
+		atomic_store(&d->ended, true);
+		return NULL;
 	}
 	while (decoder_pull(d) > 0) /* what is in the ring was on the wire before the end */
 		;

@@ -45,6 +45,7 @@ struct decoder {
 	struct event_sink sink; /* into the ring */
 	struct event *slot;
 	uint64_t number; /* of the next event, lost ones included */
+	uint64_t birth;	 /* of the ring and its numbers: no other has it; never 0 */
 
 	struct source *source; /* owned */
 	struct bulk_filter *bulk; /* owned; NULL: the source's filter is a classic one */
@@ -67,6 +68,7 @@ struct decoder {
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
 	int beat_ms;	       /* the longest wait without a beat; 0: for ever.  Set before the start */
 	_Atomic(struct tracker_config *) fresh; /* to be taken over by the thread, owned; or NULL */
+	_Atomic bool paused;	   /* end at once, and leave all as it is: another process goes on */
 	_Atomic bool ended;	   /* set by the thread, last of all */
 	_Atomic int last_words;	   /* enum close_reason for what is open at the end */
 	struct source_stats seen;

@@ -69,7 +69,7 @@ static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 		   rate(packets, h->packets, took), rate(events, h->events, took),
 		   (unsigned long long)whole, (unsigned long long)half, ifaces,
 		   h->publisher->connected, (unsigned long long)drops,
-		   (unsigned long long)h->publisher->lost_events);
+		   (unsigned long long)h->publisher->stream.state->lost_events);
 	h->at_usec = usec;
 	h->packets = packets;
 	h->events = events;

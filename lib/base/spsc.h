@@ -108,6 +108,14 @@ static inline void spsc_release(struct spsc *r, uint32_t n)
 	atomic_store_explicit(&r->tail, tail + n, memory_order_release);
 }
 
+/* Consumer, before anything else: goes on at @tail, which it had come to before its process ended;
+ * what lies between there and the head is still to be read. */
+static inline void spsc_resume_tail(struct spsc *r, uint32_t tail)
+{
+	r->head_seen = tail;
+	atomic_store_explicit(&r->tail, tail, memory_order_release);
+}
+
 /* Consumer: announces sleep.  True: nothing is there, sleep until woken.  False: records came
  * meanwhile, do not sleep. */
 static inline bool spsc_may_sleep(struct spsc *r)
