@@ -47,7 +47,8 @@ LIB := $(B)/libsynfind.a
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
-GEN  := build/tests/gen build/tests/jsonlines build/tests/load build/tests/unstamp.bpf.o build/tests/pump
+GEN  := build/tests/gen build/tests/jsonlines build/tests/pump build/tests/load \
+        build/tests/unstamp.bpf.o
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
@@ -191,6 +192,7 @@ restart-proof: deps
 mutants: deps
 	$(Q)$(MAKE) --no-print-directory all $(GEN)
 	$(Q)tests/support/mutants.py -j 2
+	$(Q)tests/support/undo_mutants.py
 
 fuzz: deps
 	$(Q)$(MAKE) --no-print-directory fuzz-build

@@ -63,7 +63,7 @@ const struct opt opts[] = {
 	  "route, and loopback; any: all. Can be given several times.", .letter = 'i', .live = true },
 	{ "ring-size", CAPTURE, SIZE(ring_size, MIB, 4 * GIB), "64M", "SIZE",
 	  "Capture ring of each decoder; at least two blocks." },
-	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "1M", "SIZE",
+	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "128K", "SIZE",
 	  "Block of that ring; a power of two.", .power_of_two = true },
 	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "2ms", "TIME",
 	  "A block is handed over after this time even if it is not full.", .unit = MS },

@@ -85,7 +85,7 @@ static const struct feed *look_for_stall(struct health *h)
 	const struct feed *stalled = NULL;
 
 	for (struct feed *f = h->publisher->feeds; f; f = f->next) {
-		uint64_t beats = counter_get(&f->decoder->count.beats);
+		uint64_t beats = counter_get(&f->decoder->count->beats);
 
 		if (beats == f->beats && !atomic_load(&f->decoder->ended))
 			stalled = f;

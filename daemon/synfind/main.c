@@ -199,7 +199,7 @@ static int daemon_start(struct daemon *d)
 	if (r >= 0)
 		r = sandbox_system_calls(role);
 	if (r >= 0)
-		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener);
+		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener, &d->store);
 	if (r < 0)
 		return r;
 	publisher_start(&d->publisher);

@@ -711,9 +711,8 @@ static struct stream_feed first_of(struct decoder *d)
 	const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
 
 	return (struct stream_feed){ .birth = d->birth,
-				     .number = e ? e->number : d->number,
-				     .tail = atomic_load_explicit(&d->ring.tail,
-								  memory_order_relaxed) };
+				     .number = e ? e->number : d->kept.state->number,
+				     .tail = spsc_tail(&d->ring) };
 }
 
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
@@ -725,11 +724,8 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 	*f = (struct feed){ .decoder = d,
 			    .iface = iface,
 			    .taken = stream_feed(&p->stream, d->iface_id, d->share.index) };
-	f->resumed = f->taken->birth == d->birth &&
-		     atomic_load(&d->ring.head) - f->taken->tail <= d->ring.mask + 1;
-	if (f->resumed) {
-		spsc_resume_tail(&d->ring, f->taken->tail);
-	} else {
+	f->resumed = f->taken->birth == d->birth && spsc_resume_tail(&d->ring, f->taken->tail);
+	if (!f->resumed) {
 		stream_begin(&p->stream, f->taken);
 		*f->taken = first_of(d);
 		stream_commit(&p->stream);
@@ -752,8 +748,8 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 		f->resumed = true; /* or it would wait for `restart` */
 		while (drain(p, f))
 			;
-		if (d->number != f->taken->number) { /* its thread has ended: this is final */
-			publish_ring_loss(p, f, d->number);
+		if (d->kept.state->number != f->taken->number) { /* its thread has ended: this is final */
+			publish_ring_loss(p, f, d->kept.state->number);
 			stream_commit(&p->stream);
 		}
 		serve_all(p);

@@ -120,7 +120,7 @@ static void bench_init(struct bench *b)
 	if (r)
 		fail("options", r);
 	log_set_level(b->o.log_level);
-	memory = aligned_alloc(CACHE_LINE, b->o.event_ring_size * sizeof(struct event));
+	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
@@ -133,7 +133,7 @@ static void bench_init(struct bench *b)
 
 static void bench_free(struct bench *b)
 {
-	free(b->decoder.ring.records);
+	free(b->decoder.ring.words);
 	publisher_destroy(&b->publisher);
 	sd_event_unref(b->loop);
 	options_free(&b->o);

@@ -23,6 +23,7 @@ PTRACE_CONT, PTRACE_SINGLESTEP, PTRACE_SYSCALL = 7, 9, 24
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_GET_SYSCALL_INFO = 0x4206, 0x4207, 0x420e
 PTRACE_O_TRACESYSGOOD = 1
 ENTRY, EXIT = 1, 2  # ptrace_syscall_info.op
+WALL = 0x40000000  # waitpid(2): threads as well
 
 
 class Manager:
@@ -147,10 +148,19 @@ class Manager:
         """SIGKILL so many instructions after wherever its main thread is now."""
         return self._traced(lambda t: t.interrupt() and t.step(steps))
 
-    def _traced(self, run):
-        t = _Tracer(self.p.pid)
+    def end_decoder_after(self, steps, number=0):
+        """The same of a decoder's thread."""
+        threads = sorted(int(t) for t in os.listdir(f"/proc/{self.p.pid}/task"))[1:]
+        if not threads:
+            return False
+        return self._traced(lambda t: t.interrupt() and t.step(steps), threads[number % len(threads)])
+
+    def _traced(self, run, thread=None):
+        t = _Tracer(thread or self.p.pid)
         done = run(t)
         os.kill(self.p.pid, signal.SIGKILL)
+        if thread:
+            t.reap()
         self.end()
         return done
 
@@ -172,12 +182,17 @@ class _Tracer:
     def wait(self, deadline=None):
         """The signal it stopped with; None: it ended, or it is too late."""
         while True:
-            pid, status = os.waitpid(self.pid, os.WNOHANG if deadline else 0)
+            pid, status = os.waitpid(self.pid, WALL | (os.WNOHANG if deadline else 0))
             if pid:
                 return os.WSTOPSIG(status) if os.WIFSTOPPED(status) else None
             if time.monotonic() > deadline:
                 return None
             time.sleep(0)
+
+    def reap(self):
+        """A thread that is traced is not gone before its tracer has heard of it."""
+        while self.wait() is not None:
+            pass
 
     def interrupt(self):
         self.call(PTRACE_INTERRUPT)

@@ -23,8 +23,8 @@ enum { RECORDS = 1024, AT_ONCE = 300 };
 
 struct memory { /* in the store */
 	uint64_t birth;
-	_Atomic uint32_t head; /* also the number of the event that comes next */
-	CACHE_ALIGNED struct event records[RECORDS];
+	struct kept_state state; /* nothing but the number of the event that comes next */
+	CACHE_ALIGNED unsigned char ring[SPSC_OCTETS(RECORDS, sizeof(struct event))];
 };
 
 static volatile sig_atomic_t enough;
@@ -52,31 +52,34 @@ static uint64_t behind(const struct publisher *p)
 	return least;
 }
 
-static void produce(struct decoder *d, struct memory *m)
+/* The ring began at 0, so its index is also the event's number. */
+static void produce(struct decoder *d)
 {
 	for (unsigned i = 0; i < AT_ONCE; i++) {
-		uint32_t number = atomic_load(&m->head);
+		uint32_t number = d->ring.words->staged;
 		struct event *e = spsc_reserve(&d->ring);
 
 		if (!e)
 			break;
 		*e = micro_event(number);
 		e->number = number;
-		atomic_store(&m->head, number + 1);
+		d->kept.state->number = number + 1;
 		spsc_commit(&d->ring);
 	}
 }
 
 static void adopt(struct decoder *d, struct memory *m)
 {
-	if (!m->birth) {
-		uint64_t birth = wall_clock_ns() | 1;
-
-		m->birth = birth;
+	d->kept.state = &m->state;
+	d->count = &m->state.count;
+	if (m->birth) {
+		spsc_adopt(&d->ring, m->ring, RECORDS, sizeof(struct event));
+		m->state.number = d->ring.words->staged;
+	} else {
+		spsc_init(&d->ring, m->ring, RECORDS, sizeof(struct event), 0);
+		m->birth = wall_clock_ns() | 1;
 	}
 	d->birth = m->birth;
-	d->number = atomic_load(&m->head);
-	spsc_init(&d->ring, m->records, RECORDS, sizeof *m->records, atomic_load(&m->head));
 }
 
 int main(int argc, char **argv)
@@ -108,13 +111,12 @@ int main(int argc, char **argv)
 		r = publisher_add(&p, &d, "pump");
 	if (r < 0)
 		return end("publisher", r);
-	d.ring.tail_seen = atomic_load(&d.ring.tail);
 	publisher_start(&p);
 	store_sweep(&store);
 	sd_notify(0, "READY=1");
 	while (!enough) {
 		if (behind(&p) < p.stream.log[0].size / 4)
-			produce(&d, m);
+			produce(&d);
 		publisher_drain(&p);
 		r = sd_event_run(loop, 0);
 		if (r < 0)

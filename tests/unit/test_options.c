@@ -333,7 +333,7 @@ static void check_defaults(void)
 {
 	ok(run("--config=/dev/null") == 0, "an empty file and no flags are fine");
 	ok(!strcmp(o.interfaces[0], "auto") && !o.interfaces[1], "interface: auto");
-	ok(o.ring_size_bytes == 64 << 20 && o.ring_block_size_bytes == 1 << 20 &&
+	ok(o.ring_size_bytes == 64 << 20 && o.ring_block_size_bytes == 128 << 10 &&
 		   o.block_timeout_ns == 2000000 && !o.promiscuous,
 	   "the defaults of [capture]");
 	ok(o.max_connections == 1048576 && o.max_half_open == 65536 &&
@@ -739,7 +739,7 @@ static void check_answers(void)
 
 	ok(run_octets("ring-size = 128M\n", 17, "--check-config") == 1 &&
 		   !strncmp(out, "configuration OK\n", 17) && strstr(out, conf_path) &&
-		   strstr(out, "128M per decoder, 128 blocks of 1M"),
+		   strstr(out, "128M per decoder, 1024 blocks of 128K"),
 	   "--check-config tells the sizes");
 	ok(run("--config=/dev/null", "--check-config", "--ring-size=5G") == -EINVAL && !*out,
 	   "--check-config takes flags into account");
