@@ -260,7 +260,7 @@ struct compared {
 
 static void compare(struct rig *const r[2], const struct tracker_config *c, struct compared *ret)
 {
-	const size_t own = offsetof(struct tracker, now_ns); /* what is each one's own */
+	const size_t own = LINE_UP(sizeof(struct tracker)); /* behind it lies the table */
 
 	ret->differ += r[0]->n != r[1]->n ||
 		       memcmp(r[0]->event, r[1]->event, r[0]->n * sizeof *r[0]->event) ||
