@@ -119,6 +119,7 @@ static void reload(struct daemon *d)
 	if (read_options_again(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);
+		publisher_reload(&d->publisher);
 		capture_reload(&d->capture);
 		log_tell(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
 	} else {

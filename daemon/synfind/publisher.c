@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -13,6 +14,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "synfind/decoder.h"
+#include "synfind/keyfile.h"
 #include "synfind/listen.h"
 #include "synfind/store.h"
 #include "synfind/subscriber.h"
@@ -33,6 +35,8 @@ enum {
 /* Priorities of the loop: signals and the first look at new events come before idle chores.  Under
  * load, when draining has no end, draining and the subscribers take turns. */
 enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20, PRIORITY_MORE = 20 };
+
+_Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED, "who is not refused reads one of the logs");
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
@@ -127,6 +131,11 @@ static void line_end(struct publisher *p, unsigned log, const struct text *t, ui
 	linelog_append(l, (size_t)(t->p - linelog_octets(l, l->end->head)), seq_before);
 }
 
+static bool is_read(const struct publisher *p, unsigned log)
+{
+	return log == STREAM_ADDRESSES || p->reading[log];
+}
+
 static void publish_event(struct publisher *p, const struct feed *f, const struct event *e)
 {
 	struct json_context c = { .iface = f->iface,
@@ -138,11 +147,17 @@ static void publish_event(struct publisher *p, const struct feed *f, const struc
 	decoder_where(f->decoder, e->iface, &c.tunnel);
 	lines_begin(p, f, JSON_LINE_MAX);
 	seq = ++p->stream.state->seq;
-	for (unsigned i = 0; i < STREAM_LOGS; i++) {
-		struct text t = line_begin(p, i, JSON_LINE_MAX);
+	struct text t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
 
-		json_event(&t, e, seq, &c);
-		line_end(p, i, &t, seq - 1);
+	json_event(&t, e, seq, &c);
+	line_end(p, STREAM_ADDRESSES, &t, seq - 1);
+	if (is_read(p, STREAM_PSEUDONYMS)) {
+		struct event masked = *e;
+
+		pseudonym_event(&p->key, &masked);
+		t = line_begin(p, STREAM_PSEUDONYMS, JSON_LINE_MAX);
+		json_event(&t, &masked, seq, &c);
+		line_end(p, STREAM_PSEUDONYMS, &t, seq - 1);
 	}
 	f->taken->number = e->number + 1;
 	f->taken->tail++;
@@ -158,6 +173,8 @@ static void publish_ring_loss(struct publisher *p, const struct feed *f, uint64_
 	first = p->stream.state->seq + 1;
 	p->stream.state->seq += count;
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+		if (!is_read(p, i))
+			continue;
 		struct text t = line_begin(p, i, JSON_LINE_MAX);
 
 		json_lost(&t, count, first, p->stream.state->seq, "ring", now);
@@ -166,7 +183,7 @@ static void publish_ring_loss(struct publisher *p, const struct feed *f, uint64_
 	f->taken->number = next;
 }
 
-/* A line that is the same in all logs: @put writes it under the next number. */
+/* A line without addresses, the same in all logs: @put writes it under the next number. */
 static void publish(struct publisher *p, size_t room,
 		    void (*put)(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg),
 		    const void *arg)
@@ -176,6 +193,8 @@ static void publish(struct publisher *p, size_t room,
 	lines_begin(p, NULL, room);
 	seq = ++p->stream.state->seq;
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+		if (!is_read(p, i))
+			continue;
 		struct text t = line_begin(p, i, room);
 
 		put(&t, seq, now, arg);
@@ -217,8 +236,13 @@ static void put_stats(struct text *t, uint64_t seq, uint64_t now_ns, const void 
 void publisher_stats(struct publisher *p, uint64_t interval_ns)
 {
 	const struct stream_head *h = p->stream.head;
-	struct stats_line l = { .s = { p->connected, h->accepted, h->refused,
-				       h->state.lost_events },
+	struct stats_line l = { .s = { .connected = p->connected,
+				       .accepted = h->accepted,
+				       .lost_events = h->state.lost_events,
+				       .unlisted = h->refused[ACCESS_UNLISTED],
+				       .uid_limit = h->refused[ACCESS_UID_LIMIT],
+				       .limit = h->refused[ACCESS_LIMIT],
+				       .unknown = h->refused[ACCESS_UNKNOWN] },
 				.interval_ns = interval_ns };
 	struct feed *f = p->feeds;
 
@@ -279,6 +303,7 @@ static void subscriber_free(struct subscriber *s)
 	if (s->next)
 		s->next->link = s->link;
 	s->publisher->connected--;
+	s->publisher->reading[s->slot->log]--;
 	sd_event_source_disable_unref(s->io);
 	if (s->fd != STDOUT_FILENO)
 		close(s->fd);
@@ -389,6 +414,7 @@ static int greet(struct publisher *p, struct subscriber_slot *t)
 	struct text x = { .p = line, .end = line + sizeof line };
 
 	h.mode = capture_mode_name(p->o->mode);
+	h.pseudonyms = t->log == STREAM_PSEUDONYMS;
 	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
 	return x.full ? -ENOBUFS : subscriber_put_aside(t, line, (size_t)(x.p - line));
 }
@@ -430,11 +456,13 @@ static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_so
 				  .fd = fd,
 				  .is_socket = is_socket,
 				  .input_ended = !is_socket,
-				  .pid = peer.pid };
+				  .pid = peer.pid,
+				  .uid = fd == STDOUT_FILENO ? (uid_t)-1 : peer.uid };
 	if (s->next)
 		s->next->link = &s->next;
 	p->subscribers = s;
 	p->connected++;
+	p->reading[s->slot->log]++;
 	r = watch(p, s);
 	if (r < 0) {
 		subscriber_free(s);
@@ -444,15 +472,16 @@ static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_so
 	return 0;
 }
 
-/* One that reads from now on; its socket is in the store already.  Takes @fd over, also on failure. */
-static int subscriber_add(struct publisher *p, unsigned seat, int fd, bool is_socket)
+/* One that reads @log from now on; its socket is in the store already.  Takes @fd over, also on
+ * failure. */
+static int subscriber_add(struct publisher *p, unsigned seat, int fd, bool is_socket, unsigned log)
 {
 	uint32_t *word = &p->stream.seats[seat], generation = (*word >> 1) + 1;
 	struct subscriber_slot *t = stream_slot(&p->stream, seat);
 	struct subscriber *s;
 	int r;
 
-	subscriber_slot_init(t, 0, p->stream.state->end[0].head);
+	subscriber_slot_init(t, log, p->stream.state->end[log].head);
 	r = greet(p, t);
 	undo_order();
 	*word = generation << 1 | 1; /* now it is one, for whoever comes after us */
@@ -467,7 +496,6 @@ static int subscriber_add(struct publisher *p, unsigned seat, int fd, bool is_so
 		store_remove(p->store, reader_name(seat, generation).s);
 		return log_errno(r, "Cannot serve a subscriber");
 	}
-	log_debug("Subscriber %d (pid %d) is here", fd, (int)s->pid);
 	serve(s, wall_clock_ns());
 	return 0;
 }
@@ -488,11 +516,41 @@ static unsigned free_seat(const struct publisher *p)
 	return i;
 }
 
+/* What the peer of @fd may see; @comes: now, as one more, which is logged. */
+static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
+{
+	enum access_verdict v = ACCESS_UNKNOWN;
+	struct access_peer peer = { 0 };
+	unsigned of_uid = 0;
+
+	if (access_peer_of(fd, &peer) == 0) {
+		for (const struct subscriber *s = p->subscribers; s; s = s->next)
+			of_uid += s->uid == peer.uid;
+		v = comes ? access_decide(&peer, p->o, p->connected, of_uid)
+			  : access_by_name(&peer, p->o);
+	}
+	if (comes || access_refused(v))
+		access_tell(&peer, v);
+	access_peer_free(&peer);
+	return v;
+}
+
+void publisher_reload(struct publisher *p)
+{
+	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+		next = s->next;
+		/* Who is to see something else may come again. */
+		if (s->fd != STDOUT_FILENO && judge(p, s->fd, false) != s->slot->log)
+			subscriber_remove(s, "the configuration has changed");
+	}
+}
+
 static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 {
 	struct publisher *p = arg;
 	struct stream_head *h = p->stream.head;
 	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), r;
+	enum access_verdict v;
 	unsigned seat;
 
 	(void)io, (void)revents;
@@ -501,13 +559,13 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 			log_limited(LOG_LEVEL_ERR, "Cannot accept a subscriber: %m");
 		return 0;
 	}
+	v = judge(p, c, true);
 	seat = free_seat(p);
-	if (p->connected >= p->o->max_subscribers || seat == stdout_seat(p)) {
-		h->refused++;
+	if (!access_refused(v) && seat == stdout_seat(p)) /* say_sizes() said how many there are */
+		v = ACCESS_LIMIT;
+	if (access_refused(v)) {
+		h->refused[v]++;
 		close(c);
-		log_limited(LOG_LEVEL_WARN,
-			    "A subscriber was refused: there are %u, as max-subscribers allows",
-			    p->connected);
 		return 0;
 	}
 	r = store_put(p->store, reader_name(seat, (p->stream.seats[seat] >> 1) + 1).s, c);
@@ -516,11 +574,18 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 			    "Cannot store a subscriber, it will not outlive a restart: %s",
 			    strerror(-r));
 	h->accepted++;
-	subscriber_add(p, seat, c, true);
+	subscriber_add(p, seat, c, true, v);
 	return 0;
 }
 
 /* ---- subscribers of the process before ------------------------------------------------------- */
+
+/* Where it stands makes sense, and it may still see what it saw. */
+static bool may_go_on(const struct publisher *p, const struct subscriber_slot *t, int fd)
+{
+	return t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
+	       judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key);
+}
 
 static void adopt(struct publisher *p, unsigned seat)
 {
@@ -531,11 +596,15 @@ static void adopt(struct publisher *p, unsigned seat)
 	struct subscriber *s;
 
 	subscriber_settle(t);
-	if (fd >= 0 && t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
-	    subscriber_new(p, seat, fd, true, &s) == 0) {
-		if (t->place.at < p->slowest[t->log])
-			p->slowest[t->log] = t->place.at;
-		return;
+	if (fd >= 0 && may_go_on(p, t, fd)) {
+		if (subscriber_new(p, seat, fd, true, &s) == 0) {
+			if (t->place.at < p->slowest[t->log])
+				p->slowest[t->log] = t->place.at;
+			return;
+		}
+	} else if (fd >= 0) {
+		shutdown(fd, SHUT_RDWR); /* the store may have it for a while yet */
+		close(fd);
 	}
 	*word &= ~1u;
 	store_remove(p->store, name.s);
@@ -561,12 +630,17 @@ static void greet_the_late(struct publisher *p)
 		unsigned seat = 0, generation = 0;
 
 		if (p->adopted && sscanf(name, READER "%u-%u", &seat, &generation) == 2 &&
-		    seat < stdout_seat(p) && p->stream.seats[seat] == (generation - 1) << 1 &&
-		    p->connected < p->o->max_subscribers) {
-			subscriber_add(p, seat, fd, true);
-			continue;
+		    seat < stdout_seat(p) && p->stream.seats[seat] == (generation - 1) << 1) {
+			enum access_verdict v = judge(p, fd, true);
+
+			if (!access_refused(v)) {
+				subscriber_add(p, seat, fd, true, v);
+				continue;
+			}
+			p->stream.head->refused[v]++;
 		}
-		store_remove(p->store, name); /* one that was let go */
+		store_remove(p->store, name); /* one that was let go, or is now */
+		shutdown(fd, SHUT_RDWR);
 		close(fd);
 	}
 }
@@ -748,6 +822,33 @@ static void take_identity(struct publisher *p)
 		memcpy(h->run_id, p->id.run_id, sizeof h->run_id);
 }
 
+/* Read always: a reload may want pseudonyms, and finds no file any more.  A random one goes with the
+ * stream. */
+static int take_key(struct publisher *p)
+{
+	struct stream_head *h = p->stream.head;
+	uint8_t key[PSEUDONYM_KEY_OCTETS];
+	int r = keyfile_read(p->o->pseudonym_key_file, key);
+
+	if (r < 0)
+		return r;
+	if (!r && h->has_key)
+		memcpy(key, h->key, sizeof key);
+	else if (!r && getrandom(key, sizeof key, 0) != sizeof key)
+		return log_errno(errno, "Cannot draw a key of pseudonyms");
+	p->other_key = !h->has_key || memcmp(key, h->key, sizeof key);
+	if (p->other_key) {
+		h->has_key = false;
+		undo_order();
+		memcpy(h->key, key, sizeof key);
+		undo_order();
+		h->has_key = true;
+	}
+	p->key = pseudonym_key_of(key);
+	explicit_bzero(key, sizeof key);
+	return 0;
+}
+
 /* Those of the memory count. */
 static void say_sizes(const struct publisher *p)
 {
@@ -776,7 +877,9 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	p->told = !p->adopted;
 	say_sizes(p);
 	take_identity(p);
-	r = loop_init(p);
+	r = take_key(p);
+	if (r >= 0)
+		r = loop_init(p);
 	if (r >= 0)
 		r = listen_init(p);
 	if (r >= 0)
@@ -788,7 +891,7 @@ int publisher_stdout(struct publisher *p)
 {
 	struct stat st;
 	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
-	return subscriber_add(p, stdout_seat(p), STDOUT_FILENO, is_socket);
+	return subscriber_add(p, stdout_seat(p), STDOUT_FILENO, is_socket, STREAM_ADDRESSES);
 }
 
 /* True: somebody has not yet taken all. */

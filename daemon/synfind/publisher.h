@@ -36,10 +36,12 @@ struct publisher {
 	struct stream stream;
 	bool adopted;		  /* it goes on; and what is new waits for ... */
 	bool told;		  /* ... `restart` to be told */
+	struct pseudonym_key key;
+	bool other_key;		  /* than the process before had */
 	struct put_second second; /* of the last event's time */
 	struct feed *feeds;
 	struct subscriber *subscribers;
-	unsigned connected;
+	unsigned connected, reading[STREAM_LOGS];
 	uint64_t slowest[STREAM_LOGS]; /* no subscriber is behind this position */
 	int listen_fd, wake_fd;
 	char path[108];	  /* where it listens; "": nowhere */
@@ -66,6 +68,9 @@ int publisher_stdout(struct publisher *p);
 /* Closes all, but leaves the stream and its subscribers to the next process, as far as there is a
  * store; the socket's path stays.  A zeroed one is fine. */
 void publisher_destroy(struct publisher *p);
+
+/* The options are other ones: who may not listen any more is disconnected. */
+void publisher_reload(struct publisher *p);
 
 /* Takes part in the stream from now on, and goes on with the ring of events of @d.birth where the
  * process before was; @iface is borrowed until publisher_remove(). */

@@ -12,7 +12,7 @@
 #define STREAM_NAME "stream"
 
 enum {
-	LAYOUT = 1, /* another one with each change to what is in the memory */
+	LAYOUT = 2, /* another one with each change to what is in the memory */
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	IFACES = 256,

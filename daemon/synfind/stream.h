@@ -8,14 +8,22 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/undo.h"
+#include "feed/pseudonym.h"
+#include "synfind/access.h"
 #include "synfind/linelog.h"
 
 struct store;
 struct subscriber_slot;
 
 enum {
-	STREAM_LOGS = 1,	 /* forms in which the same events are told: each has its lines */
 	STREAM_SLOTS_MIN = 1024, /* places that cost nothing until they are taken */
+};
+
+/* Forms in which the same events are told: each has its lines. */
+enum stream_log {
+	STREAM_ADDRESSES = ACCESS_ADDRESSES,
+	STREAM_PSEUDONYMS = ACCESS_PSEUDONYMS, /* lines are made while somebody reads them */
+	STREAM_LOGS,
 };
 
 /* Saved as a whole at the start of a transaction. */
@@ -44,7 +52,9 @@ struct stream_head {
 	char run_id[33];
 	bool paused;		    /* the process ended in order */
 	uint64_t alive_ns;	    /* and it lived at this time */
-	uint64_t accepted, refused; /* subscribers */
+	uint64_t accepted, refused[ACCESS_VERDICTS]; /* subscribers */
+	uint8_t key[PSEUDONYM_KEY_OCTETS]; /* of pseudonyms, once ... */
+	bool has_key;
 	uint64_t mark_first[STREAM_LOGS];
 	struct stream_state state;
 };

@@ -14,8 +14,6 @@ enum {
 	SKIP_SPARE = 8, /* a part of the log: who is late shall not be late again at once */
 };
 
-#define NOT_SENT UINT32_MAX /* of mmsghdr.msg_len, before the kernel says how much */
-
 void subscriber_slot_init(struct subscriber_slot *t, unsigned log, uint64_t at)
 {
 	t->place = (struct subscriber_place){ .at = at };
@@ -84,7 +82,7 @@ static void tell_lost(struct subscriber_slot *t, struct undo *u, uint64_t now_ns
 
 void subscriber_settle(struct subscriber_slot *t)
 {
-	uint32_t n = t->msg.msg_len == NOT_SENT ? 0 : t->msg.msg_len;
+	uint32_t n = t->msg.msg_len; /* 0 until the kernel has taken some */
 
 	if (t->flight == FLIGHT_ASIDE)
 		t->place.aside_at = (uint32_t)t->from + n;
@@ -101,8 +99,7 @@ static ssize_t send_noted(struct subscriber *s, enum subscriber_flight flight, u
 	struct subscriber_slot *t = s->slot;
 
 	t->iov = (struct iovec){ .iov_base = (char *)p, .iov_len = n };
-	t->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &t->iov, .msg_iovlen = 1 },
-				   .msg_len = NOT_SENT };
+	t->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &t->iov, .msg_iovlen = 1 } };
 	t->from = from;
 	undo_order();
 	t->flight = flight;

@@ -56,6 +56,7 @@ struct subscriber {
 	bool input_ended;
 	bool plain_file; /* cannot be polled: always ready */
 	pid_t pid;	 /* of the peer, for the log */
+	uid_t uid;	 /* of the peer; standard output: (uid_t)-1 */
 	uint64_t input_octets;
 };
 

@@ -349,6 +349,8 @@ void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64
 	key_word(t, "policy", h->policy);
 	if (h->mode)
 		key_word(t, "mode", h->mode);
+	if (h->pseudonyms)
+		key_word(t, "addresses", "pseudonyms");
 	end(t);
 }
 
@@ -494,7 +496,13 @@ void json_stats(struct text *t, const struct stats_decoder *decoders, unsigned n
 	text_lit(t, "],\"subscribers\":{\"connected\":");
 	text_u64(t, s->connected);
 	key_u64(t, "accepted", s->accepted);
-	key_u64(t, "refused", s->refused);
+	key_u64(t, "refused", s->unlisted + s->uid_limit + s->limit + s->unknown);
+	text_lit(t, ",\"refused_by\":{\"unlisted\":");
+	text_u64(t, s->unlisted);
+	key_u64(t, "uid_limit", s->uid_limit);
+	key_u64(t, "limit", s->limit);
+	key_u64(t, "unknown", s->unknown);
+	text_lit(t, "}");
 	key_u64(t, "lost_events", s->lost_events);
 	text_lit(t, "}");
 	end(t);

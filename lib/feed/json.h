@@ -34,6 +34,7 @@ struct json_hello {
 	const char *version, *host, *boot_id, *run_id, *policy, *mode; /* mode may be NULL */
 	const char *const *ifaces; /* borrowed, @nifaces of them */
 	unsigned nifaces;
+	bool pseudonyms; /* are in the place of addresses */
 };
 
 /* @seq is that of the event before the next one, @ts_ns the present. */
@@ -77,7 +78,8 @@ struct stats_decoder {
 };
 
 struct stats_subscribers {
-	uint64_t connected, accepted, refused, lost_events;
+	uint64_t connected, accepted, lost_events;
+	uint64_t unlisted, uid_limit, limit, unknown; /* refused: for each reason */
 };
 
 /* @decoders need up to 1,900 octets of room each. */

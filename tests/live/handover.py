@@ -262,6 +262,7 @@ def at_full_speed(ns, seed, queue):
                "stopped": Reader(m.path, (1, 600), end)}
     for r in readers.values():
         r.start()
+    live.wait_until(lambda: readers["fast"].parts, "hello, before the first restart")
     for _ in range(PUMP_KILLS):
         time.sleep(rng.random() * 0.001)
         m.end()

@@ -558,6 +558,13 @@ static void test_hello(void)
 	ok(json_is_array(at(j, "interfaces")) && !json_array_size(at(j, "interfaces")) &&
 		   num_is(j, "next_seq", 1),
 	   "hello: no interface yet");
+	ok(!at(j, "addresses"), "hello: nothing about addresses, if they are real");
+	json_decref(j);
+	h.pseudonyms = true;
+	t = room(sizeof line);
+	json_hello(&t, &h, 0, 0);
+	j = parse(&t);
+	ok(str_is(j, "addresses", "pseudonyms"), "hello: pseudonyms are told as such");
 	json_decref(j);
 }
 
@@ -609,7 +616,7 @@ static void test_lost_and_iface(void)
 static void test_stats(void)
 {
 	struct stats_decoder d[8];
-	struct stats_subscribers s = { 1, 2, 3, 4 };
+	struct stats_subscribers s = { 1, 2, 4, 50, 60, 70, 80 };
 	struct text t = room(sizeof line);
 
 	memset(d, 0, sizeof d);
@@ -633,7 +640,11 @@ static void test_stats(void)
 
 	ok(str_is(j, "event_type", "stats") && num_is(j, "seq", 5) &&
 		   num_is(j, "interval_ns", 10) && num_is(j, "subscribers.connected", 1) &&
-		   num_is(j, "subscribers.accepted", 2) && num_is(j, "subscribers.refused", 3) &&
+		   num_is(j, "subscribers.accepted", 2) && num_is(j, "subscribers.refused", 260) &&
+		   num_is(j, "subscribers.refused_by.unlisted", 50) &&
+		   num_is(j, "subscribers.refused_by.uid_limit", 60) &&
+		   num_is(j, "subscribers.refused_by.limit", 70) &&
+		   num_is(j, "subscribers.refused_by.unknown", 80) &&
 		   num_is(j, "subscribers.lost_events", 4) &&
 		   json_array_size(at(j, "decoders")) == 2,
 	   "stats: one line for all");
@@ -686,7 +697,8 @@ static void test_stats(void)
 		for (; n < (uint64_t *)(&d[i] + 1); n++)
 			*n = UINT64_MAX;
 	}
-	s = (struct stats_subscribers){ UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
+	s = (struct stats_subscribers){ UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
+					UINT64_MAX, UINT64_MAX, UINT64_MAX };
 	t = room(sizeof line);
 	json_stats(&t, d, ARRAY_SIZE(d), &s, UINT64_MAX, UINT64_MAX, UINT64_MAX);
 	size_t all = (size_t)(t.p - line);

@@ -1,6 +1,10 @@
 /* The line log and its subscribers, without the event loop around them. */
 #include <fcntl.h>
 #include <jansson.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include "../../daemon/synfind/linelog.c"
 #include "../../daemon/synfind/subscriber.c"
 #include "base/cc.h"
@@ -598,7 +602,7 @@ static void test_settle(void)
 	ok(t.place.at == 100 && t.place.aside_at == 5, "no send was begun: nothing moves");
 	t.flight = FLIGHT_LOG;
 	t.from = 100;
-	t.msg.msg_len = NOT_SENT;
+	t.msg.msg_len = 0;
 	subscriber_settle(&t);
 	ok(t.place.at == 100 && t.flight == FLIGHT_NONE, "the kernel took nothing: nothing moves");
 	t.flight = FLIGHT_LOG;
@@ -645,6 +649,201 @@ static void test_sound(void)
 	}
 	ok(!wrong, "a place that cannot be is not taken over");
 	log_free(&l);
+}
+
+/* ---- ended at any instruction ---------------------------------------------------------------- */
+
+enum op { PUBLISH, SKIP, SEND, OPS };
+
+/* What outlives the process that publishes. */
+struct shared {
+	struct linelog_end end;
+	uint64_t seq; /* saved with it */
+	uint64_t mark_first;
+	enum op op; /* what is being done */
+	struct subscriber_slot slot;
+	CACHE_ALIGNED unsigned char undo[1024];
+	struct linelog_mark marks[LOG / LINE_MIN];
+};
+
+enum { COPIED = offsetof(struct shared, marks) };
+
+/* What comes now is looked at. */
+static void mark(struct shared *m, enum op op)
+{
+	m->op = op;
+	raise(SIGSTOP);
+}
+
+static void publish_shared(struct shared *m, struct linelog *l, struct undo *u)
+{
+	size_t len = 2500 + below(1500);
+	char *p;
+	int n;
+
+	if (m->end.head + ROOM > m->slot.place.at + LOG) {
+		mark(m, SKIP);
+		subscriber_skip(&m->slot, l, u, m->end.head + ROOM - LOG, m->seq);
+		undo_commit(u);
+	}
+	mark(m, PUBLISH);
+	undo_save(u, &m->end, sizeof m->end + sizeof m->seq);
+	p = linelog_reserve(l, ROOM);
+	n = sprintf(p, "{\"event_type\":\"tcp_state\",\"seq\":%llu,\"x\":\"",
+		    (unsigned long long)++m->seq);
+	memset(p + n, 'x', len - (size_t)n - 3);
+	memcpy(p + len - 3, "\"}\n", 3);
+	linelog_append(l, len, m->seq - 1);
+	undo_commit(u);
+}
+
+_Noreturn static void publish_for_ever(struct shared *m, struct linelog *l, struct undo *u,
+				       struct subscriber *s)
+{
+	for (;;) {
+		publish_shared(m, l, u);
+		if (!below(3)) {
+			mark(m, SEND);
+			subscriber_send(s, l, u, 0);
+		}
+	}
+}
+
+/* Octets that are still to be sent, those of a loss to be told included. */
+static uint64_t unsent(const struct shared *m)
+{
+	const struct subscriber_place *p = &m->slot.place;
+	char line[LOST_LINE_MAX];
+	struct text t = { .p = line, .end = line + sizeof line };
+
+	if (p->lost_first)
+		json_lost(&t, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last,
+			  "subscriber", 0);
+	return m->end.head - p->at + p->aside_len - p->aside_at + (uint64_t)(t.p - line);
+}
+
+/* Octets that are on their way to @r. */
+static uint64_t in_socket(const struct reader *r)
+{
+	int n = 0;
+
+	ioctl(r->fd, FIONREAD, &n);
+	return (uint64_t)n;
+}
+
+/* What a process would find that takes @m over now. */
+static bool take_over(const struct shared *m, const struct linelog *l, struct shared *ret)
+{
+	struct linelog view = *l;
+	struct undo u;
+
+	memcpy(ret, m, COPIED);
+	undo_init(&u, ret, COPIED, ret->undo, sizeof ret->undo);
+	if (undo_rollback(&u) != 0)
+		return false;
+	subscriber_settle(&ret->slot);
+	view.end = &ret->end;
+	view.mark_first = &ret->mark_first;
+	return linelog_is_sound(&view) && subscriber_is_sound(&ret->slot, &view);
+}
+
+/* Follows one operation, instruction by instruction, to the next mark: how many of them were wrong to
+ * end at. */
+static unsigned follow(pid_t pid, const struct shared *m, const struct linelog *l,
+		       const struct reader *r, uint64_t *steps)
+{
+	static struct shared first, then, now; /* before it, after it, as it would be found */
+	uint64_t sum;
+	unsigned wrong = 0, changes = 0;
+	enum op op = m->op; /* the next mark is made while this is followed */
+	int status;
+
+	wrong += !take_over(m, l, &first);
+	sum = unsent(&first) + in_socket(r);
+	then = first;
+	for (;; ++*steps) {
+		ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
+		if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+			return wrong + 1;
+		if (WSTOPSIG(status) == SIGSTOP)
+			return wrong;
+		wrong += !take_over(m, l, &now);
+		if (op == SEND) { /* what is sent, and what is still to be sent, is all there is */
+			wrong += unsent(&now) + in_socket(r) != sum;
+			continue;
+		}
+		/* It has happened as a whole, or not at all. */
+		if (memcmp(&now.end, &then.end, sizeof now.end + sizeof now.seq) ||
+		    memcmp(&now.slot.place, &then.slot.place, sizeof now.slot.place)) {
+			wrong += changes++ > 0;
+			then = now;
+		}
+	}
+}
+
+static void test_each_instruction(void)
+{
+	struct shared *m =
+		mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int fd = memfd_create("log", 0), fds[2], small = 1, status;
+	unsigned wrong[OPS] = { 0 }, times[OPS] = { 0 };
+	struct reader *r = calloc(1, sizeof *r);
+	uint64_t steps = 0;
+	struct linelog l;
+	struct undo u;
+	pid_t pid;
+
+	if (ftruncate(fd, LOG) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) < 0)
+		abort();
+	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+	linelog_map(&l, fd, 0, LOG, m->marks, &m->end, &m->mark_first);
+	undo_init(&u, m, COPIED, m->undo, sizeof m->undo);
+	r->s = (struct subscriber){ .fd = fds[0], .is_socket = true, .slot = &m->slot };
+	r->fd = fds[1];
+	pid = fork();
+	if (pid == 0) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		publish_for_ever(m, &l, &u, &r->s);
+	}
+	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
+		tap_skip("a publisher that ends at any instruction", "no ptrace");
+		return;
+	}
+	for (unsigned i = 0; i < 100; i++) {
+		enum op op = m->op;
+
+		times[op]++;
+		wrong[op] += follow(pid, m, &l, r, &steps);
+		if (op == SEND)
+			receive(r, 1 + below(20000));
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	printf("# %llu instructions; %u lines, %u times moved on, %u times sent to; %llu events, "
+	       "%llu lost\n",
+	       (unsigned long long)steps, times[PUBLISH], times[SKIP], times[SEND],
+	       (unsigned long long)r->events, (unsigned long long)r->lost);
+	ok(!wrong[PUBLISH],
+	   "ended at any instruction of publishing: the line is there, or it is not");
+	ok(!wrong[SKIP], "ended as a subscriber is moved on: it was, or it was not");
+	ok(!wrong[SEND], "ended at any instruction of sending: to the octet the rest is known");
+	ok(times[SKIP] > 5 && times[SEND] > 15 && r->losts > 2, "of each there were many");
+	undo_rollback(&u);
+	subscriber_settle(&m->slot);
+	for (enum subscriber_verdict v = SUBSCRIBER_WAITS; v == SUBSCRIBER_WAITS;) {
+		v = subscriber_send(&r->s, &l, &u, 0);
+		while (receive(r, sizeof r->buf))
+			;
+	}
+	ok(!r->wrong && !r->n && r->seq == m->seq && r->lost == m->slot.place.lost_total &&
+		   r->events + r->lost == m->seq,
+	   "and goes on: whole lines, each number told once, or as lost");
+	close(fds[0]);
+	close(fds[1]);
+	close(fd);
+	free(r);
+	linelog_unmap(&l);
+	munmap(m, sizeof *m);
 }
 
 /* ---- many subscribers at random -------------------------------------------------------------- */
@@ -713,6 +912,7 @@ int main(void)
 	test_taken_back();
 	test_settle();
 	test_sound();
+	test_each_instruction();
 	test_random(ROOM, "at random");
 	test_clears_enough();
 	test_random(MANY_ROOM, "at random, with lines as long as a quarter of the log");
