@@ -94,8 +94,6 @@ static const char *iface_name(const struct reader *r, unsigned i)
  * the capture's, so that the same file gives the same lines. */
 static void say_hello(struct reader *r, uint64_t ts_ns)
 {
-	if (r->seq)
-		return;
 	const char *names[PCAPFILE_IFACES];
 	struct identity id;
 	unsigned n = 0;
@@ -127,7 +125,8 @@ static void say_event(struct reader *r, const struct event *e)
 	unsigned iface = r->shards ? shards_where(r->shards, e->iface, &tunnel)
 				   : decoder_where(&r->decoder, e->iface, &tunnel);
 
-	say_hello(r, e->ts_ns);
+	if (unlikely(!r->seq))
+		say_hello(r, e->ts_ns);
 	r->seq++;
 	if (e->ts_ns > r->last_ns)
 		r->last_ns = e->ts_ns;
@@ -161,7 +160,8 @@ static void say_stats(struct reader *r)
 		decoder_read_counters(&r->decoder, r->name, &d);
 	if (source_stats(r->source, &s) >= 0)
 		d.source = s;
-	say_hello(r, r->last_ns);
+	if (!r->seq)
+		say_hello(r, r->last_ns);
 	r->seq++;
 	if (!r->o->quiet) {
 		struct text t = line_begin(r, 2 * JSON_LINE_MAX);
