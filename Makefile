@@ -47,7 +47,8 @@ LIB := $(B)/libsynfind.a
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
-GEN  := build/tests/gen build/tests/jsonlines build/tests/load build/tests/unstamp.bpf.o
+GEN  := build/tests/gen build/tests/jsonlines build/tests/pump build/tests/load \
+        build/tests/unstamp.bpf.o
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
@@ -166,6 +167,12 @@ build/bench/micro_publish: tests/bench/micro_publish.c $(call obj,$(filter-out %
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
+# The publisher alone, to be killed as it works.
+build/tests/pump: tests/support/pump.c $(call obj,$(filter-out %/main.c,$(SYNFIND_SRC)) $(COMMON_SRC)) $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
+
 # Everything is measured beside its peers, in one run; see docs/performance.md.
 bench: deps
 	$(Q)tests/bench/install-peers.sh
@@ -185,6 +192,7 @@ restart-proof: deps
 mutants: deps
 	$(Q)$(MAKE) --no-print-directory all $(GEN)
 	$(Q)tests/support/mutants.py -j 2
+	$(Q)tests/support/undo_mutants.py
 
 fuzz: deps
 	$(Q)$(MAKE) --no-print-directory fuzz-build

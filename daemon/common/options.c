@@ -163,7 +163,7 @@ static void apply(struct parser *p, const struct opt *opt, const char *text, int
 	int *set_by = &p->set_by[opt - opts];
 	char msg[OPT_MESSAGE_MAX];
 
-	if (opt->type == OPT_LIST && (*set_by == BY_DEFAULT || (by == BY_FLAG && *set_by != by)))
+	if (opt_is_list(opt) && (*set_by == BY_DEFAULT || (by == BY_FLAG && *set_by != by)))
 		opt_clear(opt, &p->o);
 	*set_by = by;
 	if (opt_set(opt, text, &p->o, msg) < 0)
@@ -312,7 +312,7 @@ static int take_line(void *user, const char *section, const char *name, const ch
 	else if (c->section != FLAGS_ONLY && c->section != opt->section)
 		complain(p, "%s:%d: '%s' belongs to section [%s], not [%s]", p->path, c->line, name,
 			 opt_sections[opt->section].name, opt_sections[c->section].name);
-	else if (opt->type != OPT_LIST && p->set_by[opt - opts] != BY_DEFAULT)
+	else if (!opt_is_list(opt) && p->set_by[opt - opts] != BY_DEFAULT)
 		complain(p, "%s:%d: '%s' was given already in line %d", p->path, c->line, name,
 			 p->set_by[opt - opts]);
 	else

@@ -20,6 +20,12 @@ enum capture_mode {
 	MODE_AUTO,    /* all but what the kernel can count as well; a file: all */
 };
 
+/* Users or groups, by number; empty: n is 0. */
+struct id_list {
+	uint32_t *ids;
+	size_t n;
+};
+
 /* Strings are never "": what is not set is NULL. */
 struct options {
 	/* capture */
@@ -57,6 +63,10 @@ struct options {
 	char *socket_group; /* NULL: leave it */
 	bool to_stdout;
 	unsigned max_subscribers;
+	unsigned max_subscribers_per_uid;
+	struct id_list allow_users, allow_groups; /* both empty: everybody */
+	struct id_list pseudonymize_users, pseudonymize_groups;
+	char *pseudonym_key_file; /* NULL: a random key */
 	uint64_t queue_size_bytes;  /* per subscriber */
 	uint64_t stats_interval_ns; /* 0: never */
 	enum community_id community_id;
@@ -80,7 +90,8 @@ const char *capture_mode_name(enum capture_mode m);
  * 1: --help, --version or --check-config was answered on stdout, exit with 0;
  * -EINVAL: every error was logged, one line each that begins with the place (file and line, or
  * the flag) and tells the cause; exit with 2.
- * *@ret is written only on 0.  Uses getopt_long(): one thread at a time. */
+ * *@ret is written only on 0.  Uses getopt_long(), and getpwnam() for names of users, which in a
+ * sandbox finds those of /etc/passwd only: one thread at a time. */
 int options_parse(int argc, char **argv, struct options *ret);
 
 /* For a reload: gives @fresh the values that @running has of options which only a start can change,

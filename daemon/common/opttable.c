@@ -2,7 +2,9 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <grp.h>
 #include <limits.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -48,6 +50,8 @@ const struct opt_section opt_sections[N_SECTION] = {
 #define WORD(field, ctype)        ROW(OPT_WORD, field, ctype, 0, 0)
 #define STRING(field, min, max)   ROW(OPT_STRING, field, char *, min, max)
 #define LIST(field)               ROW(OPT_LIST, field, char **, 0, 0)
+#define USERS(field)              ROW(OPT_USERS, field##_users, struct id_list, 0, 0)
+#define GROUPS(field)             ROW(OPT_GROUPS, field##_groups, struct id_list, 0, 0)
 #define ANSWER(kind)              .type = kind, .max = 0
 #define TIMEOUT(name, field, initial, help) \
 	{ "timeout-" name, TRACKING, TIME(timeout_##field, MS, 365 * DAY), initial, "TIME", help, \
@@ -59,7 +63,7 @@ const struct opt opts[] = {
 	  "route, and loopback; any: all. Can be given several times.", .letter = 'i', .live = true },
 	{ "ring-size", CAPTURE, SIZE(ring_size, MIB, 4 * GIB), "64M", "SIZE",
 	  "Capture ring of each decoder; at least two blocks." },
-	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "1M", "SIZE",
+	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "128K", "SIZE",
 	  "Block of that ring; a power of two.", .power_of_two = true },
 	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "2ms", "TIME",
 	  "A block is handed over after this time even if it is not full.", .unit = MS },
@@ -119,6 +123,20 @@ const struct opt opts[] = {
 	  "Also print events on standard output." },
 	{ "max-subscribers", EVENTS, NUMBER(max_subscribers, 1, 65536), "256", "N",
 	  "Subscribers at once.", .live = true },
+	{ "max-subscribers-per-uid", EVENTS, NUMBER(max_subscribers_per_uid, 1, 65536), "64", "N",
+	  "Subscribers at once of one user, root included.", .live = true },
+	{ "allow-user", EVENTS, USERS(allow), "", "USER[,USER]",
+	  "Users that may subscribe, by name or number; none, nor an allow-group: everybody who may open "
+	  "the socket.", .live = true },
+	{ "allow-group", EVENTS, GROUPS(allow), "", "GROUP[,GROUP]",
+	  "Groups whose members may subscribe.", .live = true },
+	{ "pseudonymize-user", EVENTS, USERS(pseudonymize), "", "USER[,USER]",
+	  "Users that may subscribe, but see pseudonyms of addresses; those that are allowed by name "
+	  "see addresses.", .live = true },
+	{ "pseudonymize-group", EVENTS, GROUPS(pseudonymize), "", "GROUP[,GROUP]",
+	  "Groups whose members may do that.", .live = true },
+	{ "pseudonym-key-file", EVENTS, STRING(pseudonym_key_file, 0, PATH_MAX - 1), "", "FILE",
+	  "32 secret octets that the pseudonyms follow from; empty: random ones." },
 	{ "queue-size", EVENTS, SIZE(queue_size, 64 * KIB, 4 * GIB), "16M", "SIZE",
 	  "Newest lines that are kept, once for all subscribers: who falls further "
 	  "behind loses events." },
@@ -442,6 +460,77 @@ static int set_list(const struct opt *opt, const char *text, struct options *o,
 	}
 }
 
+/* The number of the user or group that @name is, or says in digits.  0 or -ENOENT. */
+static int find_id(const struct opt *opt, const char *name, uint32_t *ret)
+{
+	const char *rest = name;
+	uint64_t v = 0;
+	int r = parse_digits(name, 10, &rest, &v);
+
+	if (r != -EINVAL && !*rest) {
+		*ret = (uint32_t)v;
+		return r < 0 || v >= UINT32_MAX ? -ENOENT : 0; /* (uid_t)-1 is nobody's */
+	}
+	const struct passwd *user = opt->type == OPT_USERS ? getpwnam(name) : NULL;
+	const struct group *group = opt->type == OPT_GROUPS ? getgrnam(name) : NULL;
+
+	if (!user && !group)
+		return -ENOENT;
+	*ret = user ? user->pw_uid : group->gr_gid;
+	return 0;
+}
+
+static int ids_append(struct id_list *list, uint32_t id)
+{
+	uint32_t *grown;
+
+	for (size_t i = 0; i < list->n; i++)
+		if (list->ids[i] == id)
+			return 0;
+	grown = realloc(list->ids, (list->n + 1) * sizeof *grown);
+	if (!grown)
+		return -ENOMEM;
+	list->ids = grown;
+	grown[list->n++] = id;
+	return 0;
+}
+
+static int set_ids(const struct opt *opt, const char *text, struct options *o,
+		   char reterr[static OPT_MESSAGE_MAX])
+{
+	for (const char *s = text; *text; s++) { /* an empty one is an empty list */
+		char name[256]; /* longer than any that useradd(8) takes */
+		uint32_t id;
+		size_t len, n;
+		int r;
+
+		s += strspn(s, " \t");
+		n = len = strcspn(s, ",");
+		while (n && isspace((unsigned char)s[n - 1]))
+			n--;
+		snprintf(name, sizeof name, "%.*s", (int)n, s);
+		r = n < sizeof name ? find_id(opt, name, &id) : -ENOENT;
+		if (r >= 0)
+			r = ids_append(field(o, opt), id);
+		if (r == -ENOMEM) {
+			snprintf(reterr, OPT_MESSAGE_MAX, "out of memory");
+			return r;
+		}
+		if (r < 0) {
+			snprintf(reterr, OPT_MESSAGE_MAX,
+				 "%s is no %s that there is; allowed: names, or numbers up to %u, "
+				 "divided by commas",
+				 opt_quoted(name).s, opt->type == OPT_USERS ? "user" : "group",
+				 UINT32_MAX - 1);
+			return -EINVAL;
+		}
+		s += len;
+		if (!*s)
+			break;
+	}
+	return 0;
+}
+
 int opt_set(const struct opt *opt, const char *text, struct options *o,
 	    char reterr[static OPT_MESSAGE_MAX])
 {
@@ -454,6 +543,9 @@ int opt_set(const struct opt *opt, const char *text, struct options *o,
 		return set_string(opt, text, o, reterr);
 	case OPT_LIST:
 		return set_list(opt, text, o, reterr);
+	case OPT_USERS:
+	case OPT_GROUPS:
+		return set_ids(opt, text, o, reterr);
 	case OPT_NUMBER:
 	case OPT_SIZE:
 	case OPT_TIME:
@@ -509,5 +601,10 @@ void opt_clear(const struct opt *opt, struct options *o)
 	} else if (opt->type == OPT_LIST) {
 		list_free(*(char ***)field(o, opt));
 		*(char ***)field(o, opt) = NULL;
+	} else if (opt->type == OPT_USERS || opt->type == OPT_GROUPS) {
+		struct id_list *list = field(o, opt);
+
+		free(list->ids);
+		*list = (struct id_list){ 0 };
 	}
 }

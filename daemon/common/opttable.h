@@ -12,7 +12,7 @@ struct options;
 
 #define DEFAULT_CONFIG "/etc/synfind/synfind.conf"
 
-enum { OPT_MESSAGE_MAX = 256, N_OPT = 43 };
+enum { OPT_MESSAGE_MAX = 256, N_OPT = 49 };
 
 enum opt_type {
 	OPT_BOOL,
@@ -23,6 +23,8 @@ enum opt_type {
 	OPT_WORD,
 	OPT_STRING,
 	OPT_LIST,
+	OPT_USERS, /* by name or number */
+	OPT_GROUPS,
 	/* Answered by options_parse() itself, no field; OPT_CONFIG takes a value. */
 	OPT_CONFIG,
 	OPT_CHECK,
@@ -61,6 +63,12 @@ struct opt {
 	bool live;   /* a reload can change it */
 	char letter; /* short flag */
 };
+
+/* Lists grow with each line and flag that names them. */
+static inline bool opt_is_list(const struct opt *opt)
+{
+	return opt->type >= OPT_LIST && opt->type <= OPT_GROUPS;
+}
 
 extern const struct opt_section opt_sections[N_SECTION];
 extern const struct opt opts[]; /* N_OPT of them, as --help shows them */

@@ -140,7 +140,7 @@ static const struct rule for_all[] = {
 /* Threads and the event loop.  No bind(): a ring socket stays on its interface. */
 static const struct rule for_daemon[] = {
 	IF(clone, { .arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = CLONE_THREAD, .datum_b = CLONE_THREAD }),
-	ALL(set_robust_list), ALL(rseq), ALL(set_tid_address), ALL(sched_getaffinity), ALL(sched_setaffinity),
+	ALL(sendmmsg), ALL(set_robust_list), ALL(rseq), ALL(set_tid_address), ALL(sched_getaffinity), ALL(sched_setaffinity),
 	ALL(epoll_create1), ALL(epoll_ctl), ALL(epoll_wait), ALL(epoll_pwait), ALL(epoll_pwait2),
 	ALL(eventfd2), ALL(timerfd_create), ALL(timerfd_settime), ALL(signalfd4), ALL(sysinfo),
 	IF(prctl, ARG_IS(0, PR_SET_NAME)), IF(prlimit64, ARG_IS(2, 0)),

@@ -1,6 +1,7 @@
 #include "opener/spawn.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -99,6 +100,14 @@ static void leave_terminal(void)
 	}
 }
 
+/* What the daemon inherited is none of ours: a subscriber must see it when the daemon closes. */
+static void close_but(int fd)
+{
+	if (fd > STDERR_FILENO + 1)
+		close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
+	close_range((unsigned)fd + 1, UINT_MAX, 0);
+}
+
 int spawn_opener(int argc, char **argv, const struct options *o,
 		 void (*clean)(const struct options *o, bool directory))
 {
@@ -119,7 +128,7 @@ int spawn_opener(int argc, char **argv, const struct options *o,
 	if (pid == 0) {
 		struct watch w = { argc, argv, { &w.o, pair[1], clean }, *o };
 
-		close(pair[0]);
+		close_but(pair[1]);
 		leave_terminal();
 		if (sandbox_privileges(serve_role(o)) < 0)
 			_exit(EXIT_FAILURE);

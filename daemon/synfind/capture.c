@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <net/if.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -19,6 +20,7 @@
 #include "synfind/health.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
+#include "synfind/store.h"
 
 enum {
 	TAPS_MAX = 255,
@@ -40,6 +42,30 @@ struct tap {
 	bool listed; /* in the opener's present list */
 	int stop_fd;
 };
+
+/* ---- names in the store --------------------------------------------------------------------- */
+
+struct stored_name {
+	char s[32];
+};
+
+static struct stored_name stored(const char *what, unsigned id, unsigned decoder)
+{
+	struct stored_name n;
+
+	snprintf(n.s, sizeof n.s, "%s-%u-%u", what, id, decoder);
+	return n;
+}
+
+#define TABLES "tables" /* kept.h */
+#define RING   "ring"	/* the packet ring's socket */
+
+/* The next process shall know nothing of decoder @i. */
+static void unstore(struct capture *c, unsigned id, unsigned i)
+{
+	store_remove(c->store, stored(RING, id, i).s);
+	store_remove(c->store, stored(TABLES, id, i).s);
+}
 
 /* ---- one interface -------------------------------------------------------------------------- */
 
@@ -113,22 +139,49 @@ static int take_filter(struct capture *c, const struct opener_reply *m, unsigned
 	return 0;
 }
 
+/* A new decoder over @source, the ring @ring; what it needs to be gone on with is in the store then.  The
+ * filters of mode=auto count on, whoever goes on: there nothing is kept. */
+static int decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,
+			struct bulk_filter *bulk, const struct kept_ring *ring)
+{
+	const struct decoder_share *share = &ring->share;
+	struct stored_name tables = stored(TABLES, t->id, share->index);
+	struct kept_sizes sizes = decoder_sizes(c->o, t->id, share);
+	bool adopted = false;
+	void *memory;
+	int r;
+
+	if (!c->store->live || bulk)
+		return decoder_init(d, c->o, source, bulk, NULL, t->id, share);
+	memory = store_memory(c->store, tables.s, kept_octets(&sizes, true), &adopted);
+	r = decoder_init_kept(d, c->o, source, t->id, share, memory);
+	if (r < 0)
+		return r;
+	d->kept.head->told = !c->starting ? KEPT_NEW : t->up ? KEPT_UP : KEPT_DOWN;
+	kept_sign(&d->kept, ring);
+	return store_put(c->store, stored(RING, t->id, share->index).s, source_fd(source));
+}
+
 /* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
 static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
 			    const int *fds)
 {
-	struct decoder_share share = { .index = i,
-				       .of = m->rings,
-				       .known = m->by_program,
-				       .secret = m->secret,
-				       .control = m->control };
+	struct kept_ring ring = { .cookie = kept_cookie(fds[i]),
+				  .wants = kept_wants(c->o),
+				  .geometry = m->ring[i],
+				  .ifindex = m->ifindex,
+				  .share = { .index = i,
+					     .of = m->rings,
+					     .known = m->by_program,
+					     .secret = m->secret,
+					     .control = m->control } };
 	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
 	struct bulk_filter *bulk;
 	struct source *source = NULL;
 	int r = take_filter(c, m, i, fds, &bulk);
 
 	if (r >= 0)
-		r = d ? afring_map(fds[i], &m->ring[i], &source) : -ENOMEM;
+		r = d ? afring_map(fds[i], &m->ring[i], NULL, &source) : -ENOMEM;
 	if (r < 0) {
 		bulk_filter_free(bulk);
 		free(d);
@@ -136,7 +189,7 @@ static int tap_make_decoder(struct capture *c, struct tap *t, const struct opene
 		return r;
 	}
 	t->decoder[t->decoders++] = d;
-	r = decoder_init(d, c->o, source, bulk, NULL, t->id, &share);
+	r = decoder_make(c, t, d, source, bulk, &ring);
 	d->beat_ms = health_beat_ms();
 	return r;
 }
@@ -190,12 +243,11 @@ static void pin(struct capture *c, const struct tap *t, struct decoder *d)
 	log_errno(r, "Cannot pin a decoder of %s", t->name);
 }
 
-static int tap_start(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds)
+/* Its decoders, which are made, begin. */
+static int tap_run(struct capture *c, struct tap *t)
 {
-	int r = tap_make_decoders(c, t, m, fds);
+	int r = 0;
 
-	if (r < 0)
-		return r;
 	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (t->stop_fd < 0)
 		return -errno;
@@ -215,10 +267,20 @@ static int tap_start(struct capture *c, struct tap *t, const struct opener_reply
 	return r;
 }
 
-/* Takes @t out of the list and frees it. */
+static int tap_start(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds)
+{
+	int r = tap_make_decoders(c, t, m, fds);
+
+	return r < 0 ? r : tap_run(c, t);
+}
+
+/* Takes @t out of the list and frees it; nothing of it outlives this. */
 static void tap_forget(struct capture *c, struct tap *t)
 {
 	struct tap **link = &c->taps;
+
+	for (unsigned i = 0; i < t->decoders; i++)
+		unstore(c, t->id, i);
 
 	while (*link != t)
 		link = &(*link)->next;
@@ -245,9 +307,205 @@ static void tap_end(struct capture *c, struct tap *t)
 {
 	tap_join(c, t);
 	add_totals(&c->totals, t);
+	for (unsigned i = 0; i < t->decoders; i++)
+		unstore(c, t->id, i);
 	tap_free_decoders(t);
 	close(t->stop_fd);
 	t->stop_fd = -1;
+}
+
+/* Publishes it, once, wherever this process ends: the number of the line tells the next one whether
+ * that was before or after. */
+static void tell_link(struct capture *c, struct tap *t, enum kept_link link, const char *state)
+{
+	struct kept_head *h = t->decoders ? t->decoder[0]->kept.head : NULL;
+
+	if (h) {
+		h->telling = (uint8_t)link;
+		undo_order();
+		h->telling_as = c->publisher->stream.state->seq + 1;
+		undo_order();
+	}
+	publisher_iface(c->publisher, t->name, state);
+	if (h) {
+		h->told = (uint8_t)link;
+		undo_order();
+		h->telling_as = 0;
+	}
+}
+
+/* What the process before this one had told. */
+static enum kept_link link_settle(const struct capture *c, struct kept_head *h)
+{
+	if (h->telling_as && c->publisher->stream.state->seq >= h->telling_as)
+		h->told = h->telling;
+	undo_order();
+	h->telling_as = 0;
+	return (enum kept_link)h->told;
+}
+
+/* Its decoders read what is left, close all, and end. */
+static void tap_last_words(struct tap *t)
+{
+	t->gone = true;
+	for (unsigned i = 0; i < t->decoders; i++)
+		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
+	if (t->decoders)
+		tap_stop(t); /* a ring without an interface may never wake by itself */
+}
+
+/* ---- what an earlier process left ------------------------------------------------------------ */
+
+struct left { /* of one interface */
+	struct kept kept[OPENER_RINGS_MAX];
+	int fd[OPENER_RINGS_MAX]; /* rings; -1: none, or not ours any more */
+	unsigned n;
+};
+
+static void left_free(struct left *l)
+{
+	for (unsigned i = 0; i < l->n; i++) {
+		kept_close(&l->kept[i]);
+		if (l->fd[i] >= 0)
+			close(l->fd[i]);
+	}
+}
+
+/* Decoder @i of interface @id, as far as it is there: can its ring go on? */
+static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i)
+{
+	int fd = store_take(c->store, stored(TABLES, id, i).s);
+	struct kept *k = &l->kept[i];
+	const struct kept_ring *ring;
+
+	l->n = i + 1;
+	l->fd[i] = -1;
+	*k = (struct kept){ 0 };
+	if (fd < 0)
+		return false;
+	kept_map(k, fd);
+	close(fd);
+	l->fd[i] = store_take(c->store, stored(RING, id, i).s);
+	if (!k->memory || l->fd[i] < 0)
+		return false;
+	ring = &k->head->ring;
+	return ring->cookie && ring->cookie == kept_cookie(l->fd[i]) &&
+	       ring->wants == kept_wants(c->o) && ring->share.index == i &&
+	       ring->share.of == l->kept[0].head->ring.share.of &&
+	       ring->ifindex == l->kept[0].head->ring.ifindex;
+}
+
+/* All decoders of interface @id; false: there are none that can go on, and all of it is let go. */
+static bool left_take_all(struct capture *c, struct left *l, unsigned id)
+{
+	bool good = left_take(c, l, id, 0);
+	unsigned of = l->kept[0].memory ? l->kept[0].head->ring.share.of : 1;
+
+	for (unsigned i = 1; i < of; i++)
+		good &= left_take(c, l, id, i);
+	if (good)
+		return true;
+	for (unsigned i = 0; i < l->n; i++)
+		if (l->kept[i].memory || l->fd[i] >= 0)
+			unstore(c, id, i);
+	left_free(l);
+	return false;
+}
+
+/* Tables of another version or for other sizes are of no use: new ones, over the same ring. */
+static int tap_renew_decoder(struct capture *c, struct tap *t, struct decoder *d, struct left *l,
+			     unsigned i)
+{
+	struct kept_ring ring = l->kept[i].head->ring;
+	struct source *source;
+	int r = afring_map(l->fd[i], &ring.geometry, NULL, &source);
+
+	if (r < 0)
+		return r;
+	l->fd[i] = -1;
+	unstore(c, t->id, i);
+	return decoder_make(c, t, d, source, NULL, &ring);
+}
+
+static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, unsigned i)
+{
+	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	t->decoder[t->decoders++] = d;
+	r = decoder_adopt(d, c->o, t->id, &l->kept[i]);
+	if (r == -ESTALE) {
+		r = tap_renew_decoder(c, t, d, l, i);
+	} else if (r >= 0) {
+		r = afring_map(l->fd[i], &d->kept.head->ring.geometry, &d->kept.state->at,
+			       &d->source);
+		l->fd[i] = r < 0 ? l->fd[i] : -1;
+	}
+	d->beat_ms = health_beat_ms();
+	return r;
+}
+
+/* An interface goes on where the earlier process was: whether it is still there is for the opener to
+ * say. */
+static void tap_adopt(struct capture *c, struct left *l, unsigned id)
+{
+	const struct kept_ring *ring = &l->kept[0].head->ring;
+	enum kept_link link = link_settle(c, l->kept[0].head);
+	struct tap *t = calloc(1, sizeof *t);
+	int r = t ? 0 : -ENOMEM;
+
+	if (r >= 0) {
+		*t = (struct tap){ .next = c->taps, .ifindex = ring->ifindex, .id = (uint8_t)id,
+				   .up = link != KEPT_DOWN, .stop_fd = -1 };
+		memcpy(t->name, ring->geometry.ifname, sizeof t->name - 1);
+		c->taps = t;
+	}
+	for (unsigned i = 0; i < l->n && r >= 0; i++)
+		r = tap_adopt_decoder(c, t, l, i);
+	left_free(l);
+	if (r >= 0)
+		r = tap_run(c, t);
+	if (r >= 0) {
+		t->decoder[0]->kept.head->told = (uint8_t)link;
+		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+			 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" }),
+			 "Watching %s where the process before this one was", t->name);
+		if (link == KEPT_NEW)
+			tell_link(c, t, KEPT_UP, "up");
+		if (link == KEPT_GONE)
+			tap_last_words(t);
+		return;
+	}
+	log_errno(r, "Cannot go on with interface %u of the process before", id);
+	for (unsigned i = 0; i < l->n; i++)
+		unstore(c, id, i);
+	if (t)
+		tap_forget(c, t);
+}
+
+/* Lets go of what nobody could use: now, for its name will be needed. */
+static void drop(struct capture *c, const char *prefix)
+{
+	char name[STORE_NAME_MAX + 1];
+	int fd;
+
+	while ((fd = store_take_next(c->store, prefix, name)) >= 0) {
+		store_remove(c->store, name);
+		close(fd);
+	}
+}
+
+static void adopt_taps(struct capture *c)
+{
+	struct left l;
+
+	for (unsigned id = 0; id < TAPS_MAX && c->store->live; id++)
+		if (left_take_all(c, &l, id))
+			tap_adopt(c, &l, id);
+	drop(c, TABLES "-");
+	drop(c, RING "-");
 }
 
 /* ---- what the opener tells ------------------------------------------------------------------ */
@@ -266,12 +524,8 @@ static void tap_gone(struct capture *c, struct tap *t)
 		return;
 	}
 	say_state(t, "gone");
-	t->gone = true;
-	for (unsigned i = 0; i < t->decoders; i++)
-		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
-	if (t->decoders)
-		tap_stop(t); /* a ring without an interface may never wake by itself */
-	publisher_iface(c->publisher, t->name, "gone");
+	tap_last_words(t);
+	tell_link(c, t, KEPT_GONE, "gone");
 }
 
 static void note_error(struct capture *c, int r)
@@ -339,7 +593,7 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	if (t->asked)
 		return;
 	say_state(t, up ? "up" : "down");
-	publisher_iface(c->publisher, t->name, up ? "up" : "down");
+	tell_link(c, t, up ? KEPT_UP : KEPT_DOWN, up ? "up" : "down");
 }
 
 static void say_watching(const struct tap *t, const struct opener_reply *m)
@@ -390,7 +644,7 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 	say_watching(t, m);
 	say_other_mode(c, t, m);
 	if (!c->starting)
-		publisher_iface(c->publisher, t->name, t->again ? "back" : "up");
+		tell_link(c, t, KEPT_UP, t->again ? "back" : "up");
 }
 
 static void rings_failed(struct capture *c, const struct opener_reply *m)
@@ -623,15 +877,16 @@ static int await_rings(struct capture *c)
 }
 
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
-		  struct publisher *publisher, struct opener *opener)
+		  struct publisher *publisher, struct opener *opener, struct store *store)
 {
 	int r;
 
 	*c = (struct capture){ .o = o, .loop = loop, .publisher = publisher, .opener = opener,
-			       .starting = true };
+			       .store = store, .starting = true };
 	publisher->on_wake = on_wake;
 	publisher->ifaces = iface_names;
 	publisher->arg = c;
+	adopt_taps(c);
 	r = await_rings(c);
 	if (r < 0)
 		return r;
@@ -661,6 +916,20 @@ void capture_stop(struct capture *c)
 		if (t->decoders)
 			tap_stop(t);
 	on_wake(c); /* there may be none */
+}
+
+void capture_pause(struct capture *c)
+{
+	c->stopping = true;
+	for (struct tap *t = c->taps; t; t = t->next) {
+		for (unsigned i = 0; i < t->decoders; i++)
+			atomic_store(&t->decoder[i]->paused, true);
+		if (t->decoders)
+			tap_stop(t);
+		for (unsigned i = 0; i < t->decoders; i++)
+			decoder_join(t->decoder[i]);
+		add_totals(&c->totals, t);
+	}
 }
 
 void capture_destroy(struct capture *c)

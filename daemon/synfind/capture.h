@@ -8,6 +8,7 @@
 struct opener;
 struct options;
 struct publisher;
+struct store;
 struct tap; /* one interface and its decoder */
 
 struct capture_totals { /* for the summary at the end */
@@ -18,7 +19,8 @@ struct capture {
 	const struct options *o;
 	struct publisher *publisher;
 	sd_event *loop;
-	struct opener *opener; /* borrowed */
+	struct opener *opener; /* borrowed, as is the store */
+	struct store *store;
 	sd_event_source *opener_io, *retry;
 	struct tap *taps;
 	bool listed;   /* the opener has told all that there are */
@@ -29,11 +31,11 @@ struct capture {
 	struct capture_totals totals; /* of taps that ended */
 };
 
-/* Gets from the opener the rings of all interfaces that the options name, and starts their decoders.
- * Logs what fails; an interface that was named by its full name must exist and open.  An opener
+/* Goes on with the rings and decoders that are in the store, gets from the opener the rings of all
+ * other interfaces that the options name, and starts their decoders.  Logs what fails; an interface that was named by its full name must exist and open.  An opener
  * that dies later disturbs nothing that is watched.  0 or -errno. */
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
-		  struct publisher *publisher, struct opener *opener);
+		  struct publisher *publisher, struct opener *opener, struct store *store);
 
 /* The options have changed: timeouts and limits for the decoders, interfaces for the opener, which
  * reads them for itself. */
@@ -41,6 +43,10 @@ void capture_reload(struct capture *c);
 
 /* Asks every decoder to close what is open; when the last one has, the loop ends. */
 void capture_stop(struct capture *c);
+
+/* The process is to end and another one to go on: every decoder stops between two batches, and nothing
+ * is closed.  Returns when they stand still. */
+void capture_pause(struct capture *c);
 
 /* A zeroed one is fine. */
 void capture_destroy(struct capture *c);

@@ -11,6 +11,7 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "flow/tunnels.h"
+#include "source/afring.h"
 #include "source/fanout.h"
 #include "synfind/bulkfilter.h"
 #include "wire/checksum.h"
@@ -39,16 +40,16 @@ static struct event *ring_reserve(struct event_sink *s)
 	struct decoder *d = of_sink(s);
 
 	d->slot = spsc_reserve(&d->ring);
-	while (!d->slot && d->patient) {
+	while (!d->slot && d->patient && !d->undo) {
 		if (spsc_must_wake(&d->ring))
 			eventfd_write(d->wake_fd, 1);
-		counter_add(&d->count.beats, 1);
+		counter_add(&d->count->beats, 1);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 		d->slot = spsc_reserve(&d->ring);
 	}
 	if (!d->slot) { /* its number is skipped, so that the gap shows */
-		d->number++;
-		counter_add(&d->count.lost, 1);
+		d->kept.state->number++;
+		counter_add(&d->count->lost, 1);
 	}
 	return d->slot;
 }
@@ -57,9 +58,12 @@ static void ring_commit(struct event_sink *s)
 {
 	struct decoder *d = of_sink(s);
 
-	d->slot->number = d->number++;
-	spsc_commit(&d->ring);
-	counter_add(&d->count.events, 1);
+	d->slot->number = d->kept.state->number++;
+	if (d->undo)
+		spsc_stage(&d->ring);
+	else
+		spsc_commit(&d->ring);
+	counter_add(&d->count->events, 1);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -99,49 +103,117 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 	};
 }
 
+static const struct decoder_share alone = { .of = 1 };
+
+struct kept_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
+				const struct decoder_share *share)
+{
+	struct tracker_config c = tracker_config_of(o, share->of);
+
+	return (struct kept_sizes){ .max_connections = c.max_connections,
+				    .max_half_open = c.max_half_open,
+				    .events = o->event_ring_size,
+				    .decap = o->decap,
+				    .control = c.control || share->control,
+				    .iface_id = iface_id };
+}
+
+/* All that the options say; returns the tracker's part. */
+static struct tracker_config take_options(struct decoder *d, const struct options *o,
+					  uint8_t iface_id, const struct decoder_share *share)
+{
+	struct tracker_config cfg = tracker_config_of(o, share->of);
+
+	cfg.control |= share->control;
+	cfg.undo = d->undo;
+	d->share = *share;
+	d->max_connections = cfg.max_connections;
+	d->max_half_open = cfg.max_half_open;
+	d->iface_id = iface_id;
+	d->sink = (struct event_sink){ ring_reserve, ring_commit };
+	d->inside = options_inside(o);
+	d->control = cfg.control;
+	d->count = &d->kept.state->count;
+	return cfg;
+}
+
+/* In @memory of these sizes; NULL: there is none. */
+static int make(struct decoder *d, const struct options *o, struct event_sink *sink, uint8_t iface_id,
+		const struct decoder_share *share, const struct kept_sizes *sizes, void *memory,
+		bool shared)
+{
+	struct kept_head *h;
+
+	if (!memory)
+		return -ENOMEM;
+	kept_open(&d->kept, memory, sizes, shared);
+	d->undo = shared ? &d->kept.undo : NULL;
+	h = d->kept.head;
+
+	struct tracker_config cfg = take_options(d, o, iface_id, share);
+
+	cfg.bulk = bulk_filter_kernel(d->bulk);
+	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret ||
+	    getrandom(&h->birth, sizeof h->birth, 0) != sizeof h->birth)
+		return -errno;
+	d->birth = h->birth |= 1;
+	if (d->kept.tunnels)
+		d->tunnels = tunnels_init(d->kept.tunnels, &cfg.secret);
+	if (sizes->events)
+		spsc_init(&d->ring, d->kept.events, sizes->events, sizeof(struct event), 0);
+	d->tracker = tracker_new(&cfg, d->kept.tracker, sink ? sink : &d->sink, &d->count->tracker);
+	return d->tracker ? 0 : -ENOMEM;
+}
+
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
 		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share)
 {
-	static const struct decoder_share alone = { .of = 1 };
+	struct kept_sizes sizes = decoder_sizes(o, iface_id, share ? share : &alone);
 
 	memset(d, 0, sizeof *d);
-	d->share = share ? *share : alone;
-
-	struct tracker_config cfg = tracker_config_of(o, d->share.of);
-
-	cfg.control |= d->share.control;
-	d->max_connections = cfg.max_connections;
-	d->max_half_open = cfg.max_half_open;
 	d->source = source;
 	d->bulk = bulk;
-	cfg.bulk = bulk_filter_kernel(bulk);
-	d->iface_id = iface_id;
-	d->sink = (struct event_sink){ ring_reserve, ring_commit };
-	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
-		return -errno;
-	d->memory_octets = tracker_memory(&cfg);
-	d->memory = map_lazily(d->memory_octets);
-	if (!d->memory)
-		return -ENOMEM;
-	d->inside = options_inside(o);
-	d->control = cfg.control;
-	if (o->decap) {
-		void *memory = map_lazily(tunnels_memory());
+	if (sink)
+		sizes.events = 0;
+	return make(d, o, sink, iface_id, share ? share : &alone, &sizes,
+		    map_lazily(kept_octets(&sizes, false)), false);
+}
 
-		if (!memory)
-			return -ENOMEM;
-		d->tunnels = tunnels_init(memory, &cfg.secret);
+int decoder_init_kept(struct decoder *d, const struct options *o, struct source *source,
+		      uint8_t iface_id, const struct decoder_share *share, void *memory)
+{
+	struct kept_sizes sizes = decoder_sizes(o, iface_id, share);
+
+	memset(d, 0, sizeof *d);
+	d->source = source;
+	return make(d, o, NULL, iface_id, share, &sizes, memory, true);
+}
+
+int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, struct kept *kept)
+{
+	struct decoder_share share = kept->head->ring.share;
+	struct kept_sizes sizes = decoder_sizes(o, iface_id, &share);
+	struct kept_head *h = kept->head;
+
+	memset(d, 0, sizeof *d);
+	if (!kept_adopt(kept, &sizes))
+		return -ESTALE;
+	d->kept = *kept;
+	d->undo = &d->kept.undo;
+
+	struct tracker_config cfg = take_options(d, o, iface_id, &share);
+
+	d->birth = h->birth;
+	d->tunnels = d->kept.tunnels ? tunnels_adopt(d->kept.tunnels) : NULL;
+	d->tracker = tracker_adopt(&cfg, d->kept.tracker, &d->sink, &d->count->tracker);
+	if (!d->tracker || (d->kept.tunnels && !d->tunnels) || !d->birth ||
+	    !spsc_adopt(&d->ring, d->kept.events, sizes.events, sizeof(struct event))) {
+		memset(d, 0, sizeof *d);
+		return -ESTALE;
 	}
-	if (!sink) {
-		d->ring_octets = (size_t)o->event_ring_size * sizeof(struct event);
-		d->ring_memory = map_lazily(d->ring_octets);
-		if (!d->ring_memory)
-			return -ENOMEM;
-		spsc_init(&d->ring, d->ring_memory, o->event_ring_size, sizeof(struct event), 0);
-	}
-	d->tracker = tracker_new(&cfg, d->memory, sink ? sink : &d->sink, &d->count.tracker);
-	return d->tracker ? 0 : -ENOMEM;
+	*kept = (struct kept){ 0 };
+	return 0;
 }
 
 void decoder_destroy(struct decoder *d)
@@ -150,14 +222,41 @@ void decoder_destroy(struct decoder *d)
 	tracker_free(d->tracker);
 	source_free(d->source);
 	bulk_filter_free(d->bulk);
-	if (d->memory)
-		munmap(d->memory, d->memory_octets);
-	if (d->tunnels)
-		munmap(d->tunnels, tunnels_memory());
-	if (d->ring_memory)
-		munmap(d->ring_memory, d->ring_octets);
+	kept_close(&d->kept);
 	memset(d, 0, sizeof *d);
 }
+
+/* ---- transactions --------------------------------------------------------------------------- */
+
+static void begin(struct decoder *d)
+{
+	if (!d->undo)
+		return;
+	undo_save(d->undo, d->kept.state, sizeof *d->kept.state);
+	undo_save(d->undo, &d->ring.words->staged, sizeof d->ring.words->staged);
+	tracker_begin(d->tracker);
+}
+
+static void commit(struct decoder *d)
+{
+	if (!d->undo)
+		return;
+	undo_commit(d->undo);
+	spsc_publish(&d->ring);
+}
+
+/* The rest of a sweep, in parts. */
+static void sweep(struct decoder *d)
+{
+	while (d->undo && tracker_has_steps(d->tracker)) {
+		begin(d);
+		tracker_step(d->tracker);
+		commit(d);
+		counter_add(&d->count->beats, 1);
+	}
+}
+
+/* ---- frames --------------------------------------------------------------------------------- */
 
 /* What frame_decode() has no use for, in tunnels and ICMP errors. */
 static enum frame_verdict decode_inside(struct decoder *d, const struct frame *f, struct segment *s)
@@ -208,7 +307,10 @@ int decoder_pull(struct decoder *d)
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
 	unsigned tcp = 0, bad_checksum = 0, left_out = 0;
 
-	counter_add(&d->count.beats, 1);
+	counter_add(&d->count->beats, 1);
+	if (n <= 0)
+		return n;
+	begin(d);
 	for (int i = 0; i < n; i++) {
 		struct frame *f = &frames[i];
 		struct segment *s = &segments[tcp];
@@ -217,7 +319,7 @@ int decoder_pull(struct decoder *d)
 
 		verdicts[v]++;
 		if ((v == FRAME_TCP || v == FRAME_ICMP) && unlikely(is_foreign(d, s))) {
-			counter_add(&d->count.split, 1);
+			counter_add(&d->count->split, 1);
 		} else if (v == FRAME_TCP) {
 			if (f->unverified)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
@@ -233,35 +335,49 @@ int decoder_pull(struct decoder *d)
 		}
 	}
 	if (bad_checksum)
-		counter_add(&d->count.bad_checksum, bad_checksum);
+		counter_add(&d->count->bad_checksum, bad_checksum);
 	if (left_out)
-		counter_add(&d->count.left_out, left_out);
+		counter_add(&d->count->left_out, left_out);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
-			counter_add(&d->count.verdicts[v], verdicts[v]);
+			counter_add(&d->count->verdicts[v], verdicts[v]);
 	tracker_feed(d->tracker, segments, tcp);
+	if (d->undo)
+		afring_position(d->source, &d->kept.state->at);
+	commit(d);
 	return n;
 }
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
-/* Asks the kernel what it dropped since the last time; tells it. */
+/* Asks the kernel what it counted since the last time; tells what it dropped.  It forgets what it has
+ * told, so the answer lies in what is kept until it is added up. */
 static void look_for_loss(struct decoder *d, uint64_t now)
 {
-	struct source_stats s;
+	struct kept_state *s = d->kept.state;
+	struct afring_counts *p = &s->pending;
 
 	d->stats_at_ns = now + stats_every_ns;
 	bulk_filter_set_clock(d->bulk);
-	if (source_stats(d->source, &s) < 0)
+	if (!p->packets && !p->drops && !p->freezes && afring_take_counts(d->source, p) < 0)
 		return;
-	counter_set(&d->count.packets, s.packets);
-	counter_set(&d->count.drops, s.drops);
-	counter_set(&d->count.freezes, s.freezes);
-	if (s.drops != d->seen.drops)
-		tracker_loss(d->tracker, d->loss_from_ns, now, s.drops - d->seen.drops,
-			     s.freezes - d->seen.freezes);
-	d->seen = s;
-	d->loss_from_ns = now;
+	begin(d);
+	counter_add(&d->count->packets, p->packets - p->drops);
+	counter_add(&d->count->drops, p->drops);
+	counter_add(&d->count->freezes, p->freezes);
+	if (p->drops)
+		tracker_loss(d->tracker, s->loss_from_ns, now, p->drops, p->freezes);
+	*p = (struct afring_counts){ 0 };
+	s->loss_from_ns = now;
+	commit(d);
+}
+
+static void advance(struct decoder *d, uint64_t now)
+{
+	begin(d);
+	tracker_advance(d->tracker, now);
+	commit(d);
+	sweep(d);
 }
 
 static void wake_consumer(struct decoder *d)
@@ -272,8 +388,8 @@ static void wake_consumer(struct decoder *d)
 
 static bool anything_tracked(const struct decoder *d)
 {
-	return counter_get(&d->count.tracker.half) || counter_get(&d->count.tracker.whole) ||
-	       counter_get(&d->count.tracker.floods); /* whose end is to be told */
+	return counter_get(&d->count->tracker.half) || counter_get(&d->count->tracker.whole) ||
+	       counter_get(&d->count->tracker.floods); /* whose end is to be told */
 }
 
 /* Waits for frames.  Idle and with nothing to time out it sleeps until something comes. */
@@ -315,14 +431,41 @@ static void take_over_config(struct decoder *d)
 	free(c);
 }
 
+/* Room for a step's events, since what is only staged frees none.  False: not any more, and another
+ * process has to go on. */
+static bool await_room(struct decoder *d)
+{
+	while (d->undo && spsc_room(&d->ring) < STEP_EVENTS) {
+		if (atomic_load(&d->paused))
+			return false;
+		wake_consumer(d);
+		counter_add(&d->count->beats, 1);
+		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+	}
+	return true;
+}
+
+static void close_all(struct decoder *d, enum close_reason reason)
+{
+	bool more = true;
+
+	while (more && await_room(d)) {
+		begin(d);
+		more = tracker_close_some(d->tracker, reason);
+		commit(d);
+	}
+}
+
 static void *decoder_run(void *arg)
 {
 	struct decoder *d = arg;
 	bool go_on = true;
 
-	d->loss_from_ns = wall_clock_ns();
-	while (go_on) {
+	if (!d->kept.state->loss_from_ns)
+		d->kept.state->loss_from_ns = wall_clock_ns();
+	while (go_on && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
 		take_over_config(d);
+		sweep(d);
 
 		int n = decoder_pull(d);
 
@@ -338,15 +481,19 @@ static void *decoder_run(void *arg)
 			wake_consumer(d);
 			continue;
 		}
-		tracker_advance(d->tracker, now);
+		advance(d, now);
 		wake_consumer(d);
 		go_on = wait_for_frames(d);
 	}
+	if (atomic_load(&d->paused)) {
+		atomic_store(&d->ended, true);
+		return NULL;
+	}
 	while (decoder_pull(d) > 0) /* what is in the ring was on the wire before the end */
-		;
+		sweep(d);
 	look_for_loss(d, wall_clock_ns());
 	d->patient = true;
-	tracker_close_all(d->tracker, (enum close_reason)atomic_load(&d->last_words));
+	close_all(d, (enum close_reason)atomic_load(&d->last_words));
 	wake_consumer(d);
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
@@ -382,7 +529,7 @@ void decoder_join(struct decoder *d)
 
 void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret)
 {
-	const struct decoder_counters *c = &d->count;
+	const struct decoder_counters *c = d->count;
 	const struct tracker_counters *t = &c->tracker;
 
 	*ret = (struct stats_decoder){

@@ -1,58 +1,38 @@
 /* decoder.h - one source -> frames -> segments -> tracker -> events, and the thread that does it.
  *
  * A decoder owns its source, its flow table, its counters and the producing end of one SPSC ring.
- * Nothing of it is shared but the counters (read by the main thread) and the ring.  For a file the
+ * Nothing of it is shared but the counters (read by the main thread) and the ring.  Another process can go
+ * on with it: kept.h.  For a file the
  * same steps run in the caller's thread: decoder_pull(). */
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
-#include "base/counter.h"
 #include "base/spsc.h"
 #include "feed/json.h"
 #include "flow/tracker.h"
 #include "source/source.h"
+#include "synfind/kept.h"
 
 struct bulk_filter;
 struct options;
 struct tunnels;
 
-/* Several decoders may share a source's connections. */
-struct decoder_share {
-	unsigned index, of; /* this is number @index of @of; of == 1: it has all of them */
-	bool known;	    /* fanout_member() under @secret tells whose a connection is */
-	uint64_t secret;
-	bool control; /* the source shows SYN, FIN and RST alone, whatever the mode is */
-};
-
 enum { DECODER_BATCH = TRACKER_BATCH };
 
-struct decoder_counters { /* written by the decoder's thread, read by any */
-	struct counter verdicts[FRAME_VERDICTS];
-	struct counter packets, drops, freezes;
-	struct counter left_out; /* segments that the mode does not want */
-	struct counter split; /* segments of another decoder's connections: left out */
-	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
-	struct counter events, lost;
-	struct counter beats; /* moves as long as the thread turns: at each batch, at each wait */
-	struct tracker_counters tracker;
-};
-
 struct decoder {
-	CACHE_ALIGNED struct decoder_counters count;
+	struct kept kept; /* what outlives the process, or would */
+	struct undo *undo; /* NULL: nothing does */
+	struct decoder_counters *count; /* in it */
+	uint64_t birth;	 /* of the ring and its numbers: no other has it; never 0 */
 
-	CACHE_ALIGNED struct spsc ring;
+	struct spsc ring;
 	struct event_sink sink; /* into the ring */
 	struct event *slot;
-	uint64_t number; /* of the next event, lost ones included */
 
 	struct source *source; /* owned */
 	struct bulk_filter *bulk; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
-	void *memory; /* the tracker's region */
-	size_t memory_octets;
-	void *ring_memory;
-	size_t ring_octets;
 	bool control;		 /* leave out what segment_is_control() does not want */
 	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
 	struct tunnels *tunnels; /* numbers for those that were met; NULL: not looked for */
@@ -67,10 +47,9 @@ struct decoder {
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
 	int beat_ms;	       /* the longest wait without a beat; 0: for ever.  Set before the start */
 	_Atomic(struct tracker_config *) fresh; /* to be taken over by the thread, owned; or NULL */
+	_Atomic bool paused;	   /* end at once, and leave all as it is: another process goes on */
 	_Atomic bool ended;	   /* set by the thread, last of all */
 	_Atomic int last_words;	   /* enum close_reason for what is open at the end */
-	struct source_stats seen;
-	uint64_t loss_from_ns;	/* since when drops would be new ones */
 	uint64_t stats_at_ns;
 };
 
@@ -81,6 +60,20 @@ struct decoder {
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
 		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share);
+
+/* What is needed of memory to make one that another process can go on with. */
+struct kept_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
+				const struct decoder_share *share);
+
+/* As decoder_init(), with an SPSC ring, in @memory: zeroes, shared, kept_octets() of decoder_sizes();
+ * unmapped by decoder_destroy(), or on failure.  kept_sign() it then. */
+int decoder_init_kept(struct decoder *d, const struct options *o, struct source *source,
+		      uint8_t iface_id, const struct decoder_share *share, void *memory);
+
+/* Goes on with one that an earlier process made: @kept was mapped by kept_map(), and is taken over.
+ * 0; -ESTALE: it is of no use, and still the caller's.  It has no source yet: the packet ring is to be
+ * mapped at .kept.state->at. */
+int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, struct kept *kept);
 
 /* Stops nothing: join first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);

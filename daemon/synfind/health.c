@@ -69,7 +69,7 @@ static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 		   rate(packets, h->packets, took), rate(events, h->events, took),
 		   (unsigned long long)whole, (unsigned long long)half, ifaces,
 		   h->publisher->connected, (unsigned long long)drops,
-		   (unsigned long long)h->publisher->lost_events);
+		   (unsigned long long)h->publisher->stream.state->lost_events);
 	h->at_usec = usec;
 	h->packets = packets;
 	h->events = events;
@@ -85,7 +85,7 @@ static const struct feed *look_for_stall(struct health *h)
 	const struct feed *stalled = NULL;
 
 	for (struct feed *f = h->publisher->feeds; f; f = f->next) {
-		uint64_t beats = counter_get(&f->decoder->count.beats);
+		uint64_t beats = counter_get(&f->decoder->count->beats);
 
 		if (beats == f->beats && !atomic_load(&f->decoder->ended))
 			stalled = f;

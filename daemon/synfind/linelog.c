@@ -1,90 +1,107 @@
 #include "synfind/linelog.h"
 #include <errno.h>
 #include <sys/mman.h>
-#include <unistd.h>
+#include "base/undo.h"
 
 enum { LINE_MIN = 128 /* no line is shorter, so there are never more marks than this allows */ };
 
-static uint64_t power_of_two(uint64_t n)
+uint64_t linelog_size(uint64_t octets)
 {
 	uint64_t p = 1 << 16;
 
-	while (p < n)
+	while (p < octets)
 		p <<= 1;
 	return p;
 }
 
-/* Maps the same @size octets twice in a row. */
-static char *map_twice(uint64_t size)
+uint64_t linelog_marks(uint64_t size)
 {
-	int fd = memfd_create("synfind-lines", MFD_CLOEXEC);
-	char *base = MAP_FAILED;
+	return size / LINE_MIN;
+}
 
-	if (fd < 0)
-		return NULL;
-	if (ftruncate(fd, (off_t)size) < 0)
-		goto out;
-	base = mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+/* Maps the same @size octets twice in a row; NULL with errno. */
+static char *map_twice(int fd, uint64_t offset, uint64_t size)
+{
+	char *base =
+		mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
 	if (base == MAP_FAILED)
-		goto out;
+		return NULL;
 	for (unsigned i = 0; i < 2; i++) {
-		void *p = mmap(base + i * size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED,
-			       fd, 0);
+		void *p = mmap(base + i * size, size, PROT_READ | PROT_WRITE,
+			       MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
 
 		if (p == MAP_FAILED) {
+			int e = errno;
+
 			munmap(base, 2 * size);
-			base = MAP_FAILED;
-			break;
+			errno = e;
+			return NULL;
 		}
 	}
-out:
-	close(fd);
-	return base == MAP_FAILED ? NULL : base;
+	return base;
 }
 
-int linelog_init(struct linelog *l, uint64_t size)
+int linelog_map(struct linelog *l, int fd, uint64_t offset, uint64_t size,
+		struct linelog_mark *marks, struct linelog_end *end, uint64_t *mark_first)
 {
-	*l = (struct linelog){ .size = power_of_two(size) };
-	uint64_t marks = l->size / LINE_MIN;
-	void *m = mmap(NULL, marks * sizeof *l->marks, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	char *base = map_twice(fd, offset, size);
 
-	l->mark_mask = marks - 1;
-	l->marks = m == MAP_FAILED ? NULL : m;
-	l->base = map_twice(l->size);
-	if (l->base && l->marks)
-		return 0;
-	linelog_destroy(l);
-	return -ENOMEM;
+	if (!base)
+		return -errno;
+	*l = (struct linelog){ .base = base,
+			       .size = size,
+			       .marks = marks,
+			       .mark_mask = linelog_marks(size) - 1,
+			       .end = end,
+			       .mark_first = mark_first };
+	return 0;
 }
 
-void linelog_destroy(struct linelog *l)
+void linelog_unmap(struct linelog *l)
 {
 	if (l->base)
 		munmap(l->base, 2 * l->size);
-	if (l->marks)
-		munmap(l->marks, (l->mark_mask + 1) * sizeof *l->marks);
 	*l = (struct linelog){ 0 };
 }
 
 char *linelog_reserve(struct linelog *l, size_t n)
 {
-	while (l->mark_first != l->mark_next && l->head + n - linelog_oldest(l) > l->size)
-		l->mark_first++;
-	return l->base + (l->head & (l->size - 1));
+	while (*l->mark_first != l->end->mark_next &&
+	       l->end->head + n - linelog_oldest(l) > l->size)
+		++*l->mark_first;
+	undo_order(); /* a line is forgotten before its octets are */
+	return l->base + (l->end->head & (l->size - 1));
 }
 
-void linelog_commit(struct linelog *l, size_t n, uint64_t seq)
+void linelog_append(struct linelog *l, size_t n, uint64_t seq)
 {
-	if (l->mark_next - l->mark_first > l->mark_mask)
-		l->mark_first++;
-	l->marks[l->mark_next++ & l->mark_mask] = (struct linelog_mark){ l->head, seq };
-	l->head += n;
+	if (l->end->mark_next - *l->mark_first > l->mark_mask)
+		++*l->mark_first;
+	undo_order();
+	l->marks[l->end->mark_next++ & l->mark_mask] = (struct linelog_mark){ l->end->head, seq };
+	l->end->head += n;
+}
+
+bool linelog_is_sound(const struct linelog *l)
+{
+	uint64_t lines = l->end->mark_next - *l->mark_first, at = linelog_oldest(l);
+
+	if (lines > l->mark_mask + 1 || at > l->end->head || l->end->head - at > l->size)
+		return false;
+	for (uint64_t i = *l->mark_first; i != l->end->mark_next; i++) {
+		uint64_t next = linelog_mark(l, i, 0).at;
+
+		if (next < at || next > l->end->head)
+			return false;
+		at = next;
+	}
+	return true;
 }
 
 uint64_t linelog_line_at(const struct linelog *l, uint64_t at)
 {
-	uint64_t lo = l->mark_first, hi = l->mark_next;
+	uint64_t lo = *l->mark_first, hi = l->end->mark_next;
 
 	while (lo < hi) {
 		uint64_t mid = lo + (hi - lo) / 2;
@@ -99,7 +116,7 @@ uint64_t linelog_line_at(const struct linelog *l, uint64_t at)
 
 struct linelog_mark linelog_mark(const struct linelog *l, uint64_t i, uint64_t seq_now)
 {
-	if (i == l->mark_next)
-		return (struct linelog_mark){ l->head, seq_now };
+	if (i == l->end->mark_next)
+		return (struct linelog_mark){ l->end->head, seq_now };
 	return l->marks[i & l->mark_mask];
 }

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "common/log.h"
 #include "common/options.h"
+#include "synfind/store.h"
 
 enum { BACKLOG = 128 };
 
@@ -140,27 +141,25 @@ int listen_open(const struct options *o, bool *ret_directory_made)
 	return fd;
 }
 
-int listen_inherited(void)
+int listen_inherited(struct store *store, bool *ret_own)
 {
-	char **names = NULL;
-	int n = sd_listen_fds_with_names(1, &names), found = -ENOENT;
+	int fd = store_take(store, EVENTS_SOCKET);
+	bool own = fd < 0;
 
-	for (int i = 0; i < n; i++) {
-		int fd = SD_LISTEN_FDS_START + i;
-
-		if (found < 0 && !strcmp(names[i], EVENTS_SOCKET) &&
-		    sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) > 0) {
-			found = fd;
-		} else {
-			log_warn("Got a descriptor '%s' that is not known: closing it", names[i]);
-			close(fd);
-		}
-		free(names[i]);
+	if (own)
+		fd = store_take(store, LISTENER);
+	if (fd < 0)
+		return fd;
+	if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0) {
+		log_warn("The descriptor '%s' is no listening socket: closing it",
+			 own ? LISTENER : EVENTS_SOCKET);
+		close(fd);
+		return -ENOENT;
 	}
-	free(names);
-	if (found >= 0 && fcntl(found, F_SETFL, O_NONBLOCK) < 0)
+	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return log_errno(errno, "Cannot use the events socket");
-	return found;
+	*ret_own = own;
+	return fd;
 }
 
 void listen_path(int fd, char ret[static 108])

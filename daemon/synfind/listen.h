@@ -3,6 +3,7 @@
 #include <stdbool.h>
 
 struct options;
+struct store;
 
 /* Listens on options->socket with its mode and group.  A socket that a dead process left is
  * replaced; one with a live listener is refused (-EADDRINUSE), and so is anything that is not a
@@ -10,10 +11,11 @@ struct options;
  * directory was not there and was made. */
 int listen_open(const struct options *o, bool *ret_directory_made);
 
-/* The listening socket that systemd holds for us, by its name; -ENOENT: it does not.  Others that it
- * passed are closed.  Asks once: the environment forgets them. */
+/* The listening socket that we inherited, by its name: the service manager's, or one that we made and
+ * stored (*ret_own).  -ENOENT: there is none. */
 #define EVENTS_SOCKET "events"
-int listen_inherited(void);
+#define LISTENER "listener"
+int listen_inherited(struct store *store, bool *ret_own);
 
 /* The path of a listening socket, "" if it has none that can be told. */
 void listen_path(int fd, char ret[static 108]);

@@ -15,6 +15,7 @@
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/read.h"
+#include "synfind/store.h"
 
 enum { EXIT_USAGE = 2 };
 static const uint64_t last_words_ns = 2000000000; /* for subscribers to take what is theirs */
@@ -27,20 +28,33 @@ struct daemon {
 	sd_event *loop;
 	sd_event_source *stats_timer;
 	struct opener opener;
+	struct store store;
 	struct publisher publisher;
 	struct capture capture;
 	struct health health;
+	bool paused; /* another process goes on */
 };
+
+/* The service manager wants it to end, and has what is needed to go on, in a next process. */
+static int pause_all(struct daemon *d)
+{
+	capture_pause(&d->capture);
+	publisher_pause(&d->publisher);
+	d->paused = true;
+	return sd_event_exit(d->loop, 0);
+}
 
 /* The first one ends the daemon in order, the second one at once. */
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
 {
 	struct daemon *d = arg;
 
-	(void)s, (void)si;
+	(void)s;
 	if (d->capture.stopping)
 		return sd_event_exit(d->loop, 0);
 	sd_notify(0, "STOPPING=1");
+	if (si->ssi_signo == SIGTERM && d->store.live)
+		return pause_all(d);
 	capture_stop(&d->capture);
 	return 0;
 }
@@ -105,6 +119,7 @@ static void reload(struct daemon *d)
 	if (read_options_again(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);
+		publisher_reload(&d->publisher);
 		capture_reload(&d->capture);
 		log_tell(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
 	} else {
@@ -170,19 +185,26 @@ static void say_summary(const struct capture_totals *t)
 static int daemon_start(struct daemon *d)
 {
 	enum sandbox_role role = d->o.mode == MODE_AUTO ? SANDBOX_DAEMON_BPF : SANDBOX_DAEMON;
-	int r = opener_start(&d->opener, d->argc, d->argv, &d->o);
+	int r = store_init(&d->store);
 
+	if (r < 0)
+		return log_errno(r, "Cannot take over what was stored");
+	r = opener_start(&d->opener, d->argc, d->argv, &d->o);
 	if (r >= 0)
 		r = loop_init(d);
 	if (r >= 0)
-		r = publisher_init(&d->publisher, &d->o, d->loop);
+		r = publisher_init(&d->publisher, &d->o, d->loop, &d->store);
 	if (r >= 0)
 		r = sandbox_privileges(role);
 	if (r >= 0)
 		r = sandbox_system_calls(role);
 	if (r >= 0)
-		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener);
-	return r;
+		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener, &d->store);
+	if (r < 0)
+		return r;
+	publisher_start(&d->publisher);
+	store_sweep(&d->store);
+	return 0;
 }
 
 static int daemon_run(struct daemon *d)
@@ -206,7 +228,8 @@ static int daemon_run(struct daemon *d)
 	r = sd_event_loop(d->loop);
 	if (r < 0)
 		return log_errno(r, "The event loop failed");
-	publisher_flush(&d->publisher, last_words_ns);
+	if (!d->paused)
+		publisher_end(&d->publisher, last_words_ns);
 	say_summary(&d->capture.totals);
 	return 0;
 }
@@ -231,10 +254,13 @@ int main(int argc, char **argv)
 	d.half_room = d.o.max_half_open;
 	r = daemon_run(&d);
 	health_stop(&d.health);
+	if (r < 0 && d.store.live) /* the next start may do better: it shall find all as it was */
+		capture_pause(&d.capture);
 	capture_destroy(&d.capture);
-	socket_made = d.publisher.socket_made;
+	socket_made = d.publisher.socket_made && !d.paused;
 	directory_made = d.publisher.directory_made;
 	publisher_destroy(&d.publisher);
+	store_destroy(&d.store);
 	opener_end(&d.opener, socket_made, directory_made);
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);

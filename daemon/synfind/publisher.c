@@ -1,9 +1,11 @@
 #include "synfind/publisher.h"
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
@@ -12,16 +14,19 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "synfind/decoder.h"
+#include "synfind/keyfile.h"
 #include "synfind/listen.h"
+#include "synfind/store.h"
 #include "synfind/subscriber.h"
 
 enum {
-	DRAIN_AT_ONCE = 256,	 /* records of one ring, then the others have their turn */
-	DRAIN_ROUNDS = 16,	 /* then the loop looks at everything else */
-	STATS_DECODERS = 8,	 /* in one line */
+	DRAIN_AT_ONCE = 256, /* records of one ring, then the others have their turn */
+	DRAIN_ROUNDS = 16,   /* then the loop looks at everything else */
+	STATS_DECODERS = 8,  /* in one line */
 	STATS_LINE_MAX = 20 << 10,
-	HELLO_MAX = 1 << 14,
-	INPUT_MAX = 1 << 16,	 /* octets taken from a subscriber; requests are a later door */
+	RESTART_LINE_MAX = 20 << 10,
+	HELLO_MAX = 1 << 14, /* SUBSCRIBER_ASIDE_MAX */
+	INPUT_MAX = 1 << 16, /* octets taken from a subscriber; requests are a later door */
 	IFACES_TOLD = 255,
 	ACCEPT_USEC = 50000,	 /* in that time at most */
 	ACCEPT_BURST = 100,	 /* subscribers are accepted */
@@ -31,61 +36,104 @@ enum {
  * load, when draining has no end, draining and the subscribers take turns. */
 enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20, PRIORITY_MORE = 20 };
 
+_Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED, "who is not refused reads one of the logs");
+
 /* ---- lines ---------------------------------------------------------------------------------- */
 
 static void subscriber_remove(struct subscriber *s, const char *why);
 static bool serve(struct subscriber *s, uint64_t now_ns);
+static void greet_the_late(struct publisher *p);
+
+static struct linelog *log_of(struct subscriber *s)
+{
+	return &s->publisher->stream.log[s->slot->log];
+}
 
 /* Nobody may still need the octets that @n more will overwrite.  Who has room takes them first: a
- * burst may be longer than the log. */
-static void keep_clear(struct publisher *p, size_t n)
+ * burst may be longer than the log.  No transaction is open: what is skipped is final before
+ * anything is overwritten. */
+static void keep_clear(struct publisher *p, unsigned log, size_t n)
 {
-	if (p->log.head + n <= p->slowest + p->log.size)
-		return;
-	uint64_t clear = p->log.head + n - p->log.size;
+	struct stream *st = &p->stream;
+	uint64_t head = st->state->end[log].head, clear = head + n - st->log[log].size;
 
-	p->slowest = p->log.head;
+	p->slowest[log] = head;
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
-		next = s->next;
-		if (s->at < clear && !s->waits && !serve(s, wall_clock_ns()))
-			continue;
-		if (s->at < clear) {
-			uint64_t lost = subscriber_skip(s, &p->log, clear, p->seq);
+		const struct subscriber_place *place = &s->slot->place;
 
+		next = s->next;
+		if (s->slot->log != log)
+			continue;
+		if (place->at < clear && !s->waits && !serve(s, wall_clock_ns()))
+			continue;
+		if (place->at < clear) {
+			stream_begin(st, NULL);
+			uint64_t lost = subscriber_skip(s->slot, &st->log[log], &st->undo, clear,
+							st->state->seq);
+
+			if (lost != SUBSCRIBER_BROKEN)
+				st->state->lost_events += lost;
+			stream_commit(st);
 			if (lost == SUBSCRIBER_BROKEN) {
-				subscriber_remove(s, "no memory");
+				subscriber_remove(s, "its line is too long");
 				continue;
 			}
-			if (lost && s->lost_total == lost)
+			if (lost && place->lost_total == lost)
 				log_tell(LOG_LEVEL_INFO, LOG_ID_SUBSCRIBER,
-					 LOG_FIELDS({ "SYNFIND_STATE", "slow" },
-						    { "SYNFIND_PID", log_number((uint64_t)s->pid).s }),
-					 "Subscriber %d (pid %d) is too slow and loses events", s->fd,
-					 (int)s->pid);
-			p->lost_events += lost;
+					 LOG_FIELDS(
+						 { "SYNFIND_STATE", "slow" },
+						 { "SYNFIND_PID", log_number((uint64_t)s->pid).s }),
+					 "Subscriber %d (pid %d) is too slow and loses events",
+					 s->fd, (int)s->pid);
 		}
-		if (s->at < p->slowest)
-			p->slowest = s->at;
+		if (place->at < p->slowest[log])
+			p->slowest[log] = place->at;
 	}
 }
 
-static struct text line_begin(struct publisher *p, size_t room)
+/* Before the lines of one event, or of one loss: room for one in each log, and a transaction.  What
+ * went before may become final here, so what belongs together changes behind this. */
+static void lines_begin(struct publisher *p, const struct feed *f, size_t room)
 {
-	keep_clear(p, room);
-	char *at = linelog_reserve(&p->log, room);
+	struct stream *st = &p->stream;
+
+	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+		uint64_t end = st->state->end[i].head + room;
+
+		/* A transaction is never longer than half the log: what it forgets is older. */
+		if (end > p->slowest[i] + st->log[i].size ||
+		    end > st->committed[i] + st->log[i].size / 2) {
+			stream_commit(st);
+			if (end > p->slowest[i] + st->log[i].size)
+				keep_clear(p, i, room);
+		}
+	}
+	stream_begin(st, f ? f->taken : NULL);
+}
+
+static struct text line_begin(struct publisher *p, unsigned log, size_t room)
+{
+	char *at = linelog_reserve(&p->stream.log[log], room);
 
 	return (struct text){ .p = at, .end = at + room };
 }
 
 /* Keeps the line; @seq_before is the number of the event before it.  One that did not fit (none
  * does not, by the bounds above) is left out rather than told in part. */
-static void line_end(struct publisher *p, const struct text *t, uint64_t seq_before)
+static void line_end(struct publisher *p, unsigned log, const struct text *t, uint64_t seq_before)
 {
+	struct linelog *l = &p->stream.log[log];
+
 	if (t->full) {
 		log_limited(LOG_LEVEL_ERR, "A line was too long and is left out");
 		return;
 	}
-	linelog_commit(&p->log, (size_t)(t->p - linelog_octets(&p->log, p->log.head)), seq_before);
+	linelog_append(l, (size_t)(t->p - linelog_octets(l, l->end->head)), seq_before);
+}
+
+static bool is_read(const struct publisher *p, unsigned log)
+{
+	return log == STREAM_ADDRESSES || p->reading[log];
 }
 
 static void publish_event(struct publisher *p, const struct feed *f, const struct event *e)
@@ -94,68 +142,187 @@ static void publish_event(struct publisher *p, const struct feed *f, const struc
 				  .second = &p->second,
 				  .community = (enum community_policy)p->o->community_id,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
-	struct text t = line_begin(p, JSON_LINE_MAX);
+	uint64_t seq;
 
 	decoder_where(f->decoder, e->iface, &c.tunnel);
-	json_event(&t, e, ++p->seq, &c);
-	line_end(p, &t, p->seq - 1);
+	lines_begin(p, f, JSON_LINE_MAX);
+	seq = ++p->stream.state->seq;
+	struct text t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
+
+	json_event(&t, e, seq, &c);
+	line_end(p, STREAM_ADDRESSES, &t, seq - 1);
+	if (is_read(p, STREAM_PSEUDONYMS)) {
+		struct event masked = *e;
+
+		pseudonym_event(&p->key, &masked);
+		t = line_begin(p, STREAM_PSEUDONYMS, JSON_LINE_MAX);
+		json_event(&t, &masked, seq, &c);
+		line_end(p, STREAM_PSEUDONYMS, &t, seq - 1);
+	}
+	f->taken->number = e->number + 1;
+	f->taken->tail++;
 }
 
-/* A decoder's ring was full: what it could not say has numbers, but no lines. */
-static void publish_ring_loss(struct publisher *p, uint64_t count)
+/* A decoder's ring was full: what it could not say, up to event number @next, has numbers, but no
+ * lines. */
+static void publish_ring_loss(struct publisher *p, const struct feed *f, uint64_t next)
 {
-	struct text t = line_begin(p, JSON_LINE_MAX);
-	uint64_t first = p->seq + 1;
+	uint64_t count = next - f->taken->number, first, now = wall_clock_ns();
 
-	p->seq += count;
-	json_lost(&t, count, first, p->seq, "ring", wall_clock_ns());
-	line_end(p, &t, first - 1);
+	lines_begin(p, f, JSON_LINE_MAX);
+	first = p->stream.state->seq + 1;
+	p->stream.state->seq += count;
+	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+		if (!is_read(p, i))
+			continue;
+		struct text t = line_begin(p, i, JSON_LINE_MAX);
+
+		json_lost(&t, count, first, p->stream.state->seq, "ring", now);
+		line_end(p, i, &t, first - 1);
+	}
+	f->taken->number = next;
+}
+
+/* A line without addresses, the same in all logs: @put writes it under the next number. */
+static void publish(struct publisher *p, size_t room,
+		    void (*put)(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg),
+		    const void *arg)
+{
+	uint64_t seq, now = wall_clock_ns();
+
+	lines_begin(p, NULL, room);
+	seq = ++p->stream.state->seq;
+	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+		if (!is_read(p, i))
+			continue;
+		struct text t = line_begin(p, i, room);
+
+		put(&t, seq, now, arg);
+		line_end(p, i, &t, seq - 1);
+	}
+	stream_commit(&p->stream);
+}
+
+struct iface_line {
+	const char *iface, *state;
+};
+
+static void put_iface(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg)
+{
+	const struct iface_line *l = arg;
+
+	json_iface(t, l->iface, l->state, seq, now_ns);
 }
 
 void publisher_iface(struct publisher *p, const char *iface, const char *state)
 {
-	struct text t = line_begin(p, JSON_LINE_MAX);
+	publish(p, JSON_LINE_MAX, put_iface, &(struct iface_line){ iface, state });
+}
 
-	json_iface(&t, iface, state, ++p->seq, wall_clock_ns());
-	line_end(p, &t, p->seq - 1);
+struct stats_line {
+	struct stats_subscribers s;
+	struct stats_decoder d[STATS_DECODERS];
+	unsigned n;
+	uint64_t interval_ns;
+};
+
+static void put_stats(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg)
+{
+	const struct stats_line *l = arg;
+
+	json_stats(t, l->d, l->n, &l->s, l->interval_ns, seq, now_ns);
 }
 
 void publisher_stats(struct publisher *p, uint64_t interval_ns)
 {
-	struct stats_subscribers s = { p->connected, p->accepted, p->refused, p->lost_events };
-	struct stats_decoder d[STATS_DECODERS];
+	const struct stream_head *h = p->stream.head;
+	struct stats_line l = { .s = { .connected = p->connected,
+				       .accepted = h->accepted,
+				       .lost_events = h->state.lost_events,
+				       .unlisted = h->refused[ACCESS_UNLISTED],
+				       .uid_limit = h->refused[ACCESS_UID_LIMIT],
+				       .limit = h->refused[ACCESS_LIMIT],
+				       .unknown = h->refused[ACCESS_UNKNOWN] },
+				.interval_ns = interval_ns };
 	struct feed *f = p->feeds;
 
 	do {
-		unsigned n = 0;
-
-		for (; f && n < STATS_DECODERS; f = f->next)
-			decoder_read_counters(f->decoder, f->iface, &d[n++]);
-		struct text t = line_begin(p, STATS_LINE_MAX);
-
-		json_stats(&t, d, n, &s, interval_ns, ++p->seq, wall_clock_ns());
-		line_end(p, &t, p->seq - 1);
+		for (l.n = 0; f && l.n < STATS_DECODERS; f = f->next)
+			decoder_read_counters(f->decoder, f->iface, &l.d[l.n++]);
+		publish(p, STATS_LINE_MAX, put_stats, &l);
 	} while (f);
+}
+
+static void put_restart(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg)
+{
+	json_restart(t, arg, seq, now_ns);
+}
+
+void publisher_start(struct publisher *p)
+{
+	struct stream_head *h = p->stream.head;
+	uint64_t now = wall_clock_ns();
+	const char *reset[IFACES_TOLD];
+	struct json_restart l = { .cause = h->paused ? "stop" : "crash",
+				  .down_ns =
+					  h->alive_ns && now > h->alive_ns ? now - h->alive_ns : 0,
+				  .reset = reset };
+
+	for (const struct feed *f = p->feeds; f && p->adopted; f = f->next)
+		if (!f->resumed && f->decoder->share.index == 0 && l.nreset < IFACES_TOLD)
+			reset[l.nreset++] = f->iface;
+	if (p->adopted)
+		publish(p, RESTART_LINE_MAX, put_restart, &l);
+	h->paused = false;
+	h->alive_ns = now;
+	p->told = true;
+	greet_the_late(p);
+	publisher_drain(p);
 }
 
 /* ---- subscribers ---------------------------------------------------------------------------- */
 
-static void subscriber_remove(struct subscriber *s, const char *why)
-{
-	struct publisher *p = s->publisher;
+/* Its socket's name in the store: of one stay in one place. */
+#define READER "reader-"
+struct reader_name {
+	char s[sizeof READER + 24];
+};
 
-	log_debug("Subscriber %d (pid %d) is gone: %s", s->fd, (int)s->pid, why);
+static struct reader_name reader_name(unsigned seat, uint32_t generation)
+{
+	struct reader_name n;
+
+	snprintf(n.s, sizeof n.s, READER "%u-%u", seat, generation);
+	return n;
+}
+
+/* Lets go of what this process has of it. */
+static void subscriber_free(struct subscriber *s)
+{
 	*s->link = s->next;
 	if (s->next)
 		s->next->link = s->link;
-	p->connected--;
+	s->publisher->connected--;
+	s->publisher->reading[s->slot->log]--;
 	sd_event_source_disable_unref(s->io);
+	if (s->fd != STDOUT_FILENO)
+		close(s->fd);
+	free(s);
+}
+
+static void subscriber_remove(struct subscriber *s, const char *why)
+{
+	struct publisher *p = s->publisher;
+	uint32_t *seat = &p->stream.seats[s->seat];
 	bool is_stdout = s->fd == STDOUT_FILENO;
 
-	if (!is_stdout)
-		close(s->fd);
-	free(s->aside);
-	free(s);
+	log_debug("Subscriber %d (pid %d) is gone: %s", s->fd, (int)s->pid, why);
+	*seat &= ~1u; /* first: now it is gone for whoever comes after us */
+	if (!is_stdout) {
+		shutdown(s->fd, SHUT_RDWR); /* or it would go on until the store has let go */
+		store_remove(p->store, reader_name(s->seat, *seat >> 1).s);
+	}
+	subscriber_free(s);
 	if (is_stdout) /* whoever watched has seen enough */
 		sd_event_exit(p->loop, 0);
 }
@@ -163,7 +330,8 @@ static void subscriber_remove(struct subscriber *s, const char *why)
 /* Sends, and asks for the descriptor's attention as far as needed.  False: it is gone. */
 static bool serve(struct subscriber *s, uint64_t now_ns)
 {
-	enum subscriber_verdict v = subscriber_send(s, &s->publisher->log, now_ns);
+	enum subscriber_verdict v =
+		subscriber_send(s, log_of(s), &s->publisher->stream.undo, now_ns);
 	bool waits = v == SUBSCRIBER_WAITS;
 
 	if (v == SUBSCRIBER_GONE) {
@@ -184,6 +352,8 @@ static void serve_all(struct publisher *p)
 {
 	uint64_t now = wall_clock_ns();
 
+	if (p->told)
+		p->stream.head->alive_ns = now;
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
 		if (!s->waits)
@@ -235,21 +405,36 @@ static int on_plain_file(sd_event_source *io, void *arg)
 	return 0;
 }
 
-static int greet(struct publisher *p, struct subscriber *s)
+static int greet(struct publisher *p, struct subscriber_slot *t)
 {
 	const char *names[IFACES_TOLD];
 	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
 	struct json_hello h = identity_hello(&p->id, names, n);
 	char line[HELLO_MAX];
-	struct text t = { .p = line, .end = line + sizeof line };
+	struct text x = { .p = line, .end = line + sizeof line };
 
 	h.mode = capture_mode_name(p->o->mode);
-	json_hello(&t, &h, p->seq, wall_clock_ns());
-	return t.full ? -ENOBUFS : subscriber_put_aside(s, line, (size_t)(t.p - line));
+	h.pseudonyms = t->log == STREAM_PSEUDONYMS;
+	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
+	return x.full ? -ENOBUFS : subscriber_put_aside(t, line, (size_t)(x.p - line));
 }
 
-/* Takes @fd over, also on failure. */
-static int subscriber_add(struct publisher *p, int fd, bool is_socket)
+static int watch(struct publisher *p, struct subscriber *s)
+{
+	int r = sd_event_add_io(p->loop, &s->io, s->fd, s->is_socket ? EPOLLIN : 0, on_subscriber,
+				s);
+
+	if (r == -EPERM) { /* epoll has no regular files */
+		s->plain_file = true;
+		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
+	}
+	return r < 0 ? r : sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
+}
+
+/* What a process has of a subscriber, whose seat may be taken already.  Takes @fd over, also on
+ * failure. */
+static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_socket,
+			  struct subscriber **ret)
 {
 	struct subscriber *s = calloc(1, sizeof *s);
 	struct ucred peer = { 0 };
@@ -257,7 +442,8 @@ static int subscriber_add(struct publisher *p, int fd, bool is_socket)
 	int r;
 
 	if (!s) {
-		close(fd);
+		if (fd != STDOUT_FILENO)
+			close(fd);
 		return -ENOMEM;
 	}
 	if (is_socket)
@@ -265,37 +451,107 @@ static int subscriber_add(struct publisher *p, int fd, bool is_socket)
 	*s = (struct subscriber){ .next = p->subscribers,
 				  .link = &p->subscribers,
 				  .publisher = p,
+				  .slot = stream_slot(&p->stream, seat),
+				  .seat = seat,
 				  .fd = fd,
 				  .is_socket = is_socket,
 				  .input_ended = !is_socket,
 				  .pid = peer.pid,
-				  .at = p->log.head };
+				  .uid = fd == STDOUT_FILENO ? (uid_t)-1 : peer.uid };
 	if (s->next)
 		s->next->link = &s->next;
 	p->subscribers = s;
 	p->connected++;
-	r = sd_event_add_io(p->loop, &s->io, fd, is_socket ? EPOLLIN : 0, on_subscriber, s);
-	if (r == -EPERM) { /* epoll has no regular files */
-		s->plain_file = true;
-		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
-	}
-	if (r >= 0)
-		r = sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
-	if (r >= 0)
-		r = greet(p, s);
+	p->reading[s->slot->log]++;
+	r = watch(p, s);
 	if (r < 0) {
-		subscriber_remove(s, strerror(-r));
+		subscriber_free(s);
 		return r;
 	}
-	log_debug("Subscriber %d (pid %d, uid %d) is here", fd, (int)peer.pid, (int)peer.uid);
+	*ret = s;
+	return 0;
+}
+
+/* One that reads @log from now on; its socket is in the store already.  Takes @fd over, also on
+ * failure. */
+static int subscriber_add(struct publisher *p, unsigned seat, int fd, bool is_socket, unsigned log)
+{
+	uint32_t *word = &p->stream.seats[seat], generation = (*word >> 1) + 1;
+	struct subscriber_slot *t = stream_slot(&p->stream, seat);
+	struct subscriber *s;
+	int r;
+
+	subscriber_slot_init(t, log, p->stream.state->end[log].head);
+	r = greet(p, t);
+	undo_order();
+	*word = generation << 1 | 1; /* now it is one, for whoever comes after us */
+	undo_order();
+	if (r >= 0) {
+		r = subscriber_new(p, seat, fd, is_socket, &s);
+	} else if (fd != STDOUT_FILENO) {
+		close(fd);
+	}
+	if (r < 0) {
+		*word &= ~1u;
+		store_remove(p->store, reader_name(seat, generation).s);
+		return log_errno(r, "Cannot serve a subscriber");
+	}
 	serve(s, wall_clock_ns());
 	return 0;
+}
+
+/* The last seat is that of standard output. */
+static unsigned stdout_seat(const struct publisher *p)
+{
+	return p->stream.head->geometry.slots - 1;
+}
+
+/* The first seat that is free, or stdout_seat(). */
+static unsigned free_seat(const struct publisher *p)
+{
+	unsigned i = 0;
+
+	while (i < stdout_seat(p) && p->stream.seats[i] & 1)
+		i++;
+	return i;
+}
+
+/* What the peer of @fd may see; @comes: now, as one more, which is logged. */
+static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
+{
+	enum access_verdict v = ACCESS_UNKNOWN;
+	struct access_peer peer = { 0 };
+	unsigned of_uid = 0;
+
+	if (access_peer_of(fd, &peer) == 0) {
+		for (const struct subscriber *s = p->subscribers; s; s = s->next)
+			of_uid += s->uid == peer.uid;
+		v = comes ? access_decide(&peer, p->o, p->connected, of_uid)
+			  : access_by_name(&peer, p->o);
+	}
+	if (comes || access_refused(v))
+		access_tell(&peer, v);
+	access_peer_free(&peer);
+	return v;
+}
+
+void publisher_reload(struct publisher *p)
+{
+	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+		next = s->next;
+		/* Who is to see something else may come again. */
+		if (s->fd != STDOUT_FILENO && judge(p, s->fd, false) != s->slot->log)
+			subscriber_remove(s, "the configuration has changed");
+	}
 }
 
 static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 {
 	struct publisher *p = arg;
-	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	struct stream_head *h = p->stream.head;
+	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), r;
+	enum access_verdict v;
+	unsigned seat;
 
 	(void)io, (void)revents;
 	if (c < 0) {
@@ -303,16 +559,90 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 			log_limited(LOG_LEVEL_ERR, "Cannot accept a subscriber: %m");
 		return 0;
 	}
-	if (p->connected >= p->o->max_subscribers) {
-		p->refused++;
+	v = judge(p, c, true);
+	seat = free_seat(p);
+	if (!access_refused(v) && seat == stdout_seat(p)) /* say_sizes() said how many there are */
+		v = ACCESS_LIMIT;
+	if (access_refused(v)) {
+		h->refused[v]++;
 		close(c);
-		log_limited(LOG_LEVEL_WARN, "A subscriber was refused: there are %u, as max-subscribers allows",
-			    p->connected);
 		return 0;
 	}
-	p->accepted++;
-	subscriber_add(p, c, true);
+	r = store_put(p->store, reader_name(seat, (p->stream.seats[seat] >> 1) + 1).s, c);
+	if (r < 0 && r != -ENOTCONN)
+		log_limited(LOG_LEVEL_WARN,
+			    "Cannot store a subscriber, it will not outlive a restart: %s",
+			    strerror(-r));
+	h->accepted++;
+	subscriber_add(p, seat, c, true, v);
 	return 0;
+}
+
+/* ---- subscribers of the process before ------------------------------------------------------- */
+
+/* Where it stands makes sense, and it may still see what it saw. */
+static bool may_go_on(const struct publisher *p, const struct subscriber_slot *t, int fd)
+{
+	return t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
+	       judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key);
+}
+
+static void adopt(struct publisher *p, unsigned seat)
+{
+	struct subscriber_slot *t = stream_slot(&p->stream, seat);
+	uint32_t *word = &p->stream.seats[seat];
+	struct reader_name name = reader_name(seat, *word >> 1);
+	int fd = seat == stdout_seat(p) ? -ENOENT : store_take(p->store, name.s);
+	struct subscriber *s;
+
+	subscriber_settle(t);
+	if (fd >= 0 && may_go_on(p, t, fd)) {
+		if (subscriber_new(p, seat, fd, true, &s) == 0) {
+			if (t->place.at < p->slowest[t->log])
+				p->slowest[t->log] = t->place.at;
+			return;
+		}
+	} else if (fd >= 0) {
+		shutdown(fd, SHUT_RDWR); /* the store may have it for a while yet */
+		close(fd);
+	}
+	*word &= ~1u;
+	store_remove(p->store, name.s);
+}
+
+/* All that have a seat.  What they were not sent yet is in the log. */
+static void adopt_subscribers(struct publisher *p)
+{
+	for (unsigned i = 0; i < STREAM_LOGS; i++)
+		p->slowest[i] = p->stream.state->end[i].head;
+	for (unsigned i = 0; i <= stdout_seat(p); i++)
+		if (p->stream.seats[i] & 1)
+			adopt(p, i);
+}
+
+/* Who was accepted and stored, but not greeted any more. */
+static void greet_the_late(struct publisher *p)
+{
+	char name[STORE_NAME_MAX + 1];
+	int fd;
+
+	while ((fd = store_take_next(p->store, READER, name)) >= 0) {
+		unsigned seat = 0, generation = 0;
+
+		if (p->adopted && sscanf(name, READER "%u-%u", &seat, &generation) == 2 &&
+		    seat < stdout_seat(p) && p->stream.seats[seat] == (generation - 1) << 1) {
+			enum access_verdict v = judge(p, fd, true);
+
+			if (!access_refused(v)) {
+				subscriber_add(p, seat, fd, true, v);
+				continue;
+			}
+			p->stream.head->refused[v]++;
+		}
+		store_remove(p->store, name); /* one that was let go, or is now */
+		shutdown(fd, SHUT_RDWR);
+		close(fd);
+	}
 }
 
 /* ---- draining ------------------------------------------------------------------------------- */
@@ -323,15 +653,17 @@ static bool drain(struct publisher *p, struct feed *f)
 	struct spsc *ring = &f->decoder->ring;
 	uint32_t ready = spsc_ready(ring), n = ready < DRAIN_AT_ONCE ? ready : DRAIN_AT_ONCE;
 
+	if (!p->told && !f->resumed)
+		return false; /* `restart` comes before what begins anew */
 	for (uint32_t i = 0; i < n; i++) {
 		const struct event *e = spsc_at(ring, i);
 
-		if (e->number != f->number)
-			publish_ring_loss(p, e->number - f->number);
-		f->number = e->number + 1;
+		if (e->number != f->taken->number)
+			publish_ring_loss(p, f, e->number);
 		publish_event(p, f, e);
 	}
-	spsc_release(ring, n);
+	stream_commit(&p->stream);
+	spsc_release(ring, n); /* what a later process would be told again is not overwritten */
 	return n < ready;
 }
 
@@ -373,18 +705,37 @@ static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
 	return 0;
 }
 
+/* Where a ring that this stream has taken nothing of goes on. */
+static struct stream_feed first_of(struct decoder *d)
+{
+	const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
+
+	return (struct stream_feed){ .birth = d->birth,
+				     .number = e ? e->number : d->kept.state->number,
+				     .tail = spsc_tail(&d->ring) };
+}
+
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 {
 	struct feed *f = calloc(1, sizeof *f), **last = &p->feeds;
 
 	if (!f)
 		return -ENOMEM;
-	*f = (struct feed){ .decoder = d, .iface = iface };
+	*f = (struct feed){ .decoder = d,
+			    .iface = iface,
+			    .taken = stream_feed(&p->stream, d->iface_id, d->share.index) };
+	f->resumed = f->taken->birth == d->birth && spsc_resume_tail(&d->ring, f->taken->tail);
+	if (!f->resumed) {
+		stream_begin(&p->stream, f->taken);
+		*f->taken = first_of(d);
+		stream_commit(&p->stream);
+	}
 	while (*last) /* stats tell them in this order */
 		last = &(*last)->next;
 	*last = f;
-	spsc_may_sleep(&d->ring);
-	return 0;
+	if (spsc_may_sleep(&d->ring))
+		return 0;
+	return sd_event_source_set_enabled(p->more, SD_EVENT_ON); /* nobody would wake us for it */
 }
 
 void publisher_remove(struct publisher *p, struct decoder *d)
@@ -394,10 +745,13 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 
 		if (f->decoder != d)
 			continue;
+		f->resumed = true; /* or it would wait for `restart` */
 		while (drain(p, f))
 			;
-		if (d->number != f->number) /* its thread has ended: this is final */
-			publish_ring_loss(p, d->number - f->number);
+		if (d->kept.state->number != f->taken->number) { /* its thread has ended: this is final */
+			publish_ring_loss(p, f, d->kept.state->number);
+			stream_commit(&p->stream);
+		}
 		serve_all(p);
 		*link = f->next;
 		free(f);
@@ -407,79 +761,185 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-int publisher_init(struct publisher *p, const struct options *o, sd_event *loop)
+static int open_socket(struct publisher *p)
+{
+	int fd = listen_inherited(p->store, &p->socket_made);
+
+	if (fd != -ENOENT || !p->o->socket)
+		return fd;
+	fd = listen_open(p->o, &p->directory_made);
+	p->socket_made = fd >= 0;
+	if (fd >= 0)
+		store_put(p->store, LISTENER, fd);
+	return fd;
+}
+
+static int listen_init(struct publisher *p)
 {
 	int r;
 
-	*p = (struct publisher){ .o = o, .loop = loop, .listen_fd = -1, .seq = 1 /* the daemon's hello */ };
-	identity_init(&p->id, true);
-	r = linelog_init(&p->log, o->queue_size_bytes);
-	if (r < 0)
-		return log_errno(r, "Cannot set up the queue");
+	p->listen_fd = open_socket(p);
+	if (p->listen_fd < 0)
+		return p->listen_fd == -ENOENT ? 0 : p->listen_fd;
+	listen_path(p->listen_fd, p->path);
+	r = sd_event_add_io(p->loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
+	if (r >= 0)
+		r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
+	/* Who cannot be accepted, for want of a descriptor, stays in front of the queue. */
+	if (r >= 0)
+		r = sd_event_source_set_ratelimit(p->listen_io, ACCEPT_USEC, ACCEPT_BURST);
+	return r < 0 ? log_errno(r, "Cannot watch the events socket") : 0;
+}
+
+static int loop_init(struct publisher *p)
+{
+	int r;
+
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		return log_errno(errno, "Cannot make an eventfd");
-	r = sd_event_add_io(loop, &p->wake_io, p->wake_fd, EPOLLIN, on_wake, p);
+	r = sd_event_add_io(p->loop, &p->wake_io, p->wake_fd, EPOLLIN, on_wake, p);
 	if (r >= 0)
 		r = sd_event_source_set_priority(p->wake_io, PRIORITY_EVENTS);
 	if (r >= 0)
-		r = sd_event_add_defer(loop, &p->more, on_more, p);
+		r = sd_event_add_defer(p->loop, &p->more, on_more, p);
 	if (r >= 0)
 		r = sd_event_source_set_priority(p->more, PRIORITY_MORE);
 	if (r >= 0)
 		r = sd_event_source_set_enabled(p->more, SD_EVENT_OFF);
+	return r < 0 ? log_errno(r, "Cannot set up the event loop") : 0;
+}
+
+/* The identity of the run goes with the stream: a subscriber shall see that it is the same. */
+static void take_identity(struct publisher *p)
+{
+	struct stream_head *h = p->stream.head;
+
+	identity_init(&p->id, true);
+	if (p->adopted && h->run_id[0] && memchr(h->run_id, 0, sizeof h->run_id))
+		memcpy(p->id.run_id, h->run_id, sizeof h->run_id);
+	else
+		memcpy(h->run_id, p->id.run_id, sizeof h->run_id);
+}
+
+/* Read always: a reload may want pseudonyms, and finds no file any more.  A random one goes with the
+ * stream. */
+static int take_key(struct publisher *p)
+{
+	struct stream_head *h = p->stream.head;
+	uint8_t key[PSEUDONYM_KEY_OCTETS];
+	int r = keyfile_read(p->o->pseudonym_key_file, key);
+
 	if (r < 0)
-		return log_errno(r, "Cannot set up the event loop");
-	p->listen_fd = listen_inherited();
-	if (p->listen_fd == -ENOENT && o->socket) {
-		p->listen_fd = listen_open(o, &p->directory_made);
-		p->socket_made = p->listen_fd >= 0;
+		return r;
+	if (!r && h->has_key)
+		memcpy(key, h->key, sizeof key);
+	else if (!r && getrandom(key, sizeof key, 0) != sizeof key)
+		return log_errno(errno, "Cannot draw a key of pseudonyms");
+	p->other_key = !h->has_key || memcmp(key, h->key, sizeof key);
+	if (p->other_key) {
+		h->has_key = false;
+		undo_order();
+		memcpy(h->key, key, sizeof key);
+		undo_order();
+		h->has_key = true;
 	}
-	if (p->listen_fd < 0 && p->listen_fd != -ENOENT)
-		return p->listen_fd;
-	if (p->listen_fd >= 0) {
-		listen_path(p->listen_fd, p->path);
-		r = sd_event_add_io(loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
-		if (r >= 0)
-			r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
-		/* Who cannot be accepted, for want of a descriptor, stays in front of the queue. */
-		if (r >= 0)
-			r = sd_event_source_set_ratelimit(p->listen_io, ACCEPT_USEC, ACCEPT_BURST);
-		if (r < 0)
-			return log_errno(r, "Cannot watch the events socket");
-	}
+	p->key = pseudonym_key_of(key);
+	explicit_bzero(key, sizeof key);
 	return 0;
+}
+
+/* Those of the memory count. */
+static void say_sizes(const struct publisher *p)
+{
+	const struct stream_geometry *g = &p->stream.head->geometry;
+
+	if (g->log_octets != linelog_size(p->o->queue_size_bytes))
+		log_warn("queue-size: the stream goes on with %llu octets; another size counts once "
+			 "it has ended", (unsigned long long)g->log_octets);
+	if (p->o->max_subscribers >= g->slots)
+		log_warn("max-subscribers: the stream goes on with %u places; more count once it has ended",
+			 g->slots - 1);
+}
+
+int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
+		   struct store *store)
+{
+	int r;
+
+	*p = (struct publisher){
+		.o = o, .loop = loop, .store = store, .listen_fd = -1, .wake_fd = -1
+	};
+	r = stream_open(&p->stream, store, o->queue_size_bytes, o->max_subscribers + 1,
+			&p->adopted);
+	if (r < 0)
+		return r;
+	p->told = !p->adopted;
+	say_sizes(p);
+	take_identity(p);
+	r = take_key(p);
+	if (r >= 0)
+		r = loop_init(p);
+	if (r >= 0)
+		r = listen_init(p);
+	if (r >= 0)
+		adopt_subscribers(p);
+	return r;
 }
 
 int publisher_stdout(struct publisher *p)
 {
 	struct stat st;
 	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
-	int r = subscriber_add(p, STDOUT_FILENO, is_socket);
-
-	return r < 0 ? log_errno(r, "Cannot write events to standard output") : 0;
+	return subscriber_add(p, stdout_seat(p), STDOUT_FILENO, is_socket, STREAM_ADDRESSES);
 }
 
-void publisher_flush(struct publisher *p, uint64_t patience_ns)
+/* True: somebody has not yet taken all. */
+static bool send_all(struct publisher *p)
+{
+	bool waiting = false;
+
+	for (struct subscriber *s = p->subscribers; s; s = s->next)
+		if (subscriber_send(s, log_of(s), &p->stream.undo, wall_clock_ns()) ==
+		    SUBSCRIBER_WAITS)
+			waiting = true;
+	return waiting;
+}
+
+void publisher_end(struct publisher *p, uint64_t patience_ns)
 {
 	uint64_t until = wall_clock_ns() + patience_ns;
 
-	for (bool waiting = true; waiting && wall_clock_ns() < until;) {
-		waiting = false;
-		for (struct subscriber *s = p->subscribers, *next; s; s = next) {
-			next = s->next;
-			if (subscriber_send(s, &p->log, wall_clock_ns()) == SUBSCRIBER_WAITS)
-				waiting = true;
-		}
-		if (waiting)
-			nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	while (send_all(p) && wall_clock_ns() < until)
+		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	while (p->subscribers)
+		subscriber_remove(p->subscribers, "the daemon ends");
+	stream_forget(p->store);
+	if (p->socket_made) {
+		shutdown(p->listen_fd, SHUT_RDWR); /* nobody listens, though the store may not know yet */
+		store_remove(p->store, LISTENER);
 	}
+}
+
+void publisher_pause(struct publisher *p)
+{
+	bool more = true;
+
+	while (more) {
+		more = false;
+		for (struct feed *f = p->feeds; f; f = f->next)
+			more |= drain(p, f);
+		serve_all(p);
+	}
+	p->stream.head->alive_ns = wall_clock_ns();
+	undo_order();
+	p->stream.head->paused = true;
 }
 
 void publisher_destroy(struct publisher *p)
 {
 	while (p->subscribers)
-		subscriber_remove(p->subscribers, "the daemon ends");
+		subscriber_free(p->subscribers);
 	while (p->feeds) {
 		struct feed *f = p->feeds;
 
@@ -491,8 +951,8 @@ void publisher_destroy(struct publisher *p)
 	sd_event_source_disable_unref(p->more);
 	if (p->loop && p->listen_fd >= 0)
 		close(p->listen_fd);
-	if (p->loop)
+	if (p->loop && p->wake_fd >= 0)
 		close(p->wake_fd);
-	linelog_destroy(&p->log);
+	stream_close(&p->stream);
 	*p = (struct publisher){ 0 };
 }

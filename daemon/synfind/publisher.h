@@ -2,42 +2,49 @@
  * the lines and offers them to every subscriber; serves the socket and standard output.
  *
  * One sd-event loop, one thread.  It owns the line log, the sequence numbers and the subscribers;
- * of the decoders it touches only the consuming end of their rings. */
+ * of the decoders it touches only the consuming end of their rings.
+ *
+ * All of that goes on in the next process, if there is a store (stream.h, docs/restart.md). */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 #include "feed/json.h"
 #include "synfind/identity.h"
-#include "synfind/linelog.h"
+#include "synfind/stream.h"
 
 struct options;
 struct subscriber;
 struct decoder;
+struct store;
 
 /* A decoder as the publisher sees it. */
 struct feed {
 	struct feed *next;
 	struct decoder *decoder;
-	const char *iface; /* borrowed */
-	uint64_t number;   /* of the event that comes next */
+	const char *iface;	    /* borrowed */
+	struct stream_feed *taken;  /* how far; borrowed */
+	bool resumed;		    /* it goes on where an earlier process was */
 	uint64_t beats, drops_said; /* health.c: what it saw last */
 };
 
 struct publisher {
 	const struct options *o;
-	sd_event *loop; /* borrowed */
+	sd_event *loop; /* borrowed, as is the store */
+	struct store *store;
 	struct identity id;
-	struct linelog log;
-	uint64_t seq; /* of the last event */
-	struct put_second second; /* of its time */
+	struct stream stream;
+	bool adopted;		  /* it goes on; and what is new waits for ... */
+	bool told;		  /* ... `restart` to be told */
+	struct pseudonym_key key;
+	bool other_key;		  /* than the process before had */
+	struct put_second second; /* of the last event's time */
 	struct feed *feeds;
 	struct subscriber *subscribers;
-	unsigned connected;
-	uint64_t accepted, refused, lost_events;
-	uint64_t slowest; /* no subscriber is behind this position */
+	unsigned connected, reading[STREAM_LOGS];
+	uint64_t slowest[STREAM_LOGS]; /* no subscriber is behind this position */
 	int listen_fd, wake_fd;
-	char path[108]; /* where it listens; "": nowhere */
+	char path[108];	  /* where it listens; "": nowhere */
 	bool socket_made; /* the path is to be removed at the end: listen_remove() */
 	bool directory_made;
 	sd_event_source *listen_io, *wake_io, *more;
@@ -47,16 +54,26 @@ struct publisher {
 	void *arg;
 };
 
-/* Sets up log, socket and standard output as the options say; logs what fails; 0 or -errno. */
-int publisher_init(struct publisher *p, const struct options *o, sd_event *loop);
+/* Takes the stream over that @store (borrowed) has, with its subscribers, or begins one; sets up
+ * socket and standard output as the options say.  Logs what fails; 0 or -errno. */
+int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
+		   struct store *store);
+
+/* Once it is known who takes part: publishes `restart`, if the stream was taken over. */
+void publisher_start(struct publisher *p);
 
 /* Standard output becomes a subscriber; when nobody reads it any more, the loop ends. */
 int publisher_stdout(struct publisher *p);
 
-/* Closes all; the socket's path stays.  A zeroed one is fine. */
+/* Closes all, but leaves the stream and its subscribers to the next process, as far as there is a
+ * store; the socket's path stays.  A zeroed one is fine. */
 void publisher_destroy(struct publisher *p);
 
-/* Takes part in the stream from now on; @iface is borrowed until publisher_remove(). */
+/* The options are other ones: who may not listen any more is disconnected. */
+void publisher_reload(struct publisher *p);
+
+/* Takes part in the stream from now on, and goes on with the ring of events of @d.birth where the
+ * process before was; @iface is borrowed until publisher_remove(). */
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface);
 
 /* Drains what is left of @d's ring and forgets it. */
@@ -71,5 +88,9 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns);
 /* Drains all rings, a budget of each; what is left then has its turn in the loop. */
 void publisher_drain(struct publisher *p);
 
-/* At the end: gives subscribers a little time to take what is theirs. */
-void publisher_flush(struct publisher *p, uint64_t patience_ns);
+/* The stream ends with this process: gives subscribers a little time to take what is theirs, and
+ * disconnects them. */
+void publisher_end(struct publisher *p, uint64_t patience_ns);
+
+/* The stream goes on in the next process, and this one is to end: the decoders stand still. */
+void publisher_pause(struct publisher *p);

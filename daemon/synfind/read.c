@@ -79,7 +79,7 @@ static struct event *sink_reserve(struct event_sink *s)
 
 	if (!r->o->quiet)
 		return &r->event;
-	counter_add(&r->decoder.count.events, 1); /* counted, and nobody wants to know more */
+	counter_add(&r->decoder.count->events, 1); /* counted, and nobody wants to know more */
 	return NULL;
 }
 
@@ -145,7 +145,7 @@ static void sink_commit(struct event_sink *s)
 {
 	struct reader *r = (struct reader *)s;
 
-	counter_add(&r->decoder.count.events, 1);
+	counter_add(&r->decoder.count->events, 1);
 	say_event(r, &r->event);
 }
 

@@ -147,7 +147,7 @@ static struct event *lane_reserve(struct event_sink *sink)
 	struct shards *s = l->shards;
 
 	if (s->o->quiet) {
-		counter_add(&l->d.count.events, 1);
+		counter_add(&l->d.count->events, 1);
 		return NULL;
 	}
 	l->d.slot = spsc_reserve(&l->d.ring);
@@ -168,7 +168,7 @@ static void lane_commit(struct event_sink *sink)
 
 	l->d.slot->number = l->moment;
 	spsc_commit(&l->d.ring);
-	counter_add(&l->d.count.events, 1);
+	counter_add(&l->d.count->events, 1);
 }
 
 /* ---- reading: with the baton ---------------------------------------------------------------- */
@@ -280,10 +280,10 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 		for (unsigned k = 0; k < n; k++)
 			deal(s, b, at[k], &segment[k]);
 	}
-	counter_add(&l->d.count.bad_checksum, bad_checksum);
-	counter_add(&l->d.count.left_out, left_out);
+	counter_add(&l->d.count->bad_checksum, bad_checksum);
+	counter_add(&l->d.count->left_out, left_out);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
-		counter_add(&l->d.count.verdicts[v], verdicts[v]);
+		counter_add(&l->d.count->verdicts[v], verdicts[v]);
 }
 
 /* ---- tracking ------------------------------------------------------------------------------- */

@@ -1,81 +1,119 @@
 #include "synfind/subscriber.h"
 #include <errno.h>
 #include <poll.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 #include <unistd.h>
+#include "base/undo.h"
 #include "feed/json.h"
 
 enum {
 	SEND_AT_ONCE = 1 << 18, /* then the others have their turn */
 	LOST_LINE_MAX = 256,
-	PIPE_AT_ONCE = 4096, /* PIPE_BUF: a pipe that polls as writable takes that without waiting */
-	SKIP_SPARE = 8,	     /* a part of the log: who is late shall not be late again at once */
+	PIPE_AT_ONCE =
+		4096,	/* PIPE_BUF: a pipe that polls as writable takes that without waiting */
+	SKIP_SPARE = 8, /* a part of the log: who is late shall not be late again at once */
 };
 
-int subscriber_put_aside(struct subscriber *s, const char *octets, size_t n)
+void subscriber_slot_init(struct subscriber_slot *t, unsigned log, uint64_t at)
 {
-	if (s->aside_at == s->aside_len)
-		s->aside_at = s->aside_len = 0;
-	if (s->aside_len + n > s->aside_room) {
-		char *p = realloc(s->aside, s->aside_len + n);
+	t->place = (struct subscriber_place){ .at = at };
+	t->log = log;
+	t->flight = FLIGHT_NONE;
+}
 
-		if (!p)
-			return -ENOMEM;
-		s->aside = p;
-		s->aside_room = s->aside_len + n;
-	}
-	memcpy(s->aside + s->aside_len, octets, n);
-	s->aside_len += n;
+int subscriber_put_aside(struct subscriber_slot *t, const char *octets, size_t n)
+{
+	struct subscriber_place *p = &t->place;
+
+	if (p->aside_at == p->aside_len)
+		p->aside_at = p->aside_len = 0;
+	if (n > sizeof t->aside - p->aside_len)
+		return -ENOBUFS;
+	memcpy(t->aside + p->aside_len, octets, n);
+	p->aside_len += (uint32_t)n;
 	return 0;
 }
 
-uint64_t subscriber_skip(struct subscriber *s, const struct linelog *l, uint64_t clear,
-			 uint64_t seq_now)
+uint64_t subscriber_skip(struct subscriber_slot *t, const struct linelog *l, struct undo *u,
+			 uint64_t clear, uint64_t seq_now)
 {
-	uint64_t line = linelog_line_at(l, s->at), least = linelog_line_at(l, clear), lost;
+	struct subscriber_place *p = &t->place;
+	uint64_t line = linelog_line_at(l, p->at), least = linelog_line_at(l, clear), lost;
 	struct linelog_mark first = linelog_mark(l, line, seq_now), to;
 
+	undo_save(u, p, sizeof *p);
 	/* The rest of a line that was begun is kept, or it could never be completed. */
-	if (first.at != s->at &&
-	    subscriber_put_aside(s, linelog_octets(l, s->at), first.at - s->at) < 0)
+	if (first.at != p->at &&
+	    subscriber_put_aside(t, linelog_octets(l, p->at), first.at - p->at) < 0)
 		return SUBSCRIBER_BROKEN;
-	line += (l->mark_next - line) / SKIP_SPARE + 1;
+	line += (l->end->mark_next - line) / SKIP_SPARE + 1;
 	if (line < least)
 		line = least;
-	if (line > l->mark_next)
-		line = l->mark_next;
+	if (line > l->end->mark_next)
+		line = l->end->mark_next;
 	to = linelog_mark(l, line, seq_now);
-	s->at = to.at;
+	p->at = to.at;
 	lost = to.seq - first.seq;
 	if (lost) {
-		if (!s->lost_first)
-			s->lost_first = first.seq + 1;
-		s->lost_last = to.seq;
+		if (!p->lost_first)
+			p->lost_first = first.seq + 1;
+		p->lost_last = to.seq;
 	}
-	s->lost_total += lost;
+	p->lost_total += lost;
 	return lost;
 }
 
 /* After the line that was begun: says what is missing now. */
-static void tell_lost(struct subscriber *s, uint64_t now_ns)
+static void tell_lost(struct subscriber_slot *t, struct undo *u, uint64_t now_ns)
 {
+	struct subscriber_place *p = &t->place;
 	char line[LOST_LINE_MAX];
-	struct text t = { .p = line, .end = line + sizeof line };
+	struct text x = { .p = line, .end = line + sizeof line };
 
-	json_lost(&t, s->lost_last - s->lost_first + 1, s->lost_first, s->lost_last, "subscriber",
+	json_lost(&x, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last, "subscriber",
 		  now_ns);
-	if (subscriber_put_aside(s, line, (size_t)(t.p - line)) == 0)
-		s->lost_first = s->lost_last = 0;
+	undo_save(u, p, sizeof *p);
+	if (subscriber_put_aside(t, line, (size_t)(x.p - line)) == 0)
+		p->lost_first = p->lost_last = 0;
+	undo_commit(u);
 }
 
-static ssize_t send_some(const struct subscriber *s, const char *p, size_t n)
+/* ---- sending -------------------------------------------------------------------------------- */
+
+void subscriber_settle(struct subscriber_slot *t)
 {
-	if (n > SEND_AT_ONCE)
-		n = SEND_AT_ONCE;
-	if (s->is_socket)
-		return send(s->fd, p, n, MSG_DONTWAIT | MSG_NOSIGNAL);
+	uint32_t n = t->msg.msg_len; /* 0 until the kernel has taken some */
+
+	if (t->flight == FLIGHT_ASIDE)
+		t->place.aside_at = (uint32_t)t->from + n;
+	else if (t->flight == FLIGHT_LOG)
+		t->place.at = t->from + n;
+	undo_order();
+	t->flight = FLIGHT_NONE;
+}
+
+/* Each step is one that the next process can go on from. */
+static ssize_t send_noted(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
+			  const char *p, size_t n)
+{
+	struct subscriber_slot *t = s->slot;
+
+	t->iov = (struct iovec){ .iov_base = (char *)p, .iov_len = n };
+	t->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &t->iov, .msg_iovlen = 1 } };
+	t->from = from;
+	undo_order();
+	t->flight = flight;
+	undo_order();
+	int r = sendmmsg(s->fd, &t->msg, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	undo_order();
+	subscriber_settle(t);
+	return r < 0 ? -1 : (ssize_t)t->msg.msg_len;
+}
+
+/* Standard output: it ends with the process. */
+static ssize_t write_some(const struct subscriber *s, const char *p, size_t n)
+{
 	if (s->plain_file)
 		return write(s->fd, p, n);
 	/* The descriptor may be shared with a shell, so that O_NONBLOCK is not ours to set. */
@@ -88,30 +126,59 @@ static ssize_t send_some(const struct subscriber *s, const char *p, size_t n)
 	return write(s->fd, p, n < PIPE_AT_ONCE ? n : PIPE_AT_ONCE);
 }
 
-enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
-					uint64_t now_ns)
+static ssize_t send_some(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
+			 const char *p, size_t n)
 {
+	struct subscriber_slot *t = s->slot;
+
+	if (n > SEND_AT_ONCE)
+		n = SEND_AT_ONCE;
+	if (s->is_socket)
+		return send_noted(s, flight, from, p, n);
+
+	ssize_t sent = write_some(s, p, n);
+
+	if (sent > 0 && flight == FLIGHT_ASIDE)
+		t->place.aside_at += (uint32_t)sent;
+	else if (sent > 0)
+		t->place.at += (uint64_t)sent;
+	return sent;
+}
+
+enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
+					struct undo *u, uint64_t now_ns)
+{
+	struct subscriber_slot *t = s->slot;
+	const struct subscriber_place *p = &t->place;
+
 	for (size_t budget = SEND_AT_ONCE; budget;) {
-		if (s->aside_at == s->aside_len && s->lost_first)
-			tell_lost(s, now_ns);
+		ssize_t n;
 
-		bool aside = s->aside_at < s->aside_len;
-		const char *p = aside ? s->aside + s->aside_at : linelog_octets(l, s->at);
-		uint64_t left = aside ? s->aside_len - s->aside_at : l->head - s->at;
-
-		if (!left)
+		if (p->aside_at == p->aside_len && p->lost_first)
+			tell_lost(t, u, now_ns);
+		if (p->aside_at < p->aside_len)
+			n = send_some(s, FLIGHT_ASIDE, p->aside_at, t->aside + p->aside_at,
+				      p->aside_len - p->aside_at);
+		else if (p->at < l->end->head)
+			n = send_some(s, FLIGHT_LOG, p->at, linelog_octets(l, p->at),
+				      l->end->head - p->at);
+		else
 			return SUBSCRIBER_IDLE;
-		ssize_t n = send_some(s, p, left);
-
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
-			return errno == EAGAIN || errno == ENOBUFS ? SUBSCRIBER_WAITS : SUBSCRIBER_GONE;
-		if (aside)
-			s->aside_at += (size_t)n;
-		else
-			s->at += (size_t)n;
+			return errno == EAGAIN || errno == ENOBUFS ? SUBSCRIBER_WAITS
+								   : SUBSCRIBER_GONE;
 		budget -= (size_t)n < budget ? (size_t)n : budget;
 	}
 	return SUBSCRIBER_WAITS;
+}
+
+bool subscriber_is_sound(const struct subscriber_slot *t, const struct linelog *l)
+{
+	const struct subscriber_place *p = &t->place;
+
+	return p->aside_at <= p->aside_len && p->aside_len <= sizeof t->aside &&
+	       p->at <= l->end->head && l->end->head - p->at <= l->size &&
+	       p->lost_first <= p->lost_last;
 }

@@ -21,3 +21,6 @@
 /* Two threads that write within one line slow each other down (x86, arm64: 64 octets). */
 enum { CACHE_LINE = 64 };
 #define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))
+
+/* @n octets, up to a whole number of lines. */
+#define LINE_UP(n) (((n) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)

@@ -331,6 +331,17 @@ static void end(struct text *t)
 	text_lit(t, "}\n");
 }
 
+static void put_names(struct text *t, const char *const *values, unsigned n)
+{
+	text_lit(t, "[");
+	for (unsigned i = 0; i < n; i++) {
+		if (i)
+			text_lit(t, ",");
+		text_json_string(t, values[i]);
+	}
+	text_lit(t, "]");
+}
+
 void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
 {
 	begin(t, "hello", seq, ts_ns);
@@ -342,17 +353,14 @@ void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64
 	text_json_string(t, h->boot_id);
 	key(t, "run_id");
 	text_json_string(t, h->run_id);
-	text_lit(t, ",\"interfaces\":[");
-	for (unsigned i = 0; i < h->nifaces; i++) {
-		if (i)
-			text_lit(t, ",");
-		text_json_string(t, h->ifaces[i]);
-	}
-	text_lit(t, "]");
+	key(t, "interfaces");
+	put_names(t, h->ifaces, h->nifaces);
 	key_u64(t, "next_seq", seq + 1);
 	key_word(t, "policy", h->policy);
 	if (h->mode)
 		key_word(t, "mode", h->mode);
+	if (h->pseudonyms)
+		key_word(t, "addresses", "pseudonyms");
 	end(t);
 }
 
@@ -373,6 +381,19 @@ void json_iface(struct text *t, const char *name, const char *state, uint64_t se
 	key(t, "in_iface");
 	text_json_string(t, name);
 	key_word(t, "state", state);
+	end(t);
+}
+
+void json_restart(struct text *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns)
+{
+	begin(t, "restart", seq, ts_ns);
+	key_word(t, "cause", r->cause);
+	key_u64(t, "down_ns", r->down_ns);
+	key_word(t, "tables", r->nreset ? "reset" : "kept");
+	if (r->nreset) {
+		key(t, "reset");
+		put_names(t, r->reset, r->nreset);
+	}
 	end(t);
 }
 
@@ -485,7 +506,13 @@ void json_stats(struct text *t, const struct stats_decoder *decoders, unsigned n
 	text_lit(t, "],\"subscribers\":{\"connected\":");
 	text_u64(t, s->connected);
 	key_u64(t, "accepted", s->accepted);
-	key_u64(t, "refused", s->refused);
+	key_u64(t, "refused", s->unlisted + s->uid_limit + s->limit + s->unknown);
+	text_lit(t, ",\"refused_by\":{\"unlisted\":");
+	text_u64(t, s->unlisted);
+	key_u64(t, "uid_limit", s->uid_limit);
+	key_u64(t, "limit", s->limit);
+	key_u64(t, "unknown", s->unknown);
+	text_lit(t, "}");
 	key_u64(t, "lost_events", s->lost_events);
 	text_lit(t, "}");
 	end(t);

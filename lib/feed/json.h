@@ -34,6 +34,7 @@ struct json_hello {
 	const char *version, *host, *boot_id, *run_id, *policy, *mode; /* mode may be NULL */
 	const char *const *ifaces; /* borrowed, @nifaces of them */
 	unsigned nifaces;
+	bool pseudonyms; /* are in the place of addresses */
 };
 
 /* @seq is that of the event before the next one, @ts_ns the present. */
@@ -45,6 +46,17 @@ void json_lost(struct text *t, uint64_t count, uint64_t first, uint64_t last, co
 
 /* Interface @name is now @state: "up", "down", "gone" or "back". */
 void json_iface(struct text *t, const char *name, const char *state, uint64_t seq, uint64_t ts_ns);
+
+/* The stream goes on in another process. */
+struct json_restart {
+	const char *cause; /* "stop" or "crash" */
+	uint64_t down_ns;
+	const char *const *reset; /* interfaces whose connections were forgotten; borrowed */
+	unsigned nreset;
+};
+
+/* Room for the names of @r beyond 512 octets. */
+void json_restart(struct text *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns);
 
 /* Counters of one decoder, read once. */
 struct stats_decoder {
@@ -66,7 +78,8 @@ struct stats_decoder {
 };
 
 struct stats_subscribers {
-	uint64_t connected, accepted, refused, lost_events;
+	uint64_t connected, accepted, lost_events;
+	uint64_t unlisted, uid_limit, limit, unknown; /* refused: for each reason */
 };
 
 /* @decoders need up to 1,900 octets of room each. */

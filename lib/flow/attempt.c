@@ -106,6 +106,7 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	uint64_t *newest = &t->attempt_ns[f.hash & (ODD_SEGMENTS - 1)];
 
 	conn_begin_after(f.c, *newest);
+	undo_save(t->undo, newest, sizeof *newest);
 	*newest = f.c->start_ns;
 	f.c->state = FSM_SYN;
 

@@ -12,6 +12,7 @@ static uint32_t pressure_of(const struct tracker *t, const struct flood_server *
 	return t->pressure[flood_counter(s, SERVERS)];
 }
 
+/* The one of @f's server, to be changed; or NULL. */
 static struct flood *find(struct tracker *t, const struct flow *f)
 {
 	struct flood_server s = flood_server_of(&f->key, f->c->client_end);
@@ -19,8 +20,10 @@ static struct flood *find(struct tracker *t, const struct flow *f)
 	for (unsigned i = 0; i < t->floods.n; i++) {
 		struct flood *d = &t->floods.slot[i];
 
-		if (d->server.ip_v == s.ip_v && !memcmp(d->server.w, s.w, sizeof s.w))
-			return d;
+		if (d->server.ip_v != s.ip_v || memcmp(d->server.w, s.w, sizeof s.w) != 0)
+			continue;
+		undo_save(t->undo, d, sizeof *d);
+		return d;
 	}
 	return NULL;
 }
@@ -169,6 +172,7 @@ void flood_tick(struct tracker *t)
 	for (unsigned i = t->floods.n; i--;) {
 		struct flood *d = &t->floods.slot[i];
 
+		undo_save(t->undo, d, sizeof *d);
 		mind_the_clock(t, d);
 		if (t->now_ns - d->window_ns >= window_least_ns)
 			judge(t, d);
@@ -179,9 +183,14 @@ void flood_tick(struct tracker *t)
 
 void flood_end_all(struct tracker *t)
 {
-	for (unsigned i = 0; i < t->floods.n; i++)
-		if (t->floods.slot[i].told)
-			series_end(t, &t->floods.slot[i]);
+	for (unsigned i = 0; i < t->floods.n; i++) {
+		struct flood *d = &t->floods.slot[i];
+
+		if (!d->told)
+			continue;
+		undo_save(t->undo, d, sizeof *d);
+		series_end(t, d);
+	}
 	t->floods.n = 0;
 }
 
@@ -197,6 +206,7 @@ void flood_watch(struct tracker *t, const struct flow *f)
 	}
 	struct flood *d = &t->floods.slot[t->floods.n++];
 
+	undo_save(t->undo, d, sizeof *d);
 	*d = (struct flood){ .server = flood_server_of(&f->key, f->c->client_end) };
 	counts_begin(t, d);
 }

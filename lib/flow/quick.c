@@ -76,6 +76,7 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 	bool scales = h->wscale0 != TCPOPT_WSCALE_NONE && o.wscale != TCPOPT_WSCALE_NONE;
 	const unsigned bit = 1 << SIDE_B;
 
+	undo_save(t->undo, h, sizeof *h);
 	h->answered_ns = (uint32_t)at;
 	h->server_rtt = dur32_of(at > asked ? at - asked : 0);
 	if (at > asked)

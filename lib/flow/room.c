@@ -6,6 +6,7 @@ enum {
 	HALF_SAMPLE = 8,	/* half entries looked at for the oldest */
 	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
+	SWEEP_STEP = 16384,	/* slots looked through in one step */
 	SWEEP_BATCH = 32,	/* entries that go at once */
 };
 static const uint64_t sweep_every_ns = 1000000000;
@@ -137,28 +138,55 @@ static void expire_all(struct tracker *t, unsigned p, const uint32_t *slot, unsi
 	}
 }
 
-/* Looks through a part of each pool. */
-static void sweep(struct tracker *t)
+/* How many slots of pool @p one sweep looks at. */
+static uint32_t sweep_part(const struct tracker *t, unsigned p)
 {
-	for (unsigned p = 0; p < TABLE_POOLS; p++) {
-		uint32_t high = t->table.head->pool[p].high, due[SWEEP_BATCH];
-		uint32_t n =
-			high / SWEEP_PARTS > SWEEP_AT_LEAST ? high / SWEEP_PARTS : SWEEP_AT_LEAST;
-		unsigned k = 0;
+	uint32_t high = t->table.head->pool[p].high;
+	uint32_t n = high / SWEEP_PARTS > SWEEP_AT_LEAST ? high / SWEEP_PARTS : SWEEP_AT_LEAST;
 
-		for (n = n > high ? high : n; n; n--) {
-			uint32_t slot = t->sweep_slot[p] < high ? t->sweep_slot[p] : 0;
+	return n < high ? n : high;
+}
 
-			t->sweep_slot[p] = slot + 1;
-			if (slot_waits(t, p, slot))
-				due[k++] = slot;
-			if (k == SWEEP_BATCH) {
-				expire_all(t, p, due, k);
-				k = 0;
-			}
+static void sweep_begin(struct tracker *t, unsigned sweeps)
+{
+	t->sweep_pools = sweeps * TABLE_POOLS;
+	t->sweep_left = sweep_part(t, 0);
+}
+
+bool tracker_has_steps(const struct tracker *t)
+{
+	return t->sweep_pools;
+}
+
+bool tracker_step(struct tracker *t)
+{
+	uint32_t slots = t->undo ? SWEEP_STEP : UINT32_MAX, most = t->undo ? STEP_SLOTS : UINT32_MAX;
+	uint32_t due[SWEEP_BATCH], k = 0;
+
+	while (t->sweep_pools) {
+		unsigned p = -t->sweep_pools % TABLE_POOLS;
+		uint32_t slot = t->sweep_slot[p] < t->table.head->pool[p].high ? t->sweep_slot[p] : 0;
+		bool enough = !slots-- || !most;
+
+		if (k == SWEEP_BATCH || !t->sweep_left || enough) {
+			expire_all(t, p, due, k);
+			k = 0;
 		}
-		expire_all(t, p, due, k);
+		if (enough)
+			return true;
+		if (!t->sweep_left) {
+			t->sweep_pools--;
+			t->sweep_left = sweep_part(t, -t->sweep_pools % TABLE_POOLS);
+			continue;
+		}
+		t->sweep_left--;
+		t->sweep_slot[p] = slot + 1;
+		if (slot_waits(t, p, slot)) {
+			due[k++] = slot;
+			most--;
+		}
 	}
+	return false;
 }
 
 /* A connection whose segments the kernel withholds is not silent. */
@@ -194,8 +222,9 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	if (t->bulk)
 		bulk_refresh(t->bulk, touch, t);
 	flood_tick(t);
-	for (unsigned i = 0; i < (all ? SWEEP_PARTS + 1u : 1u); i++)
-		sweep(t);
+	sweep_begin(t, all ? SWEEP_PARTS + 1 : 1);
+	while (!t->undo && tracker_step(t))
+		;
 }
 
 /* What is given up first has the highest rank: entries that are over, then half-open ones, then

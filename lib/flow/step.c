@@ -227,6 +227,7 @@ static struct proof reconsider(struct tracker *t, const struct flow *f, enum fsm
 {
 	struct guard_odd *odd = &t->odd[f->hash & (ODD_SEGMENTS - 1)];
 
+	undo_save(t->undo, odd, sizeof *odd);
 	if (odd->flow == f->hash && guard_resync(f->c, from, s, odd, flow_was_lossy(t, f->c))) {
 		odd->flow = 0;
 		return guard_prove(f->c, from, s, h);
@@ -270,6 +271,7 @@ static void holes_store(struct tracker *t, const struct flow *f, enum fsm_state 
 	if (!has_holes(c))
 		return;
 	h->flow = f->hash;
+	undo_save(t->undo, slot, sizeof *slot);
 	*slot = *h;
 }
 

@@ -74,11 +74,10 @@ size_t table_size(uint32_t max_whole, uint32_t max_half)
 	return lay_out(&h, max_whole, max_half);
 }
 
-void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+static void view(struct table *ret, void *mem)
 {
 	struct table_head *h = mem;
 
-	lay_out(h, max_whole, max_half);
 	*ret = (struct table){ .head = h,
 			       .bucket = (struct table_bucket *)((uint8_t *)mem + line_up(sizeof *h)),
 			       .buckets = h->buckets };
@@ -86,6 +85,33 @@ void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_h
 		ret->pool[p] = (uint8_t *)mem + h->pool[p].offset;
 		ret->stride[p] = h->pool[p].stride;
 	}
+}
+
+void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+{
+	lay_out(mem, max_whole, max_half);
+	view(ret, mem);
+}
+
+bool table_adopt(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+{
+	const struct table_head *h = mem;
+	struct table_head want;
+
+	lay_out(&want, max_whole, max_half);
+	if (h->magic != want.magic || h->octets != want.octets || h->max_whole != want.max_whole ||
+	    h->max_half != want.max_half || h->buckets != want.buckets)
+		return false;
+	for (unsigned p = 0; p < TABLE_POOLS; p++) {
+		const struct table_pool *a = &h->pool[p], *b = &want.pool[p];
+
+		if (a->capacity != b->capacity || a->stride != b->stride || a->offset != b->offset ||
+		    a->high > a->capacity || a->used > a->high ||
+		    (a->free != TABLE_NONE && a->free >= a->high))
+			return false;
+	}
+	view(ret, mem);
+	return true;
 }
 
 uint32_t table_used(const struct table *t, enum table_shape s)
@@ -317,6 +343,7 @@ static table_ref slot_take(struct table *t, unsigned pool)
 		slot = p->high++;
 	}
 	p->used++;
+	undo_save(t->undo, table_at(t, table_slot(pool, slot)), p->stride);
 	return table_slot(pool, slot);
 }
 
@@ -328,6 +355,15 @@ static void slot_give(struct table *t, table_ref r)
 	memcpy(table_at(t, r), &f, sizeof f);
 	p->free = r & (TABLE_MAX_SLOTS * 4u - 1);
 	p->used--;
+}
+
+/* One entry more or less lives behind this bucket.  At the maximum it stays: a longer search, no error. */
+static void bucket_pass(struct table *t, struct table_bucket *k, int by)
+{
+	if (k->passed == UINT16_MAX)
+		return;
+	undo_save(t->undo, &k->passed, sizeof k->passed);
+	k->passed = (uint16_t)(k->passed + by);
 }
 
 table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
@@ -346,12 +382,12 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 		for (unsigned i = 0; i < WAYS; i++) {
 			if (k->tag[i])
 				continue;
+			undo_save(t->undo, k, sizeof *k);
 			k->tag[i] = tag_of(hash);
 			k->ref[i] = r;
 			return r;
 		}
-		if (k->passed != UINT16_MAX) /* at the maximum it stays: a longer search, no error */
-			k->passed++;
+		bucket_pass(t, k, 1);
 	}
 }
 
@@ -387,6 +423,7 @@ table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struc
 	table_ref to = slot_take(t, pool_of(shape, key->ip_v));
 
 	put_key(t, to, key);
+	undo_save(t->undo, &t->bucket[b].ref[way], sizeof to);
 	t->bucket[b].ref[way] = to;
 	slot_give(t, r);
 	return to;
@@ -399,10 +436,10 @@ void table_remove(struct table *t, uint64_t hash, table_ref r)
 
 	if (!place_of(t, hash, r, &b, &way))
 		return;
+	undo_save(t->undo, &t->bucket[b].tag[way], sizeof t->bucket[b].tag[way]);
 	t->bucket[b].tag[way] = 0;
 	for (uint32_t back = home(t, hash); back != b; back = after(t, back))
-		if (t->bucket[back].passed != UINT16_MAX)
-			t->bucket[back].passed--;
+		bucket_pass(t, &t->bucket[back], -1);
 	slot_give(t, r);
 }
 

@@ -18,6 +18,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/undo.h"
 #include "flow/conn.h"
 #include "flow/key.h"
 
@@ -60,6 +61,8 @@ struct table { /* a process's view of the region */
 	uint8_t *pool[TABLE_POOLS]; /* slot 0 of each */
 	uint32_t stride[TABLE_POOLS];
 	uint32_t buckets;
+	struct undo *undo; /* the owner sets it: what a transaction changes is saved there, but for
+			    * head->pool and what is written to entries */
 };
 
 /* The entry's octets. */
@@ -75,6 +78,9 @@ size_t table_size(uint32_t max_whole, uint32_t max_half);
 
 /* Makes an empty table in @mem: table_size() octets, zeroed, aligned to a cache line, borrowed. */
 void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half);
+
+/* Views the table that lies in @mem, made by another process maybe; false: none of these sizes. */
+bool table_adopt(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half);
 
 /* Entries of a shape, and the most there can be. */
 uint32_t table_used(const struct table *t, enum table_shape s);

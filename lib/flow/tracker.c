@@ -53,7 +53,8 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 
 /* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
 static inline __attribute__((always_inline)) bool
-plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struct segment *s)
+plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struct segment *s,
+	   struct undo *undo)
 {
 	enum fsm_side from = sender != c->client_end;
 	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
@@ -61,6 +62,7 @@ plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struc
 	if (!guard_is_plain(c, from, s) ||
 	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
+	undo_save(undo, c, sizeof *c);
 	conn_account(c, from, s, s->payload_len);
 	guard_learn_plain(c, from, s);
 	if (unlikely(!(c->noted & conn_note_bit(from, s->payload_len))))
@@ -112,7 +114,7 @@ static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const s
 static __attribute__((noinline)) bool watched_feed(struct tracker *t, struct flow *f,
 						   unsigned sender, const struct segment *s)
 {
-	return f->c != &f->unpacked && !f->key.self && plain_feed(t, f->c, sender, s);
+	return f->c != &f->unpacked && !f->key.self && plain_feed(t, f->c, sender, s, NULL);
 }
 
 /* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
@@ -184,19 +186,28 @@ static __attribute__((noinline)) void take(struct tracker *t, const struct ticke
 /* Nearly all there is. */
 static inline __attribute__((always_inline)) bool take_plain(struct tracker *t,
 							     const struct ticket *k,
-							     const struct segment *s)
+							     const struct segment *s,
+							     struct undo *undo)
 {
 	if (unlikely(k->hint == TABLE_NONE))
 		return false;
 	struct conn *c = table_whole(k->hint, k->entry, &k->key);
 
-	return c && !k->key.self && plain_feed(t, c, k->sender, s);
+	return c && !k->key.self && plain_feed(t, c, k->sender, s, undo);
+}
+
+/* The same with a log.  Not inline: others pay nothing for it. */
+static __attribute__((noinline)) bool take_kept(struct tracker *t, const struct ticket *k,
+						const struct segment *s)
+{
+	return take_plain(t, k, s, t->undo);
 }
 
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 {
 	struct ticket ticket[TRACKER_BATCH];
-	const bool quick = !t->cfg.plodding && !t->bulk;
+	const bool quick = !t->cfg.plodding && !t->bulk && !t->undo;
+	const bool kept = !t->cfg.plodding && t->undo;
 
 	/* A table of millions is memory far away: ask for all lines first, then work. */
 	for (unsigned i = 0; i < n; i++) {
@@ -217,7 +228,9 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			t->now_ns = ts_ns;
 		else
 			tracker_advance(t, ts_ns);
-		if (likely(quick) && likely(take_plain(t, k, &s[i])))
+		if (likely(quick) && likely(take_plain(t, k, &s[i], NULL)))
+			continue;
+		if (unlikely(kept) && take_kept(t, k, &s[i]))
 			continue;
 		take(t, k, &s[i]);
 	}
@@ -255,6 +268,7 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 {
 	struct event *e;
 
+	undo_save(t->undo, t->loss, sizeof t->loss);
 	if (t->losses ==
 	    LOSS_WINDOWS) { /* the two oldest become one: rather too wide than unsaid */
 		t->loss[1].from_ns = t->loss[0].from_ns;
@@ -275,54 +289,117 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 	event_end(t);
 }
 
-void tracker_close_all(struct tracker *t, enum close_reason reason)
+/* Closes one slot. */
+static void close_slot(struct tracker *t, unsigned p, uint32_t slot, enum close_reason reason)
 {
-	enum { AHEAD = 16 };
 	struct cause cause = { .ts_ns = t->now_ns,
 			       .segment = SEGMENT_NONE,
 			       .basis = BASIS_OBSERVED };
+	struct flow f;
 
-	for (unsigned p = 0; p < TABLE_POOLS; p++) {
-		for (uint32_t slot = 0; slot < t->table.head->pool[p].high; slot++) {
-			struct flow f;
-
-			flow_prefetch(t, p, slot + AHEAD);
-			if (!flow_at(t, &f, p, slot))
-				continue;
-			if (flow_expire(t, &f))
-				continue;
-			if (table_shape_of(f.ref) == SHAPE_HALF &&
-			    table_half(&t->table, f.ref)->pending)
-				attempt_settle(t, &f, reason, cause);
-			else
-				flow_give_up(t, &f, reason, -1, cause);
-		}
-	}
-	flood_end_all(t);
+	if (!flow_at(t, &f, p, slot) || flow_expire(t, &f))
+		return;
+	if (table_shape_of(f.ref) == SHAPE_HALF && table_half(&t->table, f.ref)->pending)
+		attempt_settle(t, &f, reason, cause);
+	else
+		flow_give_up(t, &f, reason, -1, cause);
 }
+
+bool tracker_close_some(struct tracker *t, enum close_reason reason)
+{
+	enum { AHEAD = 16 };
+	unsigned n = STEP_SLOTS;
+
+	for (unsigned p = 0; p < TABLE_POOLS; p++)
+		for (; t->close_slot[p] < t->table.head->pool[p].high; n--) {
+			if (!n)
+				return true;
+			flow_prefetch(t, p, t->close_slot[p] + AHEAD);
+			close_slot(t, p, t->close_slot[p]++, reason);
+		}
+	memset(t->close_slot, 0, sizeof t->close_slot);
+	flood_end_all(t);
+	return false;
+}
+
+void tracker_close_all(struct tracker *t, enum close_reason reason)
+{
+	while (tracker_close_some(t, reason))
+		;
+}
+
+/* ---- life ----------------------------------------------------------------------------------- */
 
 size_t tracker_memory(const struct tracker_config *c)
 {
-	return table_size(c->max_connections, c->max_half_open);
+	return LINE_UP(sizeof(struct tracker)) + table_size(c->max_connections, c->max_half_open);
+}
+
+static void *table_region(void *memory)
+{
+	return (uint8_t *)memory + LINE_UP(sizeof(struct tracker));
+}
+
+/* To be raised when anything that is kept changes its meaning; sizes are seen without. */
+enum { LAYOUT_VERSION = 1 };
+
+uint64_t tracker_layout(void)
+{
+	static const uint64_t sizes[] = { sizeof(struct tracker), sizeof(struct conn),
+					  sizeof(struct half), sizeof(struct holes),
+					  sizeof(struct guard_odd), sizeof(struct table_head),
+					  sizeof(struct flood),
+					  offsetof(struct tracker, now_ns), FSM_STATES };
+	uint64_t v = LAYOUT_VERSION;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
+		v = v * 0x9e3779b97f4a7c15 + sizes[i];
+	return v | 1;
+}
+
+static void view(struct tracker *t, const struct tracker_config *c, struct event_sink *sink,
+		 struct tracker_counters *counters)
+{
+	t->bulk = NULL;
+	t->undo = t->table.undo = c->undo;
+	t->sink = sink;
+	t->count = counters;
+	tracker_configure(t, c);
 }
 
 struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct event_sink *sink,
 			    struct tracker_counters *counters)
 {
-	struct tracker *t = calloc(1, sizeof *t);
+	struct tracker *t = memory;
 
-	if (!t)
-		return NULL;
-	if (c->bulk && !(t->bulk = bulk_new(c->bulk))) {
-		free(t);
-		return NULL;
-	}
-	t->sink = sink;
-	t->count = counters;
 	t->cfg.secret = c->secret;
-	table_init(&t->table, memory, c->max_connections, c->max_half_open);
-	tracker_configure(t, c);
+	table_init(&t->table, table_region(memory), c->max_connections, c->max_half_open);
+	view(t, c, sink, counters);
+	if (c->bulk && !(t->bulk = bulk_new(c->bulk)))
+		return NULL;
+	t->layout = tracker_layout();
 	return t;
+}
+
+struct tracker *tracker_adopt(const struct tracker_config *c, void *memory, struct event_sink *sink,
+			      struct tracker_counters *counters)
+{
+	struct tracker *t = memory;
+
+	if (t->layout != tracker_layout() ||
+	    !table_adopt(&t->table, table_region(memory), c->max_connections, c->max_half_open) ||
+	    t->losses > LOSS_WINDOWS || t->floods.n > FLOODS)
+		return NULL;
+	view(t, c, sink, counters);
+	memset(t->close_slot, 0, sizeof t->close_slot); /* who closed may be fed again */
+	return t;
+}
+
+void tracker_begin(struct tracker *t)
+{
+	undo_save(t->undo, &t->now_ns,
+		  offsetof(struct tracker, floods.slot) - offsetof(struct tracker, now_ns));
+	undo_save(t->undo, t->table.head->pool, sizeof t->table.head->pool);
 }
 
 void tracker_configure(struct tracker *t, const struct tracker_config *c)
@@ -344,5 +421,4 @@ void tracker_free(struct tracker *t)
 {
 	if (t)
 		bulk_free(t->bulk);
-	free(t);
 }

@@ -1,7 +1,7 @@
 /* tracker.h - the spine: segments in, events out.
  *
- * One thread owns a tracker.  It holds no pointer into the segments it was fed, allocates only in
- * tracker_new(), reads no clock: time is the segments' own, and tracker_advance() when there are
+ * One thread owns a tracker.  It lies in memory that the caller lends, holds no pointer into the
+ * segments it was fed, allocates nothing, reads no clock: time is the segments' own, and tracker_advance() when there are
  * none; times a little back are late frames, times far back a clock that was set.  What it makes of a sequence of calls depends on nothing but the calls and the secret (the
  * secret decides only which entry an over-full table gives up). */
 #pragma once
@@ -16,6 +16,7 @@
 struct bulk_kernel;
 struct segment;
 struct tracker;
+struct undo;
 
 struct tracker_config {
 	uint32_t max_connections; /* whole entries, those in TIME_WAIT included */
@@ -29,6 +30,10 @@ struct tracker_config {
 	uint16_t decoders; /* that share the connections; 0 is 1 */
 	struct hash_key secret;
 	struct bulk_kernel *bulk; /* NULL: every segment comes here; "flow/bulk.h" */
+	/* NULL: the memory ends with the process.  Else another one goes on with it, wherever this one
+	 * ended: each call below is (part of) a transaction of the caller's, in which it comes after
+	 * tracker_begin(), and what takes long is done in steps: tracker_step().  Not with .bulk. */
+	struct undo *undo;
 	bool plodding; /* no short ways: what they must equal, for tests */
 	bool control; /* no other segments than segment_is_control() are shown: "flow/unshown.h" */
 };
@@ -52,10 +57,19 @@ struct tracker_counters {
 /* Octets of the region that tracker_new() wants. */
 size_t tracker_memory(const struct tracker_config *c);
 
-/* A tracker over @memory (zeroed, borrowed until tracker_free()); @sink and @counters are borrowed
- * as well.  NULL: no memory. */
+/* A tracker over @memory (zeroed, aligned to a cache line, borrowed until tracker_free()); @sink and
+ * @counters are borrowed as well.  NULL: no memory (only with .bulk). */
 struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct event_sink *sink,
 			    struct tracker_counters *counters);
+
+/* Goes on with the tracker in @memory that tracker_new() made, in another process maybe; a transaction
+ * that was under way has been rolled back, in @counters too.  Its secret is kept.  NULL: another
+ * version made it, or one for other limits. */
+struct tracker *tracker_adopt(const struct tracker_config *c, void *memory, struct event_sink *sink,
+			      struct tracker_counters *counters);
+
+/* Which tracker_new() made it: equal where one can adopt what the other made.  Not 0. */
+uint64_t tracker_layout(void);
 
 /* Goes on with other timeouts and limits; the secret stays.  Limits can be lowered, and raised up to
  * those of tracker_new(): what is above a lower one is evicted as others come. */
@@ -83,5 +97,19 @@ void tracker_advance(struct tracker *t, uint64_t now_ns);
 void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,
 		  uint64_t freezes);
 
-/* Closes whatever is open: the capture ended, or the daemon stops. */
+/* With .undo, at the start of each transaction. */
+void tracker_begin(struct tracker *t);
+
+/* With .undo: a part of what the calls above found to be due; STEP_EVENTS at most.  False: that was
+ * all.  To be called until then, a transaction for each, before anything else is fed. */
+bool tracker_step(struct tracker *t);
+bool tracker_has_steps(const struct tracker *t);
+
+/* Closes what is open: the capture ended, or the daemon stops.  A part of it, STEP_EVENTS at most;
+ * false: that was all.  Nothing is fed in between. */
+bool tracker_close_some(struct tracker *t, enum close_reason reason);
+
+enum { STEP_EVENTS = 512 };
+
+/* All of it at once. */
 void tracker_close_all(struct tracker *t, enum close_reason reason);

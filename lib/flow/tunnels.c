@@ -30,6 +30,13 @@ struct tunnels *tunnels_init(void *memory, const struct hash_key *secret)
 	return t;
 }
 
+struct tunnels *tunnels_adopt(void *memory)
+{
+	struct tunnels *t = memory;
+
+	return t->count <= NUMBERS ? t : NULL;
+}
+
 int tunnels_number(struct tunnels *t, uint16_t iface, const struct tunnel *tunnel)
 {
 	if (tunnel->type == TUNNEL_NONE)
@@ -49,9 +56,12 @@ int tunnels_number(struct tunnels *t, uint16_t iface, const struct tunnel *tunne
 	if (count == NUMBERS)
 		return -ENOSPC;
 	t->entry[count] = (struct entry){ *tunnel, iface };
-	t->slot[at] = (uint16_t)(TUNNELS_FIRST + count);
 	/* Release: who sees the count sees the entry. */
 	atomic_store_explicit(&t->count, count + 1, memory_order_release);
+	/* Last, in memory that others go on with as well: a process that ended in between has left a
+	 * number that nobody uses, and no harm is done. */
+	atomic_signal_fence(memory_order_seq_cst);
+	t->slot[at] = (uint16_t)(TUNNELS_FIRST + count);
 	return t->slot[at];
 }
 

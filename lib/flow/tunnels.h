@@ -21,6 +21,9 @@ size_t tunnels_memory(void);
 /* An empty one in @memory, zeroed and borrowed.  Untouched memory of it costs nothing. */
 struct tunnels *tunnels_init(void *memory, const struct hash_key *secret);
 
+/* Goes on with the one in @memory, wherever the process that used it ended; NULL: it is none. */
+struct tunnels *tunnels_adopt(void *memory);
+
 /* The number of @tunnel as seen on @iface, below TUNNELS_FIRST; of TUNNEL_NONE it is @iface itself.
  * -ENOSPC: none is left.  O(1). */
 int tunnels_number(struct tunnels *t, uint16_t iface, const struct tunnel *tunnel);

@@ -24,9 +24,11 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 	f->ref = ref;
 	if (table_shape_of(ref) == SHAPE_WHOLE) {
 		f->c = table_conn(&t->table, ref);
+		undo_save(t->undo, f->c, sizeof *f->c);
 	} else {
 		const struct half *h = table_half(&t->table, ref);
 
+		undo_save(t->undo, h, sizeof *h);
 		f->unpacked = conn_unpack(h);
 		if (unlikely(h->held))
 			conn_unpack_held(h, &f->unpacked);
@@ -51,6 +53,15 @@ uint32_t *flow_pressure(struct tracker *t, const struct flow_key *k, unsigned cl
 	return &t->pressure[flood_counter(&s, SERVERS)];
 }
 
+/* One half entry more or less of its server: how many that makes. */
+static uint32_t press(struct tracker *t, const struct flow *f, int by)
+{
+	uint32_t *n = flow_pressure(t, &f->key, f->c->client_end);
+
+	undo_save(t->undo, n, sizeof *n);
+	return *n += (uint32_t)by;
+}
+
 /* Frees the entry; nothing is told. */
 void flow_remove(struct tracker *t, struct flow *f)
 {
@@ -58,7 +69,7 @@ void flow_remove(struct tracker *t, struct flow *f)
 	flow_count_state(t, f->c->state, FSM_NONE);
 	if (f->ref != TABLE_NONE) {
 		if (table_shape_of(f->ref) == SHAPE_HALF)
-			--*flow_pressure(t, &f->key, f->c->client_end);
+			press(t, f, -1);
 		table_remove(&t->table, f->hash, f->ref);
 	}
 	f->ref = TABLE_NONE;
@@ -81,7 +92,7 @@ table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape sh
 	keep_limit(t, shape, keep);
 	if (table_used(&t->table, shape) >= table_max(&t->table, shape))
 		return TABLE_NONE;
-	if (shape == SHAPE_HALF && unlikely(++*flow_pressure(t, &f->key, f->c->client_end) > t->flood_from))
+	if (shape == SHAPE_HALF && unlikely(press(t, f, 1) > t->flood_from))
 		flood_watch(t, f);
 	return table_insert(&t->table, f->hash, &f->key, shape);
 }
@@ -93,7 +104,7 @@ static table_ref flow_grow(struct tracker *t, const struct flow *f)
 	table_ref r = table_reshape(&t->table, f->hash, f->ref, &f->key, SHAPE_WHOLE);
 
 	if (r != TABLE_NONE)
-		--*flow_pressure(t, &f->key, f->c->client_end);
+		press(t, f, -1);
 	return r;
 }
 

@@ -11,6 +11,7 @@
  * All of it runs in the tracker's thread, without allocation. */
 #pragma once
 #include "base/cc.h"
+#include "base/undo.h"
 #include "flow/bulk.h"
 #include "flow/conn.h"
 #include "flow/flood.h"
@@ -27,33 +28,47 @@ enum {
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
 	SERVERS = 4096,	   /* counters of half-open connections by server, a power of two */
 	HOLED_FLOWS = 4096, /* connections of which holes are remembered, a power of two */
+	/* A slot that goes tells its beginning, if that was held, and its end, and the same of an attempt
+	 * beside it; then floods end. */
+	STEP_SLOTS = (STEP_EVENTS - FLOODS) / 6,
 };
 
 struct loss_window {
 	uint64_t from_ns, to_ns;
 };
 
+/* At the start of the region that the caller lends; the table follows.  Another process may go on
+ * with it: so nothing that it needs is a pointer, but for the view at the start. */
 struct tracker {
-	struct tracker_config cfg;
+	/* The process's own: tracker_adopt() makes it anew. */
+	struct tracker_config cfg; /* but for the secret, which is kept */
 	struct table table;
 	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
-	struct bulk *bulk; /* NULL: not wanted */
-	bool quick;	   /* short ways may be taken */
-	struct event_sink *sink;
-	struct tracker_counters *count;
-	uint64_t now_ns; /* the newest time seen */
-	uint64_t sweep_at_ns;
-	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
-	uint64_t attempt_ns[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
-	uint64_t anomaly_second, anomalies_told; /* in that second */
-	struct loss_window loss[LOSS_WINDOWS];
-	unsigned losses;
-	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
-	uint32_t pressure[SERVERS]; /* half entries by hash of the server */
 	/* Of a server: entries from which on attempts are held, that make a flood, and that are a
 	 * danger to the table. */
 	uint32_t flood_from, flood_limit, flood_danger;
-	struct floods floods;
+	struct bulk *bulk; /* NULL: not wanted */
+	struct undo *undo; /* NULL: nobody will go on with it */
+	bool quick; /* short ways may be taken */
+	struct event_sink *sink;
+	struct tracker_counters *count;
+
+	/* Kept from here on.  What nearly every transaction changes, as one: tracker_begin(). */
+	uint64_t now_ns; /* the newest time seen */
+	uint64_t sweep_at_ns;
+	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
+	uint32_t sweep_pools, sweep_left; /* still to be looked at: pools, slots of the present one */
+	uint32_t close_slot[TABLE_POOLS]; /* tracker_close_some() */
+	uint64_t anomaly_second, anomalies_told; /* in that second */
+	unsigned losses;
+	struct floods floods; /* but for the slots: */
+
+	/* What is saved where it is changed. */
+	uint64_t layout; /* 0: none yet */
+	uint64_t attempt_ns[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
+	struct loss_window loss[LOSS_WINDOWS];
+	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
+	uint32_t pressure[SERVERS]; /* half entries by hash of the server */
 	struct holes holes[HOLED_FLOWS];    /* by hash */
 };
 
@@ -133,7 +148,7 @@ static inline bool flow_held(const struct conn *c)
 
 /* ---- work.c --------------------------------------------------------------------------------- */
 
-/* Makes @f stand for the entry @ref; key and hash are set already. */
+/* Makes @f stand for the entry @ref, to be changed; key and hash are set already. */
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref);
 
 /* Puts an unpacked or new connection into the table, in the smallest shape that holds it. */

@@ -34,6 +34,7 @@ struct afring {
 	bool was_down;	 /* since then a call without frames asks whether the interface exists */
 	uint32_t left;	 /* frames of the held block that are not lent yet */
 	uint64_t offset; /* of the next one in the block */
+	struct afring_position position;
 	struct source_stats total;
 };
 
@@ -270,22 +271,33 @@ static void block_give_back(struct tpacket_block_desc *b)
 	__atomic_store_n(&b->hdr.bh1.block_status, TP_STATUS_KERNEL, __ATOMIC_RELEASE);
 }
 
-/* Gives back what we hold and takes the next block; false: the kernel still has it. */
-static bool block_take(struct afring *a)
+static uint32_t block_after(const struct afring *a, uint32_t i)
 {
-	struct tpacket_block_desc *b = block_at(a, a->at);
+	return i + 1 == a->g.block_nr ? 0 : i + 1;
+}
 
-	if (a->held) {
-		block_give_back(b);
-		a->held = false;
-		a->at = a->at + 1 == a->g.block_nr ? 0 : a->at + 1;
-		b = block_at(a, a->at);
-	}
-	if (!block_is_ours(b))
-		return false;
+/* Begins with block a->at, which is ours. */
+static void block_hold(struct afring *a)
+{
+	const struct tpacket_block_desc *b = block_at(a, a->at);
+
 	a->held = true;
 	a->left = b->hdr.bh1.num_pkts;
 	a->offset = b->hdr.bh1.offset_to_first_pkt;
+	a->position = (struct afring_position){ b->hdr.bh1.seq_num, a->at, 0 };
+}
+
+/* Gives back what we hold and takes the next block; false: the kernel still has it. */
+static bool block_take(struct afring *a)
+{
+	if (a->held) {
+		block_give_back(block_at(a, a->at));
+		a->held = false;
+		a->at = block_after(a, a->at);
+	}
+	if (!block_is_ours(block_at(a, a->at)))
+		return false;
+	block_hold(a);
 	return true;
 }
 
@@ -353,6 +365,7 @@ static bool frame_take(struct afring *a, struct frame *ret)
 	if (!a->left)
 		return false;
 	a->left--;
+	a->position.frames++;
 	if (at % FRAME_ALIGN || at + before > size)
 		goto corrupt;
 
@@ -382,11 +395,35 @@ corrupt:
 	return false;
 }
 
+/* Goes on at @p, as it was kept by a reader that ended anywhere behind that.  A block that it had
+ * given back is the kernel's, or has a new number by now. */
+static void block_resume(struct afring *a, const struct afring_position *p)
+{
+	const struct tpacket_block_desc *b = block_at(a, p->block);
+	struct frame f;
+
+	a->at = p->block;
+	if (!block_is_ours(b) || b->hdr.bh1.seq_num != p->block_seq) {
+		a->at = block_after(a, a->at);
+		a->position = *p;
+		return;
+	}
+	block_hold(a);
+	while (a->position.frames < p->frames && frame_take(a, &f))
+		;
+	a->position.frames = p->frames;
+}
+
 /* ---- the source ---- */
 
 static struct afring *afring_of(struct source *s)
 {
 	return (struct afring *)s;
+}
+
+void afring_position(const struct source *s, struct afring_position *ret)
+{
+	*ret = ((const struct afring *)s)->position;
 }
 
 /* The kernel unbinds a socket from an interface that is gone: index -1 (packet_notifier()). */
@@ -431,19 +468,35 @@ static int afring_next(struct source *s, struct frame *ret, unsigned max)
 	}
 }
 
+_Static_assert(sizeof(struct afring_counts) == sizeof(struct tpacket_stats_v3) &&
+		       offsetof(struct afring_counts, drops) ==
+			       offsetof(struct tpacket_stats_v3, tp_drops) &&
+		       offsetof(struct afring_counts, freezes) ==
+			       offsetof(struct tpacket_stats_v3, tp_freeze_q_cnt),
+	       "afring.h");
+
 /* The kernel's counters are 32 bits wide, start again at each reading, and tp_packets includes
  * the drops (packet_getsockopt()). */
+int afring_take_counts(struct source *s, struct afring_counts *ret)
+{
+	socklen_t n = sizeof(*ret);
+
+	if (getsockopt(afring_of(s)->fd, SOL_PACKET, PACKET_STATISTICS, ret, &n) < 0)
+		return -errno;
+	return 0;
+}
+
 static int afring_stats(struct source *s, struct source_stats *ret)
 {
 	struct afring *a = afring_of(s);
-	struct tpacket_stats_v3 st;
-	socklen_t n = sizeof(st);
+	struct afring_counts c;
+	int r = afring_take_counts(s, &c);
 
-	if (getsockopt(a->fd, SOL_PACKET, PACKET_STATISTICS, &st, &n) < 0)
-		return -errno;
-	a->total.packets += st.tp_packets - st.tp_drops;
-	a->total.drops += st.tp_drops;
-	a->total.freezes += st.tp_freeze_q_cnt;
+	if (r < 0)
+		return r;
+	a->total.packets += c.packets - c.drops;
+	a->total.drops += c.drops;
+	a->total.freezes += c.freezes;
 	*ret = a->total;
 	return 0;
 }
@@ -473,10 +526,12 @@ static const struct source_ops afring_ops = { .next = afring_next,
 					      .fd = afring_fd,
 					      .free = afring_free };
 
-int afring_map(int fd, const struct afring_geometry *geometry, struct source **ret)
+int afring_map(int fd, const struct afring_geometry *geometry, const struct afring_position *from,
+	       struct source **ret)
 {
 	if (!ring_size_valid(geometry->block_size, geometry->block_nr) ||
-	    geometry->link >= LINK_TYPES || !memchr(geometry->ifname, 0, sizeof(geometry->ifname)))
+	    geometry->link >= LINK_TYPES || !memchr(geometry->ifname, 0, sizeof(geometry->ifname)) ||
+	    (from && from->block >= geometry->block_nr))
 		return -EINVAL;
 
 	struct afring *a = malloc(sizeof(*a));
@@ -492,7 +547,10 @@ int afring_map(int fd, const struct afring_geometry *geometry, struct source **r
 		free(a);
 		return r;
 	}
-	a->at = block_oldest(a);
+	if (from && from->block_seq)
+		block_resume(a, from);
+	else
+		a->at = block_oldest(a);
 	*ret = &a->source;
 	return 0;
 }
@@ -505,7 +563,7 @@ int afring_open(const struct afring_config *config, struct source **ret, const c
 	if (fd < 0)
 		return fd;
 
-	int r = afring_map(fd, &g, ret);
+	int r = afring_map(fd, &g, NULL, ret);
 
 	if (r < 0) {
 		*reterr_step = "mmap";
@@ -618,7 +676,7 @@ int afring_open_group(const struct afring_config *config, unsigned n, int progra
 		return r;
 	*reterr_step = "mmap";
 	for (unsigned i = 0; i < n && r >= 0; i++)
-		r = afring_map(fd[i], &g[i], &source[i]);
+		r = afring_map(fd[i], &g[i], NULL, &source[i]);
 	for (unsigned i = 0; i < n; i++) {
 		if (r >= 0) {
 			ret[i] = source[i];

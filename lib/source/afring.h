@@ -53,9 +53,32 @@ int afring_link_type(int arphrd);
 int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
 		  const char **reterr_step);
 
-/* Maps the ring of @fd, which the source owns from success on.  A ring that was read before goes
- * on at the oldest block that was not given back.  -errno: @fd is still the caller's. */
-int afring_map(int fd, const struct afring_geometry *geometry, struct source **ret);
+/* How far a ring was read.  No pointers: fit to outlive the process. */
+struct afring_position {
+	uint64_t block_seq; /* the kernel's number of that block; 0: nothing was read yet */
+	uint32_t block;
+	uint32_t frames; /* that were lent of it */
+};
+
+/* Maps the ring of @fd, which the source owns from success on.  @from: where the last reader was,
+ * whether or not it had given that block back; NULL: at the oldest block that was not given back.
+ * -EINVAL: also for a position that is none of this ring.  -errno: @fd is still the caller's. */
+int afring_map(int fd, const struct afring_geometry *geometry, const struct afring_position *from,
+	       struct source **ret);
+
+/* Behind all that has been lent.  The block stays ours until a later source_next() gives it back: what
+ * is kept before that call has missed nothing, and repeats nothing. */
+void afring_position(const struct source *s, struct afring_position *ret);
+
+/* What the kernel has counted since it was last asked, by anyone. */
+struct afring_counts { /* struct tpacket_stats_v3 */
+	uint32_t packets; /* drops included */
+	uint32_t drops, freezes;
+};
+
+/* It begins to count anew, and writes to @ret itself: whoever is killed over this call has the counts
+ * in @ret, or the kernel still has them.  0 or -errno; source_stats() asks as well. */
+int afring_take_counts(struct source *s, struct afring_counts *ret);
 
 /* afring_socket() and afring_map().
  *

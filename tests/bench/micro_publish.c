@@ -23,6 +23,7 @@
 #include "common/options.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
+#include "synfind/store.h"
 #include "synfind/subscriber.h"
 #include "tests/bench/micro.h"
 #include "tests/bench/micro_event.h"
@@ -98,6 +99,7 @@ struct bench {
 	struct options o;
 	sd_event *loop;
 	struct publisher publisher;
+	struct store store;
 	struct decoder decoder;
 	uint64_t made;
 };
@@ -118,11 +120,11 @@ static void bench_init(struct bench *b)
 	if (r)
 		fail("options", r);
 	log_set_level(b->o.log_level);
-	memory = aligned_alloc(CACHE_LINE, b->o.event_ring_size * sizeof(struct event));
+	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
-		r = publisher_init(&b->publisher, &b->o, b->loop);
+		r = publisher_init(&b->publisher, &b->o, b->loop, &b->store);
 	if (r >= 0)
 		r = publisher_add(&b->publisher, &b->decoder, "eth0");
 	if (r < 0)
@@ -131,7 +133,7 @@ static void bench_init(struct bench *b)
 
 static void bench_free(struct bench *b)
 {
-	free(b->decoder.ring.records);
+	free(b->decoder.ring.words);
 	publisher_destroy(&b->publisher);
 	sd_event_unref(b->loop);
 	options_free(&b->o);
@@ -143,8 +145,8 @@ static uint64_t behind(const struct publisher *p)
 	uint64_t most = 0;
 
 	for (const struct subscriber *s = p->subscribers; s; s = s->next)
-		if (p->log.head - s->at > most)
-			most = p->log.head - s->at;
+		if (p->stream.state->end[0].head - s->slot->place.at > most)
+			most = p->stream.state->end[0].head - s->slot->place.at;
 	return most;
 }
 
@@ -185,12 +187,12 @@ static double run(const char *program, unsigned readers, uint64_t events, double
 	while (b.publisher.connected < readers)
 		turn(&b);
 
-	uint64_t first = b.publisher.seq;
+	uint64_t first = b.publisher.stream.state->seq;
 	double wall = micro_clock(CLOCK_MONOTONIC), cpu = micro_clock(CLOCK_PROCESS_CPUTIME_ID);
 
-	while (b.publisher.seq - first < events || behind(&b.publisher)) {
-		if (b.made < events && b.publisher.seq - first == b.made &&
-		    behind(&b.publisher) < b.publisher.log.size / 2)
+	while (b.publisher.stream.state->seq - first < events || behind(&b.publisher)) {
+		if (b.made < events && b.publisher.stream.state->seq - first == b.made &&
+		    behind(&b.publisher) < b.publisher.stream.log[0].size / 2)
 			produce(&b, events - b.made < 4096 ? events - b.made : 4096);
 		if (b.publisher.connected < readers) {
 			fprintf(stderr, "%s: a reader is gone\n", program);
@@ -200,9 +202,9 @@ static double run(const char *program, unsigned readers, uint64_t events, double
 	}
 	wall = micro_clock(CLOCK_MONOTONIC) - wall;
 	cpu = micro_clock(CLOCK_PROCESS_CPUTIME_ID) - cpu;
-	if (b.publisher.lost_events)
+	if (b.publisher.stream.state->lost_events)
 		fprintf(stderr, "%s: %llu events lost\n", program,
-			(unsigned long long)b.publisher.lost_events);
+			(unsigned long long)b.publisher.stream.state->lost_events);
 	snprintf(name, sizeof name, "publish_to_%u_%s", readers, program);
 	if (at_least > 0)
 		micro_say_goal(name, "events/s", (double)events / wall, "at_least", at_least);

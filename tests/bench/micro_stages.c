@@ -393,7 +393,7 @@ int main(void)
 
 	micro_run("tracker: a segment of churn, all in", s.n, track_all, new_tracker, &s);
 
-	spsc_init(&s.ring, memory_new(RING * sizeof(struct event)), RING, sizeof(struct event), 0);
+	spsc_init(&s.ring, memory_new(SPSC_OCTETS(RING, sizeof(struct event))), RING, sizeof(struct event), 0);
 	micro_run("spsc: an event handed over, one thread", EVENTS, hand_over, NULL, &s);
 	return 0;
 }

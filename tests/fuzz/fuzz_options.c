@@ -18,7 +18,7 @@ static ssize_t catch_error(int fd, const void *line, size_t n);
 #include "../../daemon/common/options.c"
 #include <sys/mman.h>
 
-enum { FLAGS_MAX = 64, ERRORS_MAX = 1 << 19 };
+enum { FLAGS_MAX = 128, ERRORS_MAX = 1 << 19 };
 
 static char errors[ERRORS_MAX], path[32];
 static size_t errors_len;
@@ -200,6 +200,11 @@ static char **list_of(const struct options *o, const struct opt *opt)
 	return *(char **const *)((const char *)o + opt->offset);
 }
 
+static const struct id_list *ids_of(const struct options *o, const struct opt *opt)
+{
+	return (const struct id_list *)((const char *)o + opt->offset);
+}
+
 static bool is_number(const struct opt *opt)
 {
 	return opt->type == OPT_NUMBER || opt->type == OPT_SIZE || opt->type == OPT_TIME ||
@@ -237,6 +242,11 @@ static void check_values(const struct options *o)
 			must(list && list[0]);
 			for (; *list; list++)
 				must(**list && strlen(*list) <= 64 && !strpbrk(*list, " \t\n/:,"));
+		} else if (opt_is_list(opt)) {
+			const struct id_list *l = ids_of(o, opt);
+
+			for (size_t i = 0; i < l->n; i++)
+				must(l->ids[i] != UINT32_MAX);
 		}
 	}
 	must(o->ring_size_bytes % o->ring_block_size_bytes == 0 &&
@@ -259,6 +269,10 @@ static void check_same(const struct options *a, const struct options *b, bool fl
 			for (; *s && *t; s++, t++)
 				must(!strcmp(*s, *t));
 			must(!*s && !*t);
+		} else if (opt_is_list(opt)) {
+			const struct id_list *s = ids_of(a, opt), *t = ids_of(b, opt);
+
+			must(s->n == t->n && (!s->n || !memcmp(s->ids, t->ids, s->n * sizeof *s->ids)));
 		} else {
 			must(number_of(a, opt) == number_of(b, opt));
 		}
@@ -289,6 +303,24 @@ static bool print_one(const struct opt *opt, const char *text, struct command *c
 	return fits_file(opt, text);
 }
 
+/* As print_one(), of a list of numbers: a line for each, one flag for all. */
+static bool print_ids(const struct opt *opt, const struct id_list *l, struct command *c, FILE *f)
+{
+	char *text;
+	size_t n;
+	FILE *t = open_memstream(&text, &n);
+
+	must(t != NULL);
+	for (size_t i = 0; i < l->n; i++) {
+		fprintf(t, "%s%u", i ? "," : "", l->ids[i]);
+		fprintf(f, "%s = %u\n", opt->name, l->ids[i]);
+	}
+	must(fclose(t) == 0);
+	addf(c, "--%s=%s", opt->name, text);
+	free(text);
+	return true;
+}
+
 /* As print_one(), of all options. */
 static bool print_all(const struct options *o, struct command *c, FILE *f)
 {
@@ -302,6 +334,8 @@ static bool print_all(const struct options *o, struct command *c, FILE *f)
 		if (opt->type == OPT_LIST) {
 			for (char **s = list_of(o, opt); *s; s++)
 				fits &= print_one(opt, *s, c, f);
+		} else if (opt_is_list(opt)) {
+			fits &= print_ids(opt, ids_of(o, opt), c, f);
 		} else if (opt->type == OPT_STRING) {
 			const char *s = string_of(o, opt);
 

@@ -336,6 +336,9 @@ def configurations():
                               "= 5\nread = x\nmax-connections = 5\nmax-connections = 5000\n"
                               "[events]\nring-size = 3M\nlog-level = loud\nstdout = maybe\n"),
         "too-few": command("--max-subscribers=0"),
+        "ids": command("--allow-user=root,7,0", file="[events]\nallow-group = root , 4294967294\n"
+                       "pseudonymize-user = 9\npseudonymize-user = 8\npseudonymize-group =\n"),
+        "no-ids": command("--allow-user=nobody-of-this-name", "--allow-group=4294967295,"),
         "too-many": command(file="event-ring-size = 33554432\n"),
         "ring": command("--ring-block-size=64M", file="ring-size = 1000001K\n"),
         "long-flag": command("--" + 2100 * "x"),

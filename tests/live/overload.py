@@ -57,7 +57,7 @@ def storm():
         else:
             s.close()
         if tried % 100 == 0:
-            confined.is_watched(sub, confined.exchange(ns, 80))
+            confined.is_watched(sub, ns, 80)
             for s in stayed[:-64]:
                 s.close()
             stayed = stayed[-64:]
@@ -66,7 +66,7 @@ def storm():
            "and connections are told to who was there before")
     for s in stayed:
         s.close()
-    last = confined.is_watched(sub, confined.exchange(ns, 81))
+    last = confined.is_watched(sub, ns, 81)
 
     def counted(e):
         stats = [x["subscribers"] for x in e if x["event_type"] == "stats"]
@@ -104,7 +104,7 @@ def no_descriptors():
         s.connect(d.path)
         others.append(s)
     live.wait_until(lambda: "Too many open files" in d.stderr(), "the log to say it")
-    flow = confined.is_watched(sub, confined.exchange(ns, 80))
+    flow = confined.is_watched(sub, ns, 80)
     tap.ok(flow, "no descriptor left: who is there goes on getting events")
     before = cpu_ticks(d.p.pid)
     stats = newest_stats(sub, newest_stats(sub, flow))
@@ -259,14 +259,14 @@ def goes_on(s, what, port):
     """It does, and so does one that takes its place."""
     ns = s.m.ns
     sub = s.subscribe()
-    confined.is_watched(sub, confined.exchange(ns, port))
+    confined.is_watched(sub, ns, port)
     tap.ok(not sub.checker.errors, f"{what}: connections are told", sub.checker.errors)
     sub.close()
     old = s.pid()
     os.kill(old, signal.SIGKILL)
     s.new_pid(old)
     sub = s.subscribe()
-    confined.is_watched(sub, confined.exchange(ns, port + 1))
+    confined.is_watched(sub, ns, port + 1)
     tap.ok(not sub.checker.errors, f"{what}: killed, it comes back and tells them", sub.checker.errors)
     status = live.wait_until(lambda: "packets/s" in (t := s.m.show(nspawn.UNIT, "StatusText")) and t,
                              "a status")
@@ -359,7 +359,7 @@ def stepped(hours):
     d = live.Synfind(ns, "lo", ring_size="4M", stats_interval="1s", timeout_established="4s",
                      max_connections=4096, max_half_open=256)
     sub = d.subscribe()
-    before = confined.is_watched(sub, confined.exchange(ns, 80))
+    before = confined.is_watched(sub, ns, 80)
     with ns.listen(("127.0.0.1", 81)) as l, ns.listen(("127.0.0.1", 82)) as other:
         c = ns.connect(("127.0.0.1", 81))
         s = l.accept()[0]
@@ -375,7 +375,7 @@ def stepped(hours):
         silent = ns.connect(("127.0.0.1", 82)), other.accept()[0]
         idle = sub.until(lambda e: live.find(e, "tcp_close", dest_port=82),
                          "the close of a silent one")
-        later = confined.is_watched(sub, confined.exchange(ns, 83))
+        later = confined.is_watched(sub, ns, 83)
         for x in silent:
             x.close()
     if hours < 0:

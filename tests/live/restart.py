@@ -42,6 +42,7 @@ WATCHDOG_S = 5
 RING_S = 3.0
 BLOCK, BLOCK_S = 128 << 10, 0.02
 FRAME = 200  # octets of the ring, about
+ENOUGH = 500  # connections, where a loss leaves out an unknown part of them
 
 # Shorter than the load's pauses where a timeout is to come, longer where none is: see load.c.
 TIMEOUTS = {"timeout-syn-sent": "3s", "timeout-established": "5s", "timeout-half-closed": "5s"}
@@ -351,7 +352,7 @@ def same_connections(alone, service, windows):
     compared, first, differ = twins.differences(alone, service, windows)
     left_out = len(alone.tuples.keys() | service.tuples.keys()) - compared
     tap.diag(f"{compared} connections compared, {left_out} left out, which overlap a loss")
-    tap.ok(compared > left_out, "most connections can be compared")
+    tap.ok(compared >= (ENOUGH if windows else left_out), "so many that it means something")
     tap.ok(not differ, f"{compared} connections are told the same, octet for octet",
            f"{differ} are not", first)
 

@@ -3,6 +3,7 @@
 activation, watchdog, reload, an opener that dies, several decoders, upgrade, purge; then
 `make install`."""
 import errno
+import json
 import os
 import re
 import signal
@@ -16,9 +17,11 @@ import confined
 import inject
 import live
 import nspawn
+import pseudonym
 import tap
 from nspawn import CONF, DEB, EVENTS, INSTALL, OPENER, UNIT
 
+KEY = "synfind-pseudonym-key"
 INTERFACES = "[capture]\ninterface = lo, veth*\nring-size = 4M\n"
 
 
@@ -82,6 +85,45 @@ def access(s):
 
     tap.ok(reads("--reuid=65534", "--regid=synfind"), "a member of the group can subscribe")
     tap.ok(not reads("--reuid=65534", "--regid=65534"), "somebody else cannot")
+
+
+def who_listens(s):
+    """Lists, pseudonyms and their key as the unit gets them."""
+    key = bytes(range(32))
+    root = f"/proc/{s.m.leader}/root"
+    s.m.run("install", "-d", "-m", "700", "/etc/credstore")
+    with open(f"{root}/etc/credstore/{KEY}", "wb") as f:
+        f.write(key)
+    s.m.run("chmod", "600", f"/etc/credstore/{KEY}")
+
+    def listen():
+        return s.m.popen("setpriv", "--reuid=65534", "--regid=synfind", "--clear-groups", "--", "socat",
+                         "-u", f"UNIX-CONNECT:{EVENTS}", "-", stdout=subprocess.PIPE,
+                         stdin=subprocess.DEVNULL)
+
+    s.configure(INTERFACES + "[events]\nallow-user = root\npseudonymize-group = synfind\n")
+    s.m.run("systemctl", "restart", UNIT)
+    member = listen()
+    hello = json.loads(member.stdout.readline())
+    tap.equal(hello.get("addresses"), "pseudonyms", "a member of a group that is to see pseudonyms does")
+    sub = s.subscribe()
+    tap.ok("addresses" not in sub.events[0], "who is allowed sees addresses")
+    real = confined.is_watched(sub, s.m.ns)
+    seen = next(e for e in map(json.loads, member.stdout) if e["seq"] == real["seq"])
+    tap.equal((seen["src_ip"], seen["flow_id"]),
+              (pseudonym.address(key, real["src_ip"]), pseudonym.flow_id(key, real["flow_id"])),
+              "by the key of the credential store")
+    member.kill()
+    s.configure(INTERFACES + "[events]\nallow-user = root\n")
+    s.m.run("systemctl", "reload", UNIT)
+    member = listen()
+    tap.equal(member.stdout.read(), b"", "after a reload without that group its member gets nothing")
+    entries = live.wait_until(lambda: s.entries("SYNFIND_REASON=unlisted"), "an entry of the journal")
+    tap.equal((entries[0]["SYNFIND_UID"], entries[0]["SYNFIND_STATE"]), ("65534", "refused"),
+              "which the journal tells, with the user")
+    sub.close()
+    s.configure(INTERFACES)
+    s.m.run("systemctl", "restart", UNIT)
 
 
 def is_confined(s):
@@ -307,16 +349,17 @@ def as_it_was(s):
 
 def several_decoders(s):
     """The unit has no capability to load a program, unless it is given one."""
-    def restarted():
-        s.m.run("systemctl", "restart", UNIT)
+    def started_anew():  # a restart would keep the rings as they are
+        s.m.run("systemctl", "stop", UNIT)
+        s.m.run("systemctl", "start", UNIT)
         live.wait_until(s.active, "the service to run")
         return [e["MESSAGE"] for e in s.entries("SYNFIND_STATE=watched")][-1]
 
     s.configure("[capture]\ninterface = lo\nring-size = 4M\ndecoders = 3\n")
-    tap.ok("3 decoders, dealt out by the kernel's hash" in (said := restarted()),
+    tap.ok("3 decoders, dealt out by the kernel's hash" in (said := started_anew()),
            "several decoders: as the unit is, the kernel's hash deals out", said)
     allow(s, OPENER)
-    tap.ok("3 decoders, dealt out by an eBPF program" in (said := restarted()),
+    tap.ok("3 decoders, dealt out by an eBPF program" in (said := started_anew()),
            "allowed to, the opener loads the program", said)
     sub = s.subscribe()
     for port in range(100, 110):
@@ -469,7 +512,7 @@ if not os.path.exists(f"{live.ROOT}/build/deb/built"):
 machine = nspawn.Machine(live.Netns(), nspawn.put_package)
 try:
     service = nspawn.Service(machine)
-    for step in (install, late_route, access, is_confined, analyze, journal, status_text, opener_dies,
+    for step in (install, late_route, access, who_listens, is_confined, analyze, journal, status_text, opener_dies,
                  opener_refuses, reload, activation, several_decoders, mode_auto, mode_changes, watchdog, upgrade_and_purge,
                  by_make):
         before = tap.failed

@@ -235,9 +235,9 @@ class Synfind:
         with open(self.out, "rb") as f:
             return f.read()
 
-    def subscribe(self, hello=True):
+    def subscribe(self, hello=True, user=None):
         """A new subscriber; from its hello on it gets everything, not from connect() on."""
-        s = Subscriber(self.path)
+        s = Subscriber(self.path, user=user)
         if hello:
             s.until(lambda e: e, "hello")
         return s
@@ -258,13 +258,33 @@ class Synfind:
         tap.ok(not sub.to_end(), f"{what}every line is right", sub.checker.errors, self.stderr())
 
 
+def connect_as(s, path, uid, gid, groups=()):
+    """Connects a socket as another user: the kernel notes who calls connect(2), not who reads."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            os.setgroups(groups)
+            os.setresgid(gid, gid, gid)
+            os.setresuid(uid, uid, uid)
+            s.connect(path)
+        except OSError as e:
+            os._exit(e.errno)
+        os._exit(0)
+    error = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if error:
+        raise OSError(error, os.strerror(error), path)
+
+
 class Subscriber:
     """Reads the stream when asked to, checks every line, and keeps the events."""
 
-    def __init__(self, path, whole=True):
+    def __init__(self, path, whole=True, user=None):
         self.s = socket.socket(socket.AF_UNIX)
         self.s.settimeout(DEADLINE)
-        self.s.connect(path)
+        if user:
+            connect_as(self.s, path, *user)
+        else:
+            self.s.connect(path)
         self.checker = events.Checker(whole)
         self.events = []
         self.lines = []

@@ -414,7 +414,7 @@ static void test_fallbacks(int tap)
 
 	fault.most_blocks = 0;
 	ok(fd >= 0 && g.block_nr == 8, "no memory for 32 blocks, nor for 16: 8");
-	ok(fd >= 0 && !afring_map(fd, &g, &s) && tap_feed(tap, 0, 3000), "and that ring maps");
+	ok(fd >= 0 && !afring_map(fd, &g, NULL, &s) && tap_feed(tap, 0, 3000), "and that ring maps");
 	drain(s, &seen);
 	ok(seen.frames == 3000 && seen.in_order, "and delivers");
 	source_free(s);
@@ -886,7 +886,7 @@ static void test_unprivileged(int tap)
 			r |= 1;
 		if (socket(AF_PACKET, SOCK_RAW, 0) >= 0 || errno != EPERM)
 			r |= 2;
-		if (afring_map(fd, &g, &s))
+		if (afring_map(fd, &g, NULL, &s))
 			_exit(r | 4);
 		usleep(50000); /* the parent feeds */
 		drain(s, &seen);
@@ -920,7 +920,7 @@ static void test_map_again(int tap)
 	/* Often enough to begin at each block. */
 	for (int i = 0; i < 6; i++, from += 300) {
 		tap_feed(tap, from, from + 300);
-		if (afring_map(dup(fd), &g, &s))
+		if (afring_map(dup(fd), &g, NULL, &s))
 			break;
 		seen = (struct seen){ 0 };
 		drain(s, &seen);
@@ -932,13 +932,13 @@ static void test_map_again(int tap)
 
 	tap_feed(tap, from, from + 20000);
 	usleep(20000);
-	if (afring_map(dup(fd), &g, &s))
+	if (afring_map(dup(fd), &g, NULL, &s))
 		exit(EXIT_FAILURE);
 	int n = source_next(s, &f, 1);
 
 	source_free(s);
 	ok(n == 1, "a full ring, and a reader that stops in the middle of a block");
-	if (afring_map(dup(fd), &g, &s))
+	if (afring_map(dup(fd), &g, NULL, &s))
 		exit(EXIT_FAILURE);
 	seen = (struct seen){ 0 };
 	drain(s, &seen);
@@ -950,10 +950,105 @@ static void test_map_again(int tap)
 	struct afring_geometry bad = g;
 
 	bad.block_nr *= 2;
-	ok(afring_map(fd, &bad, &s) == -EINVAL, "a ring of another size does not map");
+	ok(afring_map(fd, &bad, NULL, &s) == -EINVAL, "a ring of another size does not map");
 	bad = g;
 	memset(bad.ifname, 'x', sizeof(bad.ifname));
-	ok(afring_map(fd, &bad, &s) == -EINVAL, "a name without end neither");
+	ok(afring_map(fd, &bad, NULL, &s) == -EINVAL, "a name without end neither");
+	close(fd);
+}
+
+/* A reader that is gone after any number of frames, with or without the block given back: the
+ * next one goes on behind what was kept. */
+static void test_position(int tap)
+{
+	enum { FRAMES = 2500 };
+	struct afring_config c = config_for("tap0");
+	struct afring_geometry g;
+	struct afring_position at = { 0 };
+	struct source *s;
+	struct frame f[50];
+	const char *step;
+	uint32_t next = 0, random = 7, wrong = 0, lives = 0;
+
+	c.block_size = 1 << 16;
+	c.block_nr = 16;
+	int fd = afring_socket(&c, &g, &step);
+
+	tap_feed(tap, 0, FRAMES);
+	usleep(20000);
+	for (int idle = 0; next < FRAMES && idle < 100; lives++) {
+		if (afring_map(dup(fd), &g, &at, &s))
+			exit(EXIT_FAILURE);
+		for (random = random * 1664525 + 1013904223;;
+		     random = random * 1664525 + 1013904223) {
+			int n = source_next(s, f, 1 + (random >> 16) % 50);
+
+			if (random >> 28 == 0) /* ends with frames that were lent, and not kept */
+				break;
+			for (int i = 0; i < n; i++, next++) {
+				struct segment seg;
+
+				wrong += frame_decode(&f[i], &seg) != FRAME_TCP || seg.seq != next;
+			}
+			idle = n > 0 ? 0 : idle + 1;
+			if (n <= 0)
+				usleep(1000);
+			afring_position(s, &at);
+			if (random >> 28 < 3 || n <= 0) /* ends in between */
+				break;
+		}
+		source_free(s);
+	}
+	ok(!wrong && next == FRAMES && lives > 10,
+	   "%u readers one after another, each ended anywhere: all frames once, in order", lives);
+
+	struct afring_counts counts = { 0 };
+
+	if (afring_map(dup(fd), &g, &at, &s))
+		exit(EXIT_FAILURE);
+	ok(source_next(s, f, 50) == 0 && afring_take_counts(s, &counts) == 0 &&
+		   counts.packets == FRAMES && !counts.drops,
+	   "the counts are those of all readers");
+	ok(afring_take_counts(s, &counts) == 0 && !counts.packets, "and are told once");
+	source_free(s);
+	at.block = g.block_nr;
+	ok(afring_map(fd, &g, &at, &s) == -EINVAL, "a position behind the ring is refused");
+	close(fd);
+}
+
+/* The block that was read comes round again before the next reader looks. */
+static void test_position_round(int tap)
+{
+	struct afring_config c = config_for("tap0");
+	struct afring_geometry g;
+	struct afring_position at = { 0 };
+	struct source *s;
+	struct frame f[50];
+	struct seen seen = { 0 };
+	const char *step;
+	unsigned n = 0;
+
+	c.block_size = 1 << 16;
+	c.block_nr = 3;
+	int fd = afring_socket(&c, &g, &step);
+
+	if (afring_map(dup(fd), &g, NULL, &s))
+		exit(EXIT_FAILURE);
+	tap_feed(tap, 0, 20);
+	for (int i = 0, r; n < 20 && i < 1000; i++, usleep(1000))
+		n += (r = source_next(s, f, 50)) > 0 ? (unsigned)r : 0;
+	afring_position(s, &at);
+	ok(n == 20 && source_next(s, f, 50) == 0, "a block is read and given back");
+	source_free(s);
+	tap_feed(tap, 20, 20000); /* until all three are full again */
+	usleep(20000);
+	if (afring_map(dup(fd), &g, &at, &s))
+		exit(EXIT_FAILURE);
+	drain(s, &seen);
+	ok(seen.frames > 100 && seen.first_seq == 20 && seen.in_order,
+	   "the next reader begins behind it, though it is full of newer frames by now (%u frames)",
+	   seen.frames);
+	source_free(s);
 	close(fd);
 }
 
@@ -1114,6 +1209,8 @@ int main(void)
 		test_fallbacks(tap);
 		test_unprivileged(tap);
 		test_map_again(tap);
+		test_position(tap);
+		test_position_round(tap);
 		test_lies(tap);
 		close(tap);
 	}

@@ -576,6 +576,13 @@ static void test_hello(void)
 	ok(json_is_array(at(j, "interfaces")) && !json_array_size(at(j, "interfaces")) &&
 		   num_is(j, "next_seq", 1),
 	   "hello: no interface yet");
+	ok(!at(j, "addresses"), "hello: nothing about addresses, if they are real");
+	json_decref(j);
+	h.pseudonyms = true;
+	t = room(sizeof line);
+	json_hello(&t, &h, 0, 0);
+	j = parse(&t);
+	ok(str_is(j, "addresses", "pseudonyms"), "hello: pseudonyms are told as such");
 	json_decref(j);
 }
 
@@ -601,12 +608,33 @@ static void test_lost_and_iface(void)
 		   str_is(j, "state", "gone") && num_is(j, "seq", 5),
 	   "iface: which one, and what became of it");
 	json_decref(j);
+
+	struct json_restart kept = { .cause = "stop", .down_ns = 7 };
+	struct json_restart reset = { .cause = "crash",
+				      .reset = (const char *[]){ "eth0", "br\"0" },
+				      .nreset = 2 };
+
+	t = room(JSON_LINE_MAX);
+	json_restart(&t, &kept, 6, 0);
+	j = parse(&t);
+	ok(str_is(j, "event_type", "restart") && num_is(j, "seq", 6) && str_is(j, "cause", "stop") &&
+		   num_is(j, "down_ns", 7) && str_is(j, "tables", "kept") && !json_object_get(j, "reset"),
+	   "restart: why, and how long nobody was there");
+	json_decref(j);
+	t = room(JSON_LINE_MAX);
+	json_restart(&t, &reset, 7, 0);
+	j = parse(&t);
+	ok(str_is(j, "cause", "crash") && str_is(j, "tables", "reset") &&
+		   json_array_size(json_object_get(j, "reset")) == 2 &&
+		   !strcmp(json_string_value(json_array_get(json_object_get(j, "reset"), 1)), "br\"0"),
+	   "restart: the interfaces whose connections were forgotten");
+	json_decref(j);
 }
 
 static void test_stats(void)
 {
 	struct stats_decoder d[8];
-	struct stats_subscribers s = { 1, 2, 3, 4 };
+	struct stats_subscribers s = { 1, 2, 4, 50, 60, 70, 80 };
 	struct text t = room(sizeof line);
 
 	memset(d, 0, sizeof d);
@@ -630,7 +658,11 @@ static void test_stats(void)
 
 	ok(str_is(j, "event_type", "stats") && num_is(j, "seq", 5) &&
 		   num_is(j, "interval_ns", 10) && num_is(j, "subscribers.connected", 1) &&
-		   num_is(j, "subscribers.accepted", 2) && num_is(j, "subscribers.refused", 3) &&
+		   num_is(j, "subscribers.accepted", 2) && num_is(j, "subscribers.refused", 260) &&
+		   num_is(j, "subscribers.refused_by.unlisted", 50) &&
+		   num_is(j, "subscribers.refused_by.uid_limit", 60) &&
+		   num_is(j, "subscribers.refused_by.limit", 70) &&
+		   num_is(j, "subscribers.refused_by.unknown", 80) &&
 		   num_is(j, "subscribers.lost_events", 4) &&
 		   json_array_size(at(j, "decoders")) == 2,
 	   "stats: one line for all");
@@ -683,7 +715,8 @@ static void test_stats(void)
 		for (; n < (uint64_t *)(&d[i] + 1); n++)
 			*n = UINT64_MAX;
 	}
-	s = (struct stats_subscribers){ UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
+	s = (struct stats_subscribers){ UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
+					UINT64_MAX, UINT64_MAX, UINT64_MAX };
 	t = room(sizeof line);
 	json_stats(&t, d, ARRAY_SIZE(d), &s, UINT64_MAX, UINT64_MAX, UINT64_MAX);
 	size_t all = (size_t)(t.p - line);

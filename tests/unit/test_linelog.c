@@ -1,6 +1,10 @@
 /* The line log and its subscribers, without the event loop around them. */
 #include <fcntl.h>
 #include <jansson.h>
+#include <signal.h>
+#include <sys/ioctl.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
 #include "../../daemon/synfind/linelog.c"
 #include "../../daemon/synfind/subscriber.c"
 #include "base/cc.h"
@@ -8,6 +12,35 @@
 #include "tests/support/tap.h"
 
 enum { LOG = 1 << 16, ROOM = 4096, MANY_ROOM = LOG / 4 };
+
+/* What the stream's memory has of a log. */
+struct log_words {
+	struct linelog_end end;
+	uint64_t mark_first;
+	struct linelog_mark marks[];
+};
+
+static int log_new(struct linelog *l, uint64_t octets)
+{
+	uint64_t size = linelog_size(octets);
+	struct log_words *w = calloc(1, sizeof *w + linelog_marks(size) * sizeof *w->marks);
+	int fd = memfd_create("log", 0), r;
+
+	if (ftruncate(fd, (off_t)size) < 0)
+		abort();
+	*l = (struct linelog){ 0 };
+	r = linelog_map(l, fd, 0, size, w->marks, &w->end, &w->mark_first);
+	close(fd);
+	if (r < 0)
+		free(w);
+	return r;
+}
+
+static void log_free(struct linelog *l)
+{
+	free(l->end);
+	linelog_unmap(l);
+}
 
 /* ---- the log --------------------------------------------------------------------------------- */
 
@@ -23,16 +56,17 @@ static void test_size(void)
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
 		struct linelog l;
 
-		wrong += linelog_init(&l, sizes[i].asked) || l.size != sizes[i].got;
-		linelog_destroy(&l);
-		linelog_destroy(&l);
+		wrong += log_new(&l, sizes[i].asked) || l.size != sizes[i].got;
+		log_free(&l);
+		linelog_unmap(&l);
 	}
 	ok(!wrong,
 	   "a log is a power of two, at least as large as asked; it may be destroyed twice");
 
-	struct linelog l;
+	struct linelog l = { 0 };
 
-	ok(linelog_init(&l, 1ull << 62) == -ENOMEM && !l.base, "one that is too large is refused");
+	ok(linelog_map(&l, -1, 0, LOG, NULL, NULL, NULL) == -EBADF && !l.base,
+	   "without memory there is none");
 }
 
 static void test_twice(void)
@@ -40,14 +74,14 @@ static void test_twice(void)
 	struct linelog l;
 	volatile char *base; /* two addresses, one octet: more than the compiler expects */
 
-	linelog_init(&l, LOG);
+	log_new(&l, LOG);
 	base = l.base;
 	base[LOG - 1] = 'x';
 	base[0] = 'y';
 	ok(base[2 * LOG - 1] == 'x' && base[LOG] == 'y', "the octets are there twice");
-	ok(linelog_oldest(&l) == 0 && linelog_line_at(&l, 0) == l.mark_next,
+	ok(linelog_oldest(&l) == 0 && linelog_line_at(&l, 0) == l.end->mark_next,
 	   "in an empty log the oldest line is the head");
-	linelog_destroy(&l);
+	log_free(&l);
 }
 
 /* What a simple list of all lines ever says about those that are kept. */
@@ -59,24 +93,25 @@ static void test_marks(void)
 	unsigned wrong = 0, torn = 0;
 	uint64_t n = 0;
 
-	linelog_init(&l, LOG);
+	log_new(&l, LOG);
 	for (unsigned i = 0; i < LINES; i++) {
 		size_t len = below(8) ? LINE_MIN + below(900) : LINE_MIN + below(15000);
 		size_t room = len + below(64);
 		char *p = linelog_reserve(&l, room);
 
-		wrong += linelog_oldest(&l) + LOG < l.head + room; /* nothing kept is overwritten */
-		wrong += p != linelog_octets(&l, l.head);
+		wrong += linelog_oldest(&l) + LOG <
+			 l.end->head + room; /* nothing kept is overwritten */
+		wrong += p != linelog_octets(&l, l.end->head);
 		memset(p, (int)('a' + i % 26), len);
-		begin[i] = l.head;
+		begin[i] = l.end->head;
 		seq[i] = n;
-		linelog_commit(&l, len, n);
+		linelog_append(&l, len, n);
 		n += 1 + !below(20) * 5ull;
-		begin[i + 1] = l.head;
+		begin[i + 1] = l.end->head;
 
-		uint64_t oldest = linelog_oldest(&l), first = l.mark_first;
+		uint64_t oldest = linelog_oldest(&l), first = *l.mark_first;
 
-		wrong += l.mark_next != i + 1 || begin[first] != oldest;
+		wrong += l.end->mark_next != i + 1 || begin[first] != oldest;
 		for (unsigned k = 0; k < 4; k++) {
 			uint64_t kept = i + 1 - first, line = first + below(kept);
 			uint64_t into = below(begin[line + 1] - begin[line]);
@@ -87,15 +122,15 @@ static void test_marks(void)
 				found != line + !!into || m.at != begin[line] || m.seq != seq[line];
 			torn += *linelog_octets(&l, begin[line] + into) != (int)('a' + line % 26);
 		}
-		struct linelog_mark end = linelog_mark(&l, l.mark_next, n);
+		struct linelog_mark end = linelog_mark(&l, l.end->mark_next, n);
 
-		wrong += linelog_line_at(&l, l.head) != l.mark_next || end.at != l.head ||
-			 end.seq != n;
+		wrong += linelog_line_at(&l, l.end->head) != l.end->mark_next ||
+			 end.at != l.end->head || end.seq != n;
 		wrong += linelog_line_at(&l, oldest / 2) != first; /* long overtaken */
 	}
 	ok(!wrong, "%u random lines: each kept one is found from wherever one is in it", LINES);
 	ok(!torn, "%u random lines: kept ones are as they were written, across the end too", LINES);
-	linelog_destroy(&l);
+	log_free(&l);
 }
 
 static void test_short_lines(void)
@@ -103,16 +138,16 @@ static void test_short_lines(void)
 	struct linelog l;
 	unsigned wrong = 0;
 
-	linelog_init(&l, LOG);
+	log_new(&l, LOG);
 	for (uint64_t i = 0; i < 3 * LOG / LINE_MIN; i++) {
 		*linelog_reserve(&l, 16) = (char)i;
-		linelog_commit(&l, 1, i);
-		wrong += l.mark_next - l.mark_first > l.mark_mask + 1 ||
-			 linelog_mark(&l, l.mark_next - 1, 0).seq != i ||
-			 linelog_mark(&l, l.mark_first, 0).seq != linelog_oldest(&l);
+		linelog_append(&l, 1, i);
+		wrong += l.end->mark_next - *l.mark_first > l.mark_mask + 1 ||
+			 linelog_mark(&l, l.end->mark_next - 1, 0).seq != i ||
+			 linelog_mark(&l, *l.mark_first, 0).seq != linelog_oldest(&l);
 	}
 	ok(!wrong, "more short lines than it has marks for: the oldest are forgotten");
-	linelog_destroy(&l);
+	log_free(&l);
 }
 
 /* ---- a publisher ----------------------------------------------------------------------------- */
@@ -142,9 +177,10 @@ static void keep_clear(struct stage *g, size_t n)
 	for (unsigned i = 0; i < g->readers; i++) {
 		struct subscriber *s = &g->reader[i]->s;
 
-		if (s->at + g->log.size < g->log.head + n)
-			subscriber_skip(s, &g->log, g->log.head + n - g->log.size, g->seq);
-		g->overwritten += s->at + g->log.size < g->log.head + n;
+		if (s->slot->place.at + g->log.size < g->log.end->head + n)
+			subscriber_skip(s->slot, &g->log, NULL, g->log.end->head + n - g->log.size,
+					g->seq);
+		g->overwritten += s->slot->place.at + g->log.size < g->log.end->head + n;
 	}
 }
 
@@ -169,7 +205,7 @@ static void publish_in(struct stage *g, size_t room, size_t len, unsigned ring_l
 	for (; (size_t)n < len - 3; n++)
 		p[n] = (char)('a' + (g->seq + (unsigned)n) % 26);
 	memcpy(p + n, "\"}\n", 3);
-	linelog_commit(&g->log, len, first - 1);
+	linelog_append(&g->log, len, first - 1);
 }
 
 static void publish(struct stage *g, size_t len)
@@ -181,7 +217,7 @@ static struct stage *stage_new(void)
 {
 	struct stage *g = calloc(1, sizeof *g);
 
-	linelog_init(&g->log, LOG);
+	log_new(&g->log, LOG);
 	return g;
 }
 
@@ -189,7 +225,10 @@ static struct reader *join_fd(struct stage *g, int to, int from, bool is_socket)
 {
 	struct reader *r = calloc(1, sizeof *r);
 
-	r->s = (struct subscriber){ .fd = to, .is_socket = is_socket, .at = g->log.head };
+	r->s = (struct subscriber){ .fd = to,
+				    .is_socket = is_socket,
+				    .slot = calloc(1, sizeof *r->s.slot) };
+	subscriber_slot_init(r->s.slot, 0, g->log.end->head);
 	r->fd = from;
 	r->seq = g->seq;
 	g->reader[g->readers++] = r;
@@ -211,10 +250,10 @@ static void stage_free(struct stage *g)
 	for (unsigned i = 0; i < g->readers; i++) {
 		close(g->reader[i]->s.fd);
 		close(g->reader[i]->fd);
-		free(g->reader[i]->s.aside);
+		free(g->reader[i]->s.slot);
 		free(g->reader[i]);
 	}
-	linelog_destroy(&g->log);
+	log_free(&g->log);
 	free(g);
 }
 
@@ -290,7 +329,7 @@ static size_t receive(struct reader *r, size_t max)
 static void drain(struct stage *g, struct reader *r)
 {
 	for (;;) {
-		enum subscriber_verdict v = subscriber_send(&r->s, &g->log, 0);
+		enum subscriber_verdict v = subscriber_send(&r->s, &g->log, NULL, 0);
 
 		while (receive(r, sizeof r->buf))
 			;
@@ -317,7 +356,7 @@ static void test_keeps_up(void)
 	for (unsigned i = 0; i < 2000; i++) {
 		publish(g, LINE_MIN + below(1000));
 		for (;;) {
-			enum subscriber_verdict v = subscriber_send(&r->s, &g->log, 0);
+			enum subscriber_verdict v = subscriber_send(&r->s, &g->log, NULL, 0);
 			ssize_t n = read(r->fd, got, sizeof got);
 
 			if (n > 0)
@@ -327,7 +366,7 @@ static void test_keeps_up(void)
 				break;
 		}
 	}
-	ok(!differ && from == g->log.head && from > 10 * LOG && !r->s.lost_total,
+	ok(!differ && from == g->log.end->head && from > 10 * LOG && !r->s.slot->place.lost_total,
 	   "who keeps up gets the log octet for octet, many times round");
 	stage_free(g);
 }
@@ -339,8 +378,9 @@ static struct reader *stuck_in_a_line(struct stage *g)
 
 	for (unsigned i = 0; i < 40; i++)
 		publish(g, 997);
-	subscriber_send(&r->s, &g->log, 0);
-	if (linelog_mark(&g->log, linelog_line_at(&g->log, r->s.at), g->seq).at == r->s.at)
+	subscriber_send(&r->s, &g->log, NULL, 0);
+	if (linelog_mark(&g->log, linelog_line_at(&g->log, r->s.slot->place.at), g->seq).at ==
+	    r->s.slot->place.at)
 		abort(); /* it happened to stop between two lines: not what this is about */
 	return r;
 }
@@ -349,22 +389,24 @@ static void test_overtaken(void)
 {
 	struct stage *g = stage_new();
 	struct reader *r = stuck_in_a_line(g);
-	uint64_t whole = linelog_line_at(&g->log, r->s.at), lost = 0;
+	uint64_t whole = linelog_line_at(&g->log, r->s.slot->place.at), lost = 0;
 
-	while (!r->s.lost_total) {
+	while (!r->s.slot->place.lost_total) {
 		uint64_t before = g->seq;
 
 		publish(g, 997);
-		if (r->s.lost_total)
+		if (r->s.slot->place.lost_total)
 			lost = before;
 	}
-	uint64_t kept = (linelog_line_at(&g->log, r->s.at));
+	uint64_t kept = (linelog_line_at(&g->log, r->s.slot->place.at));
 	uint64_t resumes = linelog_mark(&g->log, kept, g->seq).seq + 1;
 
-	ok(r->s.lost_total == resumes - 1 - whole && r->s.lost_first == whole + 1 &&
-		   r->s.lost_last == resumes - 1 && lost,
+	ok(r->s.slot->place.lost_total == resumes - 1 - whole &&
+		   r->s.slot->place.lost_first == whole + 1 &&
+		   r->s.slot->place.lost_last == resumes - 1 && lost,
 	   "overtaken within a line: what follows that line is lost");
-	ok(r->s.aside_len > r->s.aside_at && r->s.aside_len - r->s.aside_at < 997,
+	ok(r->s.slot->place.aside_len > r->s.slot->place.aside_at &&
+		   r->s.slot->place.aside_len - r->s.slot->place.aside_at < 997,
 	   "the rest of its line is kept");
 	drain(g, r);
 	ok(caught_up(g, r) && r->losts == 1 && r->lost == resumes - 1 - whole &&
@@ -383,11 +425,11 @@ static void test_coalesce(void)
 	unsigned times = 0;
 
 	for (unsigned i = 0; i < 1000; i++) {
-		uint64_t before = r->s.lost_total;
+		uint64_t before = r->s.slot->place.lost_total;
 
 		publish(g, 999);
-		times += r->s.lost_total != before;
-		subscriber_send(&r->s, &g->log, 0); /* nobody reads, nothing goes */
+		times += r->s.slot->place.lost_total != before;
+		subscriber_send(&r->s, &g->log, NULL, 0); /* nobody reads, nothing goes */
 	}
 	ok(times > 3, "overtaken %u times while nothing could be sent", times);
 	drain(g, r);
@@ -396,7 +438,7 @@ static void test_coalesce(void)
 		publish(g, 999);
 	drain(g, r);
 	ok(caught_up(g, r) && r->losts == 2, "the next time there is another one");
-	ok(r->lost == r->s.lost_total, "the count it keeps is what it told");
+	ok(r->lost == r->s.slot->place.lost_total, "the count it keeps is what it told");
 	stage_free(g);
 }
 
@@ -409,10 +451,12 @@ static void test_line_boundary(void)
 	drain(g, r);
 	for (unsigned i = 0; i < 300; i++)
 		publish(g, 999);
-	ok(r->s.aside_at == r->s.aside_len && r->s.lost_first == 2,
+	ok(r->s.slot->place.aside_at == r->s.slot->place.aside_len &&
+		   r->s.slot->place.lost_first == 2,
 	   "overtaken between lines: nothing is kept aside");
 	drain(g, r);
-	ok(caught_up(g, r) && r->losts == 1 && r->s.lost_total == r->lost, "and the loss is told");
+	ok(caught_up(g, r) && r->losts == 1 && r->s.slot->place.lost_total == r->lost,
+	   "and the loss is told");
 	stage_free(g);
 }
 
@@ -422,10 +466,10 @@ static void test_hello_first(void)
 	struct stage *g = stage_new();
 	struct reader *r = join(g);
 
-	subscriber_put_aside(&r->s, hello, sizeof hello - 1);
+	subscriber_put_aside(r->s.slot, hello, sizeof hello - 1);
 	for (unsigned i = 0; i < 300; i++)
 		publish(g, 999);
-	subscriber_send(&r->s, &g->log, 0);
+	subscriber_send(&r->s, &g->log, NULL, 0);
 	char first[sizeof hello] = "";
 
 	if (recv(r->fd, first, sizeof hello - 1, MSG_PEEK) < 0)
@@ -445,7 +489,7 @@ static void test_clears_enough(void)
 	join(g);
 	for (unsigned i = 0; i < 200; i++) {
 		publish(g, 999);
-		if (g->log.head + ROOM > LOG - 200)
+		if (g->log.end->head + ROOM > LOG - 200)
 			break;
 	}
 	publish_in(g, MANY_ROOM, 9000, 0);
@@ -459,7 +503,7 @@ static void test_clears_enough(void)
 	join(g);
 	for (unsigned i = 0; i < 12; i++)
 		publish(g, LINE_MIN);
-	while (g->log.head + ROOM <= LOG)
+	while (g->log.end->head + ROOM <= LOG)
 		publish(g, 4000);
 	for (unsigned i = 0; i < 6; i++)
 		publish(g, 4000);
@@ -476,10 +520,11 @@ static void test_gone(void)
 	struct stage *g = stage_new();
 	struct reader *r = join(g);
 
-	ok(subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_IDLE, "nothing to send: idle");
+	ok(subscriber_send(&r->s, &g->log, NULL, 0) == SUBSCRIBER_IDLE, "nothing to send: idle");
 	publish(g, 300);
 	shutdown(r->fd, SHUT_RDWR);
-	ok(subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_GONE, "nobody reads any more: gone");
+	ok(subscriber_send(&r->s, &g->log, NULL, 0) == SUBSCRIBER_GONE,
+	   "nobody reads any more: gone");
 	stage_free(g);
 
 	int fds[2];
@@ -491,10 +536,10 @@ static void test_gone(void)
 	r = join_fd(g, fds[1], fds[0], false);
 	for (unsigned i = 0; i < 400; i++) {
 		publish(g, 999);
-		if (subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_WAITS && i > 100)
+		if (subscriber_send(&r->s, &g->log, NULL, 0) == SUBSCRIBER_WAITS && i > 100)
 			break;
 	}
-	ok(subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_WAITS,
+	ok(subscriber_send(&r->s, &g->log, NULL, 0) == SUBSCRIBER_WAITS,
 	   "a full pipe that blocks is waited for, not written to");
 	drain(g, r);
 	ok(caught_up(g, r), "and gets everything");
@@ -507,11 +552,298 @@ static void test_gone(void)
 	r->s.plain_file = true;
 	publish(g, 999);
 	publish(g, 500);
-	ok(subscriber_send(&r->s, &g->log, 0) == SUBSCRIBER_IDLE &&
+	ok(subscriber_send(&r->s, &g->log, NULL, 0) == SUBSCRIBER_IDLE &&
 		   lseek(fileno(f), 0, SEEK_END) == 1499,
 	   "a plain file takes everything");
 	fclose(f);
 	stage_free(g);
+}
+
+/* ---- what the next process finds ------------------------------------------------------------- */
+
+static void test_taken_back(void)
+{
+	struct linelog l;
+	struct linelog_end before;
+
+	log_new(&l, LOG);
+	for (unsigned i = 0; i < 300; i++) {
+		memset(linelog_reserve(&l, ROOM), 'a', 500);
+		linelog_append(&l, 500, i);
+	}
+	before = *l.end;
+	for (unsigned i = 300; i < 300 + LOG / 2 / 500 - ROOM / 500; i++) {
+		memset(linelog_reserve(&l, ROOM), 'b', 500);
+		linelog_append(&l, 500, i);
+	}
+	*l.end = before;
+
+	uint64_t oldest = linelog_oldest(&l);
+
+	ok(linelog_is_sound(&l) && oldest < l.end->head &&
+		   l.end->head - oldest < LOG / 2 + 2 * ROOM &&
+		   memchr(linelog_octets(&l, oldest), 'b', l.end->head - oldest) == NULL,
+	   "when lines are taken back, those that they overwrote are forgotten, all others are "
+	   "whole");
+	memset(linelog_reserve(&l, ROOM), 'c', 500);
+	linelog_append(&l, 500, 300);
+	ok(linelog_is_sound(&l) && linelog_mark(&l, 300, 0).seq == 300,
+	   "and it goes on from there");
+	l.end->head -= 600;
+	ok(!linelog_is_sound(&l), "a log whose last line begins behind its end is not taken over");
+	log_free(&l);
+}
+
+static void test_settle(void)
+{
+	struct subscriber_slot t = { .place = { .at = 100, .aside_at = 5, .aside_len = 50 } };
+
+	subscriber_settle(&t);
+	ok(t.place.at == 100 && t.place.aside_at == 5, "no send was begun: nothing moves");
+	t.flight = FLIGHT_LOG;
+	t.from = 100;
+	t.msg.msg_len = 0;
+	subscriber_settle(&t);
+	ok(t.place.at == 100 && t.flight == FLIGHT_NONE, "the kernel took nothing: nothing moves");
+	t.flight = FLIGHT_LOG;
+	t.msg.msg_len = 30;
+	subscriber_settle(&t);
+	t.flight = FLIGHT_LOG; /* as if it had been ended before its last store */
+	subscriber_settle(&t);
+	ok(t.place.at == 130, "what the kernel took counts, once");
+	t.flight = FLIGHT_ASIDE;
+	t.from = 5;
+	t.msg.msg_len = 45;
+	subscriber_settle(&t);
+	ok(t.place.at == 130 && t.place.aside_at == 50, "also of what was put aside");
+}
+
+static void test_sound(void)
+{
+	static const struct {
+		struct subscriber_place p;
+		const char *what;
+	} bad[] = {
+		{ { .at = 1u << 20 }, "before the log's end" },
+		{ { .at = 100 }, "in what is overwritten" },
+		{ { .at = 200000, .aside_len = SUBSCRIBER_ASIDE_MAX + 1 }, "too much aside" },
+		{ { .at = 200000, .aside_at = 2, .aside_len = 1 }, "more sent than was aside" },
+		{ { .at = 200000, .lost_first = 2, .lost_last = 1 }, "lost less than nothing" },
+	};
+	struct subscriber_slot t = { .place = { .at = 200000 } };
+	struct linelog l;
+	unsigned wrong = 0;
+
+	log_new(&l, LOG);
+	for (unsigned i = 0; i < 420; i++) {
+		linelog_reserve(&l, ROOM);
+		linelog_append(&l, 500, i);
+	}
+	wrong += !subscriber_is_sound(&t, &l);
+	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
+		t.place = bad[i].p;
+		if (subscriber_is_sound(&t, &l)) {
+			printf("# %s\n", bad[i].what);
+			wrong++;
+		}
+	}
+	ok(!wrong, "a place that cannot be is not taken over");
+	log_free(&l);
+}
+
+/* ---- ended at any instruction ---------------------------------------------------------------- */
+
+enum op { PUBLISH, SKIP, SEND, OPS };
+
+/* What outlives the process that publishes. */
+struct shared {
+	struct linelog_end end;
+	uint64_t seq; /* saved with it */
+	uint64_t mark_first;
+	enum op op; /* what is being done */
+	struct subscriber_slot slot;
+	CACHE_ALIGNED unsigned char undo[1024];
+	struct linelog_mark marks[LOG / LINE_MIN];
+};
+
+enum { COPIED = offsetof(struct shared, marks) };
+
+/* What comes now is looked at. */
+static void mark(struct shared *m, enum op op)
+{
+	m->op = op;
+	raise(SIGSTOP);
+}
+
+static void publish_shared(struct shared *m, struct linelog *l, struct undo *u)
+{
+	size_t len = 2500 + below(1500);
+	char *p;
+	int n;
+
+	if (m->end.head + ROOM > m->slot.place.at + LOG) {
+		mark(m, SKIP);
+		subscriber_skip(&m->slot, l, u, m->end.head + ROOM - LOG, m->seq);
+		undo_commit(u);
+	}
+	mark(m, PUBLISH);
+	undo_save(u, &m->end, sizeof m->end + sizeof m->seq);
+	p = linelog_reserve(l, ROOM);
+	n = sprintf(p, "{\"event_type\":\"tcp_state\",\"seq\":%llu,\"x\":\"",
+		    (unsigned long long)++m->seq);
+	memset(p + n, 'x', len - (size_t)n - 3);
+	memcpy(p + len - 3, "\"}\n", 3);
+	linelog_append(l, len, m->seq - 1);
+	undo_commit(u);
+}
+
+_Noreturn static void publish_for_ever(struct shared *m, struct linelog *l, struct undo *u,
+				       struct subscriber *s)
+{
+	for (;;) {
+		publish_shared(m, l, u);
+		if (!below(3)) {
+			mark(m, SEND);
+			subscriber_send(s, l, u, 0);
+		}
+	}
+}
+
+/* Octets that are still to be sent, those of a loss to be told included. */
+static uint64_t unsent(const struct shared *m)
+{
+	const struct subscriber_place *p = &m->slot.place;
+	char line[LOST_LINE_MAX];
+	struct text t = { .p = line, .end = line + sizeof line };
+
+	if (p->lost_first)
+		json_lost(&t, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last,
+			  "subscriber", 0);
+	return m->end.head - p->at + p->aside_len - p->aside_at + (uint64_t)(t.p - line);
+}
+
+/* Octets that are on their way to @r. */
+static uint64_t in_socket(const struct reader *r)
+{
+	int n = 0;
+
+	ioctl(r->fd, FIONREAD, &n);
+	return (uint64_t)n;
+}
+
+/* What a process would find that takes @m over now. */
+static bool take_over(const struct shared *m, const struct linelog *l, struct shared *ret)
+{
+	struct linelog view = *l;
+	struct undo u;
+
+	memcpy(ret, m, COPIED);
+	undo_init(&u, ret, COPIED, ret->undo, sizeof ret->undo);
+	if (undo_rollback(&u) != 0)
+		return false;
+	subscriber_settle(&ret->slot);
+	view.end = &ret->end;
+	view.mark_first = &ret->mark_first;
+	return linelog_is_sound(&view) && subscriber_is_sound(&ret->slot, &view);
+}
+
+/* Follows one operation, instruction by instruction, to the next mark: how many of them were wrong to
+ * end at. */
+static unsigned follow(pid_t pid, const struct shared *m, const struct linelog *l,
+		       const struct reader *r, uint64_t *steps)
+{
+	static struct shared first, then, now; /* before it, after it, as it would be found */
+	uint64_t sum;
+	unsigned wrong = 0, changes = 0;
+	enum op op = m->op; /* the next mark is made while this is followed */
+	int status;
+
+	wrong += !take_over(m, l, &first);
+	sum = unsent(&first) + in_socket(r);
+	then = first;
+	for (;; ++*steps) {
+		ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL);
+		if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status))
+			return wrong + 1;
+		if (WSTOPSIG(status) == SIGSTOP)
+			return wrong;
+		wrong += !take_over(m, l, &now);
+		if (op == SEND) { /* what is sent, and what is still to be sent, is all there is */
+			wrong += unsent(&now) + in_socket(r) != sum;
+			continue;
+		}
+		/* It has happened as a whole, or not at all. */
+		if (memcmp(&now.end, &then.end, sizeof now.end + sizeof now.seq) ||
+		    memcmp(&now.slot.place, &then.slot.place, sizeof now.slot.place)) {
+			wrong += changes++ > 0;
+			then = now;
+		}
+	}
+}
+
+static void test_each_instruction(void)
+{
+	struct shared *m =
+		mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int fd = memfd_create("log", 0), fds[2], small = 1, status;
+	unsigned wrong[OPS] = { 0 }, times[OPS] = { 0 };
+	struct reader *r = calloc(1, sizeof *r);
+	uint64_t steps = 0;
+	struct linelog l;
+	struct undo u;
+	pid_t pid;
+
+	if (ftruncate(fd, LOG) < 0 || socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) < 0)
+		abort();
+	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
+	linelog_map(&l, fd, 0, LOG, m->marks, &m->end, &m->mark_first);
+	undo_init(&u, m, COPIED, m->undo, sizeof m->undo);
+	r->s = (struct subscriber){ .fd = fds[0], .is_socket = true, .slot = &m->slot };
+	r->fd = fds[1];
+	pid = fork();
+	if (pid == 0) {
+		ptrace(PTRACE_TRACEME, 0, NULL, NULL);
+		publish_for_ever(m, &l, &u, &r->s);
+	}
+	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
+		tap_skip("a publisher that ends at any instruction", "no ptrace");
+		return;
+	}
+	for (unsigned i = 0; i < 100; i++) {
+		enum op op = m->op;
+
+		times[op]++;
+		wrong[op] += follow(pid, m, &l, r, &steps);
+		if (op == SEND)
+			receive(r, 1 + below(20000));
+	}
+	kill(pid, SIGKILL);
+	waitpid(pid, &status, 0);
+	printf("# %llu instructions; %u lines, %u times moved on, %u times sent to; %llu events, "
+	       "%llu lost\n",
+	       (unsigned long long)steps, times[PUBLISH], times[SKIP], times[SEND],
+	       (unsigned long long)r->events, (unsigned long long)r->lost);
+	ok(!wrong[PUBLISH],
+	   "ended at any instruction of publishing: the line is there, or it is not");
+	ok(!wrong[SKIP], "ended as a subscriber is moved on: it was, or it was not");
+	ok(!wrong[SEND], "ended at any instruction of sending: to the octet the rest is known");
+	ok(times[SKIP] > 5 && times[SEND] > 15 && r->losts > 2, "of each there were many");
+	undo_rollback(&u);
+	subscriber_settle(&m->slot);
+	for (enum subscriber_verdict v = SUBSCRIBER_WAITS; v == SUBSCRIBER_WAITS;) {
+		v = subscriber_send(&r->s, &l, &u, 0);
+		while (receive(r, sizeof r->buf))
+			;
+	}
+	ok(!r->wrong && !r->n && r->seq == m->seq && r->lost == m->slot.place.lost_total &&
+		   r->events + r->lost == m->seq,
+	   "and goes on: whole lines, each number told once, or as lost");
+	close(fds[0]);
+	close(fds[1]);
+	close(fd);
+	free(r);
+	linelog_unmap(&l);
+	munmap(m, sizeof *m);
 }
 
 /* ---- many subscribers at random -------------------------------------------------------------- */
@@ -538,7 +870,7 @@ static void test_random(unsigned most_room, const char *what)
 					   below(50) ? 0 : 1 + below(9));
 			break;
 		case 2:
-			subscriber_send(&r->s, &g->log, 0);
+			subscriber_send(&r->s, &g->log, NULL, 0);
 			break;
 		default:
 			if (!below(1 + i * i * 4))
@@ -550,7 +882,7 @@ static void test_random(unsigned most_room, const char *what)
 		struct reader *r = g->reader[i];
 
 		drain(g, r);
-		wrong += !caught_up(g, r) || r->lost != r->s.lost_total;
+		wrong += !caught_up(g, r) || r->lost != r->s.slot->place.lost_total;
 		lost += r->lost;
 		losts += r->losts;
 	}
@@ -577,6 +909,10 @@ int main(void)
 	test_line_boundary();
 	test_hello_first();
 	test_gone();
+	test_taken_back();
+	test_settle();
+	test_sound();
+	test_each_instruction();
 	test_random(ROOM, "at random");
 	test_clears_enough();
 	test_random(MANY_ROOM, "at random, with lines as long as a quarter of the log");

@@ -333,7 +333,7 @@ static void check_defaults(void)
 {
 	ok(run("--config=/dev/null") == 0, "an empty file and no flags are fine");
 	ok(!strcmp(o.interfaces[0], "auto") && !o.interfaces[1], "interface: auto");
-	ok(o.ring_size_bytes == 64 << 20 && o.ring_block_size_bytes == 1 << 20 &&
+	ok(o.ring_size_bytes == 64 << 20 && o.ring_block_size_bytes == 128 << 10 &&
 		   o.block_timeout_ns == 2000000 && !o.promiscuous,
 	   "the defaults of [capture]");
 	ok(o.max_connections == 1048576 && o.max_half_open == 65536 &&
@@ -346,6 +346,8 @@ static void check_defaults(void)
 	   "the timeouts of [tracking]");
 	ok(!strcmp(o.socket, "/run/synfind/events.sock") && o.socket_mode == 0660 &&
 		   !o.socket_group && !o.to_stdout && o.max_subscribers == 256 &&
+		   o.max_subscribers_per_uid == 64 && !o.allow_users.n && !o.allow_groups.n &&
+		   !o.pseudonymize_users.n && !o.pseudonymize_groups.n && !o.pseudonym_key_file &&
 		   o.queue_size_bytes == 16 << 20 && o.stats_interval_ns == 60 * SEC &&
 		   o.community_id == COMMUNITY_ID_OPEN_CLOSE && o.community_id_seed == 0,
 	   "the defaults of [events]");
@@ -415,6 +417,51 @@ static void check_lists(void)
 		   "'%s' is no list of interfaces", bad_names[i]);
 	ok(run("--config=/dev/null", "-i", "fifteen-letters,veth[0-9][0-9][0-9]*") == 0,
 	   "15 characters are a name, a pattern may be longer");
+}
+
+static bool ids_are(const struct id_list *l, const char *want)
+{
+	char got[128] = "";
+
+	for (size_t i = 0; i < l->n; i++)
+		snprintf(got + strlen(got), sizeof got - strlen(got), "%s%u", i ? " " : "", l->ids[i]);
+	if (strcmp(got, want))
+		printf("# ids: %s\n", got);
+	return !strcmp(got, want);
+}
+
+static void check_ids(void)
+{
+	char longest[300] = "--allow-user=";
+
+	ok(run_file("allow-user = root , 7,0\nallow-user=4294967294\n") == 0 &&
+		   ids_are(&o.allow_users, "0 7 4294967294"),
+	   "users: names and numbers, over commas and lines, each once");
+	ok(run_file("allow-group = root,7\npseudonymize-group=8\npseudonymize-user=9\n") == 0 &&
+		   ids_are(&o.allow_groups, "0 7") && ids_are(&o.pseudonymize_groups, "8") &&
+		   ids_are(&o.pseudonymize_users, "9") && !o.allow_users.n,
+	   "groups too, and each option has its own");
+	ok(run_octets("allow-user=7\n", 13, "--allow-user=8") == 0 && ids_are(&o.allow_users, "8"),
+	   "flags replace the file's list");
+	ok(run_octets("allow-user=7\n", 13, "--allow-user=") == 0 && !o.allow_users.n, "also by none");
+	ok(run_file("\nallow-user = root,nobody-of-this-name\n") == -EINVAL &&
+		   told(2, "allow-user: 'nobody-of-this-name' is no user that there is; allowed: "),
+	   "an unknown user is told by name and line");
+	ok(run_file("\nallow-group = nobody-of-this-name\n") == -EINVAL &&
+		   told(2, "allow-group: 'nobody-of-this-name' is no group that there is; allowed: "),
+	   "and an unknown group");
+	memset(longest + strlen(longest), 'x', 280);
+	static char *const bad_ids[] = { "--allow-user=,",	   "--allow-user=0,",
+					 "--allow-user=,0",	   "--allow-user=0,,1",
+					 "--allow-user=-1",	   "--allow-user=4294967295",
+					 "--allow-user=4294967296", "--allow-user=18446744073709551616",
+					 "--allow-user=0x0",	   "--allow-user=root root" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(bad_ids); i++)
+		ok(run("--config=/dev/null", bad_ids[i]) == -EINVAL && told_flag("--allow-user: '"),
+		   "%s is refused", bad_ids[i]);
+	ok(run("--config=/dev/null", longest) == -EINVAL && told_flag("--allow-user: 'xxx"),
+	   "a name longer than any is refused");
 }
 
 static void check_precedence(void)
@@ -692,7 +739,7 @@ static void check_answers(void)
 
 	ok(run_octets("ring-size = 128M\n", 17, "--check-config") == 1 &&
 		   !strncmp(out, "configuration OK\n", 17) && strstr(out, conf_path) &&
-		   strstr(out, "128M per decoder, 128 blocks of 1M"),
+		   strstr(out, "128M per decoder, 1024 blocks of 128K"),
 	   "--check-config tells the sizes");
 	ok(run("--config=/dev/null", "--check-config", "--ring-size=5G") == -EINVAL && !*out,
 	   "--check-config takes flags into account");
@@ -751,10 +798,11 @@ static void check_reload(void)
 
 	run("--config=/dev/null", "--timeout-established=5s", "--max-subscribers=7",
 	    "--log-level=debug", "--interface=x", "--ring-size=2M", "--decap", "--socket-mode=0600",
-	    "--socket=/other", "--socket-group=staff");
+	    "--socket=/other", "--socket-group=staff", "--allow-group=5");
 	ok(keep_fixed(&o, &running) == 0, "new options beside running ones");
 	ok(o.timeout_established_ns == 5 * SEC && o.max_subscribers == 7 &&
-		   o.log_level == LOG_LEVEL_DEBUG && !strcmp(o.interfaces[0], "x"),
+		   o.log_level == LOG_LEVEL_DEBUG && !strcmp(o.interfaces[0], "x") &&
+		   ids_are(&o.allow_groups, "5"),
 	   "what can be changed while it runs is changed");
 	ok(o.ring_size_bytes == running.ring_size_bytes && !o.decap &&
 		   o.socket_mode == running.socket_mode && !strcmp(o.socket, running.socket) &&
@@ -914,6 +962,7 @@ int main(void)
 	check_defaults();
 	check_units();
 	check_lists();
+	check_ids();
 	check_precedence();
 	check_together_rules();
 	check_every_row();

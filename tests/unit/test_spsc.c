@@ -45,12 +45,12 @@ static bool record_is(const struct record *r, uint64_t number)
 
 static void test_order_and_bounds(uint32_t first, const char *where)
 {
-	static struct record mem[8];
+	CACHE_ALIGNED static unsigned char mem[SPSC_OCTETS(8, sizeof(struct record))];
 	uint64_t in = 0, out = 0;
 	unsigned wrong = 0, taken;
 	struct spsc r;
 
-	spsc_init(&r, mem, 8, sizeof *mem, first);
+	spsc_init(&r, mem, 8, sizeof(struct record), first);
 	ok(!spsc_ready(&r), "%s: a new ring is empty", where);
 
 	struct record *slot = spsc_reserve(&r);
@@ -89,10 +89,10 @@ static void test_order_and_bounds(uint32_t first, const char *where)
 
 static void test_must_wake(void)
 {
-	static struct record mem[2];
+	CACHE_ALIGNED static unsigned char mem[SPSC_OCTETS(2, sizeof(struct record))];
 	struct spsc r;
 
-	spsc_init(&r, mem, 2, sizeof *mem, 0);
+	spsc_init(&r, mem, 2, sizeof(struct record), 0);
 	ok(!spsc_must_wake(&r), "a consumer that is awake is not woken");
 	ok(spsc_may_sleep(&r), "it may sleep when nothing is there");
 	ok(spsc_must_wake(&r) && !spsc_must_wake(&r), "a sleeper is woken, and only once");
@@ -102,11 +102,79 @@ static void test_must_wake(void)
 	   "it may not sleep when something is there, and then needs no waking");
 }
 
+/* ---- staged records, and a process that goes on with the ring of another ---------------------- */
+
+/* Writes records @from .. @to - 1 without showing them. */
+static void stage(struct spsc *r, uint64_t from, uint64_t to)
+{
+	for (uint64_t n = from; n < to; n++) {
+		record_fill(spsc_reserve(r), n);
+		spsc_stage(r);
+	}
+}
+
+static unsigned wrong_records(struct spsc *r, uint64_t from, uint64_t to)
+{
+	unsigned wrong = spsc_ready(r) != to - from;
+
+	for (uint64_t n = from; n < to && !wrong; n++)
+		wrong += !record_is(spsc_at(r, (uint32_t)(n - from)), n);
+	return wrong;
+}
+
+static void test_staged(uint32_t first, const char *where)
+{
+	CACHE_ALIGNED static unsigned char mem[SPSC_OCTETS(8, sizeof(struct record))];
+	struct spsc r;
+
+	spsc_init(&r, mem, 8, sizeof(struct record), first);
+	stage(&r, 0, 3);
+	ok(!spsc_ready(&r) && spsc_may_sleep(&r), "%s: what is staged is not seen", where);
+	spsc_publish(&r);
+	ok(!wrong_records(&r, 0, 3), "%s: once published all of it is", where);
+	stage(&r, 3, 8);
+	ok(!spsc_reserve(&r) && !spsc_room(&r), "%s: what is staged takes room", where);
+	spsc_release(&r, 2);
+	ok(spsc_room(&r) == 2 && spsc_reserve(&r), "%s: what is given back is room again", where);
+}
+
+static void test_adopted(uint32_t first, const char *where)
+{
+	CACHE_ALIGNED static unsigned char mem[SPSC_OCTETS(8, sizeof(struct record))];
+	struct spsc old, r;
+	struct spsc_words *w = (struct spsc_words *)mem;
+
+	spsc_init(&old, mem, 8, sizeof(struct record), first);
+	stage(&old, 0, 4);
+	spsc_publish(&old);
+	spsc_may_sleep(&old);
+	atomic_store(&w->asleep, 1);
+	spsc_release(&old, 1);
+
+	uint32_t committed = w->staged;
+
+	stage(&old, 4, 7); /* and here it ends */
+	w->staged = committed;
+	ok(spsc_adopt(&r, mem, 8, sizeof(struct record)) && !wrong_records(&r, 1, 4),
+	   "%s: adopted, it has what was published and not yet taken", where);
+	ok(!spsc_must_wake(&r), "%s: nobody sleeps in it", where);
+	stage(&r, 4, 6);
+	ok(spsc_adopt(&r, mem, 8, sizeof(struct record)) && !wrong_records(&r, 1, 6),
+	   "%s: what was staged and stands is published", where);
+	ok(spsc_resume_tail(&r, first + 5) && !wrong_records(&r, 5, 6) && spsc_room(&r) == 7,
+	   "%s: its consumer goes on where it had come to", where);
+	ok(!spsc_resume_tail(&r, first + 7) && !spsc_resume_tail(&r, first - 3) && !wrong_records(&r, 5, 6),
+	   "%s: but not at what was never there", where);
+	atomic_store(&w->tail, w->staged + 1);
+	ok(!spsc_adopt(&r, mem, 8, sizeof(struct record)), "%s: a ring that cannot be is refused",
+	   where);
+}
+
 /* ---- two threads ---------------------------------------------------------------------------- */
 
 struct stream {
 	struct spsc ring;
-	struct record mem[SLOTS];
+	CACHE_ALIGNED unsigned char mem[SPSC_OCTETS(SLOTS, sizeof(struct record))];
 	uint64_t total, seed;
 	uint64_t full, empty; /* times that a side found it so; each is one thread's own */
 	unsigned wrong;
@@ -139,6 +207,34 @@ static void *produce(void *arg)
 		record_fill(slot, n++);
 		spsc_commit(&s->ring);
 		dawdle(&rng);
+	}
+	return NULL;
+}
+
+/* In batches of uneven size, each seen as a whole or not at all. */
+static void *produce_batches(void *arg)
+{
+	struct stream *s = arg;
+	uint64_t rng = s->seed;
+
+	for (uint64_t n = 0; n < s->total;) {
+		uint32_t want = 1 + (uint32_t)(rng_next(&rng) % 16);
+
+		if (spsc_room(&s->ring) < want) {
+			s->full++;
+			sched_yield();
+			continue;
+		}
+		for (; want && n < s->total; want--) {
+			struct record *slot = spsc_reserve(&s->ring);
+
+			if (!slot)
+				abort();
+			record_fill(slot, n++);
+			spsc_stage(&s->ring);
+			dawdle(&rng);
+		}
+		spsc_publish(&s->ring);
 	}
 	return NULL;
 }
@@ -176,20 +272,20 @@ static void run_both(struct stream *s, void *(*producer)(void *), void *(*consum
 	pthread_join(c, NULL);
 }
 
-static void test_two_threads(uint64_t seed)
+static void test_two_threads(uint64_t seed, void *(*producer)(void *), const char *how)
 {
 	static struct stream s;
 
 	s = (struct stream){ .total = 2000000, .seed = seed };
 	/* The indices turn over in the middle of it. */
-	spsc_init(&s.ring, s.mem, SLOTS, sizeof *s.mem, UINT32_MAX - 1000000);
-	run_both(&s, produce, consume);
+	spsc_init(&s.ring, s.mem, SLOTS, sizeof(struct record), UINT32_MAX - 1000000);
+	run_both(&s, producer, consume);
 	printf("# found full %llu times, empty %llu times\n", (unsigned long long)s.full,
 	       (unsigned long long)s.empty);
-	ok(!s.wrong,
-	   "two threads: every record whole and in order, across the turn of the indices");
-	ok(s.full && s.empty, "two threads: the ring was full at times and empty at others");
-	ok(!spsc_ready(&s.ring), "two threads: nothing more came out than went in");
+	ok(!s.wrong, "two threads, %s: every record whole and in order, across the turn of the indices",
+	   how);
+	ok(s.full && s.empty, "two threads, %s: the ring was full at times and empty at others", how);
+	ok(!spsc_ready(&s.ring), "two threads, %s: nothing more came out than went in", how);
 }
 
 /* ---- sleep and wake ------------------------------------------------------------------------- */
@@ -262,7 +358,7 @@ static void test_wake_ups(uint64_t seed)
 	static struct stream s;
 
 	s = (struct stream){ .total = 300000, .seed = seed, .wake = eventfd(0, EFD_CLOEXEC) };
-	spsc_init(&s.ring, s.mem, SLOTS, sizeof *s.mem, UINT32_MAX - 1000);
+	spsc_init(&s.ring, s.mem, SLOTS, sizeof(struct record), UINT32_MAX - 1000);
 	run_both(&s, produce_waking, consume_sleeping);
 	printf("# %llu sleeps, %llu wake-ups\n", (unsigned long long)s.sleeps,
 	       (unsigned long long)s.wakes);
@@ -278,7 +374,7 @@ static void test_wake_ups(uint64_t seed)
  * the one place where a missing fence shows (a store passed by the load behind it). */
 struct litmus {
 	struct spsc ring;
-	struct record mem[SLOTS];
+	CACHE_ALIGNED unsigned char mem[SPSC_OCTETS(SLOTS, sizeof(struct record))];
 	CACHE_ALIGNED _Atomic unsigned round[2];
 	unsigned rounds, lost, lay_down, woken;
 	CACHE_ALIGNED _Atomic bool wakes;
@@ -339,7 +435,7 @@ static void test_wake_race(void)
 	unsigned wrong = 0;
 
 	l.rounds = 400000;
-	spsc_init(&l.ring, l.mem, SLOTS, sizeof *l.mem, 0);
+	spsc_init(&l.ring, l.mem, SLOTS, sizeof(struct record), 0);
 	if (sched_getaffinity(0, sizeof before, &before) < 0 ||
 	    pthread_create(&t, NULL, litmus_produce, &l))
 		abort();
@@ -447,7 +543,12 @@ int main(void)
 	test_order_and_bounds(UINT32_MAX - 3, "across 2^32");
 	test_order_and_bounds(INT32_MAX - 3, "across 2^31");
 	test_must_wake();
-	test_two_threads(seed);
+	test_staged(0, "staged");
+	test_staged(UINT32_MAX - 4, "staged, across 2^32");
+	test_adopted(0, "after a restart");
+	test_adopted(UINT32_MAX - 4, "after a restart, across 2^32");
+	test_two_threads(seed, produce, "one by one");
+	test_two_threads(seed + 1, produce_batches, "in batches");
 	test_wake_ups(seed);
 	test_wake_race();
 	test_ping_pong();

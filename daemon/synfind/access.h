@@ -1,0 +1,49 @@
+/* access.h - who may listen, and what they get to see.
+ *
+ * The kernel tells who opened the connection: user, group and supplementary groups as they were at
+ * connect(2), which nobody can change afterwards (unix(7), SO_PEERCRED; SO_PEERGROUPS).  What follows
+ * from that and from the options is decided here, by no state but the arguments. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+struct options;
+
+struct access_peer {
+	pid_t pid;
+	uid_t uid;
+	gid_t gid;
+	gid_t *groups; /* supplementary ones; owned */
+	size_t ngroups;
+};
+
+enum access_verdict {
+	ACCESS_ADDRESSES,  /* sees everything */
+	ACCESS_PSEUDONYMS, /* sees pseudonyms of addresses */
+	ACCESS_UNLISTED, /* this and what follows are refusals: there are lists, and it is in none */
+	ACCESS_UID_LIMIT, /* too many of that user */
+	ACCESS_LIMIT,	  /* too many */
+	ACCESS_UNKNOWN,	  /* the kernel did not tell who it is */
+	ACCESS_VERDICTS
+};
+
+static inline bool access_refused(enum access_verdict v)
+{
+	return v > ACCESS_PSEUDONYMS;
+}
+
+/* Who is at the other end of @fd.  0, to be undone with access_peer_free(), or -errno. */
+int access_peer_of(int fd, struct access_peer *ret);
+void access_peer_free(struct access_peer *p);
+
+/* What @p may see, by name alone.  Who is allowed by name sees addresses, also if pseudonymised by
+ * another: so a membership never takes anything away, and to give one up gains nothing. */
+enum access_verdict access_by_name(const struct access_peer *p, const struct options *o);
+
+/* The same for one that comes when @all others are connected, @of_uid of them of its user. */
+enum access_verdict access_decide(const struct access_peer *p, const struct options *o,
+				  unsigned all, unsigned of_uid);
+
+/* Logs that @p came, or was refused; each of a few users once in ten seconds.  @p may be zeroed. */
+void access_tell(const struct access_peer *p, enum access_verdict v);

@@ -1,0 +1,153 @@
+#include "synfind/kept.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include "base/cc.h"
+#include "base/spsc.h"
+#include "common/options.h"
+#include "flow/event.h"
+#include "flow/tunnels.h"
+
+/* Of the head up to ring: what another version can read.  The rest is `layout`. */
+static const uint64_t kept_magic = 0x73796e746162b001;
+
+/* To be raised when anything else that is kept changes its meaning; sizes are seen without. */
+enum { LAYOUT_VERSION = 1 };
+
+/* A transaction is a batch, or a step of at most STEP_EVENTS: 100 kB and seldom that.  Not more than is
+ * used costs memory. */
+static const size_t undo_octets = 4 << 20;
+
+static uint64_t mix(uint64_t v, uint64_t word)
+{
+	return (v ^ word) * 0x9e3779b97f4a7c15 ^ v >> 29;
+}
+
+static uint64_t layout(void)
+{
+	static const uint64_t sizes[] = { sizeof(struct kept_head), sizeof(struct kept_state),
+					  sizeof(struct event), sizeof(struct spsc_words),
+					  sizeof(struct undo_record), EVENT_KINDS };
+	uint64_t v = mix(LAYOUT_VERSION, tracker_layout());
+
+	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
+		v = mix(v, sizes[i]);
+	return mix(v, tunnels_memory());
+}
+
+struct parts { /* offsets, behind the head */
+	size_t state, events, tracker, tunnels, log, end;
+};
+
+static struct parts lay_out(const struct kept_sizes *s, bool shared)
+{
+	struct tracker_config c = { .max_connections = s->max_connections,
+				    .max_half_open = s->max_half_open };
+	struct parts p;
+
+	p.state = LINE_UP(sizeof(struct kept_head));
+	p.events = p.state + LINE_UP(sizeof(struct kept_state));
+	p.tracker = p.events +
+		    (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
+	p.tunnels = p.tracker + LINE_UP(tracker_memory(&c));
+	p.log = p.tunnels + (s->decap ? LINE_UP(tunnels_memory()) : 0);
+	p.end = p.log + (shared ? undo_octets : 0);
+	return p;
+}
+
+static void view(struct kept *k, void *memory, const struct kept_sizes *s, bool shared)
+{
+	struct parts p = lay_out(s, shared);
+	unsigned char *m = memory;
+
+	*k = (struct kept){ .memory = memory,
+			    .octets = p.end,
+			    .head = memory,
+			    .state = (struct kept_state *)(m + p.state),
+			    .events = m + p.events,
+			    .tracker = m + p.tracker,
+			    .tunnels = s->decap ? m + p.tunnels : NULL };
+	if (shared)
+		undo_init(&k->undo, m, p.log, m + p.log, undo_octets);
+}
+
+size_t kept_octets(const struct kept_sizes *s, bool shared)
+{
+	return lay_out(s, shared).end;
+}
+
+void kept_open(struct kept *k, void *memory, const struct kept_sizes *s, bool shared)
+{
+	view(k, memory, s, shared);
+	k->head->sizes = *s;
+}
+
+void kept_sign(struct kept *k, const struct kept_ring *ring)
+{
+	k->head->octets = k->octets;
+	k->head->layout = layout();
+	k->head->ring = *ring;
+	undo_order();
+	k->head->magic = kept_magic;
+}
+
+int kept_map(struct kept *k, int fd)
+{
+	const struct kept_head *h;
+	struct stat st;
+	void *p;
+
+	*k = (struct kept){ 0 };
+	if (fstat(fd, &st) < 0)
+		return -errno;
+	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < sizeof *h)
+		return -EBADMSG;
+	p = mmap(NULL, (size_t)st.st_size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (p == MAP_FAILED)
+		return -errno;
+	h = p;
+	*k = (struct kept){ .memory = p, .octets = (size_t)st.st_size, .head = p };
+	if (h->magic == kept_magic && h->octets == k->octets && h->ring.share.of &&
+	    h->ring.share.of <= AFRING_GROUP_MAX && h->ring.share.index < h->ring.share.of)
+		return 0;
+	kept_close(k);
+	return -EBADMSG;
+}
+
+bool kept_adopt(struct kept *k, const struct kept_sizes *s)
+{
+	if (k->head->layout != layout() || kept_octets(s, true) != k->octets ||
+	    memcmp(&k->head->sizes, s, sizeof *s) != 0)
+		return false;
+	view(k, k->memory, s, true);
+	return undo_rollback(&k->undo) == 0;
+}
+
+void kept_close(struct kept *k)
+{
+	if (k->memory)
+		munmap(k->memory, k->octets);
+	*k = (struct kept){ 0 };
+}
+
+uint64_t kept_wants(const struct options *o)
+{
+	uint64_t v = mix(o->mode, options_inside(o));
+
+	v = mix(v, o->decoders);
+	v = mix(v, o->promiscuous);
+	v = mix(v, o->ring_size_bytes);
+	v = mix(v, o->ring_block_size_bytes);
+	return mix(v, o->block_timeout_ns);
+}
+
+uint64_t kept_cookie(int fd)
+{
+	uint64_t cookie = 0;
+	socklen_t n = sizeof cookie;
+
+	return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &n) < 0 ? 0 : cookie;
+}

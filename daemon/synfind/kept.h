@@ -1,0 +1,111 @@
+/* kept.h - what of one decoder outlives the process: its tables and counters, its ring of events, and
+ * how far it has read its packet ring, in one memfd.
+ *
+ *     head | state | ring of events | tracker | tunnels | undo log
+ *
+ * What a decoder changes, it changes in transactions: a batch of frames, a tick, a part of a sweep.
+ * Whoever takes the memory over rolls back the one that was under way (base/undo.h), and decodes its
+ * frames again.  Events of a transaction become visible when it is committed, so that one that is
+ * rolled back was never told.  See docs/restart.md. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/counter.h"
+#include "base/undo.h"
+#include "flow/tracker.h"
+#include "source/afring.h"
+
+struct options;
+
+struct decoder_counters { /* written by the decoder's thread, read by any */
+	struct counter verdicts[FRAME_VERDICTS];
+	struct counter packets, drops, freezes;
+	struct counter left_out; /* segments that the mode does not want */
+	struct counter split; /* segments of another decoder's connections: left out */
+	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
+	struct counter events, lost;
+	struct counter beats; /* moves as long as the thread turns: at each batch, at each wait */
+	struct tracker_counters tracker;
+};
+
+/* Several decoders may share a source's connections. */
+struct decoder_share {
+	unsigned index, of; /* this is number @index of @of; of == 1: it has all of them */
+	bool known;	    /* fanout_member() under @secret tells whose a connection is */
+	uint64_t secret;
+	bool control; /* the source shows SYN, FIN and RST alone, whatever the mode is */
+};
+
+/* What the parts are made for: equal in whoever takes over. */
+struct kept_sizes {
+	uint32_t max_connections, max_half_open; /* of this decoder */
+	uint32_t events;
+	uint32_t decap, control, iface_id;
+};
+
+/* The packet ring that belongs to it: a socket of its own in the store. */
+struct kept_ring {
+	uint64_t cookie; /* SO_COOKIE: this socket and no other */
+	uint64_t wants;	 /* kept_wants() of who had it made */
+	struct afring_geometry geometry;
+	int32_t ifindex;
+	struct decoder_share share;
+};
+
+enum kept_link { KEPT_NEW, KEPT_UP, KEPT_DOWN, KEPT_GONE };
+
+struct kept_head {
+	uint64_t magic; /* last: the rest of it is there */
+	uint64_t layout, octets;
+	uint64_t birth; /* of the ring of events and its numbers: no other has it; never 0 */
+	struct kept_sizes sizes;
+	struct kept_ring ring;
+	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if anything:
+	 * once the stream has a number from .telling_as on, they were. */
+	uint8_t told, telling; /* enum kept_link */
+	uint64_t telling_as;   /* 0: nothing */
+};
+
+struct kept_state { /* saved as a whole at the start of a transaction */
+	CACHE_ALIGNED struct decoder_counters count;
+	uint64_t number; /* of the next event, lost ones included */
+	struct afring_position at;
+	struct afring_counts pending; /* the kernel's, not added to the counters yet */
+	uint64_t loss_from_ns;	      /* since when drops would be new ones */
+};
+
+struct kept { /* a process's view */
+	void *memory; /* owned; NULL: closed */
+	size_t octets;
+	struct kept_head *head;
+	struct kept_state *state;
+	void *events, *tracker, *tunnels; /* where they lie; tunnels: NULL without .decap */
+	struct undo undo;
+};
+
+/* Of the parts; @shared: with an undo log. */
+size_t kept_octets(const struct kept_sizes *s, bool shared);
+
+/* Lays them out in @memory (zeroes, kept_octets(), a mapping that kept_close() unmaps). */
+void kept_open(struct kept *k, void *memory, const struct kept_sizes *s, bool shared);
+
+/* From here on another process can take it over, with the packet ring @ring. */
+void kept_sign(struct kept *k, const struct kept_ring *ring);
+
+/* Maps what @fd has, if it is signed, by whatever version: then its head->ring can be believed, and
+ * nothing else.  0; -EBADMSG: it is none; -errno. */
+int kept_map(struct kept *k, int fd);
+
+/* Goes on with what kept_map() mapped: what was under way is rolled back.  False: it was made by
+ * another version, for other sizes, or its last transaction was too long to be rolled back. */
+bool kept_adopt(struct kept *k, const struct kept_sizes *s);
+
+/* A zeroed one is fine. */
+void kept_close(struct kept *k);
+
+/* A number for what the options want of packet rings: rings for other ones are not taken over. */
+uint64_t kept_wants(const struct options *o);
+
+/* The cookie of a socket; 0: it has none. */
+uint64_t kept_cookie(int fd);

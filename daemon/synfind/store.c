@@ -1,0 +1,159 @@
+#include "synfind/store.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+#include "common/log.h"
+
+struct store_entry {
+	char *name;
+	int fd;
+};
+
+/* systemd tells it since 254 in FDSTORE, the largest number; for older ones our unit does. */
+static bool is_kept(void)
+{
+	const char *max = getenv("FDSTORE");
+
+	return getenv("NOTIFY_SOCKET") && max && strtoul(max, NULL, 10) > 0;
+}
+
+int store_init(struct store *s)
+{
+	char **names = NULL;
+	int n = sd_listen_fds_with_names(1, &names);
+
+	*s = (struct store){ .live = is_kept() };
+	if (n <= 0)
+		return n;
+	s->entries = calloc((size_t)n, sizeof *s->entries);
+	for (int i = 0; i < n; i++) {
+		if (s->entries)
+			s->entries[s->n++] =
+				(struct store_entry){ names[i], SD_LISTEN_FDS_START + i };
+		else
+			free(names[i]);
+	}
+	free(names);
+	return s->entries ? 0 : -ENOMEM;
+}
+
+/* The entry leaves; its name is the caller's to free. */
+static struct store_entry pull(struct store *s, unsigned i)
+{
+	struct store_entry e = s->entries[i];
+
+	memmove(s->entries + i, s->entries + i + 1, (--s->n - i) * sizeof e);
+	return e;
+}
+
+static int take(struct store *s, unsigned i)
+{
+	struct store_entry e = pull(s, i);
+
+	free(e.name);
+	return e.fd;
+}
+
+void store_destroy(struct store *s)
+{
+	while (s->n)
+		close(take(s, s->n - 1));
+	free(s->entries);
+	*s = (struct store){ 0 };
+}
+
+int store_take(struct store *s, const char *name)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		if (!strcmp(s->entries[i].name, name))
+			return take(s, i);
+	return -ENOENT;
+}
+
+int store_take_next(struct store *s, const char *prefix, char ret_name[static STORE_NAME_MAX + 1])
+{
+	for (unsigned i = 0; i < s->n; i++) {
+		if (strncmp(s->entries[i].name, prefix, strlen(prefix)) != 0)
+			continue;
+		snprintf(ret_name, STORE_NAME_MAX + 1, "%s", s->entries[i].name);
+		return take(s, i);
+	}
+	return -ENOENT;
+}
+
+int store_put(struct store *s, const char *name, int fd)
+{
+	char state[STORE_NAME_MAX + 64];
+	int r;
+
+	if (!s->live)
+		return -ENOTCONN;
+	/* Without FDPOLL=0 it would be dropped as soon as it has an error, as a ring socket has whose
+	 * interface is down, or a subscriber that hung up: that is for us to see. */
+	snprintf(state, sizeof state, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
+	r = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
+	return r < 0 ? r : r == 0 ? -ENOTCONN : 0;
+}
+
+void store_remove(struct store *s, const char *name)
+{
+	if (s->live)
+		sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+}
+
+void store_sweep(struct store *s)
+{
+	while (s->n) {
+		struct store_entry e = pull(s, s->n - 1);
+
+		log_debug("'%s' is inherited, and nobody needs it", e.name);
+		store_remove(s, e.name);
+		close(e.fd);
+		free(e.name);
+	}
+}
+
+int store_memfd(struct store *s, const char *name, size_t octets, bool *ret_adopted)
+{
+	int fd = store_take(s, name), r;
+	struct stat st;
+
+	*ret_adopted = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+		       (uint64_t)st.st_size == octets;
+	if (*ret_adopted)
+		return fd;
+	if (fd >= 0) {
+		store_remove(s, name);
+		close(fd);
+	}
+	fd = memfd_create(name, MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	r = ftruncate(fd, (off_t)octets) < 0 ? -errno : 0;
+	if (r == 0)
+		r = store_put(s, name, fd);
+	if (r < 0 && r != -ENOTCONN) {
+		close(fd);
+		return r;
+	}
+	return fd;
+}
+
+void *store_memory(struct store *s, const char *name, size_t octets, bool *ret_adopted)
+{
+	int fd = store_memfd(s, name, octets, ret_adopted);
+	void *p;
+
+	if (fd < 0) {
+		errno = -fd;
+		return NULL;
+	}
+	p = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	return p == MAP_FAILED ? NULL : p;
+}

@@ -1,0 +1,204 @@
+#include "synfind/stream.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+#include "common/log.h"
+#include "opener/protocol.h"
+#include "synfind/store.h"
+#include "synfind/subscriber.h"
+
+#define STREAM_NAME "stream"
+
+enum {
+	LAYOUT = 2, /* another one with each change to what is in the memory */
+	PAGE = 4096,
+	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
+	IFACES = 256,
+	FEEDS = IFACES * OPENER_RINGS_MAX,
+};
+
+static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
+
+/* Where the parts are, in this order. */
+struct layout {
+	uint64_t undo, seats, feeds, marks[STREAM_LOGS], slots, log[STREAM_LOGS], octets;
+};
+
+static uint64_t part(struct layout *l, uint64_t octets)
+{
+	uint64_t at = l->octets;
+
+	l->octets += (octets + PAGE - 1) / PAGE * PAGE;
+	return at;
+}
+
+static uint64_t slot_octets(void)
+{
+	return (sizeof(struct subscriber_slot) + PAGE - 1) / PAGE * PAGE;
+}
+
+static struct layout layout_of(uint64_t log_octets, unsigned slots)
+{
+	struct layout l = { 0 };
+
+	part(&l, sizeof(struct stream_head));
+	l.undo = part(&l, UNDO_OCTETS);
+	l.seats = part(&l, slots * sizeof(uint32_t));
+	l.feeds = part(&l, FEEDS * sizeof(struct stream_feed));
+	for (unsigned i = 0; i < STREAM_LOGS; i++)
+		l.marks[i] = part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
+	l.slots = part(&l, slots * slot_octets());
+	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* the largest page there is */
+	for (unsigned i = 0; i < STREAM_LOGS; i++)
+		l.log[i] = part(&l, log_octets);
+	return l;
+}
+
+/* Its parts are no pointers into each other, so a size of each says it all. */
+static uint32_t layout_number(void)
+{
+	return LAYOUT << 24 |
+	       (uint32_t)(sizeof(struct stream_head) + sizeof(struct subscriber_slot) +
+			  sizeof(struct stream_feed));
+}
+
+static struct stream_geometry geometry_of(uint64_t log_octets, unsigned slots)
+{
+	return (struct stream_geometry){ .magic = magic,
+					 .octets = layout_of(log_octets, slots).octets,
+					 .log_octets = log_octets,
+					 .layout = layout_number(),
+					 .slots = slots };
+}
+
+static int map(struct stream *s, int fd, uint64_t log_octets, unsigned slots)
+{
+	struct layout l = layout_of(log_octets, slots);
+	uint64_t control = l.log[0];
+	unsigned char *p = mmap(NULL, control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	int r = 0;
+
+	*s = (struct stream){ 0 };
+	if (p == MAP_FAILED)
+		return -errno;
+	s->head = (struct stream_head *)p;
+	s->state = &s->head->state;
+	s->seats = (uint32_t *)(p + l.seats);
+	s->feeds = (struct stream_feed *)(p + l.feeds);
+	s->slot_memory = p + l.slots;
+	s->control_octets = control;
+	undo_init(&s->undo, p, control, p + l.undo, UNDO_OCTETS);
+	for (unsigned i = 0; i < STREAM_LOGS && r >= 0; i++)
+		r = linelog_map(&s->log[i], fd, l.log[i], log_octets,
+				(struct linelog_mark *)(p + l.marks[i]), &s->state->end[i],
+				&s->head->mark_first[i]);
+	if (r < 0)
+		stream_close(s);
+	return r;
+}
+
+/* The geometry at its beginning, if it is one of ours. */
+static int read_geometry(int fd, struct stream_geometry *ret)
+{
+	struct stream_geometry g, want;
+	struct stat st;
+
+	if (fstat(fd, &st) < 0 || pread(fd, &g, sizeof g, 0) != sizeof g)
+		return -EBADMSG;
+	if (g.magic != magic || g.layout != layout_number())
+		return -ESTALE;
+	if (g.log_octets != linelog_size(g.log_octets) || g.slots > UINT16_MAX + 2u)
+		return -EBADMSG;
+	want = geometry_of(g.log_octets, g.slots);
+	if (memcmp(&g, &want, sizeof g) != 0 || (uint64_t)st.st_size != g.octets)
+		return -EBADMSG;
+	*ret = g;
+	return 0;
+}
+
+static int adopt(struct stream *s, int fd)
+{
+	struct stream_geometry g;
+	int r = read_geometry(fd, &g);
+
+	if (r >= 0)
+		r = map(s, fd, g.log_octets, g.slots);
+	if (r < 0)
+		return r;
+	r = undo_rollback(&s->undo);
+	for (unsigned i = 0; i < STREAM_LOGS && r >= 0; i++)
+		if (!linelog_is_sound(&s->log[i]))
+			r = -EBADMSG;
+	if (r < 0) {
+		stream_close(s);
+		return r;
+	}
+	stream_commit(s);
+	return 0;
+}
+
+static int create(struct stream *s, struct store *store, uint64_t log_octets, unsigned slots)
+{
+	struct stream_geometry g = geometry_of(log_octets, slots);
+	bool adopted;
+	int fd = store_memfd(store, STREAM_NAME, g.octets, &adopted), r;
+
+	if (fd < 0)
+		return fd;
+	r = map(s, fd, log_octets, slots);
+	close(fd);
+	if (r < 0)
+		return r;
+	s->state->seq = 1; /* the start itself */
+	undo_order();
+	s->head->geometry = g; /* now it is a stream */
+	return 0;
+}
+
+int stream_open(struct stream *s, struct store *store, uint64_t log_octets, unsigned slots,
+		bool *ret_adopted)
+{
+	int fd = store_take(store, STREAM_NAME), r;
+
+	*ret_adopted = false;
+	if (fd >= 0) {
+		r = adopt(s, fd);
+		close(fd);
+		*ret_adopted = r >= 0;
+		if (r >= 0)
+			return 0;
+		log_warn("The stream of the process before cannot be taken over (%s): a new one "
+			 "begins",
+			 r == -ESTALE ? "another version wrote it" : strerror(-r));
+		stream_forget(store);
+	}
+	r = create(s, store, linelog_size(log_octets),
+		   slots > STREAM_SLOTS_MIN ? slots : STREAM_SLOTS_MIN);
+	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
+}
+
+void stream_close(struct stream *s)
+{
+	for (unsigned i = 0; i < STREAM_LOGS; i++)
+		linelog_unmap(&s->log[i]);
+	if (s->head)
+		munmap(s->head, s->control_octets);
+	*s = (struct stream){ 0 };
+}
+
+void stream_forget(struct store *store)
+{
+	store_remove(store, STREAM_NAME);
+}
+
+struct stream_feed *stream_feed(const struct stream *s, unsigned iface_id, unsigned index)
+{
+	return &s->feeds[iface_id % IFACES * OPENER_RINGS_MAX + index % OPENER_RINGS_MAX];
+}
+
+struct subscriber_slot *stream_slot(const struct stream *s, unsigned i)
+{
+	return (struct subscriber_slot *)(s->slot_memory + i * slot_octets());
+}

@@ -1,0 +1,109 @@
+/* stream.h - all of the published stream that outlives the process, in one memfd named "stream":
+ * the lines, the numbers, where each decoder's ring and each subscriber stands.
+ *
+ * What changes together changes in a transaction (base/undo.h): lines, `seq` and what was taken from
+ * a decoder's ring for them.  Who takes the memory over rolls back what was not committed.  Only
+ * committed lines may be sent.  See docs/restart.md.  Main thread only. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/undo.h"
+#include "feed/pseudonym.h"
+#include "synfind/access.h"
+#include "synfind/linelog.h"
+
+struct store;
+struct subscriber_slot;
+
+enum {
+	STREAM_SLOTS_MIN = 1024, /* places that cost nothing until they are taken */
+};
+
+/* Forms in which the same events are told: each has its lines. */
+enum stream_log {
+	STREAM_ADDRESSES = ACCESS_ADDRESSES,
+	STREAM_PSEUDONYMS = ACCESS_PSEUDONYMS, /* lines are made while somebody reads them */
+	STREAM_LOGS,
+};
+
+/* Saved as a whole at the start of a transaction. */
+struct stream_state {
+	uint64_t seq;	      /* of the last event */
+	uint64_t lost_events; /* of all subscribers */
+	struct linelog_end end[STREAM_LOGS];
+};
+
+/* How much of a decoder's ring has become lines; saved in its transactions. */
+struct stream_feed {
+	uint64_t birth;	 /* whose this is: decoder.birth; 0: nobody's */
+	uint64_t number; /* of the event that comes next */
+	uint32_t tail;	 /* index of the record that comes next */
+};
+
+/* What is needed to understand the rest; equal in whoever takes over. */
+struct stream_geometry {
+	uint64_t magic, octets;
+	uint64_t log_octets; /* of each log */
+	uint32_t layout, slots;
+};
+
+struct stream_head {
+	struct stream_geometry geometry;
+	char run_id[33];
+	bool paused;		    /* the process ended in order */
+	uint64_t alive_ns;	    /* and it lived at this time */
+	uint64_t accepted, refused[ACCESS_VERDICTS]; /* subscribers */
+	uint8_t key[PSEUDONYM_KEY_OCTETS]; /* of pseudonyms, once ... */
+	bool has_key;
+	uint64_t mark_first[STREAM_LOGS];
+	struct stream_state state;
+};
+
+struct stream {
+	struct stream_head *head;   /* NULL: closed */
+	struct stream_state *state; /* &head->state */
+	uint32_t
+		*seats; /* per slot: generation << 1 | taken, so that one store takes or frees it */
+	struct stream_feed *feeds;
+	unsigned char *slot_memory;
+	struct linelog log[STREAM_LOGS];
+	uint64_t committed[STREAM_LOGS]; /* heads at the last commit */
+	struct undo undo;
+	uint64_t control_octets;
+};
+
+/* Takes the stream over from an earlier process, with the sizes that it had, or begins a new one: lines
+ * in at least @log_octets, at least @slots subscribers.  Logs what fails; 0 or -errno. */
+int stream_open(struct stream *s, struct store *store, uint64_t log_octets, unsigned slots,
+		bool *ret_adopted);
+
+/* The memory stays in the store.  A zeroed one is fine. */
+void stream_close(struct stream *s);
+
+/* The end of the stream: no later process takes it over. */
+void stream_forget(struct store *store);
+
+/* The place of decoder @index of interface @iface_id. */
+struct stream_feed *stream_feed(const struct stream *s, unsigned iface_id, unsigned index);
+
+/* Slot @i, below geometry.slots. */
+struct subscriber_slot *stream_slot(const struct stream *s, unsigned i);
+
+/* Begins a transaction, or goes on with one: before the state, or what @feed (may be NULL) says, is
+ * changed.  One transaction, one feed. */
+static inline void stream_begin(struct stream *s, const struct stream_feed *feed)
+{
+	if (undo_is_open(&s->undo))
+		return;
+	undo_save(&s->undo, s->state, sizeof *s->state);
+	if (feed)
+		undo_save(&s->undo, feed, sizeof *feed);
+}
+
+/* All lines so far are final. */
+static inline void stream_commit(struct stream *s)
+{
+	undo_commit(&s->undo);
+	for (unsigned i = 0; i < STREAM_LOGS; i++)
+		s->committed[i] = s->state->end[i].head;
+}

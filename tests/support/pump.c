@@ -1,0 +1,131 @@
+/* pump.c - the daemon's publisher without a rest, for tests that kill it: events of a made-up decoder, whose
+ * ring and numbers outlive the process as well, as fast as the quickest subscriber takes them.
+ *
+ *   pump OPTION...    those of synfind(8); --socket= and what concerns subscribers count
+ *
+ * At SIGTERM it makes no more of them, says that its interface is gone, and goes on serving.
+ *
+ * Event number N has the time 1700000000 s + N * 1234567 ns (tests/bench/micro_event.h), so that each line
+ * says which event it tells. */
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <systemd/sd-daemon.h>
+#include "common/options.h"
+#include "synfind/decoder.h"
+#include "synfind/publisher.h"
+#include "synfind/store.h"
+#include "synfind/subscriber.h"
+#include "tests/bench/micro_event.h"
+
+enum { RECORDS = 1024, AT_ONCE = 300 };
+
+struct memory { /* in the store */
+	uint64_t birth;
+	struct kept_state state; /* nothing but the number of the event that comes next */
+	CACHE_ALIGNED unsigned char ring[SPSC_OCTETS(RECORDS, sizeof(struct event))];
+};
+
+static volatile sig_atomic_t enough;
+
+static void on_term(int sig)
+{
+	(void)sig;
+	enough = 1;
+}
+
+static int end(const char *what, int r)
+{
+	fprintf(stderr, "%s: %s\n", what, strerror(-r));
+	return 1;
+}
+
+/* Octets that the quickest subscriber has still to be sent; nobody: too many. */
+static uint64_t behind(const struct publisher *p)
+{
+	uint64_t least = UINT64_MAX;
+
+	for (const struct subscriber *s = p->subscribers; s; s = s->next)
+		if (p->stream.state->end[0].head - s->slot->place.at < least)
+			least = p->stream.state->end[0].head - s->slot->place.at;
+	return least;
+}
+
+/* The ring began at 0, so its index is also the event's number. */
+static void produce(struct decoder *d)
+{
+	for (unsigned i = 0; i < AT_ONCE; i++) {
+		uint32_t number = d->ring.words->staged;
+		struct event *e = spsc_reserve(&d->ring);
+
+		if (!e)
+			break;
+		*e = micro_event(number);
+		e->number = number;
+		d->kept.state->number = number + 1;
+		spsc_commit(&d->ring);
+	}
+}
+
+static void adopt(struct decoder *d, struct memory *m)
+{
+	d->kept.state = &m->state;
+	d->count = &m->state.count;
+	if (m->birth) {
+		spsc_adopt(&d->ring, m->ring, RECORDS, sizeof(struct event));
+		m->state.number = d->ring.words->staged;
+	} else {
+		spsc_init(&d->ring, m->ring, RECORDS, sizeof(struct event), 0);
+		m->birth = wall_clock_ns() | 1;
+	}
+	d->birth = m->birth;
+}
+
+int main(int argc, char **argv)
+{
+	struct options o;
+	struct store store;
+	struct publisher p;
+	struct decoder d = { 0 };
+	struct memory *m;
+	sd_event *loop;
+	bool adopted;
+	int r = options_parse(argc, argv, &o);
+
+	if (r)
+		return 2;
+	signal(SIGPIPE, SIG_IGN);
+	signal(SIGTERM, on_term);
+	r = store_init(&store);
+	if (r >= 0)
+		r = sd_event_new(&loop);
+	if (r < 0)
+		return end("start", r);
+	m = store_memory(&store, "pump", sizeof *m, &adopted);
+	if (!m)
+		return end("memory", -ENOMEM);
+	adopt(&d, m);
+	r = publisher_init(&p, &o, loop, &store);
+	if (r >= 0)
+		r = publisher_add(&p, &d, "pump");
+	if (r < 0)
+		return end("publisher", r);
+	publisher_start(&p);
+	store_sweep(&store);
+	sd_notify(0, "READY=1");
+	while (!enough) {
+		if (behind(&p) < p.stream.log[0].size / 4)
+			produce(&d);
+		publisher_drain(&p);
+		r = sd_event_run(loop, 0);
+		if (r < 0)
+			return end("loop", r);
+	}
+	publisher_iface(&p, "pump", "gone");
+	do {
+		publisher_drain(&p);
+		r = sd_event_run(loop, UINT64_MAX);
+	} while (r >= 0);
+	return end("loop", r);
+}
