@@ -300,7 +300,7 @@ int read_run(const struct options *o)
 		goto out;
 	memset(r, 0, sizeof *r);
 	r->o = o;
-	r->sink = (struct event_sink){ sink_reserve, sink_commit };
+	r->sink = (struct event_sink){ .reserve = sink_reserve, .commit = sink_commit };
 	r->name = basename(path);
 	r->out = malloc(OUT_OCTETS);
 	if (!r->out)

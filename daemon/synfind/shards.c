@@ -174,7 +174,7 @@ static void lane_commit(struct event_sink *sink)
 {
 	struct lane *l = (struct lane *)((char *)sink - offsetof(struct decoder, sink));
 
-	l->d.slot->number = l->run ? moment_of(l->run_from, l->run[tracker_feeding(l->d.tracker)])
+	l->d.slot->number = l->run ? moment_of(l->run_from, l->run[sink->feeding])
 				   : l->moment;
 	spsc_commit(&l->d.ring);
 	counter_add(&l->d.count->events, 1);
@@ -650,7 +650,7 @@ static int lane_start(struct shards *s, struct lane *l)
 
 	if (r < 0)
 		return r;
-	l->d.sink = (struct event_sink){ lane_reserve, lane_commit };
+	l->d.sink = (struct event_sink){ .reserve = lane_reserve, .commit = lane_commit };
 	return 0;
 }
 

@@ -232,14 +232,9 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			continue;
 		if (unlikely(kept) && take_kept(t, k, &s[i]))
 			continue;
-		t->feeding = i;
+		t->sink->feeding = i;
 		take(t, k, &s[i]);
 	}
-}
-
-unsigned tracker_feeding(const struct tracker *t)
-{
-	return t->feeding;
 }
 
 void tracker_unreachable(struct tracker *t, const struct segment *quoted)

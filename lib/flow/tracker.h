@@ -84,10 +84,6 @@ enum { TRACKER_BATCH = 64 };
  * table is looked through for entries that timed out. */
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n);
 
-/* For a sink that is told an event meanwhile: which of these n it is of, from 0.  Not meant for those
- * of a sweep. */
-unsigned tracker_feeding(const struct tracker *t);
-
 /* An ICMP or ICMPv6 error said that @quoted could not be delivered: if that is the SYN of an attempt
  * that nobody answered, by its number too (RFC 5927 4.1), it has failed.  Of @quoted only
  * addresses, ports, ip_v, iface, seq and ts_ns (the error's) count. */

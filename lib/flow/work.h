@@ -52,7 +52,6 @@ struct tracker {
 	bool quick; /* short ways may be taken */
 	struct event_sink *sink;
 	struct tracker_counters *count;
-	unsigned feeding; /* segment of the call under way */
 
 	/* Kept from here on.  What nearly every transaction changes, as one: tracker_begin(). */
 	uint64_t now_ns; /* the newest time seen */

@@ -49,14 +49,14 @@ static void rig_commit(struct event_sink *s)
 {
 	struct rig *r = (struct rig *)s;
 
-	r->cause[r->n++] = r->fed + tracker_feeding(r->t);
+	r->cause[r->n++] = r->fed + s->feeding;
 }
 
 static struct rig *rig_new(uint32_t max_connections, uint32_t max_half_open)
 {
 	struct rig *r = calloc(1, sizeof *r);
 
-	r->sink = (struct event_sink){ rig_reserve, rig_commit };
+	r->sink = (struct event_sink){ .reserve = rig_reserve, .commit = rig_commit };
 	r->cfg = (struct tracker_config){ .max_connections = max_connections,
 					  .max_half_open = max_half_open,
 					  .anomalies_per_connection = 8,
