@@ -130,7 +130,7 @@ static struct tracker_config take_options(struct decoder *d, const struct option
 	d->max_connections = cfg.max_connections;
 	d->max_half_open = cfg.max_half_open;
 	d->iface_id = iface_id;
-	d->sink = (struct event_sink){ ring_reserve, ring_commit };
+	d->sink = (struct event_sink){ .reserve = ring_reserve, .commit = ring_commit };
 	d->inside = options_inside(o);
 	d->control = cfg.control;
 	d->count = &d->kept.state->count;

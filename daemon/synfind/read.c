@@ -1,5 +1,6 @@
 #include "synfind/read.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
@@ -14,7 +15,7 @@
 #include "synfind/identity.h"
 #include "synfind/shards.h"
 
-enum { OUT_OCTETS = 1 << 17 };
+enum { OUT_OCTETS = 1 << 17, PIPE_OCTETS = 1 << 20 };
 static const uint64_t progress_every_ns = 500000000;
 
 struct reader {
@@ -34,6 +35,17 @@ struct reader {
 	uint64_t last_ns; /* the newest time that was told */
 	struct put_second second;
 };
+
+/* A pipe of the usual 64 KiB is full in the middle of each write: two switches to the reader and back
+ * for every 128 KiB of lines.  Whatever forbids a larger one costs time and nothing else: it is no
+ * pipe, or beyond what pipe(7) allows ("/proc files"). */
+static void widen_pipe(int fd)
+{
+	int now = fcntl(fd, F_GETPIPE_SZ);
+
+	if (now >= 0 && now < PIPE_OCTETS)
+		(void)fcntl(fd, F_SETPIPE_SZ, PIPE_OCTETS);
+}
 
 static void flush(struct reader *r)
 {
@@ -82,8 +94,6 @@ static const char *iface_name(const struct reader *r, unsigned i)
  * the capture's, so that the same file gives the same lines. */
 static void say_hello(struct reader *r, uint64_t ts_ns)
 {
-	if (r->seq)
-		return;
 	const char *names[PCAPFILE_IFACES];
 	struct identity id;
 	unsigned n = 0;
@@ -115,7 +125,8 @@ static void say_event(struct reader *r, const struct event *e)
 	unsigned iface = r->shards ? shards_where(r->shards, e->iface, &tunnel)
 				   : decoder_where(&r->decoder, e->iface, &tunnel);
 
-	say_hello(r, e->ts_ns);
+	if (unlikely(!r->seq))
+		say_hello(r, e->ts_ns);
 	r->seq++;
 	if (e->ts_ns > r->last_ns)
 		r->last_ns = e->ts_ns;
@@ -149,7 +160,8 @@ static void say_stats(struct reader *r)
 		decoder_read_counters(&r->decoder, r->name, &d);
 	if (source_stats(r->source, &s) >= 0)
 		d.source = s;
-	say_hello(r, r->last_ns);
+	if (!r->seq)
+		say_hello(r, r->last_ns);
 	r->seq++;
 	if (!r->o->quiet) {
 		struct text t = line_begin(r, 2 * JSON_LINE_MAX);
@@ -252,6 +264,7 @@ static int read_opened(struct reader *r)
 		return 1;
 	}
 	signal(SIGBUS, on_sigbus);
+	widen_pipe(STDOUT_FILENO);
 	r->terminal = isatty(STDERR_FILENO);
 	if (r->shards) {
 		e = merge_all(r);
@@ -287,7 +300,7 @@ int read_run(const struct options *o)
 		goto out;
 	memset(r, 0, sizeof *r);
 	r->o = o;
-	r->sink = (struct event_sink){ sink_reserve, sink_commit };
+	r->sink = (struct event_sink){ .reserve = sink_reserve, .commit = sink_commit };
 	r->name = basename(path);
 	r->out = malloc(OUT_OCTETS);
 	if (!r->out)

@@ -71,7 +71,9 @@ struct lane {
 	pthread_t thread;
 	bool started;
 	uint64_t next;	 /* batch that it tracks next */
-	uint64_t moment; /* of what is told now */
+	uint64_t moment; /* of what is told now, unless ... */
+	const uint16_t *run; /* ... these are fed at once: their places within the batch ... */
+	uint64_t run_from;   /* ... that begins with this frame */
 	struct batch batch[BATCHES];
 	uint64_t now_ns, sweep_at_ns; /* the tracker's time, had it seen all segments of the file */
 	CACHE_ALIGNED _Atomic uint64_t done; /* all events of moments before this are in the ring */
@@ -141,6 +143,12 @@ static void tell_lanes(struct shards *s)
 	pthread_cond_broadcast(&s->work);
 }
 
+/* Of a segment at place @at of the batch that begins with frame @first. */
+static uint64_t moment_of(uint64_t first, uint16_t at)
+{
+	return MOMENT(first + (at & ~IS_ICMP)) + 1;
+}
+
 static struct event *lane_reserve(struct event_sink *sink)
 {
 	struct lane *l = (struct lane *)((char *)sink - offsetof(struct decoder, sink));
@@ -166,7 +174,8 @@ static void lane_commit(struct event_sink *sink)
 {
 	struct lane *l = (struct lane *)((char *)sink - offsetof(struct decoder, sink));
 
-	l->d.slot->number = l->moment;
+	l->d.slot->number = l->run ? moment_of(l->run_from, l->run[sink->feeding])
+				   : l->moment;
 	spsc_commit(&l->d.ring);
 	counter_add(&l->d.count->events, 1);
 }
@@ -290,23 +299,27 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 
 static void feed_one(struct lane *l, const struct batch *b, const struct part *p, unsigned k)
 {
-	l->moment = MOMENT(b->first + (p->at[k] & ~IS_ICMP)) + 1;
+	l->moment = moment_of(b->first, p->at[k]);
 	if (p->at[k] & IS_ICMP)
 		tracker_unreachable(l->d.tracker, &p->segment[k]);
 	else
 		tracker_feed(l->d.tracker, &p->segment[k], 1);
 }
 
-/* No event is told, so that it does not matter which of them causes it. */
-static void feed_quietly(struct lane *l, const struct batch *b, const struct part *p)
+/* All of @p: no sweep is due, so that each event is that of a segment. */
+static void feed_all(struct lane *l, const struct batch *b, const struct part *p)
 {
+	l->run_from = b->first;
 	for (unsigned k = 0, n; k < p->n; k += n) {
 		for (n = 0; n < TRACKER_BATCH && k + n < p->n && !(p->at[k + n] & IS_ICMP); n++)
 			;
-		if (n)
+		if (n) {
+			l->run = &p->at[k];
 			tracker_feed(l->d.tracker, &p->segment[k], n);
-		else
+			l->run = NULL;
+		} else {
 			feed_one(l, b, p, k++);
+		}
 	}
 }
 
@@ -332,11 +345,7 @@ static void track(struct lane *l, const struct batch *b)
 	if (!b->segments)
 		return;
 	if (b->sorted && b->from_ns >= l->now_ns && b->to_ns < l->sweep_at_ns) {
-		if (l->shards->o->quiet)
-			feed_quietly(l, b, p);
-		else
-			for (; k < p->n; k++)
-				feed_one(l, b, p, k);
+		feed_all(l, b, p);
 		tracker_advance(l->d.tracker, b->to_ns);
 		l->now_ns = b->to_ns;
 		return;
@@ -641,7 +650,7 @@ static int lane_start(struct shards *s, struct lane *l)
 
 	if (r < 0)
 		return r;
-	l->d.sink = (struct event_sink){ lane_reserve, lane_commit };
+	l->d.sink = (struct event_sink){ .reserve = lane_reserve, .commit = lane_commit };
 	return 0;
 }
 

@@ -9,27 +9,37 @@ char *put_long(char *p, uint64_t v)
 	return p + 8;
 }
 
-/* Four hexadecimal digits of each 16-bit half of @v, one in each octet, the first in the low one. */
-static uint64_t hex_digits(uint32_t v)
-{
-	uint64_t x = v >> 16 | (uint64_t)(v & 0xffff) << 32;
+/* Sixteen octets side by side; digits are below 16, so that signed compares are right. */
+typedef int8_t octets16 __attribute__((vector_size(16)));
+typedef uint8_t octets16u __attribute__((vector_size(16)));
 
-	x = (x >> 8 & 0x000000ff000000ff) | (x & 0x000000ff000000ff) << 16;
-	return (x >> 4 & 0x000f000f000f000f) | (x & 0x000f000f000f000f) << 8;
+static octets16 hex_chars(octets16 digits)
+{
+	return digits + '0' + ((digits > 9) & ('a' - '0' - 10));
 }
 
-/* Digits to characters: those above 9 are letters, 'a' - '0' - 10 further on. */
-static uint64_t hex_chars(uint64_t digits)
+/* Two digits for each octet of @a, in order: of the first eight, of the last eight. */
+static void put_hex(char *p, octets16 a, unsigned halves)
 {
-	uint64_t letter = (digits + 0x0606060606060606) >> 4 & 0x0101010101010101;
+	octets16 high = (octets16)((octets16u)a >> 4), low = a & 15;
+	octets16 c = hex_chars(__builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
+						       5, 21, 6, 22, 7, 23));
 
-	return digits + PUT_ZEROS + letter * ('a' - '0' - 10);
+	memcpy(p, &c, sizeof c);
+	if (halves < 2)
+		return;
+	c = hex_chars(__builtin_shufflevector(high, low, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13,
+					      29, 14, 30, 15, 31));
+	memcpy(p + sizeof c, &c, sizeof c);
 }
 
 char *put_hex64(char *p, uint64_t v)
 {
-	put_store8(p, hex_chars(hex_digits((uint32_t)(v >> 32))));
-	put_store8(p + 8, hex_chars(hex_digits((uint32_t)v)));
+	uint64_t w[2] = { htobe64(v) };
+	octets16 a;
+
+	memcpy(&a, w, sizeof a);
+	put_hex(p, a, 1);
 	return p + 16;
 }
 
@@ -85,9 +95,10 @@ char *put_timestamp(char *p, uint64_t ns)
 	return put_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
 }
 
-char *put_timestamp_near(char *p, uint64_t ns, struct put_second *last)
+char *put_timestamp_near(char *p, uint64_t ns, struct put_second *memo)
 {
 	uint64_t s = ns / SECOND;
+	struct put_second_text *last = &memo->near[s % PUT_SECONDS];
 
 	if (s + 1 != last->next) {
 		put_second(last->text, s);
@@ -97,75 +108,82 @@ char *put_timestamp_near(char *p, uint64_t ns, struct put_second *last)
 	return put_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
 }
 
-/* "0" to "255" */
-#define TEN(t) t "0", t "1", t "2", t "3", t "4", t "5", t "6", t "7", t "8", t "9"
-static const char octet[256][4] = {
-	TEN(""),   TEN("1"),  TEN("2"),	 TEN("3"),  TEN("4"),  TEN("5"),  TEN("6"),  TEN("7"),
-	TEN("8"),  TEN("9"),  TEN("10"), TEN("11"), TEN("12"), TEN("13"), TEN("14"), TEN("15"),
-	TEN("16"), TEN("17"), TEN("18"), TEN("19"), TEN("20"), TEN("21"), TEN("22"), TEN("23"),
-	TEN("24"), "250",     "251",	 "252",	    "253",     "254",	  "255",
+/* "0." to "255.", and how long it is */
+#define OCTET(t)                                                                                   \
+	{                                                                                          \
+		t ".", sizeof t                                                                    \
+	}
+#define TEN(t)                                                                                     \
+	OCTET(t "0"), OCTET(t "1"), OCTET(t "2"), OCTET(t "3"), OCTET(t "4"), OCTET(t "5"),        \
+		OCTET(t "6"), OCTET(t "7"), OCTET(t "8"), OCTET(t "9")
+static const struct {
+	char s[4];
+	uint32_t n;
+} octet[256] = {
+	TEN(""),      TEN("1"),	    TEN("2"),	  TEN("3"),	TEN("4"),     TEN("5"),
+	TEN("6"),     TEN("7"),	    TEN("8"),	  TEN("9"),	TEN("10"),    TEN("11"),
+	TEN("12"),    TEN("13"),    TEN("14"),	  TEN("15"),	TEN("16"),    TEN("17"),
+	TEN("18"),    TEN("19"),    TEN("20"),	  TEN("21"),	TEN("22"),    TEN("23"),
+	TEN("24"),    OCTET("250"), OCTET("251"), OCTET("252"), OCTET("253"), OCTET("254"),
+	OCTET("255"),
 };
-
-static char *put_octet(char *p, uint8_t v)
-{
-	memcpy(p, octet[v], sizeof octet[v]);
-	return p + 1 + (v >= 10) + (v >= 100);
-}
 
 char *put_ip4(char *p, const uint8_t a[static 4])
 {
-	p = put_octet(p, a[0]);
-	for (unsigned i = 1; i < 4; i++) {
-		*p = '.';
-		p = put_octet(p + 1, a[i]);
+	for (unsigned i = 0; i < 4; i++) {
+		memcpy(p, octet[a[i]].s, sizeof octet->s);
+		p += octet[a[i]].n;
 	}
-	return p;
+	return p - 1; /* the last dot */
 }
 
-/* Four digits, without zeros in front. */
-static char *put_group(char *p, const uint8_t a[static 2])
-{
-	uint64_t d = hex_digits((uint32_t)a[0] << 24 | (uint32_t)a[1] << 16);
-	unsigned zeros = (unsigned)__builtin_ctzll(d | 1u << 24) / 8;
-	uint32_t c = htole32((uint32_t)(hex_chars(d) >> 8 * zeros));
+/* Of an IPv6 address, and their digits.  Four octets are read wherever one begins: hence the spare. */
+struct groups {
+	unsigned v[8];
+	char hex[8 * 4 + 4];
+};
 
-	memcpy(p, &c, sizeof c);
-	return p + 4 - zeros;
+/* The groups @from to @to - 1 without zeros in front, a colon behind each. */
+static char *put_groups(char *p, const struct groups *g, unsigned from, unsigned to)
+{
+	for (unsigned i = from; i < to; i++) {
+		unsigned n = (unsigned)(35 - __builtin_clz(g->v[i] | 1)) / 4; /* digits */
+
+		memcpy(p, g->hex + 4 * i + 4 - n, 4);
+		p[n] = ':';
+		p += n + 1;
+	}
+	return p;
 }
 
 char *put_ip6(char *p, const uint8_t a[static 16])
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	unsigned zeros = 0, run = 0, last = 0, from;
+	struct groups g = { 0 };
+	octets16 octets;
 
 	if (!memcmp(a, mapped, sizeof mapped))
 		return put_ip4(put_lit(p, "::ffff:"), a + 12);
-	for (unsigned i = 0; i < 8; i++)
-		zeros |= (unsigned)!(a[2 * i] | a[2 * i + 1]) << i;
+	for (unsigned i = 0; i < 8; i++) {
+		g.v[i] = (unsigned)a[2 * i] << 8 | a[2 * i + 1];
+		zeros |= (unsigned)!g.v[i] << i;
+	}
+	memcpy(&octets, a, sizeof octets);
+	put_hex(g.hex, octets, 2);
 	/* Of the places where a run of `run` zeros begins the first is that of the longest run, in
 	 * the end; of equals the first (RFC 5952 4.2.3). */
 	for (; zeros; run++) {
 		last = zeros;
 		zeros &= zeros >> 1;
 	}
-	if (run < 2) { /* a single zero is not shortened (4.2.2) */
-		for (unsigned i = 0; i < 8; i++) {
-			p = put_group(p, a + 2 * i);
-			*p++ = ':';
-		}
-		return p - 1;
-	}
+	if (run < 2) /* a single zero is not shortened (4.2.2) */
+		return put_groups(p, &g, 0, 8) - 1;
 	from = (unsigned)__builtin_ctz(last);
-	for (unsigned i = 0; i < from; i++) {
-		p = put_group(p, a + 2 * i);
-		*p++ = ':';
-	}
+	p = put_groups(p, &g, 0, from);
 	if (!from)
 		*p++ = ':';
 	*p++ = ':';
-	for (unsigned i = from + run; i < 8; i++) {
-		p = put_group(p, a + 2 * i);
-		*p++ = ':';
-	}
+	p = put_groups(p, &g, from + run, 8);
 	return from + run < 8 ? p - 1 : p;
 }

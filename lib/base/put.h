@@ -77,6 +77,15 @@ static inline char *put_u64(char *p, uint64_t v)
 	return v < PUT_SHORT ? put_short(p, (uint32_t)v) : put_long(p, v);
 }
 
+/* Decimal, of what seldom has more than one digit. */
+static inline char *put_few(char *p, uint64_t v)
+{
+	if (v > 9)
+		return put_u64(p, v);
+	*p = (char)('0' + v);
+	return p + 1;
+}
+
 /* 16 lower-case hexadecimal digits. */
 char *put_hex64(char *p, uint64_t v);
 
@@ -84,14 +93,18 @@ char *put_hex64(char *p, uint64_t v);
  * 1970; years 1970 to 2554. */
 char *put_timestamp(char *p, uint64_t ns);
 
-/* What was written last up to the fraction; zeroed: nothing yet. */
+enum { PUT_SECONDS = 8 }; /* a connection often ends a few after its start */
+
+/* Up to the fraction: what was written last of the seconds with the same remainder.  Zeroed: nothing. */
 struct put_second {
-	uint64_t next; /* the second after it */
-	char text[PUT_TIMESTAMP_MAX];
+	struct put_second_text {
+		uint64_t next; /* the second after it */
+		char text[PUT_TIMESTAMP_MAX];
+	} near[PUT_SECONDS];
 };
 
-/* The same text, sooner if @ns is in the second of the call before. */
-char *put_timestamp_near(char *p, uint64_t ns, struct put_second *last);
+/* The same text as put_timestamp(), sooner if the second of @ns was written lately. */
+char *put_timestamp_near(char *p, uint64_t ns, struct put_second *memo);
 
 /* IPv4 dotted, @addr of 4 octets. */
 char *put_ip4(char *p, const uint8_t addr[static 4]);

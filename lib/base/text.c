@@ -27,8 +27,7 @@ unsigned text_utf8_length(const char *str)
 	return n && c >= least[n] && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) ? n : 0;
 }
 
-/* Octets that stand for themselves; not the terminator. */
-static const bool plain[256] = {
+const bool text_plain[256] = {
 	[' ' ... '!'] = true,
 	['#' ... '['] = true,
 	[']' ... 0x7f] = true,
@@ -42,7 +41,7 @@ void text_json_string(struct text *t, const char *str)
 	while (*s) {
 		const unsigned char *begin = s;
 
-		while (plain[*s])
+		while (text_plain[*s])
 			s++;
 		text_put(t, (const char *)begin, (size_t)(s - begin));
 		if (!*s)

@@ -37,6 +37,9 @@ void text_u64(struct text *t, uint64_t v);
  * @s, never more than are there; 0: not one. */
 unsigned text_utf8_length(const char *s);
 
+/* Octets that stand for themselves in a JSON string; not the terminator. */
+extern const bool text_plain[256];
+
 /* @s as a JSON string with its quotes; octets that are not UTF-8 come out as U+FFFD (RFC 8259
  * sections 7 and 8.1: a line must be valid UTF-8 whatever an interface is called). */
 void text_json_string(struct text *t, const char *s);

@@ -1,4 +1,5 @@
 #include "feed/json.h"
+#include "base/cc.h"
 #include "feed/community.h"
 #include "wire/tcpopt.h"
 
@@ -6,10 +7,11 @@
 
 /* These write at a pointer: the longest line is known but for the interface's name, which has a
  * bound of its own. */
-enum { NAME_ROOM = JSON_LINE_MAX / 2 };
+enum { NAME_ROOM = JSON_LINE_MAX / 2, NAME_SHORT = 15 };
 
 #define add_key(p, name)     put_lit(p, ",\"" name "\":")
 #define add_u64(p, name, v)  put_u64(add_key(p, name), v)
+#define add_few(p, name, v)  put_few(add_key(p, name), v)
 #define add_word(p, name, w) put_lit(put_word(put_lit(p, ",\"" name "\":\""), w), "\"")
 #define add_bool(p, name, b) put_word(add_key(p, name), &truth[b])
 #define add_time(p, name, v) put_timestamp(add_key(p, name), v)
@@ -30,6 +32,14 @@ static char *add_event(char *p, const struct event *e, uint64_t seq, struct put_
 /* NULL: a name that is too long. */
 static char *add_iface(char *p, const char *iface)
 {
+	char *q = put_lit(p, ",\"in_iface\":\"");
+	unsigned n = 0;
+
+	for (; n < NAME_SHORT && text_plain[(unsigned char)iface[n]]; n++)
+		q[n] = iface[n];
+	if (likely(!iface[n])) /* nothing to escape, as nearly always */
+		return put_lit(q + n, "\"");
+
 	struct text t = { .p = add_key(p, "in_iface"), .end = p + NAME_ROOM };
 
 	text_json_string(&t, iface);
@@ -62,7 +72,7 @@ static char *put_ip(char *p, const struct event *e, unsigned side)
 
 static char *add_ends(char *p, const struct event *e)
 {
-	p = add_u64(p, "ip_v", e->ip_v);
+	p = add_few(p, "ip_v", e->ip_v);
 	p = put_ip(put_lit(p, ",\"src_ip\":\""), e, 0);
 	p = put_u64(put_lit(p, "\",\"src_port\":"), e->port[0]);
 	p = put_ip(put_lit(p, ",\"dest_ip\":\""), e, 1);
@@ -126,7 +136,7 @@ static char *add_open(char *p, const struct event *e)
 
 		p = add_flags(p, o);
 		if (o->wscale[0] != TCPOPT_WSCALE_NONE)
-			p = add_u64(p, "wscale", o->wscale[0]);
+			p = add_few(p, "wscale", o->wscale[0]);
 		p = put_lit(p, "}");
 	}
 	return e->open.prev_flow_id ? add_id(p, "prev_flow_id", e->open.prev_flow_id) : p;
@@ -137,15 +147,15 @@ static char *add_established(char *p, const struct event *e)
 	const struct event_options *o = &e->established.options;
 
 	p = add_moves(p, e);
-	p = put_u64(put_lit(p, ",\"handshake\":{\"syn_retrans\":"), e->established.syn_retrans);
-	p = add_u64(p, "synack_retrans", e->established.synack_retrans);
+	p = put_few(put_lit(p, ",\"handshake\":{\"syn_retrans\":"), e->established.syn_retrans);
+	p = add_few(p, "synack_retrans", e->established.synack_retrans);
 	p = add_duration(p, "server_rtt_ns", e->established.server_rtt_ns);
 	p = add_duration(p, "client_rtt_ns", e->established.client_rtt_ns);
 	p = add_duration(p, "total_ns", e->established.total_ns);
 	p = add_flags(put_lit(p, "}"), o);
 	if (o->wscale[0] != TCPOPT_WSCALE_NONE) {
-		p = add_u64(p, "client_wscale", o->wscale[0]);
-		p = add_u64(p, "server_wscale", o->wscale[1]);
+		p = add_few(p, "client_wscale", o->wscale[0]);
+		p = add_few(p, "server_wscale", o->wscale[1]);
 	}
 	return put_lit(p, "}");
 }
@@ -167,7 +177,7 @@ static char *add_close(char *p, const struct event *e, struct put_second *second
 		p = add_u64(p, "completeness", e->close.completeness);
 	p = add_bool(p, "midstream", e->midstream);
 	p = add_bool(p, "lossy", e->close.lossy);
-	p = put_timestamp(put_lit(p, "},\"flow\":{\"start\":"), start);
+	p = put_timestamp_near(put_lit(p, "},\"flow\":{\"start\":"), start, second);
 	p = put_timestamp_near(add_key(p, "end"), stop, second);
 	p = add_u64(p, "age_ns", stop > start ? stop - start : 0);
 	if (e->close.counts == COUNTS_SEQUENCE) {
@@ -181,9 +191,9 @@ static char *add_close(char *p, const struct event *e, struct put_second *second
 	p = add_u64(p, "bytes_toclient", e->close.bytes[1]);
 	p = add_u64(p, "payload_toserver", e->close.payload[0]);
 	p = add_u64(p, "payload_toclient", e->close.payload[1]);
-	p = add_u64(p, "retrans_toserver", e->close.retrans[0]);
-	p = add_u64(p, "retrans_toclient", e->close.retrans[1]);
-	return add_u64(p, "gap_bytes", e->close.gap_bytes);
+	p = add_few(p, "retrans_toserver", e->close.retrans[0]);
+	p = add_few(p, "retrans_toclient", e->close.retrans[1]);
+	return add_few(p, "gap_bytes", e->close.gap_bytes);
 }
 
 static char *add_anomaly(char *p, const struct event *e)
@@ -204,7 +214,7 @@ static char *add_loss(char *p, const struct event *e)
 
 static char *add_server(char *p, const struct event *e)
 {
-	p = add_u64(p, "ip_v", e->ip_v);
+	p = add_few(p, "ip_v", e->ip_v);
 	p = put_ip(put_lit(p, ",\"dest_ip\":\""), e, 1);
 	p = put_u64(put_lit(p, "\",\"dest_port\":"), e->port[1]);
 	return put_lit(p, ",\"proto\":\"TCP\"");

@@ -235,4 +235,6 @@ unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 struct event_sink {
 	struct event *(*reserve)(struct event_sink *);
 	void (*commit)(struct event_sink *);
+	unsigned feeding; /* the tracker's: which segment of tracker_feed() an event is of, from 0; not
+			   * for those of a sweep */
 };

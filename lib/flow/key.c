@@ -81,11 +81,10 @@ void flow_key_end(const struct flow_key *k, unsigned end, uint8_t ret_addr[stati
 uint64_t flow_id_of(const struct flow_key *k, uint64_t start_ns, uint32_t isn)
 {
 	static const struct hash_key fixed = { { 0x73796e66696e6421u, 0x666c6f775f696421u } };
-	uint64_t w[7] = { 0 };
-	unsigned n = flow_key_words(k);
 
-	memcpy(w, k->w, n * sizeof *w);
-	w[n] = start_ns;
-	w[n + 1] = isn;
-	return hash_words(&fixed, w, n + 2);
+	if (likely(k->ip_v == 4)) /* one length known to the compiler, for nearly all */
+		return hash_words(&fixed, (uint64_t[]){ k->w[0], k->w[1], start_ns, isn }, 4);
+	return hash_words(
+		&fixed, (uint64_t[]){ k->w[0], k->w[1], k->w[2], k->w[3], k->w[4], start_ns, isn },
+		7);
 }

@@ -232,6 +232,7 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			continue;
 		if (unlikely(kept) && take_kept(t, k, &s[i]))
 			continue;
+		t->sink->feeding = i;
 		take(t, k, &s[i]);
 	}
 }

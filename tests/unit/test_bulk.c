@@ -61,7 +61,7 @@ static struct rig *rig_new(struct bulk_kernel *bulk)
 
 	for (unsigned i = 0; i < FSM_TIMEOUTS; i++)
 		cfg.timeout_ns[i] = 60000 * ms;
-	r->sink = (struct event_sink){ rig_reserve, rig_commit };
+	r->sink = (struct event_sink){ .reserve = rig_reserve, .commit = rig_commit };
 	r->memory = aligned_alloc(CACHE_LINE, size);
 	memset(r->memory, 0, size);
 	r->t = tracker_new(&cfg, r->memory, &r->sink, &r->count);

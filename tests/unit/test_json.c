@@ -506,6 +506,24 @@ static void test_longest(void)
 	}
 	ok(!torn, "too little room is told, and nothing is written beyond it");
 
+	unsigned wrong = 0;
+
+	/* Long or short, and anywhere what has to be escaped, or nothing. */
+	for (unsigned n = 0; n < 20; n++)
+		for (unsigned quote = 0; quote <= n; quote++) {
+			char iface[32] = "", want[32] = "";
+			const struct json_context c = { .iface = iface, .second = &second };
+
+			memset(iface, 'e', n);
+			if (quote < n)
+				iface[quote] = quote & 1 ? '"' : '\x1f';
+			strcpy(want, iface);
+			j = event_json(&e, 1, &c);
+			wrong += !j || !str_is(j, "in_iface", want);
+			json_decref(j);
+		}
+	ok(!wrong, "and names of any length, escaped at any place");
+
 	char name[JSON_LINE_MAX];
 	const struct json_context endless = { .iface = name, .second = &second };
 	struct text t = room(sizeof line);

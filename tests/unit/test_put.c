@@ -58,6 +58,14 @@ static void test_integers(void)
 		wrong += !wrote(want);
 	}
 	ok(!wrong, "every four digits in front and at the back of eight are right");
+	for (unsigned v = 0; v < 200; v++) {
+		uint64_t n = v < 100 ? v : UINT64_MAX >> rand64() % 64;
+
+		snprintf(want, sizeof want, "%" PRIu64, n);
+		p = put_few(begin(), n);
+		wrong += !wrote(want);
+	}
+	ok(!wrong, "numbers that seldom have more than one digit are right when they have more");
 	for (unsigned i = 0; i < 20000; i++) {
 		uint64_t v = rand64() >> rand64() % 64;
 
@@ -116,18 +124,28 @@ static void test_timestamps(void)
 
 	struct put_second last = { 0 };
 
-	for (unsigned i = 0; i < 20000; i++) { /* within a second, to and fro by one, anywhere */
+	/* Within a second, to and fro by one, to one that takes its place, anywhere. */
+	for (unsigned i = 0; i < 20000; i++) {
 		static uint64_t s;
 		uint64_t ns;
 		char want[PUT_TIMESTAMP_MAX + PUT_SPARE];
 
-		s = i % 64 == 63 ? rand64() / 1000000000u : i % 8 == 7 ? s ^ 1 : s;
+		s = i % 64 == 63 ? rand64() / 1000000000u : i % 8 == 7 ? s ^ 1 : i % 8 == 3 ? s ^ PUT_SECONDS : s;
 		ns = s * 1000000000u + rand64() % 709551616u;
 		*put_timestamp(want, ns) = '\0';
 		p = put_timestamp_near(begin(), ns, &last);
 		wrong += !wrote(want);
 	}
-	ok(!wrong, "time: near the one before, the text is the same");
+	ok(!wrong, "time: near the ones before, the text is the same");
+	last = (struct put_second){ 0 };
+	for (uint64_t s = 0; s < 2 * PUT_SECONDS; s++) {
+		char want[PUT_TIMESTAMP_MAX + PUT_SPARE];
+
+		*put_timestamp(want, s * 1000000000u) = '\0';
+		p = put_timestamp_near(begin(), s * 1000000000u, &last);
+		wrong += !wrote(want);
+	}
+	ok(!wrong, "time: the first seconds of 1970 are not taken for nothing");
 }
 
 /* ---- addresses ------------------------------------------------------------------------------ */

@@ -49,7 +49,7 @@ static struct rig *rig_new(struct tracker_config c, bool plodding, unsigned refu
 {
 	struct rig *r = calloc(1, sizeof *r);
 
-	r->sink = (struct event_sink){ rig_reserve, rig_commit };
+	r->sink = (struct event_sink){ .reserve = rig_reserve, .commit = rig_commit };
 	r->refuse_each = refuse_each;
 	c.plodding = plodding;
 	r->memory = aligned_alloc(CACHE_LINE, table_octets(&c));

@@ -65,7 +65,7 @@ static struct rig *rig_new(uint32_t max_connections, uint32_t max_half_open, boo
 	static const uint64_t timeout_s[FSM_TIMEOUTS] = { 20, 30, 400, 300, 200, 60, 10 };
 	struct rig *r = calloc(1, sizeof *r);
 
-	r->sink = (struct event_sink){ rig_reserve, rig_commit };
+	r->sink = (struct event_sink){ .reserve = rig_reserve, .commit = rig_commit };
 	r->cfg = (struct tracker_config){ .max_connections = max_connections,
 					  .max_half_open = max_half_open,
 					  .anomalies_per_connection = 8,

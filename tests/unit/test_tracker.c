@@ -25,6 +25,8 @@ struct rig {
 	struct tracker *t;
 	void *memory;
 	struct event event[EVENTS];
+	unsigned cause[EVENTS]; /* the segment that was fed then ... */
+	unsigned fed;		/* ... of all; before the call under way, if the test counts them */
 	unsigned n;
 	unsigned refuse; /* of 100 reservations */
 	uint64_t now;
@@ -45,14 +47,16 @@ static struct event *rig_reserve(struct event_sink *s)
 
 static void rig_commit(struct event_sink *s)
 {
-	((struct rig *)s)->n++;
+	struct rig *r = (struct rig *)s;
+
+	r->cause[r->n++] = r->fed + s->feeding;
 }
 
 static struct rig *rig_new(uint32_t max_connections, uint32_t max_half_open)
 {
 	struct rig *r = calloc(1, sizeof *r);
 
-	r->sink = (struct event_sink){ rig_reserve, rig_commit };
+	r->sink = (struct event_sink){ .reserve = rig_reserve, .commit = rig_commit };
 	r->cfg = (struct tracker_config){ .max_connections = max_connections,
 					  .max_half_open = max_half_open,
 					  .anomalies_per_connection = 8,
@@ -1001,16 +1005,26 @@ static void test_batches(void)
 		s[i] = random_segment(&w);
 		s[i].ts_ns = now;
 	}
-	for (unsigned i = 0; i < SEGMENTS_FED; i++)
-		tracker_feed(one->t, &s[i], 1);
-	for (unsigned i = 0, n; i < SEGMENTS_FED; i += n) {
+	for (; one->fed < SEGMENTS_FED; one->fed++)
+		tracker_feed(one->t, &s[one->fed], 1);
+	for (unsigned n; many->fed < SEGMENTS_FED; many->fed += n) {
 		n = below(TRACKER_BATCH + 1);
-		n = n > SEGMENTS_FED - i ? SEGMENTS_FED - i : n;
-		tracker_feed(many->t, &s[i], n);
+		n = n > SEGMENTS_FED - many->fed ? SEGMENTS_FED - many->fed : n;
+		tracker_feed(many->t, &s[many->fed], n);
 	}
 	ok(one->n == many->n && one->n > 500 &&
 		   !memcmp(one->event, many->event, one->n * sizeof *one->event),
 	   "batches of any size tell what single segments tell");
+
+	unsigned wrong = 0, compared = 0;
+
+	for (unsigned i = 0; i < one->n; i++) {
+		if (one->event[i].ts_ns != s[one->cause[i]].ts_ns)
+			continue; /* found by a sweep, or told late */
+		compared++;
+		wrong += one->cause[i] != many->cause[i];
+	}
+	ok(!wrong && compared > 300, "and which segment of the batch an event is of");
 	rig_free(one);
 	rig_free(many);
 	world_free(&w);
