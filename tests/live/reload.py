@@ -21,9 +21,10 @@ LOAD = os.environ.get("LOAD", os.path.join(live.ROOT, "build/tests/load"))
 RATE = os.environ.get("RATE", "8000")
 RELOADS = int(os.environ.get("RELOADS", "10"))
 KILLS = int(os.environ.get("KILLS", "12"))
-DEVICE = "sb"
-BASE = ("ring-size = 16M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\nevent-ring-size = 65536\n"
-        "stats-interval = 0\n[tracking]\ntimeout-established = 1h\n")
+DEVICE, PEER, SILENT = "sa", "sb", "10.0.1.3"
+BASE = ("ring-size = 16M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
+        "stats-interval = 1s\n[tracking]\ntimeout-syn-sent = 3s\ntimeout-established = 5s\n"
+        "timeout-half-closed = 5s\n")  # see load.c
 CHANGES = ["decap = yes\n", "", "icmp = yes\n", "decap = yes\nicmp = yes\n", "ring-block-size = 256K\n",
            "promiscuous = yes\n", ""]
 NEW_RING = f"{DEVICE} has its new ring"
@@ -32,7 +33,7 @@ NEW_RING = f"{DEVICE} has its new ring"
 class Daemon(fdstore.Manager):
     def __init__(self, ns, store=True, decoders=1):
         self.decoders = decoders
-        super().__init__(ns, DEVICE, store=store, decoders=decoders)
+        super().__init__(ns, DEVICE, store=store)
         self.argv = [a for a in self.argv if "stats-interval" not in a]
         self.conf = os.path.join(self.tmp, "conf")
         self.argv.append(f"--config={self.conf}")
@@ -40,7 +41,8 @@ class Daemon(fdstore.Manager):
 
     def configure(self, text):
         with open(self.conf, "w") as f:
-            f.write("[capture]\n" + text + BASE)
+            f.write("[capture]\n" + text + ("" if "decoders" in text else f"decoders = {self.decoders}\n")
+                    + BASE)
 
     def whole_log(self):
         with open(self.log, errors="replace") as f:
@@ -55,30 +57,28 @@ class Daemon(fdstore.Manager):
         live.wait_until(lambda: self.whole_log().count(says) > before, says)
 
 
-def seq_settled(recorder):
-    """Until nothing comes any more."""
-    before, quiet = -1, 0
-    while quiet < 10:
-        quiet = quiet + 1 if recorder.octets == before else 0
-        before = recorder.octets
-        time.sleep(0.05)
+def is_quiet(recorder):
+    """Nothing is open, and not a frame came between two stats lines."""
+    seen = [json.loads(line)["decoders"] for line in recorder.tail() if b'"event_type":"stats"' in line][-2:]
+    return (len(seen) == 2 and not any(d["connections"]["total"] for ds in seen for d in ds)
+            and [d["packets"] for d in seen[0]] == [d["packets"] for d in seen[1]])
 
 
 class Scene:
-    def __init__(self, near, far, run, **options):
+    def __init__(self, run, **options):
         self.dir = live.tmpdir()
-        self.calm, self.d = Daemon(far, store=False), Daemon(far, **options)
+        self.calm, self.d = Daemon(near, store=False), Daemon(near, **options)
         for d in (self.calm, self.d):
             d.start()
         self.both = [twins.Recorder(n, d.path, self.dir) for n, d in (("alone", self.calm), ("reloaded", self.d))]
-        self.load = near.popen(LOAD, near.path, far.path, "sa", RATE, "300", "1", str(run), stdin=-1, stdout=-1,
+        self.load = near.popen(LOAD, near.path, far.path, DEVICE, RATE, "300", "1", str(run), stdin=-1, stdout=-1,
                                text=True)
         time.sleep(0.3)
 
     def compare(self, what, least=300):
         done = self.load.communicate(timeout=2 * live.DEADLINE)[0]
         for r in self.both:
-            seq_settled(r)
+            live.wait_until(lambda r=r: is_quiet(r), "all connections to be over")
         for d in (self.calm, self.d):
             d.end(signal.SIGINT)
         for r in self.both:
@@ -94,8 +94,8 @@ class Scene:
             d.empty()
 
 
-def rings_change(near, far, what, run, **options):
-    s = Scene(near, far, run, **options)
+def rings_change(what, run, **options):
+    s = Scene(run, **options)
     pid = s.d.p.pid
     for i in range(RELOADS):
         s.d.reload(CHANGES[i % len(CHANGES)])
@@ -108,8 +108,8 @@ def rings_change(near, far, what, run, **options):
     s.compare(what)
 
 
-def bad_file(near, far):
-    s = Scene(near, far, 7)
+def bad_file():
+    s = Scene(7)
     s.d.reload("decap = yes\nring-sise = 3\n", says="unknown option 'ring-sise'")
     tap.ok(f"{s.d.conf}:3: unknown option 'ring-sise'" in s.d.whole_log(),
            "a bad file is told by file and line, and the daemon is READY")
@@ -122,9 +122,9 @@ def bad_file(near, far):
     s.compare("bad files", 50)
 
 
-def killed(near, far):
+def killed():
     rng = random.Random(int(os.environ.get("SEED", "1")))
-    s = Scene(near, far, 8)
+    s = Scene(8)
     for i in range(KILLS):
         s.d.configure(CHANGES[i % len(CHANGES)])
         s.d.said.clear()
@@ -146,18 +146,18 @@ def killed(near, far):
 
 
 live.need("ip", "tc")
-near, far = live.veth_pair("sa", DEVICE)
-near.ip("addr add fd00:1::1/64 dev sa nodad")
-far.ip(f"addr add fd00:1::2/64 dev {DEVICE} nodad")
-with twins.one_clock(near, "sa"):
+near, far = live.veth_pair(DEVICE, PEER)
+mac = json.loads(far.run("ip", "-j", "link", "show", PEER))[0]["address"]
+near.ip(f"neigh add {SILENT} lladdr {mac} dev {DEVICE}")
+with twins.one_clock(far, PEER):
     with live.guarded("rings change"):
-        rings_change(near, far, "10 reloads", 1)
+        rings_change("10 reloads", 1)
     with live.guarded("several decoders"):
-        rings_change(near, far, "three decoders", 2, decoders=3)
+        rings_change("three decoders", 2, decoders=3)
     with live.guarded("no store"):
-        rings_change(near, far, "nothing is kept", 3, store=False)
+        rings_change("nothing is kept", 3, store=False)
     with live.guarded("bad file"):
-        bad_file(near, far)
+        bad_file()
     with live.guarded("killed"):
-        killed(near, far)
+        killed()
 tap.done()
