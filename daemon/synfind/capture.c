@@ -511,7 +511,9 @@ static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 		r = tap_run(c, t);
 	if (r >= 0) {
 		t->decoder[0]->kept.head->told = (uint8_t)link;
-		log_info("Watching %s where the process before this one was", t->name);
+		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+			 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" }),
+			 "Watching %s where the process before this one was", t->name);
 		if (link == KEPT_NEW)
 			tell_link(c, t, KEPT_UP, "up");
 		if (link == KEPT_GONE)

@@ -324,6 +324,7 @@ def ready_after(wire, **options):
     path = os.path.join(wire.bench.machine.sockets, "notify")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as s:
         s.bind(path)
+        os.chmod(path, 0o666)  # the daemon is not root by then; systemd's is open to all as well
         s.settimeout(live.DEADLINE)
         try:
             start = time.monotonic()

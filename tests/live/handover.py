@@ -19,6 +19,8 @@ import live
 import tap
 
 KILLS = int(os.environ.get("KILLS", "40"))
+PUMP = os.path.join(live.ROOT, "build/tests/pump")
+PUMP_KILLS = 2 * KILLS
 LAST = 99  # port of the connection that ends a run
 
 

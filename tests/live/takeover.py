@@ -27,7 +27,9 @@ KILLS = int(os.environ.get("KILLS", "25"))
 CONNECTIONS = int(os.environ.get("CONNECTIONS", "6000"))
 LOAD = ("--segs 4 --payload 100 --request 40 -w 2000 --ipv6 20 --refused 5 --aborted 7 --fin3 50 "
         "--reuse 10").split()
-RING = {"ring_size": "64M", "ring_block_size": "128K", "queue_size": "256M", "event_ring_size": 262144}
+RING = {"ring_size": "64M", "ring_block_size": "128K", "queue_size": "256M", "event_ring_size": 262144,
+        # Which ones are told at the limit depends on when the second turned.
+        "anomalies_per_second": 1000000}
 SO_TIMESTAMP = 29
 
 
@@ -175,7 +177,10 @@ def take_over(what, near, far, seed, **options):
            *missing[:3])
     tap.ok(not extra, f"{what}: nothing is told twice, or otherwise", len(extra), *extra[:3])
     tap.ok(sum(want.values()) > 3 * CONNECTIONS, f"{what}: and that is a lot", sum(want.values()))
-    tap.equal(sums(torn), sums(calm), f"{what}: both have counted the same")
+    torn, calm = sums(torn), sums(calm)
+    differ = {k: (torn.get(k), n) for k, n in calm.items() if torn.get(k) != n
+              and not (k.startswith("syn_flood") and "decoders" in options)}  # of each decoder
+    tap.ok(calm and not differ, f"{what}: both have counted the same", differ)
     tap.ok(sum(ways.values()) > 2, f"{what}: it was ended in the midst of it", ways)
     for d in (alone, m):
         d.empty()
@@ -245,9 +250,9 @@ def begins_anew(near, far, what, change, ring_goes_on):
     m.start()
     if not ring_goes_on:
         talk.say()
-    s.until(lambda e: live.find(e, "tcp_open", src_port=talk.port, midstream=True),
-            "the connection, from the midst of it")
-    restart = live.find(s.events, "restart")
+    restart = s.until(lambda e: live.find(e, "restart"), "the restart")
+    # Mostly as `midstream`; but the block that its beginning was in may not have gone back yet.
+    s.until(lambda e: live.find(e[e.index(restart):], "tcp_open", src_port=talk.port), "the connection, anew")
     tap.equal((restart["tables"], restart.get("reset")), ("reset", ["sb"]), f"{what}: that is told")
     tap.ok(True, f"{what}: what is still there is told anew"
            + (", from frames of the time when nobody was there" if ring_goes_on else ""))

@@ -1,8 +1,8 @@
 """What mutants.py breaks in lib/flow/flood.c: as guard_mutants.py."""
 
 PIECES = [
-    ("d->server.ip_v == s.ip_v && !memcmp(d->server.w, s.w, sizeof s.w)", [
-        ("any server", "d->server.ip_v == s.ip_v")]),
+    ("d->server.ip_v != s.ip_v || memcmp(d->server.w, s.w, sizeof s.w) != 0", [
+        ("any server", "d->server.ip_v != s.ip_v")]),
     ("return stayed && stayed * 4 >= came && stayed * second_ns >= t->cfg.flood_rate * took;", [
         ("no share", "return stayed && stayed * second_ns >= t->cfg.flood_rate * took;"),
         ("no rate", "return stayed && stayed * 4 >= came;"),
@@ -24,8 +24,7 @@ PIECES = [
         ("a flood of those that go on", "t->cfg.flood_half_open && d->held > t->flood_limit")]),
     ("return !d->told && !d->held && pressure_of(t, &d->server) <= t->flood_from;", [
         ("a server with held attempts is forgotten", "return !d->told;")]),
-    ("if (t->floods.slot[i].told)\n\t\t\tseries_end(t, &t->floods.slot[i]);", [
-        ("no end at the end", ";")]),
+    ("undo_save(t->undo, d, sizeof *d);\n\t\tseries_end(t, d);", [("no end at the end", ";")]),
     ("pressure_of(t, &d->server) <= t->flood_from || f->c->state != FSM_SYN", [
         ("held below the mark", "f->c->state != FSM_SYN")]),
     ("f->c->offer.mss_client = f->c->offer.mss;", [("no mss of its own", ";")]),

@@ -417,8 +417,10 @@ QUICK_PIECES = [
         ("data on a SYN", "return s->wire_segs == 1 && s->wire_len <= UINT8_MAX;"),
         ("several SYNs at once", "return !s->payload_len && s->wire_len <= UINT8_MAX;"),
         ("a large SYN", "return !s->payload_len && s->wire_segs == 1;")]),
-    ("if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))", [
-        ("anything opens", "if (!t->quick || !is_small(s))")]),
+    ("if (!t->quick || t->floods.n || !flags_are(s, TCP_SYN) || !is_small(s))", [
+        ("anything opens", "if (!t->quick || t->floods.n || !is_small(s))"),
+        ("none is held", "if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))")]),
+    ("h->held ||", [("one that is held is answered", "")]),
     ("h->syn_acks ||", [("a second answer", "")]),
     ("sender == h->client_end ||", [("the client's own answer", "")]),
     ("s->ack != h->isn[SIDE_A] + 1 ||", [("an answer to something else", "")]),

@@ -28,8 +28,8 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
-import flood_mutants as flood_mutants_table
-import guard_mutants as guard_mutants_table
+import flood_mutants
+import guard_mutants
 import run
 
 FSM, GUARD, QUICK, FLOOD = (f"lib/flow/{name}.c" for name in ("fsm", "guard", "quick", "flood"))
@@ -200,20 +200,25 @@ def try_one(mutant):
         return mutant.name, bench.killer(mutant, work)
 
 
+def read_all():
+    """The sources, and all that is broken in them."""
+    sources = {}
+    for path in (FSM, GUARD, QUICK, FLOOD):
+        with open(os.path.join(ROOT, path)) as f:
+            sources[path] = f.read()
+    return sources, [*fsm_mutants(sources[FSM]),
+                     *piece_mutants(GUARD, sources[GUARD], guard_mutants.PIECES),
+                     *piece_mutants(QUICK, sources[QUICK], guard_mutants.QUICK_PIECES),
+                     *piece_mutants(FLOOD, sources[FLOOD], flood_mutants.PIECES)]
+
+
 def main():
     global bench
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-j", type=int, default=2, metavar="N")
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
-    sources = {}
-    for path in (FSM, GUARD, QUICK, FLOOD):
-        with open(os.path.join(ROOT, path)) as f:
-            sources[path] = f.read()
-    mutants = [*fsm_mutants(sources[FSM]),
-               *piece_mutants(GUARD, sources[GUARD], guard_mutants_table.PIECES),
-               *piece_mutants(QUICK, sources[QUICK], guard_mutants_table.QUICK_PIECES),
-               *piece_mutants(FLOOD, sources[FLOOD], flood_mutants_table.PIECES)]
+    sources, mutants = read_all()
     if args.words:
         mutants = [m for m in mutants if any(w in m.name for w in args.words)]
     with tempfile.TemporaryDirectory(prefix="synfind-mutants-") as tmp:

@@ -274,12 +274,15 @@ static void compare(struct rig *const r[2], const struct tracker_config *c, stru
 }
 
 static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each,
-			   unsigned refuse_each, uint64_t segments)
+			   unsigned refuse_each, unsigned flood, uint64_t segments)
 {
 	struct tracker_config c = { .max_connections = whole,
 				    .max_half_open = half,
 				    .anomalies_per_connection = 8,
-				    .anomalies_per_second = 1000 };
+				    .anomalies_per_second = 1000,
+				    .flood_half_open = flood,
+				    .flood_rate = 5,
+				    .flood_interval_ns = 2 * second };
 	struct talk *talk = calloc(TALKS, sizeof *talk);
 	struct segment s[TRACKER_BATCH];
 	struct compared ret = { 0 };
@@ -330,9 +333,9 @@ static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each,
 }
 
 static void test_equal(const char *what, unsigned whole, unsigned half, unsigned spoiled_each,
-		       unsigned refuse_each)
+		       unsigned refuse_each, unsigned flood)
 {
-	struct compared c = run(whole, half, spoiled_each, refuse_each, 300000);
+	struct compared c = run(whole, half, spoiled_each, refuse_each, flood, 300000);
 	unsigned seen = 0;
 
 	for (unsigned i = FSM_SYN; i < FSM_STATES; i++)
@@ -346,10 +349,11 @@ static void test_equal(const char *what, unsigned whole, unsigned half, unsigned
 int main(void)
 {
 	rng = tap_seed(1812);
-	test_equal("textbook traffic", 1000, 1000, 1000000, 0);
-	test_equal("a segment in 100 spoiled", 1000, 1000, 100, 0);
-	test_equal("a segment in 5 spoiled", 1000, 1000, 5, 0);
-	test_equal("tables that are full", 12, 6, 30, 0);
-	test_equal("events that find no room", 30, 30, 30, 7);
+	test_equal("textbook traffic", 1000, 1000, 1000000, 0, 0);
+	test_equal("a segment in 100 spoiled", 1000, 1000, 100, 0, 0);
+	test_equal("a segment in 5 spoiled", 1000, 1000, 5, 0, 0);
+	test_equal("tables that are full", 12, 6, 30, 0, 0);
+	test_equal("events that find no room", 30, 30, 30, 7, 0);
+	test_equal("servers with many half-open", 1000, 1000, 100, 0, 2);
 	return tap_done();
 }

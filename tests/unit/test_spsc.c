@@ -87,31 +87,6 @@ static void test_order_and_bounds(uint32_t first, const char *where)
 	ok(!wrong && out > 2000, "%s: first in, first out over a thousand uneven rounds", where);
 }
 
-/* The ring of a process that ended: the consumer knows where it was, the rest is still to be read. */
-static void test_resume(uint32_t first, const char *where)
-{
-	static struct record mem[8];
-	struct spsc r;
-	unsigned wrong = 0;
-
-	spsc_init(&r, mem, 8, sizeof *mem, first);
-	for (uint64_t i = 0; i < 8; i++) {
-		record_fill(spsc_reserve(&r), i);
-		spsc_commit(&r);
-	}
-	spsc_ready(&r);
-	spsc_resume_tail(&r, first + 5);
-	wrong += spsc_ready(&r) != 3;
-	for (uint32_t i = 0; i < 3; i++)
-		wrong += !record_is(spsc_at(&r, i), 5 + i);
-	for (unsigned i = 0; i < 5; i++)
-		if (spsc_reserve(&r))
-			spsc_commit(&r);
-	ok(!wrong && !spsc_reserve(&r), "%s: resumed at a tail, it has what is behind it", where);
-	spsc_resume_tail(&r, first + 13);
-	ok(!spsc_ready(&r), "%s: resumed at the head, it is empty", where);
-}
-
 static void test_must_wake(void)
 {
 	CACHE_ALIGNED static unsigned char mem[SPSC_OCTETS(2, sizeof(struct record))];
@@ -567,8 +542,6 @@ int main(void)
 	test_order_and_bounds(0, "from 0");
 	test_order_and_bounds(UINT32_MAX - 3, "across 2^32");
 	test_order_and_bounds(INT32_MAX - 3, "across 2^31");
-	test_resume(0, "from 0");
-	test_resume(UINT32_MAX - 3, "across 2^32");
 	test_must_wake();
 	test_staged(0, "staged");
 	test_staged(UINT32_MAX - 4, "staged, across 2^32");
