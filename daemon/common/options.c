@@ -662,7 +662,8 @@ int options_parse(int argc, char **argv, struct options *ret)
 int options_keep_fixed(struct options *fresh, const struct options *running)
 {
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
-		int r = opt->live || opt->type > OPT_STRING ? 0 : opt_keep(opt, fresh, running);
+		bool live = opt->live || (opt->ring && running->mode != MODE_AUTO);
+		int r = live || opt->type > OPT_STRING ? 0 : opt_keep(opt, fresh, running);
 
 		if (r < 0)
 			return r;

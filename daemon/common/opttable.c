@@ -62,11 +62,12 @@ const struct opt opts[] = {
 	  "Interfaces to watch, by name or pattern (veth*); auto: those that carry a default "
 	  "route, and loopback; any: all. Can be given several times.", .letter = 'i', .live = true },
 	{ "ring-size", CAPTURE, SIZE(ring_size, MIB, 4 * GIB), "64M", "SIZE",
-	  "Capture ring of each decoder; at least two blocks." },
+	  "Capture ring of each decoder; at least two blocks.", .ring = true },
 	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "128K", "SIZE",
-	  "Block of that ring; a power of two.", .power_of_two = true },
+	  "Block of that ring; a power of two.", .power_of_two = true, .ring = true },
 	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "2ms", "TIME",
-	  "A block is handed over after this time even if it is not full.", .unit = MS },
+	  "A block is handed over after this time even if it is not full.", .unit = MS,
+	  .ring = true },
 	{ "mode", CAPTURE, WORD(mode, enum capture_mode), "all", "all|control|auto",
 	  "Segments that are taken in; control: only those with SYN, FIN or RST, which costs little and "
 	  "leaves counts and some states unknown; auto: all but those of long transfers that the "
@@ -74,11 +75,12 @@ const struct opt opts[] = {
 	{ "auto-after", CAPTURE, NUMBER(auto_after, 1, 1000000000), "64", "N",
 	  "With mode=auto: segments of either side after which the kernel counts." },
 	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
-	  "Also take in frames that are meant for other hosts." },
+	  "Also take in frames that are meant for other hosts.", .ring = true },
 	{ "decap", CAPTURE, BOOL(decap), "no", NULL,
-	  "Also follow TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U." },
+	  "Also follow TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U.", .ring = true },
 	{ "icmp", CAPTURE, BOOL(icmp), "no", NULL,
-	  "Also look at ICMP errors: a SYN that could not be delivered has failed." },
+	  "Also look at ICMP errors: a SYN that could not be delivered has failed.",
+	  .ring = true },
 	{ "decoders", CAPTURE, NUMBER(decoders, 1, AFRING_GROUP_MAX), "1", "N",
 	  "Decoder threads of each interface, which share its connections; with --read of the "
 	  "file." },

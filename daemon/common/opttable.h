@@ -61,6 +61,7 @@ struct opt {
 	bool power_of_two;
 	bool zero;   /* 0 is allowed too, below min */
 	bool live;   /* a reload can change it */
+	bool ring;   /* a reload can, by other rings; but not with mode=auto */
 	char letter; /* short flag */
 };
 

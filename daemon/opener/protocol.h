@@ -32,6 +32,7 @@ enum opener_request_kind {
 struct opener_request {
 	uint32_t kind;
 	int32_t ifindex;
+	uint64_t secret; /* OPENER_OPEN: to deal out by, as rings did that they shall replace; 0: a new one */
 };
 
 enum opener_reply_kind {

@@ -14,12 +14,14 @@
 
 /* The kernel's hash splits what is in tunnels, and loses ICMP errors: then there is one ring. */
 static int open_group(const struct options *o, const struct link *l, const struct afring_config *cfg,
-		      enum link_type link, struct rings *ret, const char **reterr_step)
+		      uint64_t secret, struct rings *ret, const char **reterr_step)
 {
-	struct fanout_config fc = { .inside = options_inside(o), .raw_ip = link == LINK_RAW_IP };
+	struct fanout_config fc = { .secret = secret,
+				    .inside = options_inside(o),
+				    .raw_ip = afring_link_type((int)l->arphrd) == LINK_RAW_IP };
 	int program, r;
 
-	if (getrandom(&fc.secret, sizeof fc.secret, 0) != sizeof fc.secret)
+	if (!secret && getrandom(&fc.secret, sizeof fc.secret, 0) != sizeof fc.secret)
 		return *reterr_step = "getrandom", -errno;
 	program = fanout_load(&fc);
 	if (program < 0 && fc.inside) {
@@ -66,7 +68,7 @@ static void close_filters(struct rings *rings, unsigned from)
 		bulkload_close(&rings->filter[i]);
 }
 
-int rings_open(const struct options *o, const struct link *l, struct rings *ret,
+int rings_open(const struct options *o, const struct link *l, uint64_t secret, struct rings *ret,
 	       const char **reterr_step)
 {
 	struct sock_filter insns[TCP_FILTER_MAX];
@@ -100,7 +102,7 @@ int rings_open(const struct options *o, const struct link *l, struct rings *ret,
 	if (ret->bulk)
 		r = load_filters(l, link == LINK_RAW_IP, ret, program);
 	if (r >= 0 && ret->n > 1)
-		r = open_group(o, l, &cfg, (enum link_type)link, ret, reterr_step);
+		r = open_group(o, l, &cfg, secret, ret, reterr_step);
 	if (r >= 0 && ret->n == 1)
 		r = ret->fd[0] = afring_socket(&cfg, &ret->geometry[0], reterr_step);
 	close_filters(ret, r < 0 ? 0 : ret->n);

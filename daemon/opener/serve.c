@@ -102,7 +102,7 @@ static void on_link(void *arg, const struct link *l, bool gone)
 }
 
 /* The rings of one interface, or why there are none. */
-static void open_rings(struct server *v, int ifindex)
+static void open_rings(struct server *v, int ifindex, uint64_t secret)
 {
 	struct known *k = *find(v, ifindex);
 	struct opener_reply m = { .ifindex = ifindex };
@@ -116,7 +116,7 @@ static void open_rings(struct server *v, int ifindex)
 	else if (k->opened)
 		r = -EALREADY, step = "second request";
 	else
-		r = rings_open(v->s->o, &k->link, &rings, &step);
+		r = rings_open(v->s->o, &k->link, secret, &rings, &step);
 	if (r < 0) {
 		m.kind = OPENER_FAILED;
 		m.error = r;
@@ -153,7 +153,7 @@ static int take_request(struct server *v)
 		return r;
 	switch (q.kind) {
 	case OPENER_OPEN:
-		open_rings(v, q.ifindex);
+		open_rings(v, q.ifindex, q.secret);
 		return NEXT;
 	case OPENER_AGAIN:
 		return ANEW;

@@ -40,6 +40,9 @@ struct tap {
 	bool again; /* its name was watched before */
 	bool up;
 	bool listed; /* in the opener's present list */
+	bool renewing; /* asked for other rings, in place of those that it has */
+	bool turning;  /* its decoders go over to them */
+	uint64_t wanted; /* kept_wants() when they were asked for */
 	int stop_fd;
 };
 
@@ -59,11 +62,16 @@ static struct stored_name stored(const char *what, unsigned id, unsigned decoder
 
 #define TABLES "tables" /* kept.h */
 #define RING   "ring"	/* the packet ring's socket */
+#define TWIN   "twin"	/* of the one that may take its place, or has */
+
+/* Of kept_head.ring[@slot]. */
+static const char *const ring_name[] = { RING, TWIN };
 
 /* The next process shall know nothing of decoder @i. */
 static void unstore(struct capture *c, unsigned id, unsigned i)
 {
-	store_remove(c->store, stored(RING, id, i).s);
+	for (unsigned slot = 0; slot < ARRAY_SIZE(ring_name); slot++)
+		store_remove(c->store, stored(ring_name[slot], id, i).s);
 	store_remove(c->store, stored(TABLES, id, i).s);
 }
 
@@ -151,8 +159,12 @@ static int decoder_make(struct capture *c, struct tap *t, struct decoder *d, str
 	void *memory;
 	int r;
 
-	if (!c->store->live || bulk)
-		return decoder_init(d, c->o, source, bulk, NULL, t->id, share);
+	if (!c->store->live || bulk) {
+		r = decoder_init(d, c->o, source, bulk, NULL, t->id, share);
+		if (r >= 0)
+			kept_sign(&d->kept, ring);
+		return r;
+	}
 	memory = store_memory(c->store, tables.s, kept_octets(&sizes, true), &adopted);
 	r = decoder_init_kept(d, c->o, source, t->id, share, memory);
 	if (r < 0)
@@ -162,19 +174,28 @@ static int decoder_make(struct capture *c, struct tap *t, struct decoder *d, str
 	return store_put(c->store, stored(RING, t->id, share->index).s, source_fd(source));
 }
 
+/* What is kept of ring @i of those that have come. */
+static struct kept_ring ring_of(const struct capture *c, const struct opener_reply *m, unsigned i, int fd)
+{
+	return (struct kept_ring){ .cookie = kept_cookie(fd),
+				   .wants = kept_wants(c->o),
+				   .fixed = kept_fixed(c->o),
+				   .block_timeout_ns = c->o->block_timeout_ns,
+				   .inside = options_inside(c->o),
+				   .geometry = m->ring[i],
+				   .ifindex = m->ifindex,
+				   .share = { .index = i,
+					      .of = m->rings,
+					      .known = m->by_program,
+					      .secret = m->secret,
+					      .control = m->control } };
+}
+
 /* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
 static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
 			    const int *fds)
 {
-	struct kept_ring ring = { .cookie = kept_cookie(fds[i]),
-				  .wants = kept_wants(c->o),
-				  .geometry = m->ring[i],
-				  .ifindex = m->ifindex,
-				  .share = { .index = i,
-					     .of = m->rings,
-					     .known = m->by_program,
-					     .secret = m->secret,
-					     .control = m->control } };
+	struct kept_ring ring = ring_of(c, m, i, fds[i]);
 	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
 	struct bulk_filter *bulk;
 	struct source *source = NULL;
@@ -358,7 +379,7 @@ static void tap_last_words(struct tap *t)
 
 struct left { /* of one interface */
 	struct kept kept[OPENER_RINGS_MAX];
-	int fd[OPENER_RINGS_MAX]; /* rings; -1: none, or not ours any more */
+	int fd[OPENER_RINGS_MAX][2]; /* rings, as kept_head.ring; -1: none, or not ours any more */
 	unsigned n;
 };
 
@@ -366,8 +387,9 @@ static void left_free(struct left *l)
 {
 	for (unsigned i = 0; i < l->n; i++) {
 		kept_close(&l->kept[i]);
-		if (l->fd[i] >= 0)
-			close(l->fd[i]);
+		for (unsigned slot = 0; slot < ARRAY_SIZE(l->fd[i]); slot++)
+			if (l->fd[i][slot] >= 0)
+				close(l->fd[i][slot]);
 	}
 }
 
@@ -376,37 +398,38 @@ static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i
 {
 	int fd = store_take(c->store, stored(TABLES, id, i).s);
 	struct kept *k = &l->kept[i];
-	const struct kept_ring *ring;
+	const struct kept_ring *ring, *first;
 
 	l->n = i + 1;
-	l->fd[i] = -1;
+	l->fd[i][0] = l->fd[i][1] = -1;
 	*k = (struct kept){ 0 };
 	if (fd < 0)
 		return false;
 	kept_map(k, fd);
 	close(fd);
-	l->fd[i] = store_take(c->store, stored(RING, id, i).s);
-	if (!k->memory || l->fd[i] < 0)
+	for (unsigned slot = 0; slot < ARRAY_SIZE(ring_name); slot++)
+		l->fd[i][slot] = store_take(c->store, stored(ring_name[slot], id, i).s);
+	if (!k->memory || !l->kept[0].memory)
 		return false;
-	ring = &k->head->ring;
-	return ring->cookie && ring->cookie == kept_cookie(l->fd[i]) &&
-	       ring->wants == kept_wants(c->o) && ring->share.index == i &&
-	       ring->share.of == l->kept[0].head->ring.share.of &&
-	       ring->ifindex == l->kept[0].head->ring.ifindex;
+	ring = kept_ring(k);
+	first = kept_ring(&l->kept[0]);
+	return ring->cookie && ring->cookie == kept_cookie(l->fd[i][k->head->current]) &&
+	       ring->fixed == kept_fixed(c->o) && ring->share.index == i &&
+	       ring->share.of == first->share.of && ring->ifindex == first->ifindex;
 }
 
 /* All decoders of interface @id; false: there are none that can go on, and all of it is let go. */
 static bool left_take_all(struct capture *c, struct left *l, unsigned id)
 {
 	bool good = left_take(c, l, id, 0);
-	unsigned of = l->kept[0].memory ? l->kept[0].head->ring.share.of : 1;
+	unsigned of = l->kept[0].memory ? kept_ring(&l->kept[0])->share.of : 1;
 
 	for (unsigned i = 1; i < of; i++)
 		good &= left_take(c, l, id, i);
 	if (good)
 		return true;
 	for (unsigned i = 0; i < l->n; i++)
-		if (l->kept[i].memory || l->fd[i] >= 0)
+		if (l->kept[i].memory || l->fd[i][0] >= 0 || l->fd[i][1] >= 0)
 			unstore(c, id, i);
 	left_free(l);
 	return false;
@@ -416,15 +439,36 @@ static bool left_take_all(struct capture *c, struct left *l, unsigned id)
 static int tap_renew_decoder(struct capture *c, struct tap *t, struct decoder *d, struct left *l,
 			     unsigned i)
 {
-	struct kept_ring ring = l->kept[i].head->ring;
+	struct kept_ring ring = *kept_ring(&l->kept[i]);
+	int *fd = &l->fd[i][l->kept[i].head->current];
 	struct source *source;
-	int r = afring_map(l->fd[i], &ring.geometry, NULL, &source);
+	int r = afring_map(*fd, &ring.geometry, NULL, &source);
 
 	if (r < 0)
 		return r;
-	l->fd[i] = -1;
+	*fd = -1;
 	unstore(c, t->id, i);
-	return decoder_make(c, t, d, source, NULL, &ring);
+	r = decoder_make(c, t, d, source, NULL, &ring);
+	d->inside = ring.inside;
+	return r;
+}
+
+/* The ring in use, and no other: a turn to another one that had not come to the cut is none. */
+static int tap_adopt_ring(struct capture *c, struct tap *t, struct decoder *d, int fd[2], unsigned i)
+{
+	uint32_t slot = d->kept.head->current;
+	const struct kept_ring *ring = kept_ring(&d->kept);
+	int r = -EBADMSG;
+
+	if (ring->cookie && ring->cookie == kept_cookie(fd[slot]))
+		r = afring_map(fd[slot], &ring->geometry, &d->kept.state->at, &d->source);
+	if (r < 0)
+		return r;
+	fd[slot] = -1;
+	if (fd[!slot] >= 0)
+		store_remove(c->store, stored(ring_name[!slot], t->id, i).s);
+	t->turning |= atomic_load(&d->turn) != TURN_NONE;
+	return 0;
 }
 
 static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, unsigned i)
@@ -439,9 +483,7 @@ static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, u
 	if (r == -ESTALE) {
 		r = tap_renew_decoder(c, t, d, l, i);
 	} else if (r >= 0) {
-		r = afring_map(l->fd[i], &d->kept.head->ring.geometry, &d->kept.state->at,
-			       &d->source);
-		l->fd[i] = r < 0 ? l->fd[i] : -1;
+		r = tap_adopt_ring(c, t, d, l->fd[i], i);
 	}
 	d->beat_ms = health_beat_ms();
 	return r;
@@ -451,14 +493,14 @@ static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, u
  * say. */
 static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 {
-	const struct kept_ring *ring = &l->kept[0].head->ring;
+	const struct kept_ring *ring = kept_ring(&l->kept[0]);
 	enum kept_link link = link_settle(c, l->kept[0].head);
 	struct tap *t = calloc(1, sizeof *t);
 	int r = t ? 0 : -ENOMEM;
 
 	if (r >= 0) {
 		*t = (struct tap){ .next = c->taps, .ifindex = ring->ifindex, .id = (uint8_t)id,
-				   .up = link != KEPT_DOWN, .stop_fd = -1 };
+				   .up = link != KEPT_DOWN, .wanted = ring->wants, .stop_fd = -1 };
 		memcpy(t->name, ring->geometry.ifname, sizeof t->name - 1);
 		c->taps = t;
 	}
@@ -506,6 +548,7 @@ static void adopt_taps(struct capture *c)
 			tap_adopt(c, &l, id);
 	drop(c, TABLES "-");
 	drop(c, RING "-");
+	drop(c, TWIN "-");
 }
 
 /* ---- what the opener tells ------------------------------------------------------------------ */
@@ -537,7 +580,130 @@ static void note_error(struct capture *c, int r)
 static void ask(struct capture *c, struct tap *t)
 {
 	t->asked = true;
-	opener_ask(c->opener, OPENER_OPEN, t->ifindex);
+	opener_ask(c->opener, OPENER_OPEN, t->ifindex, 0);
+}
+
+/* ---- other rings for an interface that has some ---------------------------------------------- */
+
+/* Each opener can be asked once; and the daemon does, when it lists the interface. */
+static void ask_anew(struct capture *c)
+{
+	c->renewing = c->listed;
+	opener_ask(c->opener, OPENER_AGAIN, 0, 0);
+}
+
+static bool wants_others(const struct capture *c, const struct tap *t)
+{
+	uint64_t wants = kept_wants(c->o);
+
+	if (!t->gone && c->o->mode != MODE_AUTO)
+		for (unsigned i = 0; i < t->decoders; i++)
+			if (kept_ring(&t->decoder[i]->kept)->wants != wants)
+				return true;
+	return false;
+}
+
+static void ask_for_others(struct capture *c, struct tap *t)
+{
+	const struct decoder_share *share;
+
+	if (t->turning || !wants_others(c, t))
+		return;
+	share = &t->decoder[0]->share;
+	t->wanted = kept_wants(c->o);
+	t->renewing = true;
+	opener_ask(c->opener, OPENER_OPEN, t->ifindex, share->known ? share->secret : 0);
+}
+
+static void say_old_rings_stay(const struct tap *t, const char *why)
+{
+	log_error("%s keeps the ring that it has: %s", t->name, why);
+}
+
+/* Each connection must come to the decoder that has it. */
+static const char *unfit(const struct tap *t, const struct opener_reply *m)
+{
+	const struct decoder_share *share = &t->decoder[0]->share;
+
+	if (m->bulk || m->control != share->control)
+		return "the opener has another mode, which counts from the next start on";
+	if (m->rings != t->decoders)
+		return "there are to be as many rings as decoders";
+	if (m->rings > 1 && (m->by_program != share->known || (share->known && m->secret != share->secret)))
+		return "connections would be dealt out otherwise";
+	return NULL;
+}
+
+/* The decoder goes over to it; takes the descriptor over, also on failure. */
+static int turn_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i, int fd)
+{
+	struct kept_ring ring = ring_of(c, m, i, fd);
+	struct decoder *d = t->decoder[i];
+	struct source *source;
+	int r = afring_map(fd, &m->ring[i], NULL, &source);
+
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	if (c->store->live)
+		r = store_put(c->store, stored(ring_name[!d->kept.head->current], t->id, i).s, fd);
+	if (r < 0) {
+		source_free(source);
+		return r;
+	}
+	t->turning = true;
+	decoder_succeed(d, source, &ring);
+	return 0;
+}
+
+static void others_came(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds,
+			unsigned n)
+{
+	bool stale = t->wanted != kept_wants(c->o); /* the next list is on its way */
+	const char *why = unfit(t, m);
+
+	t->renewing = false;
+	if (why && !stale)
+		say_old_rings_stay(t, why);
+	if (why || stale) {
+		for (unsigned i = 0; i < n; i++)
+			close(fds[i]);
+		return;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		int r = turn_decoder(c, t, m, i, fds[i]);
+
+		if (r < 0)
+			say_old_rings_stay(t, strerror(-r));
+	}
+}
+
+/* Have all decoders ended their turn?  Then the rings that are of no use are let go. */
+static void turns_end(struct capture *c, struct tap *t)
+{
+	bool refused = false;
+
+	for (unsigned i = 0; i < t->decoders; i++) {
+		int turn = atomic_load(&t->decoder[i]->turn);
+
+		if (turn == TURN_ASKED || turn == TURN_UNDER_WAY)
+			return;
+		refused |= turn == TURN_REFUSED;
+	}
+	for (unsigned i = 0; i < t->decoders; i++) {
+		struct decoder *d = t->decoder[i];
+
+		decoder_turned(d);
+		store_remove(c->store, stored(ring_name[!d->kept.head->current], t->id, i).s);
+	}
+	t->turning = false;
+	if (refused)
+		say_old_rings_stay(t, "the clock was set, or there are too many frames; reload once more");
+	else
+		log_info("%s has its new ring", t->name);
+	if (t->wanted != kept_wants(c->o) && !c->stopping) /* there was a reload meanwhile */
+		ask_anew(c);
 }
 
 static void link_new(struct capture *c, const struct opener_reply *m)
@@ -587,6 +753,8 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 		return;
 	}
 	t->listed = true;
+	if (!c->listed)
+		ask_for_others(c, t);
 	if (t->up == up)
 		return;
 	t->up = up;
@@ -628,6 +796,10 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 	struct tap *t = find_tap(c, m->ifindex);
 	int r;
 
+	if (t && t->renewing && m->rings && m->rings <= OPENER_RINGS_MAX && n == fds_of(m)) {
+		others_came(c, t, m, fds, n);
+		return;
+	}
 	if (!t || !t->asked || !m->rings || m->rings > OPENER_RINGS_MAX || n != fds_of(m)) {
 		/* it went meanwhile */
 		for (unsigned i = 0; i < n; i++)
@@ -651,6 +823,11 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 {
 	struct tap *t = find_tap(c, m->ifindex);
 
+	if (t && t->renewing) {
+		t->renewing = false;
+		log_errno(m->error, "%s keeps the ring that it has: %s", t->name, m->step);
+		return;
+	}
 	if (!t || !t->asked)
 		return;
 	if (!strcmp(m->step, OPENER_STEP_BULK))
@@ -819,6 +996,8 @@ static void on_wake(void *arg)
 	for (struct tap *t = c->taps; t; t = t->next) {
 		if (!t->decoders)
 			continue;
+		if (t->turning)
+			turns_end(c, t);
 		if (!tap_ended(t))
 			running = true;
 		else if (!c->stopping)
@@ -905,8 +1084,7 @@ void capture_reload(struct capture *c)
 		for (unsigned i = 0; i < t->decoders; i++)
 			if (decoder_configure(t->decoder[i], c->o) < 0)
 				log_error("No memory for the limits of '%s': they stay as they were", t->name);
-	c->renewing = c->listed;
-	opener_ask(c->opener, OPENER_AGAIN, 0);
+	ask_anew(c);
 }
 
 void capture_stop(struct capture *c)

@@ -14,11 +14,15 @@
 #include "source/afring.h"
 #include "source/fanout.h"
 #include "synfind/bulkfilter.h"
+#include "synfind/successor.h"
 #include "wire/checksum.h"
 #include "wire/segment.h"
 
 static const uint64_t stats_every_ns = 100000000; /* a look at the kernel's drop counter */
-enum { TICK_MS = 1000 }; /* how late a timeout may be told on an idle link */
+enum {
+	TICK_MS = 1000, /* how late a timeout may be told on an idle link */
+	TURN_MS = 10,	/* in a turn from one ring to another */
+};
 
 uint64_t wall_clock_ns(void)
 {
@@ -113,7 +117,6 @@ struct kept_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
 	return (struct kept_sizes){ .max_connections = c.max_connections,
 				    .max_half_open = c.max_half_open,
 				    .events = o->event_ring_size,
-				    .decap = o->decap,
 				    .control = c.control || share->control,
 				    .iface_id = iface_id };
 }
@@ -157,8 +160,7 @@ static int make(struct decoder *d, const struct options *o, struct event_sink *s
 	    getrandom(&h->birth, sizeof h->birth, 0) != sizeof h->birth)
 		return -errno;
 	d->birth = h->birth |= 1;
-	if (d->kept.tunnels)
-		d->tunnels = tunnels_init(d->kept.tunnels, &cfg.secret);
+	d->tunnels = tunnels_init(d->kept.tunnels, &cfg.secret);
 	if (sizes->events)
 		spsc_init(&d->ring, d->kept.events, sizes->events, sizeof(struct event), 0);
 	d->tracker = tracker_new(&cfg, d->kept.tracker, sink ? sink : &d->sink, &d->count->tracker);
@@ -192,7 +194,7 @@ int decoder_init_kept(struct decoder *d, const struct options *o, struct source 
 
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, struct kept *kept)
 {
-	struct decoder_share share = kept->head->ring.share;
+	struct decoder_share share = kept_ring(kept)->share;
 	struct kept_sizes sizes = decoder_sizes(o, iface_id, &share);
 	struct kept_head *h = kept->head;
 
@@ -205,13 +207,18 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, 
 	struct tracker_config cfg = take_options(d, o, iface_id, &share);
 
 	d->birth = h->birth;
-	d->tunnels = d->kept.tunnels ? tunnels_adopt(d->kept.tunnels) : NULL;
+	d->tunnels = tunnels_adopt(d->kept.tunnels);
 	d->tracker = tracker_adopt(&cfg, d->kept.tracker, &d->sink, &d->count->tracker);
-	if (!d->tracker || (d->kept.tunnels && !d->tunnels) || !d->birth ||
+	if (!d->tracker || !d->tunnels || !d->birth ||
 	    !spsc_adopt(&d->ring, d->kept.events, sizes.events, sizeof(struct event))) {
 		memset(d, 0, sizeof *d);
 		return -ESTALE;
 	}
+	d->inside = kept_ring(&d->kept)->inside;
+	if (d->kept.successor->phase == SUCCESSOR_OLD) /* the other ring is not ours any more */
+		d->kept.successor->phase = SUCCESSOR_NONE;
+	if (d->kept.successor->phase == SUCCESSOR_NEW)
+		atomic_init(&d->turn, TURN_UNDER_WAY);
 	*kept = (struct kept){ 0 };
 	return 0;
 }
@@ -221,6 +228,10 @@ void decoder_destroy(struct decoder *d)
 	free(atomic_load(&d->fresh));
 	tracker_free(d->tracker);
 	source_free(d->source);
+	source_free(d->next);
+	source_free(d->retired);
+	if (d->nudge_fd > 0)
+		close(d->nudge_fd);
 	bulk_filter_free(d->bulk);
 	kept_close(&d->kept);
 	memset(d, 0, sizeof *d);
@@ -267,8 +278,7 @@ static enum frame_verdict decode_inside(struct decoder *d, const struct frame *f
 
 	if (v != FRAME_TCP && v != FRAME_ICMP)
 		return v;
-	if (d->tunnels)
-		number = tunnels_number(d->tunnels, f->iface, &t);
+	number = tunnels_number(d->tunnels, f->iface, &t);
 	if (number < 0)
 		return FRAME_TUNNELS_FULL;
 	s->iface = (uint16_t)number;
@@ -277,10 +287,7 @@ static enum frame_verdict decode_inside(struct decoder *d, const struct frame *f
 
 uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *ret_tunnel)
 {
-	if (d->tunnels)
-		return tunnels_look_up(d->tunnels, iface, ret_tunnel);
-	*ret_tunnel = (struct tunnel){ .type = TUNNEL_NONE };
-	return iface;
+	return tunnels_look_up(d->tunnels, iface, ret_tunnel);
 }
 
 enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct segment *ret)
@@ -299,6 +306,29 @@ static bool is_foreign(const struct decoder *d, const struct segment *s)
 	return d->share.known && fanout_member(d->share.secret, s, d->share.of) != d->share.index;
 }
 
+/* In a turn: notes what comes of the old ring, and leaves out of the new one what was in that.  How many
+ * frames are left. */
+static int turn_frames(struct decoder *d, struct frame *frames, int n)
+{
+	struct successor *s = d->kept.successor;
+	int left = 0;
+
+	undo_save(d->undo, s, SUCCESSOR_SCALARS);
+	for (int i = 0; i < n; i++) {
+		if (s->phase == SUCCESSOR_OLD)
+			successor_had(s, &frames[i]);
+		else if (s->phase == SUCCESSOR_NEW && successor_leaves_out(s, d->undo, &frames[i]))
+			continue;
+		frames[left++] = frames[i];
+	}
+	return left;
+}
+
+static bool in_turn(const struct decoder *d)
+{
+	return unlikely(atomic_load_explicit(&d->turn, memory_order_relaxed) == TURN_UNDER_WAY);
+}
+
 int decoder_pull(struct decoder *d)
 {
 	struct frame frames[DECODER_BATCH];
@@ -306,12 +336,15 @@ int decoder_pull(struct decoder *d)
 	int n = source_next(d->source, frames, DECODER_BATCH);
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
 	unsigned tcp = 0, bad_checksum = 0, left_out = 0;
+	int used = n;
 
 	counter_add(&d->count->beats, 1);
 	if (n <= 0)
 		return n;
 	begin(d);
-	for (int i = 0; i < n; i++) {
+	if (in_turn(d))
+		used = turn_frames(d, frames, n);
+	for (int i = 0; i < used; i++) {
 		struct frame *f = &frames[i];
 		struct segment *s = &segments[tcp];
 
@@ -396,13 +429,19 @@ static bool anything_tracked(const struct decoder *d)
 static bool wait_for_frames(struct decoder *d)
 {
 	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
-				{ .fd = d->stop_fd, .events = POLLIN } };
+				{ .fd = d->stop_fd, .events = POLLIN },
+				{ .fd = d->nudge_fd, .events = POLLIN } };
+	eventfd_t nudges;
 
 	int ms = anything_tracked(d) ? TICK_MS : -1;
 
 	if (d->beat_ms && (ms < 0 || ms > d->beat_ms))
 		ms = d->beat_ms;
+	if (in_turn(d))
+		ms = TURN_MS;
 	poll(fds, ARRAY_SIZE(fds), ms);
+	if (fds[2].revents & POLLIN)
+		eventfd_read(d->nudge_fd, &nudges);
 	return !(fds[1].revents & POLLIN);
 }
 
@@ -456,6 +495,106 @@ static void close_all(struct decoder *d, enum close_reason reason)
 	}
 }
 
+/* ---- from one packet ring to another -------------------------------------------------------- */
+
+void decoder_succeed(struct decoder *d, struct source *source, const struct kept_ring *ring)
+{
+	struct kept_head *h = d->kept.head;
+
+	h->ring[!h->current] = *ring;
+	d->next = source;
+	atomic_store(&d->turn, TURN_ASKED);
+	eventfd_write(d->nudge_fd, 1);
+}
+
+void decoder_turned(struct decoder *d)
+{
+	source_free(d->next);
+	source_free(d->retired);
+	d->next = d->retired = NULL;
+	atomic_store(&d->turn, TURN_NONE);
+}
+
+static struct successor_clock clocks(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (struct successor_clock){ .real = wall_clock_ns(),
+					 .monotonic = (uint64_t)ts.tv_sec * 1000000000u +
+						      (uint64_t)ts.tv_nsec };
+}
+
+static void turn_said(struct decoder *d, enum decoder_turn turn)
+{
+	atomic_store(&d->turn, (int)turn);
+	eventfd_write(d->wake_fd, 1);
+}
+
+static void turn_begin(struct decoder *d)
+{
+	const struct kept_ring *ring = d->kept.head->ring;
+	uint64_t timeout = ring[0].block_timeout_ns > ring[1].block_timeout_ns
+				   ? ring[0].block_timeout_ns
+				   : ring[1].block_timeout_ns;
+
+	begin(d);
+	undo_save(d->undo, d->kept.successor, SUCCESSOR_SCALARS);
+	successor_begin(d->kept.successor, clocks(), timeout);
+	commit(d);
+	atomic_store(&d->turn, TURN_UNDER_WAY);
+}
+
+/* Leaves the old ring, if it is time to: which one is read, and from where, changes with one commit. */
+static void turn_cut(struct decoder *d, bool empty)
+{
+	enum successor_verdict v;
+
+	begin(d);
+	undo_save(d->undo, d->kept.successor, SUCCESSOR_SCALARS);
+	undo_save(d->undo, &d->kept.head->current, sizeof d->kept.head->current);
+	v = successor_cut(d->kept.successor, clocks(), empty);
+	if (v == SUCCESSOR_CUT) {
+		d->retired = d->source;
+		d->source = d->next;
+		d->next = NULL;
+		d->kept.head->current = !d->kept.head->current;
+		d->kept.state->at = (struct afring_position){ 0 };
+		d->inside = kept_ring(&d->kept)->inside;
+	}
+	commit(d);
+	if (v == SUCCESSOR_IMPOSSIBLE)
+		turn_said(d, TURN_REFUSED);
+}
+
+static void turn_step(struct decoder *d, bool empty)
+{
+	struct successor *s = d->kept.successor;
+	bool over;
+
+	if (s->phase == SUCCESSOR_OLD) {
+		look_for_loss(d, wall_clock_ns()); /* nobody will ask the old one afterwards */
+		turn_cut(d, empty);
+		return;
+	}
+	begin(d);
+	undo_save(d->undo, s, SUCCESSOR_SCALARS);
+	over = successor_over(s, clocks(), empty);
+	commit(d);
+	if (over)
+		turn_said(d, TURN_DONE);
+}
+
+static void turn(struct decoder *d, bool empty)
+{
+	int said = atomic_load_explicit(&d->turn, memory_order_acquire);
+
+	if (said == TURN_ASKED)
+		turn_begin(d);
+	else if (unlikely(said == TURN_UNDER_WAY))
+		turn_step(d, empty);
+}
+
 static void *decoder_run(void *arg)
 {
 	struct decoder *d = arg;
@@ -477,6 +616,7 @@ static void *decoder_run(void *arg)
 
 		if (now >= d->stats_at_ns || now + 2 * stats_every_ns < d->stats_at_ns)
 			look_for_loss(d, now);
+		turn(d, n <= 0);
 		if (n > 0) {
 			wake_consumer(d);
 			continue;
@@ -504,6 +644,9 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 {
 	d->wake_fd = wake_fd;
 	d->stop_fd = stop_fd;
+	d->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (d->nudge_fd < 0)
+		return -errno;
 	atomic_init(&d->last_words, REASON_SHUTDOWN);
 	int r = pthread_create(&d->thread, NULL, decoder_run, d);
 

@@ -20,6 +20,15 @@ struct tunnels;
 
 enum { DECODER_BATCH = TRACKER_BATCH };
 
+/* From one packet ring to another: successor.h. */
+enum decoder_turn {
+	TURN_NONE,
+	TURN_ASKED, /* by the main thread; what follows is said by the decoder's */
+	TURN_UNDER_WAY,
+	TURN_DONE,
+	TURN_REFUSED, /* the old ring stays */
+};
+
 struct decoder {
 	struct kept kept; /* what outlives the process, or would */
 	struct undo *undo; /* NULL: nothing does */
@@ -31,11 +40,13 @@ struct decoder {
 	struct event *slot;
 
 	struct source *source; /* owned */
+	struct source *next, *retired; /* in a turn: the ring to come, the one that was; owned or NULL */
+	_Atomic int turn;	       /* enum decoder_turn */
 	struct bulk_filter *bulk; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
 	bool control;		 /* leave out what segment_is_control() does not want */
 	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
-	struct tunnels *tunnels; /* numbers for those that were met; NULL: not looked for */
+	struct tunnels *tunnels; /* numbers for those that were met */
 	uint8_t iface_id; /* put into every frame: flows of two interfaces never mix */
 	struct decoder_share share;
 	uint32_t max_connections, max_half_open; /* its part of the options' */
@@ -45,6 +56,7 @@ struct decoder {
 	pthread_t thread;
 	bool started;
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
+	int nudge_fd;	      /* owned: readable: there is something new to look at */
 	int beat_ms;	       /* the longest wait without a beat; 0: for ever.  Set before the start */
 	_Atomic(struct tracker_config *) fresh; /* to be taken over by the thread, owned; or NULL */
 	_Atomic bool paused;	   /* end at once, and leave all as it is: another process goes on */
@@ -99,6 +111,14 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
 
 /* Other timeouts and limits, for the thread to take over at its next turn: -ENOMEM or 0. */
 int decoder_configure(struct decoder *d, const struct options *o);
+
+/* Goes over to @source, a ring that is capturing already: owned from now on.  No turn may be under way.
+ * @ring: what is kept of it; whoever follows this process needs its socket, if anything is kept. */
+void decoder_succeed(struct decoder *d, struct source *source, const struct kept_ring *ring);
+
+/* The turn has ended, well or not: closes the ring that is of no use any more.  Only when all that share
+ * the interface have ended theirs: those that leave a fan-out group change who gets what. */
+void decoder_turned(struct decoder *d);
 
 /* Waits for the thread to end. */
 void decoder_join(struct decoder *d);

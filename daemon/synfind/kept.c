@@ -10,12 +10,13 @@
 #include "common/options.h"
 #include "flow/event.h"
 #include "flow/tunnels.h"
+#include "synfind/successor.h"
 
 /* Of the head up to ring: what another version can read.  The rest is `layout`. */
 static const uint64_t kept_magic = 0x73796e746162b001;
 
 /* To be raised when anything else that is kept changes its meaning; sizes are seen without. */
-enum { LAYOUT_VERSION = 1 };
+enum { LAYOUT_VERSION = 2 };
 
 /* A transaction is a batch, or a step of at most STEP_EVENTS: 100 kB and seldom that.  Not more than is
  * used costs memory. */
@@ -30,7 +31,8 @@ static uint64_t layout(void)
 {
 	static const uint64_t sizes[] = { sizeof(struct kept_head), sizeof(struct kept_state),
 					  sizeof(struct event), sizeof(struct spsc_words),
-					  sizeof(struct undo_record), EVENT_KINDS };
+					  sizeof(struct undo_record), EVENT_KINDS,
+					  sizeof(struct successor) };
 	uint64_t v = mix(LAYOUT_VERSION, tracker_layout());
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
@@ -39,7 +41,7 @@ static uint64_t layout(void)
 }
 
 struct parts { /* offsets, behind the head */
-	size_t state, events, tracker, tunnels, log, end;
+	size_t state, events, tracker, tunnels, successor, log, end;
 };
 
 static struct parts lay_out(const struct kept_sizes *s, bool shared)
@@ -53,7 +55,8 @@ static struct parts lay_out(const struct kept_sizes *s, bool shared)
 	p.tracker = p.events +
 		    (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
 	p.tunnels = p.tracker + LINE_UP(tracker_memory(&c));
-	p.log = p.tunnels + (s->decap ? LINE_UP(tunnels_memory()) : 0);
+	p.successor = p.tunnels + LINE_UP(tunnels_memory());
+	p.log = p.successor + LINE_UP(sizeof(struct successor));
 	p.end = p.log + (shared ? undo_octets : 0);
 	return p;
 }
@@ -69,7 +72,8 @@ static void view(struct kept *k, void *memory, const struct kept_sizes *s, bool 
 			    .state = (struct kept_state *)(m + p.state),
 			    .events = m + p.events,
 			    .tracker = m + p.tracker,
-			    .tunnels = s->decap ? m + p.tunnels : NULL };
+			    .tunnels = m + p.tunnels,
+			    .successor = (struct successor *)(m + p.successor) };
 	if (shared)
 		undo_init(&k->undo, m, p.log, m + p.log, undo_octets);
 }
@@ -89,9 +93,15 @@ void kept_sign(struct kept *k, const struct kept_ring *ring)
 {
 	k->head->octets = k->octets;
 	k->head->layout = layout();
-	k->head->ring = *ring;
+	k->head->ring[0] = *ring;
+	k->head->current = 0;
 	undo_order();
 	k->head->magic = kept_magic;
+}
+
+static bool share_valid(const struct decoder_share *s)
+{
+	return s->of && s->of <= AFRING_GROUP_MAX && s->index < s->of;
 }
 
 int kept_map(struct kept *k, int fd)
@@ -110,8 +120,8 @@ int kept_map(struct kept *k, int fd)
 		return -errno;
 	h = p;
 	*k = (struct kept){ .memory = p, .octets = (size_t)st.st_size, .head = p };
-	if (h->magic == kept_magic && h->octets == k->octets && h->ring.share.of &&
-	    h->ring.share.of <= AFRING_GROUP_MAX && h->ring.share.index < h->ring.share.of)
+	if (h->magic == kept_magic && h->octets == k->octets && h->current < ARRAY_SIZE(h->ring) &&
+	    share_valid(&h->ring[h->current].share))
 		return 0;
 	kept_close(k);
 	return -EBADMSG;
@@ -123,7 +133,7 @@ bool kept_adopt(struct kept *k, const struct kept_sizes *s)
 	    memcmp(&k->head->sizes, s, sizeof *s) != 0)
 		return false;
 	view(k, k->memory, s, true);
-	return undo_rollback(&k->undo) == 0;
+	return undo_rollback(&k->undo) == 0 && k->head->current < ARRAY_SIZE(k->head->ring);
 }
 
 void kept_close(struct kept *k)
@@ -135,13 +145,17 @@ void kept_close(struct kept *k)
 
 uint64_t kept_wants(const struct options *o)
 {
-	uint64_t v = mix(o->mode, options_inside(o));
+	uint64_t v = mix(kept_fixed(o), options_inside(o));
 
-	v = mix(v, o->decoders);
 	v = mix(v, o->promiscuous);
 	v = mix(v, o->ring_size_bytes);
 	v = mix(v, o->ring_block_size_bytes);
 	return mix(v, o->block_timeout_ns);
+}
+
+uint64_t kept_fixed(const struct options *o)
+{
+	return mix(mix(0, o->mode), o->decoders);
 }
 
 uint64_t kept_cookie(int fd)

@@ -1,7 +1,7 @@
 /* kept.h - what of one decoder outlives the process: its tables and counters, its ring of events, and
  * how far it has read its packet ring, in one memfd.
  *
- *     head | state | ring of events | tracker | tunnels | undo log
+ *     head | state | ring of events | tracker | tunnels | successor | undo log
  *
  * What a decoder changes, it changes in transactions: a batch of frames, a tick, a part of a sweep.
  * Whoever takes the memory over rolls back the one that was under way (base/undo.h), and decodes its
@@ -17,6 +17,7 @@
 #include "source/afring.h"
 
 struct options;
+struct successor;
 
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
@@ -41,13 +42,16 @@ struct decoder_share {
 struct kept_sizes {
 	uint32_t max_connections, max_half_open; /* of this decoder */
 	uint32_t events;
-	uint32_t decap, control, iface_id;
+	uint32_t control, iface_id;
 };
 
 /* The packet ring that belongs to it: a socket of its own in the store. */
 struct kept_ring {
 	uint64_t cookie; /* SO_COOKIE: this socket and no other */
 	uint64_t wants;	 /* kept_wants() of who had it made */
+	uint64_t fixed;	 /* kept_fixed() likewise */
+	uint64_t block_timeout_ns;
+	uint32_t inside; /* sum of enum frame_inside: what its filter lets pass besides TCP */
 	struct afring_geometry geometry;
 	int32_t ifindex;
 	struct decoder_share share;
@@ -60,7 +64,8 @@ struct kept_head {
 	uint64_t layout, octets;
 	uint64_t birth; /* of the ring of events and its numbers: no other has it; never 0 */
 	struct kept_sizes sizes;
-	struct kept_ring ring;
+	struct kept_ring ring[2]; /* the one in use, and one that may take its place (successor.h) */
+	uint32_t current;	  /* 0 or 1: changed in a transaction */
 	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if anything:
 	 * once the stream has a number from .telling_as on, they were. */
 	uint8_t told, telling; /* enum kept_link */
@@ -80,7 +85,8 @@ struct kept { /* a process's view */
 	size_t octets;
 	struct kept_head *head;
 	struct kept_state *state;
-	void *events, *tracker, *tunnels; /* where they lie; tunnels: NULL without .decap */
+	void *events, *tracker, *tunnels; /* where they lie */
+	struct successor *successor;
 	struct undo undo;
 };
 
@@ -104,8 +110,17 @@ bool kept_adopt(struct kept *k, const struct kept_sizes *s);
 /* A zeroed one is fine. */
 void kept_close(struct kept *k);
 
-/* A number for what the options want of packet rings: rings for other ones are not taken over. */
+/* A number for what the options want of packet rings: others are to be made for other ones. */
 uint64_t kept_wants(const struct options *o);
+
+/* A number for what no reload can change in it: rings for other ones are not taken over. */
+uint64_t kept_fixed(const struct options *o);
+
+/* The packet ring in use. */
+static inline struct kept_ring *kept_ring(const struct kept *k)
+{
+	return &k->head->ring[k->head->current];
+}
 
 /* The cookie of a socket; 0: it has none. */
 uint64_t kept_cookie(int fd);

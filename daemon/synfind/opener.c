@@ -55,9 +55,9 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 	return 0;
 }
 
-void opener_ask(struct opener *p, unsigned kind, int ifindex)
+void opener_ask(struct opener *p, unsigned kind, int ifindex, uint64_t secret)
 {
-	struct opener_request q = { .kind = kind, .ifindex = ifindex };
+	struct opener_request q = { .kind = kind, .ifindex = ifindex, .secret = secret };
 
 	if (p->fd >= 0)
 		opener_send(p->fd, &q, sizeof q, NULL, 0);
@@ -102,7 +102,7 @@ void opener_end(struct opener *p, bool socket_made, bool directory)
 	if (p->fd < 0)
 		return;
 	if (socket_made && !*p->path) {
-		opener_ask(p, OPENER_CLEAN, directory);
+		opener_ask(p, OPENER_CLEAN, directory, 0);
 		await_cleaned(p);
 	}
 	if (p->fd >= 0)

@@ -270,13 +270,13 @@ def reload(s):
         d = ns.connect(("127.0.0.1", 92))
         sub.wait_for("tcp_established", dest_port=92)
         s.configure(INTERFACES + "decap = yes\n[tracking]\ntimeout-established = 1s\n"
-                    "[events]\nstats-interval = 1s\n")
+                    "[events]\nstats-interval = 1s\nqueue-size = 8M\n")
         s.m.run("systemctl", "reload", UNIT)
         tap.equal(s.m.show(UNIT, "ActiveState"), "active", "reload: the service is active after it")
         sub.wait_for("stats")  # which the reload asked for
         close = sub.wait_for("tcp_close", dest_port=92)
         tap.equal(close["tcp"]["reason"], "idle", "reload: a new time-out counts for old connections")
-        tap.ok(s.said("decap: a new value counts from the next start on"),
+        tap.ok(s.said("queue-size: a new value counts from the next start on"),
                "reload: what it cannot change is said")
 
         s.configure(INTERFACES + "[tracking]\ntimeout-establishd = 5s\n")

@@ -231,7 +231,6 @@ ANEW = [  # what happened in between: does the packet ring go on?
     ("tables of another version", damage(8, b"\1" * 8), True),
     ("a transaction that was too long to be rolled back", damage(-UNDO, b"\xff" * 8), True),
     ("a log that cannot be", damage(-UNDO, b"\x04" + bytes(7)), True),
-    ("frames that are wanted as well", option("--icmp"), False),
     ("a ring that was not kept", lambda m: m.forget("ring-0-0"), False),
     ("tables that were not kept", lambda m: m.forget("tables-0-0"), False),
     ("memory that is none", damage(0, b"?"), False),

@@ -133,9 +133,13 @@ class Manager:
         """Ends the process, and takes in its last words."""
         if self.p.poll() is None:
             self.p.send_signal(sig)
-        status = self.p.wait(timeout=live.DEADLINE)
+        live.wait_until(self.has_ended, "the daemon to end")
         self.take_in()
-        return status
+        return self.p.returncode
+
+    def has_ended(self):
+        self.take_in()  # it waits for us, if it has much to say
+        return self.p.poll() is not None
 
     # ---- its end at an instruction ----
 

@@ -1,0 +1,151 @@
+#include "synfind/successor.h"
+#include <stddef.h>
+#include <string.h>
+#include "base/hash.h"
+#include "base/undo.h"
+
+/* Measured on a busy machine of two processors: 165 us. */
+static const uint64_t window_ns = 10000000;
+
+/* Of stamps that lie one behind the other in a ring: of frames of several processors. */
+static const uint64_t disorder_ns = 1000000;
+
+/* How much later than its time-out a block may be handed over: a timer of the kernel does that. */
+static const uint64_t timer_late_ns = 100000000;
+
+enum { HASHED_OCTETS = 128 }; /* with a TCP header inside of most tunnels */
+
+/* Both filters copy the same octets of a frame that both let pass (bpf/tcp_filter.h). */
+static uint64_t hash_of(const struct frame *f)
+{
+	static const struct hash_key key = { { 0x9e3779b97f4a7c15, 0xd1b54a32d192ed03 } };
+	uint64_t w[2 + HASHED_OCTETS / 8] = { f->len, (uint64_t)f->has_vlan << 16 | f->vlan_tci };
+
+	memcpy(w + 2, f->data, f->caplen < HASHED_OCTETS ? f->caplen : HASHED_OCTETS);
+	return hash_words(&key, w, sizeof w / sizeof *w);
+}
+
+static uint64_t distance(uint64_t a, uint64_t b)
+{
+	return a > b ? a - b : b - a;
+}
+
+static bool stepped(const struct successor *s, struct successor_clock now)
+{
+	return distance(now.real, s->since.real + (now.monotonic - s->since.monotonic)) >
+	       window_ns / 2;
+}
+
+void successor_begin(struct successor *s, struct successor_clock now, uint64_t block_timeout_ns)
+{
+	memset(s, 0, SUCCESSOR_SCALARS);
+	s->since = now;
+	s->latency_ns = timer_late_ns + 4 * block_timeout_ns;
+	s->phase = SUCCESSOR_OLD;
+}
+
+void successor_had(struct successor *s, const struct frame *f)
+{
+	if (f->ts_ns > s->newest_ns)
+		s->newest_ns = f->ts_ns;
+	if (f->ts_ns < s->since.real || s->full)
+		return; /* 3 windows at least before any cut */
+	if (s->records == SUCCESSOR_RECORDS) {
+		s->full = true;
+		return;
+	}
+	s->record[s->records++] =
+		(struct successor_record){ .hash = hash_of(f), .ts_ns = f->ts_ns };
+}
+
+/* Chains in which the oldest comes first. */
+static void sort_records(struct successor *s)
+{
+	memset(s->head, 0, sizeof s->head);
+	for (uint32_t i = s->records; i; i--) {
+		uint32_t *head = &s->head[s->record[i - 1].hash % SUCCESSOR_HEADS];
+
+		s->record[i - 1].next = *head;
+		*head = i;
+	}
+}
+
+enum successor_verdict successor_cut(struct successor *s, struct successor_clock now, bool empty)
+{
+	uint64_t cut = s->newest_ns;
+
+	if (s->full || stepped(s, now)) {
+		s->phase = SUCCESSOR_NONE;
+		return SUCCESSOR_IMPOSSIBLE;
+	}
+	/* What is older than that would have been seen. */
+	if (empty && cut < now.real - s->latency_ns)
+		cut = now.real - s->latency_ns;
+	if (cut < s->since.real + 4 * window_ns)
+		return SUCCESSOR_WAIT;
+	sort_records(s);
+	s->cut_ns = cut;
+	s->until_ns = now.monotonic + s->latency_ns + 2 * window_ns;
+	s->phase = SUCCESSOR_NEW;
+	return SUCCESSOR_CUT;
+}
+
+/* Records that are good for nothing any more do not stand in the way of many frames that are alike. */
+static void forget_first(struct successor *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
+{
+	uint32_t i = *head;
+
+	while (i && (s->record[i - 1].used || s->record[i - 1].ts_ns + 2 * window_ns < ts_ns))
+		i = s->record[i - 1].next;
+	if (i == *head)
+		return;
+	undo_save(u, head, sizeof *head);
+	*head = i;
+}
+
+/* Is a frame like it on record, of about that time?  Then not once more.  The nearest one, so that what
+ * is amiss at the beginning, among frames that are alike, does not pass on to the end. */
+static bool strike_out(struct successor *s, struct undo *u, const struct frame *f)
+{
+	uint64_t hash = hash_of(f), nearest = window_ns + 1;
+	uint32_t *head = &s->head[hash % SUCCESSOR_HEADS];
+	struct successor_record *found = NULL;
+
+	forget_first(s, u, head, f->ts_ns);
+	for (uint32_t i = *head; i; i = s->record[i - 1].next) {
+		struct successor_record *r = &s->record[i - 1];
+
+		if (r->ts_ns > f->ts_ns + nearest + disorder_ns)
+			break;
+		if (r->used || r->hash != hash || distance(r->ts_ns, f->ts_ns) >= nearest)
+			continue;
+		found = r;
+		nearest = distance(r->ts_ns, f->ts_ns);
+	}
+	if (!found)
+		return false;
+	undo_save(u, &found->used, sizeof found->used);
+	found->used = 1;
+	return true;
+}
+
+bool successor_leaves_out(struct successor *s, struct undo *u, const struct frame *f)
+{
+	if (f->ts_ns > s->newest_ns)
+		s->newest_ns = f->ts_ns;
+	if (f->ts_ns > s->cut_ns + window_ns)
+		return false;
+	if (f->ts_ns < s->since.real) /* most of these are not on record */
+		return true;
+	return strike_out(s, u, f) || f->ts_ns <= s->cut_ns - window_ns;
+}
+
+bool successor_over(struct successor *s, struct successor_clock now, bool empty)
+{
+	bool over = s->newest_ns > s->cut_ns + 3 * window_ns ||
+		    (empty && now.monotonic >= s->until_ns) || stepped(s, now);
+
+	if (over)
+		s->phase = SUCCESSOR_NONE;
+	return over;
+}

@@ -1,0 +1,163 @@
+#!/usr/bin/python3
+"""Reloads that change the packet ring or its filter, amid traffic, beside another daemon on the same
+interface that nobody disturbs: both must tell the same of every connection, to the octet, but for seq.
+The same while the daemon is killed in the midst of it.
+
+Both see each frame with the same timestamp: see twins.one_clock()."""
+import json
+import os
+import random
+import signal
+import sys
+import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import fdstore
+import live
+import tap
+import twins
+
+LOAD = os.environ.get("LOAD", os.path.join(live.ROOT, "build/tests/load"))
+RATE = os.environ.get("RATE", "8000")
+RELOADS = int(os.environ.get("RELOADS", "10"))
+KILLS = int(os.environ.get("KILLS", "12"))
+DEVICE, PEER, SILENT = "sa", "sb", "10.0.1.3"
+BASE = ("ring-size = 16M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
+        "stats-interval = 1s\n[tracking]\ntimeout-syn-sent = 3s\ntimeout-established = 5s\n"
+        "timeout-half-closed = 5s\n")  # see load.c
+CHANGES = ["decap = yes\n", "", "icmp = yes\n", "decap = yes\nicmp = yes\n", "ring-block-size = 256K\n",
+           "promiscuous = yes\n", ""]
+NEW_RING = f"{DEVICE} has its new ring"
+
+
+class Daemon(fdstore.Manager):
+    def __init__(self, ns, store=True, decoders=1):
+        self.decoders = decoders
+        super().__init__(ns, DEVICE, store=store)
+        self.argv = [a for a in self.argv if "stats-interval" not in a]
+        self.conf = os.path.join(self.tmp, "conf")
+        self.argv.append(f"--config={self.conf}")
+        self.configure("")
+
+    def configure(self, text):
+        with open(self.conf, "w") as f:
+            f.write("[capture]\n" + text + ("" if "decoders" in text else f"decoders = {self.decoders}\n")
+                    + BASE)
+
+    def whole_log(self):
+        with open(self.log, errors="replace") as f:
+            return f.read()
+
+    def reload(self, text, says=NEW_RING):
+        before = self.whole_log().count(says)
+        self.said.clear()
+        self.configure(text)
+        self.p.send_signal(signal.SIGHUP)
+        live.wait_until(self.is_ready, "READY after the reload")
+        live.wait_until(lambda: self.whole_log().count(says) > before, says)
+
+
+def is_quiet(recorder):
+    """Nothing is open, and not a frame came between two stats lines."""
+    seen = [json.loads(line)["decoders"] for line in recorder.tail() if b'"event_type":"stats"' in line][-2:]
+    return (len(seen) == 2 and not any(d["connections"]["total"] for ds in seen for d in ds)
+            and [d["packets"] for d in seen[0]] == [d["packets"] for d in seen[1]])
+
+
+class Scene:
+    def __init__(self, run, **options):
+        self.dir = live.tmpdir()
+        self.calm, self.d = Daemon(near, store=False), Daemon(near, **options)
+        for d in (self.calm, self.d):
+            d.start()
+        self.both = [twins.Recorder(n, d.path, self.dir) for n, d in (("alone", self.calm), ("reloaded", self.d))]
+        self.load = near.popen(LOAD, near.path, far.path, DEVICE, RATE, "300", "1", str(run), stdin=-1, stdout=-1,
+                               text=True)
+        time.sleep(0.3)
+
+    def compare(self, what, least=300):
+        done = self.load.communicate(timeout=2 * live.DEADLINE)[0]
+        for r in self.both:
+            live.wait_until(lambda r=r: is_quiet(r), "all connections to be over")
+        for d in (self.calm, self.d):
+            d.end(signal.SIGINT)
+        for r in self.both:
+            live.wait_until(lambda r=r: r.ended, "the end of the stream")
+        alone, other = (twins.Stream(r, 1 << 62) for r in self.both)
+        tap.ok(not other.checker.errors, f"{what}: one stream, all of it right", *other.checker.errors[:5])
+        tap.equal(other.of_kind("capture_loss"), [], f"{what}: no loss")
+        compared, first, differ = twins.differences(alone, other, [])
+        print(f"# {what}: {compared} connections compared; the load says {done.strip()[:300]}")
+        tap.ok(compared > least, f"{what}: there was something to compare", compared)
+        tap.ok(not differ, f"{what}: of all connections the same is told, to the octet", differ, *first)
+        for d in (self.calm, self.d):
+            d.empty()
+
+
+def rings_change(what, run, **options):
+    s = Scene(run, **options)
+    pid = s.d.p.pid
+    for i in range(RELOADS):
+        s.d.reload(CHANGES[i % len(CHANGES)])
+        time.sleep(0.1)
+    tap.equal(s.d.whole_log().count(NEW_RING), RELOADS, f"{what}: each reload made a new ring")
+    tap.ok(s.d.p.poll() is None and s.d.p.pid == pid, f"{what}: the process is the same")
+    if s.d.store:
+        rings = [n for n in s.d.names() if n.startswith(("ring-", "twin-"))]
+        tap.equal(len(rings), s.d.decoders, f"{what}: each decoder has one ring in the store")
+    s.compare(what)
+
+
+def bad_file():
+    s = Scene(7)
+    s.d.reload("decap = yes\nring-sise = 3\n", says="unknown option 'ring-sise'")
+    tap.ok(f"{s.d.conf}:3: unknown option 'ring-sise'" in s.d.whole_log(),
+           "a bad file is told by file and line, and the daemon is READY")
+    s.d.reload("decoders = 3\nring-block-size = 256K\n", says="keeps the ring that it has")
+    tap.ok("decoders: a new value counts from the next start on" in s.d.whole_log(),
+           "rings that the decoders cannot share are not taken, and the daemon is READY")
+    tap.equal(s.d.whole_log().count(NEW_RING), 0, "neither made a new ring")
+    s.d.reload("icmp = yes\n")
+    tap.ok(True, "the next file that is right does")
+    s.compare("bad files", 50)
+
+
+def killed():
+    rng = random.Random(int(os.environ.get("SEED", "1")))
+    s = Scene(8)
+    for i in range(KILLS):
+        s.d.configure(CHANGES[i % len(CHANGES)])
+        s.d.said.clear()
+        s.d.p.send_signal(signal.SIGHUP)
+        time.sleep(rng.random() * 0.4)
+        if i % 2:
+            s.d.end_decoder_after(rng.randrange(3000))
+        else:
+            s.d.end(rng.choice([signal.SIGKILL, signal.SIGTERM]))
+        s.d.start()
+    live.wait_until(lambda: len([n for n in s.d.names() if n.startswith(("ring-", "twin-"))]) == 1,
+                    "the last turn to end")
+    s.d.reload("decap = yes\nring-block-size = 512K\n")
+    tap.ok(True, "after that many ends in the midst of it a reload makes a new ring")
+    with open(s.both[1].file) as f:
+        resets = [line for line in f if '"restart"' in line and '"reset"' in line]
+    tap.equal(resets, [], "no table began anew")
+    s.compare("killed in the midst of it")
+
+
+live.need("ip", "tc")
+near, far = live.veth_pair(DEVICE, PEER)
+mac = json.loads(far.run("ip", "-j", "link", "show", PEER))[0]["address"]
+near.ip(f"neigh add {SILENT} lladdr {mac} dev {DEVICE}")
+with twins.one_clock(far, PEER):
+    with live.guarded("rings change"):
+        rings_change("10 reloads", 1)
+    with live.guarded("several decoders"):
+        rings_change("three decoders", 2, decoders=3)
+    with live.guarded("no store"):
+        rings_change("nothing is kept", 3, store=False)
+    with live.guarded("bad file"):
+        bad_file()
+    with live.guarded("killed"):
+        killed()
+tap.done()
