@@ -14,6 +14,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -21,6 +22,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/options.h"
+#include "flow/tunnels.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
 #include "synfind/store.h"
@@ -122,6 +124,7 @@ static void bench_init(struct bench *b)
 	log_set_level(b->o.log_level);
 	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
+	b->decoder.tunnels = tunnels_init(map_lazily(tunnels_memory()), &(struct hash_key){ 0 }); /* none */
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
 		r = publisher_init(&b->publisher, &b->o, b->loop, &b->store);
@@ -134,6 +137,7 @@ static void bench_init(struct bench *b)
 static void bench_free(struct bench *b)
 {
 	free(b->decoder.ring.words);
+	munmap(b->decoder.tunnels, tunnels_memory());
 	publisher_destroy(&b->publisher);
 	sd_event_unref(b->loop);
 	options_free(&b->o);

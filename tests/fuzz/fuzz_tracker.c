@@ -181,7 +181,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	must(tracker_memory(&cfg) <= sizeof memory);
 	madvise(memory, sizeof memory, MADV_DONTNEED); /* zeroes, but for a few pages at no cost */
 	memset(&count, 0, sizeof count);
-	o = (struct oracle){ .sink = { sink_reserve, sink_commit } };
+	o = (struct oracle){ .sink = { .reserve = sink_reserve, .commit = sink_commit } };
 	if (head[8] & 1)
 		memcpy(&o.refuse, head, sizeof o.refuse);
 

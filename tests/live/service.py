@@ -228,21 +228,25 @@ def opener_refuses(s):
             if kind in kinds:
                 return kind, struct.unpack_from("i", data, 36)[0], len(fds)
 
+    def request(kind, ifindex):
+        return struct.pack("IiQ", kind, ifindex, 0)
+
+    rings_of, clean = 1, 3
     hello, link, listed, rings, failed = 1, 2, 3, 5, 6
     c = connect()
     tap.equal(reply(c, link)[0], link, "the opener tells of interfaces that are configured")
     tap.equal(reply(c, link, listed)[0], listed, "and of no others")
-    c.send(struct.pack("Ii", 1, index["lo"]))
+    c.send(request(rings_of, index["lo"]))
     tap.equal(reply(c, rings, failed), (rings, 0, 1), "the ring of such a one can be had")
-    c.send(struct.pack("Ii", 1, index["lo"]))
+    c.send(request(rings_of, index["lo"]))
     tap.equal(reply(c, rings, failed), (failed, -errno.EALREADY, 0), "once")
-    c.send(struct.pack("Ii", 1, index["other-a"]))
+    c.send(request(rings_of, index["other-a"]))
     tap.equal(reply(c, rings, failed), (failed, -errno.ENODEV, 0), "that of another one cannot")
-    c.send(struct.pack("Ii", 3, 1))
+    c.send(request(clean, 1))
     tap.equal(reply(c, rings, failed, 7)[0], 7, "a request to remove the events socket is answered")
     tap.ok(os.path.exists(s.path), "but that is systemd's, and stays")
     for what, octets in (("a request that is too short", b"\1\0\0"), ("one too long", bytes(64)),
-                         ("one of no kind", struct.pack("Ii", 77, 0))):
+                         ("one of no kind", request(77, 0))):
         c.send(octets)
         tap.equal(reply(c, rings, failed)[0], "end", f"{what} ends the connection")
         c.close()

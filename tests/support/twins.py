@@ -71,6 +71,8 @@ class Recorder:
 
     def tail(self):
         """The newest whole lines."""
+        if not os.path.exists(self.file):  # by the thread, when it has begun
+            return []
         with open(self.file, "rb") as f:
             f.seek(max(0, os.path.getsize(self.file) - (1 << 18)))
             return f.read().split(b"\n")[1:-1]
