@@ -1,18 +1,17 @@
 #include "synfind/publisher.h"
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "synfind/audience.h"
 #include "synfind/decoder.h"
 #include "synfind/keyfile.h"
 #include "synfind/listen.h"
@@ -25,29 +24,9 @@ enum {
 	STATS_DECODERS = 8,  /* in one line */
 	STATS_LINE_MAX = 20 << 10,
 	RESTART_LINE_MAX = 20 << 10,
-	HELLO_MAX = 1 << 14, /* SUBSCRIBER_ASIDE_MAX */
-	INPUT_MAX = 1 << 16, /* octets taken from a subscriber; requests are a later door */
-	IFACES_TOLD = 255,
-	ACCEPT_USEC = 50000,	 /* in that time at most */
-	ACCEPT_BURST = 100,	 /* subscribers are accepted */
 };
 
-/* Priorities of the loop: signals and the first look at new events come before idle chores.  Under
- * load, when draining has no end, draining and the subscribers take turns. */
-enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20, PRIORITY_MORE = 20 };
-
-_Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED, "who is not refused reads one of the logs");
-
 /* ---- lines ---------------------------------------------------------------------------------- */
-
-static void subscriber_remove(struct subscriber *s, const char *why);
-static bool serve(struct subscriber *s, uint64_t now_ns);
-static void greet_the_late(struct publisher *p);
-
-static struct linelog *log_of(struct subscriber *s)
-{
-	return &s->publisher->stream.log[s->slot->log];
-}
 
 /* Nobody may still need the octets that @n more will overwrite.  Who has room takes them first: a
  * burst may be longer than the log.  No transaction is open: what is skipped is final before
@@ -64,7 +43,7 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
 		next = s->next;
 		if (s->slot->log != log)
 			continue;
-		if (place->at < clear && !s->waits && !serve(s, wall_clock_ns()))
+		if (place->at < clear && !s->waits && !audience_serve(s, wall_clock_ns()))
 			continue;
 		if (place->at < clear) {
 			stream_begin(st, NULL);
@@ -75,7 +54,7 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
 				st->state->lost_events += lost;
 			stream_commit(st);
 			if (lost == SUBSCRIBER_BROKEN) {
-				subscriber_remove(s, "its line is too long");
+				audience_remove(s, "its line is too long");
 				continue;
 			}
 			if (lost && place->lost_total == lost)
@@ -262,387 +241,22 @@ void publisher_start(struct publisher *p)
 {
 	struct stream_head *h = p->stream.head;
 	uint64_t now = wall_clock_ns();
-	const char *reset[IFACES_TOLD];
+	const char *reset[PUBLISHER_IFACES];
 	struct json_restart l = { .cause = h->paused ? "stop" : "crash",
 				  .down_ns =
 					  h->alive_ns && now > h->alive_ns ? now - h->alive_ns : 0,
 				  .reset = reset };
 
 	for (const struct feed *f = p->feeds; f && p->adopted; f = f->next)
-		if (!f->resumed && f->decoder->share.index == 0 && l.nreset < IFACES_TOLD)
+		if (!f->resumed && f->decoder->share.index == 0 && l.nreset < PUBLISHER_IFACES)
 			reset[l.nreset++] = f->iface;
 	if (p->adopted)
 		publish(p, RESTART_LINE_MAX, put_restart, &l);
 	h->paused = false;
 	h->alive_ns = now;
 	p->told = true;
-	greet_the_late(p);
+	audience_greet_late(p);
 	publisher_drain(p);
-}
-
-/* ---- subscribers ---------------------------------------------------------------------------- */
-
-/* Its socket's name in the store: of one stay in one place. */
-#define READER "reader-"
-struct reader_name {
-	char s[sizeof READER + 24];
-};
-
-static struct reader_name reader_name(unsigned seat, uint32_t generation)
-{
-	struct reader_name n;
-
-	snprintf(n.s, sizeof n.s, READER "%u-%u", seat, generation);
-	return n;
-}
-
-/* Lets go of what this process has of it. */
-static void subscriber_free(struct subscriber *s)
-{
-	*s->link = s->next;
-	if (s->next)
-		s->next->link = s->link;
-	s->publisher->connected--;
-	s->publisher->reading[s->slot->log]--;
-	sd_event_source_disable_unref(s->io);
-	if (s->fd != STDOUT_FILENO)
-		close(s->fd);
-	free(s);
-}
-
-static void subscriber_remove(struct subscriber *s, const char *why)
-{
-	struct publisher *p = s->publisher;
-	uint32_t *seat = &p->stream.seats[s->seat];
-	bool is_stdout = s->fd == STDOUT_FILENO;
-
-	log_debug("Subscriber %d (pid %d) is gone: %s", s->fd, (int)s->pid, why);
-	*seat &= ~1u; /* first: now it is gone for whoever comes after us */
-	if (!is_stdout) {
-		shutdown(s->fd, SHUT_RDWR); /* or it would go on until the store has let go */
-		store_remove(p->store, reader_name(s->seat, *seat >> 1).s);
-	}
-	subscriber_free(s);
-	if (is_stdout) /* whoever watched has seen enough */
-		sd_event_exit(p->loop, 0);
-}
-
-/* Sends, and asks for the descriptor's attention as far as needed.  False: it is gone. */
-static bool serve(struct subscriber *s, uint64_t now_ns)
-{
-	enum subscriber_verdict v =
-		subscriber_send(s, log_of(s), &s->publisher->stream.undo, now_ns);
-	bool waits = v == SUBSCRIBER_WAITS;
-
-	if (v == SUBSCRIBER_GONE) {
-		subscriber_remove(s, strerror(errno));
-		return false;
-	}
-	if (s->plain_file) {
-		sd_event_source_set_enabled(s->io, waits ? SD_EVENT_ON : SD_EVENT_OFF);
-	} else if (waits != s->waits) {
-		s->waits = waits;
-		sd_event_source_set_io_events(s->io, (waits ? EPOLLOUT : 0u) |
-							     (s->input_ended ? 0u : EPOLLIN));
-	}
-	return true;
-}
-
-static void serve_all(struct publisher *p)
-{
-	uint64_t now = wall_clock_ns();
-
-	if (p->told)
-		p->stream.head->alive_ns = now;
-	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
-		next = s->next;
-		if (!s->waits)
-			serve(s, now);
-	}
-}
-
-/* What a plain reader says is not for us yet; its end of input does not mean that it stops
- * reading (nc with an empty stdin). */
-static bool take_input(struct subscriber *s)
-{
-	char buf[4096];
-	ssize_t n = recv(s->fd, buf, sizeof buf, MSG_DONTWAIT);
-
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return true;
-	if (n < 0)
-		return false;
-	s->input_octets += (size_t)n;
-	if (n == 0 || s->input_octets > INPUT_MAX) {
-		s->input_ended = true;
-		sd_event_source_set_io_events(s->io, s->waits ? EPOLLOUT : 0u);
-	}
-	return true;
-}
-
-static int on_subscriber(sd_event_source *io, int fd, uint32_t revents, void *arg)
-{
-	struct subscriber *s = arg;
-
-	(void)io, (void)fd;
-	if (revents & (EPOLLHUP | EPOLLERR)) {
-		subscriber_remove(s, "it hung up");
-		return 0;
-	}
-	if (revents & EPOLLIN && s->is_socket && !take_input(s)) {
-		subscriber_remove(s, strerror(errno));
-		return 0;
-	}
-	if (revents & EPOLLOUT)
-		serve(s, wall_clock_ns());
-	return 0;
-}
-
-static int on_plain_file(sd_event_source *io, void *arg)
-{
-	(void)io;
-	serve(arg, wall_clock_ns());
-	return 0;
-}
-
-static int greet(struct publisher *p, struct subscriber_slot *t)
-{
-	const char *names[IFACES_TOLD];
-	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
-	struct json_hello h = identity_hello(&p->id, names, n);
-	char line[HELLO_MAX];
-	struct text x = { .p = line, .end = line + sizeof line };
-
-	h.mode = capture_mode_name(p->o->mode);
-	h.pseudonyms = t->log == STREAM_PSEUDONYMS;
-	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
-	return x.full ? -ENOBUFS : subscriber_put_aside(t, line, (size_t)(x.p - line));
-}
-
-static int watch(struct publisher *p, struct subscriber *s)
-{
-	int r = sd_event_add_io(p->loop, &s->io, s->fd, s->is_socket ? EPOLLIN : 0, on_subscriber,
-				s);
-
-	if (r == -EPERM) { /* epoll has no regular files */
-		s->plain_file = true;
-		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
-	}
-	return r < 0 ? r : sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
-}
-
-/* What a process has of a subscriber, whose seat may be taken already.  Takes @fd over, also on
- * failure. */
-static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_socket,
-			  struct subscriber **ret)
-{
-	struct subscriber *s = calloc(1, sizeof *s);
-	struct ucred peer = { 0 };
-	socklen_t len = sizeof peer;
-	int r;
-
-	if (!s) {
-		if (fd != STDOUT_FILENO)
-			close(fd);
-		return -ENOMEM;
-	}
-	if (is_socket)
-		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-	*s = (struct subscriber){ .next = p->subscribers,
-				  .link = &p->subscribers,
-				  .publisher = p,
-				  .slot = stream_slot(&p->stream, seat),
-				  .seat = seat,
-				  .fd = fd,
-				  .is_socket = is_socket,
-				  .input_ended = !is_socket,
-				  .pid = peer.pid,
-				  .uid = fd == STDOUT_FILENO ? (uid_t)-1 : peer.uid };
-	if (s->next)
-		s->next->link = &s->next;
-	p->subscribers = s;
-	p->connected++;
-	p->reading[s->slot->log]++;
-	r = watch(p, s);
-	if (r < 0) {
-		subscriber_free(s);
-		return r;
-	}
-	*ret = s;
-	return 0;
-}
-
-/* One that reads @log from now on; its socket is in the store already.  Takes @fd over, also on
- * failure. */
-static int subscriber_add(struct publisher *p, unsigned seat, int fd, bool is_socket, unsigned log)
-{
-	uint32_t *word = &p->stream.seats[seat], generation = (*word >> 1) + 1;
-	struct subscriber_slot *t = stream_slot(&p->stream, seat);
-	struct subscriber *s;
-	int r;
-
-	subscriber_slot_init(t, log, p->stream.state->end[log].head);
-	r = greet(p, t);
-	undo_order();
-	*word = generation << 1 | 1; /* now it is one, for whoever comes after us */
-	undo_order();
-	if (r >= 0) {
-		r = subscriber_new(p, seat, fd, is_socket, &s);
-	} else if (fd != STDOUT_FILENO) {
-		close(fd);
-	}
-	if (r < 0) {
-		*word &= ~1u;
-		store_remove(p->store, reader_name(seat, generation).s);
-		return log_errno(r, "Cannot serve a subscriber");
-	}
-	serve(s, wall_clock_ns());
-	return 0;
-}
-
-/* The last seat is that of standard output. */
-static unsigned stdout_seat(const struct publisher *p)
-{
-	return p->stream.head->geometry.slots - 1;
-}
-
-/* The first seat that is free, or stdout_seat(). */
-static unsigned free_seat(const struct publisher *p)
-{
-	unsigned i = 0;
-
-	while (i < stdout_seat(p) && p->stream.seats[i] & 1)
-		i++;
-	return i;
-}
-
-/* What the peer of @fd may see; @comes: now, as one more, which is logged. */
-static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
-{
-	enum access_verdict v = ACCESS_UNKNOWN;
-	struct access_peer peer = { 0 };
-	unsigned of_uid = 0;
-
-	if (access_peer_of(fd, &peer) == 0) {
-		for (const struct subscriber *s = p->subscribers; s; s = s->next)
-			of_uid += s->uid == peer.uid;
-		v = comes ? access_decide(&peer, p->o, p->connected, of_uid)
-			  : access_by_name(&peer, p->o);
-	}
-	if (comes || access_refused(v))
-		access_tell(&peer, v);
-	access_peer_free(&peer);
-	return v;
-}
-
-void publisher_reload(struct publisher *p)
-{
-	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
-		next = s->next;
-		/* Who is to see something else may come again. */
-		if (s->fd != STDOUT_FILENO && judge(p, s->fd, false) != s->slot->log)
-			subscriber_remove(s, "the configuration has changed");
-	}
-}
-
-static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
-{
-	struct publisher *p = arg;
-	struct stream_head *h = p->stream.head;
-	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), r;
-	enum access_verdict v;
-	unsigned seat;
-
-	(void)io, (void)revents;
-	if (c < 0) {
-		if (errno != EAGAIN && errno != EINTR && errno != ECONNABORTED)
-			log_limited(LOG_LEVEL_ERR, "Cannot accept a subscriber: %m");
-		return 0;
-	}
-	v = judge(p, c, true);
-	seat = free_seat(p);
-	if (!access_refused(v) && seat == stdout_seat(p)) /* say_sizes() said how many there are */
-		v = ACCESS_LIMIT;
-	if (access_refused(v)) {
-		h->refused[v]++;
-		close(c);
-		return 0;
-	}
-	r = store_put(p->store, reader_name(seat, (p->stream.seats[seat] >> 1) + 1).s, c);
-	if (r < 0 && r != -ENOTCONN)
-		log_limited(LOG_LEVEL_WARN,
-			    "Cannot store a subscriber, it will not outlive a restart: %s",
-			    strerror(-r));
-	h->accepted++;
-	subscriber_add(p, seat, c, true, v);
-	return 0;
-}
-
-/* ---- subscribers of the process before ------------------------------------------------------- */
-
-/* Where it stands makes sense, and it may still see what it saw. */
-static bool may_go_on(const struct publisher *p, const struct subscriber_slot *t, int fd)
-{
-	return t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
-	       judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key);
-}
-
-static void adopt(struct publisher *p, unsigned seat)
-{
-	struct subscriber_slot *t = stream_slot(&p->stream, seat);
-	uint32_t *word = &p->stream.seats[seat];
-	struct reader_name name = reader_name(seat, *word >> 1);
-	int fd = seat == stdout_seat(p) ? -ENOENT : store_take(p->store, name.s);
-	struct subscriber *s;
-
-	subscriber_settle(t);
-	if (fd >= 0 && may_go_on(p, t, fd)) {
-		if (subscriber_new(p, seat, fd, true, &s) == 0) {
-			if (t->place.at < p->slowest[t->log])
-				p->slowest[t->log] = t->place.at;
-			return;
-		}
-	} else if (fd >= 0) {
-		shutdown(fd, SHUT_RDWR); /* the store may have it for a while yet */
-		close(fd);
-	}
-	*word &= ~1u;
-	store_remove(p->store, name.s);
-}
-
-/* All that have a seat.  What they were not sent yet is in the log. */
-static void adopt_subscribers(struct publisher *p)
-{
-	for (unsigned i = 0; i < STREAM_LOGS; i++)
-		p->slowest[i] = p->stream.state->end[i].head;
-	for (unsigned i = 0; i <= stdout_seat(p); i++)
-		if (p->stream.seats[i] & 1)
-			adopt(p, i);
-}
-
-/* Who was accepted and stored, but not greeted any more. */
-static void greet_the_late(struct publisher *p)
-{
-	char name[STORE_NAME_MAX + 1];
-	int fd;
-
-	while ((fd = store_take_next(p->store, READER, name)) >= 0) {
-		unsigned seat = 0, generation = 0;
-
-		if (p->adopted && sscanf(name, READER "%u-%u", &seat, &generation) == 2 &&
-		    seat < stdout_seat(p) && p->stream.seats[seat] == (generation - 1) << 1) {
-			enum access_verdict v = judge(p, fd, true);
-
-			if (!access_refused(v)) {
-				subscriber_add(p, seat, fd, true, v);
-				continue;
-			}
-			p->stream.head->refused[v]++;
-		}
-		store_remove(p->store, name); /* one that was let go, or is now */
-		shutdown(fd, SHUT_RDWR);
-		close(fd);
-	}
 }
 
 /* ---- draining ------------------------------------------------------------------------------- */
@@ -676,7 +290,7 @@ void publisher_drain(struct publisher *p)
 		more = false;
 		for (struct feed *f = p->feeds; f; f = f->next)
 			more |= drain(p, f);
-		serve_all(p);
+		audience_serve_all(p);
 	}
 	for (struct feed *f = p->feeds; f && !more; f = f->next)
 		more |= !spsc_may_sleep(&f->decoder->ring);
@@ -752,7 +366,7 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 			publish_ring_loss(p, f, d->kept.state->number);
 			stream_commit(&p->stream);
 		}
-		serve_all(p);
+		audience_serve_all(p);
 		*link = f->next;
 		free(f);
 		return;
@@ -760,36 +374,6 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
-
-static int open_socket(struct publisher *p)
-{
-	int fd = listen_inherited(p->store, &p->socket_made);
-
-	if (fd != -ENOENT || !p->o->socket)
-		return fd;
-	fd = listen_open(p->o, &p->directory_made);
-	p->socket_made = fd >= 0;
-	if (fd >= 0)
-		store_put(p->store, LISTENER, fd);
-	return fd;
-}
-
-static int listen_init(struct publisher *p)
-{
-	int r;
-
-	p->listen_fd = open_socket(p);
-	if (p->listen_fd < 0)
-		return p->listen_fd == -ENOENT ? 0 : p->listen_fd;
-	listen_path(p->listen_fd, p->path);
-	r = sd_event_add_io(p->loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
-	if (r >= 0)
-		r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
-	/* Who cannot be accepted, for want of a descriptor, stays in front of the queue. */
-	if (r >= 0)
-		r = sd_event_source_set_ratelimit(p->listen_io, ACCEPT_USEC, ACCEPT_BURST);
-	return r < 0 ? log_errno(r, "Cannot watch the events socket") : 0;
-}
 
 static int loop_init(struct publisher *p)
 {
@@ -881,39 +465,30 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	if (r >= 0)
 		r = loop_init(p);
 	if (r >= 0)
-		r = listen_init(p);
+		r = audience_listen(p);
 	if (r >= 0)
-		adopt_subscribers(p);
+		audience_adopt(p);
 	return r;
 }
 
 int publisher_stdout(struct publisher *p)
 {
-	struct stat st;
-	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
-	return subscriber_add(p, stdout_seat(p), STDOUT_FILENO, is_socket, STREAM_ADDRESSES);
+	return audience_stdout(p);
 }
 
-/* True: somebody has not yet taken all. */
-static bool send_all(struct publisher *p)
+void publisher_reload(struct publisher *p)
 {
-	bool waiting = false;
-
-	for (struct subscriber *s = p->subscribers; s; s = s->next)
-		if (subscriber_send(s, log_of(s), &p->stream.undo, wall_clock_ns()) ==
-		    SUBSCRIBER_WAITS)
-			waiting = true;
-	return waiting;
+	audience_judge(p);
 }
 
 void publisher_end(struct publisher *p, uint64_t patience_ns)
 {
 	uint64_t until = wall_clock_ns() + patience_ns;
 
-	while (send_all(p) && wall_clock_ns() < until)
+	while (audience_send_all(p) && wall_clock_ns() < until)
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	while (p->subscribers)
-		subscriber_remove(p->subscribers, "the daemon ends");
+		audience_remove(p->subscribers, "the daemon ends");
 	stream_forget(p->store);
 	if (p->socket_made) {
 		shutdown(p->listen_fd, SHUT_RDWR); /* nobody listens, though the store may not know yet */
@@ -929,7 +504,7 @@ void publisher_pause(struct publisher *p)
 		more = false;
 		for (struct feed *f = p->feeds; f; f = f->next)
 			more |= drain(p, f);
-		serve_all(p);
+		audience_serve_all(p);
 	}
 	p->stream.head->alive_ns = wall_clock_ns();
 	undo_order();
@@ -938,8 +513,7 @@ void publisher_pause(struct publisher *p)
 
 void publisher_destroy(struct publisher *p)
 {
-	while (p->subscribers)
-		subscriber_free(p->subscribers);
+	audience_free(p);
 	while (p->feeds) {
 		struct feed *f = p->feeds;
 

@@ -18,6 +18,8 @@ struct subscriber;
 struct decoder;
 struct store;
 
+enum { PUBLISHER_IFACES = 255 /* told in one line */ };
+
 /* A decoder as the publisher sees it. */
 struct feed {
 	struct feed *next;

@@ -1,0 +1,130 @@
+#include "synfind/renewal.h"
+#include <string.h>
+#include <unistd.h>
+#include "common/log.h"
+#include "common/options.h"
+#include "source/afring.h"
+#include "synfind/decoder.h"
+#include "synfind/opener.h"
+#include "synfind/store.h"
+#include "synfind/tap.h"
+
+/* Each opener can be asked once; and the daemon does, when it lists the interface. */
+void renewal_list(struct capture *c)
+{
+	c->renewing = c->listed;
+	opener_ask(c->opener, OPENER_AGAIN, 0, 0);
+}
+
+static bool wants_others(const struct capture *c, const struct tap *t)
+{
+	uint64_t wants = kept_wants(c->o);
+
+	if (!t->gone && c->o->mode != MODE_AUTO)
+		for (unsigned i = 0; i < t->decoders; i++)
+			if (kept_ring(&t->decoder[i]->kept)->wants != wants)
+				return true;
+	return false;
+}
+
+void renewal_ask(struct capture *c, struct tap *t)
+{
+	const struct decoder_share *share;
+
+	if (t->turning || !wants_others(c, t))
+		return;
+	share = &t->decoder[0]->share;
+	t->wanted = kept_wants(c->o);
+	t->renewing = true;
+	opener_ask(c->opener, OPENER_OPEN, t->ifindex, share->known ? share->secret : 0);
+}
+
+static void say_old_rings_stay(const struct tap *t, const char *why)
+{
+	log_error("%s keeps the ring that it has: %s", t->name, why);
+}
+
+/* Each connection must come to the decoder that has it. */
+static const char *unfit(const struct tap *t, const struct opener_reply *m)
+{
+	const struct decoder_share *share = &t->decoder[0]->share;
+
+	if (m->bulk || m->control != share->control)
+		return "the opener has another mode, which counts from the next start on";
+	if (m->rings != t->decoders)
+		return "there are to be as many rings as decoders";
+	if (m->rings > 1 && (m->by_program != share->known || (share->known && m->secret != share->secret)))
+		return "connections would be dealt out otherwise";
+	return NULL;
+}
+
+/* The decoder goes over to it; takes the descriptor over, also on failure. */
+static int turn_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i, int fd)
+{
+	struct kept_ring ring = tap_ring_of(c, m, i, fd);
+	struct decoder *d = t->decoder[i];
+	struct source *source;
+	int r = afring_map(fd, &m->ring[i], NULL, &source);
+
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	if (c->store->live)
+		r = store_put(c->store, tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s, fd);
+	if (r < 0) {
+		source_free(source);
+		return r;
+	}
+	t->turning = true;
+	decoder_succeed(d, source, &ring);
+	return 0;
+}
+
+void renewal_rings(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds,
+			unsigned n)
+{
+	bool stale = t->wanted != kept_wants(c->o); /* the next list is on its way */
+	const char *why = unfit(t, m);
+
+	t->renewing = false;
+	if (why && !stale)
+		say_old_rings_stay(t, why);
+	if (why || stale) {
+		for (unsigned i = 0; i < n; i++)
+			close(fds[i]);
+		return;
+	}
+	for (unsigned i = 0; i < n; i++) {
+		int r = turn_decoder(c, t, m, i, fds[i]);
+
+		if (r < 0)
+			say_old_rings_stay(t, strerror(-r));
+	}
+}
+
+void renewal_end(struct capture *c, struct tap *t)
+{
+	bool refused = false;
+
+	for (unsigned i = 0; i < t->decoders; i++) {
+		int turn = atomic_load(&t->decoder[i]->turn);
+
+		if (turn == TURN_ASKED || turn == TURN_UNDER_WAY)
+			return;
+		refused |= turn == TURN_REFUSED;
+	}
+	for (unsigned i = 0; i < t->decoders; i++) {
+		struct decoder *d = t->decoder[i];
+
+		decoder_turned(d);
+		store_remove(c->store, tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s);
+	}
+	t->turning = false;
+	if (refused)
+		say_old_rings_stay(t, "the clock was set, or there are too many frames; reload once more");
+	else
+		log_info("%s has its new ring", t->name);
+	if (t->wanted != kept_wants(c->o) && !c->stopping) /* there was a reload meanwhile */
+		renewal_list(c);
+}

@@ -1,0 +1,21 @@
+/* renewal.h - other rings for an interface that has some: the options that they were made with have
+ * changed.  Its decoders go over to them without losing a frame (successor.h); what cannot be had
+ * is logged, and the old rings stay. */
+#pragma once
+
+struct capture;
+struct opener_reply;
+struct tap;
+
+/* Asks the opener to read the options again and to list the interfaces. */
+void renewal_list(struct capture *c);
+
+/* The opener lists @t: asks for other rings, if there should be some. */
+void renewal_ask(struct capture *c, struct tap *t);
+
+/* They have come: @n descriptors, which are ours. */
+void renewal_rings(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds,
+		   unsigned n);
+
+/* Have all decoders ended their turn?  Then the rings that are of no use are let go. */
+void renewal_end(struct capture *c, struct tap *t);

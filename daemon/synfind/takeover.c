@@ -1,0 +1,186 @@
+#include "synfind/takeover.h"
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "common/log.h"
+#include "source/afring.h"
+#include "synfind/decoder.h"
+#include "synfind/health.h"
+#include "synfind/store.h"
+#include "synfind/tap.h"
+
+struct left { /* of one interface */
+	struct kept kept[OPENER_RINGS_MAX];
+	int fd[OPENER_RINGS_MAX][2]; /* rings, as kept_head.ring; -1: none, or not ours any more */
+	unsigned n;
+};
+
+static void left_free(struct left *l)
+{
+	for (unsigned i = 0; i < l->n; i++) {
+		kept_close(&l->kept[i]);
+		for (unsigned slot = 0; slot < ARRAY_SIZE(l->fd[i]); slot++)
+			if (l->fd[i][slot] >= 0)
+				close(l->fd[i][slot]);
+	}
+}
+
+/* Decoder @i of interface @id, as far as it is there: can its ring go on? */
+static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i)
+{
+	int fd = store_take(c->store, tap_stored(TAP_TABLES, id, i).s);
+	struct kept *k = &l->kept[i];
+	const struct kept_ring *ring, *first;
+
+	l->n = i + 1;
+	l->fd[i][0] = l->fd[i][1] = -1;
+	*k = (struct kept){ 0 };
+	if (fd < 0)
+		return false;
+	kept_map(k, fd);
+	close(fd);
+	for (unsigned slot = 0; slot < TAP_SLOTS; slot++)
+		l->fd[i][slot] = store_take(c->store, tap_stored(tap_ring_name[slot], id, i).s);
+	if (!k->memory || !l->kept[0].memory)
+		return false;
+	ring = kept_ring(k);
+	first = kept_ring(&l->kept[0]);
+	return ring->cookie && ring->cookie == kept_cookie(l->fd[i][k->head->current]) &&
+	       ring->fixed == kept_fixed(c->o) && ring->share.index == i &&
+	       ring->share.of == first->share.of && ring->ifindex == first->ifindex;
+}
+
+/* All decoders of interface @id; false: there are none that can go on, and all of it is let go. */
+static bool left_take_all(struct capture *c, struct left *l, unsigned id)
+{
+	bool good = left_take(c, l, id, 0);
+	unsigned of = l->kept[0].memory ? kept_ring(&l->kept[0])->share.of : 1;
+
+	for (unsigned i = 1; i < of; i++)
+		good &= left_take(c, l, id, i);
+	if (good)
+		return true;
+	for (unsigned i = 0; i < l->n; i++)
+		if (l->kept[i].memory || l->fd[i][0] >= 0 || l->fd[i][1] >= 0)
+			tap_unstore(c, id, i);
+	left_free(l);
+	return false;
+}
+
+/* Tables of another version or for other sizes are of no use: new ones, over the same ring. */
+static int tap_renew_decoder(struct capture *c, struct tap *t, struct decoder *d, struct left *l,
+			     unsigned i)
+{
+	struct kept_ring ring = *kept_ring(&l->kept[i]);
+	int *fd = &l->fd[i][l->kept[i].head->current];
+	struct source *source;
+	int r = afring_map(*fd, &ring.geometry, NULL, &source);
+
+	if (r < 0)
+		return r;
+	*fd = -1;
+	tap_unstore(c, t->id, i);
+	r = tap_decoder_make(c, t, d, source, NULL, &ring);
+	d->inside = ring.inside;
+	return r;
+}
+
+/* The ring in use, and no other: a turn to another one that had not come to the cut is none. */
+static int tap_adopt_ring(struct capture *c, struct tap *t, struct decoder *d, int fd[2], unsigned i)
+{
+	uint32_t slot = d->kept.head->current;
+	const struct kept_ring *ring = kept_ring(&d->kept);
+	int r = -EBADMSG;
+
+	if (ring->cookie && ring->cookie == kept_cookie(fd[slot]))
+		r = afring_map(fd[slot], &ring->geometry, &d->kept.state->at, &d->source);
+	if (r < 0)
+		return r;
+	fd[slot] = -1;
+	if (fd[!slot] >= 0)
+		store_remove(c->store, tap_stored(tap_ring_name[!slot], t->id, i).s);
+	t->turning |= atomic_load(&d->turn) != TURN_NONE;
+	return 0;
+}
+
+static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, unsigned i)
+{
+	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+	int r;
+
+	if (!d)
+		return -ENOMEM;
+	t->decoder[t->decoders++] = d;
+	r = decoder_adopt(d, c->o, t->id, &l->kept[i]);
+	if (r == -ESTALE) {
+		r = tap_renew_decoder(c, t, d, l, i);
+	} else if (r >= 0) {
+		r = tap_adopt_ring(c, t, d, l->fd[i], i);
+	}
+	d->beat_ms = health_beat_ms();
+	return r;
+}
+
+/* An interface goes on where the earlier process was: whether it is still there is for the opener to
+ * say. */
+static void tap_adopt(struct capture *c, struct left *l, unsigned id)
+{
+	const struct kept_ring *ring = kept_ring(&l->kept[0]);
+	enum kept_link link = tap_link_settle(c, l->kept[0].head);
+	struct tap *t = calloc(1, sizeof *t);
+	int r = t ? 0 : -ENOMEM;
+
+	if (r >= 0) {
+		*t = (struct tap){ .next = c->taps, .ifindex = ring->ifindex, .id = (uint8_t)id,
+				   .up = link != KEPT_DOWN, .wanted = ring->wants, .stop_fd = -1 };
+		memcpy(t->name, ring->geometry.ifname, sizeof t->name - 1);
+		c->taps = t;
+	}
+	for (unsigned i = 0; i < l->n && r >= 0; i++)
+		r = tap_adopt_decoder(c, t, l, i);
+	left_free(l);
+	if (r >= 0)
+		r = tap_run(c, t);
+	if (r >= 0) {
+		t->decoder[0]->kept.head->told = (uint8_t)link;
+		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+			 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" }),
+			 "Watching %s where the process before this one was", t->name);
+		if (link == KEPT_NEW)
+			tap_tell_link(c, t, KEPT_UP, "up");
+		if (link == KEPT_GONE)
+			tap_last_words(t);
+		return;
+	}
+	log_errno(r, "Cannot go on with interface %u of the process before", id);
+	for (unsigned i = 0; i < l->n; i++)
+		tap_unstore(c, id, i);
+	if (t)
+		tap_forget(c, t);
+}
+
+/* Lets go of what nobody could use: now, for its name will be needed. */
+static void drop(struct capture *c, const char *prefix)
+{
+	char name[STORE_NAME_MAX + 1];
+	int fd;
+
+	while ((fd = store_take_next(c->store, prefix, name)) >= 0) {
+		store_remove(c->store, name);
+		close(fd);
+	}
+}
+
+void takeover_taps(struct capture *c)
+{
+	struct left l;
+
+	for (unsigned id = 0; id < TAPS_MAX && c->store->live; id++)
+		if (left_take_all(c, &l, id))
+			tap_adopt(c, &l, id);
+	drop(c, TAP_TABLES "-");
+	drop(c, TAP_RING "-");
+	drop(c, TAP_TWIN "-");
+}

@@ -1,0 +1,323 @@
+#include "synfind/tap.h"
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "common/cpulist.h"
+#include "common/log.h"
+#include "common/options.h"
+#include "source/afring.h"
+#include "synfind/bulkfilter.h"
+#include "synfind/decoder.h"
+#include "synfind/health.h"
+#include "synfind/publisher.h"
+#include "synfind/store.h"
+
+/* ---- names in the store --------------------------------------------------------------------- */
+
+const char *const tap_ring_name[TAP_SLOTS] = { TAP_RING, TAP_TWIN };
+
+struct tap_stored tap_stored(const char *what, unsigned id, unsigned decoder)
+{
+	struct tap_stored n;
+
+	snprintf(n.s, sizeof n.s, "%s-%u-%u", what, id, decoder);
+	return n;
+}
+
+void tap_unstore(struct capture *c, unsigned id, unsigned i)
+{
+	for (unsigned slot = 0; slot < TAP_SLOTS; slot++)
+		store_remove(c->store, tap_stored(tap_ring_name[slot], id, i).s);
+	store_remove(c->store, tap_stored(TAP_TABLES, id, i).s);
+}
+
+/* ---- one interface -------------------------------------------------------------------------- */
+
+struct tap *tap_find(const struct capture *c, int ifindex)
+{
+	for (struct tap *t = c->taps; t; t = t->next)
+		if (!t->gone && t->ifindex == ifindex)
+			return t;
+	return NULL;
+}
+
+bool tap_name_known(const struct capture *c, const char *name)
+{
+	for (struct tap *t = c->taps; t; t = t->next)
+		if (!strcmp(t->name, name))
+			return true;
+	return false;
+}
+
+int tap_free_id(const struct capture *c)
+{
+	bool used[TAPS_MAX] = { false };
+
+	for (struct tap *t = c->taps; t; t = t->next)
+		used[t->id] = true;
+	for (int i = 0; i < TAPS_MAX; i++)
+		if (!used[i])
+			return i;
+	return -1;
+}
+
+static void tap_free_decoders(struct tap *t)
+{
+	for (; t->decoders; t->decoders--) {
+		decoder_destroy(t->decoder[t->decoders - 1]);
+		free(t->decoder[t->decoders - 1]);
+	}
+}
+
+void tap_free(struct tap *t)
+{
+	tap_free_decoders(t);
+	if (t->stop_fd >= 0)
+		close(t->stop_fd);
+	free(t);
+}
+
+unsigned tap_fds(const struct opener_reply *m)
+{
+	return m->bulk ? 3 * m->rings : m->rings;
+}
+
+/* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as another
+ * mode counts from the next start on, has no key in it and lets everything pass. */
+static int take_filter(struct capture *c, const struct opener_reply *m, unsigned i, const int *fds,
+		       struct bulk_filter **ret)
+{
+	int flows, slots;
+
+	*ret = NULL;
+	if (!m->bulk)
+		return 0;
+	flows = fds[m->rings + i];
+	slots = fds[2 * m->rings + i];
+	if (c->o->mode == MODE_AUTO)
+		return bulk_filter_new(flows, slots, c->o->auto_after, ret);
+	close(flows);
+	close(slots);
+	return 0;
+}
+
+int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,
+			struct bulk_filter *bulk, const struct kept_ring *ring)
+{
+	const struct decoder_share *share = &ring->share;
+	struct tap_stored tables = tap_stored(TAP_TABLES, t->id, share->index);
+	struct kept_sizes sizes = decoder_sizes(c->o, t->id, share);
+	bool adopted = false;
+	void *memory;
+	int r;
+
+	if (!c->store->live || bulk) {
+		r = decoder_init(d, c->o, source, bulk, NULL, t->id, share);
+		if (r >= 0)
+			kept_sign(&d->kept, ring);
+		return r;
+	}
+	memory = store_memory(c->store, tables.s, kept_octets(&sizes, true), &adopted);
+	r = decoder_init_kept(d, c->o, source, t->id, share, memory);
+	if (r < 0)
+		return r;
+	d->kept.head->told = !c->starting ? KEPT_NEW : t->up ? KEPT_UP : KEPT_DOWN;
+	kept_sign(&d->kept, ring);
+	return store_put(c->store, tap_stored(TAP_RING, t->id, share->index).s, source_fd(source));
+}
+
+struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i, int fd)
+{
+	return (struct kept_ring){ .cookie = kept_cookie(fd),
+				   .wants = kept_wants(c->o),
+				   .fixed = kept_fixed(c->o),
+				   .block_timeout_ns = c->o->block_timeout_ns,
+				   .inside = options_inside(c->o),
+				   .geometry = m->ring[i],
+				   .ifindex = m->ifindex,
+				   .share = { .index = i,
+					      .of = m->rings,
+					      .known = m->by_program,
+					      .secret = m->secret,
+					      .control = m->control } };
+}
+
+/* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
+static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
+			    const int *fds)
+{
+	struct kept_ring ring = tap_ring_of(c, m, i, fds[i]);
+	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+	struct bulk_filter *bulk;
+	struct source *source = NULL;
+	int r = take_filter(c, m, i, fds, &bulk);
+
+	if (r >= 0)
+		r = d ? afring_map(fds[i], &m->ring[i], NULL, &source) : -ENOMEM;
+	if (r < 0) {
+		bulk_filter_free(bulk);
+		free(d);
+		close(fds[i]);
+		return r;
+	}
+	t->decoder[t->decoders++] = d;
+	r = tap_decoder_make(c, t, d, source, bulk, &ring);
+	d->beat_ms = health_beat_ms();
+	return r;
+}
+
+/* One for each ring; takes the descriptors over, also on failure. */
+static int tap_make_decoders(struct capture *c, struct tap *t, const struct opener_reply *m,
+			     const int *fds)
+{
+	unsigned i = 0;
+	int r = 0;
+
+	for (; i < m->rings && r >= 0; i++)
+		r = tap_make_decoder(c, t, m, i, fds);
+	for (; i < m->rings; i++)
+		for (unsigned k = i; k < tap_fds(m); k += m->rings)
+			close(fds[k]);
+	return r;
+}
+
+void tap_stop(struct tap *t)
+{
+	eventfd_write(t->stop_fd, 1); /* stays readable: all of them see it */
+}
+
+void tap_join(struct capture *c, struct tap *t)
+{
+	for (unsigned i = 0; i < t->decoders; i++) {
+		decoder_join(t->decoder[i]);
+		publisher_remove(c->publisher, t->decoder[i]);
+	}
+}
+
+static void pin(struct capture *c, const struct tap *t, struct decoder *d)
+{
+	struct cpulist cpus;
+
+	if (!c->o->pin_decoders)
+		return;
+	int r = cpulist_parse(c->o->pin_decoders, &cpus);
+
+	if (r >= 0) {
+		unsigned cpu = cpus.cpu[c->pinned++ % cpus.n];
+
+		r = thread_pin(d->thread, cpu);
+		if (r >= 0) {
+			log_debug("A decoder of %s stays on processor %u", t->name, cpu);
+			return;
+		}
+	}
+	log_errno(r, "Cannot pin a decoder of %s", t->name);
+}
+
+int tap_run(struct capture *c, struct tap *t)
+{
+	int r = 0;
+
+	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (t->stop_fd < 0)
+		return -errno;
+	for (unsigned i = 0; i < t->decoders && r >= 0; i++) {
+		struct decoder *d = t->decoder[i];
+
+		r = publisher_add(c->publisher, d, t->name);
+		if (r >= 0)
+			r = decoder_start(d, c->publisher->wake_fd, t->stop_fd);
+		if (r >= 0)
+			pin(c, t, d);
+	}
+	if (r < 0) {
+		tap_stop(t);
+		tap_join(c, t);
+	}
+	return r;
+}
+
+int tap_start(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds)
+{
+	int r = tap_make_decoders(c, t, m, fds);
+
+	return r < 0 ? r : tap_run(c, t);
+}
+
+void tap_forget(struct capture *c, struct tap *t)
+{
+	struct tap **link = &c->taps;
+
+	for (unsigned i = 0; i < t->decoders; i++)
+		tap_unstore(c, t->id, i);
+
+	while (*link != t)
+		link = &(*link)->next;
+	*link = t->next;
+	tap_free(t);
+}
+
+void tap_add_totals(struct capture_totals *sum, const struct tap *t)
+{
+	for (unsigned i = 0; i < t->decoders; i++) {
+		struct stats_decoder d;
+
+		decoder_read_counters(t->decoder[i], t->name, &d);
+		sum->packets += d.source.packets;
+		sum->drops += d.source.drops;
+		sum->connections += d.opened;
+		sum->events += d.events;
+		sum->lost += d.lost;
+	}
+}
+
+void tap_end(struct capture *c, struct tap *t)
+{
+	tap_join(c, t);
+	tap_add_totals(&c->totals, t);
+	for (unsigned i = 0; i < t->decoders; i++)
+		tap_unstore(c, t->id, i);
+	tap_free_decoders(t);
+	close(t->stop_fd);
+	t->stop_fd = -1;
+}
+
+void tap_tell_link(struct capture *c, struct tap *t, enum kept_link link, const char *state)
+{
+	struct kept_head *h = t->decoders ? t->decoder[0]->kept.head : NULL;
+
+	if (h) {
+		h->telling = (uint8_t)link;
+		undo_order();
+		h->telling_as = c->publisher->stream.state->seq + 1;
+		undo_order();
+	}
+	publisher_iface(c->publisher, t->name, state);
+	if (h) {
+		h->told = (uint8_t)link;
+		undo_order();
+		h->telling_as = 0;
+	}
+}
+
+enum kept_link tap_link_settle(const struct capture *c, struct kept_head *h)
+{
+	if (h->telling_as && c->publisher->stream.state->seq >= h->telling_as)
+		h->told = h->telling;
+	undo_order();
+	h->telling_as = 0;
+	return (enum kept_link)h->told;
+}
+
+void tap_last_words(struct tap *t)
+{
+	t->gone = true;
+	for (unsigned i = 0; i < t->decoders; i++)
+		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
+	if (t->decoders)
+		tap_stop(t); /* a ring without an interface may never wake by itself */
+}

@@ -1,0 +1,122 @@
+/* tap.h - one interface that is watched: its decoders, and their names in the store.
+ *
+ * What the parts of capture share, and nobody else includes:
+ *
+ *   capture.c   the opener's news: interfaces come, go, and get their rings
+ *   takeover.c  at the start: interfaces go on where an earlier process was
+ *   renewal.c   after a reload: other rings in place of those that an interface has
+ *
+ * Main thread only. */
+#pragma once
+#include <net/if.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "opener/protocol.h"
+#include "synfind/capture.h"
+#include "synfind/kept.h"
+
+struct bulk_filter;
+struct decoder;
+struct source;
+
+enum { TAPS_MAX = 255 };
+
+struct tap {
+	struct tap *next;
+	struct decoder *decoder[OPENER_RINGS_MAX]; /* owned */
+	unsigned decoders;			   /* 0: not yet, or not any more */
+	char name[IF_NAMESIZE];	 /* remembered when it is gone */
+	int ifindex;
+	uint8_t id;
+	bool asked; /* for its rings */
+	bool gone;  /* and that was told */
+	bool again; /* its name was watched before */
+	bool up;
+	bool listed; /* in the opener's present list */
+	bool renewing; /* asked for other rings, in place of those that it has */
+	bool turning;  /* its decoders go over to them */
+	uint64_t wanted; /* kept_wants() when they were asked for */
+	int stop_fd;
+};
+
+/* ---- names in the store --------------------------------------------------------------------- */
+
+#define TAP_TABLES "tables" /* kept.h */
+#define TAP_RING   "ring"   /* the packet ring's socket */
+#define TAP_TWIN   "twin"   /* of the one that may take its place, or has */
+
+/* Of kept_head.ring[]. */
+enum { TAP_SLOTS = 2 };
+extern const char *const tap_ring_name[TAP_SLOTS];
+
+struct tap_stored {
+	char s[32];
+};
+
+/* The name of decoder @decoder of tap @id. */
+struct tap_stored tap_stored(const char *what, unsigned id, unsigned decoder);
+
+/* The next process shall know nothing of decoder @i of tap @id. */
+void tap_unstore(struct capture *c, unsigned id, unsigned i);
+
+/* ---- which ones there are -------------------------------------------------------------------- */
+
+/* The one that watches @ifindex, or NULL. */
+struct tap *tap_find(const struct capture *c, int ifindex);
+
+/* Is or was one of this name watched? */
+bool tap_name_known(const struct capture *c, const char *name);
+
+/* The lowest id that no tap has, or -1; ids keep the flows of interfaces apart. */
+int tap_free_id(const struct capture *c);
+
+/* Takes @t out of the list and frees it; nothing of it outlives this. */
+void tap_forget(struct capture *c, struct tap *t);
+
+/* Frees one that is in no list any more; the next process can go on with it. */
+void tap_free(struct tap *t);
+
+/* ---- its decoders ---------------------------------------------------------------------------- */
+
+/* How many descriptors come with these rings. */
+unsigned tap_fds(const struct opener_reply *m);
+
+/* What is kept of ring @i of those that have come, @fd. */
+struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i, int fd);
+
+/* A new decoder over @source, the ring @ring; what it needs to be gone on with is in the store then.
+ * @source and @bulk are the decoder's, also on failure.  The filters of mode=auto count on, whoever
+ * goes on: there nothing is kept.  0 or -errno. */
+int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,
+		     struct bulk_filter *bulk, const struct kept_ring *ring);
+
+/* Makes decoders over the rings that have come, and runs them; takes the descriptors over, also on
+ * failure.  0 or -errno. */
+int tap_start(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds);
+
+/* Its decoders, which are made, begin.  0 or -errno. */
+int tap_run(struct capture *c, struct tap *t);
+
+/* Its decoders shall end. */
+void tap_stop(struct tap *t);
+
+/* They shall read what is left, close all, and end: the interface is gone. */
+void tap_last_words(struct tap *t);
+
+/* Their threads have ended, or are told to: publishes what they said last. */
+void tap_join(struct capture *c, struct tap *t);
+
+/* Its decoders have ended: takes them out, keeps the name. */
+void tap_end(struct capture *c, struct tap *t);
+
+/* Adds what they counted. */
+void tap_add_totals(struct capture_totals *sum, const struct tap *t);
+
+/* ---- what is told of the interface ----------------------------------------------------------- */
+
+/* Publishes it, once, wherever this process ends: the number of the line tells the next one whether
+ * that was before or after. */
+void tap_tell_link(struct capture *c, struct tap *t, enum kept_link link, const char *state);
+
+/* What the process before this one had told. */
+enum kept_link tap_link_settle(const struct capture *c, struct kept_head *h);
