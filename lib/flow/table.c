@@ -177,19 +177,23 @@ struct flow_key table_key(const struct table *t, table_ref r)
 	return k;
 }
 
+/* @at: the key's octets behind an entry of the same family as @k. */
+static inline __attribute__((always_inline)) bool key_equals(const void *at, uint64_t iface,
+							     const struct flow_key *k)
+{
+	if (likely(k->ip_v == 4)) {
+		const struct key4 *k4 = at;
+
+		return k4->addr == k->w[0] && (iface << 32 | k4->ports) == k->w[1];
+	}
+	const struct key6 *k6 = at;
+
+	return !memcmp(k6->addr, k->w, sizeof k6->addr) && (iface << 32 | k6->ports) == k->w[4];
+}
+
 static bool key_is(const struct table *t, table_ref r, const struct flow_key *k)
 {
-	if (table_ip_v(r) != k->ip_v)
-		return false;
-	if (k->ip_v == 4) {
-		const struct key4 *k4 = key_at(t, r);
-
-		return k4->addr == k->w[0] && (iface_of(t, r) << 32 | k4->ports) == k->w[1];
-	}
-	const struct key6 *k6 = key_at(t, r);
-
-	return !memcmp(k6->addr, k->w, sizeof k6->addr) &&
-	       (iface_of(t, r) << 32 | k6->ports) == k->w[4];
+	return table_ip_v(r) == k->ip_v && key_equals(key_at(t, r), iface_of(t, r), k);
 }
 
 static void put_key(const struct table *t, table_ref r, const struct flow_key *k)
@@ -276,21 +280,11 @@ table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_
 struct conn *table_whole(table_ref r, void *entry, const struct flow_key *key)
 {
 	struct conn *c = entry;
-	uint64_t iface = (uint64_t)c->where.iface << 32;
 
 	if (table_shape_of(r) != SHAPE_WHOLE || table_ip_v(r) != key->ip_v ||
 	    c->start_ns == CONN_FREE)
 		return NULL;
-	if (likely(key->ip_v == 4)) {
-		const struct key4 *k4 = (const struct key4 *)(c + 1);
-
-		return k4->addr == key->w[0] && (iface | k4->ports) == key->w[1] ? c : NULL;
-	}
-	const struct key6 *k6 = (const struct key6 *)(c + 1);
-
-	return !memcmp(k6->addr, key->w, sizeof k6->addr) && (iface | k6->ports) == key->w[4] ?
-		       c :
-		       NULL;
+	return key_equals(c + 1, c->where.iface, key) ? c : NULL;
 }
 
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key)
