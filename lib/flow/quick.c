@@ -15,10 +15,30 @@ static bool is_small(const struct segment *s)
 	return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;
 }
 
+/* The server of @f, which @h is to be, may be one whose attempts are held. */
+static bool holds(struct tracker *t, struct flow *f, struct half *h)
+{
+	f->unpacked = conn_unpack(h);
+	return flood_hold(t, f) && conn_pack(f->c, h);
+}
+
+static void tell_begin(struct tracker *t, struct flow *f, const struct half *h, const struct tcpopt *o,
+		       const struct segment *s)
+{
+	struct event *e = event_begin(t);
+
+	counter_add(&t->count->opened, 1);
+	if (!e)
+		return;
+	f->unpacked = conn_unpack(h);
+	tell_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, cause_of(s, false));
+	tell_open(e, o, h->ecn, 0);
+	event_end(t);
+}
+
 bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	/* With a flood it may have to be held. */
-	if (!t->quick || t->floods.n || !flags_are(s, TCP_SYN) || !is_small(s))
+	if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))
 		return false;
 
 	struct tcpopt o = tcpopt_parse(s->options);
@@ -39,16 +59,9 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 			  .client_end = sender & 1 };
 
 	flow_count_state(t, FSM_NONE, FSM_SYN);
-	counter_add(&t->count->opened, 1);
-	struct event *e = event_begin(t);
-
 	f->c = &f->unpacked;
-	if (e) {
-		f->unpacked = conn_unpack(&h);
-		tell_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, cause_of(s, false));
-		tell_open(e, &o, ecn, 0);
-		event_end(t);
-	}
+	if (likely(!t->floods.n) || !holds(t, f, &h))
+		tell_begin(t, f, &h, &o, s);
 	f->unpacked.client_end = sender & 1; /* all that flow_slot() wants */
 	f->ref = flow_slot(t, f, SHAPE_HALF, TABLE_NONE);
 	if (f->ref != TABLE_NONE)

@@ -417,9 +417,11 @@ QUICK_PIECES = [
         ("data on a SYN", "return s->wire_segs == 1 && s->wire_len <= UINT8_MAX;"),
         ("several SYNs at once", "return !s->payload_len && s->wire_len <= UINT8_MAX;"),
         ("a large SYN", "return !s->payload_len && s->wire_segs == 1;")]),
-    ("if (!t->quick || t->floods.n || !flags_are(s, TCP_SYN) || !is_small(s))", [
-        ("anything opens", "if (!t->quick || t->floods.n || !is_small(s))"),
-        ("none is held", "if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))")]),
+    ("if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))", [
+        ("anything opens", "if (!t->quick || !is_small(s))")]),
+    ("likely(!t->floods.n) || !holds(t, f, &h)", [("none is held", "true")]),
+    ("return flood_hold(t, f) && conn_pack(f->c, h);", [
+        ("what is held does not say so", "return flood_hold(t, f);")]),
     ("h->held ||", [("one that is held is answered", "")]),
     ("h->syn_acks ||", [("a second answer", "")]),
     ("sender == h->client_end ||", [("the client's own answer", "")]),
