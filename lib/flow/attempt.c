@@ -9,13 +9,11 @@ static void attempt_give_back(struct conn *old, const struct conn *pend)
 {
 	enum fsm_side from = pend->client_end != old->client_end;
 
-	uint64_t header = (uint64_t)old->header_lo[from] + pend->header_lo[SIDE_A];
+	struct conn_counts n = conn_counts(old, from), more = conn_counts(pend, SIDE_A);
 
-	old->header_lo[from] = (uint32_t)header;
-	if (!fsm_offering(old->state))
-		old->header_hi[from] += (uint8_t)(header >> 32);
-	if (old->pkts[from] <= UINT32_MAX - pend->pkts[SIDE_A])
-		old->pkts[from] += pend->pkts[SIDE_A];
+	n.header += more.header;
+	n.pkts += more.pkts;
+	conn_set_counts(old, from, n);
 }
 
 /* Tells the SYN of an attempt that was held back; not if its server is flooded with them. */
@@ -48,12 +46,12 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 		/* Only the last of several attempts against a living connection can be one:
 		 * nobody shall fill the stream with SYNs that nobody answers. */
 		bool lives = !fsm_over(old.c->state);
-		bool stray = conn_last_ns(old.c) > f->c->start_ns || (lives && reason == REASON_REUSE);
+		bool stray = old.c->last_ns > f->c->start_ns || (lives && reason == REASON_REUSE);
 
 		old.c->contested = 0;
 		if (stray)
 			flow_remove(t, f);
-		if (stray && lives && old.c != &old.unpacked) /* a half one would want another entry */
+		if (stray && lives && table_shape_of(old_ref) == SHAPE_WHOLE) /* a half one would want another entry */
 			attempt_give_back(old.c, f->c);
 		flow_store(t, &old);
 		if (stray)
@@ -72,7 +70,7 @@ void attempt_orphan(struct tracker *t, const struct flow *old)
 	if (ref == TABLE_NONE)
 		return;
 	flow_load(t, &pend, ref);
-	if (conn_last_ns(old->c) > pend.c->start_ns)
+	if (old->c->last_ns > pend.c->start_ns)
 		flow_remove(t, &pend);
 }
 
@@ -88,7 +86,7 @@ bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct s
 		return false;
 	struct tcpopt o = tcpopt_parse(s->options);
 
-	return c->tsval_ok && o.timestamps && seq_lt(c->tsval, o.tsval);
+	return c->tsval_ok && o.timestamps && seq_lt(conn_tsval(c), o.tsval);
 }
 
 /* A new incarnation begins when the peer answers the SYN; a challenge ACK drops it (RFC 9293 3.6.1,
@@ -101,7 +99,6 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 
 	bare.payload_len = 0; /* data on it will be sent again, or was never taken */
 	bare.wire_len -= s->payload_len;
-	f.c = &f.unpacked;
 	conn_begin(f.c, &bare, sender, old->c);
 	uint64_t *newest = &t->attempt_ns[f.hash & (ODD_SEGMENTS - 1)];
 
@@ -152,7 +149,7 @@ static void attempt_confirm(struct tracker *t, struct flow *f, struct flow *old,
 		prev = flow_own_id(old);
 		old->c->contested = 0; /* by what now takes its place */
 		flow_give_up(t, old, REASON_REUSE, -1, cause_of(s, false));
-		if (flow_held(&old->unpacked)) /* and nothing was told of it */
+		if (flow_held(old->c)) /* and nothing was told of it */
 			prev = 0;
 	}
 	attempt_tell(t, f, prev);
@@ -175,7 +172,7 @@ static void attempt_again(struct tracker *t, struct flow *f, const struct segmen
 		again.pending = 1;
 		*h = again;
 	} else {
-		h->last = dur40_of(dur48_ns(f->c->last));
+		h->last = dur40_of(conn_age(f->c));
 	}
 }
 

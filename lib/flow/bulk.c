@@ -139,7 +139,7 @@ static void arm(struct bulk_slot *s, const struct conn *c)
 	for (unsigned side = 0; side < SIDES; side++) {
 		s->next[side] = s->base_next[side] = c->next[side];
 		s->acked[side] = s->base_acked[side] = c->acked[side];
-		s->window[side] = c->window[side];
+		s->window[side] = conn_window(&c->hot, side);
 		s->seen[side] = 0;
 		s->may[side] = may_of(c, side);
 	}
@@ -222,7 +222,8 @@ static void go_round(struct bulk_slot *s, struct watch *w, const struct conn *c)
 
 void bulk_consider(struct bulk *b, const struct conn *c, const struct flow_key *key, uint64_t hash)
 {
-	if (c->pkts[0] < b->kernel->after_pkts && c->pkts[1] < b->kernel->after_pkts)
+	if (conn_counts(c, SIDE_A).pkts < b->kernel->after_pkts &&
+	    conn_counts(c, SIDE_B).pkts < b->kernel->after_pkts)
 		return;
 	if (c->state != FSM_OPEN || (c->sent & c->heard) != 3 || c->holes || c->suspect ||
 	    c->contested || key->self)
@@ -240,37 +241,31 @@ void bulk_consider(struct bulk *b, const struct conn *c, const struct flow_key *
 static void add_count(struct conn *c, unsigned side, const struct bulk_count *now,
 		      struct bulk_count *taken)
 {
-	uint64_t pkts = now->pkts - taken->pkts, payload = now->payload - taken->payload;
-	uint64_t data = conn_payload(c, side) + payload;
-	uint64_t header = conn_header(c, side) + (now->wire - taken->wire) - payload;
+	struct conn_counts n = conn_counts(c, side);
+	uint64_t payload = now->payload - taken->payload;
 
-	c->payload_lo[side] = (uint32_t)data;
-	c->payload_hi[side] = (uint16_t)(data >> 32);
-	c->header_lo[side] = (uint32_t)header;
-	c->header_hi[side] = (uint8_t)(header >> 32);
-	if (c->pkts[side] <= UINT32_MAX - pkts)
-		c->pkts[side] += (uint32_t)pkts;
+	n.payload += payload;
+	n.header += now->wire - taken->wire - payload;
+	n.pkts += now->pkts - taken->pkts;
+	conn_set_counts(c, side, n);
 	*taken = *now;
 }
 
 /* The time of the newest one; the filter reads another clock than the ring. */
 static void touch(struct conn *c, uint64_t wall_ns)
 {
-	uint64_t at = wall_ns > c->start_ns ? wall_ns - c->start_ns : 0;
-
-	if (at > dur48_ns(c->last))
-		c->last = dur48_of(at);
+	if (wall_ns > c->last_ns)
+		c->last_ns = wall_ns;
 }
 
 /* @c had not been fed all that passed before the filter withheld anything: the capture lost it. */
 static void note_gap(struct conn *c, unsigned side, uint32_t base)
 {
-	const uint32_t most = (1u << 30) - 1;
 	uint32_t n = base - c->next[side];
 
 	if (!seq_lt(c->next[side], base))
 		return;
-	c->gap = n > most - c->gap ? most : c->gap + n;
+	c->gap = n > CONN_GAP_MAX - c->gap ? CONN_GAP_MAX : c->gap + n;
 	c->holes |= 1u << side & 3;
 }
 
@@ -290,7 +285,7 @@ static uint64_t take(struct bulk *b, struct watch *w, struct conn *c)
 		note_gap(c, side, s->base_next[side]);
 		c->next[side] = s->next[side];
 		c->acked[side] = s->acked[side];
-		c->window[side] = (uint16_t)s->window[side];
+		conn_set_window(&c->hot, side, (uint16_t)s->window[side]);
 		if (now.last_ns)
 			touch(c, now.last_ns + (uint64_t)b->kernel->wall_minus_mono);
 		add_count(c, side, &now, &w->taken[side]);

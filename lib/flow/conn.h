@@ -1,12 +1,18 @@
-/* conn.h - one connection as it lies in the flow table: index-based memory without pointers.
+/* conn.h - one connection: as it is worked on, and as it lies in the flow table.
  *
- * Two shapes.  `struct conn` is the whole truth (103 octets); while no more than SYNs and
- * SYN-ACKs without surprises was seen, the same facts fit `struct half` (44 octets), so that a
- * flood of half-open connections costs little.  Everything above the table works on a struct
- * conn; conn_pack() and conn_unpack() change the shape.  The key stands behind either.
+ * `struct conn` is the whole truth, and everything above the table works on one.  The table has it
+ * in one of two shapes, as index-based memory without pointers:
  *
- * Side 0 is the client, side 1 the server.  Sequence numbers are host order.  Both are packed:
- * fields are read and written one by one, never by address. */
+ *   whole  its two parts, each in an array of its own.  What a segment of an open connection
+ *	    touches is apart (struct conn_hot, 52 octets: a cache line with an IPv4 key behind it),
+ *	    so that among a million connections one line comes from memory and not three.  The
+ *	    rest is struct conn_cold, 52 octets as well.  conn_join() and conn_split().
+ *   half   while no more than SYNs and SYN-ACKs without surprises was seen: the same facts in 44
+ *	    octets, so that a flood of half-open connections costs little.  conn_unpack() and
+ *	    conn_pack().
+ *
+ * Side 0 is the client, side 1 the server.  Sequence numbers are host order.  All are packed: fields
+ * are read and written one by one, never by address. */
 #pragma once
 #include <assert.h>
 #include <stdbool.h>
@@ -62,30 +68,6 @@ static inline uint64_t dur40_ns(struct dur40 d)
 	return (v & ((1ull << 38) - 1)) * unit[v >> 38];
 }
 
-/* The same in 48 bits: ns below 39 hours, then us. */
-struct dur48 {
-	uint32_t lo;
-	uint16_t hi;
-} __attribute__((packed));
-
-static inline struct dur48 dur48_of(uint64_t ns)
-{
-	uint64_t v = ns;
-
-	if (v >> 47) {
-		v /= 1000;
-		v = (v >> 47 ? (1ull << 47) - 1 : v) | 1ull << 47;
-	}
-	return (struct dur48){ (uint32_t)v, (uint16_t)(v >> 32) };
-}
-
-static inline uint64_t dur48_ns(struct dur48 d)
-{
-	uint64_t v = (uint64_t)d.hi << 32 | d.lo, low = v & ((1ull << 47) - 1);
-
-	return v >> 47 ? low * 1000 : low;
-}
-
 enum { VLAN_NONE = 0xfff }; /* reserved by IEEE 802.1Q, so never a real one */
 
 struct conn_where { /* where its first segment was seen */
@@ -102,62 +84,85 @@ struct conn_offer {
 	uint16_t mss_client; /* of one that is held: what its SYN offered */
 } __attribute__((packed));
 
-struct conn {
-	uint64_t start_ns;     /* UINT64_MAX: the entry is free */
-	struct dur48 last;     /* of the newest segment, since the start */
+/* Bits of the counts that are hot; the others are cold. */
+enum { CONN_PKTS_LO = 26, CONN_HEADER_LO = 22, CONN_PAYLOAD_LO = 32 };
+
+struct conn_hot {
+	uint64_t last_ns; /* of the newest segment; UINT64_MAX: the entry is free */
+	uint64_t tally[2]; /* what the side sent, and offers: see conn_tally() */
+	uint32_t next[2];  /* behind the last octet that the side sent (SND.NXT, as seen) */
+	uint32_t acked[2]; /* first octet of the side's that its peer has not acknowledged */
+	uint32_t payload_lo[2];
+	uint16_t iface; /* where its first segment was seen: see "flow/tunnels.h" */
+	union {
+		struct {
+			uint16_t state : 5;	 /* enum fsm_state; 0 in no live entry */
+			uint16_t client_end : 1; /* which end of the key is the client */
+			uint16_t suspect : 1;	 /* an inexact RST was seen and nothing since */
+			/* An unanswered SYN with another ISN waits in a half entry. */
+			uint16_t contested : 1;
+			/* In the table: FSM_OPEN, both sides are known, nothing is in doubt. */
+			uint16_t quiet : 1;
+			uint16_t noted : 4, noted_order : 3; /* see conn_note() */
+		} __attribute__((packed));
+		struct {
+			uint16_t : 9;
+			uint16_t tfo : 1; /* PHASE_OFFER: the SYN-ACK acknowledged data on the SYN */
+			/* PHASE_END: the second FIN carried the first ACK of the first */
+			uint16_t merged : 1;
+			uint16_t tsval_ok : 1; /* PHASE_END */
+			uint16_t : 4;
+		} __attribute__((packed));
+	};
+} __attribute__((packed));
+static_assert(sizeof(struct conn_hot) == 52, "a cache line less the key of IPv4, see table.h");
+
+struct conn_cold {
+	union {
+		struct {
+			uint64_t : 56; /* see `start` */
+			uint64_t wscale0 : 4, wscale1 : 4;
+		} __attribute__((packed));
+		uint64_t start; /* its low 56 bits, of start_ns: none becomes 834 days old */
+	};
+	uint64_t history : 60, anomalies : 4;
 	struct dur40 since[2]; /* each end's last move, since the start */
-	uint32_t next[2];      /* behind the last octet that the side sent (SND.NXT, as seen) */
-	uint32_t acked[2];     /* first octet of the side's that its peer has not acknowledged */
 	uint32_t isn;	       /* the client's (mid-stream: the first number seen) */
-	uint32_t payload_lo[2], header_lo[2];
+	uint16_t retrans[2];
+	uint32_t outer : 12, inner : 12; /* VLANs of its first segment, or VLAN_NONE */
+	uint32_t complete : 6;		 /* enum completeness */
+	uint32_t direction : 2;		 /* enum direction_basis */
+	uint16_t pkts_hi0 : 6, pkts_hi1 : 6;
+	uint16_t sent : 2;  /* bit per side: next[] is known */
+	uint16_t heard : 2; /* bit per side: acked[] is known */
 	union {
 		struct { /* from FSM_CLAIMED on */
-			uint16_t payload_hi[2];
-			uint8_t header_hi[2];
+			uint16_t payload_hi[2], header_hi[2];
 			uint32_t gap : 30; /* octets that went by unseen */
 			uint32_t holes : 2; /* bit per side: a gap of its is not acknowledged yet */
 		} __attribute__((packed));
 		struct { /* while fsm_offering(); never so many octets */
 			struct dur32 server_rtt;
 			struct conn_offer offer;
+			uint8_t offering_header_hi[2];
 		} __attribute__((packed));
-	};
-	uint32_t pkts[2];
-	union {
-		uint16_t window[2]; /* as last offered by the side, unscaled */
-		uint32_t tsval;	    /* once both FINs were sent: of the last FIN */
-	};
-	uint16_t retrans[2];
-	uint64_t history : 60, anomalies : 4;
-	struct conn_where where;
-	union {
-		struct {
-			uint32_t state : 5;	 /* enum fsm_state; 0 in no live entry */
-			uint32_t client_end : 1; /* which end of the key is the client */
-			uint32_t wscale0 : 4, wscale1 : 4;
-			uint32_t complete : 6; /* enum completeness */
-			uint32_t direction : 2; /* enum direction_basis */
-			uint32_t suspect : 1;	/* an inexact RST was seen and nothing since */
-			/* An unanswered SYN with another ISN waits in a half entry. */
-			uint32_t contested : 1;
-			uint32_t sent : 2;  /* bit per side: next[] is known */
-			uint32_t heard : 2; /* bit per side: acked[] is known */
-			/* In PHASE_OPEN, bit per side and kind, see conn_note_bit(): the letter is
-			 * in history, the bit in complete. */
-			uint32_t noted : 4;
-		} __attribute__((packed));
-		struct {
-			uint32_t : 28;
-			uint32_t tfo : 1; /* PHASE_OFFER: the SYN-ACK acknowledged data on the SYN */
-			/* PHASE_END: the second FIN carried the first ACK of the first */
-			uint32_t merged : 1;
-			uint32_t tsval_ok : 1; /* PHASE_END */
-			uint32_t : 1;
-		} __attribute__((packed));
-		uint32_t marks; /* all of these at once */
 	};
 } __attribute__((packed));
-static_assert(sizeof(struct conn) == 103, "the budget of a connection, see table.h");
+static_assert(sizeof(struct conn_cold) == 52, "the budget of a connection, see table.h");
+
+#define CONN_GAP_MAX ((1u << 30) - 1)
+
+struct conn {
+	union {
+		struct conn_hot;
+		struct conn_hot hot;
+	};
+	union {
+		struct conn_cold;
+		struct conn_cold cold;
+	};
+	uint64_t start_ns;
+};
 
 struct half {
 	uint64_t start_ns; /* UINT64_MAX: free */
@@ -185,23 +190,17 @@ static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, 
 
 #define CONN_FREE UINT64_MAX
 
+/* The parts of @c as the table shall have them, and back. */
+void conn_split(const struct conn *c, struct conn_hot *ret_hot, struct conn_cold *ret_cold);
+void conn_join(const struct conn_hot *h, const struct conn_cold *k, struct conn *ret);
+
 /* Puts @c into @ret if it fits there; false: it does not, nothing is written.  Nothing is lost but
  * the window of the client's SYN, which comes back as the largest (its ACK brings the real one). */
 bool conn_pack(const struct conn *c, struct half *ret);
 
 /* The same connection in full; if it is held, but for what conn_unpack_held() adds to @c. */
-struct conn conn_unpack(const struct half *h);
+void conn_unpack(const struct half *restrict h, struct conn *restrict ret);
 void conn_unpack_held(const struct half *h, struct conn *c);
-
-/* An open connection, of which both sides are known and nothing is in doubt: one look at the marks
- * tells. */
-static inline bool conn_is_quiet(const struct conn *c)
-{
-	const struct conn look = { .state = 31, .suspect = 1, .contested = 1, .sent = 3, .heard = 3 };
-	const struct conn want = { .state = FSM_OPEN, .sent = 3, .heard = 3 };
-
-	return (c->marks & look.marks) == want.marks && !c->holes;
-}
 
 /* Was it picked up behind its SYN and SYN-ACK?  Then something else told who is the client. */
 static inline bool conn_is_midstream(const struct conn *c)
@@ -209,32 +208,104 @@ static inline bool conn_is_midstream(const struct conn *c)
 	return c->direction == DIRECTION_PORT || c->direction == DIRECTION_FIRST_PACKET;
 }
 
-/* Of an ACK without data, or of data, sent by @side: the bit in `noted`. */
-static inline uint8_t conn_note_bit(unsigned side, bool data)
+/* A tally: packets, octets of headers, and above them the window as last offered, unscaled (once both
+ * FINs were sent see conn_tsval()).  In one word by hand: the compiler takes bit-fields of packed
+ * structures octet by octet. */
+static inline uint64_t conn_tally(uint64_t pkts, uint64_t header, uint16_t window)
 {
-	return (uint8_t)(1 << (side << 1 | data));
+	return (uint64_t)window << 48 | header << CONN_PKTS_LO | pkts;
+}
+
+static inline uint32_t tally_pkts(uint64_t tally)
+{
+	return tally & ((1u << CONN_PKTS_LO) - 1);
+}
+
+static inline uint32_t tally_header(uint64_t tally)
+{
+	return tally >> CONN_PKTS_LO & ((1u << CONN_HEADER_LO) - 1);
+}
+
+static inline uint16_t conn_window(const struct conn_hot *h, unsigned side)
+{
+	return (uint16_t)(h->tally[side] >> 48);
+}
+
+static inline void conn_set_window(struct conn_hot *h, unsigned side, uint16_t window)
+{
+	h->tally[side] = (h->tally[side] & ((1ull << 48) - 1)) | (uint64_t)window << 48;
 }
 
 /* Octets and packets so far. */
-static inline uint64_t conn_payload(const struct conn *c, unsigned side)
-{
-	uint64_t hi = fsm_offering(c->state) ? 0 : c->payload_hi[side];
+struct conn_counts {
+	uint64_t pkts, header, payload;
+};
 
-	return hi << 32 | c->payload_lo[side];
+static inline struct conn_counts conn_counts(const struct conn *c, unsigned side)
+{
+	bool offering = fsm_offering(c->state);
+	uint64_t pkts_hi = side ? c->pkts_hi1 : c->pkts_hi0;
+	uint64_t header_hi = offering ? c->offering_header_hi[side] : c->header_hi[side];
+	uint64_t payload_hi = offering ? 0 : c->payload_hi[side];
+
+	return (struct conn_counts){ .pkts = pkts_hi << CONN_PKTS_LO | tally_pkts(c->tally[side]),
+				     .header = header_hi << CONN_HEADER_LO | tally_header(c->tally[side]),
+				     .payload = payload_hi << CONN_PAYLOAD_LO | c->payload_lo[side] };
 }
 
-static inline uint64_t conn_header(const struct conn *c, unsigned side)
-{
-	uint64_t hi = fsm_offering(c->state) ? 0 : c->header_hi[side];
+/* What has no room stays at the most there is. */
+void conn_set_counts(struct conn *c, unsigned side, struct conn_counts n);
 
-	return hi << 32 | c->header_lo[side];
+/* Adds to the low bits alone; false: there is no room, nothing was done. */
+static inline bool conn_count_low(struct conn_hot *h, unsigned side, uint32_t pkts, uint32_t header,
+				  uint32_t payload)
+{
+	uint64_t was = h->tally[side];
+	uint64_t p = (uint64_t)tally_pkts(was) + pkts, n = (uint64_t)tally_header(was) + header;
+	uint64_t data = (uint64_t)h->payload_lo[side] + payload;
+
+	if (__builtin_expect((p >> CONN_PKTS_LO | n >> CONN_HEADER_LO | data >> CONN_PAYLOAD_LO) != 0, 0))
+		return false;
+	h->tally[side] = conn_tally(p, n, (uint16_t)(was >> 48));
+	h->payload_lo[side] = (uint32_t)data;
+	return true;
 }
 
-/* Time of the newest segment. */
-static inline uint64_t conn_last_ns(const struct conn *c)
+/* Adds to all of them. */
+void conn_count(struct conn *c, unsigned side, uint32_t pkts, uint32_t header, uint32_t payload);
+
+/* Time of the newest segment since the first. */
+static inline uint64_t conn_age(const struct conn *c)
 {
-	return c->start_ns + dur48_ns(c->last);
+	return c->last_ns - c->start_ns;
 }
+
+/* Once both sides sent a FIN: the timestamp of the last one, where windows were. */
+static inline uint32_t conn_tsval(const struct conn *c)
+{
+	return (uint32_t)conn_window(&c->hot, SIDE_B) << 16 | conn_window(&c->hot, SIDE_A);
+}
+
+static inline void conn_set_tsval(struct conn *c, uint32_t tsval)
+{
+	conn_set_window(&c->hot, SIDE_A, (uint16_t)tsval);
+	conn_set_window(&c->hot, SIDE_B, (uint16_t)(tsval >> 16));
+}
+
+/* In PHASE_OPEN, of an ACK without data, or of data, sent by @side: a bit in `noted` says that its
+ * letter is in history, and its bit in complete. */
+static inline unsigned conn_note_bit(unsigned side, bool data)
+{
+	return 1u << (side << 1 | data);
+}
+
+/* Notes the first of its kind (that bit is not set) on a connection in the table, of which history
+ * is far away: noted_order keeps what conn_join() needs to write the letters in their order.  False:
+ * it cannot, nothing was done. */
+bool conn_note(struct conn_hot *h, unsigned side, bool data);
+
+/* noted_order where all have their letters. */
+enum { CONN_ORDER_TOLD = 7 };
 
 /* Is Zeek's letter @code by @side there?  All twelve fields at once: a field that equals the letter
  * is 0 after the XOR, and only below a true 0 can the borrow set a bit. */

@@ -24,7 +24,7 @@ static uint32_t window_of(const struct conn *c, enum fsm_side side)
 {
 	if (both_fins(c) || !known(c->sent, side))
 		return GUARD_WINDOW_FLOOR; /* window[] holds something else by then, or nothing yet */
-	return (uint32_t)c->window[side] << shift_of(c, side);
+	return (uint32_t)conn_window(&c->hot, side) << shift_of(c, side);
 }
 
 static uint32_t at_least_floor(uint32_t window)
@@ -110,7 +110,7 @@ static struct proof prove_rst(const struct conn *c, enum fsm_side from, const st
 	if (c->state == FSM_SYN && from == SIDE_B)
 		return answers_syn ? exact : anomalous(ANOMALY_RST_BAD_ACK);
 	/* A client that repeats its SYN is still in SYN-SENT: RFC 9293 3.10.7.3 holds there too. */
-	if (c->state == FSM_ANSWERED && answers_syn && c->pkts[SIDE_A] > 1)
+	if (c->state == FSM_ANSWERED && answers_syn && conn_counts(c, SIDE_A).pkts > 1)
 		return exact;
 
 	bool sent = known(c->sent, from), heard = known(c->heard, from);
@@ -308,7 +308,7 @@ void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segmen
 	c->next[from] = segment_end(s);
 	c->acked[!from] = s->ack;
 	if (!both_fins(c))
-		c->window[from] = s->window;
+		conn_set_window(&c->hot, from, s->window);
 }
 
 struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
@@ -328,9 +328,7 @@ struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct 
 /* Stays at the most that the field holds. */
 static uint32_t more_gap(uint32_t gap, uint32_t n)
 {
-	const uint32_t most = (1u << 30) - 1;
-
-	return n > most - gap ? most : gap + n;
+	return n > CONN_GAP_MAX - gap ? CONN_GAP_MAX : gap + n;
 }
 
 /* Returns true for octets that came before. */
@@ -440,8 +438,8 @@ struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segm
 	/* The window in a SYN is never scaled (RFC 7323 2.2): the answer makes the scale known, so
 	 * that the one in the peer's SYN is due as well. */
 	if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)
-		c->window[peer] = guard_scaled(c->window[peer], shift_of(c, peer));
-	c->window[from] = syn ? guard_scaled(s->window, shift_of(c, from)) : s->window;
+		conn_set_window(&c->hot, peer, guard_scaled(conn_window(&c->hot, peer), shift_of(c, peer)));
+	conn_set_window(&c->hot, from, syn ? guard_scaled(s->window, shift_of(c, from)) : s->window);
 	return l;
 }
 

@@ -41,26 +41,28 @@ static inline bool guard_in_flight(uint32_t acked, uint32_t ack, uint32_t next)
 	return ack - acked <= next - acked && next - acked <= GUARD_WINDOW_MOST;
 }
 
-/* Nearly all traffic: on a connection that conn_is_quiet() the next octets in order, or a bare ACK
+/* Nearly all traffic: on a connection that is `quiet` the next octets in order, or a bare ACK
  * in order, with an ACK of what was sent, into a window that need not be looked at.  True: it proves
  * nothing that is not known, and guard_learn() would do no more than guard_learn_plain() does. */
-static inline bool guard_is_plain(const struct conn *c, enum fsm_side from, const struct segment *s)
+static inline bool guard_is_plain(const struct conn_hot *h, enum fsm_side from,
+				  const struct segment *s)
 {
 	enum fsm_side peer = !from;
 
-	return conn_is_quiet(c) &&
+	return h->quiet &&
 	       (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
-	       s->seq == c->next[from] && s->window &&
-	       s->seq - c->acked[from] <= GUARD_WINDOW_FLOOR &&
+	       s->seq == h->next[from] && s->window &&
+	       s->seq - h->acked[from] <= GUARD_WINDOW_FLOOR &&
 	       s->payload_len <= GUARD_WINDOW_FLOOR &&
-	       guard_in_flight(c->acked[peer], s->ack, c->next[peer]);
+	       guard_in_flight(h->acked[peer], s->ack, h->next[peer]);
 }
 
-static inline void guard_learn_plain(struct conn *c, enum fsm_side from, const struct segment *s)
+static inline void guard_learn_plain(struct conn_hot *h, enum fsm_side from,
+				     const struct segment *s)
 {
-	c->next[from] = s->seq + s->payload_len;
-	c->acked[!from] = s->ack;
-	c->window[from] = s->window;
+	h->next[from] = s->seq + s->payload_len;
+	h->acked[!from] = s->ack;
+	conn_set_window(h, from, s->window);
 }
 
 /* The textbook, where nothing is missing and nothing is in doubt (the caller looks at `suspect`):

@@ -18,7 +18,7 @@ static bool is_small(const struct segment *s)
 /* The server of @f, which @h is to be, may be one whose attempts are held. */
 static bool holds(struct tracker *t, struct flow *f, struct half *h)
 {
-	f->unpacked = conn_unpack(h);
+	conn_unpack(h, f->c);
 	return flood_hold(t, f) && conn_pack(f->c, h);
 }
 
@@ -30,7 +30,7 @@ static void tell_begin(struct tracker *t, struct flow *f, const struct half *h, 
 	counter_add(&t->count->opened, 1);
 	if (!e)
 		return;
-	f->unpacked = conn_unpack(h);
+	conn_unpack(h, f->c);
 	tell_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, cause_of(s, false));
 	tell_open(e, o, h->ecn, 0);
 	event_end(t);
@@ -59,10 +59,9 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 			  .client_end = sender & 1 };
 
 	flow_count_state(t, FSM_NONE, FSM_SYN);
-	f->c = &f->unpacked;
 	if (likely(!t->floods.n) || !holds(t, f, &h))
 		tell_begin(t, f, &h, &o, s);
-	f->unpacked.client_end = sender & 1; /* all that flow_slot() wants */
+	f->c->client_end = sender & 1; /* all that flow_slot() wants */
 	f->ref = flow_slot(t, f, SHAPE_HALF, TABLE_NONE);
 	if (f->ref != TABLE_NONE)
 		*table_half(&t->table, f->ref) = h;
@@ -111,8 +110,8 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 
 	if (!e)
 		return true;
-	f->unpacked = conn_unpack(h);
-	tell_common(e, EVENT_TCP_STATE, &f->key, &f->unpacked, FSM_SYN, cause_of(s, false));
+	conn_unpack(h, f->c);
+	tell_common(e, EVENT_TCP_STATE, &f->key, f->c, FSM_SYN, cause_of(s, false));
 	e->prev_state_ns[SIDE_B] = at;
 	event_end(t);
 	return true;

@@ -12,17 +12,17 @@ enum {
 static const uint64_t sweep_every_ns = 1000000000;
 static const uint64_t clock_step_ns = 10000000000; /* more is no reordering */
 
-static uint64_t timeout_of(const struct tracker *t, const struct conn *c)
+static uint64_t timeout_of(const struct tracker *t, enum fsm_state s, bool suspect)
 {
 	/* A RST that fell silent was a real one: its receiver would have answered (RFC 5961 3.2). */
-	enum fsm_timeout wait = t->cfg.control ? unshown_timeout_of(c->state) : fsm_timeout_of(c->state);
+	enum fsm_timeout wait = t->cfg.control ? unshown_timeout_of(s) : fsm_timeout_of(s);
 
-	return t->cfg.timeout_ns[c->suspect ? FSM_T_TIME_WAIT : wait];
+	return t->cfg.timeout_ns[suspect ? FSM_T_TIME_WAIT : wait];
 }
 
 static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
 {
-	return conn_last_ns(c) + timeout_of(t, c);
+	return c->last_ns + timeout_of(t, c->state, c->suspect);
 }
 
 static enum close_reason silence_means(const struct tracker *t, const struct conn *c)
@@ -63,8 +63,10 @@ bool flow_expire(struct tracker *t, struct flow *f)
 		return false;
 	flow_settle(t, f, false);
 	at = deadline_of(t, f->c);
-	if (t->now_ns < at)
+	if (t->now_ns < at) {
+		flow_store(t, f);
 		return false;
+	}
 	struct cause cause = { .ts_ns = at, .segment = SEGMENT_TIMEOUT, .basis = BASIS_TIMEOUT };
 
 	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
@@ -99,6 +101,11 @@ bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot)
 	return true;
 }
 
+static bool whole_due(const struct tracker *t, const struct conn_hot *h)
+{
+	return h->last_ns + timeout_of(t, h->state, h->suspect) <= t->now_ns;
+}
+
 /* Has this slot outlived its time?  A look at a few octets of it, before any work is done. */
 static bool slot_due(const struct tracker *t, unsigned p, uint32_t slot)
 {
@@ -107,7 +114,7 @@ static bool slot_due(const struct tracker *t, unsigned p, uint32_t slot)
 	if (!table_live(&t->table, r))
 		return false;
 	if (table_shape_of(r) == SHAPE_WHOLE)
-		return deadline_of(t, table_conn(&t->table, r)) <= t->now_ns;
+		return whole_due(t, table_hot(&t->table, r));
 	const struct half *h = table_half(&t->table, r);
 	enum fsm_timeout wait = h->syn_acks ? FSM_T_SYN_RECEIVED : FSM_T_SYN_SENT;
 
@@ -197,10 +204,10 @@ static void touch(void *arg, const struct flow_key *key, uint64_t hash, uint64_t
 
 	if (ref == TABLE_NONE || table_shape_of(ref) != SHAPE_WHOLE)
 		return;
-	struct conn *c = table_conn(&t->table, ref);
+	struct conn_hot *h = table_hot(&t->table, ref);
 
-	if (last_ns > conn_last_ns(c))
-		c->last = dur48_of(last_ns - c->start_ns);
+	if (last_ns > h->last_ns)
+		h->last_ns = last_ns;
 }
 
 void tracker_advance(struct tracker *t, uint64_t now_ns)
@@ -229,12 +236,9 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 
 /* What is given up first has the highest rank: entries that are over, then half-open ones, then
  * half-closed and established ones; the oldest among equals. */
-static unsigned eviction_rank(const struct conn *c)
+static unsigned eviction_rank(enum fsm_state s)
 {
-	return fsm_over(c->state)	   ? 3
-	       : fsm_handshaking(c->state) ? 2
-	       : c->state == FSM_OPEN	   ? 0
-					   : 1;
+	return fsm_over(s) ? 3 : fsm_handshaking(s) ? 2 : s == FSM_OPEN ? 0 : 1;
 }
 
 static void evict(struct tracker *t, struct flow *f)
@@ -312,17 +316,18 @@ static table_ref least_missed(struct tracker *t, unsigned p, table_ref keep)
 		if (r == keep || !table_live(&t->table, r))
 			continue;
 		look--;
-		const struct conn *c = table_conn(&t->table, r);
+		const struct conn_hot *h = table_hot(&t->table, r);
+		unsigned rank = eviction_rank(h->state);
 
 		if (best != TABLE_NONE) {
-			const struct conn *b = table_conn(&t->table, best);
-			unsigned rank = eviction_rank(c), least = eviction_rank(b);
+			const struct conn_hot *b = table_hot(&t->table, best);
+			unsigned least = eviction_rank(b->state);
 
-			if (rank < least || (rank == least && conn_last_ns(c) >= conn_last_ns(b)))
+			if (rank < least || (rank == least && h->last_ns >= b->last_ns))
 				continue;
 		}
 		best = r;
-		if (eviction_rank(c) == 3)
+		if (rank == 3)
 			break;
 	}
 	return best;

@@ -39,7 +39,7 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 	conn_history_add(c, from,
 			 rst ? HISTORY_RST : fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
 	if (!rst && !fin && fsm_phase_of(c->state) == PHASE_OPEN)
-		c->noted |= conn_note_bit(from, data);
+		conn_mark_noted(c, from, data);
 	/* Who has sent a FIN needs no window any more. */
 	if (!s->window && !rst && !fsm_fin_seen(c->state, peer))
 		conn_history_add(c, from, HISTORY_ZERO_WINDOW);
@@ -72,6 +72,17 @@ void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *
 	c->offer.ecn |= conn_asks_ecn(s) ? bit : 0;
 }
 
+/* What the SYNs offered gives way to what only a longer life needs. */
+static void leave_offer(struct conn *c)
+{
+	struct conn_counts n[SIDES] = { conn_counts(c, SIDE_A), conn_counts(c, SIDE_B) };
+
+	c->gap = c->holes = 0;
+	c->state = FSM_CLAIMED; /* any that offers nothing */
+	conn_set_counts(c, SIDE_A, n[SIDE_A]);
+	conn_set_counts(c, SIDE_B, n[SIDE_B]);
+}
+
 /* The connection goes to @to.  How long each end was where it was, if it moved: @ret_moved_ns. */
 bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t ts_ns,
 		   uint64_t ret_moved_ns[static SIDES])
@@ -90,11 +101,8 @@ bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t 
 		c->since[side] = dur40_of(at);
 		moved = true;
 	}
-	if (fsm_offering(before) && !fsm_offering(to)) {
-		memset(c->payload_hi, 0, sizeof c->payload_hi);
-		memset(c->header_hi, 0, sizeof c->header_hi);
-		c->gap = c->holes = 0;
-	}
+	if (fsm_offering(before) && !fsm_offering(to))
+		leave_offer(c);
 	if (fsm_phase_of(before) != fsm_phase_of(to))
 		c->noted = 0;
 	c->merged |= (before == FSM_FIN_A && to == FSM_LAST_A) ||
@@ -122,7 +130,7 @@ static void keep_tsval(struct conn *c, const struct segment *s)
 {
 	struct tcpopt o = tcpopt_parse(s->options);
 
-	c->tsval = o.tsval;
+	conn_set_tsval(c, o.tsval);
 	c->tsval_ok = o.timestamps;
 }
 
@@ -215,14 +223,14 @@ static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const s
 /* A segment that answers a SYN tells how long that took: before anything is changed. */
 static void time_answer(struct conn *c, const struct segment *s)
 {
-	uint64_t at = conn_offset(c, s->ts_ns), asked = dur48_ns(c->last);
+	uint64_t at = conn_offset(c, s->ts_ns), asked = conn_age(c);
 
 	c->server_rtt = dur32_of(at > asked ? at - asked : 0);
 }
 
 /* A segment with wrong numbers: together with the peer's last one it may be a right one after all,
  * after a loss; otherwise it is remembered for the peer's next one. */
-static struct proof reconsider(struct tracker *t, const struct flow *f, enum fsm_side from,
+static struct proof reconsider(struct tracker *t, struct flow *f, enum fsm_side from,
 			       const struct segment *s, struct proof p, const struct holes *h)
 {
 	struct guard_odd *odd = &t->odd[f->hash & (ODD_SEGMENTS - 1)];
@@ -258,7 +266,7 @@ static void holes_load(const struct tracker *t, const struct flow *f, struct hol
 }
 
 /* After a segment that came in state @before. */
-static void holes_store(struct tracker *t, const struct flow *f, enum fsm_state before,
+static void holes_store(struct tracker *t, struct flow *f, enum fsm_state before,
 			struct holes *h)
 {
 	struct holes *slot = &t->holes[f->hash & (HOLED_FLOWS - 1)];
@@ -341,8 +349,11 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 		if (p.acceptable && c->state == FSM_SYN && from == SIDE_B && s->flags & TCP_ACK)
 			time_answer(c, s);
 		if (p.refuses_data) { /* it comes again: not counted twice */
-			c->header_lo[SIDE_A] += c->payload_lo[SIDE_A];
-			c->payload_lo[SIDE_A] = 0;
+			struct conn_counts n = conn_counts(c, SIDE_A);
+
+			n.header += n.payload;
+			n.payload = 0;
+			conn_set_counts(c, SIDE_A, n);
 			c->complete &= ~COMPLETE_DATA & 63;
 		} else if (p.acceptable && c->state == FSM_SYN && s->flags & TCP_ACK &&
 			   c->payload_lo[SIDE_A]) {
@@ -403,12 +414,16 @@ static unsigned guess_client(const struct segment *s, unsigned sender, enum dire
 void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
 		       const struct conn *old)
 {
+	const struct conn_where where = conn_where_of(s);
 	enum direction_basis basis = DIRECTION_SYN;
 	unsigned client = sender;
 	bool syn = s->flags & TCP_SYN;
 
 	*c = (struct conn){ .start_ns = s->ts_ns,
-			    .where = conn_where_of(s),
+			    .last_ns = s->ts_ns,
+			    .iface = s->iface,
+			    .outer = where.outer,
+			    .inner = where.inner,
 			    .wscale0 = TCPOPT_WSCALE_NONE,
 			    .wscale1 = TCPOPT_WSCALE_NONE };
 	if (syn && s->flags & TCP_ACK) {
@@ -437,7 +452,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		      const struct conn *old)
 {
 	uint64_t prev_flow_id = old && !flow_held(old) ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
-	struct conn *c = f->c = &f->unpacked;
+	struct conn *c = f->c;
 	struct tcpopt opt, *offered = NULL;
 	bool inferred = false;
 

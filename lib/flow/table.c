@@ -3,9 +3,9 @@
 #include <string.h>
 #include "base/cc.h"
 
-enum { WAYS = 12, LOAD_WAYS = 9 /* entries a bucket is planned for */ };
+enum { WAYS = 12, LOAD_WAYS = 10 /* entries a bucket is planned for */ };
 
-static const uint64_t table_magic = 0x73796e6674626c31; /* "synftbl1" */
+static const uint64_t table_magic = 0x73796e6674626c32; /* "synftbl2" */
 
 struct table_bucket {
 	uint8_t tag[WAYS]; /* 1..255 of the hash; 0: empty */
@@ -26,13 +26,14 @@ struct key6 {
 } __attribute__((packed));
 
 struct free_slot {
-	uint64_t mark; /* CONN_FREE, where an entry has its start */
+	uint64_t mark; /* CONN_FREE, where an entry has a time */
 	uint32_t next;
 } __attribute__((packed));
 
+/* Without the key behind them, and without a cold part. */
 static uint32_t shape_octets(enum table_shape s)
 {
-	return s == SHAPE_HALF ? sizeof(struct half) : sizeof(struct conn);
+	return s == SHAPE_HALF ? sizeof(struct half) : sizeof(struct conn_hot);
 }
 
 static unsigned pool_of(enum table_shape s, unsigned ip_v)
@@ -62,6 +63,10 @@ static uint64_t lay_out(struct table_head *h, uint32_t max_whole, uint32_t max_h
 						  .free = TABLE_NONE,
 						  .offset = at };
 		at += line_up((uint64_t)h->pool[p].capacity * h->pool[p].stride);
+		if (s != SHAPE_WHOLE)
+			continue;
+		h->pool[p].cold = at;
+		at += line_up((uint64_t)max_whole * sizeof(struct conn_cold));
 	}
 	h->octets = at;
 	return at;
@@ -84,6 +89,8 @@ static void view(struct table *ret, void *mem)
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		ret->pool[p] = (uint8_t *)mem + h->pool[p].offset;
 		ret->stride[p] = h->pool[p].stride;
+		if (p >> 1 == SHAPE_WHOLE)
+			ret->cold[p & 1] = (uint8_t *)mem + h->pool[p].cold;
 	}
 }
 
@@ -106,7 +113,7 @@ bool table_adopt(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_
 		const struct table_pool *a = &h->pool[p], *b = &want.pool[p];
 
 		if (a->capacity != b->capacity || a->stride != b->stride || a->offset != b->offset ||
-		    a->high > a->capacity || a->used > a->high ||
+		    a->cold != b->cold || a->high > a->capacity || a->used > a->high ||
 		    (a->free != TABLE_NONE && a->free >= a->high))
 			return false;
 	}
@@ -144,7 +151,7 @@ static uint8_t tag_of(uint64_t hash)
 static uint64_t iface_of(const struct table *t, table_ref r)
 {
 	return table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface
-					       : table_conn(t, r)->where.iface;
+					       : table_hot(t, r)->iface;
 }
 
 static const void *key_at(const struct table *t, table_ref r)
@@ -263,12 +270,12 @@ table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_
 
 	for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
 		uint8_t *at = table_at(t, k->ref[i]);
-
-		uint32_t last = t->stride[k->ref[i] >> TABLE_POOL_SHIFT] - 1;
+		uint32_t octets = t->stride[k->ref[i] >> TABLE_POOL_SHIFT];
 
 		__builtin_prefetch(at, 1);
-		__builtin_prefetch(at + (last < CACHE_LINE ? last : CACHE_LINE), 1);
-		__builtin_prefetch(at + last, 1);
+		__builtin_prefetch(at + octets - 1, 1);
+		if (unlikely(octets > CACHE_LINE))
+			__builtin_prefetch(at + CACHE_LINE, 1);
 		if (likely(first == TABLE_NONE)) {
 			first = k->ref[i];
 			*ret_entry = at;
@@ -277,14 +284,22 @@ table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_
 	return first;
 }
 
-struct conn *table_whole(table_ref r, void *entry, const struct flow_key *key)
+void table_prefetch_cold(const struct table *t, table_ref r)
 {
-	struct conn *c = entry;
+	const uint8_t *k = (const uint8_t *)table_cold(t, r);
+
+	__builtin_prefetch(k, 1);
+	__builtin_prefetch(k + sizeof(struct conn_cold) - 1, 1);
+}
+
+struct conn_hot *table_whole(table_ref r, void *entry, const struct flow_key *key)
+{
+	struct conn_hot *h = entry;
 
 	if (table_shape_of(r) != SHAPE_WHOLE || table_ip_v(r) != key->ip_v ||
-	    c->start_ns == CONN_FREE)
+	    h->last_ns == CONN_FREE)
 		return NULL;
-	return key_equals(c + 1, c->where.iface, key) ? c : NULL;
+	return key_equals(h + 1, h->iface, key) ? h : NULL;
 }
 
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key)
@@ -324,21 +339,28 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 static table_ref slot_take(struct table *t, unsigned pool)
 {
 	struct table_pool *p = &t->head->pool[pool];
-	uint32_t slot = p->free;
+	bool whole = pool >> 1 == SHAPE_WHOLE;
+	table_ref r;
 
-	if (slot != TABLE_NONE) {
+	if (p->free != TABLE_NONE) {
 		struct free_slot f;
 
-		memcpy(&f, table_at(t, table_slot(pool, slot)), sizeof f);
+		r = table_slot(pool, p->free);
+		memcpy(&f, table_at(t, r), sizeof f);
 		p->free = f.next;
-		if (f.next != TABLE_NONE) /* it has been idle for long, and may be far away */
+		if (f.next != TABLE_NONE) { /* it has been idle for long, and may be far away */
 			__builtin_prefetch(table_at(t, table_slot(pool, f.next)), 1);
+			if (whole)
+				table_prefetch_cold(t, table_slot(pool, f.next));
+		}
 	} else {
-		slot = p->high++;
+		r = table_slot(pool, p->high++);
 	}
 	p->used++;
-	undo_save(t->undo, table_at(t, table_slot(pool, slot)), p->stride);
-	return table_slot(pool, slot);
+	undo_save(t->undo, table_at(t, r), p->stride);
+	if (whole)
+		undo_save(t->undo, table_cold(t, r), sizeof(struct conn_cold));
+	return r;
 }
 
 static void slot_give(struct table *t, table_ref r)
@@ -439,8 +461,8 @@ void table_remove(struct table *t, uint64_t hash, table_ref r)
 
 bool table_live(const struct table *t, table_ref r)
 {
-	uint64_t start;
+	uint64_t time;
 
-	memcpy(&start, table_at(t, r), sizeof start);
-	return start != CONN_FREE;
+	memcpy(&time, table_at(t, r), sizeof time);
+	return time != CONN_FREE;
 }

@@ -2,12 +2,13 @@
  *
  * All of it lies in one region that the caller lends, without a pointer inside, so that it can
  * live in a memfd and outlast the process.  Two shapes of entry (conn.h) times two address
- * families make four pools; each entry is the shape's octets with the key behind them:
+ * families make four pools; each entry is the shape's octets with the key behind them, and whole
+ * ones have their cold part in an array of its own:
  *
- *     IPv4  half 56   whole 115        IPv6  half 80   whole 139
+ *     IPv4  half 56   whole 64 + 52        IPv6  half 80   whole 88 + 52
  *
- * plus 64 octets of index for 12 entries at 3/4 load: 7.1 an entry.  All in: 122 octets for a
- * connection, 63 half-open (IPv4); 146 and 87 (IPv6).  Untouched memory costs nothing.
+ * plus 64 octets of index for 12 entries at 5/6 load: 6.4 an entry.  All in: 122.4 octets for a
+ * connection, 62.4 half-open (IPv4); 146.4 and 86.4 (IPv6).  Untouched memory costs nothing.
  *
  * The index is an array of cache lines (buckets).  An entry lives in its home bucket or, while
  * that is full, in one of the next; each bucket counts the entries that wanted it and went on, so
@@ -47,6 +48,7 @@ struct table_pool {
 	uint32_t free;	   /* first of the free list, or TABLE_NONE */
 	uint32_t used;
 	uint64_t offset; /* of slot 0 in the region */
+	uint64_t cold;	 /* of whole entries: of slot 0's cold part */
 };
 
 struct table_head { /* at the start of the region */
@@ -59,6 +61,7 @@ struct table { /* a process's view of the region */
 	struct table_head *head;
 	struct table_bucket *bucket;
 	uint8_t *pool[TABLE_POOLS]; /* slot 0 of each */
+	uint8_t *cold[2];	    /* of whole entries of IPv4, of IPv6: slot 0's cold part */
 	uint32_t stride[TABLE_POOLS];
 	uint32_t buckets;
 	struct undo *undo; /* the owner sets it: what a transaction changes is saved there, but for
@@ -94,11 +97,14 @@ void table_prefetch(const struct table *t, uint64_t hash);
  * octets. */
 table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_entry);
 
+/* The same for the cold part of the whole entry @r. */
+void table_prefetch_cold(const struct table *t, table_ref r);
+
 /* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
 
 /* The entry @r at @entry, if it is a whole one and @key's, as table_is() has it; else NULL. */
-struct conn *table_whole(table_ref r, void *entry, const struct flow_key *key);
+struct conn_hot *table_whole(table_ref r, void *entry, const struct flow_key *key);
 
 /* The entries of @key: *ret_other, if not NULL, is a second one (a pending half entry). */
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
@@ -117,10 +123,17 @@ table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struc
 /* Takes an entry out; @hash is its key's. */
 void table_remove(struct table *t, uint64_t hash, table_ref r);
 
-/* The entry: struct conn or struct half, as table_shape_of() says. */
-static inline struct conn *table_conn(const struct table *t, table_ref r)
+/* The entry: struct half, or the two parts of a whole one, as table_shape_of() says. */
+static inline struct conn_hot *table_hot(const struct table *t, table_ref r)
 {
-	return (struct conn *)table_at(t, r);
+	return (struct conn_hot *)table_at(t, r);
+}
+
+static inline struct conn_cold *table_cold(const struct table *t, table_ref r)
+{
+	unsigned p = r >> TABLE_POOL_SHIFT;
+
+	return (struct conn_cold *)t->cold[p & 1] + (r & (TABLE_MAX_SLOTS * 4u - 1));
 }
 
 static inline struct half *table_half(const struct table *t, table_ref r)

@@ -12,10 +12,10 @@ void tell_common(struct event *e, enum event_kind kind, const struct flow_key *k
 	e->flow_id = flow_id_of(key, c->start_ns, c->isn);
 	flow_key_end(key, client, e->addr[0], &e->port[0]);
 	flow_key_end(key, !client, e->addr[1], &e->port[1]);
-	e->vlan[0] = c->where.outer;
-	e->vlan[1] = c->where.inner;
-	e->nvlan = (c->where.outer != VLAN_NONE) + (c->where.inner != VLAN_NONE);
-	e->iface = c->where.iface;
+	e->vlan[0] = c->outer;
+	e->vlan[1] = c->inner;
+	e->nvlan = (c->outer != VLAN_NONE) + (c->inner != VLAN_NONE);
+	e->iface = c->iface;
 	e->kind = kind;
 	e->ip_v = key->ip_v;
 	e->segment = cause.segment;
@@ -64,7 +64,7 @@ void tell_established(struct event *e, const struct conn *c, enum fsm_state befo
 		e->established.server_rtt_ns = dur32_ns(c->server_rtt);
 	if (before == FSM_ANSWERED && seen) {
 		/* From the last SYN-ACK that can have been the one answered. */
-		uint64_t asked = c->retrans[SIDE_B] ? dur48_ns(c->last) : dur40_ns(c->since[SIDE_B]);
+		uint64_t asked = c->retrans[SIDE_B] ? conn_age(c) : dur40_ns(c->since[SIDE_B]);
 
 		e->established.client_rtt_ns = age > asked ? age - asked : 0;
 	}
@@ -110,12 +110,14 @@ void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 		enum close_reason reason, int rst_by, bool lossy)
 {
 	e->close.start_ns = c->start_ns;
-	e->close.end_ns = conn_last_ns(c);
+	e->close.end_ns = c->last_ns;
 	e->close.history = c->history;
 	for (unsigned side = 0; side < SIDES; side++) {
-		e->close.payload[side] = conn_payload(c, side);
-		e->close.bytes[side] = conn_payload(c, side) + conn_header(c, side);
-		e->close.pkts[side] = c->pkts[side];
+		struct conn_counts n = conn_counts(c, side);
+
+		e->close.payload[side] = n.payload;
+		e->close.bytes[side] = n.payload + n.header;
+		e->close.pkts[side] = (uint32_t)n.pkts;
 		e->close.retrans[side] = c->retrans[side];
 	}
 	e->close.gap_bytes = fsm_offering(c->state) ? 0 : c->gap;

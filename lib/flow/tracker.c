@@ -18,7 +18,7 @@ static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
 
 	flow_give_up(t, f, REASON_REUSE, -1, cause_of(s, false));
 	if (flow_held(&old)) /* perhaps it was told with its end */
-		old = f->unpacked;
+		old = *f->c;
 	flow_open(t, f, sender, s, &old);
 }
 
@@ -53,20 +53,23 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 
 /* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
 static inline __attribute__((always_inline)) bool
-plain_feed(const struct tracker *t, struct conn *c, unsigned sender, const struct segment *s,
+plain_feed(const struct tracker *t, struct conn_hot *h, unsigned sender, const struct segment *s,
 	   struct undo *undo)
 {
-	enum fsm_side from = sender != c->client_end;
-	uint64_t silent_since = c->start_ns + dur48_ns(c->last);
+	enum fsm_side from = sender != h->client_end;
 
-	if (!guard_is_plain(c, from, s) ||
-	    t->now_ns >= silent_since + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
+	if (!guard_is_plain(h, from, s) ||
+	    t->now_ns >= h->last_ns + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
-	undo_save(undo, c, sizeof *c);
-	conn_account(c, from, s, s->payload_len);
-	guard_learn_plain(c, from, s);
-	if (unlikely(!(c->noted & conn_note_bit(from, s->payload_len))))
-		conn_note_orderly(c, from, s);
+	undo_save(undo, h, sizeof *h);
+	if (unlikely(!(h->noted & conn_note_bit(from, s->payload_len))) &&
+	    !conn_note(h, from, s->payload_len))
+		return false;
+	if (!conn_count_low(h, from, s->wire_segs, s->wire_len - s->payload_len, s->payload_len))
+		return false;
+	if (s->ts_ns > h->last_ns)
+		h->last_ns = s->ts_ns;
+	guard_learn_plain(h, from, s);
 	return true;
 }
 
@@ -93,7 +96,7 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 static bool entry_contested(const struct tracker *t, table_ref r)
 {
 	if (table_shape_of(r) == SHAPE_WHOLE)
-		return table_conn(&t->table, r)->contested;
+		return table_hot(&t->table, r)->contested;
 	const struct half *h = table_half(&t->table, r);
 
 	return h->pending || h->contested;
@@ -102,19 +105,14 @@ static bool entry_contested(const struct tracker *t, table_ref r)
 /* What the kernel withheld before @s. */
 static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	if (f->c == &f->unpacked)
+	if (table_shape_of(f->ref) == SHAPE_HALF)
 		return;
 	uint64_t n = bulk_catch_up(t->bulk, f->c, f->hash, sender != f->c->client_end, s);
 
-	if (n)
-		counter_add(&t->count->withheld, n);
-}
-
-/* The short way for those that have caught up.  Not inline: others pay one branch for it. */
-static __attribute__((noinline)) bool watched_feed(struct tracker *t, struct flow *f,
-						   unsigned sender, const struct segment *s)
-{
-	return f->c != &f->unpacked && !f->key.self && plain_feed(t, f->c, sender, s, NULL);
+	if (!n)
+		return;
+	counter_add(&t->count->withheld, n);
+	flow_store(t, f);
 }
 
 /* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
@@ -153,8 +151,7 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
 	} else {
-		if (likely(!t->bulk) || !watched_feed(t, f, sender, s))
-			known_feed(t, f, sender, s);
+		known_feed(t, f, sender, s);
 		if (unlikely(t->bulk) && f->ref != TABLE_NONE &&
 		    table_shape_of(f->ref) == SHAPE_WHOLE)
 			bulk_consider(t->bulk, f->c, &f->key, f->hash);
@@ -191,9 +188,9 @@ static inline __attribute__((always_inline)) bool take_plain(struct tracker *t,
 {
 	if (unlikely(k->hint == TABLE_NONE))
 		return false;
-	struct conn *c = table_whole(k->hint, k->entry, &k->key);
+	struct conn_hot *h = table_whole(k->hint, k->entry, &k->key);
 
-	return c && !k->key.self && plain_feed(t, c, k->sender, s, undo);
+	return h && !k->key.self && plain_feed(t, h, k->sender, s, undo);
 }
 
 /* The same with a log.  Not inline: others pay nothing for it. */
@@ -217,9 +214,14 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 		k->hash = flow_key_hash(&k->key, &t->cfg.secret);
 		table_prefetch(&t->table, k->hash);
 	}
-	for (unsigned i = 0; i < n; i++)
-		ticket[i].hint =
-			table_prefetch_entry(&t->table, ticket[i].hash, &ticket[i].entry);
+	for (unsigned i = 0; i < n; i++) {
+		struct ticket *k = &ticket[i];
+
+		k->hint = table_prefetch_entry(&t->table, k->hash, &k->entry);
+		if (s[i].flags & (TCP_SYN | TCP_FIN | TCP_RST) && k->hint != TABLE_NONE &&
+		    table_shape_of(k->hint) == SHAPE_WHOLE)
+			table_prefetch_cold(&t->table, k->hint);
+	}
 	for (unsigned i = 0; i < n; i++) {
 		const struct ticket *k = &ticket[i];
 		uint64_t ts_ns = s[i].ts_ns;
@@ -342,12 +344,12 @@ static void *table_region(void *memory)
 }
 
 /* To be raised when anything that is kept changes its meaning; sizes are seen without. */
-enum { LAYOUT_VERSION = 1 };
+enum { LAYOUT_VERSION = 2 };
 
 uint64_t tracker_layout(void)
 {
-	static const uint64_t sizes[] = { sizeof(struct tracker), sizeof(struct conn),
-					  sizeof(struct half), sizeof(struct holes),
+	static const uint64_t sizes[] = { sizeof(struct tracker), sizeof(struct conn_hot),
+					  sizeof(struct conn_cold), sizeof(struct half), sizeof(struct holes),
 					  sizeof(struct guard_odd), sizeof(struct table_head),
 					  sizeof(struct flood),
 					  offsetof(struct tracker, now_ns), FSM_STATES };

@@ -19,26 +19,34 @@ void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to)
 		counter_add(&t->count->states[to], 1);
 }
 
+static __attribute__((noinline)) void load_half(const struct tracker *t, struct flow *f)
+{
+	const struct half *h = table_half(&t->table, f->ref);
+
+	undo_save(t->undo, h, sizeof *h);
+	conn_unpack(h, f->c);
+	if (unlikely(h->held))
+		conn_unpack_held(h, f->c);
+}
+
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 {
 	f->ref = ref;
-	if (table_shape_of(ref) == SHAPE_WHOLE) {
-		f->c = table_conn(&t->table, ref);
-		undo_save(t->undo, f->c, sizeof *f->c);
-	} else {
-		const struct half *h = table_half(&t->table, ref);
-
-		undo_save(t->undo, h, sizeof *h);
-		f->unpacked = conn_unpack(h);
-		if (unlikely(h->held))
-			conn_unpack_held(h, &f->unpacked);
-		f->c = &f->unpacked;
+	if (table_shape_of(ref) == SHAPE_HALF) {
+		load_half(t, f);
+		return;
 	}
+	const struct conn_hot *h = table_hot(&t->table, ref);
+	const struct conn_cold *k = table_cold(&t->table, ref);
+
+	undo_save(t->undo, h, sizeof *h);
+	undo_save(t->undo, k, sizeof *k);
+	conn_join(h, k, f->c);
 }
 
 void flow_settle(struct tracker *t, struct flow *f, bool forget)
 {
-	if (!t->bulk || f->c == &f->unpacked)
+	if (!t->bulk || f->ref == TABLE_NONE || table_shape_of(f->ref) == SHAPE_HALF)
 		return;
 	uint64_t n = bulk_settle(t->bulk, f->c, f->hash, forget);
 
@@ -108,37 +116,47 @@ static table_ref flow_grow(struct tracker *t, const struct flow *f)
 	return r;
 }
 
-/* Puts an unpacked or new connection into the table, in the smallest shape that holds it. */
+/* Puts half entry @half, or else all of @f, into the slot @r of its shape. */
+static void put(struct tracker *t, const struct flow *f, table_ref r, const struct half *half)
+{
+	if (half)
+		*table_half(&t->table, r) = *half;
+	else
+		conn_split(f->c, table_hot(&t->table, r), table_cold(&t->table, r));
+}
+
+/* Another slot for what lies in the table, or the first one. */
+static table_ref slot_for(struct tracker *t, const struct flow *f, enum table_shape shape)
+{
+	return f->ref == TABLE_NONE ? flow_slot(t, f, shape, TABLE_NONE) : flow_grow(t, f);
+}
+
+/* Puts a connection into the table, in the smallest shape that holds it; a whole entry stays one. */
 void flow_store(struct tracker *t, struct flow *f)
 {
 	struct half half;
 
-	if (f->c != &f->unpacked)
-		return; /* changed in place */
+	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_WHOLE) {
+		put(t, f, f->ref, NULL);
+		return;
+	}
 	/* Who was answered may well be established, though nobody is shown the ACK that says so. */
 	bool answered = t->cfg.control && f->c->state != FSM_SYN;
 	bool small = !answered && conn_pack(f->c, &half);
 
 	if (f->ref != TABLE_NONE && small) {
 		half.pending = table_half(&t->table, f->ref)->pending;
-		*table_half(&t->table, f->ref) = half;
+		put(t, f, f->ref, &half);
 		return;
 	}
 	if (unlikely(!small && flow_held(f->c)))
 		flood_release(t, f, FLOOD_COMPLETED); /* only a half entry can be held */
-	table_ref r = f->ref == TABLE_NONE ?
-			      flow_slot(t, f, small ? SHAPE_HALF : SHAPE_WHOLE, TABLE_NONE) :
-			      flow_grow(t, f);
+	table_ref r = slot_for(t, f, small ? SHAPE_HALF : SHAPE_WHOLE);
 
 	if (r == TABLE_NONE) /* not reached: something can always be given up for it */
 		return;
-	if (small)
-		*table_half(&t->table, r) = half;
-	else
-		*table_conn(&t->table, r) = *f->c;
+	put(t, f, r, small ? &half : NULL);
 	f->ref = r;
-	if (!small)
-		f->c = table_conn(&t->table, r);
 	flow_gauges(t);
 }
 
@@ -157,7 +175,7 @@ void event_end(struct tracker *t)
 bool flow_was_lossy(const struct tracker *t, const struct conn *c)
 {
 	for (unsigned i = 0; i < t->losses; i++)
-		if (c->start_ns <= t->loss[i].to_ns && t->loss[i].from_ns <= conn_last_ns(c))
+		if (c->start_ns <= t->loss[i].to_ns && t->loss[i].from_ns <= c->last_ns)
 			return true;
 	return false;
 }

@@ -72,14 +72,13 @@ struct tracker {
 	struct holes holes[HOLED_FLOWS];    /* by hash */
 };
 
-/* One connection under work.  Whole entries are changed in place; a half entry is unpacked into
- * `unpacked` and put back by flow_store(). */
+/* One connection under work: what the table has of it is unpacked into `c`, and put back by
+ * flow_store(). */
 struct flow {
 	struct flow_key key;
 	uint64_t hash;
 	table_ref ref; /* TABLE_NONE: not in the table */
-	struct conn *c;
-	struct conn unpacked;
+	struct conn c[1];
 };
 
 /* Of captures with microseconds: starts that are closer get a nanosecond of difference, since the
@@ -90,7 +89,7 @@ enum { CLOCK_TICK_NS = 1000 };
 static inline void conn_begin_after(struct conn *c, uint64_t other_start_ns)
 {
 	if (other_start_ns - c->start_ns < CLOCK_TICK_NS)
-		c->start_ns = other_start_ns + 1;
+		c->start_ns = c->last_ns = other_start_ns + 1;
 }
 
 /* Time since the start; 0 for what the clock puts before it. */
@@ -103,22 +102,19 @@ static inline uint64_t conn_offset(const struct conn *c, uint64_t ts_ns)
 static inline void conn_account(struct conn *c, enum fsm_side from, const struct segment *s,
 				uint32_t payload)
 {
-	uint64_t data = (uint64_t)c->payload_lo[from] + payload;
-	uint64_t header = (uint64_t)c->header_lo[from] + s->wire_len - payload;
+	uint32_t header = s->wire_len - payload;
 
-	c->payload_lo[from] = (uint32_t)data;
-	c->header_lo[from] = (uint32_t)header;
-	if (unlikely((data | header) >> 32) && !fsm_offering(c->state)) {
-		c->payload_hi[from] += (uint16_t)(data >> 32);
-		c->header_hi[from] += (uint8_t)(header >> 32);
-	}
-	if (likely(c->pkts[from] <= UINT32_MAX - s->wire_segs))
-		c->pkts[from] += s->wire_segs;
+	if (unlikely(!conn_count_low(&c->hot, from, s->wire_segs, header, payload)))
+		conn_count(c, from, s->wire_segs, header, payload);
+	if (s->ts_ns > c->last_ns)
+		c->last_ns = s->ts_ns;
+}
 
-	uint64_t at = conn_offset(c, s->ts_ns);
-
-	if (at > dur48_ns(c->last))
-		c->last = dur48_of(at);
+/* An ACK or data in PHASE_OPEN: there is a letter for it. */
+static inline void conn_mark_noted(struct conn *c, enum fsm_side from, bool data)
+{
+	c->noted |= conn_note_bit(from, data) & 15;
+	c->noted_order = CONN_ORDER_TOLD;
 }
 
 /* conn_note_history() for guard_orderly(): the first of each kind is a letter. */
@@ -131,7 +127,7 @@ static inline void conn_note_orderly(struct conn *c, enum fsm_side from, const s
 		return;
 	c->complete |= (fin ? COMPLETE_FIN : 0) | (data ? COMPLETE_DATA : COMPLETE_ACK);
 	if (!fin && open)
-		c->noted |= conn_note_bit(from, data);
+		conn_mark_noted(c, from, data);
 	conn_history_add(c, from, fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
 }
 
@@ -148,7 +144,7 @@ static inline bool flow_held(const struct conn *c)
 
 /* ---- work.c --------------------------------------------------------------------------------- */
 
-/* Makes @f stand for the entry @ref, to be changed; key and hash are set already. */
+/* Makes @f stand for the entry @ref, to be changed and put back; key and hash are set already. */
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref);
 
 /* Puts an unpacked or new connection into the table, in the smallest shape that holds it. */
