@@ -23,7 +23,9 @@ WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvl
 CPPFLAGS += -Ilib -I. -Idaemon -Ibuild -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSION)"'
 # The hot path crosses modules: gcc inlines there at the link.  Objects serve the tests as well.
 LTO      := $(if $(or $(SANITIZE),$(findstring clang,$(CC))),,-flto=auto)
-ALL_CFLAGS := -std=gnu17 -fms-extensions $(WARN) $(CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
+# A struct without a name in another one may have a tag: struct conn has its parts like that.
+DIALECT := -std=gnu17 -fms-extensions
+ALL_CFLAGS := $(DIALECT) $(WARN) $(CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
               -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 
@@ -112,14 +114,14 @@ $(B)/tests/%: tests/unit/%.c $(LIB)
 build/tests/test_spsc.tsan: tests/unit/test_spsc.c $(wildcard lib/base/*.h)
 	$(call say,TSAN,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) $(CPPFLAGS) -std=gnu17 -fms-extensions $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ $< -pthread
+	$(Q)$(CC) $(CPPFLAGS) $(DIALECT) $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ $< -pthread
 
 # fuzz_options.c includes what it needs of daemon/common/.
 build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch]) \
   | $(SKEL)
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)clang $(CPPFLAGS) -std=gnu17 -fms-extensions -Wno-microsoft-anon-tag -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \
+	$(Q)clang $(CPPFLAGS) $(DIALECT) -Wno-microsoft-anon-tag -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \
 	  -fno-sanitize-recover=undefined -o $@ $< $(LIB_SRC) $(LDLIBS)
 
 build/tests/gen: tests/bench/gen.c
@@ -137,7 +139,7 @@ build/tests/jsonlines: tests/support/jsonlines.c
 build/tests/load: tests/support/load.c
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -O2 -g -std=gnu17 -fms-extensions $(WARN) -D_GNU_SOURCE -o $@ $<
+	$(Q)$(CC) -O2 -g $(DIALECT) $(WARN) -D_GNU_SOURCE -o $@ $<
 
 build/tests/%.bpf.o: tests/support/%.bpf.c
 	$(call say,BPF,$<)
@@ -149,14 +151,14 @@ build/tests/%.bpf.o: tests/support/%.bpf.c
 build/tests/truth-%: tests/truth/%.c tests/truth/plan.h
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -O2 -g -std=gnu17 -fms-extensions $(WARN) -D_GNU_SOURCE -o $@ $<
+	$(Q)$(CC) -O2 -g $(DIALECT) $(WARN) -D_GNU_SOURCE -o $@ $<
 
 # Benchmarks.  The programs stand alone; a micro_* times stages of ours, and may name objects of the
 # daemon as further prerequisites.
 build/bench/%: tests/bench/%.c
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CC) -O2 -g -march=native -std=gnu17 -fms-extensions $(WARN) -D_GNU_SOURCE -o $@ $<
+	$(Q)$(CC) -O2 -g -march=native $(DIALECT) $(WARN) -D_GNU_SOURCE -o $@ $<
 
 build/bench/micro_%: tests/bench/micro_%.c $(LIB)
 	$(call say,CC,$<)

@@ -438,8 +438,10 @@ struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segm
 	/* The window in a SYN is never scaled (RFC 7323 2.2): the answer makes the scale known, so
 	 * that the one in the peer's SYN is due as well. */
 	if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)
-		conn_set_window(&c->hot, peer, guard_scaled(conn_window(&c->hot, peer), shift_of(c, peer)));
-	conn_set_window(&c->hot, from, syn ? guard_scaled(s->window, shift_of(c, from)) : s->window);
+		conn_set_window(&c->hot, peer,
+				guard_scaled(conn_window(&c->hot, peer), shift_of(c, peer)));
+	conn_set_window(&c->hot, from,
+			syn ? guard_scaled(s->window, shift_of(c, from)) : s->window);
 	return l;
 }
 

@@ -348,10 +348,10 @@ enum { LAYOUT_VERSION = 2 };
 
 uint64_t tracker_layout(void)
 {
-	static const uint64_t sizes[] = { sizeof(struct tracker), sizeof(struct conn_hot),
-					  sizeof(struct conn_cold), sizeof(struct half), sizeof(struct holes),
-					  sizeof(struct guard_odd), sizeof(struct table_head),
-					  sizeof(struct flood),
+	static const uint64_t sizes[] = { sizeof(struct tracker),    sizeof(struct conn_hot),
+					  sizeof(struct conn_cold),  sizeof(struct half),
+					  sizeof(struct holes),	     sizeof(struct guard_odd),
+					  sizeof(struct table_head), sizeof(struct flood),
 					  offsetof(struct tracker, now_ns), FSM_STATES };
 	uint64_t v = LAYOUT_VERSION;
 

@@ -10,11 +10,12 @@ PIECES = [
     ("if (both_fins(c) || !known(c->sent, side))", [
         ("a window where something else is kept", "if (!known(c->sent, side))"),
         ("a window that was never offered", "if (both_fins(c))")]),
-    ("return (uint32_t)c->window[side] << shift_of(c, side);", [
-        ("no scale", "return (uint32_t)c->window[side];"),
-        ("two more", "return ((uint32_t)c->window[side] << shift_of(c, side)) + 2;"),
-        ("two less", "return ((uint32_t)c->window[side] << shift_of(c, side)) - 2;"),
-        ("the peer's window", "return (uint32_t)c->window[!side] << shift_of(c, side);")]),
+    ("return (uint32_t)conn_window(&c->hot, side) << shift_of(c, side);", [
+        ("no scale", "return (uint32_t)conn_window(&c->hot, side);"),
+        ("two more", "return ((uint32_t)conn_window(&c->hot, side) << shift_of(c, side)) + 2;"),
+        ("two less", "return ((uint32_t)conn_window(&c->hot, side) << shift_of(c, side)) - 2;"),
+        ("the peer's window",
+         "return (uint32_t)conn_window(&c->hot, !side) << shift_of(c, side);")]),
     ("return window < GUARD_WINDOW_FLOOR ? GUARD_WINDOW_FLOOR : window;", [
         ("no floor", "return window;"), ("the floor for all", "return GUARD_WINDOW_FLOOR;")]),
     # syn_unacked
@@ -91,10 +92,10 @@ PIECES = [
     ("if (c->state == FSM_SYN && from == SIDE_B)\n\t\treturn answers", [
         ("an RST to a SYN by its number", "if (false)\n\t\treturn answers"),
         ("the client's RST as one to its SYN", "if (c->state == FSM_SYN)\n\t\treturn answers")]),
-    ("if (c->state == FSM_ANSWERED && answers_syn && c->pkts[SIDE_A] > 1)", [
+    ("if (c->state == FSM_ANSWERED && answers_syn && conn_counts(c, SIDE_A).pkts > 1)", [
         ("an RST to a repeated SYN", "if (false)"),
         ("an RST to a SYN that is not repeated", "if (c->state == FSM_ANSWERED && answers_syn)"),
-        ("an RST to a SYN in any state", "if (answers_syn && c->pkts[SIDE_A] > 1)")]),
+        ("an RST to a SYN in any state", "if (answers_syn && conn_counts(c, SIDE_A).pkts > 1)")]),
     ("if (!sent && !heard)\n\t\treturn suspect;", [("an RST of nobody", "")]),
     ("uint32_t lo = heard ? c->acked[from] : c->next[from];", [
         ("an RST below what was sent", "uint32_t lo = c->next[from];"),
@@ -327,7 +328,7 @@ PIECES = [
     ("bool crossed_late = syn && from == SIDE_A && c->state == FSM_ANSWERED;", [
         ("A's late SYN-ACK acknowledges", "bool crossed_late = false;")]),
     ("c->gap = more_gap(c->gap, s->seq - c->next[from]);", [("no gap", ";")]),
-    ("return n > most - gap ? most : gap + n;", [("a gap without a limit", "return gap + n;")]),
+    ("return n > CONN_GAP_MAX - gap ? CONN_GAP_MAX : gap + n;", [("a gap without a limit", "return gap + n;")]),
     ("bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;", [
         ("nothing comes again", "bool again = false;"),
         ("an old ACK comes again", "bool again = seq_lt(s->seq, c->next[from]) && !filled;"),
@@ -356,7 +357,7 @@ PIECES = [
          "else if (known(c->sent, peer) && seq_le(s->ack, c->next[peer]))\n\t\t\tc->acked[peer] = s->ack;")]),
     ("if (!newest)\n\t\t\treturn l;", [("the window of an old ACK is learned", "")]),
     ("if (both_fins(c))\n\t\treturn l;", [("windows after both FINs", "")]),
-    ("c->window[peer] = guard_scaled(c->window[peer], shift_of(c, peer));", [
+    ("conn_set_window(&c->hot, peer,\n\t\t\t\tguard_scaled(conn_window(&c->hot, peer), shift_of(c, peer)));", [
         ("the window of the peer's SYN is scaled", ";")]),
     ("if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)", [
         ("the window of the peer's SYN is scaled down by any SYN", "if (syn)"),
@@ -364,10 +365,11 @@ PIECES = [
          "if (syn && s->flags & TCP_ACK)")]),
     ("return (uint16_t)((window + (1u << shift) - 1) >> shift);", [
         ("the window of a SYN rounded down", "return (uint16_t)(window >> shift);")]),
-    ("c->window[from] = syn ? guard_scaled(s->window, shift_of(c, from)) : s->window;", [
+    ("conn_set_window(&c->hot, from,\n\t\t\tsyn ? guard_scaled(s->window, shift_of(c, from)) : s->window);", [
         ("no window is learned", ";"),
-        ("the window of a SYN is scaled", "c->window[from] = s->window;"),
-        ("all windows are as in a SYN", "c->window[from] = guard_scaled(s->window, shift_of(c, from));")]),
+        ("the window of a SYN is scaled", "conn_set_window(&c->hot, from, s->window);"),
+        ("all windows are as in a SYN",
+         "conn_set_window(&c->hot, from, guard_scaled(s->window, shift_of(c, from)));")]),
     # guard_resync
     ("if (odd->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||", [
         ("two odd ones of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),

@@ -34,7 +34,8 @@ import run
 
 FSM, GUARD, QUICK, FLOOD = (f"lib/flow/{name}.c" for name in ("fsm", "guard", "quick", "flood"))
 UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard", "test_quick"], QUICK: ["test_quick"]}
-CC = ["gcc", "-std=gnu17", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon", "-D_GNU_SOURCE", "-w"]
+CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
+      "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
 EQUIVALENT = {
     "guard: a FIN overtaken though it was acknowledged":

@@ -13,7 +13,7 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-CC = ["gcc", "-std=gnu17", "-O1", "-Ilib", "-I.", "-D_GNU_SOURCE", "-w"]
+CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O1", "-Ilib", "-I.", "-D_GNU_SOURCE", "-w"]
 SAVE = re.compile(r"\bundo_save\([^;]*;")
 TEST = "tests/unit/test_rollback.c"
 

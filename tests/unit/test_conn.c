@@ -17,11 +17,6 @@ static uint64_t in40(uint64_t ns)
 	return dur40_ns(dur40_of(ns));
 }
 
-static uint64_t in48(uint64_t ns)
-{
-	return dur48_ns(dur48_of(ns));
-}
-
 /* @from and @to - 1 come back cut to @unit, and so does what is between. */
 static bool cut_to(uint64_t (*in)(uint64_t), uint64_t unit, uint64_t from, uint64_t to)
 {
@@ -70,11 +65,6 @@ static void test_durations(void)
 	   "dur40: to the millisecond up to 8 years");
 	ok(cut_to(in40, s, (1ull << 38) * ms, UINT64_MAX), "dur40: to the second beyond");
 	ok(never_goes_back(in40), "dur40: a longer time never comes back as a shorter one");
-
-	ok(cut_to(in48, 1, 0, 1ull << 47), "dur48: exact below 2^47 ns (39 hours)");
-	ok(cut_to(in48, us, 1ull << 47, (1ull << 47) * us), "dur48: to the microsecond beyond");
-	ok(in48(UINT64_MAX) == ((1ull << 47) - 1) * us, "dur48: at its end it stays (4 years)");
-	ok(never_goes_back(in48), "dur48: a longer time never comes back as a shorter one");
 }
 
 /* ---- history -------------------------------------------------------------------------------- */
@@ -153,23 +143,24 @@ static struct conn random_half_open(bool answered)
 {
 	uint32_t syns = 1 + (uint32_t)below(15), syn_acks = answered ? 1 + (uint32_t)below(7) : 0;
 	uint32_t isn[2] = { (uint32_t)rand64(), (uint32_t)rand64() };
+	uint64_t start = rand64() >> 1;
 	struct conn c = {
-		.start_ns = rand64() >> 1,
-		.last = dur48_of(in40(rand64() >> (8 + below(56)))),
+		.start_ns = start,
+		.last_ns = start + in40(rand64() >> (8 + below(56))),
 		.since = { dur40_of(0), dur40_of(answered ? rand64() >> (32 + below(32)) : 0) },
 		.next = { isn[0] + 1, answered ? isn[1] + 1 : 0 },
 		.acked = { isn[0] + answered, answered ? isn[1] : 0 },
 		.isn = isn[0],
-		.header_lo = { syns * (uint32_t)below(256), syn_acks * (uint32_t)below(256) },
+		.tally = { conn_tally(syns, syns * below(256), (uint16_t)rand64()),
+			   conn_tally(syn_acks, syn_acks * below(256),
+				      answered ? (uint16_t)rand64() : 0) },
 		.server_rtt = { (uint32_t)rand64() },
 		.offer = random_offer(),
-		.pkts = { syns, syn_acks },
-		.window = { (uint16_t)rand64(), answered ? (uint16_t)rand64() : 0 },
 		.retrans = { (uint16_t)(syns - 1), (uint16_t)(answered ? syn_acks - 1 : 0) },
 		.anomalies = below(4) & 3,
-		.where = { .iface = rand64() & 0xffff,
-			   .outer = rand64() & 0xfff,
-			   .inner = rand64() & 0xfff },
+		.iface = rand64() & 0xffff,
+		.outer = rand64() & 0xfff,
+		.inner = rand64() & 0xfff,
 		.state = answered ? FSM_ANSWERED : FSM_SYN,
 		.client_end = rand64() & 1,
 		.wscale0 = rand64() & 15,
@@ -199,8 +190,8 @@ static void test_round_trip(bool answered)
 			refused++;
 			continue;
 		}
-		back = conn_unpack(&h);
-		c.window[SIDE_A] = back.window[SIDE_A]; /* the one thing that is not kept */
+		conn_unpack(&h, &back);
+		conn_set_window(&c.hot, SIDE_A, conn_window(&back.hot, SIDE_A)); /* the one thing that is not kept */
 		changed += !!memcmp(&c, &back, sizeof c);
 		marked += h.pending;
 		again += !conn_pack(&back, &h2) || !!memcmp(&h, &h2, sizeof h);
@@ -254,14 +245,35 @@ static void test_held(void)
 			changed += !apart || known;
 			continue;
 		}
-		back = conn_unpack(&h);
+		conn_unpack(&h, &back);
 		conn_unpack_held(&h, &back);
-		c.window[SIDE_A] = back.window[SIDE_A];
+		conn_set_window(&c.hot, SIDE_A, conn_window(&back.hot, SIDE_A));
 		changed += !!memcmp(&c, &back, sizeof c) || (apart && !known);
 		kept_apart += apart;
 	}
 	ok(!changed && kept_apart > 1000,
 	   "a held one keeps what its SYN offered, or does not fit the small shape");
+}
+
+static uint64_t pkts(const struct conn *c, unsigned side)
+{
+	return conn_counts(c, side).pkts;
+}
+
+static void set_pkts(struct conn *c, unsigned side, uint64_t pkts)
+{
+	struct conn_counts n = conn_counts(c, side);
+
+	n.pkts = pkts;
+	conn_set_counts(c, side, n);
+}
+
+static void set_header(struct conn *c, unsigned side, uint64_t header)
+{
+	struct conn_counts n = conn_counts(c, side);
+
+	n.header = header;
+	conn_set_counts(c, side, n);
 }
 
 static void test_refusals(void)
@@ -285,24 +297,206 @@ static void test_refusals(void)
 	REFUSES(false, c.anomalies = 4, "four anomalies");
 	REFUSES(false, c.payload_lo[SIDE_A] = 1, "data on the SYN");
 	REFUSES(true, c.payload_lo[SIDE_B] = 1, "data on the SYN-ACK");
-	REFUSES(false, c.pkts[SIDE_A] = 0, "no SYN at all");
-	REFUSES(false, (c.pkts[SIDE_A] = 16, c.retrans[SIDE_A] = 15), "sixteen SYNs");
-	REFUSES(true, (c.pkts[SIDE_B] = 8, c.retrans[SIDE_B] = 7), "eight SYN-ACKs");
-	REFUSES(false, c.retrans[SIDE_A] = (uint16_t)c.pkts[SIDE_A], "more repetitions than SYNs");
-	REFUSES(true, c.pkts[SIDE_A] = c.pkts[SIDE_A] % 15 + 2, "a packet that is no SYN");
-	REFUSES(true, c.pkts[SIDE_B] = c.pkts[SIDE_B] % 15 + 2, "a packet that is no SYN-ACK");
-	REFUSES(false, (c.pkts[SIDE_B] = 1, c.header_lo[SIDE_B] = 54), "an answer that was none");
-	REFUSES(true, (c.pkts[SIDE_B] = 0, c.retrans[SIDE_B] = 0, c.header_lo[SIDE_B] = 0),
+	REFUSES(false, set_pkts(&c, SIDE_A, 0), "no SYN at all");
+	REFUSES(false, (set_pkts(&c, SIDE_A, 16), c.retrans[SIDE_A] = 15), "sixteen SYNs");
+	REFUSES(true, (set_pkts(&c, SIDE_B, 8), c.retrans[SIDE_B] = 7), "eight SYN-ACKs");
+	REFUSES(false, c.retrans[SIDE_A]++, "more repetitions than SYNs");
+	REFUSES(true, set_pkts(&c, SIDE_A, pkts(&c, SIDE_A) % 15 + 2), "a packet that is no SYN");
+	REFUSES(true, set_pkts(&c, SIDE_B, pkts(&c, SIDE_B) % 15 + 2), "a packet that is no SYN-ACK");
+	REFUSES(false, (set_pkts(&c, SIDE_B, 1), set_header(&c, SIDE_B, 54)), "an answer that was none");
+	REFUSES(true, (set_pkts(&c, SIDE_B, 0), c.retrans[SIDE_B] = 0, set_header(&c, SIDE_B, 0)),
 		"answered, but by no packet");
 	REFUSES(true, c.since[SIDE_B] = dur40_of(1ull << 32), "an answer after more than 4.2 s");
-	REFUSES(false, c.header_lo[SIDE_A] = c.pkts[SIDE_A] * 256, "a SYN's frame of 256 octets");
-	REFUSES(true, c.header_lo[SIDE_B] = c.pkts[SIDE_B] * 256,
+	REFUSES(false, set_header(&c, SIDE_A, pkts(&c, SIDE_A) * 256), "a SYN's frame of 256 octets");
+	REFUSES(true, set_header(&c, SIDE_B, pkts(&c, SIDE_B) * 256),
 		"a SYN-ACK's frame of 256 octets");
-	REFUSES(false, (c.pkts[SIDE_A] = 2, c.retrans[SIDE_A] = 1, c.header_lo[SIDE_A] = 74 + 75),
+	REFUSES(false,
+		(set_pkts(&c, SIDE_A, 2), c.retrans[SIDE_A] = 1, set_header(&c, SIDE_A, 74 + 75)),
 		"SYNs of two sizes");
 	REFUSES(true,
-		(c.pkts[SIDE_B] = 3, c.retrans[SIDE_B] = 2, c.header_lo[SIDE_B] = 74 + 74 + 66),
+		(set_pkts(&c, SIDE_B, 3), c.retrans[SIDE_B] = 2, set_header(&c, SIDE_B, 74 + 74 + 66)),
 		"SYN-ACKs of two sizes");
+	REFUSES(false, set_pkts(&c, SIDE_A, pkts(&c, SIDE_A) + (1ull << CONN_PKTS_LO)),
+		"more SYNs than the low bits say");
+}
+
+/* ---- the two parts of a whole one --------------------------------------------------------------- */
+
+static struct conn_counts random_counts(bool offering)
+{
+	return (struct conn_counts){ .pkts = rand64() >> (32 + below(32)),
+				     .header = rand64() >> (63 - below(offering ? 30 : 38)),
+				     .payload = rand64() >> (offering ? 32 + below(32) : 16 + below(48)) };
+}
+
+/* Any at all that the tracker can have. */
+static struct conn random_conn(void)
+{
+	struct conn c = random_half_open(below(2));
+
+	c.state = (1 + below(FSM_STATES - 1)) & 31;
+	c.last_ns = c.start_ns + (rand64() >> (8 + below(56)));
+	c.suspect = below(4) == 0;
+	c.contested = below(4) == 0;
+	c.noted = below(16) & 15;
+	c.noted_order = CONN_ORDER_TOLD;
+	c.sent = below(4) ? 3 : below(4) & 3;
+	c.heard = below(4) ? 3 : below(4) & 3;
+	c.complete = below(64) & 63;
+	c.direction = below(4) & 3;
+	if (!fsm_offering(c.state)) {
+		c.gap = rand64() & CONN_GAP_MAX;
+		c.holes = below(4) ? 0 : below(4) & 3;
+	}
+	for (unsigned side = 0; side < SIDES; side++)
+		conn_set_counts(&c, side, random_counts(fsm_offering(c.state)));
+	return c;
+}
+
+static bool counts_are(const struct conn *c, unsigned side, struct conn_counts n)
+{
+	struct conn_counts m = conn_counts(c, side);
+
+	return m.pkts == n.pkts && m.header == n.header && m.payload == n.payload;
+}
+
+static void test_parts(void)
+{
+	unsigned changed = 0, unquiet = 0, quiet = 0;
+
+	for (unsigned i = 0; i < 100000; i++) {
+		struct conn c = random_conn(), back;
+		struct conn_hot h;
+		struct conn_cold k;
+		bool calm = c.state == FSM_OPEN && !c.suspect && !c.contested && c.sent == 3 &&
+			    c.heard == 3 && !c.holes;
+
+		conn_split(&c, &h, &k);
+		quiet += calm;
+		unquiet += h.quiet != calm;
+		conn_join(&h, &k, &back);
+		c.quiet = back.quiet;
+		c.start = back.start; /* start_ns says it */
+		changed += !!memcmp(&c, &back, sizeof c);
+	}
+	ok(!changed, "a connection comes out of its parts bit for bit as it went in");
+	ok(!unquiet && quiet > 100, "the hot part says whether anything is in doubt");
+}
+
+static void test_counts(void)
+{
+	const struct conn_counts most = { UINT64_MAX, UINT64_MAX, UINT64_MAX };
+	unsigned wrong = 0, low = 0, beside = 0;
+
+	for (unsigned i = 0; i < 100000; i++) {
+		struct conn c = random_conn(), d;
+		unsigned side = below(2) & 1, shift = (unsigned)below(32);
+		uint16_t window = conn_window(&c.hot, side);
+		uint32_t pkts = (uint32_t)(below(UINT16_MAX) >> below(16));
+		uint32_t header = (uint32_t)(rand64() >> 32) >> shift;
+		uint32_t payload = (uint32_t)(rand64() >> 32) >> shift;
+		struct conn_counts n = random_counts(fsm_offering(c.state));
+		struct conn_counts other = conn_counts(&c, !side);
+
+		conn_set_counts(&c, side, n);
+		wrong += !counts_are(&c, side, n);
+		d = c;
+		n.pkts += pkts;
+		n.header += header;
+		n.payload += payload;
+		conn_set_counts(&d, side, n); /* at most what there is room for */
+		conn_count(&c, side, pkts, header, payload);
+		wrong += !!memcmp(&c, &d, sizeof c);
+		beside += conn_window(&c.hot, side) != window || !counts_are(&c, !side, other);
+		n = conn_counts(&c, side);
+		d = c;
+		if (conn_count_low(&c.hot, side, pkts, header, payload)) {
+			conn_count(&d, side, pkts, header, payload);
+			wrong += !!memcmp(&c, &d, sizeof c);
+			low++;
+		} else {
+			wrong += !!memcmp(&c, &d, sizeof c);
+		}
+	}
+	ok(!wrong && low > 1000, "counts: what is added to the low bits is what is added to all");
+	ok(!beside, "counts: the window and the other side's stay as they are");
+
+	struct conn c = { .state = FSM_OPEN };
+
+	conn_set_counts(&c, SIDE_B, most);
+	ok(counts_are(&c, SIDE_B, (struct conn_counts){ UINT32_MAX, (1ull << 38) - 1, (1ull << 48) - 1 }),
+	   "counts: beyond their bits they stay at the most there is");
+	ok(!conn_count_low(&c.hot, SIDE_B, 1, 0, 0) && !conn_count_low(&c.hot, SIDE_B, 0, 1, 0) &&
+		   !conn_count_low(&c.hot, SIDE_B, 0, 0, 1) && conn_count_low(&c.hot, SIDE_B, 0, 0, 0),
+	   "counts: ... and low bits that are full take no more");
+}
+
+/* Notes kinds of segments in the order of the digits of @code (base 5, 0: the end), the first @told
+ * of them as the long way does; 0: other letters, or another order, came out; -1: no order at all. */
+static int notes(unsigned code, unsigned told)
+{
+	static const char letter[] = "AaDd";
+	struct conn c = { .state = FSM_OPEN, .start_ns = 1, .last_ns = 1 };
+	char want[8] = "", text[HISTORY_LETTERS + 1];
+	struct conn_hot h;
+	struct conn_cold k;
+	unsigned n = 0, bits = 0;
+
+	for (; code % 5; code /= 5, n++) {
+		bool data = code % 5 > 2;
+		unsigned side = !(code % 5 & 1);
+
+		if (bits & conn_note_bit(side, data))
+			return -1;
+		bits |= conn_note_bit(side, data);
+		want[n] = letter[code % 5 - 1];
+		if (n < told) {
+			conn_history_add(&c, side, data ? HISTORY_DATA : HISTORY_ACK);
+			c.complete |= data ? COMPLETE_DATA : COMPLETE_ACK;
+			c.noted |= conn_note_bit(side, data) & 15;
+			c.noted_order = CONN_ORDER_TOLD;
+			continue;
+		}
+		conn_split(&c, &h, &k);
+		if (!conn_note(&h, side, data)) {
+			struct conn_hot same = c.hot;
+
+			same.quiet = h.quiet;
+			if (n != 3 || memcmp(&same, &h, sizeof h))
+				return 0;
+			want[n] = '\0';
+			break;
+		}
+		/* Not joined in between: the letters wait. */
+		c.hot = h;
+	}
+	if (code)
+		code /= 5;
+	if (code)
+		return -1; /* the fifth digit, or something behind the end */
+	conn_split(&c, &h, &k);
+	conn_join(&h, &k, &c);
+	history_text(c.history, text);
+	bool ack = strpbrk(want, "Aa"), data = strpbrk(want, "Dd");
+
+	return !strcmp(text, want) &&
+	       c.complete == ((ack ? COMPLETE_ACK : 0) | (data ? COMPLETE_DATA : 0));
+}
+
+static void test_notes(void)
+{
+	unsigned wrong = 0, orders = 0;
+
+	for (unsigned told = 0; told < 4; told++)
+		for (unsigned code = 0; code < 5 * 5 * 5 * 5; code++) {
+			int r = notes(code, told);
+
+			wrong += r == 0;
+			orders += r > 0;
+		}
+	printf("# %u orders\n", orders);
+	ok(!wrong && orders == 4 * 65,
+	   "first ones of their kind are noted apart from history, and get their letters in their order");
 }
 
 /* ---- Zeek's words --------------------------------------------------------------------------- */
@@ -354,6 +548,9 @@ int main(void)
 	test_round_trip(true);
 	test_held();
 	test_refusals();
+	test_parts();
+	test_counts();
+	test_notes();
 	test_zeek_state();
 	return tap_done();
 }
