@@ -18,7 +18,7 @@ static const uint64_t kept_magic = 0x73796e746162b001;
 /* To be raised when anything else that is kept changes its meaning; sizes are seen without. */
 enum { LAYOUT_VERSION = 2 };
 
-/* A transaction is a batch, or a step of at most STEP_EVENTS: 100 kB and seldom that.  Not more than is
+/* A transaction is a batch, or a step of at most STEP_EVENTS: 200 kB, and seldom that.  Not more than is
  * used costs memory. */
 static const size_t undo_octets = 4 << 20;
 

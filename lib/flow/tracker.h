@@ -78,7 +78,9 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c);
 /* NULL is fine.  Tells nothing: see tracker_close_all(). */
 void tracker_free(struct tracker *t);
 
-enum { TRACKER_BATCH = 64 };
+/* A step of many: the memory that all of them want is asked for before any is worked on.  64 do that as
+ * well, but leave each part of the code too soon. */
+enum { TRACKER_BATCH = 512 };
 
 /* @n segments, at most TRACKER_BATCH, in capture order.  O(1) each; now and then a slice of the
  * table is looked through for entries that timed out. */
