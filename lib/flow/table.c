@@ -152,29 +152,32 @@ static const void *key_at(const struct table *t, table_ref r)
 	return table_at(t, r) + shape_octets(table_shape_of(r));
 }
 
+static bool same_ports(uint32_t ports)
+{
+	return ports >> 16 == (ports & 0xffff);
+}
+
+static __attribute__((noinline)) struct flow_key key6_of(const struct key6 *at, uint64_t iface)
+{
+	struct flow_key k = { .w[4] = iface << 32 | at->ports, .ip_v = 6 };
+
+	memcpy(k.w, at->addr, sizeof at->addr);
+	k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3] && same_ports(at->ports);
+	return k;
+}
+
 struct flow_key table_key(const struct table *t, table_ref r)
 {
-	struct flow_key k = { .ip_v = (uint8_t)table_ip_v(r) };
 	uint64_t iface = iface_of(t, r);
-	uint32_t ports;
 
-	if (k.ip_v == 4) {
-		const struct key4 *k4 = key_at(t, r);
+	if (unlikely(table_ip_v(r) != 4))
+		return key6_of(key_at(t, r), iface);
+	const struct key4 *at = key_at(t, r);
+	bool same = at->addr >> 32 == (uint32_t)at->addr;
 
-		ports = k4->ports;
-		k.w[0] = k4->addr;
-		k.w[1] = iface << 32 | ports;
-		k.self = k.w[0] >> 32 == (uint32_t)k.w[0];
-	} else {
-		const struct key6 *k6 = key_at(t, r);
-
-		ports = k6->ports;
-		memcpy(k.w, k6->addr, sizeof k6->addr);
-		k.w[4] = iface << 32 | ports;
-		k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3];
-	}
-	k.self &= ports >> 16 == (ports & 0xffff);
-	return k;
+	return (struct flow_key){ .w = { at->addr, iface << 32 | at->ports },
+				  .ip_v = 4,
+				  .self = same && same_ports(at->ports) };
 }
 
 /* @at: the key's octets behind an entry of the same family as @k. */
@@ -373,15 +376,17 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 	for (;; b = after(t, b)) { /* ends: the index has room for more than all entries */
 		struct table_bucket *k = &t->bucket[b];
 
-		for (unsigned i = 0; i < WAYS; i++) {
-			if (k->tag[i])
-				continue;
-			undo_save(t->undo, k, sizeof *k);
-			k->tag[i] = tag_of(hash);
-			k->ref[i] = r;
-			return r;
+		struct tag_match empty = match_tags(k, 0);
+		unsigned i = next_match(&empty);
+
+		if (i == WAYS) {
+			bucket_pass(t, k, 1);
+			continue;
 		}
-		bucket_pass(t, k, 1);
+		undo_save(t->undo, k, sizeof *k);
+		k->tag[i] = tag_of(hash);
+		k->ref[i] = r;
+		return r;
 	}
 }
 
