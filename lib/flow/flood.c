@@ -369,11 +369,8 @@ bool flood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const str
 
 bool flood_overdue(const struct tracker *t, table_ref r)
 {
-	if (table_shape_of(r) != SHAPE_HALF)
-		return false;
-	const struct half *h = table_half(&t->table, r);
-
-	return h->held && h->start_ns + FLOOD_HOLD_NS <= t->now_ns;
+	return flow_held_at(t, r) &&
+	       table_half(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;
 }
 
 void flood_let_go(struct tracker *t, struct flow *f)

@@ -113,13 +113,21 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 
 bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason reason)
 {
-	const struct half *h = table_half(&t->table, w->ref);
+	const struct half *h = w->h;
 	enum fsm_state state = h->syn_acks ? FSM_ANSWERED : FSM_SYN;
 
 	if (!t->quick || !h->held || h->contested ||
 	    !flood_swallows(t, &w->server, h->start_ns, flood_count_of(reason)))
 		return false;
 	undo_save(t->undo, h, sizeof *h);
-	flow_remove_half(t, flow_key_hash(&w->key, &t->cfg.secret), w->ref, state, &w->server);
+	flow_remove_half(t, w->hash, w->ref, state, &w->server);
 	return true;
+}
+
+bool quick_drop_at(struct tracker *t, table_ref r, enum close_reason reason)
+{
+	struct waiting w;
+
+	flow_waits(t, r, &w);
+	return quick_drop(t, &w, reason);
 }

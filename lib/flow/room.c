@@ -55,6 +55,15 @@ static int suspect_side(const struct conn *c)
 	return side;
 }
 
+void flow_end(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
+	      struct cause cause)
+{
+	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
+		attempt_settle(t, f, reason, cause);
+	else
+		flow_give_up(t, f, reason, rst_by, cause);
+}
+
 /* Lets an entry go for silence if its time has come; true: it is gone. */
 bool flow_expire(struct tracker *t, struct flow *f)
 {
@@ -68,11 +77,7 @@ bool flow_expire(struct tracker *t, struct flow *f)
 		return false;
 	struct cause cause = { .ts_ns = at, .segment = SEGMENT_TIMEOUT, .basis = BASIS_TIMEOUT };
 
-	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
-		attempt_settle(t, f, silence_means(t, f->c), cause);
-	else
-		flow_give_up(t, f, silence_means(t, f->c),
-			     f->c->suspect ? suspect_side(f->c) : -1, cause);
+	flow_end(t, f, silence_means(t, f->c), f->c->suspect ? suspect_side(f->c) : -1, cause);
 	return true;
 }
 
@@ -87,19 +92,14 @@ void flow_prefetch(const struct tracker *t, table_ref r)
 	table_prefetch(&t->table, flow_key_hash(&k, &t->cfg.secret));
 }
 
-/* Loads the slot @r if it is in use. */
-bool flow_at(const struct tracker *t, struct flow *f, table_ref r)
+void flow_at(const struct tracker *t, struct flow *f, table_ref r)
 {
-	if (!table_live(&t->table, r))
-		return false;
 	f->key = table_key(&t->table, r);
 	f->hash = flow_key_hash(&f->key, &t->cfg.secret);
 	flow_load(t, f, r);
-	return true;
 }
 
-/* Has this slot outlived its time?  A look at a few octets of it, before any work is done. */
-static bool slot_due(const struct tracker *t, table_ref r)
+bool flow_due(const struct tracker *t, table_ref r)
 {
 	if (!table_live(&t->table, r))
 		return false;
@@ -114,7 +114,8 @@ static bool slot_due(const struct tracker *t, table_ref r)
 /* ... or is it held and must be told? */
 static bool slot_waits(const struct tracker *t, table_ref r)
 {
-	return slot_due(t, r) || (unlikely(t->floods.n) && table_live(&t->table, r) && flood_overdue(t, r));
+	return flow_due(t, r) ||
+	       (unlikely(t->floods.n) && table_live(&t->table, r) && flood_overdue(t, r));
 }
 
 /* Lets go what still waits among these slots.  Many are at once where many were closed at once, and
@@ -126,8 +127,12 @@ static void expire_all(struct tracker *t, const table_ref *r, unsigned n)
 	for (unsigned i = 0; i < n; i++) {
 		struct flow f;
 
-		if (!slot_waits(t, r[i]) || !flow_at(t, &f, r[i]))
+		if (!slot_waits(t, r[i]))
 			continue;
+		if (flow_held_at(t, r[i]) && flow_due(t, r[i]) &&
+		    quick_drop_at(t, r[i], REASON_UNANSWERED))
+			continue;
+		flow_at(t, &f, r[i]);
 		if (!flow_expire(t, &f) && flood_overdue(t, f.ref))
 			flood_let_go(t, &f);
 	}
@@ -244,16 +249,13 @@ static void evict(struct tracker *t, table_ref r)
 	flow_at(t, &f, r);
 	if (!fsm_over(f.c->state))
 		counter_add(half ? &t->count->evicted_half : &t->count->evicted_whole, 1);
-	if (half && table_half(&t->table, r)->pending)
-		attempt_settle(t, &f, REASON_EVICTED, cause);
-	else
-		flow_give_up(t, &f, REASON_EVICTED, -1, cause);
+	flow_end(t, &f, REASON_EVICTED, -1, cause);
 }
 
 /* Does this half entry wait in vain for a server that much of the table waits for?  A SYN flood. */
 static bool is_flood(const struct tracker *t, const struct waiting *w)
 {
-	return !table_half(&t->table, w->ref)->syn_acks &&
+	return !w->h->syn_acks &&
 	       t->servers[w->server.hash].half > t->table.head->max_half / FLOOD_PART;
 }
 
@@ -283,7 +285,7 @@ static bool oldest_half(struct tracker *t, unsigned p, table_ref keep, struct wa
 			return true;
 		}
 		look--;
-		const struct half *h = table_half(&t->table, r);
+		const struct half *h = ret->h;
 		const struct half *b = best == TABLE_NONE ? NULL : table_half(&t->table, best);
 
 		if (!b || !!h->syn_acks < !!b->syn_acks ||

@@ -15,12 +15,7 @@ struct table_bucket {
 } CACHE_ALIGNED;
 static_assert(sizeof(struct table_bucket) == CACHE_LINE, "one line a bucket");
 
-/* struct flow_key without what the pool and the entry say: its words, the last without iface. */
-struct key4 {
-	uint64_t addr;
-	uint32_t ports;
-} __attribute__((packed));
-struct key6 {
+struct key6 { /* as struct key4 */
 	uint64_t addr[4];
 	uint32_t ports;
 } __attribute__((packed));
@@ -152,32 +147,14 @@ static const void *key_at(const struct table *t, table_ref r)
 	return table_at(t, r) + shape_octets(table_shape_of(r));
 }
 
-static bool same_ports(uint32_t ports)
+struct flow_key table_key6(const void *at, uint64_t iface)
 {
-	return ports >> 16 == (ports & 0xffff);
-}
+	const struct key6 *k6 = at;
+	struct flow_key k = { .w[4] = iface << 32 | k6->ports, .ip_v = 6 };
 
-static __attribute__((noinline)) struct flow_key key6_of(const struct key6 *at, uint64_t iface)
-{
-	struct flow_key k = { .w[4] = iface << 32 | at->ports, .ip_v = 6 };
-
-	memcpy(k.w, at->addr, sizeof at->addr);
-	k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3] && same_ports(at->ports);
+	memcpy(k.w, k6->addr, sizeof k6->addr);
+	k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3] && k6->ports >> 16 == (k6->ports & 0xffff);
 	return k;
-}
-
-struct flow_key table_key(const struct table *t, table_ref r)
-{
-	uint64_t iface = iface_of(t, r);
-
-	if (unlikely(table_ip_v(r) != 4))
-		return key6_of(key_at(t, r), iface);
-	const struct key4 *at = key_at(t, r);
-	bool same = at->addr >> 32 == (uint32_t)at->addr;
-
-	return (struct flow_key){ .w = { at->addr, iface << 32 | at->ports },
-				  .ip_v = 4,
-				  .self = same && same_ports(at->ports) };
 }
 
 /* @at: the key's octets behind an entry of the same family as @k. */
@@ -391,8 +368,9 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 }
 
 /* Where the index has @r; false: nowhere. */
-static bool place_of(const struct table *t, uint64_t hash, table_ref r, uint32_t *ret_bucket,
-		     unsigned *ret_way)
+static inline __attribute__((always_inline)) bool place_of(const struct table *t, uint64_t hash,
+							   table_ref r, uint32_t *ret_bucket,
+							   unsigned *ret_way)
 {
 	uint8_t tag = tag_of(hash);
 
@@ -440,12 +418,4 @@ void table_remove(struct table *t, uint64_t hash, table_ref r)
 	for (uint32_t back = home(t, hash); back != b; back = after(t, back))
 		bucket_pass(t, &t->bucket[back], -1);
 	slot_give(t, r);
-}
-
-bool table_live(const struct table *t, table_ref r)
-{
-	uint64_t start;
-
-	memcpy(&start, table_at(t, r), sizeof start);
-	return start != CONN_FREE;
 }

@@ -298,12 +298,13 @@ static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 			       .basis = BASIS_OBSERVED };
 	struct flow f;
 
-	if (!flow_at(t, &f, r) || flow_expire(t, &f))
+	if (!table_live(&t->table, r))
 		return;
-	if (table_shape_of(f.ref) == SHAPE_HALF && table_half(&t->table, f.ref)->pending)
-		attempt_settle(t, &f, reason, cause);
-	else
-		flow_give_up(t, &f, reason, -1, cause);
+	if (flow_held_at(t, r) && !flow_due(t, r) && quick_drop_at(t, r, reason))
+		return;
+	flow_at(t, &f, r);
+	if (!flow_expire(t, &f))
+		flow_end(t, &f, reason, -1, cause);
 }
 
 bool tracker_close_some(struct tracker *t, enum close_reason reason)

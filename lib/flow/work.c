@@ -57,9 +57,13 @@ static uint32_t press(struct tracker *t, const struct flood_server *s, int by)
 
 void flow_waits(const struct tracker *t, table_ref ref, struct waiting *ret)
 {
+	struct flow_key key = table_key(&t->table, ref);
+	struct half *h = table_half(&t->table, ref);
+
 	ret->ref = ref;
-	ret->key = table_key(&t->table, ref);
-	ret->server = flood_server_of(&ret->key, table_half(&t->table, ref)->client_end);
+	ret->h = h;
+	ret->hash = flow_key_hash(&key, &t->cfg.secret);
+	ret->server = flood_server_of(&key, h->client_end);
 }
 
 static struct flood_server server_of(const struct flow *f)
@@ -105,11 +109,11 @@ table_ref flow_slot_half(struct tracker *t, const struct flow *f, const struct f
 			 table_ref keep)
 {
 	keep_limit(t, SHAPE_HALF, keep);
-	if (table_used(&t->table, SHAPE_HALF) >= table_max(&t->table, SHAPE_HALF))
-		return TABLE_NONE;
-	if (unlikely(press(t, s, 1) > t->flood_from))
+	table_ref r = table_insert(&t->table, f->hash, &f->key, SHAPE_HALF);
+
+	if (r != TABLE_NONE && unlikely(press(t, s, 1) > t->flood_from))
 		flood_watch(t, s);
-	return table_insert(&t->table, f->hash, &f->key, SHAPE_HALF);
+	return r;
 }
 
 /* A new entry for what flow_store() stores. */

@@ -81,10 +81,11 @@ struct flow {
 	struct conn unpacked;
 };
 
-/* A half entry, and the server for which it waits. */
+/* A half entry, the hash of its key, and the server for which it waits. */
 struct waiting {
 	table_ref ref;
-	struct flow_key key;
+	struct half *h;
+	uint64_t hash;
 	struct flood_server server;
 };
 
@@ -152,6 +153,12 @@ static inline bool flow_held(const struct conn *c)
 	return fsm_offering(c->state) && c->offer.held;
 }
 
+/* Is the entry @r one of which nothing was told yet? */
+static inline bool flow_held_at(const struct tracker *t, table_ref r)
+{
+	return table_shape_of(r) == SHAPE_HALF && table_half(&t->table, r)->held;
+}
+
 /* ---- work.c --------------------------------------------------------------------------------- */
 
 /* Makes @f stand for the entry @ref, to be changed; key and hash are set already. */
@@ -217,14 +224,21 @@ void flow_waits(const struct tracker *t, table_ref ref, struct waiting *ret);
 
 /* ---- room.c --------------------------------------------------------------------------------- */
 
+/* Has the slot @r outlived its time?  A look at a few octets of it, before any work is done. */
+bool flow_due(const struct tracker *t, table_ref r);
+
 /* Lets an entry go for silence if its time has come; true: it is gone. */
 bool flow_expire(struct tracker *t, struct flow *f);
+
+/* Lets the entry of @f go for @reason. */
+void flow_end(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
+	      struct cause cause);
 
 /* Asks for the index line of the slot @r, if there is such an entry: it will be given up soon. */
 void flow_prefetch(const struct tracker *t, table_ref r);
 
-/* Loads the slot @r if it is in use. */
-bool flow_at(const struct tracker *t, struct flow *f, table_ref r);
+/* Loads the entry @r. */
+void flow_at(const struct tracker *t, struct flow *f, table_ref r);
 
 /* Gives one entry of @shape up, but not @keep; false: there is none. */
 bool flow_make_room(struct tracker *t, enum table_shape shape, table_ref keep);
@@ -273,6 +287,9 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 
 /* As flow_give_up(), of a half entry of which nothing was told, nor is to be. */
 bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason reason);
+
+/* The same of the half entry @r. */
+bool quick_drop_at(struct tracker *t, table_ref r, enum close_reason reason);
 
 /* ---- attempt.c ------------------------------------------------------------------------------ */
 

@@ -44,7 +44,7 @@ PIECES = [
         ("an ACK of the server's is an answer", "if (to == FSM_ANSWERED) {"),
         ("an answer ends it", "if (false) {")]),
     ("if (fsm_over(to))\n\t\treturn flood_ends(t, f, FLOOD_REFUSED);", [("a refusal is told", "")]),
-    ("h->held && h->start_ns + FLOOD_HOLD_NS <= t->now_ns", [
-        ("held for good", "false"), ("let go at once", "h->held")]),
+    ("return flow_held_at(t, r) &&\n\t       table_half(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;", [
+        ("held for good", "return false;"), ("let go at once", "return flow_held_at(t, r);")]),
     ("table_half(&t->table, f->ref)->held = 0;", [("told twice", "")]),
 ]

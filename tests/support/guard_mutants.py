@@ -422,6 +422,8 @@ QUICK_PIECES = [
     ("unlikely(t->floods.n) && flood_holds(t, &server)", [("none is held", "false")]),
     ("!h->held || h->contested", [("one that was told is dropped", "h->contested"),
                                   ("a contested one is dropped", "!h->held")]),
+    ("!flood_swallows(t, &w->server, h->start_ns, flood_count_of(reason))", [
+        ("all that are held are dropped", "(flood_swallows(t, &w->server, h->start_ns, flood_count_of(reason)), false)")]),
     ("h->syn_acks ? FSM_ANSWERED : FSM_SYN", [("one that was answered was not", "FSM_SYN")]),
     ("h->held || sender", [("one that is held is answered", "sender")]),
     ("h->syn_acks ||", [("a second answer", "")]),
