@@ -118,7 +118,9 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	if (!conn_pack(f.c, &half))
 		return false; /* a header of more than 255 octets: not worth holding */
 	half.pending = 1;
-	f.ref = flow_slot(t, &f, SHAPE_HALF, old->ref);
+	struct flood_server server = flood_server_of(&f.key, f.c->client_end);
+
+	f.ref = flow_slot_half(t, &f, &server, old->ref);
 	if (f.ref == TABLE_NONE)
 		return false;
 	*table_half(&t->table, f.ref) = half;

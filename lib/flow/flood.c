@@ -7,25 +7,33 @@ static const uint64_t second_ns = 1000000000;
 static const uint64_t window_least_ns = 500000000;  /* in less time no handshake need be complete */
 static const uint64_t window_most_ns = 10000000000; /* longer ones are taken for that */
 
-static uint32_t pressure_of(const struct tracker *t, const struct flood_server *s)
+/* The one of @s, or NULL. */
+static struct flood *find(struct tracker *t, const struct flood_server *s)
 {
-	return t->pressure[flood_counter(s, SERVERS)];
+	for (unsigned i = t->servers[s->hash].watch; i; i = t->floods.slot[i - 1].next) {
+		struct flood *d = &t->floods.slot[i - 1];
+
+		if (d->server.ip_v == s->ip_v && !memcmp(d->server.w, s->w, sizeof s->w))
+			return d;
+	}
+	return NULL;
 }
 
-/* The one of @f's server, to be changed; or NULL. */
-static struct flood *find(struct tracker *t, const struct flow *f)
+/* The one of @f's server, or NULL. */
+static struct flood *find_of(struct tracker *t, const struct flow *f)
 {
 	struct flood_server s = flood_server_of(&f->key, f->c->client_end);
 
-	for (unsigned i = 0; i < t->floods.n; i++) {
-		struct flood *d = &t->floods.slot[i];
+	return find(t, &s);
+}
 
-		if (d->server.ip_v != s.ip_v || memcmp(d->server.w, s.w, sizeof s.w) != 0)
-			continue;
-		undo_save(t->undo, d, sizeof *d);
-		return d;
-	}
-	return NULL;
+/* One more of @as; @held more are held. */
+static void count(struct tracker *t, struct flood *d, enum flood_count as, int held)
+{
+	undo_save(t->undo, &d->held, sizeof d->held);
+	undo_save(t->undo, &d->count[as], sizeof d->count[as]);
+	d->held += (uint32_t)held;
+	d->count[as]++;
 }
 
 void flood_configure(struct tracker *t)
@@ -164,7 +172,30 @@ static void mind_the_clock(const struct tracker *t, struct flood *d)
 
 static bool idle(const struct tracker *t, const struct flood *d)
 {
-	return !d->told && !d->held && pressure_of(t, &d->server) <= t->flood_from;
+	return !d->told && !d->held && t->servers[d->server.hash].half <= t->flood_from;
+}
+
+/* What names slot @i is to name @other, from 1. */
+static void relink(struct tracker *t, unsigned i, uint8_t other)
+{
+	uint8_t *link = &t->servers[t->floods.slot[i].server.hash].watch;
+
+	while (*link != i + 1)
+		link = &t->floods.slot[*link - 1].next;
+	undo_save(t->undo, link, sizeof *link);
+	*link = other;
+}
+
+/* Slot @i, which is saved, is of no server any more; the last one takes its place. */
+static void forget(struct tracker *t, unsigned i)
+{
+	unsigned last = --t->floods.n;
+
+	relink(t, i, t->floods.slot[i].next);
+	if (i == last)
+		return;
+	relink(t, last, (uint8_t)(i + 1));
+	t->floods.slot[i] = t->floods.slot[last];
 }
 
 void flood_tick(struct tracker *t)
@@ -177,7 +208,7 @@ void flood_tick(struct tracker *t)
 		if (t->now_ns - d->window_ns >= window_least_ns)
 			judge(t, d);
 		if (idle(t, d))
-			*d = t->floods.slot[--t->floods.n];
+			forget(t, i);
 	}
 }
 
@@ -191,51 +222,64 @@ void flood_end_all(struct tracker *t)
 		undo_save(t->undo, d, sizeof *d);
 		series_end(t, d);
 	}
-	t->floods.n = 0;
+	while (t->floods.n)
+		forget(t, t->floods.n - 1);
 }
 
 /* ---- one attempt ---------------------------------------------------------------------------- */
 
-void flood_watch(struct tracker *t, const struct flow *f)
+void flood_watch(struct tracker *t, const struct flood_server *s)
 {
-	if (find(t, f))
+	if (find(t, s))
 		return;
 	if (t->floods.n == FLOODS) {
 		counter_add(&t->count->unwatched, 1);
 		return;
 	}
 	struct flood *d = &t->floods.slot[t->floods.n++];
+	uint8_t *link = &t->servers[s->hash].watch;
 
 	undo_save(t->undo, d, sizeof *d);
-	*d = (struct flood){ .server = flood_server_of(&f->key, f->c->client_end) };
+	undo_save(t->undo, link, sizeof *link);
+	*d = (struct flood){ .server = *s, .next = *link };
+	*link = (uint8_t)t->floods.n;
 	counts_begin(t, d);
+}
+
+bool flood_holds(struct tracker *t, const struct flood_server *s)
+{
+	struct flood *d = t->servers[s->hash].half > t->flood_from ? find(t, s) : NULL;
+
+	if (!d)
+		return false;
+	count(t, d, FLOOD_ATTEMPTS, 1);
+	counter_add(&t->count->held, 1);
+	if (unlikely(!d->told && d->count[FLOOD_ATTEMPTS] - d->window_attempts > t->flood_danger)) {
+		undo_save(t->undo, d, sizeof *d);
+		judge(t, d);
+	}
+	return true;
 }
 
 bool flood_hold(struct tracker *t, struct flow *f)
 {
-	struct flood *d = find(t, f);
+	struct flood_server s = flood_server_of(&f->key, f->c->client_end);
 	struct half half;
 
-	if (!d || pressure_of(t, &d->server) <= t->flood_from || f->c->state != FSM_SYN ||
-	    !conn_pack(f->c, &half))
+	if (f->c->state != FSM_SYN || !conn_pack(f->c, &half) || !flood_holds(t, &s))
 		return false;
 	f->c->offer.held = 1;
 	f->c->offer.mss_client = f->c->offer.mss;
-	d->held++;
-	d->count[FLOOD_ATTEMPTS]++;
-	counter_add(&t->count->held, 1);
-	if (!d->told && d->count[FLOOD_ATTEMPTS] - d->window_attempts > t->flood_danger)
-		judge(t, d);
 	return true;
 }
 
 bool flood_late(struct tracker *t, const struct flow *f)
 {
-	struct flood *d = find(t, f);
+	struct flood *d = find_of(t, f);
 
 	if (!d || !d->told)
 		return false;
-	d->count[FLOOD_LATE]++;
+	count(t, d, FLOOD_LATE, 0);
 	return true;
 }
 
@@ -255,7 +299,7 @@ static void tell_answer(struct tracker *t, const struct flow *f)
 
 void flood_release(struct tracker *t, struct flow *f, enum flood_count as)
 {
-	struct flood *d = find(t, f);
+	struct flood *d = find_of(t, f);
 	enum fsm_state at = f->c->state;
 
 	f->c->offer.held = 0;
@@ -264,51 +308,57 @@ void flood_release(struct tracker *t, struct flow *f, enum flood_count as)
 	f->c->state = at & 31;
 	if (at == FSM_ANSWERED)
 		tell_answer(t, f);
-	d->held--;
-	d->count[as]++;
+	count(t, d, as, -1);
 }
 
-/* Is this attempt one of a flood that was told, or is told now? */
-static bool in_flood(const struct flood *d, const struct flow *f)
+/* Is an attempt of @start_ns one of a flood that was told, or is told now? */
+static bool in_flood(const struct flood *d, uint64_t start_ns)
 {
-	return d->told || f->c->start_ns < d->ended_ns;
+	return d->told || start_ns < d->ended_ns;
+}
+
+bool flood_swallows(struct tracker *t, const struct flood_server *s, uint64_t start_ns,
+		    enum flood_count how)
+{
+	struct flood *d = find(t, s);
+
+	if (!in_flood(d, start_ns))
+		return false;
+	counter_add(&t->count->untold, 1);
+	if (how != FLOOD_COUNTS) /* else still half-open when all ended */
+		count(t, d, how, -1);
+	return true;
 }
 
 bool flood_ends(struct tracker *t, struct flow *f, enum flood_count how)
 {
-	struct flood *d = find(t, f);
+	struct flood_server s = flood_server_of(&f->key, f->c->client_end);
 
-	if (!in_flood(d, f)) {
-		flood_release(t, f, FLOOD_TOLD);
-		return false;
-	}
-	counter_add(&t->count->untold, 1);
-	if (how == FLOOD_COUNTS) /* still half-open when all ended */
+	if (flood_swallows(t, &s, f->c->start_ns, how))
 		return true;
-	d->held--;
-	d->count[how]++;
-	return true;
+	flood_release(t, f, FLOOD_TOLD);
+	return false;
 }
 
-bool flood_ends_for(struct tracker *t, struct flow *f, enum close_reason reason)
+enum flood_count flood_count_of(enum close_reason reason)
 {
 	switch (reason) {
 	case REASON_REUSE:
-		return flood_ends(t, f, FLOOD_REPLACED);
+		return FLOOD_REPLACED;
 	case REASON_EVICTED:
-		return flood_ends(t, f, FLOOD_EVICTED);
+		return FLOOD_EVICTED;
 	case REASON_CAPTURE_END:
 	case REASON_SHUTDOWN:
-		return flood_ends(t, f, FLOOD_COUNTS);
+		return FLOOD_COUNTS;
 	default: /* silence */
-		return flood_ends(t, f, FLOOD_EXPIRED);
+		return FLOOD_EXPIRED;
 	}
 }
 
 bool flood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const struct segment *s)
 {
 	if (to == FSM_ANSWERED && s->flags & TCP_SYN) {
-		find(t, f)->count[FLOOD_ANSWERED]++;
+		count(t, find_of(t, f), FLOOD_ANSWERED, 0);
 		return true;
 	}
 	if (fsm_over(to))
@@ -319,16 +369,13 @@ bool flood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const str
 
 bool flood_overdue(const struct tracker *t, table_ref r)
 {
-	if (table_shape_of(r) != SHAPE_HALF)
-		return false;
-	const struct half *h = table_half(&t->table, r);
-
-	return h->held && h->start_ns + FLOOD_HOLD_NS <= t->now_ns;
+	return flow_held_at(t, r) &&
+	       table_half(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;
 }
 
 void flood_let_go(struct tracker *t, struct flow *f)
 {
-	if (in_flood(find(t, f), f))
+	if (in_flood(find_of(t, f), f->c->start_ns))
 		return;
 	flood_release(t, f, FLOOD_TOLD);
 	table_half(&t->table, f->ref)->held = 0;

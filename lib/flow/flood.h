@@ -49,16 +49,20 @@ enum {
 };
 static const uint64_t FLOOD_HOLD_NS = 1000000000, FLOOD_CALM_NS = 10000000000;
 
+enum { SERVERS = 4096 }; /* of which half entries are counted, by hash, a power of two */
+
 /* What of a key is the server's: address (two words), port, interface. */
 struct flood_server {
 	uint64_t w[4];
 	uint8_t ip_v;
+	uint16_t hash; /* which struct flood_servers is its own; the same in every run */
 };
 
 /* A server of which attempts are held. */
 struct flood {
 	struct flood_server server;
 	bool told;		      /* a flood: its series has begun */
+	uint8_t next;		      /* see struct flood_servers */
 	uint32_t held;		      /* entries, now */
 	uint64_t count[FLOOD_COUNTS]; /* since since_ns; see event.h for what they add up to */
 	uint64_t since_ns;
@@ -73,12 +77,22 @@ struct floods {
 	struct flood slot[FLOODS];
 };
 
+/* The servers of one hash: mostly one. */
+struct flood_servers {
+	uint32_t half; /* their half entries */
+	uint8_t watch; /* floods.slot[] of one of them, from 1; `next` of that is another's; 0: none */
+};
+
 /* Takes over what t->cfg says: see tracker_configure(). */
 void flood_configure(struct tracker *t);
 
 /* The server of @k, whose client is end @client_end. */
 static inline struct flood_server flood_server_of(const struct flow_key *k, unsigned client_end)
 {
+	static const struct hash_key fixed = {
+		{ 0x73796e66696e6421, 0x666c6f6f64732121, 0x736572766572733f, 0x243f6a8885a308d3,
+		  0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89, 0x452821e638d01377 }
+	};
 	struct flood_server s = { .ip_v = k->ip_v };
 	uint64_t rest = k->w[k->ip_v == 4 ? 1 : 4];
 
@@ -90,24 +104,18 @@ static inline struct flood_server flood_server_of(const struct flow_key *k, unsi
 	}
 	s.w[2] = rest >> (client_end ? 16 : 0) & 0xffff;
 	s.w[3] = rest >> 32;
+	s.hash = (uint16_t)((hash_quick(&fixed, s.w, 4) >> 32) * SERVERS >> 32);
 	return s;
 }
 
-/* Which one of @n counters is the server's; the same in every run. */
-static inline unsigned flood_counter(const struct flood_server *s, unsigned n)
-{
-	static const struct hash_key fixed = {
-		{ 0x73796e66696e6421, 0x666c6f6f64732121, 0x736572766572733f, 0x243f6a8885a308d3,
-		  0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89, 0x452821e638d01377 }
-	};
+/* More than FLOOD_HOLD_FROM half entries wait for @s: from now on attempts are held. */
+void flood_watch(struct tracker *t, const struct flood_server *s);
 
-	return (unsigned)((hash_quick(&fixed, s->w, 4) >> 32) * n >> 32);
-}
+/* A new attempt at @s, of which a half entry can tell all.  True: it is held, its tcp_open must not
+ * be told. */
+bool flood_holds(struct tracker *t, const struct flood_server *s);
 
-/* More than FLOOD_HOLD_FROM half entries wait for the server of @f: from now on attempts are held. */
-void flood_watch(struct tracker *t, const struct flow *f);
-
-/* A new attempt @f, complete but not stored.  True: it is held, its tcp_open must not be told. */
+/* The same of any attempt @f, complete but not stored. */
 bool flood_hold(struct tracker *t, struct flow *f);
 
 /* The SYN-ACK that would begin @f, since nothing is known of its SYN.  True: its server is under a
@@ -121,8 +129,12 @@ bool flood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const str
 /* A held attempt ends, and never went on.  As flood_keeps(). */
 bool flood_ends(struct tracker *t, struct flow *f, enum flood_count how);
 
-/* The same, by the reason that its tcp_close would give. */
-bool flood_ends_for(struct tracker *t, struct flow *f, enum close_reason reason);
+/* How that counts, by the reason that its tcp_close would give. */
+enum flood_count flood_count_of(enum close_reason reason);
+
+/* Does one of @start_ns end in a flood of @s?  Then that is counted; otherwise nothing was done. */
+bool flood_swallows(struct tracker *t, const struct flood_server *s, uint64_t start_ns,
+		    enum flood_count how);
 
 /* Tells what was held of @f, in the order of time; it is held no more.  @as: how that counts. */
 void flood_release(struct tracker *t, struct flow *f, enum flood_count as);

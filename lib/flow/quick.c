@@ -15,13 +15,6 @@ static bool is_small(const struct segment *s)
 	return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;
 }
 
-/* The server of @f, which @h is to be, may be one whose attempts are held. */
-static bool holds(struct tracker *t, struct flow *f, struct half *h)
-{
-	conn_unpack(h, f->c);
-	return flood_hold(t, f) && conn_pack(f->c, h);
-}
-
 static void tell_begin(struct tracker *t, struct flow *f, const struct half *h, const struct tcpopt *o,
 		       const struct segment *s)
 {
@@ -43,6 +36,7 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 
 	struct tcpopt o = tcpopt_parse(s->options);
 	bool ecn = conn_asks_ecn(s);
+	struct flood_server server = flood_server_of(&f->key, sender);
 	struct half h = { .start_ns = s->ts_ns,
 			  .isn = { s->seq },
 			  .mss = o.mss,
@@ -59,10 +53,10 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 			  .client_end = sender & 1 };
 
 	flow_count_state(t, FSM_NONE, FSM_SYN);
-	if (likely(!t->floods.n) || !holds(t, f, &h))
+	h.held = unlikely(t->floods.n) && flood_holds(t, &server);
+	if (!h.held)
 		tell_begin(t, f, &h, &o, s);
-	f->c->client_end = sender & 1; /* all that flow_slot() wants */
-	f->ref = flow_slot(t, f, SHAPE_HALF, TABLE_NONE);
+	f->ref = flow_slot_half(t, f, &server, TABLE_NONE);
 	if (f->ref != TABLE_NONE)
 		*table_half(&t->table, f->ref) = h;
 	flow_gauges(t);
@@ -115,4 +109,25 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 	e->prev_state_ns[SIDE_B] = at;
 	event_end(t);
 	return true;
+}
+
+bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason reason)
+{
+	const struct half *h = w->h;
+	enum fsm_state state = h->syn_acks ? FSM_ANSWERED : FSM_SYN;
+
+	if (!t->quick || !h->held || h->contested ||
+	    !flood_swallows(t, &w->server, h->start_ns, flood_count_of(reason)))
+		return false;
+	undo_save(t->undo, h, sizeof *h);
+	flow_remove_half(t, w->hash, w->ref, state, &w->server);
+	return true;
+}
+
+bool quick_drop_at(struct tracker *t, table_ref r, enum close_reason reason)
+{
+	struct waiting w;
+
+	flow_waits(t, r, &w);
+	return quick_drop(t, &w, reason);
 }

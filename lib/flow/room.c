@@ -4,6 +4,7 @@
 enum {
 	EVICTION_SAMPLE = 32,	/* entries looked at for the one that is missed least */
 	HALF_SAMPLE = 8,	/* half entries looked at for the oldest */
+	HALF_AHEAD = 8,		/* in a flood: how far ahead of the hand the index is asked for */
 	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
 	SWEEP_STEP = 16384,	/* slots looked through in one step */
@@ -54,6 +55,15 @@ static int suspect_side(const struct conn *c)
 	return side;
 }
 
+void flow_end(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
+	      struct cause cause)
+{
+	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
+		attempt_settle(t, f, reason, cause);
+	else
+		flow_give_up(t, f, reason, rst_by, cause);
+}
+
 /* Lets an entry go for silence if its time has come; true: it is gone. */
 bool flow_expire(struct tracker *t, struct flow *f)
 {
@@ -69,36 +79,26 @@ bool flow_expire(struct tracker *t, struct flow *f)
 	}
 	struct cause cause = { .ts_ns = at, .segment = SEGMENT_TIMEOUT, .basis = BASIS_TIMEOUT };
 
-	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
-		attempt_settle(t, f, silence_means(t, f->c), cause);
-	else
-		flow_give_up(t, f, silence_means(t, f->c),
-			     f->c->suspect ? suspect_side(f->c) : -1, cause);
+	flow_end(t, f, silence_means(t, f->c), f->c->suspect ? suspect_side(f->c) : -1, cause);
 	return true;
 }
 
-void flow_prefetch(const struct tracker *t, unsigned p, uint32_t slot)
+void flow_prefetch(const struct tracker *t, table_ref r)
 {
-	table_ref r = table_slot(p, slot);
+	uint32_t slot = r & (TABLE_MAX_SLOTS * 4u - 1);
 
-	if (slot >= t->table.head->pool[p].high || !table_live(&t->table, r))
+	if (slot >= t->table.head->pool[r >> TABLE_POOL_SHIFT].high || !table_live(&t->table, r))
 		return;
 	struct flow_key k = table_key(&t->table, r);
 
 	table_prefetch(&t->table, flow_key_hash(&k, &t->cfg.secret));
 }
 
-/* Loads slot @slot of pool @p if it is in use. */
-bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot)
+void flow_at(const struct tracker *t, struct flow *f, table_ref r)
 {
-	table_ref r = table_slot(p, slot);
-
-	if (!table_live(&t->table, r))
-		return false;
 	f->key = table_key(&t->table, r);
 	f->hash = flow_key_hash(&f->key, &t->cfg.secret);
 	flow_load(t, f, r);
-	return true;
 }
 
 static bool whole_due(const struct tracker *t, const struct conn_hot *h)
@@ -106,11 +106,8 @@ static bool whole_due(const struct tracker *t, const struct conn_hot *h)
 	return h->last_ns + timeout_of(t, h->state, h->suspect) <= t->now_ns;
 }
 
-/* Has this slot outlived its time?  A look at a few octets of it, before any work is done. */
-static bool slot_due(const struct tracker *t, unsigned p, uint32_t slot)
+bool flow_due(const struct tracker *t, table_ref r)
 {
-	table_ref r = table_slot(p, slot);
-
 	if (!table_live(&t->table, r))
 		return false;
 	if (table_shape_of(r) == SHAPE_WHOLE)
@@ -122,24 +119,27 @@ static bool slot_due(const struct tracker *t, unsigned p, uint32_t slot)
 }
 
 /* ... or is it held and must be told? */
-static bool slot_waits(const struct tracker *t, unsigned p, uint32_t slot)
+static bool slot_waits(const struct tracker *t, table_ref r)
 {
-	return slot_due(t, p, slot) ||
-	       (unlikely(t->floods.n) && table_live(&t->table, table_slot(p, slot)) &&
-		flood_overdue(t, table_slot(p, slot)));
+	return flow_due(t, r) ||
+	       (unlikely(t->floods.n) && table_live(&t->table, r) && flood_overdue(t, r));
 }
 
 /* Lets go what still waits among these slots.  Many are at once where many were closed at once, and
  * the index knows no neighbours: all lines are asked for first. */
-static void expire_all(struct tracker *t, unsigned p, const uint32_t *slot, unsigned n)
+static void expire_all(struct tracker *t, const table_ref *r, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		flow_prefetch(t, p, slot[i]);
+		flow_prefetch(t, r[i]);
 	for (unsigned i = 0; i < n; i++) {
 		struct flow f;
 
-		if (!slot_waits(t, p, slot[i]) || !flow_at(t, &f, p, slot[i]))
+		if (!slot_waits(t, r[i]))
 			continue;
+		if (flow_held_at(t, r[i]) && flow_due(t, r[i]) &&
+		    quick_drop_at(t, r[i], REASON_UNANSWERED))
+			continue;
+		flow_at(t, &f, r[i]);
 		if (!flow_expire(t, &f) && flood_overdue(t, f.ref))
 			flood_let_go(t, &f);
 	}
@@ -168,7 +168,8 @@ bool tracker_has_steps(const struct tracker *t)
 bool tracker_step(struct tracker *t)
 {
 	uint32_t slots = t->undo ? SWEEP_STEP : UINT32_MAX, most = t->undo ? STEP_SLOTS : UINT32_MAX;
-	uint32_t due[SWEEP_BATCH], k = 0;
+	table_ref due[SWEEP_BATCH];
+	unsigned k = 0;
 
 	while (t->sweep_pools) {
 		unsigned p = -t->sweep_pools % TABLE_POOLS;
@@ -176,7 +177,7 @@ bool tracker_step(struct tracker *t)
 		bool enough = !slots-- || !most;
 
 		if (k == SWEEP_BATCH || !t->sweep_left || enough) {
-			expire_all(t, p, due, k);
+			expire_all(t, due, k);
 			k = 0;
 		}
 		if (enough)
@@ -188,8 +189,8 @@ bool tracker_step(struct tracker *t)
 		}
 		t->sweep_left--;
 		t->sweep_slot[p] = slot + 1;
-		if (slot_waits(t, p, slot)) {
-			due[k++] = slot;
+		if (slot_waits(t, table_slot(p, slot))) {
+			due[k++] = table_slot(p, slot);
 			most--;
 		}
 	}
@@ -241,36 +242,32 @@ static unsigned eviction_rank(enum fsm_state s)
 	return fsm_over(s) ? 3 : fsm_handshaking(s) ? 2 : s == FSM_OPEN ? 0 : 1;
 }
 
-static void evict(struct tracker *t, struct flow *f)
+static void evict(struct tracker *t, table_ref r)
 {
 	struct cause cause = { .ts_ns = t->now_ns,
 			       .segment = SEGMENT_NONE,
 			       .basis = BASIS_TIMEOUT };
-	bool half = table_shape_of(f->ref) == SHAPE_HALF;
+	bool half = table_shape_of(r) == SHAPE_HALF;
+	struct flow f;
 
-	if (!fsm_over(f->c->state))
+	flow_at(t, &f, r);
+	if (!fsm_over(f.c->state))
 		counter_add(half ? &t->count->evicted_half : &t->count->evicted_whole, 1);
-	if (half && table_half(&t->table, f->ref)->pending)
-		attempt_settle(t, f, REASON_EVICTED, cause);
-	else
-		flow_give_up(t, f, REASON_EVICTED, -1, cause);
+	flow_end(t, &f, REASON_EVICTED, -1, cause);
 }
 
 /* Does this half entry wait in vain for a server that much of the table waits for?  A SYN flood. */
-static bool is_flood(struct tracker *t, table_ref r)
+static bool is_flood(const struct tracker *t, const struct waiting *w)
 {
-	struct flow_key k = table_key(&t->table, r);
-	const struct half *h = table_half(&t->table, r);
-
-	return !h->syn_acks &&
-	       *flow_pressure(t, &k, h->client_end) > t->table.head->max_half / FLOOD_PART;
+	return !w->h->syn_acks &&
+	       t->servers[w->server.hash].half > t->table.head->max_half / FLOOD_PART;
 }
 
 /* Half entries go in the order in which they came: first those of a flooded server, then those that
  * nobody answered.  A hand goes round the pool; but a slot that is given back is taken again at
  * once, so that among the old ones there are always some that just came: the oldest of a few, and
  * the hand goes on by one. */
-static table_ref oldest_half(struct tracker *t, unsigned p, table_ref keep)
+static bool oldest_half(struct tracker *t, unsigned p, table_ref keep, struct waiting *ret)
 {
 	uint32_t high = t->table.head->pool[p].high, *hand = &t->evict_slot[p];
 	unsigned look = HALF_SAMPLE;
@@ -285,12 +282,14 @@ static table_ref oldest_half(struct tracker *t, unsigned p, table_ref keep)
 			*hand += slot == *hand;
 			continue;
 		}
-		if (is_flood(t, r)) {
-			best = r;
-			break;
+		flow_waits(t, r, ret);
+		if (is_flood(t, ret)) {
+			flow_prefetch(t, r + HALF_AHEAD);
+			++*hand;
+			return true;
 		}
 		look--;
-		const struct half *h = table_half(&t->table, r);
+		const struct half *h = ret->h;
 		const struct half *b = best == TABLE_NONE ? NULL : table_half(&t->table, best);
 
 		if (!b || !!h->syn_acks < !!b->syn_acks ||
@@ -298,7 +297,10 @@ static table_ref oldest_half(struct tracker *t, unsigned p, table_ref keep)
 			best = r;
 	}
 	++*hand;
-	return best;
+	if (best == TABLE_NONE)
+		return false;
+	flow_waits(t, best, ret);
+	return true;
 }
 
 /* Of the whole ones, the least missed of a few. */
@@ -333,6 +335,28 @@ static table_ref least_missed(struct tracker *t, unsigned p, table_ref keep)
 	return best;
 }
 
+static bool give_up_half(struct tracker *t, unsigned p, table_ref keep)
+{
+	struct waiting w;
+
+	if (!oldest_half(t, p, keep, &w))
+		return false;
+	if (quick_drop(t, &w, REASON_EVICTED))
+		counter_add(&t->count->evicted_half, 1);
+	else
+		evict(t, w.ref);
+	return true;
+}
+
+static bool give_up_whole(struct tracker *t, unsigned p, table_ref keep)
+{
+	table_ref r = least_missed(t, p, keep);
+
+	if (r != TABLE_NONE)
+		evict(t, r);
+	return r != TABLE_NONE;
+}
+
 /* Gives one entry of @shape up, but not @keep: of the address family that has more of them. */
 bool flow_make_room(struct tracker *t, enum table_shape shape, table_ref keep)
 {
@@ -342,12 +366,5 @@ bool flow_make_room(struct tracker *t, enum table_shape shape, table_ref keep)
 
 	if (pool[p].used <= keep_here)
 		p ^= 1;
-	table_ref r = shape == SHAPE_HALF ? oldest_half(t, p, keep) : least_missed(t, p, keep);
-	struct flow f;
-
-	if (r == TABLE_NONE)
-		return false;
-	flow_at(t, &f, p, r & (TABLE_MAX_SLOTS * 4u - 1));
-	evict(t, &f);
-	return true;
+	return shape == SHAPE_HALF ? give_up_half(t, p, keep) : give_up_whole(t, p, keep);
 }

@@ -15,12 +15,7 @@ struct table_bucket {
 } CACHE_ALIGNED;
 static_assert(sizeof(struct table_bucket) == CACHE_LINE, "one line a bucket");
 
-/* struct flow_key without what the pool and the entry say: its words, the last without iface. */
-struct key4 {
-	uint64_t addr;
-	uint32_t ports;
-} __attribute__((packed));
-struct key6 {
+struct key6 { /* as struct key4 */
 	uint64_t addr[4];
 	uint32_t ports;
 } __attribute__((packed));
@@ -159,28 +154,13 @@ static const void *key_at(const struct table *t, table_ref r)
 	return table_at(t, r) + shape_octets(table_shape_of(r));
 }
 
-struct flow_key table_key(const struct table *t, table_ref r)
+struct flow_key table_key6(const void *at, uint64_t iface)
 {
-	struct flow_key k = { .ip_v = (uint8_t)table_ip_v(r) };
-	uint64_t iface = iface_of(t, r);
-	uint32_t ports;
+	const struct key6 *k6 = at;
+	struct flow_key k = { .w[4] = iface << 32 | k6->ports, .ip_v = 6 };
 
-	if (k.ip_v == 4) {
-		const struct key4 *k4 = key_at(t, r);
-
-		ports = k4->ports;
-		k.w[0] = k4->addr;
-		k.w[1] = iface << 32 | ports;
-		k.self = k.w[0] >> 32 == (uint32_t)k.w[0];
-	} else {
-		const struct key6 *k6 = key_at(t, r);
-
-		ports = k6->ports;
-		memcpy(k.w, k6->addr, sizeof k6->addr);
-		k.w[4] = iface << 32 | ports;
-		k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3];
-	}
-	k.self &= ports >> 16 == (ports & 0xffff);
+	memcpy(k.w, k6->addr, sizeof k6->addr);
+	k.self = k.w[0] == k.w[2] && k.w[1] == k.w[3] && k6->ports >> 16 == (k6->ports & 0xffff);
 	return k;
 }
 
@@ -395,21 +375,24 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 	for (;; b = after(t, b)) { /* ends: the index has room for more than all entries */
 		struct table_bucket *k = &t->bucket[b];
 
-		for (unsigned i = 0; i < WAYS; i++) {
-			if (k->tag[i])
-				continue;
-			undo_save(t->undo, k, sizeof *k);
-			k->tag[i] = tag_of(hash);
-			k->ref[i] = r;
-			return r;
+		struct tag_match empty = match_tags(k, 0);
+		unsigned i = next_match(&empty);
+
+		if (i == WAYS) {
+			bucket_pass(t, k, 1);
+			continue;
 		}
-		bucket_pass(t, k, 1);
+		undo_save(t->undo, k, sizeof *k);
+		k->tag[i] = tag_of(hash);
+		k->ref[i] = r;
+		return r;
 	}
 }
 
 /* Where the index has @r; false: nowhere. */
-static bool place_of(const struct table *t, uint64_t hash, table_ref r, uint32_t *ret_bucket,
-		     unsigned *ret_way)
+static inline __attribute__((always_inline)) bool place_of(const struct table *t, uint64_t hash,
+							   table_ref r, uint32_t *ret_bucket,
+							   unsigned *ret_way)
 {
 	uint8_t tag = tag_of(hash);
 
@@ -457,12 +440,4 @@ void table_remove(struct table *t, uint64_t hash, table_ref r)
 	for (uint32_t back = home(t, hash); back != b; back = after(t, back))
 		bucket_pass(t, &t->bucket[back], -1);
 	slot_give(t, r);
-}
-
-bool table_live(const struct table *t, table_ref r)
-{
-	uint64_t time;
-
-	memcpy(&time, table_at(t, r), sizeof time);
-	return time != CONN_FREE;
 }

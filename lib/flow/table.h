@@ -19,6 +19,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/cc.h"
 #include "base/undo.h"
 #include "flow/conn.h"
 #include "flow/key.h"
@@ -141,11 +142,38 @@ static inline struct half *table_half(const struct table *t, table_ref r)
 	return (struct half *)table_at(t, r);
 }
 
+/* struct flow_key without what the pool and the entry say: its words, the last without iface. */
+struct key4 {
+	uint64_t addr;
+	uint32_t ports;
+} __attribute__((packed));
+
+/* The key at @at, of an IPv6 entry of @iface. */
+struct flow_key table_key6(const void *at, uint64_t iface);
+
 /* The entry's key. */
-struct flow_key table_key(const struct table *t, table_ref r);
+static inline struct flow_key table_key(const struct table *t, table_ref r)
+{
+	bool half = table_shape_of(r) == SHAPE_HALF;
+	const struct half *h = table_half(t, r);
+	const struct conn_hot *whole = table_hot(t, r);
+	uint64_t iface = half ? h->where.iface : whole->iface;
+	const struct key4 *at = half ? (const void *)(h + 1) : (const void *)(whole + 1);
+
+	if (unlikely(table_ip_v(r) != 4))
+		return table_key6(at, iface);
+	bool same = at->addr >> 32 == (uint32_t)at->addr && at->ports >> 16 == (at->ports & 0xffff);
+
+	return (struct flow_key){ .w = { at->addr, iface << 32 | at->ports },
+				  .ip_v = 4,
+				  .self = same };
+}
 
 /* Is this slot in use?  For walks over pool @p: refs table_slot(p, 0 .. pool.high-1). */
-bool table_live(const struct table *t, table_ref r);
+static inline bool table_live(const struct table *t, table_ref r)
+{
+	return table_half(t, r)->start_ns != CONN_FREE; /* where every shape has it */
+}
 
 static inline table_ref table_slot(unsigned pool, uint32_t slot)
 {

@@ -293,19 +293,20 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 }
 
 /* Closes one slot. */
-static void close_slot(struct tracker *t, unsigned p, uint32_t slot, enum close_reason reason)
+static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 {
 	struct cause cause = { .ts_ns = t->now_ns,
 			       .segment = SEGMENT_NONE,
 			       .basis = BASIS_OBSERVED };
 	struct flow f;
 
-	if (!flow_at(t, &f, p, slot) || flow_expire(t, &f))
+	if (!table_live(&t->table, r))
 		return;
-	if (table_shape_of(f.ref) == SHAPE_HALF && table_half(&t->table, f.ref)->pending)
-		attempt_settle(t, &f, reason, cause);
-	else
-		flow_give_up(t, &f, reason, -1, cause);
+	if (flow_held_at(t, r) && !flow_due(t, r) && quick_drop_at(t, r, reason))
+		return;
+	flow_at(t, &f, r);
+	if (!flow_expire(t, &f))
+		flow_end(t, &f, reason, -1, cause);
 }
 
 bool tracker_close_some(struct tracker *t, enum close_reason reason)
@@ -314,11 +315,13 @@ bool tracker_close_some(struct tracker *t, enum close_reason reason)
 	unsigned n = STEP_SLOTS;
 
 	for (unsigned p = 0; p < TABLE_POOLS; p++)
-		for (; t->close_slot[p] < t->table.head->pool[p].high; n--) {
-			if (!n)
+		while (t->close_slot[p] < t->table.head->pool[p].high) {
+			if (!n--)
 				return true;
-			flow_prefetch(t, p, t->close_slot[p] + AHEAD);
-			close_slot(t, p, t->close_slot[p]++, reason);
+			table_ref r = table_slot(p, t->close_slot[p]++);
+
+			flow_prefetch(t, r + AHEAD);
+			close_slot(t, r, reason);
 		}
 	memset(t->close_slot, 0, sizeof t->close_slot);
 	flood_end_all(t);

@@ -54,34 +54,54 @@ void flow_settle(struct tracker *t, struct flow *f, bool forget)
 		counter_add(&t->count->withheld, n);
 }
 
-uint32_t *flow_pressure(struct tracker *t, const struct flow_key *k, unsigned client_end)
+/* One half entry more or less of @s, and maybe of others of its hash: how many that makes. */
+static uint32_t press(struct tracker *t, const struct flood_server *s, int by)
 {
-	struct flood_server s = flood_server_of(k, client_end);
+	uint32_t *half = &t->servers[s->hash].half;
 
-	return &t->pressure[flood_counter(&s, SERVERS)];
+	undo_save(t->undo, half, sizeof *half);
+	return *half += (uint32_t)by;
 }
 
-/* One half entry more or less of its server: how many that makes. */
-static uint32_t press(struct tracker *t, const struct flow *f, int by)
+void flow_waits(const struct tracker *t, table_ref ref, struct waiting *ret)
 {
-	uint32_t *n = flow_pressure(t, &f->key, f->c->client_end);
+	struct flow_key key = table_key(&t->table, ref);
+	struct half *h = table_half(&t->table, ref);
 
-	undo_save(t->undo, n, sizeof *n);
-	return *n += (uint32_t)by;
+	ret->ref = ref;
+	ret->h = h;
+	ret->hash = flow_key_hash(&key, &t->cfg.secret);
+	ret->server = flood_server_of(&key, h->client_end);
 }
 
-/* Frees the entry; nothing is told. */
+static struct flood_server server_of(const struct flow *f)
+{
+	return flood_server_of(&f->key, f->c->client_end);
+}
+
+void flow_remove_half(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_state state,
+		      const struct flood_server *s)
+{
+	flow_count_state(t, state, FSM_NONE);
+	press(t, s, -1);
+	table_remove(&t->table, hash, ref);
+	flow_gauges(t);
+}
+
 void flow_remove(struct tracker *t, struct flow *f)
 {
-	flow_settle(t, f, true);
-	flow_count_state(t, f->c->state, FSM_NONE);
-	if (f->ref != TABLE_NONE) {
-		if (table_shape_of(f->ref) == SHAPE_HALF)
-			press(t, f, -1);
-		table_remove(&t->table, f->hash, f->ref);
+	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_HALF) {
+		struct flood_server s = server_of(f);
+
+		flow_remove_half(t, f->hash, f->ref, f->c->state, &s);
+	} else {
+		flow_settle(t, f, true);
+		flow_count_state(t, f->c->state, FSM_NONE);
+		if (f->ref != TABLE_NONE)
+			table_remove(&t->table, f->hash, f->ref);
+		flow_gauges(t);
 	}
 	f->ref = TABLE_NONE;
-	flow_gauges(t);
 }
 
 /* One more entry of @shape is to come. */
@@ -93,16 +113,27 @@ static void keep_limit(struct tracker *t, enum table_shape shape, table_ref keep
 			break;
 }
 
-/* A new entry; a table that is full gives up another one for it, but not @keep. */
-table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape,
-			   table_ref keep)
+table_ref flow_slot_half(struct tracker *t, const struct flow *f, const struct flood_server *s,
+			 table_ref keep)
 {
-	keep_limit(t, shape, keep);
-	if (table_used(&t->table, shape) >= table_max(&t->table, shape))
-		return TABLE_NONE;
-	if (shape == SHAPE_HALF && unlikely(press(t, f, 1) > t->flood_from))
-		flood_watch(t, f);
-	return table_insert(&t->table, f->hash, &f->key, shape);
+	keep_limit(t, SHAPE_HALF, keep);
+	table_ref r = table_insert(&t->table, f->hash, &f->key, SHAPE_HALF);
+
+	if (r != TABLE_NONE && unlikely(press(t, s, 1) > t->flood_from))
+		flood_watch(t, s);
+	return r;
+}
+
+/* A new entry for what flow_store() stores. */
+static table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape)
+{
+	if (shape == SHAPE_HALF) {
+		struct flood_server s = server_of(f);
+
+		return flow_slot_half(t, f, &s, TABLE_NONE);
+	}
+	keep_limit(t, SHAPE_WHOLE, TABLE_NONE);
+	return table_insert(&t->table, f->hash, &f->key, SHAPE_WHOLE);
 }
 
 /* The half entry of @f becomes a whole one. */
@@ -111,8 +142,11 @@ static table_ref flow_grow(struct tracker *t, const struct flow *f)
 	keep_limit(t, SHAPE_WHOLE, f->ref);
 	table_ref r = table_reshape(&t->table, f->hash, f->ref, &f->key, SHAPE_WHOLE);
 
-	if (r != TABLE_NONE)
-		press(t, f, -1);
+	if (r != TABLE_NONE) {
+		struct flood_server s = server_of(f);
+
+		press(t, &s, -1);
+	}
 	return r;
 }
 
@@ -128,7 +162,7 @@ static void put(struct tracker *t, const struct flow *f, table_ref r, const stru
 /* Another slot for what lies in the table, or the first one. */
 static table_ref slot_for(struct tracker *t, const struct flow *f, enum table_shape shape)
 {
-	return f->ref == TABLE_NONE ? flow_slot(t, f, shape, TABLE_NONE) : flow_grow(t, f);
+	return f->ref == TABLE_NONE ? flow_slot(t, f, shape) : flow_grow(t, f);
 }
 
 /* Puts a connection into the table, in the smallest shape that holds it; a whole entry stays one. */
@@ -276,7 +310,7 @@ void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, i
 	if (t->cfg.control && (reason == REASON_IDLE || reason == REASON_REUSE) &&
 	    unshown_end_of(f->c->state) != f->c->state)
 		tell_unseen_end(t, f, cause);
-	else if (!fsm_over(f->c->state) && !(flow_held(f->c) && flood_ends_for(t, f, reason)))
+	else if (!fsm_over(f->c->state) && !(flow_held(f->c) && flood_ends(t, f, flood_count_of(reason))))
 		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
 	if (f->c->contested)
 		attempt_orphan(t, f);

@@ -26,7 +26,6 @@ struct tcpopt;
 enum {
 	LOSS_WINDOWS = 64, /* remembered; older ones are merged into the oldest */
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
-	SERVERS = 4096,	   /* counters of half-open connections by server, a power of two */
 	HOLED_FLOWS = 4096, /* connections of which holes are remembered, a power of two */
 	/* A slot that goes tells its beginning, if that was held, and its end, and the same of an attempt
 	 * beside it; then floods end. */
@@ -68,7 +67,7 @@ struct tracker {
 	uint64_t attempt_ns[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
 	struct loss_window loss[LOSS_WINDOWS];
 	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
-	uint32_t pressure[SERVERS]; /* half entries by hash of the server */
+	struct flood_servers servers[SERVERS]; /* by hash of the server */
 	struct holes holes[HOLED_FLOWS];    /* by hash */
 };
 
@@ -79,6 +78,14 @@ struct flow {
 	uint64_t hash;
 	table_ref ref; /* TABLE_NONE: not in the table */
 	struct conn c[1];
+};
+
+/* A half entry, the hash of its key, and the server for which it waits. */
+struct waiting {
+	table_ref ref;
+	struct half *h;
+	uint64_t hash;
+	struct flood_server server;
 };
 
 /* Of captures with microseconds: starts that are closer get a nanosecond of difference, since the
@@ -142,6 +149,12 @@ static inline bool flow_held(const struct conn *c)
 	return fsm_offering(c->state) && c->offer.held;
 }
 
+/* Is the entry @r one of which nothing was told yet? */
+static inline bool flow_held_at(const struct tracker *t, table_ref r)
+{
+	return table_shape_of(r) == SHAPE_HALF && table_half(&t->table, r)->held;
+}
+
 /* ---- work.c --------------------------------------------------------------------------------- */
 
 /* Makes @f stand for the entry @ref, to be changed and put back; key and hash are set already. */
@@ -153,12 +166,14 @@ void flow_store(struct tracker *t, struct flow *f);
 /* Frees the entry; nothing is told. */
 void flow_remove(struct tracker *t, struct flow *f);
 
-/* A new entry; a table that is full gives up another one for it, but not @keep. */
-table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape,
-		    table_ref keep);
+/* The same of the half entry @ref in @state, of an attempt at @s. */
+void flow_remove_half(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_state state,
+		      const struct flood_server *s);
 
-/* The number of half entries of the same server; of a few others as well, now and then. */
-uint32_t *flow_pressure(struct tracker *t, const struct flow_key *k, unsigned client_end);
+/* A new half entry for an attempt at @s; a table that is full gives up another one for it, but not
+ * @keep. */
+table_ref flow_slot_half(struct tracker *t, const struct flow *f, const struct flood_server *s,
+			 table_ref keep);
 
 /* Keeps the gauges: of states (FSM_NONE: no entry), of entries. */
 void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to);
@@ -200,16 +215,26 @@ void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, i
 /* With cfg.bulk: catches up before @f is judged without a segment; @forget: it goes. */
 void flow_settle(struct tracker *t, struct flow *f, bool forget);
 
+/* What the half entry @ref is of. */
+void flow_waits(const struct tracker *t, table_ref ref, struct waiting *ret);
+
 /* ---- room.c --------------------------------------------------------------------------------- */
+
+/* Has the slot @r outlived its time?  A look at a few octets of it, before any work is done. */
+bool flow_due(const struct tracker *t, table_ref r);
 
 /* Lets an entry go for silence if its time has come; true: it is gone. */
 bool flow_expire(struct tracker *t, struct flow *f);
 
-/* Asks for the index line of slot @slot of pool @p, which will be given up soon. */
-void flow_prefetch(const struct tracker *t, unsigned p, uint32_t slot);
+/* Lets the entry of @f go for @reason. */
+void flow_end(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
+	      struct cause cause);
 
-/* Loads slot @slot of pool @p if it is in use. */
-bool flow_at(const struct tracker *t, struct flow *f, unsigned p, uint32_t slot);
+/* Asks for the index line of the slot @r, if there is such an entry: it will be given up soon. */
+void flow_prefetch(const struct tracker *t, table_ref r);
+
+/* Loads the entry @r. */
+void flow_at(const struct tracker *t, struct flow *f, table_ref r);
 
 /* Gives one entry of @shape up, but not @keep; false: there is none. */
 bool flow_make_room(struct tracker *t, enum table_shape shape, table_ref keep);
@@ -255,6 +280,12 @@ static inline struct conn_where conn_where_of(const struct segment *s)
 bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s);
 bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		  const struct segment *s);
+
+/* As flow_give_up(), of a half entry of which nothing was told, nor is to be. */
+bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason reason);
+
+/* The same of the half entry @r. */
+bool quick_drop_at(struct tracker *t, table_ref r, enum close_reason reason);
 
 /* ---- attempt.c ------------------------------------------------------------------------------ */
 

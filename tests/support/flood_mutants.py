@@ -1,8 +1,10 @@
 """What mutants.py breaks in lib/flow/flood.c: as guard_mutants.py."""
 
 PIECES = [
-    ("d->server.ip_v != s.ip_v || memcmp(d->server.w, s.w, sizeof s.w) != 0", [
-        ("any server", "d->server.ip_v != s.ip_v")]),
+    ("d->server.ip_v == s->ip_v && !memcmp(d->server.w, s->w, sizeof s->w)", [
+        ("any server of the hash", "d->server.ip_v == s->ip_v")]),
+    ("relink(t, last, (uint8_t)(i + 1));", [("the last one keeps its place", ";")]),
+    ("relink(t, i, t->floods.slot[i].next);", [("others of its hash are forgotten", "relink(t, i, 0);")]),
     ("return stayed && stayed * 4 >= came && stayed * second_ns >= t->cfg.flood_rate * took;", [
         ("no share", "return stayed && stayed * second_ns >= t->cfg.flood_rate * took;"),
         ("no rate", "return stayed && stayed * 4 >= came;"),
@@ -22,27 +24,27 @@ PIECES = [
     ("bad && t->cfg.flood_half_open && d->held > t->flood_limit", [
         ("a flood of few", "bad && t->cfg.flood_half_open"),
         ("a flood of those that go on", "t->cfg.flood_half_open && d->held > t->flood_limit")]),
-    ("return !d->told && !d->held && pressure_of(t, &d->server) <= t->flood_from;", [
+    ("return !d->told && !d->held && t->servers[d->server.hash].half <= t->flood_from;", [
         ("a server with held attempts is forgotten", "return !d->told;")]),
     ("undo_save(t->undo, d, sizeof *d);\n\t\tseries_end(t, d);", [("no end at the end", ";")]),
-    ("pressure_of(t, &d->server) <= t->flood_from || f->c->state != FSM_SYN", [
-        ("held below the mark", "f->c->state != FSM_SYN")]),
+    ("t->servers[s->hash].half > t->flood_from ? find(t, s) : NULL", [
+        ("held below the mark", "find(t, s)")]),
     ("f->c->offer.mss_client = f->c->offer.mss;", [("no mss of its own", ";")]),
-    ("if (!d || !d->told)\n\t\treturn false;\n\td->count[FLOOD_LATE]++;", [
-        ("late answers begin connections", "if (d || !d)\n\t\treturn false;\n\td->count[FLOOD_LATE]++;"),
+    ("if (!d || !d->told)\n\t\treturn false;\n\tcount(t, d, FLOOD_LATE, 0);", [
+        ("late answers begin connections", "if (d || !d)\n\t\treturn false;\n\tcount(t, d, FLOOD_LATE, 0);"),
         ("answers of honest servers begin nothing",
-         "if (!d)\n\t\treturn false;\n\td->count[FLOOD_LATE]++;")]),
+         "if (!d)\n\t\treturn false;\n\tcount(t, d, FLOOD_LATE, 0);")]),
     ("f->c->state = FSM_SYN;\n", [("the open shows what came later", "")]),
     ("if (at == FSM_ANSWERED)\n\t\ttell_answer(t, f);", [("no state behind a late open", ";")]),
-    ("return d->told || f->c->start_ns < d->ended_ns;", [
+    ("return d->told || start_ns < d->ended_ns;", [
         ("all are of a flood", "return true;"), ("none is", "return false;")]),
-    ("return flood_ends(t, f, FLOOD_REPLACED);", [("replaced is expired", "return flood_ends(t, f, FLOOD_EXPIRED);")]),
-    ("return flood_ends(t, f, FLOOD_EVICTED);", [("evicted is expired", "return flood_ends(t, f, FLOOD_EXPIRED);")]),
+    ("return FLOOD_REPLACED;", [("replaced is expired", "return FLOOD_EXPIRED;")]),
+    ("return FLOOD_EVICTED;", [("evicted is expired", "return FLOOD_EXPIRED;")]),
     ("if (to == FSM_ANSWERED && s->flags & TCP_SYN) {", [
         ("an ACK of the server's is an answer", "if (to == FSM_ANSWERED) {"),
         ("an answer ends it", "if (false) {")]),
     ("if (fsm_over(to))\n\t\treturn flood_ends(t, f, FLOOD_REFUSED);", [("a refusal is told", "")]),
-    ("h->held && h->start_ns + FLOOD_HOLD_NS <= t->now_ns", [
-        ("held for good", "false"), ("let go at once", "h->held")]),
+    ("return flow_held_at(t, r) &&\n\t       table_half(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;", [
+        ("held for good", "return false;"), ("let go at once", "return flow_held_at(t, r);")]),
     ("table_half(&t->table, f->ref)->held = 0;", [("told twice", "")]),
 ]

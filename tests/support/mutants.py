@@ -4,8 +4,8 @@ synfind of each such mutant, and runs the tests on it until one fails.
 
 lib/flow/fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
 each member of each row of about[].  lib/flow/guard.c and quick.c: the pieces in guard_mutants.py, one
-check at a time.  lib/flow/flood.c: those in flood_mutants.py, which conformance/flood.py alone must
-notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
+check at a time.  lib/flow/flood.c: those in flood_mutants.py, which conformance/flood.py and
+the unit test of flood must notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
 unit tests of fsm and guard (which alone reach the cells that no sequence of segments does) and of
 quick (where the short ways and the general one are compared).
 
@@ -33,7 +33,8 @@ import guard_mutants
 import run
 
 FSM, GUARD, QUICK, FLOOD = (f"lib/flow/{name}.c" for name in ("fsm", "guard", "quick", "flood"))
-UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard", "test_quick"], QUICK: ["test_quick"]}
+UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard", "test_quick"], QUICK: ["test_quick"],
+         FLOOD: ["test_flood"]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
       "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
@@ -147,7 +148,7 @@ class Bench:
             return "the compiler: " + e.stderr.decode()[:200]
         try:
             if mutant.path == FLOOD:
-                return self.flood(synfind)
+                return self.flood(synfind) or self.units(mutant, obj, work)
             return self.cells(synfind) or self.conformance(synfind) or self.units(mutant, obj, work)
         except subprocess.TimeoutExpired:
             return "a timeout"

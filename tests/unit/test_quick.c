@@ -197,6 +197,19 @@ static struct segment go_on(struct talk *k)
 	return said(k, from, TCP_ACK | (fin ? TCP_FIN : 0), len);
 }
 
+/* A SYN of somebody new, and perhaps an answer, after which nothing comes. */
+static struct segment flood_on(struct talk *k)
+{
+	if (k->step == 1 && !below(4)) {
+		k->step = 2;
+		return said(k, 1, below(8) ? TCP_SYN | TCP_ACK : TCP_RST | TCP_ACK, 0);
+	}
+	talk_begin(k);
+	k->port = (uint16_t)rand64();
+	k->step = 1;
+	return said(k, 0, TCP_SYN, 0);
+}
+
 static void spoil(struct segment *s, struct talk *k)
 {
 	static const int32_t off[] = { -70000, -2000, -1, 1, 100, 70000, 1 << 30 };
@@ -253,7 +266,7 @@ static void spoil(struct segment *s, struct talk *k)
 /* ---- the comparison -------------------------------------------------------------------------- */
 
 struct compared {
-	uint64_t segments, events, in_state[FSM_STATES];
+	uint64_t segments, events, in_state[FSM_STATES], untold;
 	unsigned differ;
 };
 
@@ -299,14 +312,18 @@ static bool same_table(struct rig *const r[2], const struct tracker_config *c)
 
 static void compare(struct rig *const r[2], const struct tracker_config *c, struct compared *ret)
 {
+	const struct tracker *a = r[0]->t, *b = r[1]->t;
 
 	ret->differ += r[0]->n != r[1]->n ||
 		       memcmp(r[0]->event, r[1]->event, r[0]->n * sizeof *r[0]->event) ||
 		       memcmp(&r[0]->count, &r[1]->count, sizeof r[0]->count) ||
+		       memcmp(&a->floods, &b->floods, sizeof a->floods) ||
+		       memcmp(a->servers, b->servers, sizeof a->servers) ||
 		       (!below(20) && !same_table(r, c));
 	for (unsigned i = 0; i < FSM_STATES; i++)
 		ret->in_state[i] += counter_get(&r[0]->count.states[i]);
 	ret->events += r[0]->n;
+	ret->untold = counter_get(&r[0]->count.untold);
 	r[0]->n = r[1]->n = 0;
 }
 
@@ -320,7 +337,7 @@ static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each,
 				    .flood_half_open = flood,
 				    .flood_rate = 5,
 				    .flood_interval_ns = 2 * second };
-	struct talk *talk = calloc(TALKS, sizeof *talk);
+	struct talk *talk = calloc(TALKS, sizeof *talk), flooder = { 0 };
 	struct segment s[TRACKER_BATCH];
 	struct compared ret = { 0 };
 	uint64_t now = start_ns;
@@ -337,12 +354,13 @@ static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each,
 		unsigned n = 1 + below(TRACKER_BATCH);
 
 		for (unsigned i = 0; i < n; i++) {
-			struct talk *k = &talk[below(TALKS)];
+			bool flooding = flood && now / (20 * second) % 2 && below(3);
+			struct talk *k = flooding ? &flooder : &talk[below(TALKS)];
 
 			if (i && !below(60)) { /* once more */
 				s[i] = s[i - 1];
 			} else {
-				s[i] = go_on(k);
+				s[i] = flooding ? flood_on(k) : go_on(k);
 				s[i].options = options_of(i, k, s[i].flags & TCP_SYN);
 				if (!below(spoiled_each))
 					spoil(&s[i], k);
@@ -381,6 +399,9 @@ static void test_equal(const char *what, unsigned whole, unsigned half, unsigned
 	printf("# %llu segments, %llu events, %u states\n", (unsigned long long)c.segments,
 	       (unsigned long long)c.events, seen);
 	ok(c.events > c.segments / 20 && seen >= 12, "%s: connections begin, go on and end", what);
+	if (flood)
+		ok(c.untold > c.segments / 100, "%s: %llu attempts of a flood end untold", what,
+		   (unsigned long long)c.untold);
 }
 
 int main(void)
@@ -392,5 +413,6 @@ int main(void)
 	test_equal("tables that are full", 12, 6, 30, 0, 0);
 	test_equal("events that find no room", 30, 30, 30, 7, 0);
 	test_equal("servers with many half-open", 1000, 1000, 100, 0, 2);
+	test_equal("servers that fill the table", 1000, 12, 30, 0, 2);
 	return tap_done();
 }

@@ -244,7 +244,7 @@ static void say_difference(const struct rig *r, const unsigned char *before, con
 		size_t at;
 		const char *name;
 	} parts[] = { { PART(cfg) }, { PART(now_ns) }, { PART(floods) }, { PART(attempt_ns) }, { PART(loss) },
-		      { PART(odd) }, { PART(pressure) }, { PART(holes) },
+		      { PART(odd) }, { PART(servers) }, { PART(holes) },
 		      { LINE_UP(sizeof(struct tracker)), "the table" } };
 	size_t i = 0;
 
