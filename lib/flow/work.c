@@ -77,7 +77,6 @@ void flow_remove_half(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_
 	flow_count_state(t, state, FSM_NONE);
 	press(t, s, -1);
 	table_remove(&t->table, hash, ref);
-	flow_gauges(t);
 }
 
 void flow_remove(struct tracker *t, struct flow *f)
@@ -91,7 +90,6 @@ void flow_remove(struct tracker *t, struct flow *f)
 		flow_count_state(t, f->c->state, FSM_NONE);
 		if (f->ref != TABLE_NONE)
 			table_remove(&t->table, f->hash, f->ref);
-		flow_gauges(t);
 	}
 	f->ref = TABLE_NONE;
 }
@@ -173,7 +171,6 @@ void flow_store(struct tracker *t, struct flow *f)
 	f->ref = r;
 	if (!small)
 		f->c = table_conn(&t->table, r);
-	flow_gauges(t);
 }
 
 /* ---- telling -------------------------------------------------------------------------------- */
