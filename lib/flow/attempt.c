@@ -126,7 +126,6 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	*table_half(&t->table, f.ref) = half;
 	flow_count_state(t, FSM_NONE, FSM_SYN);
 	old->c->contested = 1;
-	flow_gauges(t);
 	return true;
 }
 

@@ -378,5 +378,5 @@ void flood_let_go(struct tracker *t, struct flow *f)
 	if (in_flood(find_of(t, f), f->c->start_ns))
 		return;
 	flood_release(t, f, FLOOD_TOLD);
-	table_half(&t->table, f->ref)->held = 0;
+	flow_store(t, f);
 }

@@ -37,6 +37,7 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 	struct tcpopt o = tcpopt_parse(s->options);
 	bool ecn = conn_asks_ecn(s);
 	struct flood_server server = flood_server_of(&f->key, sender);
+	bool held = unlikely(t->floods.n) && flood_holds(t, &server);
 	struct half h = { .start_ns = s->ts_ns,
 			  .isn = { s->seq },
 			  .mss = o.mss,
@@ -50,16 +51,15 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 			  .tfo = o.tfo,
 			  .ecn = ecn,
 			  .mptcp = o.mptcp,
-			  .client_end = sender & 1 };
+			  .client_end = sender & 1,
+			  .held = held };
 
 	flow_count_state(t, FSM_NONE, FSM_SYN);
-	h.held = unlikely(t->floods.n) && flood_holds(t, &server);
-	if (!h.held)
+	if (!held)
 		tell_begin(t, f, &h, &o, s);
 	f->ref = flow_slot_half(t, f, &server, TABLE_NONE);
 	if (f->ref != TABLE_NONE)
 		*table_half(&t->table, f->ref) = h;
-	flow_gauges(t);
 	return true;
 }
 

@@ -143,6 +143,7 @@ static void expire_all(struct tracker *t, const table_ref *r, unsigned n)
 		if (!flow_expire(t, &f) && flood_overdue(t, f.ref))
 			flood_let_go(t, &f);
 	}
+	flow_gauges(t);
 }
 
 /* How many slots of pool @p one sweep looks at. */

@@ -287,8 +287,8 @@ bool table_is(const struct table *t, table_ref r, const struct flow_key *key)
 	return key_is(t, r, key) && table_live(t, r);
 }
 
-table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
-		     table_ref *ret_other)
+static __attribute__((noinline)) table_ref search(const struct table *t, uint64_t hash,
+						  const struct flow_key *key, table_ref *ret_other)
 {
 	table_ref found = TABLE_NONE;
 	uint8_t tag = tag_of(hash);
@@ -314,6 +314,20 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 			break;
 	}
 	return found;
+}
+
+table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
+		     table_ref *ret_other)
+{
+	/* Mostly it is a new one, and its home bucket says so at a glance. */
+	const struct table_bucket *k = &t->bucket[home(t, hash)];
+	struct tag_match m = match_tags(k, tag_of(hash));
+
+	if (m.low | m.high | k->passed)
+		return search(t, hash, key, ret_other);
+	if (ret_other)
+		*ret_other = TABLE_NONE;
+	return TABLE_NONE;
 }
 
 static table_ref slot_take(struct table *t, unsigned pool)

@@ -237,12 +237,30 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 		t->sink->feeding = i;
 		take(t, k, &s[i]);
 	}
+	flow_gauges(t);
+}
+
+/* The SYN of @f, which @quoted seems to be, could not be delivered. */
+static void refuse(struct tracker *t, struct flow *f, unsigned sender, const struct segment *quoted)
+{
+	uint64_t moved_ns[SIDES];
+
+	if (flow_expire(t, f) || f->c->state != FSM_SYN || sender != f->c->client_end ||
+	    quoted->seq != f->c->isn)
+		return;
+	bool untold = flow_held(f->c) && flood_ends(t, f, FLOOD_REFUSED);
+
+	flow_change(t, f->c, FSM_RESET, quoted->ts_ns, moved_ns);
+	if (!untold)
+		flow_tell_end(t, f, FSM_SYN, REASON_UNREACHABLE, -1,
+			      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP },
+			      moved_ns);
+	flow_store(t, f);
 }
 
 void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 {
 	struct flow f;
-	uint64_t moved_ns[SIDES];
 	unsigned sender = flow_key_of(quoted, &f.key);
 
 	tracker_advance(t, quoted->ts_ns);
@@ -253,17 +271,8 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 	if (ref == TABLE_NONE || entry_contested(t, ref))
 		return;
 	flow_load(t, &f, ref);
-	if (flow_expire(t, &f) || f.c->state != FSM_SYN || sender != f.c->client_end ||
-	    quoted->seq != f.c->isn)
-		return;
-	bool untold = flow_held(f.c) && flood_ends(t, &f, FLOOD_REFUSED);
-
-	flow_change(t, f.c, FSM_RESET, quoted->ts_ns, moved_ns);
-	if (!untold)
-		flow_tell_end(t, &f, FSM_SYN, REASON_UNREACHABLE, -1,
-			      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP },
-			      moved_ns);
-	flow_store(t, &f);
+	refuse(t, &f, sender, quoted);
+	flow_gauges(t);
 }
 
 void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,
@@ -316,8 +325,10 @@ bool tracker_close_some(struct tracker *t, enum close_reason reason)
 
 	for (unsigned p = 0; p < TABLE_POOLS; p++)
 		while (t->close_slot[p] < t->table.head->pool[p].high) {
-			if (!n--)
+			if (!n--) {
+				flow_gauges(t);
 				return true;
+			}
 			table_ref r = table_slot(p, t->close_slot[p]++);
 
 			flow_prefetch(t, r + AHEAD);
@@ -325,6 +336,7 @@ bool tracker_close_some(struct tracker *t, enum close_reason reason)
 		}
 	memset(t->close_slot, 0, sizeof t->close_slot);
 	flood_end_all(t);
+	flow_gauges(t);
 	return false;
 }
 

@@ -85,7 +85,6 @@ void flow_remove_half(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_
 	flow_count_state(t, state, FSM_NONE);
 	press(t, s, -1);
 	table_remove(&t->table, hash, ref);
-	flow_gauges(t);
 }
 
 void flow_remove(struct tracker *t, struct flow *f)
@@ -99,7 +98,6 @@ void flow_remove(struct tracker *t, struct flow *f)
 		flow_count_state(t, f->c->state, FSM_NONE);
 		if (f->ref != TABLE_NONE)
 			table_remove(&t->table, f->hash, f->ref);
-		flow_gauges(t);
 	}
 	f->ref = TABLE_NONE;
 }
@@ -191,7 +189,6 @@ void flow_store(struct tracker *t, struct flow *f)
 		return;
 	put(t, f, r, small ? &half : NULL);
 	f->ref = r;
-	flow_gauges(t);
 }
 
 /* ---- telling -------------------------------------------------------------------------------- */

@@ -175,8 +175,10 @@ void flow_remove_half(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_
 table_ref flow_slot_half(struct tracker *t, const struct flow *f, const struct flood_server *s,
 			 table_ref keep);
 
-/* Keeps the gauges: of states (FSM_NONE: no entry), of entries. */
+/* Keeps the gauges of states; FSM_NONE: no entry. */
 void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to);
+
+/* Sets the gauges of entries: last of all in each call from outside. */
 void flow_gauges(struct tracker *t);
 
 /* Room for the next event, or NULL: it is lost; then event_end(). */

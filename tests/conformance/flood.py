@@ -181,6 +181,20 @@ def dead_server():
     tap.ok(10**9 < late < 3 * 10**9, "a dead server: an attempt waits for a second or two", late)
 
 
+def slow_clients():
+    """Attempts that waited, were told since there is no flood, and go on only then."""
+    s = Story()
+    s.flood(0, 60, 20)
+    for syn in ("SYN mss=1460 sack", TCP_SYN, "SYN mss=1300"):
+        s.attempt(1, (0.01, "S", "SYN-ACK mss=1400 wscale=8 sack ts"), (4, "C", "ACK"),
+                  (4.1, "C", "DATA len=5"), (4.2, "C", "FIN"), syn=syn)
+        s.attempt(1, (1.2, "C", syn), (4, "S", "SYN-ACK mss=1400"), (4.1, "C", "ACK"), syn=syn)
+    s.tick(4, 6)
+    lines, off = compare("slow clients", s)
+    tap.equal((phases(lines), flows(lines)), ("", flows(off)), "slow clients: all is told as without")
+    tap.ok(stats(lines)["syn_flood"]["held"] > 40, "slow clients: they had to wait", stats(lines))
+
+
 def slow_server():
     """150 attempts a second, none answered, where 200 are allowed; and 100, where 300 may wait."""
     for rate, args in ((150, ["--syn-flood-half-open=100", "--syn-flood-rate=200"]),
@@ -234,6 +248,26 @@ def how_it_ends():
               FROM + 1, "a full table: but of those that were told")
 
 
+def late_answers():
+    """SYN-ACKs to attempts that a full table gave up begin nothing; one went on after all.  A server
+    of which attempts wait, but under no flood, answers a SYN that was not seen."""
+    s = Story()
+    answer = "SYN-ACK mss=1400"
+    s.flood(0, 20, 300)
+    for i in range(40):
+        s.attempt(0.1 + i / 300, (2.5, "S", answer), *[(2.6, "C", "DATA len=9")][:i == 7])
+    s.flood(0.3, 600, 300)
+    s.flood(2.4, 30, 100, server="10.0.0.3:80")
+    s.attempt(2.6, (0.1, "S", answer), server="10.0.0.3:80", syn=TCP_SYN + " lost")
+    s.tick(4)
+    lines = read(s, *THRESHOLDS, "--max-half-open=256")
+    tap.equal((phases(lines), series(lines)[-1]["late"]), ("begin end", 40), "late answers are counted")
+    opens = [(e["dest_ip"], e["tcp"]["direction_basis"]) for e in lines
+             if e["event_type"] == "tcp_open" and e["tcp"]["direction_basis"] != "syn"]
+    tap.equal(opens, [("10.0.0.3", "syn_ack"), ("10.0.0.2", "port")],
+              "they begin nothing; data does, and the answer of a server under no flood")
+
+
 def real_ones():
     """Whatever a client does beyond a SYN, its story is told as if there were no flood."""
     s = Story()
@@ -251,6 +285,8 @@ def real_ones():
                   (0.3, "C", "FIN"))  # a SYN that was lost
         s.attempt(at, synack, (0.1, "S", "SYN-ACK mss=1400 wscale=8 sack ts"), (0.12, "C", "ACK"))
         s.attempt(at, (0.01, "S", "SYN-ACK lost"), (0.02, "C", "ACK"), (0.03, "S", "DATA len=5"))
+        s.attempt(at, (0.01, "S", "SYN-ACK lost"), (0.02, "S", "ACK"), (0.03, "C", "ACK"),
+                  (0.04, "C", "DATA len=5"))
         s.attempt(at, synack, (0.02, "C", "FIN"), (0.03, "S", "ACK"))
         s.attempt(at, synack, (0.02, "C", "ACK"), (0.1, "C", "RST"))
         s.attempt(at, (0.01, "S", "SYN mss=1000"), (0.02, "C", "SYN-ACK"), (0.02, "S", "SYN-ACK"))
@@ -331,8 +367,8 @@ def control_mode():
               "control mode: a flood of lone SYNs has its series")
 
 
-for story in (plain_flood, busy_server, dead_server, slow_server, refused_slowly,
-              how_it_ends, real_ones, servers_apart, two_floods,
+for story in (plain_flood, busy_server, dead_server, slow_clients, slow_server, refused_slowly,
+              how_it_ends, late_answers, real_ones, servers_apart, two_floods,
               shared, control_mode):
     story()
 tap.done()

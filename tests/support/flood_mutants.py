@@ -46,5 +46,6 @@ PIECES = [
     ("if (fsm_over(to))\n\t\treturn flood_ends(t, f, FLOOD_REFUSED);", [("a refusal is told", "")]),
     ("return flow_held_at(t, r) &&\n\t       table_half(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;", [
         ("held for good", "return false;"), ("let go at once", "return flow_held_at(t, r);")]),
-    ("table_half(&t->table, f->ref)->held = 0;", [("told twice", "")]),
+    ("flow_store(t, f);", [("told twice", ";"), (
+        "told, with its mss in the place of a time", "table_half(&t->table, f->ref)->held = 0;")]),
 ]

@@ -197,12 +197,26 @@ static struct segment go_on(struct talk *k)
 	return said(k, from, TCP_ACK | (fin ? TCP_FIN : 0), len);
 }
 
-/* A SYN of somebody new, and perhaps an answer, after which nothing comes. */
+/* A SYN of somebody new, and perhaps an answer, another SYN, the answer once more: then nothing. */
 static struct segment flood_on(struct talk *k)
 {
+	struct segment s;
+
 	if (k->step == 1 && !below(4)) {
 		k->step = 2;
 		return said(k, 1, below(8) ? TCP_SYN | TCP_ACK : TCP_RST | TCP_ACK, 0);
+	}
+	if (k->step == 2 && below(2)) {
+		k->step = 3;
+		s = said(k, 0, TCP_SYN, 0);
+		k->next[0]--;
+		s.seq += 1000000;
+		return s;
+	}
+	if (k->step == 3) {
+		k->step = 4;
+		k->next[1]--;
+		return said(k, 1, TCP_SYN | TCP_ACK, 0);
 	}
 	talk_begin(k);
 	k->port = (uint16_t)rand64();
