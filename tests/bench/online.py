@@ -16,6 +16,7 @@ NEAR, FAR = "bench-a", "bench-b"  # frames go in at NEAR; FAR is watched
 FLOOR, SYNFIND, TCPDUMP = "bare ring", "synfind, one socat subscriber", "tcpdump -w /dev/null"
 PROFILES = {"default": {}, "low latency (--block-timeout=1ms)": {"block_timeout": "1ms"}}
 SETTLE_S = 0.3
+QUIET_S = 1.2  # programs that use libpcap let the kernel keep frames back, tcpdump for a second
 BUSY_PPS = 200_000
 IDLE_PPS = 200
 
@@ -70,7 +71,7 @@ def settle(pid):
         if now == before:
             return
         before = now
-        time.sleep(SETTLE_S)
+        time.sleep(QUIET_S)
 
 
 class Stream:
@@ -112,7 +113,10 @@ def run_synfind(wire, pcap):
     cost, socat, stats = stream.stop()
     decoder = stats["decoders"][0]
     lost = stats["subscribers"]["lost_events"] + decoder["lost"]
-    return Run(cost, sent, decoder["packets"], lost, decoder["events"], socat)
+    decoded = sum(decoder["verdicts"].values())
+    if decoder["packets"] != decoded:
+        raise Failed(f"synfind: decoded {decoded} of the {decoder['packets']} frames in its ring")
+    return Run(cost, sent, decoded, lost, decoder["events"], socat)
 
 
 def run_other(wire, name, argv, seen, pcap, ask=lambda: ""):
