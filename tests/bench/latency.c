@@ -159,7 +159,8 @@ int main(int argc, char **argv)
 		for (; (end = memchr(line, '\n', used - (size_t)(line - buffer))); line = end + 1) {
 			size_t length = (size_t)(end - line);
 
-			if (length <= 64 || memcmp(line, stamp, sizeof stamp - 1) || !counts(line, length))
+			if (length <= 64 || memcmp(line, stamp, sizeof stamp - 1) ||
+			    !counts(line, length))
 				continue;
 
 			int64_t at = time_of(line + sizeof stamp - 1);
