@@ -19,9 +19,12 @@
 #include "wire/segment.h"
 
 static const uint64_t stats_every_ns = 100000000; /* a look at the kernel's drop counter */
+static const uint64_t wake_after_ns = 1000000; /* an event waits so long, while frames come */
+static const uint32_t wake_events = 1024;      /* or until they are so many */
 enum {
 	TICK_MS = 1000, /* how late a timeout may be told on an idle link */
 	TURN_MS = 10,	/* in a turn from one ring to another */
+	LOOK_MS = 100,	/* stats_every_ns: how late a loss may be told if nothing comes any more */
 };
 
 uint64_t wall_clock_ns(void)
@@ -341,6 +344,7 @@ int decoder_pull(struct decoder *d)
 	counter_add(&d->count->beats, 1);
 	if (n <= 0)
 		return n;
+	d->unlooked = true;
 	begin(d);
 	if (in_turn(d))
 		used = turn_frames(d, frames, n);
@@ -391,6 +395,7 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 	struct afring_counts *p = &s->pending;
 
 	d->stats_at_ns = now + stats_every_ns;
+	d->unlooked = false;
 	bulk_filter_set_clock(d->bulk);
 	if (!p->packets && !p->drops && !p->freezes && afring_take_counts(d->source, p) < 0)
 		return;
@@ -413,10 +418,30 @@ static void advance(struct decoder *d, uint64_t now)
 	sweep(d);
 }
 
+/* Wakes the consumer, if it sleeps and events came that it was not woken for: most frames tell nothing,
+ * and are no reason to. */
 static void wake_consumer(struct decoder *d)
 {
+	uint32_t staged = d->ring.words->staged;
+
+	if (staged == d->woken_at)
+		return;
+	d->woken_at = staged;
+	d->waiting_since_ns = 0;
 	if (spsc_must_wake(&d->ring))
 		eventfd_write(d->wake_fd, 1);
+}
+
+/* While frames come: rather for many events than for each batch's.  Where both threads have one processor
+ * each time costs two switches. */
+static void wake_consumer_soon(struct decoder *d, uint64_t now)
+{
+	uint32_t n = d->ring.words->staged - d->woken_at;
+
+	if (n && !d->waiting_since_ns)
+		d->waiting_since_ns = now;
+	if (n >= wake_events || (n && now - d->waiting_since_ns >= wake_after_ns))
+		wake_consumer(d);
 }
 
 static bool anything_tracked(const struct decoder *d)
@@ -437,6 +462,8 @@ static bool wait_for_frames(struct decoder *d)
 
 	if (d->beat_ms && (ms < 0 || ms > d->beat_ms))
 		ms = d->beat_ms;
+	if (d->unlooked && (ms < 0 || ms > LOOK_MS))
+		ms = LOOK_MS;
 	if (in_turn(d))
 		ms = TURN_MS;
 	poll(fds, ARRAY_SIZE(fds), ms);
@@ -618,7 +645,7 @@ static void *decoder_run(void *arg)
 			look_for_loss(d, now);
 		turn(d, n <= 0);
 		if (n > 0) {
-			wake_consumer(d);
+			wake_consumer_soon(d, now);
 			continue;
 		}
 		advance(d, now);
@@ -629,12 +656,13 @@ static void *decoder_run(void *arg)
 		atomic_store(&d->ended, true);
 		return NULL;
 	}
-	while (decoder_pull(d) > 0) /* what is in the ring was on the wire before the end */
+	while (decoder_pull(d) > 0) { /* what is in the ring was on the wire before the end */
 		sweep(d);
+		wake_consumer_soon(d, wall_clock_ns());
+	}
 	look_for_loss(d, wall_clock_ns());
 	d->patient = true;
 	close_all(d, (enum close_reason)atomic_load(&d->last_words));
-	wake_consumer(d);
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;

@@ -63,6 +63,9 @@ struct decoder {
 	_Atomic bool ended;	   /* set by the thread, last of all */
 	_Atomic int last_words;	   /* enum close_reason for what is open at the end */
 	uint64_t stats_at_ns;
+	bool unlooked;	   /* frames came since the kernel was asked for its counters */
+	uint32_t woken_at; /* the events before this were there when the consumer was last woken */
+	uint64_t waiting_since_ns; /* the first event after those; 0: there is none */
 };
 
 /* Makes a decoder over @source and @bulk, the filter of the source or NULL, and owns them from then on

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
 """Frames that the kernel drops while the daemon hangs: counted, told, and held against the
 connections that were alive.  Events that a decoder cannot say while the publisher hangs: their
-numbers are skipped, and told.  The stream stays right."""
+numbers are skipped, and told.  The stream stays right.  Counters that are right although nothing more
+comes."""
 import os
 import signal
+import struct
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
@@ -13,6 +15,7 @@ import tap
 
 FLOOD = 2000  # connections: some 12,000 frames, more than a ring of 1 MiB holds
 EVENT_RING = 1024  # events: the least there is
+BURST = 3000  # frames: several blocks of a ring
 
 
 def connect(ns, listener):
@@ -59,6 +62,25 @@ def ring_loss(ns):
     d.ends_well(sub)
 
 
+def last_frames(ns):
+    """The kernel's counters are read now and then while frames come.  Nothing is tracked here, so that
+    no timeout has the decoder look once more."""
+    d = live.Synfind(ns, "lo", stats_interval="1s")
+    sub = d.subscribe()
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, b"\x7f\0\0\1", b"\x7f\0\0\1")
+    rst = struct.pack("!HHIIBBHHH", 7, 9, 1, 0, 5 << 4, 4, 0, 0, 0)
+    ns.send("lo", [bytes(12) + b"\x08\0" + ip + rst] * BURST)
+
+    def counters(events):
+        stats = [e["decoders"][0] for e in events if e["event_type"] == "stats"]
+        return stats and stats[-1]["packets"] == BURST and stats[-1]
+
+    stats = sub.until(counters, f"{BURST} frames in stats")
+    tap.equal((stats["verdicts"]["tcp"], stats["connections"]["total"]), (BURST, 0),
+              "the last frames before a silence are counted, and so is what was lost of them")
+    d.ends_well(sub)
+
+
 live.need("ip")
 ns = live.Netns()
 with live.guarded("loss"):
@@ -96,4 +118,6 @@ with live.guarded("loss"):
     d.ends_well(sub)
 with live.guarded("a full event ring"):
     ring_loss(live.Netns())
+with live.guarded("a burst, and then nothing"):
+    last_frames(live.Netns())
 tap.done()
