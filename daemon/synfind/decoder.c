@@ -19,8 +19,8 @@
 #include "wire/segment.h"
 
 static const uint64_t stats_every_ns = 100000000; /* a look at the kernel's drop counter */
-static const uint64_t wake_every_ns = 1000000;	  /* the consumer, while frames come */
-static const uint32_t wake_events = 256;	  /* or sooner for so many; what it takes at once */
+static const uint64_t wake_after_ns = 1000000; /* an event waits so long, while frames come */
+static const uint32_t wake_events = 1024;      /* or until they are so many */
 enum {
 	TICK_MS = 1000, /* how late a timeout may be told on an idle link */
 	TURN_MS = 10,	/* in a turn from one ring to another */
@@ -420,14 +420,14 @@ static void advance(struct decoder *d, uint64_t now)
 
 /* Wakes the consumer, if it sleeps and events came that it was not woken for: most frames tell nothing,
  * and are no reason to. */
-static void wake_consumer(struct decoder *d, uint64_t now)
+static void wake_consumer(struct decoder *d)
 {
 	uint32_t staged = d->ring.words->staged;
 
 	if (staged == d->woken_at)
 		return;
 	d->woken_at = staged;
-	d->woken_ns = now;
+	d->waiting_since_ns = 0;
 	if (spsc_must_wake(&d->ring))
 		eventfd_write(d->wake_fd, 1);
 }
@@ -436,9 +436,12 @@ static void wake_consumer(struct decoder *d, uint64_t now)
  * each time costs two switches. */
 static void wake_consumer_soon(struct decoder *d, uint64_t now)
 {
-	if (d->ring.words->staged - d->woken_at >= wake_events ||
-	    now - d->woken_ns >= wake_every_ns)
-		wake_consumer(d, now);
+	uint32_t n = d->ring.words->staged - d->woken_at;
+
+	if (n && !d->waiting_since_ns)
+		d->waiting_since_ns = now;
+	if (n >= wake_events || (n && now - d->waiting_since_ns >= wake_after_ns))
+		wake_consumer(d);
 }
 
 static bool anything_tracked(const struct decoder *d)
@@ -501,7 +504,7 @@ static bool await_room(struct decoder *d)
 	while (d->undo && spsc_room(&d->ring) < STEP_EVENTS) {
 		if (atomic_load(&d->paused))
 			return false;
-		wake_consumer(d, wall_clock_ns());
+		wake_consumer(d);
 		counter_add(&d->count->beats, 1);
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 	}
@@ -646,7 +649,7 @@ static void *decoder_run(void *arg)
 			continue;
 		}
 		advance(d, now);
-		wake_consumer(d, now);
+		wake_consumer(d);
 		go_on = wait_for_frames(d);
 	}
 	if (atomic_load(&d->paused)) {

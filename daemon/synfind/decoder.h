@@ -65,7 +65,7 @@ struct decoder {
 	uint64_t stats_at_ns;
 	bool unlooked;	   /* frames came since the kernel was asked for its counters */
 	uint32_t woken_at; /* the events before this were there when the consumer was last woken */
-	uint64_t woken_ns; /* when that was */
+	uint64_t waiting_since_ns; /* the first event after those; 0: there is none */
 };
 
 /* Makes a decoder over @source and @bulk, the filter of the source or NULL, and owns them from then on
