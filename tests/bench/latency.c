@@ -4,8 +4,10 @@
  *
  * Age of an event: CLOCK_REALTIME when read() returned its line, less the line's own timestamp, by
  * which the kernel marked the frame.  Only events that a frame caused count: not those of a timer,
- * whose timestamp is a deadline.  At the end of the stream, or on SIGTERM, prints one line of
- * JSON, in ns.  What it read before the first such event (hello) does not count. */
+ * whose timestamp is a deadline.  An event older than one that came before it was held back on
+ * purpose (an attempt at a server that has many, lib/flow/flood.h): those are counted apart.  At the
+ * end of the stream, or on SIGTERM, prints one line of JSON, in ns.  What it read before the first
+ * such event (hello) does not count. */
 #include <errno.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -64,6 +66,17 @@ static int64_t time_of(const char *p)
 	return minute_ns + number(p + 17, 2) * 1000000000 + number(p + 20, 9);
 }
 
+struct ages {
+	int64_t *ns;
+	size_t n;
+};
+
+static void ages_add(struct ages *a, int64_t ns)
+{
+	if (a->n < AGES_MAX)
+		a->ns[a->n++] = ns;
+}
+
 /* Did a frame cause this event? */
 static bool counts(const char *line, size_t n)
 {
@@ -82,11 +95,16 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-static long long quantile(const int64_t *sorted, size_t n, double q)
+static void ages_sort(struct ages *a)
 {
-	size_t i = (size_t)(q * (double)n);
+	qsort(a->ns, a->n, sizeof *a->ns, by_value);
+}
 
-	return n ? sorted[i < n ? i : n - 1] : 0;
+static long long quantile(const struct ages *sorted, double q)
+{
+	size_t i = (size_t)(q * (double)sorted->n);
+
+	return sorted->n ? sorted->ns[i < sorted->n ? i : sorted->n - 1] : 0;
 }
 
 static int connect_to(const char *path)
@@ -109,10 +127,12 @@ int main(int argc, char **argv)
 	static const char stamp[] = "{\"timestamp\":\"";
 	static char buffer[BUFFER];
 	struct sigaction sa = { .sa_handler = on_signal };
-	int64_t *ages = malloc(AGES_MAX * sizeof *ages);
-	size_t n = 0, used = 0;
+	struct ages prompt = { .ns = malloc(AGES_MAX * sizeof(int64_t)) };
+	struct ages held = { .ns = malloc(AGES_MAX * sizeof(int64_t)) };
+	int64_t newest = 0;
+	size_t used = 0;
 
-	if (argc != 2 || !ages) {
+	if (argc != 2 || !prompt.ns || !held.ns) {
 		fprintf(stderr, "usage: latency SOCKET\n");
 		return 2;
 	}
@@ -139,9 +159,15 @@ int main(int argc, char **argv)
 		for (; (end = memchr(line, '\n', used - (size_t)(line - buffer))); line = end + 1) {
 			size_t length = (size_t)(end - line);
 
-			if (n < AGES_MAX && length > 64 && !memcmp(line, stamp, sizeof stamp - 1) &&
-			    counts(line, length))
-				ages[n++] = now - time_of(line + sizeof stamp - 1);
+			if (length <= 64 || memcmp(line, stamp, sizeof stamp - 1) ||
+			    !counts(line, length))
+				continue;
+
+			int64_t at = time_of(line + sizeof stamp - 1);
+
+			ages_add(at < newest ? &held : &prompt, now - at);
+			if (at > newest)
+				newest = at;
 		}
 		used -= (size_t)(line - buffer);
 		memmove(buffer, line, used);
@@ -150,9 +176,11 @@ int main(int argc, char **argv)
 			return 1;
 		}
 	}
-	qsort(ages, n, sizeof *ages, by_value);
-	printf("{\"events\":%zu,\"p50\":%lld,\"p99\":%lld,\"p999\":%lld,\"max\":%lld}\n", n,
-	       quantile(ages, n, 0.5), quantile(ages, n, 0.99), quantile(ages, n, 0.999),
-	       quantile(ages, n, 1));
+	ages_sort(&prompt);
+	ages_sort(&held);
+	printf("{\"events\":%zu,\"p50\":%lld,\"p99\":%lld,\"p999\":%lld,\"max\":%lld,\"held\":%zu,"
+	       "\"held_p50\":%lld,\"held_p99\":%lld}\n",
+	       prompt.n, quantile(&prompt, 0.5), quantile(&prompt, 0.99), quantile(&prompt, 0.999),
+	       quantile(&prompt, 1), held.n, quantile(&held, 0.5), quantile(&held, 0.99));
 	return 0;
 }
