@@ -24,7 +24,7 @@ IDLE_PPS = 200
 @dataclass
 class Run:
     """One file sent, and what a program made of it."""
-    cost: Cost
+    cost: Cost  # from the first frame on: a ring's memory costs whatever the machine asks for it
     sent: dict
     seen: int | None  # frames; None: it does not say
     events_lost: int = 0
@@ -63,6 +63,15 @@ def cpu_ticks(pid):
         return sum(int(n) for n in f.read().rpartition(")")[2].split()[11:13])
 
 
+def cpu_used(pid):
+    """Seconds that its threads were on a processor so far."""
+    total = 0
+    for task in os.listdir(f"/proc/{pid}/task"):
+        with open(f"/proc/{pid}/task/{task}/schedstat") as f:
+            total += int(f.read().split()[0])
+    return total / 1e9
+
+
 def settle(pid):
     """Waits until a process has nothing left to do."""
     before = None
@@ -87,13 +96,17 @@ class Stream:
         self.socat = subprocess.Popen([*wrap, "socat", "-u", f"UNIX-CONNECT:{self.daemon.path}",
                                        "OPEN:/dev/null"], preexec_fn=live.die_with_parent)
 
+        self.start_cpu = cpu_used(self.pid)
+
     def stop(self):
         """Returns (cost, cost of socat, a stats event from when all was quiet)."""
         settle(self.pid)
         stats = next_stats(self.daemon.path)
         self.daemon.stop()
         self.socat.wait()
-        return read_cost(self.cost_path), read_cost(self.socat_path), stats
+        cost = read_cost(self.cost_path)
+        cost.cpu -= self.start_cpu
+        return cost, read_cost(self.socat_path), stats
 
 
 def next_stats(path):
@@ -123,7 +136,7 @@ def run_other(wire, name, argv, seen, pcap, ask=lambda: ""):
     """Any other program that watches until SIGINT."""
     m = wire.bench.machine
     path, wrap = m.wrap("live")
-    answer = ""
+    answer, start_cpu = "", 0
     with open(os.path.join(m.tmp, "live.out"), "w+b") as out, \
             open(os.path.join(m.tmp, "live.err"), "w+b") as err:
         p = wire.far.popen(*wrap, *argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err,
@@ -131,6 +144,8 @@ def run_other(wire, name, argv, seen, pcap, ask=lambda: ""):
         try:
             live.wait_until(lambda: wire.watched() or p.poll() is not None, f"{name} to watch", 10)
             time.sleep(SETTLE_S)  # between bind() and its loop
+            if p.poll() is None:
+                start_cpu = cpu_used(live.children(p.pid)[0])
             sent = wire.blast(pcap)
             if p.poll() is None:
                 settle(live.children(p.pid)[0])
@@ -147,6 +162,7 @@ def run_other(wire, name, argv, seen, pcap, ask=lambda: ""):
     if not os.path.exists(path):
         raise Failed(f"{name}: {text[1].strip()[-200:]}")
     cost = read_cost(path, text[0] + answer, text[1])
+    cost.cpu -= start_cpu
     os.unlink(path)
     return Run(cost, sent, seen(cost))
 
