@@ -114,8 +114,13 @@ static void fail(const char *what, int r)
 
 static void bench_init(struct bench *b)
 {
-	char *argv[] = { "micro_publish",	  "--socket",	     path,
-			 "--max-subscribers=200", "--log-level=err", NULL };
+	char *argv[] = { "micro_publish",
+			 "--socket",
+			 path,
+			 "--max-subscribers=200",
+			 "--max-subscribers-per-uid=200",
+			 "--log-level=err",
+			 NULL };
 	int r = options_parse(ARRAY_SIZE(argv) - 1, argv, &b->o);
 	void *memory;
 
