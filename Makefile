@@ -24,7 +24,7 @@ CPPFLAGS += -Ilib -I. -Idaemon -Ibuild -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSI
 # The hot path crosses modules: gcc inlines there at the link.  Objects serve the tests as well.
 LTO      := $(if $(or $(SANITIZE),$(findstring clang,$(CC))),,-flto=auto)
 # A struct without a name in another one may have a tag: struct conn has its parts like that.
-DIALECT := -std=gnu17 -fms-extensions
+DIALECT := -std=gnu17 -fms-extensions $(if $(findstring clang,$(CC)),-Wno-microsoft-anon-tag)
 ALL_CFLAGS := $(DIALECT) $(WARN) $(CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
               -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
 LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
