@@ -88,7 +88,7 @@ def main():
         sys.exit("bench: network namespaces and packet sockets need root")
     whole = set(args.steps) == set(STEPS)
     if whole and not args.quick:
-        report.around_markers(report.DOC)  # rather now than in half an hour
+        report.around_markers(report.DOC)  # rather now than in 40 minutes
     os.makedirs(measure.BUILD, exist_ok=True)
     start = time.monotonic()
     bench = Bench(args)
