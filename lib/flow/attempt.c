@@ -8,12 +8,9 @@
 static void attempt_give_back(struct conn *old, const struct conn *pend)
 {
 	enum fsm_side from = pend->client_end != old->client_end;
+	struct conn_counts more = conn_counts(pend, SIDE_A);
 
-	struct conn_counts n = conn_counts(old, from), more = conn_counts(pend, SIDE_A);
-
-	n.header += more.header;
-	n.pkts += more.pkts;
-	conn_set_counts(old, from, n);
+	conn_count(old, from, more.pkts, more.header, 0);
 }
 
 /* Tells the SYN of an attempt that was held back; not if its server is flooded with them. */
@@ -51,7 +48,8 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 		old.c->contested = 0;
 		if (stray)
 			flow_remove(t, f);
-		if (stray && lives && table_shape_of(old_ref) == SHAPE_WHOLE) /* a half one would want another entry */
+		/* A half one would want another entry. */
+		if (stray && lives && table_shape_of(old_ref) == SHAPE_WHOLE)
 			attempt_give_back(old.c, f->c);
 		flow_store(t, &old);
 		if (stray)

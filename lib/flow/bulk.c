@@ -241,13 +241,9 @@ void bulk_consider(struct bulk *b, const struct conn *c, const struct flow_key *
 static void add_count(struct conn *c, unsigned side, const struct bulk_count *now,
 		      struct bulk_count *taken)
 {
-	struct conn_counts n = conn_counts(c, side);
 	uint64_t payload = now->payload - taken->payload;
 
-	n.payload += payload;
-	n.header += now->wire - taken->wire - payload;
-	n.pkts += now->pkts - taken->pkts;
-	conn_set_counts(c, side, n);
+	conn_count(c, side, now->pkts - taken->pkts, now->wire - taken->wire - payload, payload);
 	*taken = *now;
 }
 

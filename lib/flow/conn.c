@@ -157,7 +157,7 @@ void conn_set_counts(struct conn *c, unsigned side, struct conn_counts n)
 	}
 }
 
-void conn_count(struct conn *c, unsigned side, uint32_t pkts, uint32_t header, uint32_t payload)
+void conn_count(struct conn *c, unsigned side, uint64_t pkts, uint64_t header, uint64_t payload)
 {
 	struct conn_counts n = conn_counts(c, side);
 

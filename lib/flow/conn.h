@@ -272,7 +272,7 @@ static inline bool conn_count_low(struct conn_hot *h, unsigned side, uint32_t pk
 }
 
 /* Adds to all of them. */
-void conn_count(struct conn *c, unsigned side, uint32_t pkts, uint32_t header, uint32_t payload);
+void conn_count(struct conn *c, unsigned side, uint64_t pkts, uint64_t header, uint64_t payload);
 
 /* Time of the newest segment since the first. */
 static inline uint64_t conn_age(const struct conn *c)

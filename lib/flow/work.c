@@ -163,7 +163,6 @@ static table_ref slot_for(struct tracker *t, const struct flow *f, enum table_sh
 	return f->ref == TABLE_NONE ? flow_slot(t, f, shape) : flow_grow(t, f);
 }
 
-/* Puts a connection into the table, in the smallest shape that holds it; a whole entry stays one. */
 void flow_store(struct tracker *t, struct flow *f)
 {
 	struct half half;

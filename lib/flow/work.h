@@ -160,7 +160,7 @@ static inline bool flow_held_at(const struct tracker *t, table_ref r)
 /* Makes @f stand for the entry @ref, to be changed and put back; key and hash are set already. */
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref);
 
-/* Puts an unpacked or new connection into the table, in the smallest shape that holds it. */
+/* Puts a connection into the table, in the smallest shape that holds it; a whole entry stays one. */
 void flow_store(struct tracker *t, struct flow *f);
 
 /* Frees the entry; nothing is told. */

@@ -289,7 +289,7 @@ struct compared {
 static void *table_of(const struct rig *r, const struct tracker_config *c)
 {
 	const size_t own = LINE_UP(sizeof(struct tracker)), octets = tracker_memory(c) - own;
-	void *copy = aligned_alloc(CACHE_LINE, (octets + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE);
+	void *copy = aligned_alloc(CACHE_LINE, LINE_UP(octets));
 	struct table t;
 
 	memcpy(copy, (char *)r->memory + own, octets);
