@@ -85,7 +85,7 @@ bool flow_expire(struct tracker *t, struct flow *f)
 
 void flow_prefetch(const struct tracker *t, table_ref r)
 {
-	uint32_t slot = r & (TABLE_MAX_SLOTS * 4u - 1);
+	uint32_t slot = table_number(r);
 
 	if (slot >= t->table.head->pool[r >> TABLE_POOL_SHIFT].high || !table_live(&t->table, r))
 		return;

@@ -143,17 +143,6 @@ static uint8_t tag_of(uint64_t hash)
 	return tag ? tag : 1;
 }
 
-static uint64_t iface_of(const struct table *t, table_ref r)
-{
-	return table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface
-					       : table_hot(t, r)->iface;
-}
-
-static const void *key_at(const struct table *t, table_ref r)
-{
-	return table_at(t, r) + shape_octets(table_shape_of(r));
-}
-
 struct flow_key table_key6(const void *at, uint64_t iface)
 {
 	const struct key6 *k6 = at;
@@ -180,7 +169,7 @@ static inline __attribute__((always_inline)) bool key_equals(const void *at, uin
 
 static bool key_is(const struct table *t, table_ref r, const struct flow_key *k)
 {
-	return table_ip_v(r) == k->ip_v && key_equals(key_at(t, r), iface_of(t, r), k);
+	return table_ip_v(r) == k->ip_v && key_equals(table_key_at(t, r), table_iface(t, r), k);
 }
 
 static void put_key(const struct table *t, table_ref r, const struct flow_key *k)
@@ -363,7 +352,7 @@ static void slot_give(struct table *t, table_ref r)
 	struct free_slot f = { .mark = CONN_FREE, .next = p->free };
 
 	memcpy(table_at(t, r), &f, sizeof f);
-	p->free = r & (TABLE_MAX_SLOTS * 4u - 1);
+	p->free = table_number(r);
 	p->used--;
 }
 

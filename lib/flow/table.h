@@ -69,12 +69,18 @@ struct table { /* a process's view of the region */
 			    * head->pool and what is written to entries */
 };
 
+/* The number of the slot in its pool. */
+static inline uint32_t table_number(table_ref r)
+{
+	return r & (TABLE_MAX_SLOTS * 4u - 1);
+}
+
 /* The entry's octets. */
 static inline uint8_t *table_at(const struct table *t, table_ref r)
 {
 	unsigned p = r >> TABLE_POOL_SHIFT;
 
-	return t->pool[p] + (uint64_t)(r & (TABLE_MAX_SLOTS * 4u - 1)) * t->stride[p];
+	return t->pool[p] + (uint64_t)table_number(r) * t->stride[p];
 }
 
 /* Octets of the region for so many whole and half entries. */
@@ -134,7 +140,7 @@ static inline struct conn_cold *table_cold(const struct table *t, table_ref r)
 {
 	unsigned p = r >> TABLE_POOL_SHIFT;
 
-	return (struct conn_cold *)t->cold[p & 1] + (r & (TABLE_MAX_SLOTS * 4u - 1));
+	return (struct conn_cold *)t->cold[p & 1] + table_number(r);
 }
 
 static inline struct half *table_half(const struct table *t, table_ref r)
@@ -151,14 +157,23 @@ struct key4 {
 /* The key at @at, of an IPv6 entry of @iface. */
 struct flow_key table_key6(const void *at, uint64_t iface);
 
+/* Of the entry's key: what its shape keeps, and the octets behind it. */
+static inline uint64_t table_iface(const struct table *t, table_ref r)
+{
+	return table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface : table_hot(t, r)->iface;
+}
+
+static inline const void *table_key_at(const struct table *t, table_ref r)
+{
+	return table_shape_of(r) == SHAPE_HALF ? (const void *)(table_half(t, r) + 1) :
+						 (const void *)(table_hot(t, r) + 1);
+}
+
 /* The entry's key. */
 static inline struct flow_key table_key(const struct table *t, table_ref r)
 {
-	bool half = table_shape_of(r) == SHAPE_HALF;
-	const struct half *h = table_half(t, r);
-	const struct conn_hot *whole = table_hot(t, r);
-	uint64_t iface = half ? h->where.iface : whole->iface;
-	const struct key4 *at = half ? (const void *)(h + 1) : (const void *)(whole + 1);
+	uint64_t iface = table_iface(t, r);
+	const struct key4 *at = table_key_at(t, r);
 
 	if (unlikely(table_ip_v(r) != 4))
 		return table_key6(at, iface);
