@@ -49,8 +49,8 @@ LIB := $(B)/libsynfind.a
 UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
-GEN  := build/tests/gen build/tests/jsonlines build/tests/pump build/tests/load \
-        build/tests/unstamp.bpf.o
+GEN  := build/tests/gen build/tests/jsonlines build/tests/pump build/tests/replay \
+        build/tests/fixed_random.so build/tests/load build/tests/unstamp.bpf.o
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
@@ -135,6 +135,11 @@ build/tests/jsonlines: tests/support/jsonlines.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -o $@ $< -ljansson
 
+build/tests/fixed_random.so: tests/support/fixed_random.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -D_GNU_SOURCE -shared -fPIC -o $@ $<
+
 # Paced connections of many kinds, for the restarts.
 build/tests/load: tests/support/load.c
 	$(call say,CC,$<)
@@ -174,6 +179,12 @@ build/tests/pump: tests/support/pump.c $(call obj,$(filter-out %/main.c,$(SYNFIN
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
+
+# The tracker alone, of a file: built like the daemon, since its instructions are counted.
+build/tests/replay: tests/support/replay.c $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(LTO) -MMD -MP -MF $@.d -o $@ $(filter %.c %.a,$^) $(LDLIBS)
 
 # Everything is measured beside its peers, in one run; see docs/performance.md.
 bench: deps

@@ -16,6 +16,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import events
 import fdstore
 import live
+import stories
 import tap
 
 KILLS = int(os.environ.get("KILLS", "40"))
@@ -226,8 +227,10 @@ def one_stream(ns, seed):
     a = judge("64M", m, readers, late, ways)
     tap.equal([one.lost for one in a.values()], [0, 0, 0], "with room for all nobody loses anything")
     checker = events.Checker()
+    book = stories.Book()
     for line in a["fast"].raw:
-        checker.feed(line)
+        book.add(checker.feed(line) or {"event_type": ""})
+    book.close()
     checker.end(all_closed=True)
     tap.ok(not checker.errors, "connections go on", *checker.errors)
     tap.equal(a["fast"].kinds.get("tcp_close"), n + 1, "each is told once")

@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import events
 import fdstore
 import live
+import stories
 import tap
 
 GEN = os.environ.get("GEN", os.path.join(live.ROOT, "build/tests/gen"))
@@ -121,9 +122,10 @@ def end_somewhere(m, rng):
 
 def told(lines):
     """(what was told of connections, the last stats)."""
-    said, stats = collections.Counter(), {}
+    said, stats, book = collections.Counter(), {}, stories.Book()
     for line in lines:
         e = json.loads(line)
+        book.add(e)
         e.pop("seq", None)
         if e.get("tcp", {}).get("reason") == "shutdown":
             del e["timestamp"]  # each at its own
@@ -131,6 +133,7 @@ def told(lines):
             said[json.dumps(e, sort_keys=True)] += 1
         elif e["event_type"] == "stats":
             stats = e
+    book.close()
     return said, stats
 
 

@@ -14,6 +14,7 @@ import threading
 
 import events
 import live
+import stories
 
 SO_TIMESTAMPNS = 35
 UNSTAMP = os.path.join(live.ROOT, "build/tests/unstamp.bpf.o")
@@ -116,6 +117,7 @@ class Stream:
         self.lives = {}  # the same -> [time of its first event, of its last one]
         self.others = []  # events that are of no connection
         self.ends = collections.Counter()  # (dest_port, reason, closed_by) -> closes
+        self.book = stories.Book()
         at = 0
         with open(self.file, "rb") as f:
             for line in f:
@@ -126,6 +128,7 @@ class Stream:
                     self._sort(event, line)
                 if not event or event["seq"] >= last:
                     break
+        self.book.close()
         self.octets = at  # up to there
         self.hello = self.checker.hello or {"next_seq": 0}
 
@@ -133,6 +136,7 @@ class Stream:
         if not event["event_type"].startswith("tcp_"):
             self.others.append(event)
             return
+        self.book.add(event)
         # Whoever is told to be the client: picked up mid-stream, that is a guess.
         key = tuple(sorted(((event["src_ip"], event["src_port"]),
                             (event["dest_ip"], event["dest_port"]))))

@@ -265,6 +265,22 @@ static bool same_events(const struct rig *a, const struct rig *b)
 	       !memcmp(a->event, b->event, a->front->events * sizeof *a->event);
 }
 
+/* What was told, as a number (FNV-1a): support/freeze.py holds it against what it was. */
+static const uint64_t hash_begin = 0xcbf29ce484222325;
+
+static void hash_events(uint64_t *h, const struct rig *r)
+{
+	const unsigned char *p = (const unsigned char *)r->event;
+
+	for (size_t i = 0; i < r->front->events * sizeof *r->event; i++)
+		*h = (*h ^ p[i]) * 0x100000001b3;
+}
+
+static void say_hash(const char *what, uint64_t h)
+{
+	printf("# events: %s: %016llx\n", what, (unsigned long long)h);
+}
+
 /* In the midst of a batch, to be sure that something was at stake. */
 struct tally {
 	unsigned rolled_back, wrong, failed, differ, records;
@@ -316,7 +332,7 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 	unsigned char *before = memory_new(r->octets);
 	struct world *w = world_new(pairs);
 	struct tally y = { 0 };
-	uint64_t events = 0;
+	uint64_t events = 0, hash = hash_begin;
 	char what[64];
 
 	for (unsigned i = 0; i < deeds; i++) {
@@ -331,6 +347,7 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 		undo_commit(&twin->undo);
 		y.differ += !same_events(r, twin);
 		events += r->front->events;
+		hash_events(&hash, r);
 		if (!below(500)) {
 			unsigned how = below(3) ? 7 : below(8);
 
@@ -346,6 +363,7 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 	       (unsigned long long)counter_get(&r->front->count.evicted_half),
 	       (unsigned long long)counter_get(&r->front->count.anomalies),
 	       (unsigned long long)counter_get(&r->front->count.held));
+	say_hash(what, hash);
 	ok(!y.failed && y.records == y.rolled_back, "%s: %u transactions, each is in the log", what,
 	   y.rolled_back);
 	ok(!y.wrong, "%s: rolled back, every octet is as it was", what);
@@ -395,6 +413,7 @@ static void test_killed(unsigned kills)
 	unsigned char *before = memory_new(r->octets), *after = memory_new(r->octets);
 	struct world *w = world_new(120);
 	struct tally y = { 0 };
+	uint64_t hash = hash_begin;
 	unsigned open = 0;
 
 	for (unsigned i = 0; i < 40 * kills; i++) {
@@ -429,7 +448,9 @@ static void test_killed(unsigned kills)
 		transaction(twin, &d);
 		undo_commit(&twin->undo);
 		y.differ += !same_events(r, twin);
+		hash_events(&hash, twin);
 	}
+	say_hash("killed", hash);
 	printf("# %u of %u within a transaction\n", open, kills);
 	ok(!y.failed && !y.wrong && !y.differ && open > kills / 4,
 	   "killed at any instruction, %u times: it is rolled back or done, and goes on alike", kills);
@@ -447,6 +468,7 @@ static void test_adopted(void)
 	struct rig *r = rig_new(40, 30, false), *twin = rig_new(40, 30, false);
 	struct world *w = world_new(120);
 	struct tracker_config c = r->cfg;
+	uint64_t hash = hash_begin;
 	unsigned differ = 0;
 
 	for (unsigned i = 0; i < 4000; i++) {
@@ -465,7 +487,9 @@ static void test_adopted(void)
 		transaction(twin, &d);
 		undo_commit(&twin->undo);
 		differ += !same_events(r, twin);
+		hash_events(&hash, r);
 	}
+	say_hash("adopted", hash);
 	ok(!differ, "adopted again and again it goes on, under the same secret");
 	c.max_half_open++;
 	ok(!tracker_adopt(&c, r->t, &r->sink, &r->front->count), "not for other limits");
