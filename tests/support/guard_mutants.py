@@ -336,7 +336,8 @@ PIECES = [
         ("an overlap is new", "bool again = seq_le(end, c->next[from]) && end != s->seq && !filled;")]),
     # guard_learn
     ("c->next[peer] = s->ack; /*", [("refused data counts as sent", "; /*")]),
-    ("\t\t\tc->next[from] = segment_end(s);", [("a SYN that is not learned", ";")]),
+    ("(!p.repeat || anew)) {\n\t\t\tc->next[from] = segment_end(s);", [
+        ("a SYN that is not learned", "(!p.repeat || anew)) {\n\t\t\t;")]),
     ("c->acked[from] = s->seq;", [("a SYN acknowledges itself", "c->acked[from] = s->seq + 1;")]),
     ("if (c->state != FSM_CLAIMED) /*", [("A's ACK is forgotten in CLAIM", "if (true) /*")]),
     ("if (!known_syn && (!p.repeat || anew)) {", [

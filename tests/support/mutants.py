@@ -95,13 +95,25 @@ def fsm_mutants(text):
         yield changed(6, waits[(waits.index(m[6]) + 1) % len(waits)])
 
 
+C_TOKEN = re.compile(r'\w+|"(?:\\.|[^"\\])*"|\S')
+
+
+def piece_pattern(piece):
+    """Finds a piece of C however it is laid out: the same tokens, any white space between them."""
+    tokens = C_TOKEN.findall(piece)
+    pattern = r"\s*".join(re.escape(t) for t in tokens)
+    return re.compile(pattern)
+
+
 def piece_mutants(path, text, pieces):
     name = os.path.basename(path)
     for piece, broken in pieces:
-        if text.count(piece) != 1:
-            raise SystemExit(f"mutants.py: {name} has changed: {text.count(piece)} times {piece!r}")
+        found = list(piece_pattern(piece).finditer(text))
+        if len(found) != 1:
+            raise SystemExit(f"mutants.py: {name} has changed: {len(found)} times {piece!r}")
         for what, new in broken:
-            yield Mutant(f"{name[:-2]}: {what}", path, text.replace(piece, new))
+            yield Mutant(f"{name[:-2]}: {what}", path,
+                         text[:found[0].start()] + new + text[found[0].end():])
 
 
 # ---- one mutant
