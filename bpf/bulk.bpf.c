@@ -3,8 +3,8 @@
  * connections in `slots`: in order, with the ACK and the window of an open connection, they prove
  * nothing that is not known (flow/guard.h, guard_is_plain()), so that counting them is enough.
  *
- * Link and IP headers are read as tcp_filter.c does; tests/unit/test_tcp_filter.c holds both against
- * each other. */
+ * Link and IP headers are read as tcp_filter.c does; tests/unit/test_tcp_filter.c holds both
+ * against each other. */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <stdbool.h>
@@ -80,7 +80,8 @@ static __always_inline bool ip4(struct __sk_buff *skb, struct place *p)
 }
 
 /* What follows the IPv6 header at @ip: offset of TCP, and PART; 0: something else.  A function of
- * its own (not static), and an offset without history, so that the verifier looks at each header once. */
+ * its own (not static), and an offset without history, so that the verifier looks at each header
+ * once. */
 enum { PART = 1 << 16 };
 __noinline __u32 ip6_walk(struct __sk_buff *skb, __u32 ip);
 __noinline __u32 ip6_walk(struct __sk_buff *skb, __u32 ip)
@@ -162,8 +163,8 @@ static __always_inline void take(struct bulk_slot *s, unsigned d, const struct n
 	s->window[d] = n->window;
 }
 
-/* A frame that passes behind the marker.  The last one that passes has data: no other frame ends where
- * it does, so that user space knows it again. */
+/* A frame that passes behind the marker.  The last one that passes has data: no other frame ends
+ * where it does, so that user space knows it again. */
 static __always_inline void follow(struct bulk_slot *s, __u32 phase, unsigned d,
 				   const struct numbers *n)
 {

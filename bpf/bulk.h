@@ -12,11 +12,11 @@ enum { BULK_SLOTS = 16384 };
 /* Least and largest window to believe in: GUARD_WINDOW_FLOOR and _MOST of flow/guard.h. */
 enum { BULK_WINDOW_FLOOR = 65535, BULK_WINDOW_MOST = 1 << 30 };
 
-/* A slot goes round.  User space arms it, but is behind by what waits in its ring.  So all frames pass
- * yet, and the filter takes the newest numbers from them; a plain one becomes the marker.  When user
- * space comes to the marker and finds that nothing is in the way, the slot is ready.  All that came
- * behind the marker was seen by the filter: if all of it was plain, it begins to withhold.  The first
- * frame that is not freezes the slot. */
+/* A slot goes round.  User space arms it, but is behind by what waits in its ring.  So all frames
+ * pass yet, and the filter takes the newest numbers from them; a plain one becomes the marker.
+ * When user space comes to the marker and finds that nothing is in the way, the slot is ready.  All
+ * that came behind the marker was seen by the filter: if all of it was plain, it begins to
+ * withhold.  The first frame that is not freezes the slot. */
 enum bulk_phase {
 	BULK_OFF,
 	BULK_ARMED,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* Deals the frames of an interface out to the members of a fan-out group: all of a connection to the
- * same one (PACKET_FANOUT_EBPF, packet(7)).  The result is taken modulo the number of members.
+/* Deals the frames of an interface out to the members of a fan-out group: all of a connection to
+ * the same one (PACKET_FANOUT_EBPF, packet(7)).  The result is taken modulo the number of members.
  *
  * It looks where frame_decode() and frame_decode_inside() look (lib/wire/): at the innermost TCP
  * header, or at the one that an ICMP error quotes.  What they call a later fragment has no
- * ports, and needs none: each member's filter drops it.  A first fragment has them and goes with its
- * connection.  For whatever else the filter drops any member will do: 0. */
+ * ports, and needs none: each member's filter drops it.  A first fragment has them and goes with
+ * its connection.  For whatever else the filter drops any member will do: 0. */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* fanout.h - which of several decoders a connection belongs to: the same answer in the kernel, where
- * bpf/fanout.bpf.c deals frames out, and here, where it is checked.
+/* fanout.h - which of several decoders a connection belongs to: the same answer in the kernel,
+ * where bpf/fanout.bpf.c deals frames out, and here, where it is checked.
  *
- * Pure.  Both directions of a connection have the same hash.  It is keyed, so that nobody outside can
- * aim connections at one decoder.  Addresses are words as they lie in memory: kernel and process
- * are of the same machine. */
+ * Pure.  Both directions of a connection have the same hash.  It is keyed, so that nobody outside
+ * can aim connections at one decoder.  Addresses are words as they lie in memory: kernel and
+ * process are of the same machine. */
 #pragma once
 #include <stdint.h>
 

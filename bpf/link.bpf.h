@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* link.bpf.h - from the link header to the IP header, for programs in the kernel: what link_walk() in
- * wire/link.c is for frames here.
+/* link.bpf.h - from the link header to the IP header, for programs in the kernel: what link_walk()
+ * in wire/link.c is for frames here.
  *
  * Socket filters get no pointer into the frame: all reads are copies.  A step moves *at behind what
  * it read, and returns the IP version that is said to follow, or NOTHING. */

@@ -36,8 +36,8 @@ struct options {
 	enum capture_mode mode;
 	unsigned auto_after; /* segments of a side */
 	bool promiscuous;
-	bool decap; /* look for TCP in tunnels */
-	bool icmp;  /* look at ICMP errors */
+	bool decap;	    /* look for TCP in tunnels */
+	bool icmp;	    /* look at ICMP errors */
 	unsigned decoders;  /* threads per interface, or for the file */
 	char *pin_decoders; /* "auto" or a list for cpulist_parse(); NULL: do not pin */
 
@@ -66,7 +66,7 @@ struct options {
 	unsigned max_subscribers_per_uid;
 	struct id_list allow_users, allow_groups; /* both empty: everybody */
 	struct id_list pseudonymize_users, pseudonymize_groups;
-	char *pseudonym_key_file; /* NULL: a random key */
+	char *pseudonym_key_file;   /* NULL: a random key */
 	uint64_t queue_size_bytes;  /* per subscriber */
 	uint64_t stats_interval_ns; /* 0: never */
 	enum community_id community_id;

@@ -10,7 +10,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "common/options.h"
-#include "flow/tracker.h" /* ANOMALIES_TOLD_MAX */
+#include "flow/tracker.h"  /* ANOMALIES_TOLD_MAX */
 #include "source/afring.h" /* AFRING_GROUP_MAX */
 
 #define KIB UINT64_C(1024)
@@ -501,7 +501,7 @@ static int set_ids(const struct opt *opt, const char *text, struct options *o,
 		   char reterr[static OPT_MESSAGE_MAX])
 {
 	for (const char *s = text; *text; s++) { /* an empty one is an empty list */
-		char name[256]; /* longer than any that useradd(8) takes */
+		char name[256];			 /* longer than any that useradd(8) takes */
 		uint32_t id;
 		size_t len, n;
 		int r;

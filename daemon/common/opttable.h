@@ -89,7 +89,8 @@ int opt_set(const struct opt *opt, const char *text, struct options *o,
 /* Frees a string or a list, which is NULL then; nothing to do for the others. */
 void opt_clear(const struct opt *opt, struct options *o);
 
-/* Gives @fresh the value that @running has: 1, or 0 if it was the same, or -ENOMEM.  Not for lists. */
+/* Gives @fresh the value that @running has: 1, or 0 if it was the same, or -ENOMEM.  Not for
+ * lists. */
 int opt_keep(const struct opt *opt, struct options *fresh, const struct options *running);
 
 struct number_text {

@@ -111,56 +111,154 @@ struct rule {
 	struct scmp_arg_cmp arg[2];
 };
 
-#define ALL(name)	     { SCMP_SYS(name), 0, { { 0 } } }
-#define IF(name, ...)	     { SCMP_SYS(name), 1, { __VA_ARGS__ } }
-#define ARG_IS(i, value)     { .arg = i, .op = SCMP_CMP_EQ, .datum_a = (value) }
-#define ARG_HAS_NOT(i, mask) { .arg = i, .op = SCMP_CMP_MASKED_EQ, .datum_a = (mask), .datum_b = 0 }
+#define ALL(name)                                                                                  \
+	{                                                                                          \
+		SCMP_SYS(name), 0,                                                                 \
+		{                                                                                  \
+			{                                                                          \
+				0                                                                  \
+			}                                                                          \
+		}                                                                                  \
+	}
+#define IF(name, ...)                                                                              \
+	{                                                                                          \
+		SCMP_SYS(name), 1,                                                                 \
+		{                                                                                  \
+			__VA_ARGS__                                                                \
+		}                                                                                  \
+	}
+#define ARG_IS(i, value)                                                                           \
+	{                                                                                          \
+		.arg = i, .op = SCMP_CMP_EQ, .datum_a = (value)                                    \
+	}
+#define ARG_HAS_NOT(i, mask)                                                                       \
+	{                                                                                          \
+		.arg = i, .op = SCMP_CMP_MASKED_EQ, .datum_a = (mask), .datum_b = 0                \
+	}
 
 /* Octets, memory that holds no code, files read only, waiting, clocks, AF_UNIX. */
 static const struct rule for_all[] = {
-	ALL(read), ALL(readv), ALL(pread64), ALL(write), ALL(writev), ALL(close), ALL(lseek),
-	ALL(fstat), ALL(stat), ALL(newfstatat), ALL(statx), ALL(access), ALL(faccessat), ALL(faccessat2),
-	ALL(fcntl), ALL(dup), ALL(uname), ALL(readlink), ALL(readlinkat), ALL(getcwd),
+	ALL(read),
+	ALL(readv),
+	ALL(pread64),
+	ALL(write),
+	ALL(writev),
+	ALL(close),
+	ALL(lseek),
+	ALL(fstat),
+	ALL(stat),
+	ALL(newfstatat),
+	ALL(statx),
+	ALL(access),
+	ALL(faccessat),
+	ALL(faccessat2),
+	ALL(fcntl),
+	ALL(dup),
+	ALL(uname),
+	ALL(readlink),
+	ALL(readlinkat),
+	ALL(getcwd),
 	IF(open, ARG_HAS_NOT(1, O_ACCMODE | O_CREAT | O_TRUNC)),
 	IF(openat, ARG_HAS_NOT(2, O_ACCMODE | O_CREAT | O_TRUNC)),
-	ALL(brk), ALL(munmap), ALL(mremap), ALL(madvise),
-	IF(mmap, ARG_HAS_NOT(2, PROT_EXEC)), IF(mprotect, ARG_HAS_NOT(2, PROT_EXEC)),
-	ALL(rt_sigaction), ALL(rt_sigprocmask), ALL(rt_sigreturn), ALL(sigaltstack), ALL(tgkill),
-	ALL(poll), ALL(ppoll), ALL(restart_syscall), ALL(nanosleep), ALL(clock_nanosleep),
-	ALL(clock_gettime), ALL(clock_getres), ALL(gettimeofday), ALL(time), ALL(futex),
-	ALL(sched_yield), ALL(getrandom), ALL(exit), ALL(exit_group),
-	ALL(getpid), ALL(gettid), ALL(getppid), ALL(getuid), ALL(geteuid), ALL(getgid), ALL(getegid),
-	ALL(sendto), ALL(sendmsg), ALL(recvfrom), ALL(recvmsg), ALL(shutdown), ALL(accept4),
-	ALL(getsockname), ALL(getpeername), ALL(getsockopt), ALL(setsockopt), ALL(connect),
-	IF(socket, ARG_IS(0, AF_UNIX)), IF(ioctl, ARG_IS(1, TCGETS)),
+	ALL(brk),
+	ALL(munmap),
+	ALL(mremap),
+	ALL(madvise),
+	IF(mmap, ARG_HAS_NOT(2, PROT_EXEC)),
+	IF(mprotect, ARG_HAS_NOT(2, PROT_EXEC)),
+	ALL(rt_sigaction),
+	ALL(rt_sigprocmask),
+	ALL(rt_sigreturn),
+	ALL(sigaltstack),
+	ALL(tgkill),
+	ALL(poll),
+	ALL(ppoll),
+	ALL(restart_syscall),
+	ALL(nanosleep),
+	ALL(clock_nanosleep),
+	ALL(clock_gettime),
+	ALL(clock_getres),
+	ALL(gettimeofday),
+	ALL(time),
+	ALL(futex),
+	ALL(sched_yield),
+	ALL(getrandom),
+	ALL(exit),
+	ALL(exit_group),
+	ALL(getpid),
+	ALL(gettid),
+	ALL(getppid),
+	ALL(getuid),
+	ALL(geteuid),
+	ALL(getgid),
+	ALL(getegid),
+	ALL(sendto),
+	ALL(sendmsg),
+	ALL(recvfrom),
+	ALL(recvmsg),
+	ALL(shutdown),
+	ALL(accept4),
+	ALL(getsockname),
+	ALL(getpeername),
+	ALL(getsockopt),
+	ALL(setsockopt),
+	ALL(connect),
+	IF(socket, ARG_IS(0, AF_UNIX)),
+	IF(ioctl, ARG_IS(1, TCGETS)),
 	/* what libsystemd needs to log a long message */
-	ALL(memfd_create), ALL(ftruncate),
+	ALL(memfd_create),
+	ALL(ftruncate),
 };
 
 /* Threads and the event loop.  No bind(): a ring socket stays on its interface. */
 static const struct rule for_daemon[] = {
-	IF(clone, { .arg = 0, .op = SCMP_CMP_MASKED_EQ, .datum_a = CLONE_THREAD, .datum_b = CLONE_THREAD }),
-	ALL(sendmmsg), ALL(set_robust_list), ALL(rseq), ALL(set_tid_address), ALL(sched_getaffinity), ALL(sched_setaffinity),
-	ALL(epoll_create1), ALL(epoll_ctl), ALL(epoll_wait), ALL(epoll_pwait), ALL(epoll_pwait2),
-	ALL(eventfd2), ALL(timerfd_create), ALL(timerfd_settime), ALL(signalfd4), ALL(sysinfo),
-	IF(prctl, ARG_IS(0, PR_SET_NAME)), IF(prlimit64, ARG_IS(2, 0)),
+	IF(clone, { .arg = 0,
+		    .op = SCMP_CMP_MASKED_EQ,
+		    .datum_a = CLONE_THREAD,
+		    .datum_b = CLONE_THREAD }),
+	ALL(sendmmsg),
+	ALL(set_robust_list),
+	ALL(rseq),
+	ALL(set_tid_address),
+	ALL(sched_getaffinity),
+	ALL(sched_setaffinity),
+	ALL(epoll_create1),
+	ALL(epoll_ctl),
+	ALL(epoll_wait),
+	ALL(epoll_pwait),
+	ALL(epoll_pwait2),
+	ALL(eventfd2),
+	ALL(timerfd_create),
+	ALL(timerfd_settime),
+	ALL(signalfd4),
+	ALL(sysinfo),
+	IF(prctl, ARG_IS(0, PR_SET_NAME)),
+	IF(prlimit64, ARG_IS(2, 0)),
 };
 
 /* Sockets, and the events socket removed at the end. */
 static const struct rule for_opener[] = {
-	IF(socket, ARG_IS(0, AF_PACKET)), IF(socket, ARG_IS(0, AF_NETLINK)), ALL(bind),
-	IF(ioctl, ARG_IS(1, SIOCGIFNAME)), IF(ioctl, ARG_IS(1, SIOCGIFHWADDR)),
-	ALL(unlink), ALL(unlinkat), ALL(rmdir), ALL(lstat),
+	IF(socket, ARG_IS(0, AF_PACKET)),
+	IF(socket, ARG_IS(0, AF_NETLINK)),
+	ALL(bind),
+	IF(ioctl, ARG_IS(1, SIOCGIFNAME)),
+	IF(ioctl, ARG_IS(1, SIOCGIFHWADDR)),
+	ALL(unlink),
+	ALL(unlinkat),
+	ALL(rmdir),
+	ALL(lstat),
 };
 
 /* No BPF_PROG_LOAD, no BPF_MAP_CREATE; nor a lookup, since slots are mapped. */
 static const struct rule for_maps[] = {
-	IF(bpf, ARG_IS(0, BPF_MAP_UPDATE_ELEM)), IF(bpf, ARG_IS(0, BPF_MAP_DELETE_ELEM)),
+	IF(bpf, ARG_IS(0, BPF_MAP_UPDATE_ELEM)),
+	IF(bpf, ARG_IS(0, BPF_MAP_DELETE_ELEM)),
 };
 
 /* What libbpf does to load a program; memory is not locked by newer kernels, but it asks. */
 static const struct rule for_bpf[] = {
-	ALL(bpf), IF(prlimit64, ARG_IS(2, 0)),
+	ALL(bpf),
+	IF(prlimit64, ARG_IS(2, 0)),
 };
 
 static const struct {
@@ -170,7 +268,8 @@ static const struct {
 	size_t n_more;
 } roles[] = {
 	[SANDBOX_DAEMON] = { for_daemon, ARRAY_SIZE(for_daemon), NULL, 0 },
-	[SANDBOX_DAEMON_BPF] = { for_daemon, ARRAY_SIZE(for_daemon), for_maps, ARRAY_SIZE(for_maps) },
+	[SANDBOX_DAEMON_BPF] = { for_daemon, ARRAY_SIZE(for_daemon), for_maps,
+				 ARRAY_SIZE(for_maps) },
 	[SANDBOX_OPENER] = { for_opener, ARRAY_SIZE(for_opener), NULL, 0 },
 	[SANDBOX_OPENER_BPF] = { for_opener, ARRAY_SIZE(for_opener), for_bpf, ARRAY_SIZE(for_bpf) },
 };

@@ -17,7 +17,8 @@
 
 enum {
 	OPENER_RINGS_MAX = AFRING_GROUP_MAX, /* of one interface */
-	OPENER_FDS_MAX = 3 * OPENER_RINGS_MAX, /* with each ring two maps; the kernel has 253 (SCM_MAX_FD) */
+	OPENER_FDS_MAX =
+		3 * OPENER_RINGS_MAX, /* with each ring two maps; the kernel has 253 (SCM_MAX_FD) */
 };
 
 /* The step that needs CAP_BPF. */
@@ -32,7 +33,10 @@ enum opener_request_kind {
 struct opener_request {
 	uint32_t kind;
 	int32_t ifindex;
-	uint64_t secret; /* OPENER_OPEN: to deal out by, as rings did that they shall replace; 0: a new one */
+	uint64_t
+		/* OPENER_OPEN: to deal out by, as rings did that they shall replace; 0: a new
+		 * one */
+		secret;
 };
 
 enum opener_reply_kind {
@@ -40,8 +44,8 @@ enum opener_reply_kind {
 	OPENER_LINK,   /* there is an interface: .ifindex .name .arphrd .flags .named */
 	OPENER_LISTED, /* that were all; from here on what changes */
 	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
-	/* .rings descriptors for .ifindex, and how to map them; with .bulk then as many of maps `flows`,
-	 * then as many of maps `slots` (bpf/bulk.bpf.c) */
+	/* .rings descriptors for .ifindex, and how to map them; with .bulk then as many of maps
+	 * `flows`, then as many of maps `slots` (bpf/bulk.bpf.c) */
 	OPENER_RINGS,
 	OPENER_FAILED, /* none: .error is -errno, .step what failed */
 	OPENER_CLEANED,
@@ -68,6 +72,7 @@ int opener_send(int fd, const void *message, size_t octets, const int *fds, unsi
 
 /* Receives one message of exactly @octets.  @max: how many descriptors may come with it; they are
  * the caller's, close-on-exec; 0: those that come are closed by the kernel.
- * 1; 0: the other end is closed; -EAGAIN; -EBADMSG: not such a message, all of it dropped; -errno. */
+ * 1; 0: the other end is closed; -EAGAIN; -EBADMSG: not such a message, all of it dropped;
+ * -errno. */
 int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max,
 		   unsigned *ret_nfds);

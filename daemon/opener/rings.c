@@ -13,8 +13,9 @@
 #include "source/fanout.h"
 
 /* The kernel's hash splits what is in tunnels, and loses ICMP errors: then there is one ring. */
-static int open_group(const struct options *o, const struct link *l, const struct afring_config *cfg,
-		      uint64_t secret, struct rings *ret, const char **reterr_step)
+static int open_group(const struct options *o, const struct link *l,
+		      const struct afring_config *cfg, uint64_t secret, struct rings *ret,
+		      const char **reterr_step)
 {
 	struct fanout_config fc = { .secret = secret,
 				    .inside = options_inside(o),
@@ -25,21 +26,28 @@ static int open_group(const struct options *o, const struct link *l, const struc
 		return *reterr_step = "getrandom", -errno;
 	program = fanout_load(&fc);
 	if (program < 0 && fc.inside) {
-		log_warn("%s has one decoder: the eBPF program that deals tunnels and ICMP errors out "
-			 "cannot be loaded: %s (it needs CAP_BPF)", l->name, strerror(-program));
+		log_warn("%s has one decoder: the eBPF program that deals tunnels and ICMP errors "
+			 "out "
+			 "cannot be loaded: %s (it needs CAP_BPF)",
+			 l->name, strerror(-program));
 		ret->n = 1;
 		return 0;
 	}
 	if (program < 0)
-		log_warn("%s: the kernel's hash deals frames out (PACKET_FANOUT_HASH), which may split "
-			 "connections that are fragmented: the eBPF program cannot be loaded: %s (it "
-			 "needs CAP_BPF)", l->name, strerror(-program));
+		log_warn("%s: the kernel's hash deals frames out (PACKET_FANOUT_HASH), which may "
+			 "split "
+			 "connections that are fragmented: the eBPF program cannot be loaded: %s "
+			 "(it "
+			 "needs CAP_BPF)",
+			 l->name, strerror(-program));
 	r = afring_socket_group(cfg, ret->n, program, ret->fd, ret->geometry, reterr_step);
 	if (program >= 0)
 		close(program);
 	if (r == -EINVAL && !(l->flags & IFF_UP)) {
-		log_warn("%s has one decoder: it is down, and this kernel lets rings share only what is "
-			 "up", l->name);
+		log_warn("%s has one decoder: it is down, and this kernel lets rings share only "
+			 "what is "
+			 "up",
+			 l->name);
 		ret->n = 1;
 		return 0;
 	}
@@ -81,8 +89,8 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 	if (link < 0)
 		return *reterr_step = "link type", link;
 	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link,
-						       .inside = options_inside(o),
-						       .control = o->mode == MODE_CONTROL },
+							.inside = options_inside(o),
+							.control = o->mode == MODE_CONTROL },
 			     insns, ARRAY_SIZE(insns));
 	if (n < 0)
 		return *reterr_step = "filter", n;

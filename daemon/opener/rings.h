@@ -23,8 +23,9 @@ struct rings {
 };
 
 /* Opens the rings of @l with filter and lock, capturing from now on; the descriptors are the
- * caller's.  @secret: to deal out by; 0: a new one.  Several share the interface by a program of ours if we may load one, else by the
- * kernel's hash, and a warning is logged.  0, or -errno with *reterr_step, a literal. */
+ * caller's.  @secret: to deal out by; 0: a new one.  Several share the interface by a program of
+ * ours if we may load one, else by the kernel's hash, and a warning is logged.  0, or -errno with
+ * *reterr_step, a literal. */
 int rings_open(const struct options *o, const struct link *l, uint64_t secret, struct rings *ret,
 	       const char **reterr_step);
 

@@ -139,7 +139,8 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 
 enum { NEXT, OVER, ANEW };
 
-/* NEXT: go on; OVER: the daemon is gone; ANEW: it wants a fresh opener; -errno: it talks nonsense. */
+/* NEXT: go on; OVER: the daemon is gone; ANEW: it wants a fresh opener; -errno: it talks
+ * nonsense. */
 static int take_request(struct server *v)
 {
 	struct opener_request q;

@@ -1,4 +1,5 @@
-/* wanted.h - is this interface one that the configuration names?  Names, patterns, "auto", "any". */
+/* wanted.h - is this interface one that the configuration names?  Names, patterns, "auto",
+ * "any". */
 #pragma once
 #include <stdbool.h>
 

@@ -1,8 +1,8 @@
 /* access.h - who may listen, and what they get to see.
  *
  * The kernel tells who opened the connection: user, group and supplementary groups as they were at
- * connect(2), which nobody can change afterwards (unix(7), SO_PEERCRED; SO_PEERGROUPS).  What follows
- * from that and from the options is decided here, by no state but the arguments. */
+ * connect(2), which nobody can change afterwards (unix(7), SO_PEERCRED; SO_PEERGROUPS).  What
+ * follows from that and from the options is decided here, by no state but the arguments. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -21,7 +21,8 @@ struct access_peer {
 enum access_verdict {
 	ACCESS_ADDRESSES,  /* sees everything */
 	ACCESS_PSEUDONYMS, /* sees pseudonyms of addresses */
-	ACCESS_UNLISTED, /* this and what follows are refusals: there are lists, and it is in none */
+	/* this and what follows are refusals: there are lists, and it is in none */
+	ACCESS_UNLISTED,
 	ACCESS_UID_LIMIT, /* too many of that user */
 	ACCESS_LIMIT,	  /* too many */
 	ACCESS_UNKNOWN,	  /* the kernel did not tell who it is */

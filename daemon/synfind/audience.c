@@ -24,7 +24,8 @@ enum {
 	ACCEPT_BURST = 100,  /* subscribers are accepted */
 };
 
-_Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED, "who is not refused reads one of the logs");
+_Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED,
+	       "who is not refused reads one of the logs");
 
 /* ---- one subscriber -------------------------------------------------------------------------- */
 

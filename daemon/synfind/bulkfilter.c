@@ -66,8 +66,10 @@ int bulk_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bulk
 		close(slots_fd);
 		return log_errno(ENOMEM, "Cannot use the filter of mode=auto");
 	}
-	*f = (struct bulk_filter){ .kernel = { .after_pkts = after_pkts, .watch = watch, .forget = forget },
-				   .flows_fd = flows_fd };
+	*f = (struct bulk_filter){
+		.kernel = { .after_pkts = after_pkts, .watch = watch, .forget = forget },
+		.flows_fd = flows_fd
+	};
 
 	int r = map_slots(f, slots_fd);
 
@@ -77,7 +79,8 @@ int bulk_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bulk
 		bulk_filter_free(f);
 		if (r != -EPERM)
 			return log_errno(r, "Cannot use the filter of mode=auto");
-		log_error("Cannot use the filter of mode=auto: bpf(2) is not permitted (a unit must list it in "
+		log_error("Cannot use the filter of mode=auto: bpf(2) is not permitted (a unit "
+			  "must list it in "
 			  "SystemCallFilter=; a process without CAP_BPF needs Linux 5.19)");
 		return r;
 	}

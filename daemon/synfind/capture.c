@@ -75,7 +75,8 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		}
 	id = tap_free_id(c);
 	if (id < 0) {
-		log_error("Cannot capture on '%s': %d interfaces are watched already", m->name, TAPS_MAX);
+		log_error("Cannot capture on '%s': %d interfaces are watched already", m->name,
+			  TAPS_MAX);
 		note_error(c, -EMFILE);
 		return;
 	}
@@ -85,8 +86,13 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
 		return;
 	}
-	*t = (struct tap){ .next = c->taps, .ifindex = m->ifindex, .id = (uint8_t)id, .again = again,
-			   .up = m->flags & IFF_UP, .listed = true, .stop_fd = -1 };
+	*t = (struct tap){ .next = c->taps,
+			   .ifindex = m->ifindex,
+			   .id = (uint8_t)id,
+			   .again = again,
+			   .up = m->flags & IFF_UP,
+			   .listed = true,
+			   .stop_fd = -1 };
 	memcpy(t->name, m->name, sizeof t->name);
 	c->taps = t;
 	ask(c, t);
@@ -133,14 +139,17 @@ static void say_watching(const struct tap *t, const struct opener_reply *m)
 }
 
 /* The opener has read a configuration that this daemon will only have after its next start. */
-static void say_other_mode(const struct capture *c, const struct tap *t, const struct opener_reply *m)
+static void say_other_mode(const struct capture *c, const struct tap *t,
+			   const struct opener_reply *m)
 {
 	enum capture_mode mode = m->bulk ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
 
 	if (mode != c->o->mode)
-		log_warn("%s: its opener has mode=%s, this daemon mode=%s; a restart brings them together%s",
+		log_warn("%s: its opener has mode=%s, this daemon mode=%s; a restart brings them "
+			 "together%s",
 			 t->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
-			 m->control ? "; until then nothing but SYN, FIN and RST is seen there" : "");
+			 m->control ? "; until then nothing but SYN, FIN and RST is seen there"
+				    : "");
 }
 
 /* Its rings have come: @fds are ours. */
@@ -184,12 +193,15 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 	if (!t || !t->asked)
 		return;
 	if (!strcmp(m->step, OPENER_STEP_BULK))
-		log_error("Cannot capture on '%s': cannot load the filter of mode=auto: %s (it needs CAP_BPF, "
-			  "CAP_PERFMON and Linux 5.19; mode=all needs none of it)", t->name,
-			  strerror(-m->error));
+		log_error("Cannot capture on '%s': cannot load the filter of mode=auto: %s (it "
+			  "needs CAP_BPF, "
+			  "CAP_PERFMON and Linux 5.19; mode=all needs none of it)",
+			  t->name, strerror(-m->error));
 	else if (m->error == -EPERM || m->error == -EACCES)
-		log_error("Cannot capture on '%s': %s needs CAP_NET_RAW (run it as root, or give the file the "
-			  "capability: setcap cap_net_raw+ep)", t->name, m->step);
+		log_error("Cannot capture on '%s': %s needs CAP_NET_RAW (run it as root, or give "
+			  "the file the "
+			  "capability: setcap cap_net_raw+ep)",
+			  t->name, m->step);
 	else if (m->error == -EPFNOSUPPORT)
 		log_error("Cannot capture on '%s': frames of its kind are not understood", t->name);
 	else
@@ -209,7 +221,8 @@ static void list_begins(struct capture *c)
 		t->listed = false;
 }
 
-/* What was not in it went while nobody looked; what was asked of the opener before is asked again. */
+/* What was not in it went while nobody looked; what was asked of the opener before is asked
+ * again. */
 static void list_ends(struct capture *c)
 {
 	c->listed = true;
@@ -299,9 +312,9 @@ static int on_opener(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		return watch_opener(c);
 	log_tell(*c->opener->path ? LOG_LEVEL_WARN : LOG_LEVEL_ERR, LOG_ID_OPENER,
 		 LOG_FIELDS({ "SYNFIND_STATE", "gone" }),
-		 *c->opener->path
-			 ? "The opener is gone: looking for another"
-			 : "The opener is gone: interfaces that come or go from now on are not seen");
+		 *c->opener->path ? "The opener is gone: looking for another"
+				  : "The opener is gone: interfaces that come or go from now on "
+				    "are not seen");
 	return watch_opener(c);
 }
 
@@ -315,7 +328,8 @@ static int watch_opener(struct capture *c)
 	if (c->opener->fd >= 0)
 		r = sd_event_add_io(c->loop, &c->opener_io, c->opener->fd, EPOLLIN, on_opener, c);
 	else if (*c->opener->path)
-		r = sd_event_add_time_relative(c->loop, &c->retry, CLOCK_MONOTONIC, RETRY_USEC, 0, on_retry, c);
+		r = sd_event_add_time_relative(c->loop, &c->retry, CLOCK_MONOTONIC, RETRY_USEC, 0,
+					       on_retry, c);
 	return r < 0 ? log_errno(r, "Cannot watch the opener") : 0;
 }
 
@@ -413,8 +427,12 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 {
 	int r;
 
-	*c = (struct capture){ .o = o, .loop = loop, .publisher = publisher, .opener = opener,
-			       .store = store, .starting = true };
+	*c = (struct capture){ .o = o,
+			       .loop = loop,
+			       .publisher = publisher,
+			       .opener = opener,
+			       .store = store,
+			       .starting = true };
 	publisher->on_wake = on_wake;
 	publisher->ifaces = iface_names;
 	publisher->arg = c;
@@ -436,7 +454,9 @@ void capture_reload(struct capture *c)
 	for (struct tap *t = c->taps; t; t = t->next)
 		for (unsigned i = 0; i < t->decoders; i++)
 			if (decoder_configure(t->decoder[i], c->o) < 0)
-				log_error("No memory for the limits of '%s': they stay as they were", t->name);
+				log_error(
+					"No memory for the limits of '%s': they stay as they were",
+					t->name);
 	renewal_list(c);
 }
 

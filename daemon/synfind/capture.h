@@ -23,17 +23,18 @@ struct capture {
 	struct store *store;
 	sd_event_source *opener_io, *retry;
 	struct tap *taps;
-	bool listed;   /* the opener has told all that there are */
-	bool renewing; /* it was asked to begin anew */
+	bool listed;	 /* the opener has told all that there are */
+	bool renewing;	 /* it was asked to begin anew */
 	unsigned pinned; /* decoder threads so far that were given a processor */
 	bool starting, stopping;
-	int error; /* at start: the first thing that failed */
+	int error;		      /* at start: the first thing that failed */
 	struct capture_totals totals; /* of taps that ended */
 };
 
 /* Goes on with the rings and decoders that are in the store, gets from the opener the rings of all
- * other interfaces that the options name, and starts their decoders.  Logs what fails; an interface that was named by its full name must exist and open.  An opener
- * that dies later disturbs nothing that is watched.  0 or -errno. */
+ * other interfaces that the options name, and starts their decoders.  Logs what fails; an interface
+ * that was named by its full name must exist and open.  An opener that dies later disturbs nothing
+ * that is watched.  0 or -errno. */
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 		  struct publisher *publisher, struct opener *opener, struct store *store);
 
@@ -44,8 +45,8 @@ void capture_reload(struct capture *c);
 /* Asks every decoder to close what is open; when the last one has, the loop ends. */
 void capture_stop(struct capture *c);
 
-/* The process is to end and another one to go on: every decoder stops between two batches, and nothing
- * is closed.  Returns when they stand still. */
+/* The process is to end and another one to go on: every decoder stops between two batches, and
+ * nothing is closed.  Returns when they stand still. */
 void capture_pause(struct capture *c);
 
 /* A zeroed one is fine. */

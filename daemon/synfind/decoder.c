@@ -19,8 +19,8 @@
 #include "wire/segment.h"
 
 static const uint64_t stats_every_ns = 100000000; /* a look at the kernel's drop counter */
-static const uint64_t wake_after_ns = 1000000; /* an event waits so long, while frames come */
-static const uint32_t wake_events = 1024;      /* or until they are so many */
+static const uint64_t wake_after_ns = 1000000;	  /* an event waits so long, while frames come */
+static const uint32_t wake_events = 1024;	  /* or until they are so many */
 enum {
 	TICK_MS = 1000, /* how late a timeout may be told on an idle link */
 	TURN_MS = 10,	/* in a turn from one ring to another */
@@ -144,9 +144,9 @@ static struct tracker_config take_options(struct decoder *d, const struct option
 }
 
 /* In @memory of these sizes; NULL: there is none. */
-static int make(struct decoder *d, const struct options *o, struct event_sink *sink, uint8_t iface_id,
-		const struct decoder_share *share, const struct kept_sizes *sizes, void *memory,
-		bool shared)
+static int make(struct decoder *d, const struct options *o, struct event_sink *sink,
+		uint8_t iface_id, const struct decoder_share *share, const struct kept_sizes *sizes,
+		void *memory, bool shared)
 {
 	struct kept_head *h;
 
@@ -301,16 +301,16 @@ enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct seg
 	return v == FRAME_NOT_TCP && d->inside ? decode_inside(d, f, ret) : v;
 }
 
-/* A segment of another decoder's connection.  That happens while the members of a fan-out group come
- * back one by one, after the interface was down.  Better one segment missing than a connection
+/* A segment of another decoder's connection.  That happens while the members of a fan-out group
+ * come back one by one, after the interface was down.  Better one segment missing than a connection
  * that is told twice. */
 static bool is_foreign(const struct decoder *d, const struct segment *s)
 {
 	return d->share.known && fanout_member(d->share.secret, s, d->share.of) != d->share.index;
 }
 
-/* In a turn: notes what comes of the old ring, and leaves out of the new one what was in that.  How many
- * frames are left. */
+/* In a turn: notes what comes of the old ring, and leaves out of the new one what was in that.  How
+ * many frames are left. */
 static int turn_frames(struct decoder *d, struct frame *frames, int n)
 {
 	struct successor *s = d->kept.successor;
@@ -387,8 +387,8 @@ int decoder_pull(struct decoder *d)
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
-/* Asks the kernel what it counted since the last time; tells what it dropped.  It forgets what it has
- * told, so the answer lies in what is kept until it is added up. */
+/* Asks the kernel what it counted since the last time; tells what it dropped.  It forgets what it
+ * has told, so the answer lies in what is kept until it is added up. */
 static void look_for_loss(struct decoder *d, uint64_t now)
 {
 	struct kept_state *s = d->kept.state;
@@ -418,8 +418,8 @@ static void advance(struct decoder *d, uint64_t now)
 	sweep(d);
 }
 
-/* Wakes the consumer, if it sleeps and events came that it was not woken for: most frames tell nothing,
- * and are no reason to. */
+/* Wakes the consumer, if it sleeps and events came that it was not woken for: most frames tell
+ * nothing, and are no reason to. */
 static void wake_consumer(struct decoder *d)
 {
 	uint32_t staged = d->ring.words->staged;
@@ -432,8 +432,8 @@ static void wake_consumer(struct decoder *d)
 		eventfd_write(d->wake_fd, 1);
 }
 
-/* While frames come: rather for many events than for each batch's.  Where both threads have one processor
- * each time costs two switches. */
+/* While frames come: rather for many events than for each batch's.  Where both threads have one
+ * processor each time costs two switches. */
 static void wake_consumer_soon(struct decoder *d, uint64_t now)
 {
 	uint32_t n = d->ring.words->staged - d->woken_at;
@@ -572,7 +572,8 @@ static void turn_begin(struct decoder *d)
 	atomic_store(&d->turn, TURN_UNDER_WAY);
 }
 
-/* Leaves the old ring, if it is time to: which one is read, and from where, changes with one commit. */
+/* Leaves the old ring, if it is time to: which one is read, and from where, changes with one
+ * commit. */
 static void turn_cut(struct decoder *d, bool empty)
 {
 	enum successor_verdict v;
@@ -711,7 +712,8 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.split = counter_get(&c->split),
 		.max_half = d->max_half_open,
 		.max_whole = d->max_connections,
-		.source = { counter_get(&c->packets), counter_get(&c->drops), counter_get(&c->freezes) },
+		.source = { counter_get(&c->packets), counter_get(&c->drops),
+			    counter_get(&c->freezes) },
 		.opened = counter_get(&t->opened),
 		.closed = counter_get(&t->closed),
 		.half = counter_get(&t->half),

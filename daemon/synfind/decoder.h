@@ -1,9 +1,9 @@
 /* decoder.h - one source -> frames -> segments -> tracker -> events, and the thread that does it.
  *
  * A decoder owns its source, its flow table, its counters and the producing end of one SPSC ring.
- * Nothing of it is shared but the counters (read by the main thread) and the ring.  Another process can go
- * on with it: kept.h.  For a file the
- * same steps run in the caller's thread: decoder_pull(). */
+ * Nothing of it is shared but the counters (read by the main thread) and the ring.  Another process
+ * can go on with it: kept.h.  For a file the same steps run in the caller's thread:
+ * decoder_pull(). */
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
@@ -30,48 +30,49 @@ enum decoder_turn {
 };
 
 struct decoder {
-	struct kept kept; /* what outlives the process, or would */
-	struct undo *undo; /* NULL: nothing does */
+	struct kept kept;		/* what outlives the process, or would */
+	struct undo *undo;		/* NULL: nothing does */
 	struct decoder_counters *count; /* in it */
-	uint64_t birth;	 /* of the ring and its numbers: no other has it; never 0 */
+	uint64_t birth;			/* of the ring and its numbers: no other has it; never 0 */
 
 	struct spsc ring;
 	struct event_sink sink; /* into the ring */
 	struct event *slot;
 
 	struct source *source; /* owned */
-	struct source *next, *retired; /* in a turn: the ring to come, the one that was; owned or NULL */
-	_Atomic int turn;	       /* enum decoder_turn */
+	struct source *next,
+		*retired;	  /* in a turn: the ring to come, the one that was; owned or NULL */
+	_Atomic int turn;	  /* enum decoder_turn */
 	struct bulk_filter *bulk; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
 	bool control;		 /* leave out what segment_is_control() does not want */
 	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
 	struct tunnels *tunnels; /* numbers for those that were met */
-	uint8_t iface_id; /* put into every frame: flows of two interfaces never mix */
+	uint8_t iface_id;	 /* put into every frame: flows of two interfaces never mix */
 	struct decoder_share share;
 	uint32_t max_connections, max_half_open; /* its part of the options' */
-	bool patient;	  /* at the end: rather wait for the consumer than lose events */
+	bool patient; /* at the end: rather wait for the consumer than lose events */
 
 	/* the thread */
 	pthread_t thread;
 	bool started;
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
 	int nudge_fd;	      /* owned: readable: there is something new to look at */
-	int beat_ms;	       /* the longest wait without a beat; 0: for ever.  Set before the start */
+	int beat_ms; /* the longest wait without a beat; 0: for ever.  Set before the start */
 	_Atomic(struct tracker_config *) fresh; /* to be taken over by the thread, owned; or NULL */
-	_Atomic bool paused;	   /* end at once, and leave all as it is: another process goes on */
-	_Atomic bool ended;	   /* set by the thread, last of all */
-	_Atomic int last_words;	   /* enum close_reason for what is open at the end */
+	_Atomic bool paused;	/* end at once, and leave all as it is: another process goes on */
+	_Atomic bool ended;	/* set by the thread, last of all */
+	_Atomic int last_words; /* enum close_reason for what is open at the end */
 	uint64_t stats_at_ns;
 	bool unlooked;	   /* frames came since the kernel was asked for its counters */
 	uint32_t woken_at; /* the events before this were there when the consumer was last woken */
 	uint64_t waiting_since_ns; /* the first event after those; 0: there is none */
 };
 
-/* Makes a decoder over @source and @bulk, the filter of the source or NULL, and owns them from then on
- * (also on failure).  @sink: where events go; NULL: into an SPSC ring of options->event_ring_size
- * records.  @share: NULL: it is the only one; the limits of the tables are divided among those that
- * share.  Returns 0 or -errno. */
+/* Makes a decoder over @source and @bulk, the filter of the source or NULL, and owns them from then
+ * on (also on failure).  @sink: where events go; NULL: into an SPSC ring of
+ * options->event_ring_size records.  @share: NULL: it is the only one; the limits of the tables are
+ * divided among those that share.  Returns 0 or -errno. */
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
 		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share);
@@ -80,14 +81,14 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 struct kept_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
 				const struct decoder_share *share);
 
-/* As decoder_init(), with an SPSC ring, in @memory: zeroes, shared, kept_octets() of decoder_sizes();
- * unmapped by decoder_destroy(), or on failure.  kept_sign() it then. */
+/* As decoder_init(), with an SPSC ring, in @memory: zeroes, shared, kept_octets() of
+ * decoder_sizes(); unmapped by decoder_destroy(), or on failure.  kept_sign() it then. */
 int decoder_init_kept(struct decoder *d, const struct options *o, struct source *source,
 		      uint8_t iface_id, const struct decoder_share *share, void *memory);
 
 /* Goes on with one that an earlier process made: @kept was mapped by kept_map(), and is taken over.
- * 0; -ESTALE: it is of no use, and still the caller's.  It has no source yet: the packet ring is to be
- * mapped at .kept.state->at. */
+ * 0; -ESTALE: it is of no use, and still the caller's.  It has no source yet: the packet ring is to
+ * be mapped at .kept.state->at. */
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, struct kept *kept);
 
 /* Stops nothing: join first.  A zeroed one is fine. */
@@ -101,8 +102,8 @@ uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *r
  * -errno, as source_next(). */
 int decoder_pull(struct decoder *d);
 
-/* One frame: its verdict; on FRAME_TCP and FRAME_ICMP the segment.  Uses nothing of @d that changes but
- * the numbers of tunnels. */
+/* One frame: its verdict; on FRAME_TCP and FRAME_ICMP the segment.  Uses nothing of @d that changes
+ * but the numbers of tunnels. */
 enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct segment *ret);
 
 /* Keeps @thread on processor @cpu: 0 or -errno. */
@@ -115,12 +116,13 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
 /* Other timeouts and limits, for the thread to take over at its next turn: -ENOMEM or 0. */
 int decoder_configure(struct decoder *d, const struct options *o);
 
-/* Goes over to @source, a ring that is capturing already: owned from now on.  No turn may be under way.
+/* Goes over to @source, a ring that is capturing already: owned from now on.  No turn may be under
+ * way.
  * @ring: what is kept of it; whoever follows this process needs its socket, if anything is kept. */
 void decoder_succeed(struct decoder *d, struct source *source, const struct kept_ring *ring);
 
-/* The turn has ended, well or not: closes the ring that is of no use any more.  Only when all that share
- * the interface have ended theirs: those that leave a fan-out group change who gets what. */
+/* The turn has ended, well or not: closes the ring that is of no use any more.  Only when all that
+ * share the interface have ended theirs: those that leave a fan-out group change who gets what. */
 void decoder_turned(struct decoder *d);
 
 /* Waits for the thread to end. */

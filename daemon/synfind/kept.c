@@ -18,8 +18,8 @@ static const uint64_t kept_magic = 0x73796e746162b001;
 /* To be raised when anything else that is kept changes its meaning; sizes are seen without. */
 enum { LAYOUT_VERSION = 2 };
 
-/* A transaction is a batch, or a step of at most STEP_EVENTS: 200 kB, and seldom that.  Not more than is
- * used costs memory. */
+/* A transaction is a batch, or a step of at most STEP_EVENTS: 200 kB, and seldom that.  Not more
+ * than is used costs memory. */
 static const size_t undo_octets = 4 << 20;
 
 static uint64_t mix(uint64_t v, uint64_t word)
@@ -29,8 +29,8 @@ static uint64_t mix(uint64_t v, uint64_t word)
 
 static uint64_t layout(void)
 {
-	static const uint64_t sizes[] = { sizeof(struct kept_head), sizeof(struct kept_state),
-					  sizeof(struct event), sizeof(struct spsc_words),
+	static const uint64_t sizes[] = { sizeof(struct kept_head),   sizeof(struct kept_state),
+					  sizeof(struct event),	      sizeof(struct spsc_words),
 					  sizeof(struct undo_record), EVENT_KINDS,
 					  sizeof(struct successor) };
 	uint64_t v = mix(LAYOUT_VERSION, tracker_layout());
@@ -52,8 +52,8 @@ static struct parts lay_out(const struct kept_sizes *s, bool shared)
 
 	p.state = LINE_UP(sizeof(struct kept_head));
 	p.events = p.state + LINE_UP(sizeof(struct kept_state));
-	p.tracker = p.events +
-		    (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
+	p.tracker =
+		p.events + (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
 	p.tunnels = p.tracker + LINE_UP(tracker_memory(&c));
 	p.successor = p.tunnels + LINE_UP(tunnels_memory());
 	p.log = p.successor + LINE_UP(sizeof(struct successor));

@@ -1,12 +1,12 @@
-/* kept.h - what of one decoder outlives the process: its tables and counters, its ring of events, and
- * how far it has read its packet ring, in one memfd.
+/* kept.h - what of one decoder outlives the process: its tables and counters, its ring of events,
+ * and how far it has read its packet ring, in one memfd.
  *
  *     head | state | ring of events | tracker | tunnels | successor | undo log
  *
  * What a decoder changes, it changes in transactions: a batch of frames, a tick, a part of a sweep.
- * Whoever takes the memory over rolls back the one that was under way (base/undo.h), and decodes its
- * frames again.  Events of a transaction become visible when it is committed, so that one that is
- * rolled back was never told.  See docs/restart.md. */
+ * Whoever takes the memory over rolls back the one that was under way (base/undo.h), and decodes
+ * its frames again.  Events of a transaction become visible when it is committed, so that one that
+ * is rolled back was never told.  See docs/restart.md. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -22,8 +22,8 @@ struct successor;
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
 	struct counter packets, drops, freezes;
-	struct counter left_out; /* segments that the mode does not want */
-	struct counter split; /* segments of another decoder's connections: left out */
+	struct counter left_out;     /* segments that the mode does not want */
+	struct counter split;	     /* segments of another decoder's connections: left out */
 	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
 	struct counter events, lost;
 	struct counter beats; /* moves as long as the thread turns: at each batch, at each wait */
@@ -64,10 +64,11 @@ struct kept_head {
 	uint64_t layout, octets;
 	uint64_t birth; /* of the ring of events and its numbers: no other has it; never 0 */
 	struct kept_sizes sizes;
-	struct kept_ring ring[2]; /* the one in use, and one that may take its place (successor.h) */
-	uint32_t current;	  /* 0 or 1: changed in a transaction */
-	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if anything:
-	 * once the stream has a number from .telling_as on, they were. */
+	struct kept_ring
+		ring[2];  /* the one in use, and one that may take its place (successor.h) */
+	uint32_t current; /* 0 or 1: changed in a transaction */
+	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if
+	 * anything: once the stream has a number from .telling_as on, they were. */
 	uint8_t told, telling; /* enum kept_link */
 	uint64_t telling_as;   /* 0: nothing */
 };
@@ -80,7 +81,7 @@ struct kept_state { /* saved as a whole at the start of a transaction */
 	uint64_t loss_from_ns;	      /* since when drops would be new ones */
 };
 
-struct kept { /* a process's view */
+struct kept {	      /* a process's view */
 	void *memory; /* owned; NULL: closed */
 	size_t octets;
 	struct kept_head *head;

@@ -4,9 +4,10 @@
  * position that the log has overtaken is told by linelog_oldest().  The octets are mapped twice in
  * a row, so that any stretch of them is contiguous.  One thread.
  *
- * All of it lies in memory that outlives the process (stream.h).  What a line changes is its own octets
- * and mark, which nobody reads before `end` has moved on, and `end`: whoever puts `end` back has
- * taken the line back.  `mark_first` only ever grows, and does so before octets are overwritten. */
+ * All of it lies in memory that outlives the process (stream.h).  What a line changes is its own
+ * octets and mark, which nobody reads before `end` has moved on, and `end`: whoever puts `end` back
+ * has taken the line back.  `mark_first` only ever grows, and does so before octets are
+ * overwritten. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,8 +39,8 @@ uint64_t linelog_size(uint64_t octets);
 /* How many marks a log of this size has. */
 uint64_t linelog_marks(uint64_t size);
 
-/* Views a log of linelog_size() octets at @offset of @fd, a multiple of the page size, and its other
- * parts; a new one is all zeroes.  0 or -errno. */
+/* Views a log of linelog_size() octets at @offset of @fd, a multiple of the page size, and its
+ * other parts; a new one is all zeroes.  0 or -errno. */
 int linelog_map(struct linelog *l, int fd, uint64_t offset, uint64_t size,
 		struct linelog_mark *marks, struct linelog_end *end, uint64_t *mark_first);
 

@@ -81,8 +81,8 @@ static int set_access(const struct options *o)
 	if (o->socket_group) {
 		g = getgrnam(o->socket_group);
 		if (!g) {
-			log_error("Cannot give '%s' to group '%s': there is no such group", o->socket,
-				  o->socket_group);
+			log_error("Cannot give '%s' to group '%s': there is no such group",
+				  o->socket, o->socket_group);
 			return -ENOENT;
 		}
 		if (chown(o->socket, (uid_t)-1, g->gr_gid) < 0)
@@ -114,7 +114,8 @@ int listen_open(const struct options *o, bool *ret_directory_made)
 	if (mkdir(dir, 0755) == 0)
 		*ret_directory_made = true;
 	else if (errno != EEXIST)
-		return log_errno(errno, "Cannot make the directory '%s' for the events socket", dir);
+		return log_errno(errno, "Cannot make the directory '%s' for the events socket",
+				 dir);
 	r = make_way(o->socket, &a);
 	if (r < 0)
 		return r;

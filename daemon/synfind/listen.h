@@ -11,10 +11,10 @@ struct store;
  * directory was not there and was made. */
 int listen_open(const struct options *o, bool *ret_directory_made);
 
-/* The listening socket that we inherited, by its name: the service manager's, or one that we made and
- * stored (*ret_own).  -ENOENT: there is none. */
+/* The listening socket that we inherited, by its name: the service manager's, or one that we made
+ * and stored (*ret_own).  -ENOENT: there is none. */
 #define EVENTS_SOCKET "events"
-#define LISTENER "listener"
+#define LISTENER      "listener"
 int listen_inherited(struct store *store, bool *ret_own);
 
 /* The path of a listening socket, "" if it has none that can be told. */

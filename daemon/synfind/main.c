@@ -115,7 +115,8 @@ static void reload(struct daemon *d)
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
-		   (unsigned long long)ts.tv_sec * 1000000u + (unsigned long long)ts.tv_nsec / 1000u);
+		   (unsigned long long)ts.tv_sec * 1000000u +
+			   (unsigned long long)ts.tv_nsec / 1000u);
 	if (read_options_again(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);
@@ -175,7 +176,8 @@ static void say_summary(const struct capture_totals *t)
 			    { "SYNFIND_CONNECTIONS", log_number(t->connections).s },
 			    { "SYNFIND_EVENTS", log_number(t->events).s },
 			    { "SYNFIND_LOST", log_number(t->lost).s }),
-		 "%llu packets, %llu dropped by the kernel, %llu connections, %llu events, %llu lost",
+		 "%llu packets, %llu dropped by the kernel, %llu connections, %llu events, %llu "
+		 "lost",
 		 (unsigned long long)t->packets, (unsigned long long)t->drops,
 		 (unsigned long long)t->connections, (unsigned long long)t->events,
 		 (unsigned long long)t->lost);
@@ -199,7 +201,8 @@ static int daemon_start(struct daemon *d)
 	if (r >= 0)
 		r = sandbox_system_calls(role);
 	if (r >= 0)
-		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener, &d->store);
+		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener,
+				  &d->store);
 	if (r < 0)
 		return r;
 	publisher_start(&d->publisher);

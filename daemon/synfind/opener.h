@@ -21,7 +21,8 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 /* Connects to the service again, or does nothing for a child; -ENOTCONN: not there. */
 int opener_connect(struct opener *p);
 
-/* Sends a request, of rings that are dealt out by @secret (0: any); whoever does not read it is gone, and opener_next() will say so. */
+/* Sends a request, of rings that are dealt out by @secret (0: any); whoever does not read it is
+ * gone, and opener_next() will say so. */
 void opener_ask(struct opener *p, unsigned kind, int ifindex, uint64_t secret);
 
 /* The next reply, with its descriptors, OPENER_FDS_MAX at most: 1; 0: none is there, and poll

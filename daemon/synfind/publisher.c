@@ -285,7 +285,8 @@ void publisher_drain(struct publisher *p)
 {
 	bool more = true;
 
-	/* Sent in pieces that are still in the processor's cache, which are large writes all the same. */
+	/* Sent in pieces that are still in the processor's cache, which are large writes all the
+	 * same. */
 	for (unsigned i = 0; i < DRAIN_ROUNDS && more; i++) {
 		more = false;
 		for (struct feed *f = p->feeds; f; f = f->next)
@@ -362,7 +363,8 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 		f->resumed = true; /* or it would wait for `restart` */
 		while (drain(p, f))
 			;
-		if (d->kept.state->number != f->taken->number) { /* its thread has ended: this is final */
+		if (d->kept.state->number !=
+		    f->taken->number) { /* its thread has ended: this is final */
 			publish_ring_loss(p, f, d->kept.state->number);
 			stream_commit(&p->stream);
 		}
@@ -406,8 +408,8 @@ static void take_identity(struct publisher *p)
 		memcpy(h->run_id, p->id.run_id, sizeof h->run_id);
 }
 
-/* Read always: a reload may want pseudonyms, and finds no file any more.  A random one goes with the
- * stream. */
+/* Read always: a reload may want pseudonyms, and finds no file any more.  A random one goes with
+ * the stream. */
 static int take_key(struct publisher *p)
 {
 	struct stream_head *h = p->stream.head;
@@ -439,10 +441,13 @@ static void say_sizes(const struct publisher *p)
 	const struct stream_geometry *g = &p->stream.head->geometry;
 
 	if (g->log_octets != linelog_size(p->o->queue_size_bytes))
-		log_warn("queue-size: the stream goes on with %llu octets; another size counts once "
-			 "it has ended", (unsigned long long)g->log_octets);
+		log_warn(
+			"queue-size: the stream goes on with %llu octets; another size counts once "
+			"it has ended",
+			(unsigned long long)g->log_octets);
 	if (p->o->max_subscribers >= g->slots)
-		log_warn("max-subscribers: the stream goes on with %u places; more count once it has ended",
+		log_warn("max-subscribers: the stream goes on with %u places; more count once it "
+			 "has ended",
 			 g->slots - 1);
 }
 
@@ -491,7 +496,8 @@ void publisher_end(struct publisher *p, uint64_t patience_ns)
 		audience_remove(p->subscribers, "the daemon ends");
 	stream_forget(p->store);
 	if (p->socket_made) {
-		shutdown(p->listen_fd, SHUT_RDWR); /* nobody listens, though the store may not know yet */
+		shutdown(p->listen_fd,
+			 SHUT_RDWR); /* nobody listens, though the store may not know yet */
 		store_remove(p->store, LISTENER);
 	}
 }

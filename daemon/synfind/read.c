@@ -25,20 +25,20 @@ struct reader {
 	struct source *source;
 	struct shards *shards; /* NULL: the decoder above does all of it */
 	const struct options *o;
-	char *name;   /* of the file, for in_iface where the file has none */
+	char *name; /* of the file, for in_iface where the file has none */
 	bool terminal;
 	uint64_t progress_ns; /* when it is shown next; 0: not yet */
-	char *out;    /* lines that wait to be written */
+	char *out;	      /* lines that wait to be written */
 	size_t used;
-	int error;    /* of stdout, -errno */
-	uint64_t seq; /* of the last line */
+	int error;	  /* of stdout, -errno */
+	uint64_t seq;	  /* of the last line */
 	uint64_t last_ns; /* the newest time that was told */
 	struct put_second second;
 };
 
-/* A pipe of the usual 64 KiB is full in the middle of each write: two switches to the reader and back
- * for every 128 KiB of lines.  Whatever forbids a larger one costs time and nothing else: it is no
- * pipe, or beyond what pipe(7) allows ("/proc files"). */
+/* A pipe of the usual 64 KiB is full in the middle of each write: two switches to the reader and
+ * back for every 128 KiB of lines.  Whatever forbids a larger one costs time and nothing else: it
+ * is no pipe, or beyond what pipe(7) allows ("/proc files"). */
 static void widen_pipe(int fd)
 {
 	int now = fcntl(fd, F_GETPIPE_SZ);

@@ -53,13 +53,15 @@ static const char *unfit(const struct tap *t, const struct opener_reply *m)
 		return "the opener has another mode, which counts from the next start on";
 	if (m->rings != t->decoders)
 		return "there are to be as many rings as decoders";
-	if (m->rings > 1 && (m->by_program != share->known || (share->known && m->secret != share->secret)))
+	if (m->rings > 1 &&
+	    (m->by_program != share->known || (share->known && m->secret != share->secret)))
 		return "connections would be dealt out otherwise";
 	return NULL;
 }
 
 /* The decoder goes over to it; takes the descriptor over, also on failure. */
-static int turn_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i, int fd)
+static int turn_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
+			int fd)
 {
 	struct kept_ring ring = tap_ring_of(c, m, i, fd);
 	struct decoder *d = t->decoder[i];
@@ -71,7 +73,8 @@ static int turn_decoder(struct capture *c, struct tap *t, const struct opener_re
 		return r;
 	}
 	if (c->store->live)
-		r = store_put(c->store, tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s, fd);
+		r = store_put(c->store,
+			      tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s, fd);
 	if (r < 0) {
 		source_free(source);
 		return r;
@@ -82,7 +85,7 @@ static int turn_decoder(struct capture *c, struct tap *t, const struct opener_re
 }
 
 void renewal_rings(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds,
-			unsigned n)
+		   unsigned n)
 {
 	bool stale = t->wanted != kept_wants(c->o); /* the next list is on its way */
 	const char *why = unfit(t, m);
@@ -118,11 +121,13 @@ void renewal_end(struct capture *c, struct tap *t)
 		struct decoder *d = t->decoder[i];
 
 		decoder_turned(d);
-		store_remove(c->store, tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s);
+		store_remove(c->store,
+			     tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s);
 	}
 	t->turning = false;
 	if (refused)
-		say_old_rings_stay(t, "the clock was set, or there are too many frames; reload once more");
+		say_old_rings_stay(
+			t, "the clock was set, or there are too many frames; reload once more");
 	else
 		log_info("%s has its new ring", t->name);
 	if (t->wanted != kept_wants(c->o) && !c->stopping) /* there was a reload meanwhile */

@@ -21,14 +21,15 @@
 enum {
 	BATCH = 1024, /* frames; some 50 us of work */
 	BATCHES =
-		4, /* of each lane, on their way to others, so that they may be behind for a while */
+		/* of each lane, on their way to others, so that they may be behind for a while */
+	4,
 	OPTIONS_MAX = 40, /* of a TCP header, RFC 9293 3.1 */
 };
 enum { SPINS = 1000 };	   /* of some 20 ns */
 enum { IS_ICMP = 0x8000 }; /* besides the place within the batch */
 
-/* When something is told: each frame has two moments.  In the first one time goes on, for all lanes; in
- * the second one its lane has the segment.  The end of the file comes after all. */
+/* When something is told: each frame has two moments.  In the first one time goes on, for all
+ * lanes; in the second one its lane has the segment.  The end of the file comes after all. */
 #define MOMENT(frame) ((frame)*2)
 #define AT_THE_END    (UINT64_MAX - 1)
 #define THROUGH	      UINT64_MAX
@@ -48,8 +49,8 @@ struct part {
 	struct segment segment[BATCH];
 };
 
-/* Frames between being read and being tracked by all lanes.  It always belongs to the same lane, so that of
- * its memory only what is for others goes from one processor to another. */
+/* Frames between being read and being tracked by all lanes.  It always belongs to the same lane, so
+ * that of its memory only what is for others goes from one processor to another. */
 struct batch {
 	uint64_t first; /* number of its first frame */
 	unsigned frames;
@@ -70,8 +71,8 @@ struct lane {
 	unsigned index;
 	pthread_t thread;
 	bool started;
-	uint64_t next;	 /* batch that it tracks next */
-	uint64_t moment; /* of what is told now, unless ... */
+	uint64_t next;	     /* batch that it tracks next */
+	uint64_t moment;     /* of what is told now, unless ... */
 	const uint16_t *run; /* ... these are fed at once: their places within the batch ... */
 	uint64_t run_from;   /* ... that begins with this frame */
 	struct batch batch[BATCHES];
@@ -174,8 +175,7 @@ static void lane_commit(struct event_sink *sink)
 {
 	struct lane *l = (struct lane *)((char *)sink - offsetof(struct decoder, sink));
 
-	l->d.slot->number = l->run ? moment_of(l->run_from, l->run[sink->feeding])
-				   : l->moment;
+	l->d.slot->number = l->run ? moment_of(l->run_from, l->run[sink->feeding]) : l->moment;
 	spsc_commit(&l->d.ring);
 	counter_add(&l->d.count->events, 1);
 }
@@ -205,8 +205,8 @@ static void learn_ifaces(struct shards *s, const struct frame *f, unsigned n, ui
 	pthread_mutex_unlock(&s->lock);
 }
 
-/* The frames of one batch; fewer are the last, or (a pipe) all that is there.  Stays in the steps of a
- * single decoder, so that an interface is known from the same frame on. */
+/* The frames of one batch; fewer are the last, or (a pipe) all that is there.  Stays in the steps
+ * of a single decoder, so that an interface is known from the same frame on. */
 static unsigned pull(struct shards *s, struct lane *l, uint64_t first, int *ret_error)
 {
 	unsigned n = 0;
@@ -455,8 +455,8 @@ static void track_next(struct shards *s, struct lane *l)
 		tell_consumer(s);
 }
 
-/* Locked, and unlocked meanwhile.  What it waits for takes another lane as long as a thread takes to
- * wake up: it does not sleep at once, but for a pipe. */
+/* Locked, and unlocked meanwhile.  What it waits for takes another lane as long as a thread takes
+ * to wake up: it does not sleep at once, but for a pipe. */
 static void wait_for_work(struct shards *s)
 {
 	uint32_t seen = atomic_load_explicit(&s->stirred, memory_order_relaxed);

@@ -93,8 +93,8 @@ int store_put(struct store *s, const char *name, int fd)
 
 	if (!s->live)
 		return -ENOTCONN;
-	/* Without FDPOLL=0 it would be dropped as soon as it has an error, as a ring socket has whose
-	 * interface is down, or a subscriber that hung up: that is for us to see. */
+	/* Without FDPOLL=0 it would be dropped as soon as it has an error, as a ring socket has
+	 * whose interface is down, or a subscriber that hung up: that is for us to see. */
 	snprintf(state, sizeof state, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
 	r = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
 	return r < 0 ? r : r == 0 ? -ENOTCONN : 0;

@@ -1,9 +1,9 @@
 /* stream.h - all of the published stream that outlives the process, in one memfd named "stream":
  * the lines, the numbers, where each decoder's ring and each subscriber stands.
  *
- * What changes together changes in a transaction (base/undo.h): lines, `seq` and what was taken from
- * a decoder's ring for them.  Who takes the memory over rolls back what was not committed.  Only
- * committed lines may be sent.  See docs/restart.md.  Main thread only. */
+ * What changes together changes in a transaction (base/undo.h): lines, `seq` and what was taken
+ * from a decoder's ring for them.  Who takes the memory over rolls back what was not committed.
+ * Only committed lines may be sent.  See docs/restart.md.  Main thread only. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -50,10 +50,10 @@ struct stream_geometry {
 struct stream_head {
 	struct stream_geometry geometry;
 	char run_id[33];
-	bool paused;		    /* the process ended in order */
-	uint64_t alive_ns;	    /* and it lived at this time */
+	bool paused;				     /* the process ended in order */
+	uint64_t alive_ns;			     /* and it lived at this time */
 	uint64_t accepted, refused[ACCESS_VERDICTS]; /* subscribers */
-	uint8_t key[PSEUDONYM_KEY_OCTETS]; /* of pseudonyms, once ... */
+	uint8_t key[PSEUDONYM_KEY_OCTETS];	     /* of pseudonyms, once ... */
 	bool has_key;
 	uint64_t mark_first[STREAM_LOGS];
 	struct stream_state state;
@@ -72,8 +72,8 @@ struct stream {
 	uint64_t control_octets;
 };
 
-/* Takes the stream over from an earlier process, with the sizes that it had, or begins a new one: lines
- * in at least @log_octets, at least @slots subscribers.  Logs what fails; 0 or -errno. */
+/* Takes the stream over from an earlier process, with the sizes that it had, or begins a new one:
+ * lines in at least @log_octets, at least @slots subscribers.  Logs what fails; 0 or -errno. */
 int stream_open(struct stream *s, struct store *store, uint64_t log_octets, unsigned slots,
 		bool *ret_adopted);
 

@@ -4,10 +4,10 @@
  * is in is kept aside, everything up to a line further on is lost, and a `lost` line says so
  * before the stream goes on.  Lines are whole, always.
  *
- * Where it stands is in a slot of shared memory, and so is the header of each send: the kernel itself
- * stores there how much it took (`msg_len`, net/socket.c: __sys_sendmmsg()) before the call returns,
- * and a process is killed only on its way out of the kernel.  So whoever takes over knows to the octet
- * what was sent: subscriber_settle().  Main thread only. */
+ * Where it stands is in a slot of shared memory, and so is the header of each send: the kernel
+ * itself stores there how much it took (`msg_len`, net/socket.c: __sys_sendmmsg()) before the call
+ * returns, and a process is killed only on its way out of the kernel.  So whoever takes over knows
+ * to the octet what was sent: subscriber_settle().  Main thread only. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -68,10 +68,11 @@ void subscriber_slot_init(struct subscriber_slot *t, unsigned log, uint64_t at);
 /* Puts octets before those of the log (the hello line); -ENOBUFS. */
 int subscriber_put_aside(struct subscriber_slot *t, const char *octets, size_t n);
 
-/* Called before the octets in front of @clear are overwritten: gives up what it has not sent of them.
+/* Called before the octets in front of @clear are overwritten: gives up what it has not sent of
+ * them.
  * @seq_now: number of the last event.  Saves to @u what it changes, and leaves the commit to the
- * caller.  Returns how many events were lost; SUBSCRIBER_BROKEN: its line cannot be kept whole, so it
- * must go. */
+ * caller.  Returns how many events were lost; SUBSCRIBER_BROKEN: its line cannot be kept whole, so
+ * it must go. */
 #define SUBSCRIBER_BROKEN UINT64_MAX
 uint64_t subscriber_skip(struct subscriber_slot *t, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now);
@@ -82,8 +83,8 @@ uint64_t subscriber_skip(struct subscriber_slot *t, const struct linelog *l, str
 enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
 					struct undo *u, uint64_t now_ns);
 
-/* After each send, and first of all when a slot is taken over: notes what the kernel took.  May itself be
- * ended anywhere and called again. */
+/* After each send, and first of all when a slot is taken over: notes what the kernel took.  May
+ * itself be ended anywhere and called again. */
 void subscriber_settle(struct subscriber_slot *t);
 
 /* Could this be what a process left that read @l?  Of a slot that was taken over and settled. */

@@ -90,7 +90,8 @@ enum successor_verdict successor_cut(struct successor *s, struct successor_clock
 	return SUCCESSOR_CUT;
 }
 
-/* Records that are good for nothing any more do not stand in the way of many frames that are alike. */
+/* Records that are good for nothing any more do not stand in the way of many frames that are
+ * alike. */
 static void forget_first(struct successor *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
 {
 	uint32_t i = *head;
@@ -103,8 +104,8 @@ static void forget_first(struct successor *s, struct undo *u, uint32_t *head, ui
 	*head = i;
 }
 
-/* Is a frame like it on record, of about that time?  Then not once more.  The nearest one, so that what
- * is amiss at the beginning, among frames that are alike, does not pass on to the end. */
+/* Is a frame like it on record, of about that time?  Then not once more.  The nearest one, so that
+ * what is amiss at the beginning, among frames that are alike, does not pass on to the end. */
 static bool strike_out(struct successor *s, struct undo *u, const struct frame *f)
 {
 	uint64_t hash = hash_of(f), nearest = window_ns + 1;

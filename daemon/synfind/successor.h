@@ -1,23 +1,24 @@
-/* successor.h - from one packet ring to another of the same interface: which frames of the new one has
- * the old one already given?
+/* successor.h - from one packet ring to another of the same interface: which frames of the new one
+ * has the old one already given?
  *
- * For a while both rings get every frame.  The reader goes on with the old one, and what it takes there is
- * recorded; then it leaves the old one, at any frame (the cut), and leaves out of the new one what it
- * had.  The stamps of one frame in two rings are not equal, and frames of two processors need not lie
- * in the same order in both; but both differ by microseconds (tpacket_rcv() asks the clock once per
- * ring).  So, with a window that is much longer than that:
+ * For a while both rings get every frame.  The reader goes on with the old one, and what it takes
+ * there is recorded; then it leaves the old one, at any frame (the cut), and leaves out of the new
+ * one what it had.  The stamps of one frame in two rings are not equal, and frames of two
+ * processors need not lie in the same order in both; but both differ by microseconds (tpacket_rcv()
+ * asks the clock once per ring).  So, with a window that is much longer than that:
  *
  *     stamp <= cut - window    was in the old one
  *     up to cut + window       was, if a frame like it, of about that time, is on record; each record is
  *				good for one
  *     later			was not
  *
- * Frames that are alike are interchangeable.  What the filter of the new ring alone lets pass is taken
- * from cut - window on.
+ * Frames that are alike are interchangeable.  What the filter of the new ring alone lets pass is
+ * taken from cut - window on.
  *
- * Pure, without pointers: it lies in memory that outlives the process (kept.h).  All that changes is in
- * the part up to .record, which the caller saves, or is saved in `undo`, or counts for nothing if rolled
- * back.  Stamps are of CLOCK_REALTIME; one that is stepped is seen by the clocks drifting apart. */
+ * Pure, without pointers: it lies in memory that outlives the process (kept.h).  All that changes
+ * is in the part up to .record, which the caller saves, or is saved in `undo`, or counts for
+ * nothing if rolled back.  Stamps are of CLOCK_REALTIME; one that is stepped is seen by the clocks
+ * drifting apart. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -71,8 +72,8 @@ void successor_had(struct successor *s, const struct frame *f);
 enum successor_verdict { SUCCESSOR_WAIT, SUCCESSOR_CUT, SUCCESSOR_IMPOSSIBLE };
 
 /* May the reader leave the old ring, behind what it had?  @empty: nothing was ready there.  With
- * SUCCESSOR_CUT that is done.  SUCCESSOR_IMPOSSIBLE: the clock was stepped, or it is too much: the old
- * ring stays, and the phase is NONE again. */
+ * SUCCESSOR_CUT that is done.  SUCCESSOR_IMPOSSIBLE: the clock was stepped, or it is too much: the
+ * old ring stays, and the phase is NONE again. */
 enum successor_verdict successor_cut(struct successor *s, struct successor_clock now, bool empty);
 
 /* Had the old ring given @f, of the new one? */

@@ -88,7 +88,8 @@ static int tap_renew_decoder(struct capture *c, struct tap *t, struct decoder *d
 }
 
 /* The ring in use, and no other: a turn to another one that had not come to the cut is none. */
-static int tap_adopt_ring(struct capture *c, struct tap *t, struct decoder *d, int fd[2], unsigned i)
+static int tap_adopt_ring(struct capture *c, struct tap *t, struct decoder *d, int fd[2],
+			  unsigned i)
 {
 	uint32_t slot = d->kept.head->current;
 	const struct kept_ring *ring = kept_ring(&d->kept);
@@ -123,8 +124,8 @@ static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, u
 	return r;
 }
 
-/* An interface goes on where the earlier process was: whether it is still there is for the opener to
- * say. */
+/* An interface goes on where the earlier process was: whether it is still there is for the opener
+ * to say. */
 static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 {
 	const struct kept_ring *ring = kept_ring(&l->kept[0]);
@@ -133,8 +134,12 @@ static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 	int r = t ? 0 : -ENOMEM;
 
 	if (r >= 0) {
-		*t = (struct tap){ .next = c->taps, .ifindex = ring->ifindex, .id = (uint8_t)id,
-				   .up = link != KEPT_DOWN, .wanted = ring->wants, .stop_fd = -1 };
+		*t = (struct tap){ .next = c->taps,
+				   .ifindex = ring->ifindex,
+				   .id = (uint8_t)id,
+				   .up = link != KEPT_DOWN,
+				   .wanted = ring->wants,
+				   .stop_fd = -1 };
 		memcpy(t->name, ring->geometry.ifname, sizeof t->name - 1);
 		c->taps = t;
 	}
@@ -146,7 +151,8 @@ static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 	if (r >= 0) {
 		t->decoder[0]->kept.head->told = (uint8_t)link;
 		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
-			 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" }),
+			 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name },
+				    { "SYNFIND_STATE", "watched" }),
 			 "Watching %s where the process before this one was", t->name);
 		if (link == KEPT_NEW)
 			tap_tell_link(c, t, KEPT_UP, "up");

@@ -3,7 +3,7 @@
 
 struct capture;
 
-/* Takes rings and decoders that are in the store, as far as the options still want them, and runs them;
- * lets the others go.  Logs what fails: the opener has new rings for that.  Before the opener's
- * list, which says what is gone meanwhile. */
+/* Takes rings and decoders that are in the store, as far as the options still want them, and runs
+ * them; lets the others go.  Logs what fails: the opener has new rings for that.  Before the
+ * opener's list, which says what is gone meanwhile. */
 void takeover_taps(struct capture *c);

@@ -86,8 +86,8 @@ unsigned tap_fds(const struct opener_reply *m)
 	return m->bulk ? 3 * m->rings : m->rings;
 }
 
-/* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as another
- * mode counts from the next start on, has no key in it and lets everything pass. */
+/* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as
+ * another mode counts from the next start on, has no key in it and lets everything pass. */
 static int take_filter(struct capture *c, const struct opener_reply *m, unsigned i, const int *fds,
 		       struct bulk_filter **ret)
 {
@@ -106,7 +106,7 @@ static int take_filter(struct capture *c, const struct opener_reply *m, unsigned
 }
 
 int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,
-			struct bulk_filter *bulk, const struct kept_ring *ring)
+		     struct bulk_filter *bulk, const struct kept_ring *ring)
 {
 	const struct decoder_share *share = &ring->share;
 	struct tap_stored tables = tap_stored(TAP_TABLES, t->id, share->index);
@@ -130,7 +130,8 @@ int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct
 	return store_put(c->store, tap_stored(TAP_RING, t->id, share->index).s, source_fd(source));
 }
 
-struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i, int fd)
+struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i,
+			     int fd)
 {
 	return (struct kept_ring){ .cookie = kept_cookie(fd),
 				   .wants = kept_wants(c->o),
@@ -147,8 +148,8 @@ struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply 
 }
 
 /* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
-static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
-			    const int *fds)
+static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m,
+			    unsigned i, const int *fds)
 {
 	struct kept_ring ring = tap_ring_of(c, m, i, fds[i]);
 	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);

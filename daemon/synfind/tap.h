@@ -25,16 +25,16 @@ struct tap {
 	struct tap *next;
 	struct decoder *decoder[OPENER_RINGS_MAX]; /* owned */
 	unsigned decoders;			   /* 0: not yet, or not any more */
-	char name[IF_NAMESIZE];	 /* remembered when it is gone */
+	char name[IF_NAMESIZE];			   /* remembered when it is gone */
 	int ifindex;
 	uint8_t id;
 	bool asked; /* for its rings */
 	bool gone;  /* and that was told */
 	bool again; /* its name was watched before */
 	bool up;
-	bool listed; /* in the opener's present list */
-	bool renewing; /* asked for other rings, in place of those that it has */
-	bool turning;  /* its decoders go over to them */
+	bool listed;	 /* in the opener's present list */
+	bool renewing;	 /* asked for other rings, in place of those that it has */
+	bool turning;	 /* its decoders go over to them */
 	uint64_t wanted; /* kept_wants() when they were asked for */
 	int stop_fd;
 };
@@ -82,9 +82,11 @@ void tap_free(struct tap *t);
 unsigned tap_fds(const struct opener_reply *m);
 
 /* What is kept of ring @i of those that have come, @fd. */
-struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i, int fd);
+struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i,
+			     int fd);
 
-/* A new decoder over @source, the ring @ring; what it needs to be gone on with is in the store then.
+/* A new decoder over @source, the ring @ring; what it needs to be gone on with is in the store
+ * then.
  * @source and @bulk are the decoder's, also on failure.  The filters of mode=auto count on, whoever
  * goes on: there nothing is kept.  0 or -errno. */
 int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,

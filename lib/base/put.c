@@ -137,7 +137,8 @@ char *put_ip4(char *p, const uint8_t a[static 4])
 	return p - 1; /* the last dot */
 }
 
-/* Of an IPv6 address, and their digits.  Four octets are read wherever one begins: hence the spare. */
+/* Of an IPv6 address, and their digits.  Four octets are read wherever one begins: hence the
+ * spare. */
 struct groups {
 	unsigned v[8];
 	char hex[8 * 4 + 4];

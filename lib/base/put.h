@@ -95,7 +95,8 @@ char *put_timestamp(char *p, uint64_t ns);
 
 enum { PUT_SECONDS = 8 }; /* a connection often ends a few after its start */
 
-/* Up to the fraction: what was written last of the seconds with the same remainder.  Zeroed: nothing. */
+/* Up to the fraction: what was written last of the seconds with the same remainder.  Zeroed:
+ * nothing. */
 struct put_second {
 	struct put_second_text {
 		uint64_t next; /* the second after it */

@@ -33,7 +33,7 @@ struct spsc_words { /* shared; the records follow */
 	CACHE_ALIGNED _Atomic uint32_t asleep;
 };
 
-struct spsc { /* a process's view */
+struct spsc {			  /* a process's view */
 	struct spsc_words *words; /* borrowed */
 	uint32_t mask;
 	uint32_t record_size;

@@ -39,8 +39,8 @@ enum { UNDO_SAVE_MAX = (1 << 20) - 1 };
 /* Octets of log that one undo_save() of @n octets takes, for planning. */
 #define UNDO_COST(n) ((n) + sizeof(struct undo_record))
 
-/* Views @size octets at @base, protected by the log of @octets at @log (8-aligned, of zeroes if it is
- * new).  Changes nothing: undo_rollback() next, if the memory was adopted. */
+/* Views @size octets at @base, protected by the log of @octets at @log (8-aligned, of zeroes if it
+ * is new).  Changes nothing: undo_rollback() next, if the memory was adopted. */
 void undo_init(struct undo *u, void *base, size_t size, void *log, size_t octets);
 
 /* The compiler moves no store across; the processor need not care. */
@@ -90,6 +90,6 @@ static inline bool undo_is_open(const struct undo *u)
 }
 
 /* Puts back what was changed since the last commit, newest first.  May itself be ended anywhere and
- * called again.  0; -ENOSPC: the log overflowed in this transaction, -EBADMSG: it is none: then nothing
- * may be believed of what it protects, and undo_commit() begins anew. */
+ * called again.  0; -ENOSPC: the log overflowed in this transaction, -EBADMSG: it is none: then
+ * nothing may be believed of what it protects, and undo_commit() begins anew. */
 int undo_rollback(struct undo *u);

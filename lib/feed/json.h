@@ -21,12 +21,13 @@ struct json_context {
 	const char *iface; /* name, borrowed */
 	enum community_policy community;
 	uint16_t community_seed;
-	struct tunnel tunnel; /* of the connection; zeroed: none */
+	struct tunnel tunnel;	   /* of the connection; zeroed: none */
 	struct put_second *second; /* that events are in; borrowed, kept from line to line */
 };
 
-/* A line for @e under number @seq.  Needs JSON_LINE_MAX octets of room, however short the line; with
- * less, or an interface whose name alone takes half of that, @t is full and nothing is written. */
+/* A line for @e under number @seq.  Needs JSON_LINE_MAX octets of room, however short the line;
+ * with less, or an interface whose name alone takes half of that, @t is full and nothing is
+ * written. */
 void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c);
 
 /* What the daemon is, as the first line to each subscriber. */
@@ -71,7 +72,7 @@ struct stats_decoder {
 	uint64_t withheld; /* segments that the kernel counted instead */
 	uint64_t left_out; /* decoded segments that the mode does not want */
 	uint64_t max_half, max_whole;
-	bool several;	  /* of this interface; then this is number ... */
+	bool several; /* of this interface; then this is number ... */
 	unsigned index;
 	bool split_known; /* ... and can tell how many segments came to the wrong one */
 	uint64_t split;

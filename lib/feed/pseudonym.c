@@ -38,8 +38,8 @@ struct pseudonym_key pseudonym_key_of(const uint8_t octets[static PSEUDONYM_KEY_
 				       { le64toh(w[2]), le64toh(w[3]) } };
 }
 
-/* Which of the LEVELS bits behind the @depth first ones of @a are turned over, if these begin with @a's.
- * An input for IPv4 has one word, one for IPv6 three: they never meet. */
+/* Which of the LEVELS bits behind the @depth first ones of @a are turned over, if these begin with
+ * @a's. An input for IPv4 has one word, one for IPv6 three: they never meet. */
 static uint64_t turns(const struct pseudonym_key *k, unsigned ip_v, unsigned __int128 a,
 		      unsigned depth)
 {

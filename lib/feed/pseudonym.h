@@ -1,15 +1,15 @@
 /* pseudonym.h - addresses that name nobody, and still stand for the same hosts and networks.
  *
- * Prefix-preserving: two addresses of a family that share exactly their k first bits have pseudonyms
- * that share exactly their k first bits.  So each address has one pseudonym, no two have the same,
- * and a network is a network of the same size (Fan, Xu, Ammar, Moon: "Prefix-preserving IP address
- * anonymization", Computer Networks 46, 2004: bit i is turned over, or not, by a pseudo-random
- * function of the i bits before it).  IPv4 and IPv6 have nothing to do with each other: what an IPv6
- * address embeds is no pseudonym of that IPv4 address.
+ * Prefix-preserving: two addresses of a family that share exactly their k first bits have
+ * pseudonyms that share exactly their k first bits.  So each address has one pseudonym, no two have
+ * the same, and a network is a network of the same size (Fan, Xu, Ammar, Moon: "Prefix-preserving
+ * IP address anonymization", Computer Networks 46, 2004: bit i is turned over, or not, by a
+ * pseudo-random function of the i bits before it).  IPv4 and IPv6 have nothing to do with each
+ * other: what an IPv6 address embeds is no pseudonym of that IPv4 address.
  *
- * The function is SipHash-2-4 (Aumasson, Bernstein, 2012), whose 64 bits serve six levels of the tree
- * of prefixes at once; its authors' own choice of rounds, since these outputs are for others to see
- * and to keep.  Pure; O(bits / 6). */
+ * The function is SipHash-2-4 (Aumasson, Bernstein, 2012), whose 64 bits serve six levels of the
+ * tree of prefixes at once; its authors' own choice of rounds, since these outputs are for others
+ * to see and to keep.  Pure; O(bits / 6). */
 #pragma once
 #include <stdint.h>
 

@@ -72,7 +72,8 @@ void sha1_one_block(uint8_t block[static SHA1_BLOCK], size_t n, uint8_t ret[stat
 	uint32_t h[5] = { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0 };
 	uint64_t bits = htobe64(8 * n);
 
-	/* Not SHA1Final(): libmd's adds the padding octet by octet, and takes as long as the rounds. */
+	/* Not SHA1Final(): libmd's adds the padding octet by octet, and takes as long as the
+	 * rounds. */
 	memset(block + n, 0, SHA1_BLOCK - n);
 	block[n] = 0x80;
 	memcpy(block + SHA1_BLOCK - sizeof bits, &bits, sizeof bits);

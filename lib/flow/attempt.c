@@ -30,8 +30,7 @@ static table_ref beside(const struct tracker *t, const struct flow *f)
 
 /* A pending attempt that nothing answered: was it one?  If the old connection went on meanwhile
  * it was a stray SYN; if not, it is told now, with its end. */
-void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
-			   struct cause cause)
+void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason, struct cause cause)
 {
 	table_ref old_ref = beside(t, f);
 	uint64_t prev = 0;
@@ -194,14 +193,15 @@ static enum pending_verdict attempt_judge(const struct conn *c, enum fsm_side fr
 		if (syn && !ack)
 			return s->seq == c->isn ? PENDING_AGAIN : PENDING_REPLACED;
 		/* its third segment: the answer was not seen */
-		return !rst && s->seq == c->isn + 1 && !fits_old ? PENDING_CONFIRMED : PENDING_STANDS;
+		return !rst && s->seq == c->isn + 1 && !fits_old ? PENDING_CONFIRMED
+								 : PENDING_STANDS;
 	}
 	if (syn && !ack) /* an attempt the other way round: one is held, the newest */
 		return PENDING_REPLACED;
 	if (ack && s->ack == c->isn + 1 && (syn || rst))
 		return PENDING_CONFIRMED;
-	/* A challenge ACK says nothing new (RFC 5961 4.2).  Data, a FIN or their acknowledgement may
-	 * have been under way before the server had the SYN. */
+	/* A challenge ACK says nothing new (RFC 5961 4.2).  Data, a FIN or their acknowledgement
+	 * may have been under way before the server had the SYN. */
 	bool bare = ack && !syn && !rst && !(s->flags & TCP_FIN) && !s->payload_len;
 
 	return bare && !news ? PENDING_DROPPED : PENDING_STANDS;

@@ -1,10 +1,11 @@
 /* bulk.h - connections whose plain segments the kernel keeps to itself: bpf/bulk.bpf.c.
  *
  * What guard_is_plain() finds proves nothing that is not known, so it need not come here.  A
- * connection that has many such segments is *watched*: it gets a slot, shared with the filter, which
- * then withholds and counts them.  Before the first segment that is not plain is fed, the connection
- * *catches up*: it takes numbers and counts from the slot, and stands where it would stand had it
- * been fed each one.  So states, closes and counts are those of mode=all by construction.
+ * connection that has many such segments is *watched*: it gets a slot, shared with the filter,
+ * which then withholds and counts them.  Before the first segment that is not plain is fed, the
+ * connection *catches up*: it takes numbers and counts from the slot, and stands where it would
+ * stand had it been fed each one.  So states, closes and counts are those of mode=all by
+ * construction.
  *
  * The tracker's thread owns all of it but the slots. */
 #pragma once

@@ -26,15 +26,14 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	if (c->state != FSM_SYN && !answered)
 		return false;
 	/* Nothing but SYNs of one size without data, then SYN-ACKs of one size without data. */
-	if (c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 ||
-	    c->tfo || c->history != half_history(answered) ||
-	    n[0].payload || n[1].payload || !syns || syns > 15 || syn_acks > 7 ||
-	    answered != !!syn_acks || c->retrans[SIDE_A] != syns - 1 ||
+	if (c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 || c->tfo ||
+	    c->history != half_history(answered) || n[0].payload || n[1].payload || !syns ||
+	    syns > 15 || syn_acks > 7 || answered != !!syn_acks || c->retrans[SIDE_A] != syns - 1 ||
 	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0) ||
 	    dur40_ns(c->since[SIDE_B]) > UINT32_MAX)
 		return false;
-	/* Two offers and how long the answer took have no room beside each other, but if nothing was
-	 * repeated before the answer that is known anyway. */
+	/* Two offers and how long the answer took have no room beside each other, but if nothing
+	 * was repeated before the answer that is known anyway. */
 	bool apart = unlikely(c->offer.held) && c->offer.mss_client != c->offer.mss;
 
 	if (apart && c->server_rtt.v != dur32_of(dur40_ns(c->since[SIDE_B])).v)
@@ -92,7 +91,8 @@ void conn_unpack(const struct half *restrict h, struct conn *restrict ret)
 		.acked = { answered ? h->isn[0] + 1 : h->isn[0], answered ? h->isn[1] : 0 },
 		.isn = h->isn[0],
 		.tally = { conn_tally(h->syns, (uint64_t)h->header[0] * h->syns, (uint16_t)window),
-			   conn_tally(h->syn_acks, (uint64_t)h->header[1] * h->syn_acks, h->window) },
+			   conn_tally(h->syn_acks, (uint64_t)h->header[1] * h->syn_acks,
+				      h->window) },
 		.server_rtt = h->server_rtt,
 		.offer = { .mss = h->mss,
 			   .sack = h->sack,
@@ -142,8 +142,9 @@ void conn_set_counts(struct conn *c, unsigned side, struct conn_counts n)
 	uint64_t header = at_most(n.header, CONN_HEADER_LO + (offering ? 8 : 16));
 	uint64_t payload = at_most(n.payload, CONN_PAYLOAD_LO + (offering ? 0 : 16));
 
-	c->tally[side] = conn_tally(pkts & ((1 << CONN_PKTS_LO) - 1),
-				    header & ((1 << CONN_HEADER_LO) - 1), conn_window(&c->hot, side));
+	c->tally[side] =
+		conn_tally(pkts & ((1 << CONN_PKTS_LO) - 1), header & ((1 << CONN_HEADER_LO) - 1),
+			   conn_window(&c->hot, side));
 	c->payload_lo[side] = (uint32_t)payload;
 	if (side)
 		c->pkts_hi1 = pkts >> CONN_PKTS_LO & 63;

@@ -11,8 +11,8 @@
  *	    octets, so that a flood of half-open connections costs little.  conn_unpack() and
  *	    conn_pack().
  *
- * Side 0 is the client, side 1 the server.  Sequence numbers are host order.  All are packed: fields
- * are read and written one by one, never by address. */
+ * Side 0 is the client, side 1 the server.  Sequence numbers are host order.  All are packed:
+ * fields are read and written one by one, never by address. */
 #pragma once
 #include <assert.h>
 #include <stdbool.h>
@@ -70,7 +70,7 @@ static inline uint64_t dur40_ns(struct dur40 d)
 
 enum { VLAN_NONE = 0xfff }; /* reserved by IEEE 802.1Q, so never a real one */
 
-struct conn_where { /* where its first segment was seen */
+struct conn_where {				     /* where its first segment was seen */
 	uint64_t iface : 16, outer : 12, inner : 12; /* iface: see "flow/tunnels.h" */
 } __attribute__((packed));
 
@@ -79,7 +79,7 @@ struct conn_offer {
 	uint16_t mss; /* the smaller one of those offered; 0: none */
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
-	uint16_t held : 1; /* nothing was told of it: "flow/flood.h"; in half entries only */
+	uint16_t held : 1;	/* nothing was told of it: "flow/flood.h"; in half entries only */
 	uint16_t : 4;
 	uint16_t mss_client; /* of one that is held: what its SYN offered */
 } __attribute__((packed));
@@ -88,7 +88,7 @@ struct conn_offer {
 enum { CONN_PKTS_LO = 26, CONN_HEADER_LO = 22, CONN_PAYLOAD_LO = 32 };
 
 struct conn_hot {
-	uint64_t last_ns; /* of the newest segment; UINT64_MAX: the entry is free */
+	uint64_t last_ns;  /* of the newest segment; UINT64_MAX: the entry is free */
 	uint64_t tally[2]; /* what the side sent, and offers: see conn_tally() */
 	uint32_t next[2];  /* behind the last octet that the side sent (SND.NXT, as seen) */
 	uint32_t acked[2]; /* first octet of the side's that its peer has not acknowledged */
@@ -107,7 +107,8 @@ struct conn_hot {
 		} __attribute__((packed));
 		struct {
 			uint16_t : 9;
-			uint16_t tfo : 1; /* PHASE_OFFER: the SYN-ACK acknowledged data on the SYN */
+			uint16_t
+				tfo : 1; /* PHASE_OFFER: the SYN-ACK acknowledged data on the SYN */
 			/* PHASE_END: the second FIN carried the first ACK of the first */
 			uint16_t merged : 1;
 			uint16_t tsval_ok : 1; /* PHASE_END */
@@ -138,7 +139,7 @@ struct conn_cold {
 	union {
 		struct { /* from FSM_CLAIMED on */
 			uint16_t payload_hi[2], header_hi[2];
-			uint32_t gap : 30; /* octets that went by unseen */
+			uint32_t gap : 30;  /* octets that went by unseen */
 			uint32_t holes : 2; /* bit per side: a gap of its is not acknowledged yet */
 		} __attribute__((packed));
 		struct { /* while fsm_offering(); never so many octets */
@@ -165,16 +166,16 @@ struct conn {
 };
 
 struct half {
-	uint64_t start_ns; /* UINT64_MAX: free */
-	struct dur40 last;     /* since the start */
-	uint32_t answered_ns;  /* since the start: the first SYN-ACK */
+	uint64_t start_ns;    /* UINT64_MAX: free */
+	struct dur40 last;    /* since the start */
+	uint32_t answered_ns; /* since the start: the first SYN-ACK */
 	union {
 		struct dur32 server_rtt;
 		uint32_t mss_client; /* if mss_apart; then it is as long as answered_ns */
 	};
 	uint32_t isn[2];
 	uint16_t mss;
-	uint16_t window; /* the server's */
+	uint16_t window;   /* the server's */
 	uint8_t header[2]; /* octets of the client's SYN and of the server's SYN-ACK on the wire */
 	uint8_t syns : 4, syn_acks : 3, mss_apart : 1; /* held: mss is not what its SYN offered */
 	uint8_t wscale0 : 4, wscale1 : 4;
@@ -208,9 +209,9 @@ static inline bool conn_is_midstream(const struct conn *c)
 	return c->direction == DIRECTION_PORT || c->direction == DIRECTION_FIRST_PACKET;
 }
 
-/* A tally: packets, octets of headers, and above them the window as last offered, unscaled (once both
- * FINs were sent see conn_tsval()).  In one word by hand: the compiler takes bit-fields of packed
- * structures octet by octet. */
+/* A tally: packets, octets of headers, and above them the window as last offered, unscaled (once
+ * both FINs were sent see conn_tsval()).  In one word by hand: the compiler takes bit-fields of
+ * packed structures octet by octet. */
 static inline uint64_t conn_tally(uint64_t pkts, uint64_t header, uint16_t window)
 {
 	return (uint64_t)window << 48 | header << CONN_PKTS_LO | pkts;
@@ -248,9 +249,11 @@ static inline struct conn_counts conn_counts(const struct conn *c, unsigned side
 	uint64_t header_hi = offering ? c->offering_header_hi[side] : c->header_hi[side];
 	uint64_t payload_hi = offering ? 0 : c->payload_hi[side];
 
-	return (struct conn_counts){ .pkts = pkts_hi << CONN_PKTS_LO | tally_pkts(c->tally[side]),
-				     .header = header_hi << CONN_HEADER_LO | tally_header(c->tally[side]),
-				     .payload = payload_hi << CONN_PAYLOAD_LO | c->payload_lo[side] };
+	return (struct conn_counts){
+		.pkts = pkts_hi << CONN_PKTS_LO | tally_pkts(c->tally[side]),
+		.header = header_hi << CONN_HEADER_LO | tally_header(c->tally[side]),
+		.payload = payload_hi << CONN_PAYLOAD_LO | c->payload_lo[side]
+	};
 }
 
 /* What has no room stays at the most there is. */
@@ -264,7 +267,8 @@ static inline bool conn_count_low(struct conn_hot *h, unsigned side, uint32_t pk
 	uint64_t p = (uint64_t)tally_pkts(was) + pkts, n = (uint64_t)tally_header(was) + header;
 	uint64_t data = (uint64_t)h->payload_lo[side] + payload;
 
-	if (__builtin_expect((p >> CONN_PKTS_LO | n >> CONN_HEADER_LO | data >> CONN_PAYLOAD_LO) != 0, 0))
+	if (__builtin_expect(
+		    (p >> CONN_PKTS_LO | n >> CONN_HEADER_LO | data >> CONN_PAYLOAD_LO) != 0, 0))
 		return false;
 	h->tally[side] = conn_tally(p, n, (uint16_t)(was >> 48));
 	h->payload_lo[side] = (uint32_t)data;
@@ -300,8 +304,8 @@ static inline unsigned conn_note_bit(unsigned side, bool data)
 }
 
 /* Notes the first of its kind (that bit is not set) on a connection in the table, of which history
- * is far away: noted_order keeps what conn_join() needs to write the letters in their order.  False:
- * it cannot, nothing was done. */
+ * is far away: noted_order keeps what conn_join() needs to write the letters in their order.
+ * False: it cannot, nothing was done. */
 bool conn_note(struct conn_hot *h, unsigned side, bool data);
 
 /* noted_order where all have their letters. */

@@ -11,9 +11,11 @@ const struct word event_kind_word[EVENT_KINDS] = {
 };
 
 const struct word event_segment_word[SEGMENTS] = {
-	[SEGMENT_SYN] = WORD_OF("syn"),	   [SEGMENT_SYN_ACK] = WORD_OF("syn_ack"), [SEGMENT_ACK] = WORD_OF("ack"),
-	[SEGMENT_FIN] = WORD_OF("fin"),	   [SEGMENT_FIN_ACK] = WORD_OF("fin_ack"), [SEGMENT_RST] = WORD_OF("rst"),
-	[SEGMENT_ICMP] = WORD_OF("icmp"),   [SEGMENT_TIMEOUT] = WORD_OF("timeout"), [SEGMENT_NONE] = WORD_OF("none"),
+	[SEGMENT_SYN] = WORD_OF("syn"),		[SEGMENT_SYN_ACK] = WORD_OF("syn_ack"),
+	[SEGMENT_ACK] = WORD_OF("ack"),		[SEGMENT_FIN] = WORD_OF("fin"),
+	[SEGMENT_FIN_ACK] = WORD_OF("fin_ack"), [SEGMENT_RST] = WORD_OF("rst"),
+	[SEGMENT_ICMP] = WORD_OF("icmp"),	[SEGMENT_TIMEOUT] = WORD_OF("timeout"),
+	[SEGMENT_NONE] = WORD_OF("none"),
 };
 
 const struct word event_basis_word[BASES] = {
@@ -59,9 +61,12 @@ const struct word teardown_word[TEARDOWNS] = {
 };
 
 const struct word conn_state_word[CONN_STATES] = {
-	[CONN_S0] = WORD_OF("S0"),	  [CONN_S1] = WORD_OF("S1"),	  [CONN_SF] = WORD_OF("SF"),   [CONN_REJ] = WORD_OF("REJ"),
-	[CONN_S2] = WORD_OF("S2"),	  [CONN_S3] = WORD_OF("S3"),	  [CONN_RSTO] = WORD_OF("RSTO"), [CONN_RSTR] = WORD_OF("RSTR"),
-	[CONN_RSTOS0] = WORD_OF("RSTOS0"), [CONN_RSTRH] = WORD_OF("RSTRH"), [CONN_SH] = WORD_OF("SH"),   [CONN_SHR] = WORD_OF("SHR"),
+	[CONN_S0] = WORD_OF("S0"),	   [CONN_S1] = WORD_OF("S1"),
+	[CONN_SF] = WORD_OF("SF"),	   [CONN_REJ] = WORD_OF("REJ"),
+	[CONN_S2] = WORD_OF("S2"),	   [CONN_S3] = WORD_OF("S3"),
+	[CONN_RSTO] = WORD_OF("RSTO"),	   [CONN_RSTR] = WORD_OF("RSTR"),
+	[CONN_RSTOS0] = WORD_OF("RSTOS0"), [CONN_RSTRH] = WORD_OF("RSTRH"),
+	[CONN_SH] = WORD_OF("SH"),	   [CONN_SHR] = WORD_OF("SHR"),
 	[CONN_OTH] = WORD_OF("OTH"),
 };
 

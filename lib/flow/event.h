@@ -20,16 +20,16 @@ enum event_kind {
 };
 
 enum event_segment { /* what was on the wire, by its flags; or no segment at all */
-	SEGMENT_SYN,
-	SEGMENT_SYN_ACK,
-	SEGMENT_ACK, /* with data or without */
-	SEGMENT_FIN,
-	SEGMENT_FIN_ACK,
-	SEGMENT_RST,
-	SEGMENT_ICMP, /* an error that quotes the connection's SYN */
-	SEGMENT_TIMEOUT,
-	SEGMENT_NONE, /* capture end, shutdown, eviction */
-	SEGMENTS
+		     SEGMENT_SYN,
+		     SEGMENT_SYN_ACK,
+		     SEGMENT_ACK, /* with data or without */
+		     SEGMENT_FIN,
+		     SEGMENT_FIN_ACK,
+		     SEGMENT_RST,
+		     SEGMENT_ICMP, /* an error that quotes the connection's SYN */
+		     SEGMENT_TIMEOUT,
+		     SEGMENT_NONE, /* capture end, shutdown, eviction */
+		     SEGMENTS
 };
 
 enum event_basis { BASIS_OBSERVED, BASIS_INFERRED, BASIS_TIMEOUT, BASES };
@@ -79,8 +79,20 @@ enum event_counts {
 
 /* Zeek's conn_state, by the letters of its documentation (conn.log). */
 enum conn_state {
-	CONN_S0, CONN_S1, CONN_SF, CONN_REJ, CONN_S2, CONN_S3, CONN_RSTO, CONN_RSTR,
-	CONN_RSTOS0, CONN_RSTRH, CONN_SH, CONN_SHR, CONN_OTH, CONN_STATES
+	CONN_S0,
+	CONN_S1,
+	CONN_SF,
+	CONN_REJ,
+	CONN_S2,
+	CONN_S3,
+	CONN_RSTO,
+	CONN_RSTR,
+	CONN_RSTOS0,
+	CONN_RSTRH,
+	CONN_SH,
+	CONN_SHR,
+	CONN_OTH,
+	CONN_STATES
 };
 
 /* Wireshark's tcp.completeness. */
@@ -94,19 +106,19 @@ enum completeness {
 };
 
 enum anomaly {
-	ANOMALY_BAD_ACK,	     /* SYN-ACK or ACK that acknowledges nothing that was sent */
-	ANOMALY_ACK_UNSEEN,	     /* ACK of octets that were not seen, within the window */
-	ANOMALY_OUT_OF_WINDOW,	     /* segment far from what the receiver expects */
-	ANOMALY_SYN_IN_OPEN,	     /* SYN with another ISN on a living connection (RFC 5961 4) */
-	ANOMALY_SYN_ACK_UNEXPECTED,  /* SYN-ACK that answers no SYN of this connection */
-	ANOMALY_RST_BAD_ACK,	     /* RST to a SYN without acknowledging it (RFC 9293 3.10.7.3) */
-	ANOMALY_RST_IN_WINDOW,	     /* RST not exactly at RCV.NXT (RFC 5961 3): suspect */
+	ANOMALY_BAD_ACK,	    /* SYN-ACK or ACK that acknowledges nothing that was sent */
+	ANOMALY_ACK_UNSEEN,	    /* ACK of octets that were not seen, within the window */
+	ANOMALY_OUT_OF_WINDOW,	    /* segment far from what the receiver expects */
+	ANOMALY_SYN_IN_OPEN,	    /* SYN with another ISN on a living connection (RFC 5961 4) */
+	ANOMALY_SYN_ACK_UNEXPECTED, /* SYN-ACK that answers no SYN of this connection */
+	ANOMALY_RST_BAD_ACK,	    /* RST to a SYN without acknowledging it (RFC 9293 3.10.7.3) */
+	ANOMALY_RST_IN_WINDOW,	    /* RST not exactly at RCV.NXT (RFC 5961 3): suspect */
 	ANOMALY_RST_OUT_OF_WINDOW,
 	ANOMALY_FIN_OUT_OF_WINDOW,
-	ANOMALY_FIN_MOVED,	     /* a second FIN at another place than the first */
+	ANOMALY_FIN_MOVED, /* a second FIN at another place than the first */
 	ANOMALY_DATA_AFTER_FIN,
-	ANOMALY_BAD_FLAGS,	     /* SYN+FIN, SYN+RST, no ACK on an open connection */
-	ANOMALY_ILLEGAL,	     /* the table has no such edge */
+	ANOMALY_BAD_FLAGS, /* SYN+FIN, SYN+RST, no ACK on an open connection */
+	ANOMALY_ILLEGAL,   /* the table has no such edge */
 	ANOMALIES
 };
 
@@ -122,7 +134,7 @@ enum flood_count {
 	FLOOD_REFUSED,	 /* by RST, of either end, or ICMP */
 	FLOOD_EXPIRED,
 	FLOOD_EVICTED,
-	FLOOD_REPLACED,	 /* by another SYN of the same 4-tuple */
+	FLOOD_REPLACED, /* by another SYN of the same 4-tuple */
 	FLOOD_COUNTS
 };
 
@@ -133,14 +145,23 @@ enum {
 };
 
 enum history_code {
-	HISTORY_SYN = 1, HISTORY_SYN_ACK, HISTORY_ACK, HISTORY_DATA, HISTORY_FIN, HISTORY_RST,
-	HISTORY_GAP, HISTORY_RETRANSMIT, HISTORY_ZERO_WINDOW, HISTORY_INCONSISTENT,
-	HISTORY_MULTI_FLAG, HISTORY_FLIPPED,
+	HISTORY_SYN = 1,
+	HISTORY_SYN_ACK,
+	HISTORY_ACK,
+	HISTORY_DATA,
+	HISTORY_FIN,
+	HISTORY_RST,
+	HISTORY_GAP,
+	HISTORY_RETRANSMIT,
+	HISTORY_ZERO_WINDOW,
+	HISTORY_INCONSISTENT,
+	HISTORY_MULTI_FLAG,
+	HISTORY_FLIPPED,
 };
 
-struct event_options { /* of a SYN, or what both sides agreed on */
-	uint16_t mss;	    /* 0: absent */
-	uint8_t wscale[2];  /* TCPOPT_WSCALE_NONE: absent; tcp_open: [0] only */
+struct event_options {	   /* of a SYN, or what both sides agreed on */
+	uint16_t mss;	   /* 0: absent */
+	uint8_t wscale[2]; /* TCPOPT_WSCALE_NONE: absent; tcp_open: [0] only */
 	bool sack, timestamps, tfo, ecn, mptcp;
 };
 
@@ -155,7 +176,7 @@ struct event {
 	uint16_t vlan[2];
 	uint8_t nvlan;
 	uint16_t iface; /* within the producer: see "flow/tunnels.h" */
-	uint8_t kind;  /* enum event_kind */
+	uint8_t kind;	/* enum event_kind */
 	uint8_t ip_v;
 	uint8_t state[2];      /* enum tcp_state, after the event */
 	uint8_t prev_state[2]; /* before it; tcp_state, tcp_established, tcp_close */
@@ -231,10 +252,12 @@ const char *anomaly_name(enum anomaly a);
 unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 
 /* Where events go.  reserve() gives the place of the next event, or NULL: there is no room, the
- * event is lost (the sink counts it); commit() hands it over.  At most one is reserved at a time. */
+ * event is lost (the sink counts it); commit() hands it over.  At most one is reserved at a
+ * time. */
 struct event_sink {
 	struct event *(*reserve)(struct event_sink *);
 	void (*commit)(struct event_sink *);
-	unsigned feeding; /* the tracker's: which segment of tracker_feed() an event is of, from 0; not
+	unsigned
+		feeding; /* the tracker's: which segment of tracker_feed() an event is of, from 0; not
 			   * for those of a sweep */
 };

@@ -20,8 +20,8 @@
  *   - those of that time which did not go on are cfg.flood_rate in a second, at least, and a
  *     quarter of them all.  (A server that is down and asked now and then is under no flood.)
  *
- * A SYN-ACK that comes (again) for an attempt which was evicted in a flood begins nothing.  If it was
- * a real one after all, its next segment begins it: picked up mid-stream.
+ * A SYN-ACK that comes (again) for an attempt which was evicted in a flood begins nothing.  If it
+ * was a real one after all, its next segment begins it: picked up mid-stream.
  *
  * It is over when for FLOOD_CALM_NS the second did not hold, and half of the first not either.
  *
@@ -80,7 +80,8 @@ struct floods {
 /* The servers of one hash: mostly one. */
 struct flood_servers {
 	uint32_t half; /* their half entries */
-	uint8_t watch; /* floods.slot[] of one of them, from 1; `next` of that is another's; 0: none */
+	/* floods.slot[] of one of them, from 1; `next` of that is another's; 0: none */
+	uint8_t watch;
 };
 
 /* Takes over what t->cfg says: see tracker_configure(). */
@@ -122,8 +123,8 @@ bool flood_hold(struct tracker *t, struct flow *f);
  * flood, so that it mostly answers an attempt that was given up: it begins nothing. */
 bool flood_late(struct tracker *t, const struct flow *f);
 
-/* A held attempt @f goes to state @to, by @s of @from, and is still as it was before.  True: nothing
- * of that is to be told; false: all of it, what came before is told now. */
+/* A held attempt @f goes to state @to, by @s of @from, and is still as it was before.  True:
+ * nothing of that is to be told; false: all of it, what came before is told now. */
 bool flood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const struct segment *s);
 
 /* A held attempt ends, and never went on.  As flood_keeps(). */

@@ -3,30 +3,54 @@
 
 /* Short names, so that the table fits the page. */
 enum {
-	NONE = FSM_NONE, SYNS = FSM_SYN, XSYN = FSM_CROSSED, XACA = FSM_CROSSED_A,
-	XACB = FSM_CROSSED_B, ANSW = FSM_ANSWERED, CLAI = FSM_CLAIMED, OPEN = FSM_OPEN,
-	FINA = FSM_FIN_A, FINB = FSM_FIN_B, HLFA = FSM_HALF_A, HLFB = FSM_HALF_B,
-	LSTA = FSM_LAST_A, LSTB = FSM_LAST_B, BOTH = FSM_BOTH, BTHA = FSM_BOTH_A,
-	BTHB = FSM_BOTH_B, HOLA = FSM_HOLE_A,
-	HOLB = FSM_HOLE_B, HOLX = FSM_HOLE_AB, WATA = FSM_WAIT_A, WATB = FSM_WAIT_B,
-	DONA = FSM_DONE_A, DONB = FSM_DONE_B, DONX = FSM_DONE_X,
-	RSET = FSM_RESET, xxxx = FSM_ILLEGAL,
+	NONE = FSM_NONE,
+	SYNS = FSM_SYN,
+	XSYN = FSM_CROSSED,
+	XACA = FSM_CROSSED_A,
+	XACB = FSM_CROSSED_B,
+	ANSW = FSM_ANSWERED,
+	CLAI = FSM_CLAIMED,
+	OPEN = FSM_OPEN,
+	FINA = FSM_FIN_A,
+	FINB = FSM_FIN_B,
+	HLFA = FSM_HALF_A,
+	HLFB = FSM_HALF_B,
+	LSTA = FSM_LAST_A,
+	LSTB = FSM_LAST_B,
+	BOTH = FSM_BOTH,
+	BTHA = FSM_BOTH_A,
+	BTHB = FSM_BOTH_B,
+	HOLA = FSM_HOLE_A,
+	HOLB = FSM_HOLE_B,
+	HOLX = FSM_HOLE_AB,
+	WATA = FSM_WAIT_A,
+	WATB = FSM_WAIT_B,
+	DONA = FSM_DONE_A,
+	DONB = FSM_DONE_B,
+	DONX = FSM_DONE_X,
+	RSET = FSM_RESET,
+	xxxx = FSM_ILLEGAL,
 	INFERRED = 0x20,
 	/* edges that rest on segments which were not seen */
-	clai = CLAI | INFERRED, answ = ANSW | INFERRED, open = OPEN | INFERRED,
-	fina = FINA | INFERRED, finb = FINB | INFERRED,
+	clai = CLAI | INFERRED,
+	answ = ANSW | INFERRED,
+	open = OPEN | INFERRED,
+	fina = FINA | INFERRED,
+	finb = FINB | INFERRED,
 };
 static_assert((int)FSM_STATES < (int)INFERRED, "a state and the mark share an octet");
 
 /* One reason per row; "stay" cells repeat the column's own state. */
 /* clang-format off */
 static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
-/* at:                  NONE  SYNS  XSYN  XACA  XACB  ANSW  CLAI  OPEN  FINA  FINB  HLFA  HLFB  LSTA  LSTB  BOTH  BTHA  BTHB  HOLA  HOLB  HOLX  WATA  WATB  DONA  DONB  DONX  RSET */
+/* at:                  NONE  SYNS  XSYN  XACA  XACB  ANSW  CLAI  OPEN  FINA  FINB  HLFA  HLFB  LSTA
+ * LSTB  BOTH  BTHA  BTHB  HOLA  HOLB  HOLX  WATA  WATB  DONA  DONB  DONX  RSET */
 /* A is by definition whoever opened */
 [SIDE_A][EV_SYN]     = { SYNS, SYNS, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* B's SYN without ACK crosses A's: RFC 9293 3.5, figure 7 */
 [SIDE_B][EV_SYN]     = { xxxx, XSYN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
-/* A answers only a SYN that crossed; one behind B's SYN-ACK shows that B's had, and was overtaken */
+/* A answers only a SYN that crossed; one behind B's SYN-ACK shows that B's had, and was
+ * overtaken */
 [SIDE_A][EV_SYN_ACK] = { xxxx, xxxx, XACB, OPEN, XACB, XACA, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* without A's SYN before it the capture began late or reordered; behind A's ACK likewise */
 [SIDE_B][EV_SYN_ACK] = { answ, ANSW, XACA, XACA, OPEN, ANSW, OPEN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
@@ -83,33 +107,36 @@ static const struct {
 	uint8_t fins;
 	uint8_t timeout;
 } about[FSM_STATES] = {
-#define ENDS(a, b) { END_##a, END_##b }
-	[FSM_NONE]      = { ENDS(CLOSED, CLOSED), 0, 0, FSM_T_SYN_SENT },
-	[FSM_SYN]       = { ENDS(SYN_SENT, LISTEN), 0, 0, FSM_T_SYN_SENT },
-	[FSM_CROSSED]   = { ENDS(SYN_RECEIVED, SYN_RECEIVED), 0, 0, FSM_T_SYN_RECEIVED },
+#define ENDS(a, b)                                                                                 \
+	{                                                                                          \
+		END_##a, END_##b                                                                   \
+	}
+	[FSM_NONE] = { ENDS(CLOSED, CLOSED), 0, 0, FSM_T_SYN_SENT },
+	[FSM_SYN] = { ENDS(SYN_SENT, LISTEN), 0, 0, FSM_T_SYN_SENT },
+	[FSM_CROSSED] = { ENDS(SYN_RECEIVED, SYN_RECEIVED), 0, 0, FSM_T_SYN_RECEIVED },
 	[FSM_CROSSED_A] = { ENDS(SYN_RECEIVED, SYN_RECEIVED), 0, 0, FSM_T_SYN_RECEIVED },
 	[FSM_CROSSED_B] = { ENDS(SYN_RECEIVED, SYN_RECEIVED), 0, 0, FSM_T_SYN_RECEIVED },
-	[FSM_ANSWERED]  = { ENDS(SYN_SENT, SYN_RECEIVED), 0, 0, FSM_T_SYN_RECEIVED },
-	[FSM_CLAIMED]   = { ENDS(ESTABLISHED, SYN_RECEIVED), 0, 0, FSM_T_ESTABLISHED },
-	[FSM_OPEN]      = { ENDS(ESTABLISHED, ESTABLISHED), 0, 0, FSM_T_ESTABLISHED },
-	[FSM_FIN_A]     = { ENDS(FIN_WAIT_1, ESTABLISHED), 1, 1, FSM_T_CLOSING },
-	[FSM_FIN_B]     = { ENDS(ESTABLISHED, FIN_WAIT_1), 2, 2, FSM_T_CLOSING },
-	[FSM_HALF_A]    = { ENDS(FIN_WAIT_2, CLOSE_WAIT), 1, 1, FSM_T_HALF_CLOSED },
-	[FSM_HALF_B]    = { ENDS(CLOSE_WAIT, FIN_WAIT_2), 2, 2, FSM_T_HALF_CLOSED },
-	[FSM_LAST_A]    = { ENDS(FIN_WAIT_2, LAST_ACK), 1, 3, FSM_T_CLOSING },
-	[FSM_LAST_B]    = { ENDS(LAST_ACK, FIN_WAIT_2), 2, 3, FSM_T_CLOSING },
-	[FSM_BOTH]      = { ENDS(CLOSING, CLOSING), 3, 3, FSM_T_CLOSING },
-	[FSM_BOTH_A]    = { ENDS(TIME_WAIT, CLOSING), 3, 3, FSM_T_CLOSING },
-	[FSM_BOTH_B]    = { ENDS(CLOSING, TIME_WAIT), 3, 3, FSM_T_CLOSING },
-	[FSM_HOLE_A]    = { ENDS(CLOSING, FIN_WAIT_1), 3, 3, FSM_T_CLOSING },
-	[FSM_HOLE_B]    = { ENDS(FIN_WAIT_1, CLOSING), 3, 3, FSM_T_CLOSING },
-	[FSM_HOLE_AB]   = { ENDS(FIN_WAIT_1, FIN_WAIT_1), 3, 3, FSM_T_CLOSING },
-	[FSM_WAIT_A]    = { ENDS(FIN_WAIT_2, CLOSING), 3, 3, FSM_T_CLOSING },
-	[FSM_WAIT_B]    = { ENDS(CLOSING, FIN_WAIT_2), 3, 3, FSM_T_CLOSING },
-	[FSM_DONE_A]    = { ENDS(TIME_WAIT, CLOSED), 1, 3, FSM_T_TIME_WAIT },
-	[FSM_DONE_B]    = { ENDS(CLOSED, TIME_WAIT), 2, 3, FSM_T_TIME_WAIT },
-	[FSM_DONE_X]    = { ENDS(TIME_WAIT, TIME_WAIT), 3, 3, FSM_T_TIME_WAIT },
-	[FSM_RESET]     = { ENDS(CLOSED, CLOSED), 0, 0, FSM_T_RESET },
+	[FSM_ANSWERED] = { ENDS(SYN_SENT, SYN_RECEIVED), 0, 0, FSM_T_SYN_RECEIVED },
+	[FSM_CLAIMED] = { ENDS(ESTABLISHED, SYN_RECEIVED), 0, 0, FSM_T_ESTABLISHED },
+	[FSM_OPEN] = { ENDS(ESTABLISHED, ESTABLISHED), 0, 0, FSM_T_ESTABLISHED },
+	[FSM_FIN_A] = { ENDS(FIN_WAIT_1, ESTABLISHED), 1, 1, FSM_T_CLOSING },
+	[FSM_FIN_B] = { ENDS(ESTABLISHED, FIN_WAIT_1), 2, 2, FSM_T_CLOSING },
+	[FSM_HALF_A] = { ENDS(FIN_WAIT_2, CLOSE_WAIT), 1, 1, FSM_T_HALF_CLOSED },
+	[FSM_HALF_B] = { ENDS(CLOSE_WAIT, FIN_WAIT_2), 2, 2, FSM_T_HALF_CLOSED },
+	[FSM_LAST_A] = { ENDS(FIN_WAIT_2, LAST_ACK), 1, 3, FSM_T_CLOSING },
+	[FSM_LAST_B] = { ENDS(LAST_ACK, FIN_WAIT_2), 2, 3, FSM_T_CLOSING },
+	[FSM_BOTH] = { ENDS(CLOSING, CLOSING), 3, 3, FSM_T_CLOSING },
+	[FSM_BOTH_A] = { ENDS(TIME_WAIT, CLOSING), 3, 3, FSM_T_CLOSING },
+	[FSM_BOTH_B] = { ENDS(CLOSING, TIME_WAIT), 3, 3, FSM_T_CLOSING },
+	[FSM_HOLE_A] = { ENDS(CLOSING, FIN_WAIT_1), 3, 3, FSM_T_CLOSING },
+	[FSM_HOLE_B] = { ENDS(FIN_WAIT_1, CLOSING), 3, 3, FSM_T_CLOSING },
+	[FSM_HOLE_AB] = { ENDS(FIN_WAIT_1, FIN_WAIT_1), 3, 3, FSM_T_CLOSING },
+	[FSM_WAIT_A] = { ENDS(FIN_WAIT_2, CLOSING), 3, 3, FSM_T_CLOSING },
+	[FSM_WAIT_B] = { ENDS(CLOSING, FIN_WAIT_2), 3, 3, FSM_T_CLOSING },
+	[FSM_DONE_A] = { ENDS(TIME_WAIT, CLOSED), 1, 3, FSM_T_TIME_WAIT },
+	[FSM_DONE_B] = { ENDS(CLOSED, TIME_WAIT), 2, 3, FSM_T_TIME_WAIT },
+	[FSM_DONE_X] = { ENDS(TIME_WAIT, TIME_WAIT), 3, 3, FSM_T_TIME_WAIT },
+	[FSM_RESET] = { ENDS(CLOSED, CLOSED), 0, 0, FSM_T_RESET },
 #undef ENDS
 };
 

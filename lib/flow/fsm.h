@@ -41,23 +41,23 @@ enum fsm_state {
 	FSM_ANSWERED,  /* B's SYN-ACK; A's own ACK is still to come */
 	FSM_CLAIMED,   /* A behaves as if B had answered, which was not seen */
 	FSM_OPEN,
-	FSM_FIN_A,     /* A's FIN, not acknowledged */
+	FSM_FIN_A, /* A's FIN, not acknowledged */
 	FSM_FIN_B,
-	FSM_HALF_A,    /* A's FIN, acknowledged: half-closed */
+	FSM_HALF_A, /* A's FIN, acknowledged: half-closed */
 	FSM_HALF_B,
-	FSM_LAST_A,    /* ... and then B's FIN, not acknowledged */
+	FSM_LAST_A, /* ... and then B's FIN, not acknowledged */
 	FSM_LAST_B,
-	FSM_BOTH,      /* FINs that crossed, none acknowledged */
-	FSM_BOTH_A,    /* ... and A's is acknowledged */
+	FSM_BOTH,   /* FINs that crossed, none acknowledged */
+	FSM_BOTH_A, /* ... and A's is acknowledged */
 	FSM_BOTH_B,
-	FSM_HOLE_A,    /* ... but octets of A's are missing: B cannot have A's FIN yet */
+	FSM_HOLE_A, /* ... but octets of A's are missing: B cannot have A's FIN yet */
 	FSM_HOLE_B,
-	FSM_HOLE_AB,   /* ... octets of both */
-	FSM_WAIT_A,    /* ... and A's is acknowledged, but A is not known to have B's */
+	FSM_HOLE_AB, /* ... octets of both */
+	FSM_WAIT_A,  /* ... and A's is acknowledged, but A is not known to have B's */
 	FSM_WAIT_B,
-	FSM_DONE_A,    /* both acknowledged, A closed first */
+	FSM_DONE_A, /* both acknowledged, A closed first */
 	FSM_DONE_B,
-	FSM_DONE_X,    /* both acknowledged, FINs had crossed */
+	FSM_DONE_X, /* both acknowledged, FINs had crossed */
 	FSM_RESET,
 	FSM_STATES,
 	FSM_ILLEGAL = FSM_STATES, /* an edge that does not exist: count it and stay */
@@ -79,7 +79,7 @@ enum fsm_evidence {
 	EV_FIN_HOLE_OWN,
 	EV_FIN_HOLE_PEER,
 	EV_FIN_HOLE_BOTH,
-	EV_RST,	    /* it aborts, with the number that the peer expects */
+	EV_RST, /* it aborts, with the number that the peer expects */
 	EVIDENCES
 };
 

@@ -23,7 +23,8 @@ static unsigned shift_of(const struct conn *c, enum fsm_side side)
 static uint32_t window_of(const struct conn *c, enum fsm_side side)
 {
 	if (both_fins(c) || !known(c->sent, side))
-		return GUARD_WINDOW_FLOOR; /* window[] holds something else by then, or nothing yet */
+		/* window[] holds something else by then, or nothing yet */
+		return GUARD_WINDOW_FLOOR;
 	return (uint32_t)conn_window(&c->hot, side) << shift_of(c, side);
 }
 
@@ -47,7 +48,9 @@ static struct proof anomalous(enum anomaly a)
 
 static struct proof proves(unsigned evidence)
 {
-	return (struct proof){ .evidence = (uint16_t)evidence, .anomaly = ANOMALY_NONE, .acceptable = true };
+	return (struct proof){ .evidence = (uint16_t)evidence,
+			       .anomaly = ANOMALY_NONE,
+			       .acceptable = true };
 }
 
 static struct proof prove_syn(const struct conn *c, enum fsm_side from, const struct segment *s)
@@ -60,7 +63,8 @@ static struct proof prove_syn(const struct conn *c, enum fsm_side from, const st
 	if (from == SIDE_A && s->seq == c->isn)
 		return repeat;
 	/* Behind its SYN-ACK it is the crossed SYN that was overtaken. */
-	if (from == SIDE_B && (crossed || c->state == FSM_ANSWERED) && s->seq + 1 == c->next[SIDE_B])
+	if (from == SIDE_B && (crossed || c->state == FSM_ANSWERED) &&
+	    s->seq + 1 == c->next[SIDE_B])
 		return repeat;
 	if (from == SIDE_B && c->state == FSM_SYN)
 		return proves(1 << EV_SYN);
@@ -79,12 +83,13 @@ static struct proof prove_syn_ack(const struct conn *c, enum fsm_side from, cons
 		/* With Fast Open it acknowledges data as well, and data may have overtaken it. */
 		bool first = !(c->complete & COMPLETE_SYN_ACK);
 
-		if (from != SIDE_B ||
-		    (s->ack != c->isn + 1 && !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A]))))
+		if (from != SIDE_B || (s->ack != c->isn + 1 &&
+				       !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A]))))
 			p = anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
 		return p;
 	}
-	/* A sends one only in SYN-RECEIVED: where B's SYN was not seen its numbers must be exact. */
+	/* A sends one only in SYN-RECEIVED: where B's SYN was not seen its numbers must be
+	 * exact. */
 	if (from == SIDE_A && (c->state == FSM_SYN || c->state == FSM_CLAIMED ||
 			       (c->state == FSM_ANSWERED && s->seq != c->isn)))
 		return anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
@@ -210,7 +215,10 @@ static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
 		   (known(c->sent, from) && seq_lt(c->next[from], s->seq));
 	bool peer = !offering && known(c->holes, !from);
 
-	return own && peer ? EV_FIN_HOLE_BOTH : own ? EV_FIN_HOLE_OWN : peer ? EV_FIN_HOLE_PEER : EV_FIN;
+	return own && peer ? EV_FIN_HOLE_BOTH
+	       : own	   ? EV_FIN_HOLE_OWN
+	       : peer	   ? EV_FIN_HOLE_PEER
+			   : EV_FIN;
 }
 
 bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s)
@@ -231,16 +239,17 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 	if (!ack_fits(c, from, s, &p))
 		return anomalous(ANOMALY_BAD_ACK);
 
-	/* A segment of old octets alone is answered and dropped, its ACK unread (3.10.7.4, first step):
-	 * the peer does not know yet that its FIN has arrived. */
+	/* A segment of old octets alone is answered and dropped, its ACK unread (3.10.7.4, first
+	 * step): the peer does not know yet that its FIN has arrived. */
 	bool old = known(c->heard, from) && seq_lt(segment_end(s), c->acked[from]);
 
 	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer] && !old)
 		p.evidence |= 1 << EV_ACK_FIN;
 	if (both_fins(c) && fills(c, from, s, h))
 		p.evidence |= 1 << EV_FILL;
-	p.probe = known(c->sent, from) && known(c->heard, from) && c->acked[from] == c->next[from] &&
-		  s->seq + 1 == c->next[from] && s->payload_len <= 1 && !(s->flags & TCP_FIN);
+	p.probe = known(c->sent, from) && known(c->heard, from) &&
+		  c->acked[from] == c->next[from] && s->seq + 1 == c->next[from] &&
+		  s->payload_len <= 1 && !(s->flags & TCP_FIN);
 
 	uint32_t fin = s->seq + s->payload_len;
 
@@ -264,10 +273,10 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 }
 
 /* States where both ends are known and no octet is missing before a FIN. */
-static const uint32_t orderly_states =
-	1 << FSM_ANSWERED | 1 << FSM_OPEN | 1 << FSM_FIN_A | 1 << FSM_FIN_B | 1 << FSM_HALF_A |
-	1 << FSM_HALF_B | 1 << FSM_LAST_A | 1 << FSM_LAST_B | 1 << FSM_BOTH | 1 << FSM_BOTH_A |
-	1 << FSM_BOTH_B;
+static const uint32_t orderly_states = 1 << FSM_ANSWERED | 1 << FSM_OPEN | 1 << FSM_FIN_A |
+				       1 << FSM_FIN_B | 1 << FSM_HALF_A | 1 << FSM_HALF_B |
+				       1 << FSM_LAST_A | 1 << FSM_LAST_B | 1 << FSM_BOTH |
+				       1 << FSM_BOTH_A | 1 << FSM_BOTH_B;
 
 unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
@@ -350,7 +359,8 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;
 
 	if (seq_lt(c->next[from], s->seq)) {
-		bool offering = fsm_offering(c->state); /* the caller will keep them, see guard_keep() */
+		bool offering =
+			fsm_offering(c->state); /* the caller will keep them, see guard_keep() */
 
 		/* Where some are there that nobody knows, this one cannot be the last. */
 		if (offering || h->n[from] || !known(c->holes, from))
@@ -365,7 +375,8 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	return again;
 }
 
-/* @from has all of the peer's before acked[]: no hole is left there.  True: octets were never seen. */
+/* @from has all of the peer's before acked[]: no hole is left there.  True: octets were never
+ * seen. */
 static bool pass_holes(struct conn *c, enum fsm_side peer, struct holes *h)
 {
 	bool known_where = h->n[peer], unseen = holes_pass(h, peer, c->acked[peer]);

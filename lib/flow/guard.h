@@ -18,16 +18,17 @@ enum { GUARD_WINDOW_FLOOR = 65535 };
 
 struct proof {
 	uint16_t evidence; /* bits 1 << enum fsm_evidence, to be applied in that order */
-	uint8_t anomaly;  /* enum anomaly, or ANOMALY_NONE; may stand beside evidence */
-	bool acceptable;  /* its numbers fit: they may update what is known */
-	bool repeat;	  /* a SYN or SYN-ACK that was seen before */
-	bool probe;	  /* keep-alive or window probe: neither data nor retransmission */
-	bool suspect;	  /* an RST in the window, but not exact */
+	uint8_t anomaly;   /* enum anomaly, or ANOMALY_NONE; may stand beside evidence */
+	bool acceptable;   /* its numbers fit: they may update what is known */
+	bool repeat;	   /* a SYN or SYN-ACK that was seen before */
+	bool probe;	   /* keep-alive or window probe: neither data nor retransmission */
+	bool suspect;	   /* an RST in the window, but not exact */
 	bool refuses_data; /* a SYN-ACK that does not acknowledge the data on the SYN */
 };
 
 /* What @s proves, sent by @from on @c.  @c is as before the segment; state FSM_NONE included (the
- * caller has filled in nothing but the sides then).  @h: the holes of @c as far as they are known. */
+ * caller has filled in nothing but the sides then).  @h: the holes of @c as far as they are
+ * known. */
 struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
 			 const struct holes *h);
 
@@ -42,15 +43,15 @@ static inline bool guard_in_flight(uint32_t acked, uint32_t ack, uint32_t next)
 }
 
 /* Nearly all traffic: on a connection that is `quiet` the next octets in order, or a bare ACK
- * in order, with an ACK of what was sent, into a window that need not be looked at.  True: it proves
- * nothing that is not known, and guard_learn() would do no more than guard_learn_plain() does. */
+ * in order, with an ACK of what was sent, into a window that need not be looked at.  True: it
+ * proves nothing that is not known, and guard_learn() would do no more than guard_learn_plain()
+ * does. */
 static inline bool guard_is_plain(const struct conn_hot *h, enum fsm_side from,
 				  const struct segment *s)
 {
 	enum fsm_side peer = !from;
 
-	return h->quiet &&
-	       (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
+	return h->quiet && (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
 	       s->seq == h->next[from] && s->window &&
 	       s->seq - h->acked[from] <= GUARD_WINDOW_FLOOR &&
 	       s->payload_len <= GUARD_WINDOW_FLOOR &&
@@ -74,8 +75,8 @@ unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct se
 /* Takes the numbers of @s, which guard_orderly() found to be so; before the state moves. */
 void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segment *s);
 
-/* The window of a SYN, which is never scaled (RFC 7323 2.2), as a later segment would say it; rounded
- * up. */
+/* The window of a SYN, which is never scaled (RFC 7323 2.2), as a later segment would say it;
+ * rounded up. */
 uint16_t guard_scaled(uint16_t window, unsigned shift);
 
 /* Does the server's @s show that it took the data on the SYN (RFC 7413 4.2), now or before? */

@@ -3,7 +3,8 @@
  *
  * They decide whether a FIN behind them can have been received (RFC 9293 3.10.7.4, eighth step),
  * and tell what is filled from what is repeated.  A tracker remembers those of a few connections at
- * a time: what it has forgotten, or never knew, ends when the peer acknowledges all that was sent. */
+ * a time: what it has forgotten, or never knew, ends when the peer acknowledges all that was
+ * sent. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

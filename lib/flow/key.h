@@ -14,8 +14,8 @@ struct flow_key {
 	 * interface in bits 32-47 (the same 4-tuple on two of them is two connections), ports
 	 * of end 0 and end 1 in 16 bits each */
 	uint64_t w[5];
-	uint8_t ip_v;	/* 4 or 6 */
-	bool self;	/* both ends are the same address and port */
+	uint8_t ip_v; /* 4 or 6 */
+	bool self;    /* both ends are the same address and port */
 };
 
 /* The key of @s.  Returns which end sent it: 0 or 1. */
@@ -36,6 +36,7 @@ static inline uint64_t flow_key_hash(const struct flow_key *k, const struct hash
 void flow_key_end(const struct flow_key *k, unsigned end, uint8_t ret_addr[static 16],
 		  uint16_t *ret_port);
 
-/* An id that follows from the 4-tuple (and interface), the start and the first sequence number alone: the same in
- * every run and on every machine, and another one for the next connection of that 4-tuple. */
+/* An id that follows from the 4-tuple (and interface), the start and the first sequence number
+ * alone: the same in every run and on every machine, and another one for the next connection of
+ * that 4-tuple. */
 uint64_t flow_id_of(const struct flow_key *k, uint64_t start_ns, uint32_t isn);

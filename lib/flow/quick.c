@@ -1,5 +1,5 @@
-/* The SYN and the SYN-ACK of a handshake as the textbook has it, on the half entry itself: does what
- * flow_open() and flow_feed() would do by way of a struct conn (tests/unit/test_quick.c). */
+/* The SYN and the SYN-ACK of a handshake as the textbook has it, on the half entry itself: does
+ * what flow_open() and flow_feed() would do by way of a struct conn (tests/unit/test_quick.c). */
 #include "flow/guard.h"
 #include "flow/work.h"
 #include "wire/tcpopt.h"
@@ -15,8 +15,8 @@ static bool is_small(const struct segment *s)
 	return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;
 }
 
-static void tell_begin(struct tracker *t, struct flow *f, const struct half *h, const struct tcpopt *o,
-		       const struct segment *s)
+static void tell_begin(struct tracker *t, struct flow *f, const struct half *h,
+		       const struct tcpopt *o, const struct segment *s)
 {
 	struct event *e = event_begin(t);
 

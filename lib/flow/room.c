@@ -15,7 +15,8 @@ static const uint64_t clock_step_ns = 10000000000; /* more is no reordering */
 
 static uint64_t timeout_of(const struct tracker *t, enum fsm_state s, bool suspect)
 {
-	/* A RST that fell silent was a real one: its receiver would have answered (RFC 5961 3.2). */
+	/* A RST that fell silent was a real one: its receiver would have answered (RFC 5961
+	 * 3.2). */
 	enum fsm_timeout wait = t->cfg.control ? unshown_timeout_of(s) : fsm_timeout_of(s);
 
 	return t->cfg.timeout_ns[suspect ? FSM_T_TIME_WAIT : wait];
@@ -168,13 +169,15 @@ bool tracker_has_steps(const struct tracker *t)
 
 bool tracker_step(struct tracker *t)
 {
-	uint32_t slots = t->undo ? SWEEP_STEP : UINT32_MAX, most = t->undo ? STEP_SLOTS : UINT32_MAX;
+	uint32_t slots = t->undo ? SWEEP_STEP : UINT32_MAX,
+		 most = t->undo ? STEP_SLOTS : UINT32_MAX;
 	table_ref due[SWEEP_BATCH];
 	unsigned k = 0;
 
 	while (t->sweep_pools) {
 		unsigned p = -t->sweep_pools % TABLE_POOLS;
-		uint32_t slot = t->sweep_slot[p] < t->table.head->pool[p].high ? t->sweep_slot[p] : 0;
+		uint32_t slot =
+			t->sweep_slot[p] < t->table.head->pool[p].high ? t->sweep_slot[p] : 0;
 		bool enough = !slots-- || !most;
 
 		if (k == SWEEP_BATCH || !t->sweep_left || enough) {

@@ -13,8 +13,8 @@ void conn_count_retrans(struct conn *c, enum fsm_side from)
 
 /* Zeek's letters and Wireshark's bits: one letter for the kind of segment, then those for what
  * happened on it, as Zeek orders them.  Data and FIN do not count as ACK to either of them. */
-void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, struct learned l,
-		       struct proof p)
+void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s,
+		       struct learned l, struct proof p)
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 	bool ack = s->flags & TCP_ACK, data = s->payload_len && !p.probe;
@@ -37,7 +37,10 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 		c->complete |= data ? COMPLETE_DATA : COMPLETE_ACK;
 	c->complete |= (fin ? COMPLETE_FIN : 0) | (rst ? COMPLETE_RST : 0);
 	conn_history_add(c, from,
-			 rst ? HISTORY_RST : fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
+			 rst	? HISTORY_RST
+			 : fin	? HISTORY_FIN
+			 : data ? HISTORY_DATA
+				: HISTORY_ACK);
 	if (!rst && !fin && fsm_phase_of(c->state) == PHASE_OPEN)
 		conn_mark_noted(c, from, data);
 	/* Who has sent a FIN needs no window any more. */
@@ -53,7 +56,7 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 
 /* What a SYN or SYN-ACK offers. */
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
-			const struct tcpopt *o)
+		      const struct tcpopt *o)
 {
 	unsigned bit = 1u << from;
 
@@ -85,7 +88,7 @@ static void leave_offer(struct conn *c)
 
 /* The connection goes to @to.  How long each end was where it was, if it moved: @ret_moved_ns. */
 bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t ts_ns,
-		   uint64_t ret_moved_ns[static SIDES])
+		 uint64_t ret_moved_ns[static SIDES])
 {
 	enum fsm_state before = c->state;
 	uint64_t at = conn_offset(c, ts_ns);
@@ -266,8 +269,7 @@ static void holes_load(const struct tracker *t, const struct flow *f, struct hol
 }
 
 /* After a segment that came in state @before. */
-static void holes_store(struct tracker *t, struct flow *f, enum fsm_state before,
-			struct holes *h)
+static void holes_store(struct tracker *t, struct flow *f, enum fsm_state before, struct holes *h)
 {
 	struct holes *slot = &t->holes[f->hash & (HOLED_FLOWS - 1)];
 	struct conn *c = f->c;
@@ -369,8 +371,8 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 			c->wscale1 = TCPOPT_WSCALE_MAX;
 	}
 	/* The first of its kind may be overtaken by what it led to: then it repeats nothing. */
-	bool late = p.repeat &&
-		    !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
+	bool late =
+		p.repeat && !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
 
 	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
 	if (p.acceptable || p.repeat) {
@@ -411,8 +413,7 @@ static unsigned guess_client(const struct segment *s, unsigned sender, enum dire
 /* An entry for the connection that @s begins, as it is before @s.  @old, if not NULL, is the one
  * that the 4-tuple had: where the clock is too coarse to tell them apart, the new one begins a
  * nanosecond later, since the flow id follows from the start. */
-void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
-		       const struct conn *old)
+void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old)
 {
 	const struct conn_where where = conn_where_of(s);
 	enum direction_basis basis = DIRECTION_SYN;
@@ -449,9 +450,10 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender,
 
 /* The first segment of a connection; @old, if not NULL, is the one that it takes over from. */
 void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
-		      const struct conn *old)
+	       const struct conn *old)
 {
-	uint64_t prev_flow_id = old && !flow_held(old) ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
+	uint64_t prev_flow_id =
+		old && !flow_held(old) ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
 	struct conn *c = f->c;
 	struct tcpopt opt, *offered = NULL;
 	bool inferred = false;
@@ -470,7 +472,8 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	bool late = unlikely(t->floods.n) && to == FSM_ANSWERED && s->flags & TCP_SYN && !old &&
 		    flood_late(t, f);
 
-	if (to == FSM_NONE || to == FSM_ILLEGAL || late) { /* an RST to nothing, a scan's odd flags */
+	if (to == FSM_NONE || to == FSM_ILLEGAL ||
+	    late) { /* an RST to nothing, a scan's odd flags */
 		counter_add(&t->count->strays, 1);
 		return;
 	}

@@ -46,17 +46,20 @@ static uint64_t lay_out(struct table_head *h, uint32_t max_whole, uint32_t max_h
 {
 	uint64_t at = line_up(sizeof *h);
 
-	*h = (struct table_head){ .magic = table_magic, .max_whole = max_whole, .max_half = max_half };
+	*h = (struct table_head){ .magic = table_magic,
+				  .max_whole = max_whole,
+				  .max_half = max_half };
 	h->buckets = (uint32_t)(((uint64_t)max_whole + max_half) / LOAD_WAYS + 2);
 	at += (uint64_t)h->buckets * sizeof(struct table_bucket);
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		enum table_shape s = p >> 1;
 		size_t key = p & 1 ? sizeof(struct key6) : sizeof(struct key4);
 
-		h->pool[p] = (struct table_pool){ .capacity = s == SHAPE_HALF ? max_half : max_whole,
-						  .stride = (uint32_t)(shape_octets(s) + key),
-						  .free = TABLE_NONE,
-						  .offset = at };
+		h->pool[p] =
+			(struct table_pool){ .capacity = s == SHAPE_HALF ? max_half : max_whole,
+					     .stride = (uint32_t)(shape_octets(s) + key),
+					     .free = TABLE_NONE,
+					     .offset = at };
 		at += line_up((uint64_t)h->pool[p].capacity * h->pool[p].stride);
 		if (s != SHAPE_WHOLE)
 			continue;
@@ -79,7 +82,8 @@ static void view(struct table *ret, void *mem)
 	struct table_head *h = mem;
 
 	*ret = (struct table){ .head = h,
-			       .bucket = (struct table_bucket *)((uint8_t *)mem + line_up(sizeof *h)),
+			       .bucket =
+				       (struct table_bucket *)((uint8_t *)mem + line_up(sizeof *h)),
 			       .buckets = h->buckets };
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		ret->pool[p] = (uint8_t *)mem + h->pool[p].offset;
@@ -107,9 +111,9 @@ bool table_adopt(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		const struct table_pool *a = &h->pool[p], *b = &want.pool[p];
 
-		if (a->capacity != b->capacity || a->stride != b->stride || a->offset != b->offset ||
-		    a->cold != b->cold || a->high > a->capacity || a->used > a->high ||
-		    (a->free != TABLE_NONE && a->free >= a->high))
+		if (a->capacity != b->capacity || a->stride != b->stride ||
+		    a->offset != b->offset || a->cold != b->cold || a->high > a->capacity ||
+		    a->used > a->high || (a->free != TABLE_NONE && a->free >= a->high))
 			return false;
 	}
 	view(ret, mem);
@@ -356,7 +360,8 @@ static void slot_give(struct table *t, table_ref r)
 	p->used--;
 }
 
-/* One entry more or less lives behind this bucket.  At the maximum it stays: a longer search, no error. */
+/* One entry more or less lives behind this bucket.  At the maximum it stays: a longer search, no
+ * error. */
 static void bucket_pass(struct table *t, struct table_bucket *k, int by)
 {
 	if (k->passed == UINT16_MAX)
@@ -393,9 +398,8 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 }
 
 /* Where the index has @r; false: nowhere. */
-static inline __attribute__((always_inline)) bool place_of(const struct table *t, uint64_t hash,
-							   table_ref r, uint32_t *ret_bucket,
-							   unsigned *ret_way)
+static inline __attribute__((always_inline)) bool
+place_of(const struct table *t, uint64_t hash, table_ref r, uint32_t *ret_bucket, unsigned *ret_way)
 {
 	uint8_t tag = tag_of(hash);
 

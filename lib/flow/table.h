@@ -122,8 +122,8 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
 		       enum table_shape shape);
 
-/* The entry @r of @key takes another @shape, and so another slot, its octets unset; the index is not
- * searched for a place again.  TABLE_NONE: that shape is at its maximum, @r stays. */
+/* The entry @r of @key takes another @shape, and so another slot, its octets unset; the index is
+ * not searched for a place again.  TABLE_NONE: that shape is at its maximum, @r stays. */
 table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struct flow_key *key,
 			enum table_shape shape);
 
@@ -160,13 +160,14 @@ struct flow_key table_key6(const void *at, uint64_t iface);
 /* Of the entry's key: what its shape keeps, and the octets behind it. */
 static inline uint64_t table_iface(const struct table *t, table_ref r)
 {
-	return table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface : table_hot(t, r)->iface;
+	return table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface
+					       : table_hot(t, r)->iface;
 }
 
 static inline const void *table_key_at(const struct table *t, table_ref r)
 {
-	return table_shape_of(r) == SHAPE_HALF ? (const void *)(table_half(t, r) + 1) :
-						 (const void *)(table_hot(t, r) + 1);
+	return table_shape_of(r) == SHAPE_HALF ? (const void *)(table_half(t, r) + 1)
+					       : (const void *)(table_hot(t, r) + 1);
 }
 
 /* The entry's key. */

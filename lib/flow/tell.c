@@ -51,11 +51,10 @@ void tell_established(struct event *e, const struct conn *c, enum fsm_state befo
 		DURATION_UNKNOWN;
 	e->established.syn_retrans = c->retrans[SIDE_A];
 	e->established.synack_retrans = c->retrans[SIDE_B];
-	e->established.options = (struct event_options){
-		.wscale = { TCPOPT_WSCALE_NONE, TCPOPT_WSCALE_NONE }
-	};
+	e->established.options =
+		(struct event_options){ .wscale = { TCPOPT_WSCALE_NONE, TCPOPT_WSCALE_NONE } };
 	if (!fsm_offering(before))
-		return; /* an answer that was never seen */
+		return;				/* an answer that was never seen */
 	bool seen = e->basis == BASIS_OBSERVED; /* the segment that completed it */
 
 	if (c->complete & COMPLETE_SYN && seen)
@@ -152,6 +151,7 @@ void tell_close_unshown(struct event *e, const struct conn *c, enum fsm_state be
 	for (unsigned side = 0; side < SIDES; side++)
 		e->close.payload[side] = unshown_stream(c, before, side);
 	/* Whether the second FIN was the first to acknowledge the other one. */
-	if (e->close.teardown == TEARDOWN_FOUR_SEGMENTS || e->close.teardown == TEARDOWN_THREE_SEGMENTS)
+	if (e->close.teardown == TEARDOWN_FOUR_SEGMENTS ||
+	    e->close.teardown == TEARDOWN_THREE_SEGMENTS)
 		e->close.teardown = TEARDOWN_UNKNOWN;
 }

@@ -19,12 +19,14 @@ struct cause {
 void tell_common(struct event *e, enum event_kind kind, const struct flow_key *key,
 		 const struct conn *c, enum fsm_state before, struct cause cause);
 
-/* @syn: what the SYN offered, or NULL; @prev_flow_id: of the connection it takes over from, or 0. */
+/* @syn: what the SYN offered, or NULL; @prev_flow_id: of the connection it takes over from, or
+ * 0. */
 void tell_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id);
 
 /* @c as it was before the handshake's facts were overwritten (fsm_offering()).  Times that rest on
  * segments which were not seen are left out. */
-void tell_established(struct event *e, const struct conn *c, enum fsm_state before, uint64_t now_ns);
+void tell_established(struct event *e, const struct conn *c, enum fsm_state before,
+		      uint64_t now_ns);
 
 /* @rst_by: the side whose RST ended it, or -1. */
 void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
@@ -34,5 +36,6 @@ void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 void tell_flood(struct event *e, enum flood_phase phase, const struct flow_key *k, uint16_t iface,
 		uint64_t now_ns, uint64_t started_ns);
 
-/* Behind tell_close(), in control mode: takes back what nobody can know who saw no other segments. */
+/* Behind tell_close(), in control mode: takes back what nobody can know who saw no other
+ * segments. */
 void tell_close_unshown(struct event *e, const struct conn *c, enum fsm_state before);

@@ -52,9 +52,10 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 }
 
 /* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
-static inline __attribute__((always_inline)) bool
-plain_feed(const struct tracker *t, struct conn_hot *h, unsigned sender, const struct segment *s,
-	   struct undo *undo)
+static inline __attribute__((always_inline)) bool plain_feed(const struct tracker *t,
+							     struct conn_hot *h, unsigned sender,
+							     const struct segment *s,
+							     struct undo *undo)
 {
 	enum fsm_side from = sender != h->client_end;
 
@@ -181,10 +182,8 @@ static __attribute__((noinline)) void take(struct tracker *t, const struct ticke
 }
 
 /* Nearly all there is. */
-static inline __attribute__((always_inline)) bool take_plain(struct tracker *t,
-							     const struct ticket *k,
-							     const struct segment *s,
-							     struct undo *undo)
+static inline __attribute__((always_inline)) bool
+take_plain(struct tracker *t, const struct ticket *k, const struct segment *s, struct undo *undo)
 {
 	if (unlikely(k->hint == TABLE_NONE))
 		return false;
@@ -363,11 +362,16 @@ enum { LAYOUT_VERSION = 2 };
 
 uint64_t tracker_layout(void)
 {
-	static const uint64_t sizes[] = { sizeof(struct tracker),    sizeof(struct conn_hot),
-					  sizeof(struct conn_cold),  sizeof(struct half),
-					  sizeof(struct holes),	     sizeof(struct guard_odd),
-					  sizeof(struct table_head), sizeof(struct flood),
-					  offsetof(struct tracker, now_ns), FSM_STATES };
+	static const uint64_t sizes[] = { sizeof(struct tracker),
+					  sizeof(struct conn_hot),
+					  sizeof(struct conn_cold),
+					  sizeof(struct half),
+					  sizeof(struct holes),
+					  sizeof(struct guard_odd),
+					  sizeof(struct table_head),
+					  sizeof(struct flood),
+					  offsetof(struct tracker, now_ns),
+					  FSM_STATES };
 	uint64_t v = LAYOUT_VERSION;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)

@@ -212,7 +212,7 @@ bool flow_was_lossy(const struct tracker *t, const struct conn *c)
 
 /* Counts one; tells it, if @tell and if not too many were told. */
 void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, unsigned kind,
-			 struct cause cause, bool tell)
+		       struct cause cause, bool tell)
 {
 	uint64_t second = t->now_ns / 1000000000;
 
@@ -241,8 +241,8 @@ void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, un
 }
 
 void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
-		     enum close_reason reason, int rst_by, struct cause cause,
-		     const uint64_t *moved_ns)
+		   enum close_reason reason, int rst_by, struct cause cause,
+		   const uint64_t *moved_ns)
 {
 	struct event *e = event_begin(t);
 
@@ -259,7 +259,7 @@ void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
 }
 
 void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
-		       uint64_t prev_flow_id, struct cause cause)
+		     uint64_t prev_flow_id, struct cause cause)
 {
 	struct event *e = event_begin(t);
 
@@ -300,13 +300,14 @@ static void tell_unseen_end(struct tracker *t, struct flow *f, struct cause caus
 /* Closes a connection for a reason that no segment of its own gave: its ends stay as they are, as
  * far as anyone knows.  The entry is removed. */
 void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
-			 struct cause cause)
+		  struct cause cause)
 {
 	flow_settle(t, f, true);
 	if (t->cfg.control && (reason == REASON_IDLE || reason == REASON_REUSE) &&
 	    unshown_end_of(f->c->state) != f->c->state)
 		tell_unseen_end(t, f, cause);
-	else if (!fsm_over(f->c->state) && !(flow_held(f->c) && flood_ends(t, f, flood_count_of(reason))))
+	else if (!fsm_over(f->c->state) &&
+		 !(flow_held(f->c) && flood_ends(t, f, flood_count_of(reason))))
 		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
 	if (f->c->contested)
 		attempt_orphan(t, f);

@@ -24,11 +24,11 @@
 struct tcpopt;
 
 enum {
-	LOSS_WINDOWS = 64, /* remembered; older ones are merged into the oldest */
+	LOSS_WINDOWS = 64,  /* remembered; older ones are merged into the oldest */
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
 	HOLED_FLOWS = 4096, /* connections of which holes are remembered, a power of two */
-	/* A slot that goes tells its beginning, if that was held, and its end, and the same of an attempt
-	 * beside it; then floods end. */
+	/* A slot that goes tells its beginning, if that was held, and its end, and the same of an
+	 * attempt beside it; then floods end. */
 	STEP_SLOTS = (STEP_EVENTS - FLOODS) / 6,
 };
 
@@ -48,7 +48,7 @@ struct tracker {
 	uint32_t flood_from, flood_limit, flood_danger;
 	struct bulk *bulk; /* NULL: not wanted */
 	struct undo *undo; /* NULL: nobody will go on with it */
-	bool quick; /* short ways may be taken */
+	bool quick;	   /* short ways may be taken */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 
@@ -56,19 +56,21 @@ struct tracker {
 	uint64_t now_ns; /* the newest time seen */
 	uint64_t sweep_at_ns;
 	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
-	uint32_t sweep_pools, sweep_left; /* still to be looked at: pools, slots of the present one */
-	uint32_t close_slot[TABLE_POOLS]; /* tracker_close_some() */
+	uint32_t sweep_pools,
+		sweep_left; /* still to be looked at: pools, slots of the present one */
+	uint32_t close_slot[TABLE_POOLS];	 /* tracker_close_some() */
 	uint64_t anomaly_second, anomalies_told; /* in that second */
 	unsigned losses;
 	struct floods floods; /* but for the slots: */
 
 	/* What is saved where it is changed. */
 	uint64_t layout; /* 0: none yet */
-	uint64_t attempt_ns[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
+	uint64_t attempt_ns
+		[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
 	struct loss_window loss[LOSS_WINDOWS];
-	struct guard_odd odd[ODD_SEGMENTS]; /* by hash */
+	struct guard_odd odd[ODD_SEGMENTS];    /* by hash */
 	struct flood_servers servers[SERVERS]; /* by hash of the server */
-	struct holes holes[HOLED_FLOWS];    /* by hash */
+	struct holes holes[HOLED_FLOWS];       /* by hash */
 };
 
 /* One connection under work: what the table has of it is unpacked into `c`, and put back by
@@ -160,7 +162,8 @@ static inline bool flow_held_at(const struct tracker *t, table_ref r)
 /* Makes @f stand for the entry @ref, to be changed and put back; key and hash are set already. */
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref);
 
-/* Puts a connection into the table, in the smallest shape that holds it; a whole entry stays one. */
+/* Puts a connection into the table, in the smallest shape that holds it; a whole entry stays
+ * one. */
 void flow_store(struct tracker *t, struct flow *f);
 
 /* Frees the entry; nothing is told. */
@@ -257,15 +260,16 @@ bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t 
 /* Parts of a step: an entry for what @s begins, the counts, the letters, the offers. */
 void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old);
 void conn_count_retrans(struct conn *c, enum fsm_side from);
-void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s, struct learned l,
-		       struct proof p);
+void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s,
+		       struct learned l, struct proof p);
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o);
 
 /* RFC 3168 6.1.1: a SYN asks for ECN with both flags, a SYN-ACK agrees with ECE alone. */
 static inline bool conn_asks_ecn(const struct segment *s)
 {
-	return (s->flags & (TCP_ECE | TCP_CWR)) == (s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR);
+	return (s->flags & (TCP_ECE | TCP_CWR)) ==
+	       (s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR);
 }
 
 static inline struct conn_where conn_where_of(const struct segment *s)
@@ -277,8 +281,8 @@ static inline struct conn_where conn_where_of(const struct segment *s)
 
 /* ---- quick.c -------------------------------------------------------------------------------- */
 
-/* As flow_open() and flow_feed(); false: these must do it, nothing was done.  Key and hash of @f are
- * set, @ref is the entry of the key. */
+/* As flow_open() and flow_feed(); false: these must do it, nothing was done.  Key and hash of @f
+ * are set, @ref is the entry of the key. */
 bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s);
 bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		  const struct segment *s);
@@ -299,7 +303,8 @@ bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct s
 bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s);
 
 /* A pending attempt that nothing answered: told now if it was one, and forgotten. */
-void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason, struct cause cause);
+void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
+		    struct cause cause);
 
 /* The old connection @old goes: an attempt beside it that it outlived was a stray SYN, and goes
  * with it. */

@@ -174,8 +174,8 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 
 	if (r >= 0)
 		r = deaf ? filter_set_deaf(fd, reterr_step)
-			 : filter_set(fd, config->programs ? NULL : &config->filter, config->programs,
-				      reterr_step);
+			 : filter_set(fd, config->programs ? NULL : &config->filter,
+				      config->programs, reterr_step);
 	if (r < 0)
 		return r;
 	g->vnet_hdr = !no_vnet_hdr;
@@ -194,8 +194,8 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 	struct packet_mreq promisc = { .mr_ifindex = config->ifindex,
 				       .mr_type = PACKET_MR_PROMISC };
 
-	if (config->promiscuous && setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promisc,
-					      sizeof(promisc)) < 0)
+	if (config->promiscuous &&
+	    setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promisc, sizeof(promisc)) < 0)
 		return *reterr_step = "PACKET_ADD_MEMBERSHIP", -errno;
 	return 0;
 }
@@ -530,7 +530,8 @@ int afring_map(int fd, const struct afring_geometry *geometry, const struct afri
 	       struct source **ret)
 {
 	if (!ring_size_valid(geometry->block_size, geometry->block_nr) ||
-	    geometry->link >= LINK_TYPES || !memchr(geometry->ifname, 0, sizeof(geometry->ifname)) ||
+	    geometry->link >= LINK_TYPES ||
+	    !memchr(geometry->ifname, 0, sizeof(geometry->ifname)) ||
 	    (from && from->block >= geometry->block_nr))
 		return -EINVAL;
 
@@ -608,8 +609,8 @@ static int group_make(const struct afring_config *config, unsigned n, int progra
 		if (r < 0)
 			return r;
 	}
-	if (program >= 0 && setsockopt(fd[0], SOL_PACKET, PACKET_FANOUT_DATA, &program,
-				       sizeof(program)) < 0)
+	if (program >= 0 &&
+	    setsockopt(fd[0], SOL_PACKET, PACKET_FANOUT_DATA, &program, sizeof(program)) < 0)
 		return *reterr_step = "PACKET_FANOUT_DATA", -errno;
 	return 0;
 }

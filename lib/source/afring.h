@@ -24,8 +24,8 @@ struct afring_config {
 	unsigned block_timeout_ms; /* a block that is not full is handed over after this; > 0 */
 	bool promiscuous;
 	struct sock_fprog filter; /* borrowed; see bpf/tcp_filter.h; its length must not be 0 */
-	/* Borrowed: descriptors of eBPF programs in place of `filter`, one for each ring; NULL: none.
-	 * On loopback each must leave out what is PACKET_OUTGOING. */
+	/* Borrowed: descriptors of eBPF programs in place of `filter`, one for each ring; NULL:
+	 * none. On loopback each must leave out what is PACKET_OUTGOING. */
 	const int *programs;
 };
 
@@ -66,18 +66,18 @@ struct afring_position {
 int afring_map(int fd, const struct afring_geometry *geometry, const struct afring_position *from,
 	       struct source **ret);
 
-/* Behind all that has been lent.  The block stays ours until a later source_next() gives it back: what
- * is kept before that call has missed nothing, and repeats nothing. */
+/* Behind all that has been lent.  The block stays ours until a later source_next() gives it back:
+ * what is kept before that call has missed nothing, and repeats nothing. */
 void afring_position(const struct source *s, struct afring_position *ret);
 
 /* What the kernel has counted since it was last asked, by anyone. */
-struct afring_counts { /* struct tpacket_stats_v3 */
+struct afring_counts {	  /* struct tpacket_stats_v3 */
 	uint32_t packets; /* drops included */
 	uint32_t drops, freezes;
 };
 
-/* It begins to count anew, and writes to @ret itself: whoever is killed over this call has the counts
- * in @ret, or the kernel still has them.  0 or -errno; source_stats() asks as well. */
+/* It begins to count anew, and writes to @ret itself: whoever is killed over this call has the
+ * counts in @ret, or the kernel still has them.  0 or -errno; source_stats() asks as well. */
 int afring_take_counts(struct source *s, struct afring_counts *ret);
 
 /* afring_socket() and afring_map().
@@ -89,12 +89,12 @@ int afring_take_counts(struct source *s, struct afring_counts *ret);
  * more.  An interface that is removed while it is down wakes no poll(). */
 int afring_open(const struct afring_config *config, struct source **ret, const char **reterr_step);
 
-/* As afring_socket(), but @n rings that share the frames of the interface (PACKET_FANOUT): each frame
- * is in one of them.  @program: descriptor of the one that deals them out, see fanout_load(); -1:
- * the kernel's own hash of addresses and ports (PACKET_FANOUT_HASH).
- * A ring has nothing in it before all have joined, so that no connection begins in one and goes on
- * in another.  -EINVAL with step "PACKET_FANOUT" also if the interface is down and the kernel
- * lets nobody join then (fanout_add() of older ones wants a socket that is running). */
+/* As afring_socket(), but @n rings that share the frames of the interface (PACKET_FANOUT): each
+ * frame is in one of them.  @program: descriptor of the one that deals them out, see fanout_load();
+ * -1: the kernel's own hash of addresses and ports (PACKET_FANOUT_HASH). A ring has nothing in it
+ * before all have joined, so that no connection begins in one and goes on in another.  -EINVAL with
+ * step "PACKET_FANOUT" also if the interface is down and the kernel lets nobody join then
+ * (fanout_add() of older ones wants a socket that is running). */
 int afring_socket_group(const struct afring_config *config, unsigned n, int program, int ret_fd[],
 			struct afring_geometry ret_geometry[], const char **reterr_step);
 

@@ -1,6 +1,6 @@
-/* bulkload.h - the filter of mode=auto (bpf/bulk.bpf.c), loaded into the kernel for one ring, with maps
- * of its own.  Needs CAP_BPF, and CAP_PERFMON where speculation is guarded against; who is given the
- * maps needs neither (bpf/bulk.h says what is in them). */
+/* bulkload.h - the filter of mode=auto (bpf/bulk.bpf.c), loaded into the kernel for one ring, with
+ * maps of its own.  Needs CAP_BPF, and CAP_PERFMON where speculation is guarded against; who is
+ * given the maps needs neither (bpf/bulk.h says what is in them). */
 #pragma once
 #include <stdbool.h>
 

@@ -216,9 +216,9 @@ static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
 	static const struct {
 		uint32_t magic, frac_ns, record_header;
 	} kinds[] = {
-	    {0xa1b2c3d4, 1000, RECORD_HEADER},
-	    {0xa1b23c4d, 1, RECORD_HEADER},
-	    {0xa1b2cd34, 1000, RECORD_HEADER_MODIFIED}, /* A. Kuznetsov's patch to libpcap */
+		{ 0xa1b2c3d4, 1000, RECORD_HEADER },
+		{ 0xa1b23c4d, 1, RECORD_HEADER },
+		{ 0xa1b2cd34, 1000, RECORD_HEADER_MODIFIED }, /* A. Kuznetsov's patch to libpcap */
 	};
 	const uint8_t *p = f->p;
 	unsigned kind = 0;
@@ -248,7 +248,7 @@ static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
 	f->format = FORMAT_PCAP;
 	f->frac_ns = kinds[kind].frac_ns;
 	f->record_header = kinds[kind].record_header;
-	f->ifaces[0] = (struct iface){.dlt = (uint16_t)dlt, .link = (uint8_t)link};
+	f->ifaces[0] = (struct iface){ .dlt = (uint16_t)dlt, .link = (uint8_t)link };
 	f->nifaces = 1;
 	f->p += PCAP_HEADER;
 	return TAKEN_OTHER;
@@ -276,12 +276,12 @@ static inline enum taken pcap_take(struct pcapfile *f, struct frame *ret)
 	if (unlikely(left - header < caplen))
 		return fall_short(f, "record header", header, header + caplen);
 	prefetch_ahead(p, header + caplen, left);
-	*ret = (struct frame){.data = p + header,
-			      .caplen = caplen,
-			      .len = len < caplen ? caplen : len,
-			      .ts_ns = pcap_time(u32_at(f, p), u32_at(f, p + 4), f->frac_ns),
-			      .link = f->ifaces[0].link,
-			      .unverified = true};
+	*ret = (struct frame){ .data = p + header,
+			       .caplen = caplen,
+			       .len = len < caplen ? caplen : len,
+			       .ts_ns = pcap_time(u32_at(f, p), u32_at(f, p + 4), f->frac_ns),
+			       .link = f->ifaces[0].link,
+			       .unverified = true };
 	f->p = p + header + caplen;
 	return TAKEN_FRAME;
 }
@@ -308,12 +308,12 @@ static unsigned pcap_take_run(struct pcapfile *f, struct frame *ret, unsigned ma
 		if (unlikely(r.caplen > left - header || r.caplen > PCAPFILE_RECORD_MAX))
 			break;
 		prefetch_ahead(p, header + r.caplen, left);
-		ret[n] = (struct frame){.data = p + header,
-					.caplen = r.caplen,
-					.len = r.len < r.caplen ? r.caplen : r.len,
-					.ts_ns = pcap_time(r.s, r.frac, frac_ns),
-					.link = link,
-					.unverified = true};
+		ret[n] = (struct frame){ .data = p + header,
+					 .caplen = r.caplen,
+					 .len = r.len < r.caplen ? r.caplen : r.len,
+					 .ts_ns = pcap_time(r.s, r.frac, frac_ns),
+					 .link = link,
+					 .unverified = true };
 		p += header + r.caplen;
 	}
 	f->p = p;
@@ -333,7 +333,7 @@ static bool option_take(const struct pcapfile *f, struct span *rest, struct opti
 	if (rest->n < 4)
 		return false;
 
-	struct option o = {u16_at(f, rest->p), u16_at(f, rest->p + 2), rest->p + 4};
+	struct option o = { u16_at(f, rest->p), u16_at(f, rest->p + 2), rest->p + 4 };
 	size_t padded = 4 + ((o.len + 3u) & ~3u);
 
 	if (o.code == OPT_END)
@@ -433,12 +433,12 @@ static enum taken take_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	if (len < 20)
 		return corrupt(f, b, "an interface description of %u octets", len);
 
-	struct iface i = {.dlt = u16_at(f, b + 8),
-			  .link = (uint8_t)link_of(u16_at(f, b + 8)),
-			  .section = f->section,
-			  .snaplen = u32_at(f, b + 12),
-			  .ts_mult = 1000}; /* us, unless if_tsresol says otherwise */
-	struct span rest = {b + 16, len - 16 - BLOCK_TRAILER};
+	struct iface i = { .dlt = u16_at(f, b + 8),
+			   .link = (uint8_t)link_of(u16_at(f, b + 8)),
+			   .section = f->section,
+			   .snaplen = u32_at(f, b + 12),
+			   .ts_mult = 1000 }; /* us, unless if_tsresol says otherwise */
+	struct span rest = { b + 16, len - 16 - BLOCK_TRAILER };
 	struct option o;
 
 	while (option_take(f, &rest, &o)) {
@@ -490,7 +490,7 @@ static enum taken take_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
 		return corrupt(f, b, "interface statistics of %u octets", len);
 
 	struct iface *i = iface_get(f, b, u32_at(f, b + 8));
-	struct span rest = {b + 20, len - 20 - BLOCK_TRAILER};
+	struct span rest = { b + 20, len - 20 - BLOCK_TRAILER };
 	struct option o;
 
 	if (!i)
@@ -518,13 +518,13 @@ static inline enum taken give_frame(struct pcapfile *f, const uint8_t *b, const 
 		return fail(f, -EBADMSG,
 			    "link type %u at byte %llu is not supported: interface '%s'", i->dlt,
 			    (unsigned long long)offset_of(f, b), i->name);
-	*ret = (struct frame){.data = data.p,
-			      .caplen = (uint32_t)data.n,
-			      .len = len < data.n ? (uint32_t)data.n : len,
-			      .ts_ns = f->last_ts_ns,
-			      .iface = (uint16_t)(i - f->ifaces),
-			      .link = i->link,
-			      .unverified = true};
+	*ret = (struct frame){ .data = data.p,
+			       .caplen = (uint32_t)data.n,
+			       .len = len < data.n ? (uint32_t)data.n : len,
+			       .ts_ns = f->last_ts_ns,
+			       .iface = (uint16_t)(i - f->ifaces),
+			       .link = i->link,
+			       .unverified = true };
 	return TAKEN_FRAME;
 }
 
@@ -536,12 +536,12 @@ static inline enum taken take_packet(struct pcapfile *f, const uint8_t *b, uint3
 		return corrupt(f, b, "a packet block of %u octets", len);
 
 	const struct iface *i =
-	    iface_get(f, b, type == NG_ENHANCED ? u32_at(f, b + 8) : u16_at(f, b + 8));
+		iface_get(f, b, type == NG_ENHANCED ? u32_at(f, b + 8) : u16_at(f, b + 8));
 
 	if (unlikely(!i))
 		return TAKEN_BAD;
 	f->last_ts_ns = time_ns(i, (uint64_t)u32_at(f, b + 12) << 32 | u32_at(f, b + 16));
-	return give_frame(f, b, i, (struct span){b + 28, u32_at(f, b + 20)}, len - 32,
+	return give_frame(f, b, i, (struct span){ b + 28, u32_at(f, b + 20) }, len - 32,
 			  u32_at(f, b + 24), ret);
 }
 
@@ -556,8 +556,9 @@ static enum taken take_simple(struct pcapfile *f, const uint8_t *b, uint32_t len
 	if (!i)
 		return TAKEN_BAD;
 	return give_frame(
-	    f, b, i, (struct span){b + 12, i->snaplen && i->snaplen < wire ? i->snaplen : wire},
-	    len - 16, wire, ret);
+		f, b, i,
+		(struct span){ b + 12, i->snaplen && i->snaplen < wire ? i->snaplen : wire },
+		len - 16, wire, ret);
 }
 
 static enum taken take_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
@@ -632,8 +633,9 @@ static enum taken head_take(struct pcapfile *f)
 		uint8_t magic[3];
 		const char *tool;
 	} packed[] = {
-	    {{0x1f, 0x8b, 8}, "gzip"},	{{0x28, 0xb5, 0x2f}, "zstd"}, {{0xfd, '7', 'z'}, "xz"},
-	    {{'B', 'Z', 'h'}, "bzip2"}, {{4, 0x22, 0x4d}, "lz4"},
+		{ { 0x1f, 0x8b, 8 }, "gzip" }, { { 0x28, 0xb5, 0x2f }, "zstd" },
+		{ { 0xfd, '7', 'z' }, "xz" },  { { 'B', 'Z', 'h' }, "bzip2" },
+		{ { 4, 0x22, 0x4d }, "lz4" },
 	};
 	size_t left = (size_t)(f->end - f->p);
 	uint32_t magic;
@@ -719,9 +721,9 @@ static int refill(struct pcapfile *f)
 	f->end = f->p + left;
 
 	for (;;) {
-		ssize_t n =
-		    read(f->fd, f->buffer + left,
-			 BUFFER_OCTETS - left < READ_OCTETS ? BUFFER_OCTETS - left : READ_OCTETS);
+		ssize_t n = read(f->fd, f->buffer + left,
+				 BUFFER_OCTETS - left < READ_OCTETS ? BUFFER_OCTETS - left
+								    : READ_OCTETS);
 
 		if (n > 0)
 			f->end += n;
@@ -730,7 +732,7 @@ static int refill(struct pcapfile *f)
 		if (n >= 0)
 			return n > 0;
 		/* Somebody else's O_NONBLOCK: a shared stdin. */
-		if (errno == EAGAIN && poll(&(struct pollfd){f->fd, POLLIN, 0}, 1, -1) >= 0)
+		if (errno == EAGAIN && poll(&(struct pollfd){ f->fd, POLLIN, 0 }, 1, -1) >= 0)
 			continue;
 		if (errno == EINTR)
 			return -EINTR;
@@ -779,8 +781,8 @@ static int pcapfile_stats(struct source *s, struct source_stats *ret)
 {
 	const struct pcapfile *f = of(s);
 
-	*ret = (struct source_stats){.packets = f->frames,
-				     .drops = f->drops_before + section_drops(f)};
+	*ret = (struct source_stats){ .packets = f->frames,
+				      .drops = f->drops_before + section_drops(f) };
 	return 0;
 }
 
@@ -812,11 +814,11 @@ static void pcapfile_free(struct source *s)
 }
 
 static const struct source_ops ops = {
-    .next = pcapfile_next,
-    .stats = pcapfile_stats,
-    .iface = pcapfile_iface,
-    .fd = pcapfile_fd,
-    .free = pcapfile_free,
+	.next = pcapfile_next,
+	.stats = pcapfile_stats,
+	.iface = pcapfile_iface,
+	.fd = pcapfile_fd,
+	.free = pcapfile_free,
 };
 
 /* Maps the file from where its descriptor stands.  False: it has to be read. */

@@ -20,14 +20,14 @@
  * ends the wait (call it again, or not).  source_fd() is the descriptor, for who would rather poll
  * it; 0 from source_next() is the end here too.
  *
- * Frames of a mapped file (source_fd() is -1) stay where they are until the source is freed, longer than
- * source.h promises.
+ * Frames of a mapped file (source_fd() is -1) stay where they are until the source is freed, longer
+ * than source.h promises.
  *
  * Frames: ts_ns is at most INT64_MAX, whatever the file says; len is at least caplen; no GSO, no
- * VLAN beside the frame; `unverified`.  Simple Packets have no time and get that of the frame before.
- * Interfaces: those of pcapng, where a later section's interface of the same name and link type is
- * the same one; at most PCAPFILE_IFACES.  A pcap file has one, without a name.
- * Statistics: frames handed out; drops as the last Interface Statistics Blocks of each section say.
+ * VLAN beside the frame; `unverified`.  Simple Packets have no time and get that of the frame
+ * before. Interfaces: those of pcapng, where a later section's interface of the same name and link
+ * type is the same one; at most PCAPFILE_IFACES.  A pcap file has one, without a name. Statistics:
+ * frames handed out; drops as the last Interface Statistics Blocks of each section say.
  *
  * A broken file hands out all frames before the break, then source_next() returns -EBADMSG
  * (malformed, truncated, a link type that is not supported) or -EIO, and stays there. */

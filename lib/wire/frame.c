@@ -154,8 +154,8 @@ static enum frame_verdict decode_any(const struct frame *f, struct segment *ret)
 
 /* The segment behind an IP header at @ip of @off octets, in a packet of @l3_len; its addresses are
  * the caller's.  False: some length is out of order. */
-static inline bool tcp_plain(const struct frame *f, const uint8_t *ip, uint32_t off, uint32_t l3_len,
-			     struct segment *ret)
+static inline bool tcp_plain(const struct frame *f, const uint8_t *ip, uint32_t off,
+			     uint32_t l3_len, struct segment *ret)
 {
 	const uint8_t *t = ip + off;
 	uint64_t front = be64_at(t), back = be64_at(t + 8); /* ports, seq; ack, flags, window */
@@ -206,9 +206,8 @@ static inline bool decode_plain(const struct frame *f, struct segment *ret)
 		ret->ip_v = 4;
 		return true;
 	}
-	if (head >> 12 != 0x86dd6 || f->caplen < ETHERNET + IP6 + TCP_FIXED ||
-	    ip[6] != PROTO_TCP || !be16_at(ip + 4) ||
-	    !tcp_plain(f, ip, IP6, IP6 + be16_at(ip + 4), ret))
+	if (head >> 12 != 0x86dd6 || f->caplen < ETHERNET + IP6 + TCP_FIXED || ip[6] != PROTO_TCP ||
+	    !be16_at(ip + 4) || !tcp_plain(f, ip, IP6, IP6 + be16_at(ip + 4), ret))
 		return false;
 	memcpy(ret->src, ip + 8, 16);
 	memcpy(ret->dst, ip + 24, 16);

@@ -29,17 +29,17 @@ struct frame {
 /* Ordered: everything up to FRAME_TCP_BAD claims to be TCP (frame_claims_tcp()), and the kernel's
  * filter (bpf/tcp_filter.h) lets exactly that pass, besides what frame_holds_inside(). */
 enum frame_verdict {
-	FRAME_TCP,	/* a segment was decoded */
-	FRAME_TCP_CUT,	/* TCP, but its header is not wholly captured */
-	FRAME_TCP_BAD,	/* TCP, but a length contradicts another */
-	FRAME_NOT_TCP,	/* well formed, not ours */
-	FRAME_FRAGMENT, /* offset > 0: no TCP header here (RFC 791 3.2, RFC 8200 4.5) */
-	FRAME_CUT,	/* ends before one can tell what it is */
-	FRAME_BAD,	/* an IP header that contradicts itself */
-	FRAME_TOO_DEEP, /* more layers of one kind than LINK_MAX_*, IP6_MAX_*, TUNNEL_MAX_* */
-	FRAME_ICMP,	/* an ICMP error that quotes TCP; frame_decode_inside() only */
+	FRAME_TCP,	    /* a segment was decoded */
+	FRAME_TCP_CUT,	    /* TCP, but its header is not wholly captured */
+	FRAME_TCP_BAD,	    /* TCP, but a length contradicts another */
+	FRAME_NOT_TCP,	    /* well formed, not ours */
+	FRAME_FRAGMENT,	    /* offset > 0: no TCP header here (RFC 791 3.2, RFC 8200 4.5) */
+	FRAME_CUT,	    /* ends before one can tell what it is */
+	FRAME_BAD,	    /* an IP header that contradicts itself */
+	FRAME_TOO_DEEP,	    /* more layers of one kind than LINK_MAX_*, IP6_MAX_*, TUNNEL_MAX_* */
+	FRAME_ICMP,	    /* an ICMP error that quotes TCP; frame_decode_inside() only */
 	FRAME_TUNNELS_FULL, /* TCP in a tunnel that found no number (flow/tunnels.h) */
-	FRAME_VERDICTS	/* array size, never returned */
+	FRAME_VERDICTS	    /* array size, never returned */
 };
 
 static inline bool frame_claims_tcp(enum frame_verdict v)

@@ -147,13 +147,13 @@ enum frame_verdict type_walk(uint32_t type, struct cursor *c, struct segment *s,
 /* ---- IEEE 802.11 ---- */
 
 enum { /* octet 0 and 1 of the frame control field: IEEE 802.11-2020 9.2.4.1 */
-	FC_VERSION_AND_TYPE = 0x0f,
-	FC_DATA = 0x08,
-	FC_NO_DATA = 0x40,
-	FC_QOS = 0x80,
-	FC_TO_AND_FROM_DS = 0x03,
-	FC_PROTECTED = 0x40,
-	FC_HT_CONTROL = 0x80, /* with FC_QOS */
+       FC_VERSION_AND_TYPE = 0x0f,
+       FC_DATA = 0x08,
+       FC_NO_DATA = 0x40,
+       FC_QOS = 0x80,
+       FC_TO_AND_FROM_DS = 0x03,
+       FC_PROTECTED = 0x40,
+       FC_HT_CONTROL = 0x80, /* with FC_QOS */
 };
 enum { QOS_AMSDU = 0x80 };
 

@@ -8,31 +8,31 @@
 #include "base/bytes.h"
 
 enum tcp_flag { /* octets 12-13 of the header, low 12 bits */
-	TCP_FIN = 1,
-	TCP_SYN = 2,
-	TCP_RST = 4,
-	TCP_PSH = 8,
-	TCP_ACK = 16,
-	TCP_URG = 32,
-	TCP_ECE = 64,
-	TCP_CWR = 128,
+		TCP_FIN = 1,
+		TCP_SYN = 2,
+		TCP_RST = 4,
+		TCP_PSH = 8,
+		TCP_ACK = 16,
+		TCP_URG = 32,
+		TCP_ECE = 64,
+		TCP_CWR = 128,
 };
 
 struct segment {
-	uint64_t ts_ns;	      /* capture time, ns since 1970 UTC */
-	uint8_t src[16];      /* IPv4: the first 4 octets, the rest 0 */
+	uint64_t ts_ns;	 /* capture time, ns since 1970 UTC */
+	uint8_t src[16]; /* IPv4: the first 4 octets, the rest 0 */
 	uint8_t dst[16];
 	uint16_t sport, dport;
-	uint8_t ip_v;	      /* 4 or 6 */
-	bool fragment;	      /* first of several IP fragments: payload_len is a part */
-	uint8_t nvlan;	      /* tags kept in vlan[], outermost first */
-	bool extended;	      /* IPv6 extension headers: addresses may not be those of the checksum */
-	uint16_t vlan[2];     /* VLAN ids, 12 bits */
-	uint16_t iface;	      /* as in struct frame */
-	uint16_t flags;	      /* enum tcp_flag */
-	uint16_t window;      /* as on the wire, unscaled */
-	uint16_t wire_segs;   /* segments on the wire, at least 1 */
-	uint32_t seq, ack;    /* ack: as on the wire, meaningful with TCP_ACK */
+	uint8_t ip_v;	    /* 4 or 6 */
+	bool fragment;	    /* first of several IP fragments: payload_len is a part */
+	uint8_t nvlan;	    /* tags kept in vlan[], outermost first */
+	bool extended;	    /* IPv6 extension headers: addresses may not be those of the checksum */
+	uint16_t vlan[2];   /* VLAN ids, 12 bits */
+	uint16_t iface;	    /* as in struct frame */
+	uint16_t flags;	    /* enum tcp_flag */
+	uint16_t window;    /* as on the wire, unscaled */
+	uint16_t wire_segs; /* segments on the wire, at least 1 */
+	uint32_t seq, ack;  /* ack: as on the wire, meaningful with TCP_ACK */
 	uint32_t payload_len; /* octets on the wire, may exceed what was captured */
 	uint32_t wire_len;    /* octets of the frame(s) on the wire, link header included */
 	struct span options;  /* borrowed from the frame, dies with it */

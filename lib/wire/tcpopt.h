@@ -11,13 +11,14 @@
 enum { TCPOPT_WSCALE_NONE = 15, TCPOPT_WSCALE_MAX = 14 };
 
 struct tcpopt {
-	uint16_t mss;	/* 0: absent */
-	uint8_t wscale; /* 0..14; TCPOPT_WSCALE_NONE: absent (RFC 7323 2.3: above 14 counts as 14) */
+	uint16_t mss; /* 0: absent */
+	/* 0..14; TCPOPT_WSCALE_NONE: absent (RFC 7323 2.3: above 14 counts as 14) */
+	uint8_t wscale;
 	bool sack;
 	bool timestamps;
 	bool tfo; /* Fast Open option present, cookie or request */
 	bool mptcp;
-	bool malformed; /* a length octet lied; what came before it is kept */
+	bool malformed;	       /* a length octet lied; what came before it is kept */
 	uint32_t tsval, tsecr; /* with `timestamps` */
 };
 

@@ -140,7 +140,8 @@ static enum frame_verdict erspan_walk(uint32_t type, bool sequenced, struct curs
 	return ethernet_walk(c, s, ret_ip_v);
 }
 
-/* RFC 2784 2, RFC 2890 2.  Source routes (RFC 1701) and version 1 (PPTP, RFC 2637) are not for us. */
+/* RFC 2784 2, RFC 2890 2.  Source routes (RFC 1701) and version 1 (PPTP, RFC 2637) are not for
+ * us. */
 static enum frame_verdict gre_walk(struct cursor *c, struct segment *s, struct tunnel *t,
 				   bool *ret_part, uint8_t *ret_ip_v)
 {

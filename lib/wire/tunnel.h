@@ -39,8 +39,8 @@ enum {
 	TUNNEL_MAX_GTP_HEADERS = 8, /* extension headers of one GTP-U packet */
 };
 
-/* A tunnel.  `id` is 0 where there is none.  GTP-U has none here: its TEIDs name one direction each (TS 29.281 3.1), so that the
- * two of a conversation differ. */
+/* A tunnel.  `id` is 0 where there is none.  GTP-U has none here: its TEIDs name one direction each
+ * (TS 29.281 3.1), so that the two of a conversation differ. */
 struct tunnel {
 	uint8_t type; /* enum tunnel_type */
 	bool has_id;

@@ -16,7 +16,7 @@ struct packet {
 	struct span ip; /* captured octets, borrowed */
 	uint32_t wire;	/* octets on the wire, padding included */
 	uint8_t ip_v;	/* 4 or 6, as the layer before says */
-	bool part;	/* of it more than `wire` was sent, elsewhere: fragments, a mirror that cuts */
+	bool part; /* of it more than `wire` was sent, elsewhere: fragments, a mirror that cuts */
 };
 
 /* What an IP header says of the header behind it, or behind IPv6 extension headers. */
@@ -34,8 +34,7 @@ enum frame_verdict link_walk(enum link_type link, struct cursor *c, struct segme
 			     uint8_t *ret_ip_v);
 
 /* The same from behind an EtherType on. */
-enum frame_verdict type_walk(uint32_t type, struct cursor *c, struct segment *s,
-			     uint8_t *ret_ip_v);
+enum frame_verdict type_walk(uint32_t type, struct cursor *c, struct segment *s, uint8_t *ret_ip_v);
 
 /* From an IPv6 header over its extension headers.  A later fragment is FRAME_FRAGMENT. */
 enum frame_verdict ip6_walk(struct span ip, struct upper *ret);

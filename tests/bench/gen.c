@@ -71,24 +71,24 @@ static struct opts {
 	double refused, aborted, unanswered, fin3, server_close, ipv6, upload, reuse;
 	bool hold, nano, headers, leave_open;
 } o = {
-    .conns = 1000,
-    .window = 100,
-    .seed = 1,
-    .segs = 2,
-    .payload = 400,
-    .request = 200,
-    .snaplen = 65535,
-    .servers = 256,
-    .pps = 200000,
-    .syn_retries = 1,
-    .server_close = 30,
-    .fin3 = 50,
-    .upload = 0,
+	.conns = 1000,
+	.window = 100,
+	.seed = 1,
+	.segs = 2,
+	.payload = 400,
+	.request = 200,
+	.snaplen = 65535,
+	.servers = 256,
+	.pps = 200000,
+	.syn_retries = 1,
+	.server_close = 30,
+	.fin3 = 50,
+	.upload = 0,
 };
 
 enum outcome { NORMAL4, NORMAL3, ABORTED, REFUSED, UNANSWERED, N_OUTCOMES };
-static const char *const outcome_name[N_OUTCOMES] = {"closed_4seg", "closed_3seg", "aborted_rst",
-						     "refused", "unanswered"};
+static const char *const outcome_name[N_OUTCOMES] = { "closed_4seg", "closed_3seg", "aborted_rst",
+						      "refused", "unanswered" };
 
 /* ---- connections ---------------------------------------------------------- */
 
@@ -198,8 +198,8 @@ static uint16_t fold(uint64_t s)
 static void frame(uint64_t tuple, bool v6, int server, int dir, uint32_t seq, uint32_t ack,
 		  unsigned flags, uint32_t len, int options, uint32_t tsval, uint32_t tsecr)
 {
-	static const uint16_t ports[8] = {443, 443, 443, 80, 22, 8080, 5432, 6379};
-	static const uint8_t mac[2][6] = {{2, 0, 0, 0, 0xc1, 1}, {2, 0, 0, 0, 0x5e, 1}};
+	static const uint16_t ports[8] = { 443, 443, 443, 80, 22, 8080, 5432, 6379 };
+	static const uint8_t mac[2][6] = { { 2, 0, 0, 0, 0xc1, 1 }, { 2, 0, 0, 0, 0x5e, 1 } };
 	static uint16_t ip_id;
 	uint8_t b[14 + 40 + 60 + 65536], *ip = b + 14, *tcp, *opt;
 	uint64_t t = permute40(tuple);
@@ -261,7 +261,8 @@ static void frame(uint64_t tuple, bool v6, int server, int dir, uint32_t seq, ui
 	tcplen = 20 + ol + len;
 
 	if (v6) {
-		uint8_t a[2][16] = {{0x20, 1, 0x0d, 0xb8, 0, 0xc}, {0x20, 1, 0x0d, 0xb8, 0, 0x5}};
+		uint8_t a[2][16] = { { 0x20, 1, 0x0d, 0xb8, 0, 0xc },
+				     { 0x20, 1, 0x0d, 0xb8, 0, 0x5 } };
 		put32(a[0] + 12, chost);
 		put32(a[0] + 8, (uint32_t)mix64(chost));
 		put16(a[1] + 14, (uint32_t)sh + 1);
@@ -293,8 +294,8 @@ static void frame(uint64_t tuple, bool v6, int server, int dir, uint32_t seq, ui
 
 	uint32_t wire = 14 + iphl + tcplen, keep = o.headers ? wire - len : wire;
 	uint32_t cap = keep < o.snaplen ? keep : o.snaplen;
-	uint32_t rec[4] = {(uint32_t)(now_ns / 1000000000u),
-			   (uint32_t)(now_ns % 1000000000u) / (o.nano ? 1 : 1000), cap, wire};
+	uint32_t rec[4] = { (uint32_t)(now_ns / 1000000000u),
+			    (uint32_t)(now_ns % 1000000000u) / (o.nano ? 1 : 1000), cap, wire };
 	if (fwrite(rec, sizeof rec, 1, out) != 1 || fwrite(b, cap, 1, out) != 1) {
 		perror("gen: write");
 		exit(1);
@@ -488,34 +489,34 @@ int main(int argc, char **argv)
 		O_NANO,
 		O_SEED
 	};
-	static const struct option lo[] = {{"out", 1, 0, 'o'},
-					   {"truth", 1, 0, O_TRUTH},
-					   {"conns", 1, 0, 'n'},
-					   {"window", 1, 0, 'w'},
-					   {"hold", 0, 0, O_HOLD},
-					   {"exchange", 1, 0, O_EXCHANGE},
-					   {"leave-open", 0, 0, O_LEAVE_OPEN},
-					   {"headers", 0, 0, O_HEADERS},
-					   {"segs", 1, 0, O_SEGS},
-					   {"payload", 1, 0, O_PAYLOAD},
-					   {"request", 1, 0, O_REQUEST},
-					   {"upload", 1, 0, O_UPLOAD},
-					   {"snaplen", 1, 0, 's'},
-					   {"refused", 1, 0, O_REFUSED},
-					   {"unanswered", 1, 0, O_UNANS},
-					   {"syn-retries", 1, 0, O_RETRIES},
-					   {"aborted", 1, 0, O_ABORTED},
-					   {"fin3", 1, 0, O_FIN3},
-					   {"server-close", 1, 0, O_SCLOSE},
-					   {"reuse", 1, 0, O_REUSE},
-					   {"ipv6", 1, 0, O_IPV6},
-					   {"servers", 1, 0, O_SERVERS},
-					   {"flood", 1, 0, O_FLOOD},
-					   {"pps", 1, 0, O_PPS},
-					   {"nano", 0, 0, O_NANO},
-					   {"seed", 1, 0, O_SEED},
-					   {"help", 0, 0, 'h'},
-					   {0, 0, 0, 0}};
+	static const struct option lo[] = { { "out", 1, 0, 'o' },
+					    { "truth", 1, 0, O_TRUTH },
+					    { "conns", 1, 0, 'n' },
+					    { "window", 1, 0, 'w' },
+					    { "hold", 0, 0, O_HOLD },
+					    { "exchange", 1, 0, O_EXCHANGE },
+					    { "leave-open", 0, 0, O_LEAVE_OPEN },
+					    { "headers", 0, 0, O_HEADERS },
+					    { "segs", 1, 0, O_SEGS },
+					    { "payload", 1, 0, O_PAYLOAD },
+					    { "request", 1, 0, O_REQUEST },
+					    { "upload", 1, 0, O_UPLOAD },
+					    { "snaplen", 1, 0, 's' },
+					    { "refused", 1, 0, O_REFUSED },
+					    { "unanswered", 1, 0, O_UNANS },
+					    { "syn-retries", 1, 0, O_RETRIES },
+					    { "aborted", 1, 0, O_ABORTED },
+					    { "fin3", 1, 0, O_FIN3 },
+					    { "server-close", 1, 0, O_SCLOSE },
+					    { "reuse", 1, 0, O_REUSE },
+					    { "ipv6", 1, 0, O_IPV6 },
+					    { "servers", 1, 0, O_SERVERS },
+					    { "flood", 1, 0, O_FLOOD },
+					    { "pps", 1, 0, O_PPS },
+					    { "nano", 0, 0, O_NANO },
+					    { "seed", 1, 0, O_SEED },
+					    { "help", 0, 0, 'h' },
+					    { 0, 0, 0, 0 } };
 	int k;
 
 	while ((k = getopt_long(argc, argv, "o:n:w:s:h", lo, NULL)) != -1)
@@ -624,17 +625,17 @@ int main(int argc, char **argv)
 		payload[i] = (uint8_t)mix64((uint64_t)i + o.seed * 977);
 	for (int i = 0; i < 65536; i++)
 		payload_sum[i + 1] =
-		    payload_sum[i] + (i & 1 ? payload[i] : (uint32_t)payload[i] << 8);
+			payload_sum[i] + (i & 1 ? payload[i] : (uint32_t)payload[i] << 8);
 
 	struct {
 		uint32_t magic;
 		uint16_t maj, min;
 		uint32_t zone, sig, snap, link;
-	} fh = {o.nano ? 0xa1b23c4d : 0xa1b2c3d4, 2, 4, 0, 0, o.snaplen, 1};
+	} fh = { o.nano ? 0xa1b23c4d : 0xa1b2c3d4, 2, 4, 0, 0, o.snaplen, 1 };
 	fwrite(&fh, sizeof fh, 1, out);
 
 	/* Truth that follows from the hashes alone. */
-	uint64_t count[N_OUTCOMES] = {0}, real = 0, v6 = 0, reused = 0;
+	uint64_t count[N_OUTCOMES] = { 0 }, real = 0, v6 = 0, reused = 0;
 	for (uint64_t i = 0; i < o.conns; i++) {
 		count[outcome_of(conn_hash(i))]++;
 		real += conn_frames(i);
@@ -685,8 +686,8 @@ int main(int argc, char **argv)
 			peak_open = open;
 		steps++;
 		if (c->phase == PH_DONE) {
-			open -=
-			    c->outcome == NORMAL3 || c->outcome == NORMAL4 || c->outcome == ABORTED;
+			open -= c->outcome == NORMAL3 || c->outcome == NORMAL4 ||
+				c->outcome == ABORTED;
 			uint64_t tuple = c->tuple;
 			if (!closing && next < o.conns && o.reuse > 0 &&
 			    (double)rnd_below(1000000) < o.reuse * 10000) {
@@ -717,7 +718,7 @@ int main(int argc, char **argv)
 	if (out != stdout)
 		fclose(out);
 
-	FILE *t[2] = {stderr, o.truth ? fopen(o.truth, "w") : NULL};
+	FILE *t[2] = { stderr, o.truth ? fopen(o.truth, "w") : NULL };
 	for (int f = 0; f < 2; f++)
 		if (t[f]) {
 			fprintf(t[f],

@@ -1,6 +1,6 @@
 /* micro.h - clocks, medians, and figures: one line of JSON each, as `make bench` reads it from each
- * build/bench/micro_*: {"name":..., "unit":..., "value":...}.  With "at_most" or "at_least", a number,
- * it is a goal, and stands among the goals of the report. */
+ * build/bench/micro_*: {"name":..., "unit":..., "value":...}.  With "at_most" or "at_least", a
+ * number, it is a goal, and stands among the goals of the report. */
 #pragma once
 #include <stdint.h>
 #include <stdio.h>
@@ -50,8 +50,8 @@ enum { MICRO_PASSES = 9 };
  * must do them. */
 typedef uint64_t micro_pass(void *arg);
 
-/* Says the median of MICRO_PASSES passes of @pass, each after @prepare (if any), whose time does not
- * count.  CPU time, since others may use the machine too. */
+/* Says the median of MICRO_PASSES passes of @pass, each after @prepare (if any), whose time does
+ * not count.  CPU time, since others may use the machine too. */
 static inline void micro_run(const char *name, uint64_t ops, micro_pass *pass,
 			     void (*prepare)(void *arg), void *arg)
 {

@@ -1,5 +1,5 @@
-/* micro_event.h - events of short connections, six each: open, state, established, state, state, close;
- * every fifth connection over IPv6.  The same index gives the same event. */
+/* micro_event.h - events of short connections, six each: open, state, established, state, state,
+ * close; every fifth connection over IPv6.  The same index gives the same event. */
 #pragma once
 #include <string.h>
 #include "flow/event.h"

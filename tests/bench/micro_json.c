@@ -1,8 +1,9 @@
 /* micro_json.c - what an event line costs, beside an encoder written for one kind of line alone.
  *
  * The yardstick writes 18 members with no regard for kinds, absent members, IPv6 or the end of the
- * room, and caches the second.  Both run in turns; the figure to compare is the median of the ratios
- * of CPU time per octet.  Events come in the proportions of short connections, a fifth over IPv6. */
+ * room, and caches the second.  Both run in turns; the figure to compare is the median of the
+ * ratios of CPU time per octet.  Events come in the proportions of short connections, a fifth over
+ * IPv6. */
 #include <string.h>
 #include "feed/json.h"
 #include "tests/bench/micro.h"

@@ -1,9 +1,9 @@
-/* micro_publish.c - what it costs to publish: the daemon's publisher, line log and subscribers, with
- * readers in another process.
+/* micro_publish.c - what it costs to publish: the daemon's publisher, line log and subscribers,
+ * with readers in another process.
  *
  * Events go through the SPSC ring of a decoder that has no thread: this program fills the ring when
- * it is empty and the slowest subscriber is less than half a log behind, so that nothing is lost and
- * the readers set the pace.  A run is over when every subscriber has been sent everything.
+ * it is empty and the slowest subscriber is less than half a log behind, so that nothing is lost
+ * and the readers set the pace.  A run is over when every subscriber has been sent everything.
  *
  *   micro_publish [EVENTS [READERS]]     default 1500000, and 0, 1, 10, 100 readers, socat and nc
  *
@@ -129,7 +129,8 @@ static void bench_init(struct bench *b)
 	log_set_level(b->o.log_level);
 	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
-	b->decoder.tunnels = tunnels_init(map_lazily(tunnels_memory()), &(struct hash_key){ 0 }); /* none */
+	b->decoder.tunnels =
+		tunnels_init(map_lazily(tunnels_memory()), &(struct hash_key){ 0 }); /* none */
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
 		r = publisher_init(&b->publisher, &b->o, b->loop, &b->store);

@@ -371,9 +371,10 @@ static uint64_t hand_over(void *arg)
 int main(void)
 {
 	const char *path = getenv("BENCH_PCAP");
-	static struct stages s = { .secret = { { 0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0,
-					  0x082efa98ec4e6c89, 0x452821e638d01377, 0xbe5466cf34e90c6c,
-					  0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917 } },
+	static struct stages s = { .secret = { { 0x243f6a8885a308d3, 0x13198a2e03707344,
+						 0xa4093822299f31d0, 0x082efa98ec4e6c89,
+						 0x452821e638d01377, 0xbe5466cf34e90c6c,
+						 0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917 } },
 				   .sink = { sink_reserve, sink_commit } };
 
 	if (!path) {
@@ -396,7 +397,8 @@ int main(void)
 
 	micro_run("tracker: a segment of churn, all in", s.n, track_all, new_tracker, &s);
 
-	spsc_init(&s.ring, memory_new(SPSC_OCTETS(RING, sizeof(struct event))), RING, sizeof(struct event), 0);
+	spsc_init(&s.ring, memory_new(SPSC_OCTETS(RING, sizeof(struct event))), RING,
+		  sizeof(struct event), 0);
 	micro_run("spsc: an event handed over, one thread", EVENTS, hand_over, NULL, &s);
 	return 0;
 }

@@ -68,15 +68,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t n)
 
 	uint32_t caplen = (uint32_t)(n - KNOBS);
 	uint8_t *data = malloc(caplen);
-	struct frame f = {.data = data,
-			  .caplen = caplen,
-			  .len = caplen + be16_at(in + 2) * 4u,
-			  .ts_ns = 1,
-			  .gso_size = be16_at(in + 4),
-			  .iface = 2,
-			  .vlan_tci = 0xffff,
-			  .has_vlan = in[1] & 1,
-			  .link = in[0] % LINK_TYPES};
+	struct frame f = { .data = data,
+			   .caplen = caplen,
+			   .len = caplen + be16_at(in + 2) * 4u,
+			   .ts_ns = 1,
+			   .gso_size = be16_at(in + 4),
+			   .iface = 2,
+			   .vlan_tci = 0xffff,
+			   .has_vlan = in[1] & 1,
+			   .link = in[0] % LINK_TYPES };
 	struct segment s, untouched;
 
 	memcpy(data, in + KNOBS, caplen);

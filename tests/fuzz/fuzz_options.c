@@ -272,7 +272,8 @@ static void check_same(const struct options *a, const struct options *b, bool fl
 		} else if (opt_is_list(opt)) {
 			const struct id_list *s = ids_of(a, opt), *t = ids_of(b, opt);
 
-			must(s->n == t->n && (!s->n || !memcmp(s->ids, t->ids, s->n * sizeof *s->ids)));
+			must(s->n == t->n &&
+			     (!s->n || !memcmp(s->ids, t->ids, s->n * sizeof *s->ids)));
 		} else {
 			must(number_of(a, opt) == number_of(b, opt));
 		}
@@ -293,7 +294,8 @@ static bool fits_file(const struct opt *opt, const char *text)
 	       (!n || (!isspace((unsigned char)text[0]) && !isspace((unsigned char)text[n - 1])));
 }
 
-/* Writes @opt's value as a flag and, if it can be there, as a line of the file.  False: it cannot. */
+/* Writes @opt's value as a flag and, if it can be there, as a line of the file.  False: it
+ * cannot. */
 static bool print_one(const struct opt *opt, const char *text, struct command *c, FILE *f)
 {
 	addf(c, "--%s=%s", opt->name, text);

@@ -28,7 +28,7 @@ struct outcome {
 /* @writer  the other end of a pipe, -1: none; it must be open while @fd is opened */
 static struct outcome read_all(int fd, int writer, unsigned batch, size_t n)
 {
-	struct outcome o = {0};
+	struct outcome o = { 0 };
 	struct source *s;
 	struct source_stats st;
 	struct frame f[7];

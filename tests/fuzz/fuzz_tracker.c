@@ -74,7 +74,8 @@ static void check_flood(struct oracle *o, const struct event *e)
 {
 	uint64_t ends = e->flood.half_open;
 
-	must(e->flood.phase < FLOOD_PHASES && e->flood.shares == 1 && e->flood.half_open <= MAX_HALF);
+	must(e->flood.phase < FLOOD_PHASES && e->flood.shares == 1 &&
+	     e->flood.half_open <= MAX_HALF);
 	must(e->ts_ns >= e->flood.started_ns);
 	for (unsigned i = FLOOD_COMPLETED; i < FLOOD_COUNTS; i++)
 		ends += e->flood.count[i];
@@ -133,7 +134,9 @@ static const uint8_t *take(const uint8_t **p, size_t *n, size_t want)
 /* Twelve octets of input make a segment near the numbers that are in play. */
 static void make_segment(const uint8_t *b, uint64_t *now, const uint32_t isn[2], struct segment *s)
 {
-	static const uint32_t near[8] = { 0, 1, 2, 100, 65536, 0x7fffffff, 0x80000000u, 0xffffffffu };
+	static const uint32_t near[8] = {
+		0, 1, 2, 100, 65536, 0x7fffffff, 0x80000000u, 0xffffffffu
+	};
 	static uint8_t mss[] = { 2, 4, 5, 0xb4, 1, 3, 3, 7, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0 };
 	bool back = b[0] & 1;
 	uint8_t a = b[0] >> 2 & 3, z = b[0] >> 4 & 3;
@@ -167,8 +170,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	static struct tracker_counters count;
 	struct tracker_config cfg = { .max_connections = MAX_WHOLE,
 				      .max_half_open = MAX_HALF,
-				      .timeout_ns = { 3000000000u, 3000000000u, 60000000000u, 60000000000u,
-						      10000000000u, 6000000000u, 1000000000u },
+				      .timeout_ns = { 3000000000u, 3000000000u, 60000000000u,
+						      60000000000u, 10000000000u, 6000000000u,
+						      1000000000u },
 				      .flood_rate = 1,
 				      .flood_interval_ns = 2000000000,
 				      .anomalies_per_connection = 8,
@@ -199,7 +203,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 			isn[1] += b[4] << 20;
 		}
 		tracker_feed(t, &s, 1);
-		must(counter_get(&count.half) <= MAX_HALF && counter_get(&count.whole) <= MAX_WHOLE);
+		must(counter_get(&count.half) <= MAX_HALF &&
+		     counter_get(&count.whole) <= MAX_WHOLE);
 	}
 	tracker_close_all(t, REASON_CAPTURE_END);
 	must(counter_get(&count.opened) == counter_get(&count.closed));

@@ -45,7 +45,7 @@ static inline void start(enum link_type link)
 {
 	memset(pkt, 0, sizeof pkt);
 	pkt_n = ip_at = tcp_at = 0;
-	fr = (struct frame){.link = (uint8_t)link, .ts_ns = 42, .iface = 3};
+	fr = (struct frame){ .link = (uint8_t)link, .ts_ns = 42, .iface = 3 };
 }
 
 static inline void ethernet(unsigned type)

@@ -526,8 +526,8 @@ static bool stdin_ended(void)
 	return poll(&p, 1, 0) > 0 && read(0, &c, 1) <= 0;
 }
 
-/* The slowest second's packets are returned in @ret_least.  After a stall of more than 50 ms it does
- * not make up for it: what it missed shows in the counts. */
+/* The slowest second's packets are returned in @ret_least.  After a stall of more than 50 ms it
+ * does not make up for it: what it missed shows in the counts. */
 static uint64_t run(uint64_t rate, uint64_t connections, uint64_t *ret_least)
 {
 	uint64_t before = packets(), origin = clock_ms(), begun = 0, second = origin, mark = before;

@@ -1,12 +1,13 @@
-/* pump.c - the daemon's publisher without a rest, for tests that kill it: events of a made-up decoder, whose
- * ring and numbers outlive the process as well, as fast as the quickest subscriber takes them.
+/* pump.c - the daemon's publisher without a rest, for tests that kill it: events of a made-up
+ * decoder, whose ring and numbers outlive the process as well, as fast as the quickest subscriber
+ * takes them.
  *
  *   pump OPTION...    those of synfind(8); --socket= and what concerns subscribers count
  *
  * At SIGTERM it makes no more of them, says that its interface is gone, and goes on serving.
  *
- * Event number N has the time 1700000000 s + N * 1234567 ns (tests/bench/micro_event.h), so that each line
- * says which event it tells. */
+ * Event number N has the time 1700000000 s + N * 1234567 ns (tests/bench/micro_event.h), so that
+ * each line says which event it tells. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>

@@ -361,8 +361,8 @@ static void leave(struct held *h)
 	if (h->stage == 1) {
 		const struct tcphdr *tcp = planned(h->data, h->len, &flow);
 
-		/* In this order: who watches m0's other end stamps it before the recording does, and
-		 * after what was recorded before. */
+		/* In this order: who watches m0's other end stamps it before the recording does,
+		 * and after what was recorded before. */
 		emit(r.middle, r.middle_ifindex, h->data, h->len);
 		pcap_add(r.pcap_m, now_ns(CLOCK_REALTIME), h->data, h->len);
 		if (plan_of(r.seed, h->flow).kind == FORGED && r.forged[h->flow] < 4 && !tcp->syn &&

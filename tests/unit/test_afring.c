@@ -261,8 +261,8 @@ static bool exchange(int server, int client, const char *addr, size_t octets)
 	pthread_t reader;
 
 	inet_pton(ss.ss_family, addr,
-		  v6 ? (void *)&((struct sockaddr_in6 *)&ss)->sin6_addr :
-		       (void *)&((struct sockaddr_in *)&ss)->sin_addr);
+		  v6 ? (void *)&((struct sockaddr_in6 *)&ss)->sin6_addr
+		     : (void *)&((struct sockaddr_in *)&ss)->sin_addr);
 	enter(server);
 	int l = socket(ss.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	bool good = !bind(l, (struct sockaddr *)&ss, len) && !listen(l, 1) &&
@@ -414,7 +414,8 @@ static void test_fallbacks(int tap)
 
 	fault.most_blocks = 0;
 	ok(fd >= 0 && g.block_nr == 8, "no memory for 32 blocks, nor for 16: 8");
-	ok(fd >= 0 && !afring_map(fd, &g, NULL, &s) && tap_feed(tap, 0, 3000), "and that ring maps");
+	ok(fd >= 0 && !afring_map(fd, &g, NULL, &s) && tap_feed(tap, 0, 3000),
+	   "and that ring maps");
 	drain(s, &seen);
 	ok(seen.frames == 3000 && seen.in_order, "and delivers");
 	source_free(s);
@@ -437,7 +438,7 @@ static void test_loopback(void)
 
 	resent = 0;
 	bool good =
-	    exchange(ns_a, ns_a, "127.0.0.1", 300000) && exchange(ns_a, ns_a, "::1", 300000);
+		exchange(ns_a, ns_a, "127.0.0.1", 300000) && exchange(ns_a, ns_a, "::1", 300000);
 	struct source_stats st;
 
 	drain(s, &seen);
@@ -467,7 +468,8 @@ static void test_veth(void)
 
 	clock_gettime(CLOCK_REALTIME, &t1);
 	drain(a, &seen);
-	ok(good && seen.syn == 1 && seen.synack == 1 && seen.fin == 2 && seen.payload == (1 << 20) + resent,
+	ok(good && seen.syn == 1 && seen.synack == 1 && seen.fin == 2 &&
+		   seen.payload == (1 << 20) + resent,
 	   "veth: a connection of 1 MiB, both directions, no octet missed");
 	ok(seen.super && seen.super_len > 1514 && seen.wire_segs >= (1 << 20) / 1460,
 	   "veth: super-frames of up to %u octets say their segment size, %u frames for %u "
@@ -487,8 +489,8 @@ static void test_veth(void)
 	good = exchange(ns_a, ns_b, "fd09::1", 1 << 20);
 	seen = (struct seen){ 0 };
 	drain(b, &seen);
-	ok(good && seen.syn == 1 && seen.fin == 2 && seen.payload == (1 << 20) + resent && seen.super &&
-		   seen.caplen_max <= HEADERS_MAX && seen.seg.ip_v == 6,
+	ok(good && seen.syn == 1 && seen.fin == 2 && seen.payload == (1 << 20) + resent &&
+		   seen.super && seen.caplen_max <= HEADERS_MAX && seen.seg.ip_v == 6,
 	   "IPv6, the other way: at most %u octets are copied", seen.caplen_max);
 	source_free(a);
 	source_free(b);
@@ -519,8 +521,8 @@ static void *flood_va(void *arg)
 				  .sll_protocol = htons(ETH_P_ARP),
 				  .sll_halen = 6,
 				  .sll_addr = { 255, 255, 255, 255, 255, 255 } };
-	static const uint8_t arp[28] = { 0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9, 10, 9, 0, 77,
-					 0, 0, 0, 0, 0, 0, 10, 9, 0, 1 };
+	static const uint8_t arp[28] = { 0,  1, 8, 0,  6, 4, 0, 1, 2, 0, 0,  0, 0, 9,
+					 10, 9, 0, 77, 0, 0, 0, 0, 0, 0, 10, 9, 0, 1 };
 
 	inet_pton(AF_INET, "10.9.0.1", &to.sin_addr);
 	enter(ns_b); /* this thread only */
@@ -639,19 +641,26 @@ static void test_vlan(int tap)
 	source_free(s);
 }
 
-/* A socket filter that copies @octets of every frame of IPv4: the kernel itself says things in IPv6. */
+/* A socket filter that copies @octets of every frame of IPv4: the kernel itself says things in
+ * IPv6. */
 static int program_load(int octets)
 {
 	const struct bpf_insn insn[] = {
-		{ .code = BPF_LDX | BPF_MEM | BPF_W, .dst_reg = BPF_REG_2, .src_reg = BPF_REG_1,
+		{ .code = BPF_LDX | BPF_MEM | BPF_W,
+		  .dst_reg = BPF_REG_2,
+		  .src_reg = BPF_REG_1,
 		  .off = offsetof(struct __sk_buff, protocol) },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 0 },
-		{ .code = BPF_JMP | BPF_JNE | BPF_K, .dst_reg = BPF_REG_2, .imm = htons(ETH_P_IP), .off = 1 },
+		{ .code = BPF_JMP | BPF_JNE | BPF_K,
+		  .dst_reg = BPF_REG_2,
+		  .imm = htons(ETH_P_IP),
+		  .off = 1 },
 		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = octets },
 		{ .code = BPF_JMP | BPF_EXIT },
 	};
 
-	return bpf_prog_load(BPF_PROG_TYPE_SOCKET_FILTER, NULL, "BSD", insn, ARRAY_SIZE(insn), NULL);
+	return bpf_prog_load(BPF_PROG_TYPE_SOCKET_FILTER, NULL, "BSD", insn, ARRAY_SIZE(insn),
+			     NULL);
 }
 
 static void test_group_programs(int tap)
@@ -690,8 +699,8 @@ static void test_group_programs(int tap)
 		source_free(s[i]);
 		close(program[i]);
 	}
-	ok(all == FLOWS && own == 2, "each frame is in one of them, and went through its own program (%u, %u)",
-	   all, own);
+	ok(all == FLOWS && own == 2,
+	   "each frame is in one of them, and went through its own program (%u, %u)", all, own);
 }
 
 /* Carries packets between two tun interfaces until the process ends. */
@@ -738,8 +747,9 @@ static void test_tun(void)
 	flooding = false;
 	pthread_join(t, NULL);
 	drain(s, &seen);
-	ok(good && seen.syn == 1 && seen.synack == 1 && seen.fin == 2 && seen.payload == 100000 + resent &&
-		   !seen.not_tcp && seen.frame.link == LINK_RAW_IP && seen.bytes[0] >> 4 == 4,
+	ok(good && seen.syn == 1 && seen.synack == 1 && seen.fin == 2 &&
+		   seen.payload == 100000 + resent && !seen.not_tcp &&
+		   seen.frame.link == LINK_RAW_IP && seen.bytes[0] >> 4 == 4,
 	   "tun: a connection without link headers (%u frames)", seen.frames);
 	source_free(s);
 	close(fd[0]);
@@ -1056,10 +1066,22 @@ static void test_position_round(int tap)
 
 /* Ordered by what can still be read of a block. */
 enum lie {
-	TRUTH, MANY_FRAMES,                                     /* all */
-	ONE_FRAME, NEXT_FAR, NEXT_HUGE, NEXT_NONE, NEXT_ODD,    /* the first frame */
-	FIRST_FAR, FIRST_ODD, FIRST_ZERO, FIRST_LAST, MAC_ZERO, /* nothing */
-	MAC_FAR, SNAPLEN_HUGE, SNAPLEN_OVER_LEN, LIES
+	TRUTH,
+	MANY_FRAMES, /* all */
+	ONE_FRAME,
+	NEXT_FAR,
+	NEXT_HUGE,
+	NEXT_NONE,
+	NEXT_ODD, /* the first frame */
+	FIRST_FAR,
+	FIRST_ODD,
+	FIRST_ZERO,
+	FIRST_LAST,
+	MAC_ZERO, /* nothing */
+	MAC_FAR,
+	SNAPLEN_HUGE,
+	SNAPLEN_OVER_LEN,
+	LIES
 };
 
 static void tell(struct tpacket_block_desc *b, enum lie lie)
@@ -1068,22 +1090,51 @@ static void tell(struct tpacket_block_desc *b, enum lie lie)
 	struct tpacket3_hdr *f = (struct tpacket3_hdr *)((char *)b + h->offset_to_first_pkt);
 
 	switch (lie) {
-	case MANY_FRAMES: h->num_pkts = UINT32_MAX; break;
-	case ONE_FRAME: h->num_pkts = 1; break;
-	case FIRST_FAR: h->offset_to_first_pkt = UINT32_MAX & ~7u; break;
-	case FIRST_ODD: h->offset_to_first_pkt += 3; break;
-	case FIRST_ZERO: h->offset_to_first_pkt = 0; break;
-	case FIRST_LAST: h->offset_to_first_pkt = (1 << 16) - 8; break;
-	case NEXT_FAR: f->tp_next_offset = 1 << 16; break;
-	case NEXT_HUGE: f->tp_next_offset = UINT32_MAX & ~7u; break;
-	case NEXT_NONE: f->tp_next_offset = 0; break;
-	case NEXT_ODD: f->tp_next_offset += 1; break;
-	case MAC_ZERO: f->tp_mac = 0; break;
-	case MAC_FAR: f->tp_mac = UINT16_MAX; break;
-	case SNAPLEN_HUGE: f->tp_snaplen = f->tp_len = UINT32_MAX; break;
-	case SNAPLEN_OVER_LEN: f->tp_snaplen = f->tp_len + 1; break;
+	case MANY_FRAMES:
+		h->num_pkts = UINT32_MAX;
+		break;
+	case ONE_FRAME:
+		h->num_pkts = 1;
+		break;
+	case FIRST_FAR:
+		h->offset_to_first_pkt = UINT32_MAX & ~7u;
+		break;
+	case FIRST_ODD:
+		h->offset_to_first_pkt += 3;
+		break;
+	case FIRST_ZERO:
+		h->offset_to_first_pkt = 0;
+		break;
+	case FIRST_LAST:
+		h->offset_to_first_pkt = (1 << 16) - 8;
+		break;
+	case NEXT_FAR:
+		f->tp_next_offset = 1 << 16;
+		break;
+	case NEXT_HUGE:
+		f->tp_next_offset = UINT32_MAX & ~7u;
+		break;
+	case NEXT_NONE:
+		f->tp_next_offset = 0;
+		break;
+	case NEXT_ODD:
+		f->tp_next_offset += 1;
+		break;
+	case MAC_ZERO:
+		f->tp_mac = 0;
+		break;
+	case MAC_FAR:
+		f->tp_mac = UINT16_MAX;
+		break;
+	case SNAPLEN_HUGE:
+		f->tp_snaplen = f->tp_len = UINT32_MAX;
+		break;
+	case SNAPLEN_OVER_LEN:
+		f->tp_snaplen = f->tp_len + 1;
+		break;
 	case TRUTH:
-	case LIES: break;
+	case LIES:
+		break;
 	}
 }
 
@@ -1128,8 +1179,8 @@ static void test_lies(int tap)
 	c.block_nr = NR;
 	if (afring_open(&c, &s, &step))
 		exit(EXIT_FAILURE);
-	uint8_t *ring = mmap(NULL, BLOCK_SIZE * NR, PROT_READ | PROT_WRITE, MAP_SHARED,
-			     source_fd(s), 0);
+	uint8_t *ring =
+		mmap(NULL, BLOCK_SIZE * NR, PROT_READ | PROT_WRITE, MAP_SHARED, source_fd(s), 0);
 	const uint8_t *base = NULL; /* where the source sees the ring */
 
 	for (enum lie lie = TRUTH; lie < LIES; lie++) {

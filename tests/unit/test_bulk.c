@@ -1,5 +1,5 @@
-/* The filter of mode=auto in the kernel, and a tracker behind it, beside a tracker that is fed every
- * segment: whatever passes on the wire, both must tell the same.
+/* The filter of mode=auto in the kernel, and a tracker behind it, beside a tracker that is fed
+ * every segment: whatever passes on the wire, both must tell the same.
  *
  * The filter is on the receiving end of an AF_UNIX datagram pair, as in test_tcp_filter.c.  Between
  * it and its tracker frames wait for a while, as they do in a ring. */
@@ -340,8 +340,8 @@ static void converse(unsigned id)
 	}
 }
 
-/* The end of a connection that no segment ended is the time of its newest one, which for withheld ones
- * is the filter's own clock. */
+/* The end of a connection that no segment ended is the time of its newest one, which for withheld
+ * ones is the filter's own clock. */
 static bool same(struct event a, struct event b)
 {
 	if (a.kind == EVENT_TCP_CLOSE && a.segment == SEGMENT_NONE)

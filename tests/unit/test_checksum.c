@@ -17,7 +17,8 @@ static uint16_t pseudo_sum(unsigned v)
 	size_t len = pkt_n - tcp_at;
 	uint32_t rest = (uint32_t)len + 6;
 
-	return v == 4 ? sum_slowly(pkt + ip_at + 12, 8, rest) : sum_slowly(pkt + ip_at + 8, 32, rest);
+	return v == 4 ? sum_slowly(pkt + ip_at + 12, 8, rest)
+		      : sum_slowly(pkt + ip_at + 8, 32, rest);
 }
 
 static void build(unsigned v, unsigned payload)
@@ -55,7 +56,8 @@ static void test_sums(unsigned v)
 		whole = (uint32_t)pkt_n;
 		right += !wrong(whole);
 		/* any octet of the segment, and of the addresses */
-		size_t at = payload & 1 ? ip_at + 12 + payload % 8 : tcp_at + payload % (pkt_n - tcp_at);
+		size_t at = payload & 1 ? ip_at + 12 + payload % 8
+					: tcp_at + payload % (pkt_n - tcp_at);
 
 		if (at == tcp_at + 12)
 			at++; /* the header's length: another segment */

@@ -191,7 +191,9 @@ static void test_round_trip(bool answered)
 			continue;
 		}
 		conn_unpack(&h, &back);
-		conn_set_window(&c.hot, SIDE_A, conn_window(&back.hot, SIDE_A)); /* the one thing that is not kept */
+		conn_set_window(
+			&c.hot, SIDE_A,
+			conn_window(&back.hot, SIDE_A)); /* the one thing that is not kept */
 		changed += !!memcmp(&c, &back, sizeof c);
 		marked += h.pending;
 		again += !conn_pack(&back, &h2) || !!memcmp(&h, &h2, sizeof h);
@@ -302,31 +304,37 @@ static void test_refusals(void)
 	REFUSES(true, (set_pkts(&c, SIDE_B, 8), c.retrans[SIDE_B] = 7), "eight SYN-ACKs");
 	REFUSES(false, c.retrans[SIDE_A]++, "more repetitions than SYNs");
 	REFUSES(true, set_pkts(&c, SIDE_A, pkts(&c, SIDE_A) % 15 + 2), "a packet that is no SYN");
-	REFUSES(true, set_pkts(&c, SIDE_B, pkts(&c, SIDE_B) % 15 + 2), "a packet that is no SYN-ACK");
-	REFUSES(false, (set_pkts(&c, SIDE_B, 1), set_header(&c, SIDE_B, 54)), "an answer that was none");
+	REFUSES(true, set_pkts(&c, SIDE_B, pkts(&c, SIDE_B) % 15 + 2),
+		"a packet that is no SYN-ACK");
+	REFUSES(false, (set_pkts(&c, SIDE_B, 1), set_header(&c, SIDE_B, 54)),
+		"an answer that was none");
 	REFUSES(true, (set_pkts(&c, SIDE_B, 0), c.retrans[SIDE_B] = 0, set_header(&c, SIDE_B, 0)),
 		"answered, but by no packet");
 	REFUSES(true, c.since[SIDE_B] = dur40_of(1ull << 32), "an answer after more than 4.2 s");
-	REFUSES(false, set_header(&c, SIDE_A, pkts(&c, SIDE_A) * 256), "a SYN's frame of 256 octets");
+	REFUSES(false, set_header(&c, SIDE_A, pkts(&c, SIDE_A) * 256),
+		"a SYN's frame of 256 octets");
 	REFUSES(true, set_header(&c, SIDE_B, pkts(&c, SIDE_B) * 256),
 		"a SYN-ACK's frame of 256 octets");
 	REFUSES(false,
 		(set_pkts(&c, SIDE_A, 2), c.retrans[SIDE_A] = 1, set_header(&c, SIDE_A, 74 + 75)),
 		"SYNs of two sizes");
 	REFUSES(true,
-		(set_pkts(&c, SIDE_B, 3), c.retrans[SIDE_B] = 2, set_header(&c, SIDE_B, 74 + 74 + 66)),
+		(set_pkts(&c, SIDE_B, 3), c.retrans[SIDE_B] = 2,
+		 set_header(&c, SIDE_B, 74 + 74 + 66)),
 		"SYN-ACKs of two sizes");
 	REFUSES(false, set_pkts(&c, SIDE_A, pkts(&c, SIDE_A) + (1ull << CONN_PKTS_LO)),
 		"more SYNs than the low bits say");
 }
 
-/* ---- the two parts of a whole one --------------------------------------------------------------- */
+/* ---- the two parts of a whole one
+ * --------------------------------------------------------------- */
 
 static struct conn_counts random_counts(bool offering)
 {
 	return (struct conn_counts){ .pkts = rand64() >> (32 + below(32)),
 				     .header = rand64() >> (63 - below(offering ? 30 : 38)),
-				     .payload = rand64() >> (offering ? 32 + below(32) : 16 + below(48)) };
+				     .payload = rand64() >>
+						(offering ? 32 + below(32) : 16 + below(48)) };
 }
 
 /* Any at all that the tracker can have. */
@@ -424,15 +432,18 @@ static void test_counts(void)
 	struct conn c = { .state = FSM_OPEN };
 
 	conn_set_counts(&c, SIDE_B, most);
-	ok(counts_are(&c, SIDE_B, (struct conn_counts){ UINT32_MAX, (1ull << 38) - 1, (1ull << 48) - 1 }),
+	ok(counts_are(&c, SIDE_B,
+		      (struct conn_counts){ UINT32_MAX, (1ull << 38) - 1, (1ull << 48) - 1 }),
 	   "counts: beyond their bits they stay at the most there is");
 	ok(!conn_count_low(&c.hot, SIDE_B, 1, 0, 0) && !conn_count_low(&c.hot, SIDE_B, 0, 1, 0) &&
-		   !conn_count_low(&c.hot, SIDE_B, 0, 0, 1) && conn_count_low(&c.hot, SIDE_B, 0, 0, 0),
+		   !conn_count_low(&c.hot, SIDE_B, 0, 0, 1) &&
+		   conn_count_low(&c.hot, SIDE_B, 0, 0, 0),
 	   "counts: ... and low bits that are full take no more");
 }
 
 /* Notes kinds of segments in the order of the digits of @code (base 5, 0: the end), the first @told
- * of them as the long way does; 0: other letters, or another order, came out; -1: no order at all. */
+ * of them as the long way does; 0: other letters, or another order, came out; -1: no order at
+ * all. */
 static int notes(unsigned code, unsigned told)
 {
 	static const char letter[] = "AaDd";
@@ -495,8 +506,8 @@ static void test_notes(void)
 			orders += r > 0;
 		}
 	printf("# %u orders\n", orders);
-	ok(!wrong && orders == 4 * 65,
-	   "first ones of their kind are noted apart from history, and get their letters in their order");
+	ok(!wrong && orders == 4 * 65, "first ones of their kind are noted apart from history, and "
+				       "get their letters in their order");
 }
 
 /* ---- Zeek's words --------------------------------------------------------------------------- */

@@ -1,5 +1,6 @@
-/* bpf/fanout.bpf.c, run by the kernel, beside frame_decode(): whatever is TCP, or an error that quotes
- * it, goes where fanout_hash_of() says.  Frames of the fuzzer's corpus, as they are and changed. */
+/* bpf/fanout.bpf.c, run by the kernel, beside frame_decode(): whatever is TCP, or an error that
+ * quotes it, goes where fanout_hash_of() says.  Frames of the fuzzer's corpus, as they are and
+ * changed. */
 #include "source/fanout.h"
 #include <bpf/bpf.h>
 #include <dirent.h>

@@ -16,16 +16,16 @@ static void test_segment(void)
 	finish();
 	is(FRAME_TCP, "IPv4 over Ethernet");
 	ok(seg.ts_ns == 42 && seg.iface == 3 && seg.ip_v == 4 && seg.sport == 40000 &&
-	       seg.dport == 443 && seg.seq == 0x01020304 && seg.ack == 0x05060708 &&
-	       seg.window == 0x1234,
+		   seg.dport == 443 && seg.seq == 0x01020304 && seg.ack == 0x05060708 &&
+		   seg.window == 0x1234,
 	   "... its numbers");
 	ok(!memcmp(seg.src, "\xc0\0\2\1", 4) && !memcmp(seg.dst, "\xc6\x33\x64\2", 4) &&
-	       !memcmp(seg.src + 4, zero, 12) && !memcmp(seg.dst + 4, zero, 12),
+		   !memcmp(seg.src + 4, zero, 12) && !memcmp(seg.dst + 4, zero, 12),
 	   "... its addresses, zeros behind them");
 	ok(seg.flags == (TCP_SYN | TCP_ECE | TCP_CWR | 0x100),
 	   "... its flags, the ninth too, not the offset");
 	ok(seg.payload_len == 7 && seg.wire_len == 81 && seg.wire_segs == 1 && !seg.fragment &&
-	       !seg.nvlan,
+		   !seg.nvlan,
 	   "... its lengths");
 	ok(options_at == 54 && seg.options.n == 20, "... its options, where they lie");
 
@@ -35,7 +35,7 @@ static void test_segment(void)
 	finish();
 	is(FRAME_TCP, "IPv6 over Ethernet");
 	ok(seg.ip_v == 6 && seg.src[0] == 0x20 && seg.src[15] == 0x20 && seg.dst[0] == 0x21 &&
-	       seg.dst[15] == 0x21 && seg.payload_len == 9 && seg.options.n == 0,
+		   seg.dst[15] == 0x21 && seg.payload_len == 9 && seg.options.n == 0,
 	   "... all of its addresses");
 
 	ethernet(ARP);
@@ -74,9 +74,9 @@ static void test_links(void)
 {
 	for (unsigned v = 4; v <= 6; v += 2) {
 		for (enum link_type link = 0; link < LINK_TYPES; link++) {
-			static const char *const name[] = {"Ethernet", "raw IP", "NULL", "SLL",
-							   "SLL2",   "PPP",    "PPPoE", "802.11",
-							   "radiotap"};
+			static const char *const name[] = { "Ethernet", "raw IP", "NULL",
+							    "SLL",	"SLL2",	  "PPP",
+							    "PPPoE",	"802.11", "radiotap" };
 			unsigned type = v == 4 ? V4 : V6, header = 14;
 
 			start(link);
@@ -119,7 +119,7 @@ static void test_links(void)
 			finish();
 			is(FRAME_TCP, "IPv%u over %s", v, name[link]);
 			ok(seg.ip_v == v && seg.payload_len == 5 && ip_at == header &&
-			       seg.wire_len == pkt_n,
+				   seg.wire_len == pkt_n,
 			   "... %u octets before the IP header", header);
 			for (fr.caplen = 0; fr.caplen < header; fr.caplen++)
 				if (decode() != FRAME_CUT)
@@ -164,18 +164,18 @@ static void test_80211(void)
 		enum frame_verdict v;
 		const char *what;
 	} c[] = {
-	    {0x08, 0x02, 24, FRAME_TCP, "data from the access point"},
-	    {0x08, 0x03, 30, FRAME_TCP, "four addresses"},
-	    {0x88, 0x01, 26, FRAME_TCP, "QoS"},
-	    {0x88, 0x03, 32, FRAME_TCP, "QoS, four addresses"},
-	    {0x88, 0x81, 30, FRAME_TCP, "QoS, HT control"},
-	    {0x08, 0x81, 24, FRAME_TCP, "the order bit without QoS"},
-	    {0x08, 0x41, 24, FRAME_NOT_TCP, "protected"},
-	    {0x48, 0x01, 24, FRAME_NOT_TCP, "a data frame without data"},
-	    {0xc8, 0x01, 26, FRAME_NOT_TCP, "QoS null"},
-	    {0x80, 0x00, 24, FRAME_NOT_TCP, "a beacon"},
-	    {0xb4, 0x00, 16, FRAME_NOT_TCP, "RTS"},
-	    {0x09, 0x01, 24, FRAME_NOT_TCP, "version 1"},
+		{ 0x08, 0x02, 24, FRAME_TCP, "data from the access point" },
+		{ 0x08, 0x03, 30, FRAME_TCP, "four addresses" },
+		{ 0x88, 0x01, 26, FRAME_TCP, "QoS" },
+		{ 0x88, 0x03, 32, FRAME_TCP, "QoS, four addresses" },
+		{ 0x88, 0x81, 30, FRAME_TCP, "QoS, HT control" },
+		{ 0x08, 0x81, 24, FRAME_TCP, "the order bit without QoS" },
+		{ 0x08, 0x41, 24, FRAME_NOT_TCP, "protected" },
+		{ 0x48, 0x01, 24, FRAME_NOT_TCP, "a data frame without data" },
+		{ 0xc8, 0x01, 26, FRAME_NOT_TCP, "QoS null" },
+		{ 0x80, 0x00, 24, FRAME_NOT_TCP, "a beacon" },
+		{ 0xb4, 0x00, 16, FRAME_NOT_TCP, "RTS" },
+		{ 0x09, 0x01, 24, FRAME_NOT_TCP, "version 1" },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
@@ -333,7 +333,7 @@ static void tagged(unsigned n, unsigned tpid)
 
 static void test_vlan(void)
 {
-	static const uint16_t tpids[] = {0x8100, 0x88a8, 0x9100};
+	static const uint16_t tpids[] = { 0x8100, 0x88a8, 0x9100 };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(tpids); i++) {
 		tagged(1, tpids[i]);
@@ -472,11 +472,11 @@ static void test_fragments(void)
 		bool fragment;
 		const char *what;
 	} six[] = {
-	    {0x0001, FRAME_TCP, true, "the first fragment"},
-	    {0x0000, FRAME_TCP, false, "an atomic fragment (RFC 6946)"},
-	    {0x0006, FRAME_TCP, false, "reserved bits"},
-	    {0x0009, FRAME_FRAGMENT, false, "a later fragment"},
-	    {0xfff8, FRAME_FRAGMENT, false, "the last fragment"},
+		{ 0x0001, FRAME_TCP, true, "the first fragment" },
+		{ 0x0000, FRAME_TCP, false, "an atomic fragment (RFC 6946)" },
+		{ 0x0006, FRAME_TCP, false, "reserved bits" },
+		{ 0x0009, FRAME_FRAGMENT, false, "a later fragment" },
+		{ 0xfff8, FRAME_FRAGMENT, false, "the last fragment" },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(six); i++) {
 		ethernet(V6);
@@ -489,7 +489,7 @@ static void test_fragments(void)
 		finish();
 		is(six[i].v, "IPv6: %s", six[i].what);
 		ok(six[i].v != FRAME_TCP ||
-		       (seg.fragment == six[i].fragment && seg.payload_len == 8),
+			   (seg.fragment == six[i].fragment && seg.payload_len == 8),
 		   "... and its mark");
 	}
 	ethernet(V6);
@@ -520,16 +520,16 @@ static void test_ip6(void)
 		unsigned kind, len, octets;
 		const char *name;
 	} kinds[] = {
-	    {0, 0, 8, "hop-by-hop options"},
-	    {0, 1, 16, "16 octets of hop-by-hop options"},
-	    {43, 2, 24, "routing"},
-	    {60, 0, 8, "destination options"},
-	    {60, 255, 2048, "the longest one"},
-	    {135, 0, 8, "mobility"},
-	    {139, 4, 40, "HIP"},
-	    {140, 0, 8, "shim6"},
-	    {51, 4, 24, "AH, in units of 4 octets"},
-	    {51, 0, 8, "the shortest AH"},
+		{ 0, 0, 8, "hop-by-hop options" },
+		{ 0, 1, 16, "16 octets of hop-by-hop options" },
+		{ 43, 2, 24, "routing" },
+		{ 60, 0, 8, "destination options" },
+		{ 60, 255, 2048, "the longest one" },
+		{ 135, 0, 8, "mobility" },
+		{ 139, 4, 40, "HIP" },
+		{ 140, 0, 8, "shim6" },
+		{ 51, 4, 24, "AH, in units of 4 octets" },
+		{ 51, 0, 8, "the shortest AH" },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(kinds); i++) {
@@ -603,7 +603,7 @@ static void test_tcp(void)
 			   "IPv%u: data offset %u of 28 octets", v, words * 4);
 			if (words >= 5 && words <= 7)
 				ok(seg.options.n == words * 4 - 20 &&
-				       seg.payload_len == 28 - words * 4,
+					   seg.payload_len == 28 - words * 4,
 				   "... parts options and payload");
 		}
 	}
@@ -669,14 +669,14 @@ static void test_gso(void)
 	static const struct {
 		uint32_t payload, size, segs, octets;
 	} cases[] = {
-	    {1448, 0, 1, 1514},
-	    {1448, 1448, 1, 1514},
-	    {0, 1448, 1, 66},
-	    {1449, 1448, 2, 1449 + 132},
-	    {2896, 1448, 2, 2 * 1514},
-	    {28960, 1448, 20, 20 * 1514},
-	    {65000, 1448, 45, 65000 + 45 * 66},
-	    {500000, 1448, 346, 500000 + 346 * 66},
+		{ 1448, 0, 1, 1514 },
+		{ 1448, 1448, 1, 1514 },
+		{ 0, 1448, 1, 66 },
+		{ 1449, 1448, 2, 1449 + 132 },
+		{ 2896, 1448, 2, 2 * 1514 },
+		{ 28960, 1448, 20, 20 * 1514 },
+		{ 65000, 1448, 45, 65000 + 45 * 66 },
+		{ 500000, 1448, 346, 500000 + 346 * 66 },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -684,7 +684,7 @@ static void test_gso(void)
 		is(FRAME_TCP, "%u octets of payload in segments of %u", cases[i].payload,
 		   cases[i].size);
 		ok(seg.wire_segs == cases[i].segs && seg.wire_len == cases[i].octets &&
-		       seg.payload_len == cases[i].payload,
+			   seg.payload_len == cases[i].payload,
 		   "... are %u segments, %u octets on the wire", seg.wire_segs, seg.wire_len);
 	}
 	gso(500000, 1);
@@ -696,14 +696,14 @@ static void test_gso(void)
 static void test_plain(void)
 {
 	static const uint8_t base4[74] = {
-		[12] = 0x08, [14] = 0x45, [17] = 60, [22] = 64, [23] = 6, [26] = 10, [29] = 1, [30] = 10,
-		[33] = 2, [34] = 0x9c, [35] = 0x40, [37] = 80, [41] = 7, [45] = 9, [46] = 0xa0, [47] = 0x10,
-		[48] = 1,
+		[12] = 0x08, [14] = 0x45, [17] = 60,   [22] = 64,   [23] = 6,	 [26] = 10,
+		[29] = 1,    [30] = 10,	  [33] = 2,    [34] = 0x9c, [35] = 0x40, [37] = 80,
+		[41] = 7,    [45] = 9,	  [46] = 0xa0, [47] = 0x10, [48] = 1,
 	};
 	static const uint8_t base6[94] = {
-		[12] = 0x86, [13] = 0xdd, [14] = 0x60, [19] = 40, [20] = 6, [21] = 64, [22] = 0x20, [37] = 1,
-		[38] = 0x20, [53] = 2, [54] = 0x9c, [55] = 0x40, [57] = 80, [61] = 7, [65] = 9, [66] = 0xa0,
-		[67] = 0x10, [68] = 1,
+		[12] = 0x86, [13] = 0xdd, [14] = 0x60, [19] = 40,   [20] = 6,	 [21] = 64,
+		[22] = 0x20, [37] = 1,	  [38] = 0x20, [53] = 2,    [54] = 0x9c, [55] = 0x40,
+		[57] = 80,   [61] = 7,	  [65] = 9,    [66] = 0xa0, [67] = 0x10, [68] = 1,
 	};
 	unsigned wrong = 0, tcp = 0;
 
@@ -744,17 +744,18 @@ static void test_plain(void)
 		if (va != FRAME_TCP || vb != FRAME_TCP)
 			continue;
 		tcp++;
-		wrong += memcmp(a.src, b.src, 16) || memcmp(a.dst, b.dst, 16) || a.sport != b.sport ||
-			 a.dport != b.dport || a.ip_v != b.ip_v || a.fragment != b.fragment ||
-			 a.nvlan != b.nvlan || a.extended != b.extended || a.vlan[0] != b.vlan[0] ||
+		wrong += memcmp(a.src, b.src, 16) || memcmp(a.dst, b.dst, 16) ||
+			 a.sport != b.sport || a.dport != b.dport || a.ip_v != b.ip_v ||
+			 a.fragment != b.fragment || a.nvlan != b.nvlan ||
+			 a.extended != b.extended || a.vlan[0] != b.vlan[0] ||
 			 a.vlan[1] != b.vlan[1] || a.iface != b.iface || a.flags != b.flags ||
 			 a.window != b.window || a.wire_segs != b.wire_segs || a.seq != b.seq ||
 			 a.ack != b.ack || a.payload_len != b.payload_len || a.ts_ns != b.ts_ns ||
 			 a.wire_len != b.wire_len + 14 || a.options.p != b.options.p ||
 			 a.options.n != b.options.n;
 	}
-	ok(!wrong && tcp > 10000, "with or without a link header a packet gives the same segment (%u)",
-	   tcp);
+	ok(!wrong && tcp > 10000,
+	   "with or without a link header a packet gives the same segment (%u)", tcp);
 }
 
 static void test_names(void)
@@ -770,7 +771,7 @@ static void test_names(void)
 		claims += frame_claims_tcp(i);
 	}
 	ok(claims == 3 && frame_claims_tcp(FRAME_TCP) && frame_claims_tcp(FRAME_TCP_CUT) &&
-	       frame_claims_tcp(FRAME_TCP_BAD),
+		   frame_claims_tcp(FRAME_TCP_BAD),
 	   "three verdicts claim to be TCP");
 }
 

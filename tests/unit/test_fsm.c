@@ -15,18 +15,25 @@ static const char *const state_name[FSM_STATES] = {
 	[FSM_BOTH_B] = "both_b",       [FSM_HOLE_A] = "hole_a",
 	[FSM_HOLE_B] = "hole_b",       [FSM_HOLE_AB] = "hole_ab",
 	[FSM_WAIT_A] = "wait_a",       [FSM_WAIT_B] = "wait_b",
-	[FSM_DONE_A] = "done_a",
-	[FSM_DONE_B] = "done_b",       [FSM_DONE_X] = "done_x",
-	[FSM_RESET] = "reset",
+	[FSM_DONE_A] = "done_a",       [FSM_DONE_B] = "done_b",
+	[FSM_DONE_X] = "done_x",       [FSM_RESET] = "reset",
 };
 static const char *const evidence_name[EVIDENCES] = {
-	[EV_SYN] = "syn",   [EV_SYN_ACK] = "syn_ack", [EV_ACK] = "ack", [EV_ACK_FIN] = "ack_fin",
-	[EV_FILL] = "fill", [EV_DATA] = "data", [EV_FIN] = "fin",	      [EV_RST] = "rst",
+	[EV_SYN] = "syn",
+	[EV_SYN_ACK] = "syn_ack",
+	[EV_ACK] = "ack",
+	[EV_ACK_FIN] = "ack_fin",
+	[EV_FILL] = "fill",
+	[EV_DATA] = "data",
+	[EV_FIN] = "fin",
+	[EV_RST] = "rst",
 	[EV_FIN_HOLE_OWN] = "fin_hole_own",
-	[EV_FIN_HOLE_PEER] = "fin_hole_peer", [EV_FIN_HOLE_BOTH] = "fin_hole_both",
+	[EV_FIN_HOLE_PEER] = "fin_hole_peer",
+	[EV_FIN_HOLE_BOTH] = "fin_hole_both",
 };
 
-/* ---- the table said another way: by what each end has, instead of by joint states ------------- */
+/* ---- the table said another way: by what each end has, instead of by joint states
+ * ------------- */
 
 /* What is known of one end (RFC 9293 3.3.2, 3.5, 3.6). */
 struct end {
@@ -40,8 +47,9 @@ struct facts {
 	bool none;	  /* nothing is known */
 	bool crossed_syn; /* B sent a SYN of its own */
 	bool crossed_fin; /* the second FIN did not acknowledge the first */
-	bool has_not[SIDES]; /* ... and this end cannot have the peer's FIN yet, for all one knows */
-	int first;	  /* who closed first, when they did not cross */
+	bool has_not
+		[SIDES]; /* ... and this end cannot have the peer's FIN yet, for all one knows */
+	int first;	 /* who closed first, when they did not cross */
 	bool reset;
 };
 
@@ -63,16 +71,16 @@ static struct facts facts_of(enum fsm_state s)
 	b->fin = s >= FSM_OPEN && s != FSM_OPEN && s != FSM_FIN_A && s != FSM_HALF_A;
 	f.has_not[SIDE_A] = s == FSM_HOLE_B || s == FSM_HOLE_AB || s == FSM_WAIT_A;
 	f.has_not[SIDE_B] = s == FSM_HOLE_A || s == FSM_HOLE_AB || s == FSM_WAIT_B;
-	f.crossed_fin = f.has_not[SIDE_A] || f.has_not[SIDE_B] || s == FSM_BOTH || s == FSM_BOTH_A || s == FSM_BOTH_B ||
-			s == FSM_DONE_X;
+	f.crossed_fin = f.has_not[SIDE_A] || f.has_not[SIDE_B] || s == FSM_BOTH ||
+			s == FSM_BOTH_A || s == FSM_BOTH_B || s == FSM_DONE_X;
 	if (s == FSM_FIN_A || s == FSM_HALF_A || s == FSM_LAST_A || s == FSM_DONE_A)
 		f.first = SIDE_A;
 	if (s == FSM_FIN_B || s == FSM_HALF_B || s == FSM_LAST_B || s == FSM_DONE_B)
 		f.first = SIDE_B;
-	a->fin_acked = s == FSM_HALF_A || s == FSM_LAST_A || s == FSM_BOTH_A ||
-		       s == FSM_WAIT_A || fsm_over(s);
-	b->fin_acked = s == FSM_HALF_B || s == FSM_LAST_B || s == FSM_BOTH_B ||
-		       s == FSM_WAIT_B || fsm_over(s);
+	a->fin_acked = s == FSM_HALF_A || s == FSM_LAST_A || s == FSM_BOTH_A || s == FSM_WAIT_A ||
+		       fsm_over(s);
+	b->fin_acked = s == FSM_HALF_B || s == FSM_LAST_B || s == FSM_BOTH_B || s == FSM_WAIT_B ||
+		       fsm_over(s);
 	return f;
 }
 
@@ -136,7 +144,8 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 		if (me == SIDE_A && (f.none || from == FSM_SYN))
 			return FSM_SYN;
 		return me == SIDE_B && from == FSM_SYN ? FSM_CROSSED : FSM_ILLEGAL;
-	case EV_SYN_ACK: /* only in a handshake; A sends one only for B's SYN that crossed its own */
+	/* only in a handshake; A sends one only for B's SYN that crossed its own */
+	case EV_SYN_ACK:
 		if (me == SIDE_A && from == FSM_ANSWERED) /* it did, unseen: A is in SYN-RECEIVED */
 			return FSM_CROSSED_A;
 		if (handshake_done(&f) || over || (me == SIDE_A && !f.crossed_syn))
@@ -178,7 +187,8 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 			return FSM_ILLEGAL;
 		f.has_not[peer] = false;
 		break;
-	case EV_DATA: /* only an end that is established sends any; the ACK beside it is applied before */
+	/* only an end that is established sends any; the ACK beside it is applied before */
+	case EV_DATA:
 		if (f.none || from == FSM_SYN || moved_by_ack(from, me))
 			return FSM_ILLEGAL;
 		if (over || handshake_done(&f))

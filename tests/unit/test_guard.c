@@ -8,7 +8,7 @@
 
 /* Every case runs from each of these: numbers that stay clear of a turn, and ones across it. */
 static const uint32_t bases[] = { 1000000, 0xffffffff, 0xffffffe0, 0x7ffffff0 };
-static uint32_t at; /* the client's ISN */
+static uint32_t at;	   /* the client's ISN */
 static struct holes holes; /* of the connection under test; open_with() has none */
 
 enum { PEER = 0x5000 /* the server's ISN is so far from the client's */, FLOOR = 65535 };
@@ -289,7 +289,8 @@ static void test_fin(void)
 	   "a FIN with data");
 	ok(is_proof(prove(open_with(100), SIDE_A, seg(f, nxt + 100, peer, 0)), ACK | FIN),
 	   "a FIN behind data in flight");
-	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt + WIN_B - 1, peer, 0)), ACK | 1 << EV_FIN_HOLE_OWN),
+	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt + WIN_B - 1, peer, 0)),
+		    ACK | 1 << EV_FIN_HOLE_OWN),
 	   "a FIN at the last number of the window");
 	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt, peer, WIN_B - 1)), ACK | DATA | FIN),
 	   "a FIN behind data, both filling the window");
@@ -434,7 +435,8 @@ static void test_probe(void)
 	struct conn c = open_with(0);
 	struct segment s = seg(TCP_ACK, nxt - 1, peer, 1);
 
-	ok(!guard_learn(&c, SIDE_A, &s, guard_prove(&c, SIDE_A, &s, &holes), &holes).again && c.next[SIDE_A] == nxt,
+	ok(!guard_learn(&c, SIDE_A, &s, guard_prove(&c, SIDE_A, &s, &holes), &holes).again &&
+		   c.next[SIDE_A] == nxt,
 	   "a keep-alive is not learnt as a retransmission");
 }
 
@@ -462,7 +464,8 @@ static void test_learn(void)
 	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 150, peer, 100)) && c.gap == 0 &&
 		   c.next[SIDE_A] == nxt + 300,
 	   "what fills it was reordered, not repeated");
-	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 0)), "an ACK that comes late repeats nothing");
+	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 0)),
+	   "an ACK that comes late repeats nothing");
 	ok(!learn(&c, SIDE_B, seg(TCP_ACK, peer, nxt + 300, 0)) && c.acked[SIDE_A] == nxt + 300 &&
 		   conn_window(&c.hot, SIDE_B) == 500,
 	   "an ACK moves what is acknowledged, and the window");
@@ -471,7 +474,8 @@ static void test_learn(void)
 
 	old.window = 9;
 	learn(&c, SIDE_B, old);
-	ok(c.acked[SIDE_A] == nxt + 300 && conn_window(&c.hot, SIDE_B) == 500, "an older ACK moves neither");
+	ok(c.acked[SIDE_A] == nxt + 300 && conn_window(&c.hot, SIDE_B) == 500,
+	   "an older ACK moves neither");
 	learn(&c, SIDE_B, seg(TCP_ACK, peer, nxt + 301, 0));
 	ok(c.acked[SIDE_A] == nxt + 300, "an ACK of what was not seen is not believed for RCV.NXT");
 	c = fin_with(0);
@@ -488,7 +492,8 @@ static void test_learn(void)
 	   "a SYN-ACK with another ISN is believed until one is acknowledged (SYN cookies)");
 }
 
-/* ---- what is missing -------------------------------------------------------------------------- */
+/* ---- what is missing
+ * -------------------------------------------------------------------------- */
 
 /* Both have said FIN; 100 octets of the client's are missing before its own. */
 static struct conn crossed_with_hole(void)
@@ -567,12 +572,14 @@ static void test_holes(void)
 	struct segment ack = seg(TCP_ACK, peer + 1, nxt + 100, 0);
 	struct learned l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
 
-	ok(l.gap && c.holes && c.gap == 100, "an ACK of a part of it says that it was not seen here");
+	ok(l.gap && c.holes && c.gap == 100,
+	   "an ACK of a part of it says that it was not seen here");
 	ok(prove(c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 50)).evidence & FILL,
 	   "and the rest alone fills it");
 	ack.ack = nxt + 150;
 	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
-	ok(l.gap && !c.holes && c.gap == 100, "an ACK of all of it ends the hole, but it was never seen");
+	ok(l.gap && !c.holes && c.gap == 100,
+	   "an ACK of all of it ends the hole, but it was never seen");
 	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
 	ok(!l.gap, "that is said once");
 
@@ -582,7 +589,8 @@ static void test_holes(void)
 	c.state = FSM_OPEN;
 	c.gap = c.holes = 0;
 	guard_keep(&c, &holes);
-	ok(c.gap == 40 && c.holes == 1 << SIDE_A, "what the end of the handshake skips is kept then");
+	ok(c.gap == 40 && c.holes == 1 << SIDE_A,
+	   "what the end of the handshake skips is kept then");
 	c.gap = c.holes = 0;
 	c.acked[SIDE_A] = nxt + 40;
 	guard_keep(&c, &holes);
@@ -594,13 +602,15 @@ static void test_holes(void)
 	   "a FIN that its own ACK has overtaken leaves no hole");
 	c = open_with(0);
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 10, peer, 10));
-	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 20, peer, 0)).evidence & 1 << EV_FIN_HOLE_OWN,
+	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 20, peer, 0)).evidence &
+		   1 << EV_FIN_HOLE_OWN,
 	   "a FIN behind a hole has one before it");
 	ok(prove(c, SIDE_B, seg(TCP_FIN | TCP_ACK, peer, nxt, 0)).evidence & 1 << EV_FIN_HOLE_PEER,
 	   "and the peer's FIN meets it");
 }
 
-/* ---- after a loss ----------------------------------------------------------------------------- */
+/* ---- after a loss
+ * ----------------------------------------------------------------------------- */
 
 /* Does @s, after the server's @odd, make an open connection go on elsewhere?  What became of it is
  * in @ret. */
@@ -615,8 +625,9 @@ static void test_resync(void)
 	enum { FAR = 10 * FLOOR };
 	uint32_t nxt = at + 1, peer = at + PEER + 1;
 	/* Each acknowledges what the other sends; neither goes on where it was. */
-	struct guard_odd both = { .seq = peer + FAR, .end = peer + FAR + 9, .ack = nxt + 2 * FAR,
-				  .side = SIDE_B };
+	struct guard_odd both = {
+		.seq = peer + FAR, .end = peer + FAR + 9, .ack = nxt + 2 * FAR, .side = SIDE_B
+	};
 	struct segment answer = seg(TCP_ACK, nxt + 2 * FAR, peer + FAR + 9, 5), wrong = answer;
 	/* The server goes on where it was and acknowledges what was not seen. */
 	struct guard_odd one = { .seq = peer, .end = peer, .ack = nxt + FAR, .side = SIDE_B };
@@ -639,7 +650,8 @@ static void test_resync(void)
 	   "without a loss one side may jump, if the other goes on where it was");
 }
 
-/* ---- the short way ---------------------------------------------------------------------------- */
+/* ---- the short way
+ * ---------------------------------------------------------------------------- */
 
 /* Where the short way is taken, the long one would have come to the same. */
 static void test_plain(void)

@@ -89,8 +89,8 @@ static void test_quick(unsigned words)
 	for (unsigned i = 0; i < 256; i++)
 		most_tag = tag[i] > most_tag ? tag[i] : most_tag;
 	ok(most < 4 * MEAN && most_tag < FLOWS / 256 * 3 / 2,
-	   "near keys of %u words spread over buckets (%u of %u at most) and tags (%u of %u)", words,
-	   most, MEAN, most_tag, FLOWS / 256);
+	   "near keys of %u words spread over buckets (%u of %u at most) and tags (%u of %u)",
+	   words, most, MEAN, most_tag, FLOWS / 256);
 }
 
 /* A bit of a word, or of the key, turns the hash; by chance never in 64 bits. */

@@ -81,7 +81,8 @@ static void test_random(void)
 			wrong += h.n[SIDE_A] > HOLES_MAX;
 		}
 	}
-	ok(!wrong && full > 1000, "holes are where a map of octets has them (%u times with many)", full);
+	ok(!wrong && full > 1000, "holes are where a map of octets has them (%u times with many)",
+	   full);
 }
 
 int main(void)

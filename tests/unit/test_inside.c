@@ -65,8 +65,8 @@ static void expect(enum tunnel_type type, int64_t id, const char *what)
 	ok(tun.type == type && tun.has_id == (id >= 0) && tun.id == (id < 0 ? 0 : id),
 	   "... type and id of the tunnel");
 	ok(seg.sport == 40000 && seg.dport == 443 && seg.payload_len == 5 && seg.options.n == 8 &&
-	       seg.wire_len == pkt_n && seg.ts_ns == 42 && seg.iface == 3 &&
-	       !memcmp(seg.src, "\xc0\0\2\1", 4),
+		   seg.wire_len == pkt_n && seg.ts_ns == 42 && seg.iface == 3 &&
+		   !memcmp(seg.src, "\xc0\0\2\1", 4),
 	   "... the inner segment");
 }
 
@@ -80,7 +80,8 @@ static void cut_everywhere(const char *what)
 		enum frame_verdict want = fr.caplen <= header	    ? FRAME_CUT
 					  : fr.caplen < header + 20 ? FRAME_TCP_CUT
 								    : FRAME_TCP;
-		/* Where the port, or the first octet behind the header, is missing it is no tunnel. */
+		/* Where the port, or the first octet behind the header, is missing it is no
+		 * tunnel. */
 		bool early = fr.caplen < outer_at + 24 && got == FRAME_NOT_TCP;
 
 		wrong += (got != want && !early) || (got != FRAME_TCP && !untouched());
@@ -142,7 +143,8 @@ static void test_lengths(void)
 	put_run(0, 10);
 	fr.len = fr.caplen = (uint32_t)pkt_n;
 	set16(ip_at + 2, 60);
-	is_inside(FRAME_TCP_BAD, INSIDE_TUNNELS, "padding of the frame is none of the inner packet");
+	is_inside(FRAME_TCP_BAD, INSIDE_TUNNELS,
+		  "padding of the frame is none of the inner packet");
 	vxlan();
 	fr.gso_size = 2;
 	is_inside(FRAME_TCP, INSIDE_TUNNELS, "a super-frame");
@@ -376,9 +378,9 @@ static void test_icmp(unsigned v)
 	ok(frame_holds_inside(&fr, INSIDE_ICMP) && !frame_holds_inside(&fr, INSIDE_TUNNELS),
 	   "... the filter is to let it pass for --icmp");
 	ok(seg.ip_v == v && seg.sport == 40000 && seg.dport == 443 && seg.seq == 0x01020304 &&
-	       seg.ts_ns == 42 && seg.iface == 3 && !seg.flags && tun.type == TUNNEL_NONE &&
-	       !memcmp(seg.src, pkt + ip_at + addr, octets) &&
-	       !memcmp(seg.dst, pkt + ip_at + addr + octets, octets),
+		   seg.ts_ns == 42 && seg.iface == 3 && !seg.flags && tun.type == TUNNEL_NONE &&
+		   !memcmp(seg.src, pkt + ip_at + addr, octets) &&
+		   !memcmp(seg.dst, pkt + ip_at + addr + octets, octets),
 	   "... and all of them are read");
 	for (fr.caplen = 0; fr.caplen < pkt_n; fr.caplen++)
 		wrong += decode_inside(INSIDE_ICMP) <= FRAME_TCP_BAD || !untouched();

@@ -617,8 +617,9 @@ static void test_lost_and_iface(void)
 	t = room(JSON_LINE_MAX);
 	json_restart(&t, &kept, 6, 0);
 	j = parse(&t);
-	ok(str_is(j, "event_type", "restart") && num_is(j, "seq", 6) && str_is(j, "cause", "stop") &&
-		   num_is(j, "down_ns", 7) && str_is(j, "tables", "kept") && !json_object_get(j, "reset"),
+	ok(str_is(j, "event_type", "restart") && num_is(j, "seq", 6) &&
+		   str_is(j, "cause", "stop") && num_is(j, "down_ns", 7) &&
+		   str_is(j, "tables", "kept") && !json_object_get(j, "reset"),
 	   "restart: why, and how long nobody was there");
 	json_decref(j);
 	t = room(JSON_LINE_MAX);
@@ -626,7 +627,8 @@ static void test_lost_and_iface(void)
 	j = parse(&t);
 	ok(str_is(j, "cause", "crash") && str_is(j, "tables", "reset") &&
 		   json_array_size(json_object_get(j, "reset")) == 2 &&
-		   !strcmp(json_string_value(json_array_get(json_object_get(j, "reset"), 1)), "br\"0"),
+		   !strcmp(json_string_value(json_array_get(json_object_get(j, "reset"), 1)),
+			   "br\"0"),
 	   "restart: the interfaces whose connections were forgotten");
 	json_decref(j);
 }
@@ -764,11 +766,12 @@ static void test_syn_flood(void)
 	ok(str_is(j, "flood.id", "0000000000000abc") &&
 		   str_is(j, "flood.started", "1970-01-01T00:00:01.000000000Z") &&
 		   num_is(j, "flood.attempts", 90) && num_is(j, "flood.answered", 11) &&
-		   num_is(j, "flood.late", 10) && num_is(j, "flood.completed", 12) && num_is(j, "flood.told", 13) &&
-		   num_is(j, "flood.refused", 14) && num_is(j, "flood.expired", 15) &&
-		   num_is(j, "flood.evicted", 16) && num_is(j, "flood.replaced", 17) &&
-		   num_is(j, "flood.half_open", 3) && num_is(j, "flood.new_attempts", 40) &&
-		   num_is(j, "flood.rate", 20) && absent(j, "flood.decoders"),
+		   num_is(j, "flood.late", 10) && num_is(j, "flood.completed", 12) &&
+		   num_is(j, "flood.told", 13) && num_is(j, "flood.refused", 14) &&
+		   num_is(j, "flood.expired", 15) && num_is(j, "flood.evicted", 16) &&
+		   num_is(j, "flood.replaced", 17) && num_is(j, "flood.half_open", 3) &&
+		   num_is(j, "flood.new_attempts", 40) && num_is(j, "flood.rate", 20) &&
+		   absent(j, "flood.decoders"),
 	   "syn_flood: each number by its name");
 	json_decref(j);
 	e.flood.shares = 4;

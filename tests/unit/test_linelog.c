@@ -747,8 +747,8 @@ static bool take_over(const struct shared *m, const struct linelog *l, struct sh
 	return linelog_is_sound(&view) && subscriber_is_sound(&ret->slot, &view);
 }
 
-/* Follows one operation, instruction by instruction, to the next mark: how many of them were wrong to
- * end at. */
+/* Follows one operation, instruction by instruction, to the next mark: how many of them were wrong
+ * to end at. */
 static unsigned follow(pid_t pid, const struct shared *m, const struct linelog *l,
 		       const struct reader *r, uint64_t *steps)
 {

@@ -85,7 +85,8 @@ static void say_to_journal(void)
 static void say_with_fields(void)
 {
 	log_tell(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
-		 LOG_FIELDS({ "SYNFIND_DROPS", log_number(18446744073709551615u).s }), "lost %d", 3);
+		 LOG_FIELDS({ "SYNFIND_DROPS", log_number(18446744073709551615u).s }), "lost %d",
+		 3);
 	log_tell(LOG_LEVEL_DEBUG, LOG_ID_READY, NULL, "not this");
 }
 
@@ -118,7 +119,9 @@ static void say_past_journal(void)
 static void say_hostile(void)
 {
 	log_error("a\nsynfind: error: forged\033[2J\x7f");
-	log_error("%s", "\xc2\x9b" "2J \x9b" "2J \xc2\xa0 \xc3\xbc \xe2\x82\xac \xe2\x82 \xff");
+	log_error("%s", "\xc2\x9b"
+			"2J \x9b"
+			"2J \xc2\xa0 \xc3\xbc \xe2\x82\xac \xe2\x82 \xff");
 }
 
 static void say_long(void)

@@ -272,8 +272,18 @@ static void check_string(const struct opt *opt)
 
 static void check_processors(void)
 {
-	static const char *const wrong[] = { "0,", ",0", "0--1", "1-0", "0,0", "0-2,1", "-1", "a", "0 ,1",
-					     "1024", "0-99999999999999999999", "automatic" };
+	static const char *const wrong[] = { "0,",
+					     ",0",
+					     "0--1",
+					     "1-0",
+					     "0,0",
+					     "0-2,1",
+					     "-1",
+					     "a",
+					     "0 ,1",
+					     "1024",
+					     "0-99999999999999999999",
+					     "automatic" };
 	struct cpulist l;
 	bool all = true;
 
@@ -424,7 +434,8 @@ static bool ids_are(const struct id_list *l, const char *want)
 	char got[128] = "";
 
 	for (size_t i = 0; i < l->n; i++)
-		snprintf(got + strlen(got), sizeof got - strlen(got), "%s%u", i ? " " : "", l->ids[i]);
+		snprintf(got + strlen(got), sizeof got - strlen(got), "%s%u", i ? " " : "",
+			 l->ids[i]);
 	if (strcmp(got, want))
 		printf("# ids: %s\n", got);
 	return !strcmp(got, want);
@@ -443,19 +454,23 @@ static void check_ids(void)
 	   "groups too, and each option has its own");
 	ok(run_octets("allow-user=7\n", 13, "--allow-user=8") == 0 && ids_are(&o.allow_users, "8"),
 	   "flags replace the file's list");
-	ok(run_octets("allow-user=7\n", 13, "--allow-user=") == 0 && !o.allow_users.n, "also by none");
+	ok(run_octets("allow-user=7\n", 13, "--allow-user=") == 0 && !o.allow_users.n,
+	   "also by none");
 	ok(run_file("\nallow-user = root,nobody-of-this-name\n") == -EINVAL &&
 		   told(2, "allow-user: 'nobody-of-this-name' is no user that there is; allowed: "),
 	   "an unknown user is told by name and line");
 	ok(run_file("\nallow-group = nobody-of-this-name\n") == -EINVAL &&
-		   told(2, "allow-group: 'nobody-of-this-name' is no group that there is; allowed: "),
+		   told(2,
+			"allow-group: 'nobody-of-this-name' is no group that there is; allowed: "),
 	   "and an unknown group");
 	memset(longest + strlen(longest), 'x', 280);
-	static char *const bad_ids[] = { "--allow-user=,",	   "--allow-user=0,",
-					 "--allow-user=,0",	   "--allow-user=0,,1",
-					 "--allow-user=-1",	   "--allow-user=4294967295",
-					 "--allow-user=4294967296", "--allow-user=18446744073709551616",
-					 "--allow-user=0x0",	   "--allow-user=root root" };
+	static char *const bad_ids[] = {
+		"--allow-user=,",	   "--allow-user=0,",
+		"--allow-user=,0",	   "--allow-user=0,,1",
+		"--allow-user=-1",	   "--allow-user=4294967295",
+		"--allow-user=4294967296", "--allow-user=18446744073709551616",
+		"--allow-user=0x0",	   "--allow-user=root root"
+	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(bad_ids); i++)
 		ok(run("--config=/dev/null", bad_ids[i]) == -EINVAL && told_flag("--allow-user: '"),
@@ -694,7 +709,8 @@ static void check_flags(void)
 	ok(run(value) == -EINVAL && told_flag("--xxxxx") && strstr(err, "xx...: unknown option\n"),
 	   "nor a long flag its cause");
 	memcpy(value, "--config=/", 10);
-	ok(run(value) == -EINVAL && told_flag("--config: xxx") && strstr(err, "xx: cannot be opened: "),
+	ok(run(value) == -EINVAL && told_flag("--config: xxx") &&
+		   strstr(err, "xx: cannot be opened: "),
 	   "nor a long path");
 	memcpy(value, "--max-connections=", 18);
 	for (size_t i = 18; i < 100; i += 3)
@@ -937,7 +953,7 @@ static void check_manual(void)
 			snprintf(letter, sizeof letter, " %c , Fl", opt->letter);
 		snprintf(item, sizeof item, "\n.It Fl%s -%s%s\n", letter, opt->name,
 			 opt_takes_value(opt) || (opt->type == OPT_BOOL && opt->initial) ? " Ns ="
-										     : "");
+											 : "");
 		item[strlen(item) - 1] = '\0';
 		at = strstr(text, item);
 		next = at ? strstr(at + 1, "\n.It") : NULL;

@@ -74,7 +74,7 @@ static bool data_is(const struct frame *f, unsigned i, size_t n)
 
 static void pcap_header(struct file *f, bool swap, uint32_t magic, uint32_t link)
 {
-	*f = (struct file){.swap = swap};
+	*f = (struct file){ .swap = swap };
 	put32(f, magic);
 	put16(f, 2);
 	put16(f, 4);
@@ -145,7 +145,7 @@ static void ng_section(struct file *f)
 
 static void ng_start(struct file *f, bool swap)
 {
-	*f = (struct file){.swap = swap};
+	*f = (struct file){ .swap = swap };
 	ng_section(f);
 }
 
@@ -263,7 +263,7 @@ static struct source *open_pipe(struct writer *w, const void *p, size_t n, size_
 
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		exit(1);
-	*w = (struct writer){.p = p, .n = n, .step = step, .fd = fds[1]};
+	*w = (struct writer){ .p = p, .n = n, .step = step, .fd = fds[1] };
 	struct source *s = open_fd(fds[0]);
 
 	pthread_create(&w->thread, NULL, write_all, w);
@@ -305,7 +305,7 @@ static void test_pcap_kinds(void)
 	static const struct {
 		uint32_t magic, frac_ns;
 		const char *name;
-	} kinds[] = {{0xa1b2c3d4, 1000, "us"}, {0xa1b23c4d, 1, "ns"}};
+	} kinds[] = { { 0xa1b2c3d4, 1000, "us" }, { 0xa1b23c4d, 1, "ns" } };
 	static struct file f;
 
 	for (unsigned k = 0; k < 4; k++) {
@@ -320,13 +320,13 @@ static void test_pcap_kinds(void)
 		const char *kind = kinds[k / 2].name, *order = swap ? "swapped" : "native";
 
 		ok(s && next(s) == 1 && data_is(&fr, 0, 60) && fr.len == 1514 &&
-		       fr.link == LINK_ETHERNET && fr.iface == 0 && fr.gso_size == 0 &&
-		       fr.has_vlan == 0,
+			   fr.link == LINK_ETHERNET && fr.iface == 0 && fr.gso_size == 0 &&
+			   fr.has_vlan == 0,
 		   "pcap, %s, %s byte order: a frame", kind, order);
 		ok(fr.ts_ns == 1700000000ull * 1000000000 + 123456 * kinds[k / 2].frac_ns,
 		   "pcap, %s, %s: its time", kind, order);
 		ok(next(s) == 1 && fr.caplen == 0 && fr.len == 0 && fr.ts_ns <= INT64_MAX &&
-		       fr.ts_ns >= 4294967295ull * 1000000000,
+			   fr.ts_ns >= 4294967295ull * 1000000000,
 		   "pcap, %s, %s: no octets, and the largest time", kind, order);
 		ok(next(s) == 1 && fr.caplen == 61 && fr.len == 61,
 		   "pcap, %s, %s: captured more than was sent: the length follows", kind, order);
@@ -338,12 +338,12 @@ static void test_pcap_kinds(void)
 	}
 	pcap_header(&f, false, 0xa1b2cd34, 1);
 	pcap_record(&f, 1, 2, 0, 0);
-	memcpy(f.b + 24 + 8, &(uint32_t[]){4, 9}, 8);
+	memcpy(f.b + 24 + 8, &(uint32_t[]){ 4, 9 }, 8);
 	put(&f, "ifixprotABCD", 12);
 	struct source *s = open_file(&f);
 
 	ok(s && next(s) == 1 && fr.caplen == 4 && fr.len == 9 && !memcmp(fr.data, "ABCD", 4) &&
-	       next(s) == 0,
+		   next(s) == 0,
 	   "pcap 'modified': record headers of 24 octets");
 	source_free(s);
 }
@@ -354,9 +354,10 @@ static void test_link_types(void)
 		uint32_t dlt;
 		enum link_type link;
 	} known[] = {
-	    {0, LINK_NULL},	{1, LINK_ETHERNET}, {12, LINK_RAW_IP}, {14, LINK_RAW_IP},
-	    {101, LINK_RAW_IP}, {108, LINK_NULL},   {113, LINK_SLL},   {228, LINK_RAW_IP},
-	    {229, LINK_RAW_IP}, {276, LINK_SLL2},
+		{ 0, LINK_NULL },    { 1, LINK_ETHERNET }, { 12, LINK_RAW_IP },
+		{ 14, LINK_RAW_IP }, { 101, LINK_RAW_IP }, { 108, LINK_NULL },
+		{ 113, LINK_SLL },   { 228, LINK_RAW_IP }, { 229, LINK_RAW_IP },
+		{ 276, LINK_SLL2 },
 	};
 	static struct file f;
 
@@ -384,7 +385,7 @@ static void test_link_types(void)
 	ok(next(s) == 1 && fr.iface == 0,
 	   "pcapng: an interface of unknown link type alone does not matter");
 	ok(next(s) == -EBADMSG && strstr(pcapfile_error(s), "link type 227") &&
-	       strstr(pcapfile_error(s), "'can0?[2J?'"),
+		   strstr(pcapfile_error(s), "'can0?[2J?'"),
 	   "pcapng: its frames do, and it is named without control characters: %s",
 	   pcapfile_error(s));
 	ok(next(s) == -EBADMSG, "the error stays");
@@ -398,16 +399,17 @@ static void test_not_ours(void)
 		size_t n;
 		const char *want;
 	} bad[] = {
-	    {"", 0, "the file is empty"},
-	    {"\177ELF\2\1\1", 7, "not a pcap or pcapng file: starts with 7f 45 4c 46"},
-	    {"\177ELF", 4, "not a pcap or pcapng file: starts with 7f 45 4c 46"},
-	    {"abc", 3, "truncated at byte 3: the file header at 0 takes 4 octets, 3 are left"},
-	    {"\xd4\xc3\xb2\xa1\2\0\4", 7,
-	     "truncated at byte 7: the file header at 0 takes 24 octets, 7 are left"},
-	    {"\xd4\xc3\xb2\xa1\1\0\2\0zoneSIGFsnap\1\0\0\0", 24,
-	     "pcap version 1.2 is not supported, only 2.4 is"},
-	    {"\x1f\x8b\x08\0xxxx", 8, "compressed: unpack it with 'gzip -dc' first"},
-	    {"\x28\xb5\x2f\xfdxxxx", 8, "compressed: unpack it with 'zstd -dc' first"},
+		{ "", 0, "the file is empty" },
+		{ "\177ELF\2\1\1", 7, "not a pcap or pcapng file: starts with 7f 45 4c 46" },
+		{ "\177ELF", 4, "not a pcap or pcapng file: starts with 7f 45 4c 46" },
+		{ "abc", 3,
+		  "truncated at byte 3: the file header at 0 takes 4 octets, 3 are left" },
+		{ "\xd4\xc3\xb2\xa1\2\0\4", 7,
+		  "truncated at byte 7: the file header at 0 takes 24 octets, 7 are left" },
+		{ "\xd4\xc3\xb2\xa1\1\0\2\0zoneSIGFsnap\1\0\0\0", 24,
+		  "pcap version 1.2 is not supported, only 2.4 is" },
+		{ "\x1f\x8b\x08\0xxxx", 8, "compressed: unpack it with 'gzip -dc' first" },
+		{ "\x28\xb5\x2f\xfdxxxx", 8, "compressed: unpack it with 'zstd -dc' first" },
 	};
 	struct source *s;
 	struct writer w;
@@ -423,12 +425,12 @@ static void test_not_ours(void)
 	}
 	s = NULL;
 	ok(pcapfile_open("/nonexistent/x.pcap", &s, reterr) == -ENOENT && !s &&
-	       !strcmp(reterr, "No such file or directory"),
+		   !strcmp(reterr, "No such file or directory"),
 	   "a missing file: %s", reterr);
 	ok(pcapfile_open("/tmp", &s, reterr) == -EISDIR && !s && !strcmp(reterr, "Is a directory"),
 	   "a directory: %s", reterr);
 	ok(pcapfile_open("/dev/null", &s, reterr) == 0 && next(s) == -EBADMSG &&
-	       !strcmp(pcapfile_error(s), "the file is empty"),
+		   !strcmp(pcapfile_error(s), "the file is empty"),
 	   "/dev/null is empty");
 	source_free(s);
 }
@@ -470,7 +472,7 @@ static void build_ng(struct file *f, bool swap)
 	ng_stats(f, 2, 1000, 2000);
 }
 
-static const uint32_t ng_caplens[] = {61, 40, 33, 3, 0, 2, 1};
+static const uint32_t ng_caplens[] = { 61, 40, 33, 3, 0, 2, 1 };
 
 static void test_pcapng(bool swap)
 {
@@ -481,13 +483,13 @@ static void test_pcapng(bool swap)
 	struct source_stats st;
 
 	ok(next(s) == 1 && data_is(&fr, 0, 61) && fr.len == 1514 && fr.link == LINK_ETHERNET &&
-	       fr.ts_ns == 1700000000123456000 && !strcmp(source_iface(s, fr.iface), "eth0"),
+		   fr.ts_ns == 1700000000123456000 && !strcmp(source_iface(s, fr.iface), "eth0"),
 	   "pcapng: an enhanced packet in us");
 	ok(next(s) == 1 && data_is(&fr, 1, 40) && fr.link == LINK_RAW_IP &&
-	       fr.ts_ns == 1700000000123456789 && !strcmp(source_iface(s, fr.iface), "tun0"),
+		   fr.ts_ns == 1700000000123456789 && !strcmp(source_iface(s, fr.iface), "tun0"),
 	   "pcapng: another behind an unknown block, of another link type, in ns");
 	ok(next(s) == 1 && data_is(&fr, 2, 33) && fr.len == 33 && fr.iface == 0 &&
-	       fr.ts_ns == 1700000000123456789,
+		   fr.ts_ns == 1700000000123456789,
 	   "pcapng: a simple packet has interface 0 and the time of the one before");
 	ok(next(s) == 1 && data_is(&fr, 3, 3) && fr.iface == 1 && fr.ts_ns == 5,
 	   "pcapng: an obsolete packet block");
@@ -495,12 +497,12 @@ static void test_pcapng(bool swap)
 	   "pcapng: the second section is of the other byte order; same name and link type, same "
 	   "interface, other unit of time");
 	ok(next(s) == 1 && data_is(&fr, 5, 2) && fr.iface == 2 && fr.link == LINK_SLL &&
-	       !strcmp(source_iface(s, 2), "eth0"),
+		   !strcmp(source_iface(s, 2), "eth0"),
 	   "pcapng: same name, other link type: another interface");
 	ok(next(s) == 1 && data_is(&fr, 6, 1) && fr.iface == 0,
 	   "pcapng: ids are the section's own");
 	ok(next(s) == 0 && source_stats(s, &st) == 0 && st.packets == 7 && st.freezes == 0 &&
-	       st.drops == 10 + 20 + 100 + 200 + 1000 + 2000,
+		   st.drops == 10 + 20 + 100 + 200 + 1000 + 2000,
 	   "pcapng: drops are the last ones of each interface and section: %llu",
 	   (unsigned long long)st.drops);
 	ok(pcapfile_size(s) == f.n && pcapfile_offset(s) == f.n, "pcapng: read to the last octet");
@@ -514,31 +516,31 @@ static void test_times(void)
 		int64_t offset;
 		uint64_t t, ns;
 	} times[] = {
-	    {0, 0, 1, 1000},
-	    {3, 0, 5, 5000000},
-	    {9, 0, INT64_MAX, INT64_MAX},
-	    {9, 0, INT64_MAX + 1ull, INT64_MAX},
-	    {6, 0, UINT64_MAX, INT64_MAX},
-	    {12, 0, 5999, 5},
-	    {19, 0, UINT64_MAX, 1844674407},
-	    {28, 0, UINT64_MAX - 1, 1},
-	    {29, 0, UINT64_MAX - 1, 0},
-	    {127, 0, UINT64_MAX - 1, 0},
-	    {0x80, 0, 3, 3000000000},
-	    {0x80, 0, UINT64_MAX, INT64_MAX},
-	    {0x80 | 20, 0, 1 << 19, 500000000},
-	    {0x80 | 32, 0, 1700000000ull << 32 | 1u << 31, 1700000000500000000},
-	    {0x80 | 63, 0, UINT64_MAX, 1999999999},
-	    {0x80 | 64, 0, UINT64_MAX, 999999999},
-	    {0x80 | 127, 0, UINT64_MAX, 0},
-	    {6, 100, 1, 100000001000},
-	    {6, 100, 0, 100000000000},
-	    {29, 3, 0, 3000000000},
-	    {6, -1, 1500000, 500000000},
-	    {6, -2, 1500000, 0},
-	    {6, INT64_MAX, UINT64_MAX, INT64_MAX},
-	    {0x80, INT64_MAX, UINT64_MAX, INT64_MAX},
-	    {9, INT64_MIN, UINT64_MAX, 0},
+		{ 0, 0, 1, 1000 },
+		{ 3, 0, 5, 5000000 },
+		{ 9, 0, INT64_MAX, INT64_MAX },
+		{ 9, 0, INT64_MAX + 1ull, INT64_MAX },
+		{ 6, 0, UINT64_MAX, INT64_MAX },
+		{ 12, 0, 5999, 5 },
+		{ 19, 0, UINT64_MAX, 1844674407 },
+		{ 28, 0, UINT64_MAX - 1, 1 },
+		{ 29, 0, UINT64_MAX - 1, 0 },
+		{ 127, 0, UINT64_MAX - 1, 0 },
+		{ 0x80, 0, 3, 3000000000 },
+		{ 0x80, 0, UINT64_MAX, INT64_MAX },
+		{ 0x80 | 20, 0, 1 << 19, 500000000 },
+		{ 0x80 | 32, 0, 1700000000ull << 32 | 1u << 31, 1700000000500000000 },
+		{ 0x80 | 63, 0, UINT64_MAX, 1999999999 },
+		{ 0x80 | 64, 0, UINT64_MAX, 999999999 },
+		{ 0x80 | 127, 0, UINT64_MAX, 0 },
+		{ 6, 100, 1, 100000001000 },
+		{ 6, 100, 0, 100000000000 },
+		{ 29, 3, 0, 3000000000 },
+		{ 6, -1, 1500000, 500000000 },
+		{ 6, -2, 1500000, 0 },
+		{ 6, INT64_MAX, UINT64_MAX, INT64_MAX },
+		{ 0x80, INT64_MAX, UINT64_MAX, INT64_MAX },
+		{ 9, INT64_MIN, UINT64_MAX, 0 },
 	};
 	static struct file f;
 
@@ -570,9 +572,9 @@ static void test_cut(const char *what, const struct file *f, const uint32_t *cap
 			whole = f->ends[i] == cut;
 		}
 		for (unsigned how = 0; how < 3; how++) {
-			struct writer w = {0};
-			struct source *s =
-			    how < 2 ? open_fd(memfd_of(f->b, cut)) : open_pipe(&w, f->b, cut, 4096);
+			struct writer w = { 0 };
+			struct source *s = how < 2 ? open_fd(memfd_of(f->b, cut))
+						   : open_pipe(&w, f->b, cut, 4096);
 			int end = -EBADMSG;
 			unsigned n = s ? read_all(s, how ? 8 : 1, caplens, &end) : 0;
 			const char *text = s ? pcapfile_error(s) : reterr;
@@ -596,7 +598,7 @@ static void test_cut(const char *what, const struct file *f, const uint32_t *cap
 
 static void test_cuts(void)
 {
-	static const uint32_t caplens[] = {20, 0, 33};
+	static const uint32_t caplens[] = { 20, 0, 33 };
 	static struct file f;
 	struct source *s;
 
@@ -613,8 +615,8 @@ static void test_cuts(void)
 	f.n -= 80;
 	s = open_file(&f);
 	ok(next(s) == -EBADMSG &&
-	       !strcmp(pcapfile_error(s),
-		       "truncated at byte 56: the record header at 24 says 96 octets, 16 are left"),
+		   !strcmp(pcapfile_error(s), "truncated at byte 56: the record header at 24 says "
+					      "96 octets, 16 are left"),
 	   "%s", pcapfile_error(s));
 	source_free(s);
 }
@@ -640,7 +642,7 @@ static void poke32(struct file *f, size_t at, uint32_t v)
 static void test_lies(void)
 {
 	static struct file f;
-	static const uint32_t lengths[] = {0, 4, 8, 11, 13, 0x01000004, 0xffffffff, 0xfffffffc};
+	static const uint32_t lengths[] = { 0, 4, 8, 11, 13, 0x01000004, 0xffffffff, 0xfffffffc };
 	size_t at;
 
 	pcap_header(&f, false, 0xa1b2c3d4, 1);
@@ -692,7 +694,7 @@ static void test_lies(void)
 	ng_start(&f, false);
 	f.b[12] = 2;
 	refused(&f, 0, "pcapng version 2.0 is not supported");
-	*(&f) = (struct file){0};
+	*(&f) = (struct file){ 0 };
 	at = block_begin(&f, 0x0a0d0d0a);
 	put32(&f, 0x1a2b3c4d);
 	block_end(&f, at);
@@ -790,7 +792,7 @@ static void test_pipe(void)
 		build_ng(&f, swap);
 		s = open_pipe(&w, f.b, f.n, 1);
 		ok(pcapfile_size(s) == 0 && source_fd(s) >= 0 &&
-		       read_all(s, 8, ng_caplens, &end) == 7 && !end,
+			   read_all(s, 8, ng_caplens, &end) == 7 && !end,
 		   "a pipe fed octet by octet: all frames");
 		ok(pcapfile_offset(s) == f.n, "a pipe: the offset counts what was read");
 		source_free(s);
@@ -807,7 +809,7 @@ static void test_pipe(void)
 	ok(write(fds[1], f.b, 44 + 10) == 54 && source_next(s, two, 2) == 1 && two[0].caplen == 4,
 	   "a frame is handed out while the next one is on its way");
 
-	struct sigaction sa = {.sa_handler = (void (*)(int))(void (*)(void))getpid}, old;
+	struct sigaction sa = { .sa_handler = (void (*)(int))(void (*)(void))getpid }, old;
 
 	sigaction(SIGALRM, &sa, &old);
 	ualarm(20000, 0);
@@ -815,7 +817,7 @@ static void test_pipe(void)
 	   "a signal ends the wait of a read, O_NONBLOCK or not");
 	sigaction(SIGALRM, &old, NULL);
 	ok(write(fds[1], f.b + 54, 10) == 10 && source_next(s, two, 2) == 1 &&
-	       data_is(&two[0], 1, 4),
+		   data_is(&two[0], 1, 4),
 	   "... and it goes on where it was");
 	close(fds[1]);
 	ok(source_next(s, two, 2) == 0, "the writer is gone: the end");
@@ -825,7 +827,7 @@ static void test_pipe(void)
 	dup2(memfd_of(f.b, f.n), STDIN_FILENO);
 	lseek(STDIN_FILENO, 0, SEEK_SET);
 	ok(pcapfile_open("-", &s, reterr) == 0 && source_fd(s) == -1 && pcapfile_size(s) == f.n &&
-	       source_next(s, two, 2) == 2 && source_next(s, two, 2) == 0,
+		   source_next(s, two, 2) == 2 && source_next(s, two, 2) == 0,
 	   "stdin that is a file is read as a file");
 	source_free(s);
 	dup2(keep, STDIN_FILENO);
@@ -834,7 +836,7 @@ static void test_pipe(void)
 /* Records of 0 to 16 MiB, more than one window of the map and one buffer of the pipe. */
 static void test_large(void)
 {
-	static const uint32_t sizes[] = {16 << 20, 0, 5 << 20, 3, (16 << 20) - 1, 4 << 20, 70000};
+	static const uint32_t sizes[] = { 16 << 20, 0, 5 << 20, 3, (16 << 20) - 1, 4 << 20, 70000 };
 	size_t n = 24, room = 64 << 20;
 	uint8_t *b = calloc(1, room);
 	static struct file f;
@@ -842,7 +844,7 @@ static void test_large(void)
 	pcap_header(&f, false, 0xa1b2c3d4, 1);
 	memcpy(b, f.b, n);
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++) {
-		memcpy(b + n, &(uint32_t[]){1, 1, sizes[i], sizes[i]}, 16);
+		memcpy(b + n, &(uint32_t[]){ 1, 1, sizes[i], sizes[i] }, 16);
 		memset(b + n + 16, (int)(0x40 + i), sizes[i]);
 		n += 16 + sizes[i];
 	}
@@ -852,7 +854,7 @@ static void test_large(void)
 		int end = 1;
 
 		ok(read_all(s, 8, sizes, &end) == ARRAY_SIZE(sizes) && end == 0 &&
-		       pcapfile_offset(s) == n,
+			   pcapfile_offset(s) == n,
 		   "frames of up to 16 MiB from a %s", how ? "pipe" : "file");
 		source_free(s);
 		if (how)
@@ -863,8 +865,8 @@ static void test_large(void)
 	struct source *s = open_fd(fd);
 
 	ok(next(s) == 1 && fr.caplen == sizes[0] && ftruncate(copy, 22 << 20) == 0 &&
-	       next(s) == 1 && next(s) == 1 && data_is(&fr, 2, sizes[2]) && next(s) == 1 &&
-	       next(s) == -EBADMSG && starts(pcapfile_error(s), "truncated at byte 23068672: "),
+		   next(s) == 1 && next(s) == 1 && data_is(&fr, 2, sizes[2]) && next(s) == 1 &&
+		   next(s) == -EBADMSG && starts(pcapfile_error(s), "truncated at byte 23068672: "),
 	   "a file that shrinks behind the part that is being read: %s", pcapfile_error(s));
 	source_free(s);
 	close(copy);

@@ -1,4 +1,5 @@
-/* Pseudonyms: known ones, the property of prefixes at every length, what of an event is replaced. */
+/* Pseudonyms: known ones, the property of prefixes at every length, what of an event is
+ * replaced. */
 #include <arpa/inet.h>
 #include <string.h>
 #include "base/cc.h"

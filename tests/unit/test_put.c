@@ -130,7 +130,10 @@ static void test_timestamps(void)
 		uint64_t ns;
 		char want[PUT_TIMESTAMP_MAX + PUT_SPARE];
 
-		s = i % 64 == 63 ? rand64() / 1000000000u : i % 8 == 7 ? s ^ 1 : i % 8 == 3 ? s ^ PUT_SECONDS : s;
+		s = i % 64 == 63 ? rand64() / 1000000000u
+		    : i % 8 == 7 ? s ^ 1
+		    : i % 8 == 3 ? s ^ PUT_SECONDS
+				 : s;
 		ns = s * 1000000000u + rand64() % 709551616u;
 		*put_timestamp(want, ns) = '\0';
 		p = put_timestamp_near(begin(), ns, &last);

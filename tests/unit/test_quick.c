@@ -1,6 +1,7 @@
 /* The tracker's short ways beside the general one: two trackers, one with tracker_config.plodding,
- * are fed the same, and must tell the same, count the same, and leave the same in their tables.  Traffic is mostly as the textbook has it, since that is what the short ways take; now and
- * then something is wrong with a segment. */
+ * are fed the same, and must tell the same, count the same, and leave the same in their tables.
+ * Traffic is mostly as the textbook has it, since that is what the short ways take; now and then
+ * something is wrong with a segment. */
 #include <string.h>
 #include "base/cc.h"
 #include "flow/work.h"

@@ -1,5 +1,5 @@
-/* A tracker whose process ends anywhere in a transaction: what was done is put back, octet for octet,
- * and done again it tells the same. */
+/* A tracker whose process ends anywhere in a transaction: what was done is put back, octet for
+ * octet, and done again it tells the same. */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -84,7 +84,8 @@ static struct rig *rig_new(uint32_t max_connections, uint32_t max_half_open, boo
 	r->event = memory_new(EVENTS * sizeof *r->event);
 	r->front = (struct front *)r->region;
 	undo_init(&r->undo, r->region, r->octets, r->region + r->octets, LOG_OCTETS);
-	r->t = tracker_new(&r->cfg, r->region + LINE_UP(sizeof *r->front), &r->sink, &r->front->count);
+	r->t = tracker_new(&r->cfg, r->region + LINE_UP(sizeof *r->front), &r->sink,
+			   &r->front->count);
 	return r;
 }
 
@@ -122,9 +123,10 @@ struct deed {
 /* Mostly what fits; at times what does not. */
 static struct segment random_segment(struct world *w)
 {
-	static const unsigned flags[] = { TCP_SYN, TCP_SYN | TCP_ACK, TCP_ACK, TCP_ACK, TCP_ACK,
-					  TCP_ACK | TCP_PSH, TCP_FIN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_RST,
-					  TCP_RST | TCP_ACK, TCP_SYN, TCP_ACK };
+	static const unsigned flags[] = { TCP_SYN,	     TCP_SYN | TCP_ACK, TCP_ACK,
+					  TCP_ACK,	     TCP_ACK,		TCP_ACK | TCP_PSH,
+					  TCP_FIN | TCP_ACK, TCP_FIN | TCP_ACK, TCP_RST,
+					  TCP_RST | TCP_ACK, TCP_SYN,		TCP_ACK };
 	static const uint32_t off[] = { 1, (uint32_t)-1, 2, 100, 70000, 1u << 31, (uint32_t)-500 };
 	unsigned pair = below(3) ? below(w->pairs) : below(w->pairs < 8 ? w->pairs : 8);
 	unsigned from = below(2), f = flags[below(ARRAY_SIZE(flags))];
@@ -136,7 +138,9 @@ static struct segment random_segment(struct world *w)
 		f = from ? TCP_SYN | TCP_ACK : TCP_SYN;
 	}
 	bool syn = f & TCP_SYN;
-	struct segment s = { .ip_v = pair % 2 ? 6 : 4, .window = 60000, .wire_segs = 1, .ts_ns = w->now };
+	struct segment s = {
+		.ip_v = pair % 2 ? 6 : 4, .window = 60000, .wire_segs = 1, .ts_ns = w->now
+	};
 
 	if (syn && !below(12)) /* another incarnation, or a forgery */
 		w->end[pair].isn[from] = (uint32_t)rand64();
@@ -173,8 +177,10 @@ static void random_pause(struct world *w)
 {
 	unsigned dice = below(10000);
 
-	w->now += 1 + below(dice < 9970 ? ms : dice < 9990 ? 2 * second : dice < 9998 ? 70 * second
-										      : 700 * second);
+	w->now += 1 + below(dice < 9970	  ? ms
+			    : dice < 9990 ? 2 * second
+			    : dice < 9998 ? 70 * second
+					  : 700 * second);
 	if (!below(100000))
 		w->now -= 3600 * second;
 }
@@ -185,13 +191,13 @@ static void random_deed(struct world *w, const struct rig *r, struct deed *ret)
 
 	if (!below(w->flooding ? 100 : 300))
 		w->flooding = !w->flooding;
-	ret->kind = r->front->closing	    ? CLOSE
+	ret->kind = r->front->closing	      ? CLOSE
 		    : tracker_has_steps(r->t) ? STEP
-		    : dice < 900	    ? FEED
-		    : dice < 940	    ? UNREACHABLE
-		    : dice < 970	    ? ADVANCE
-		    : dice < 999	    ? LOSS
-					    : CLOSE;
+		    : dice < 900	      ? FEED
+		    : dice < 940	      ? UNREACHABLE
+		    : dice < 970	      ? ADVANCE
+		    : dice < 999	      ? LOSS
+					      : CLOSE;
 	ret->n = ret->kind == FEED ? 1 + below(below(4) ? 8 : TRACKER_BATCH) : 1;
 	for (unsigned i = 0; i < ret->n && ret->kind <= UNREACHABLE; i++) {
 		random_pause(w);
@@ -243,8 +249,14 @@ static void say_difference(const struct rig *r, const unsigned char *before, con
 	static const struct {
 		size_t at;
 		const char *name;
-	} parts[] = { { PART(cfg) }, { PART(now_ns) }, { PART(floods) }, { PART(attempt_ns) }, { PART(loss) },
-		      { PART(odd) }, { PART(servers) }, { PART(holes) },
+	} parts[] = { { PART(cfg) },
+		      { PART(now_ns) },
+		      { PART(floods) },
+		      { PART(attempt_ns) },
+		      { PART(loss) },
+		      { PART(odd) },
+		      { PART(servers) },
+		      { PART(holes) },
 		      { LINE_UP(sizeof(struct tracker)), "the table" } };
 	size_t i = 0;
 
@@ -357,8 +369,8 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 	}
 	snprintf(what, sizeof what, "tables of %u and %u%s", max_connections, max_half_open,
 		 control ? ", control" : "");
-	printf("# %s: %llu events, evicted %llu and %llu, %llu anomalies, %llu attempts held\n", what,
-	       (unsigned long long)events,
+	printf("# %s: %llu events, evicted %llu and %llu, %llu anomalies, %llu attempts held\n",
+	       what, (unsigned long long)events,
 	       (unsigned long long)counter_get(&r->front->count.evicted_whole),
 	       (unsigned long long)counter_get(&r->front->count.evicted_half),
 	       (unsigned long long)counter_get(&r->front->count.anomalies),
@@ -367,8 +379,8 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 	ok(!y.failed && y.records == y.rolled_back, "%s: %u transactions, each is in the log", what,
 	   y.rolled_back);
 	ok(!y.wrong, "%s: rolled back, every octet is as it was", what);
-	ok(!y.differ && events > deeds / 4, "%s: done again, it tells what an undisturbed one tells",
-	   what);
+	ok(!y.differ && events > deeds / 4,
+	   "%s: done again, it tells what an undisturbed one tells", what);
 	ok(!memcmp(&r->front->count, &twin->front->count, sizeof r->front->count),
 	   "%s: and counts the same", what);
 	munmap(before, r->octets);
@@ -399,7 +411,8 @@ static bool kill_within(struct rig *r, const struct deed *d, unsigned steps)
 	bool traced = WIFSTOPPED(status);
 
 	for (; traced && steps && WIFSTOPPED(status); steps--)
-		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0 || waitpid(pid, &status, 0) != pid)
+		if (ptrace(PTRACE_SINGLESTEP, pid, NULL, NULL) < 0 ||
+		    waitpid(pid, &status, 0) != pid)
 			break;
 	kill(pid, SIGKILL);
 	if (WIFSTOPPED(status))
@@ -423,7 +436,8 @@ static void test_killed(unsigned kills)
 		if (i % 40 == 39) {
 			memcpy(before, r->region, r->octets);
 			if (!kill_within(r, &d, below(100) * below(100) + below(200))) {
-				tap_skip("a process that is killed at an instruction", "needs ptrace(2)");
+				tap_skip("a process that is killed at an instruction",
+					 "needs ptrace(2)");
 				break;
 			}
 			open += undo_is_open(&r->undo);
@@ -453,7 +467,8 @@ static void test_killed(unsigned kills)
 	say_hash("killed", hash);
 	printf("# %u of %u within a transaction\n", open, kills);
 	ok(!y.failed && !y.wrong && !y.differ && open > kills / 4,
-	   "killed at any instruction, %u times: it is rolled back or done, and goes on alike", kills);
+	   "killed at any instruction, %u times: it is rolled back or done, and goes on alike",
+	   kills);
 	munmap(before, r->octets);
 	munmap(after, r->octets);
 	rig_free(r);

@@ -4,9 +4,9 @@
 #include "wire/seq.h"
 
 /* Where 32-bit arithmetic turns over, signed and unsigned. */
-static const uint32_t edges[] = {0,	     1,		 2,	     0x7ffffffe, 0x7fffffff,
-				 0x80000000, 0x80000001, 0xfffffffe, 0xffffffff};
-static const uint32_t steps[] = {1, 2, 1460, 0x10000, 0x7ffffffe, 0x7fffffff};
+static const uint32_t edges[] = { 0,	      1,	  2,	      0x7ffffffe, 0x7fffffff,
+				  0x80000000, 0x80000001, 0xfffffffe, 0xffffffff };
+static const uint32_t steps[] = { 1, 2, 1460, 0x10000, 0x7ffffffe, 0x7fffffff };
 
 static void test_order(void)
 {
@@ -47,16 +47,16 @@ static void test_within(void)
 
 static void test_segment_end(void)
 {
-	ok(segment_end(&(struct segment){.seq = 7, .flags = TCP_ACK}) == 7,
+	ok(segment_end(&(struct segment){ .seq = 7, .flags = TCP_ACK }) == 7,
 	   "an ACK takes no number");
-	ok(segment_end(&(struct segment){.seq = 7, .flags = TCP_SYN}) == 8, "a SYN takes one");
-	ok(segment_end(&(struct segment){.seq = 7, .flags = TCP_FIN | TCP_ACK}) == 8,
+	ok(segment_end(&(struct segment){ .seq = 7, .flags = TCP_SYN }) == 8, "a SYN takes one");
+	ok(segment_end(&(struct segment){ .seq = 7, .flags = TCP_FIN | TCP_ACK }) == 8,
 	   "a FIN takes one");
-	ok(segment_end(&(struct segment){.seq = 7, .flags = TCP_SYN | TCP_FIN, .payload_len = 3}) ==
-	       12,
+	ok(segment_end(&(struct segment){
+		   .seq = 7, .flags = TCP_SYN | TCP_FIN, .payload_len = 3 }) == 12,
 	   "both and the payload");
-	ok(segment_end(&(struct segment){.seq = 0xffffffff, .flags = TCP_FIN, .payload_len = 1}) ==
-	       1,
+	ok(segment_end(
+		   &(struct segment){ .seq = 0xffffffff, .flags = TCP_FIN, .payload_len = 1 }) == 1,
 	   "it turns over");
 }
 

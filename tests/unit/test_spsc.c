@@ -102,7 +102,8 @@ static void test_must_wake(void)
 	   "it may not sleep when something is there, and then needs no waking");
 }
 
-/* ---- staged records, and a process that goes on with the ring of another ---------------------- */
+/* ---- staged records, and a process that goes on with the ring of another
+ * ---------------------- */
 
 /* Writes records @from .. @to - 1 without showing them. */
 static void stage(struct spsc *r, uint64_t from, uint64_t to)
@@ -163,7 +164,8 @@ static void test_adopted(uint32_t first, const char *where)
 	   "%s: what was staged and stands is published", where);
 	ok(spsc_resume_tail(&r, first + 5) && !wrong_records(&r, 5, 6) && spsc_room(&r) == 7,
 	   "%s: its consumer goes on where it had come to", where);
-	ok(!spsc_resume_tail(&r, first + 7) && !spsc_resume_tail(&r, first - 3) && !wrong_records(&r, 5, 6),
+	ok(!spsc_resume_tail(&r, first + 7) && !spsc_resume_tail(&r, first - 3) &&
+		   !wrong_records(&r, 5, 6),
 	   "%s: but not at what was never there", where);
 	atomic_store(&w->tail, w->staged + 1);
 	ok(!spsc_adopt(&r, mem, 8, sizeof(struct record)), "%s: a ring that cannot be is refused",
@@ -282,9 +284,10 @@ static void test_two_threads(uint64_t seed, void *(*producer)(void *), const cha
 	run_both(&s, producer, consume);
 	printf("# found full %llu times, empty %llu times\n", (unsigned long long)s.full,
 	       (unsigned long long)s.empty);
-	ok(!s.wrong, "two threads, %s: every record whole and in order, across the turn of the indices",
+	ok(!s.wrong,
+	   "two threads, %s: every record whole and in order, across the turn of the indices", how);
+	ok(s.full && s.empty, "two threads, %s: the ring was full at times and empty at others",
 	   how);
-	ok(s.full && s.empty, "two threads, %s: the ring was full at times and empty at others", how);
 	ok(!spsc_ready(&s.ring), "two threads, %s: nothing more came out than went in", how);
 }
 

@@ -251,10 +251,10 @@ static void test_model(uint64_t (*hash)(uint32_t), unsigned ops, const char *wha
 
 static uint64_t good_hash(uint32_t key)
 {
-	static const struct hash_key secret = { { 0x243f6a8885a308d3, 0x13198a2e03707344,
-						   0xa4093822299f31d0, 0x082efa98ec4e6c89,
-						   0x452821e638d01377, 0xbe5466cf34e90c6c,
-						   0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917 } };
+	static const struct hash_key secret = {
+		{ 0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89,
+		  0x452821e638d01377, 0xbe5466cf34e90c6c, 0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917 }
+	};
 	struct flow_key k = key_of(key);
 
 	return flow_key_hash(&k, &secret);
@@ -365,10 +365,11 @@ static void test_octets(void)
 
 	printf("# IPv4 %.1f whole, %.1f half; IPv6 %.1f whole, %.1f half; index %.2f\n",
 	       p[2].stride + cold + index_whole, p[0].stride + index_half,
-	       p[3].stride + cold + index_whole,	       p[1].stride + index_half, index_whole);
+	       p[3].stride + cold + index_whole, p[1].stride + index_half, index_whole);
 	ok(index_whole > 64. / 12 && index_whole < 6.5 && index_half > 64. / 12 && index_half < 6.5,
 	   "the index takes 6.4 octets an entry");
-	ok(p[2].stride + cold + index_whole <= 128, "at most 128 octets for an IPv4 connection, all in");
+	ok(p[2].stride + cold + index_whole <= 128,
+	   "at most 128 octets for an IPv4 connection, all in");
 	ok(p[0].stride + index_half <= 64, "at most 64 octets for one half-open, all in");
 	ok(p[0].stride == 56 && p[2].stride == 64 && p[1].stride == 80 && p[3].stride == 88 &&
 		   cold == 52,

@@ -24,7 +24,7 @@ enum { INSIDES = 4 };
 static int pair[INSIDES][LINK_TYPES][2];
 static int control_pair[INSIDES][LINK_TYPES][2]; /* the same with `control` */
 static int bulk_pair[LINK_TYPES][2]; /* the filter of mode=auto; 0: the kernel does not take it */
-static unsigned inside; /* of the filter that is asked */
+static unsigned inside;		     /* of the filter that is asked */
 
 /* Copy length that the kernel finds for @frame; 0: rejected. */
 static int kernel_asked(const int fd[2], const uint8_t *frame, size_t n)
@@ -49,10 +49,9 @@ static int kernel_verdict(enum link_type link, const uint8_t *frame, size_t n)
 
 static struct frame frame_of(enum link_type link, const uint8_t *p, size_t caplen, size_t len)
 {
-	return (struct frame){ .data = p,
-			       .caplen = (uint32_t)caplen,
-			       .len = (uint32_t)len,
-			       .link = (uint8_t)link };
+	return (struct frame){
+		.data = p, .caplen = (uint32_t)caplen, .len = (uint32_t)len, .link = (uint8_t)link
+	};
 }
 
 static enum frame_verdict decode(enum link_type link, const uint8_t *p, size_t caplen, size_t len,
@@ -89,10 +88,11 @@ static const char *inside_agrees(enum link_type link, const uint8_t *p, size_t n
 	size_t end = (size_t)(whole.options.p - p) + whole.options.n;
 
 	if (end > copied)
-		return w == FRAME_TCP || w == FRAME_TCP_CUT || w == FRAME_CUT ? NULL
-			: "the copy is not cut, but something else";
-	if (w != v || whole.seq != cut.seq || whole.payload_len != cut.payload_len || t.id != u.id ||
-	    t.type != u.type || whole.options.n != cut.options.n)
+		return w == FRAME_TCP || w == FRAME_TCP_CUT || w == FRAME_CUT
+			       ? NULL
+			       : "the copy is not cut, but something else";
+	if (w != v || whole.seq != cut.seq || whole.payload_len != cut.payload_len ||
+	    t.id != u.id || t.type != u.type || whole.options.n != cut.options.n)
 		return "the copy of a tunnel decodes otherwise";
 	return NULL;
 }
@@ -420,7 +420,7 @@ static void test_raw_ip(void)
 
 		b.p[0] = (uint8_t)(v << 4 | 5);
 		b.p[6] =
-		    6; /* next header, were it IPv6; reserved flag and part of offset in IPv4 */
+			6; /* next header, were it IPv6; reserved flag and part of offset in IPv4 */
 		b.p[7] = 0;
 		snprintf(what, sizeof(what), "raw, version %u", v);
 		check(&b, LINK_RAW_IP, v == 6 ? 100 : 0, what);
@@ -488,7 +488,9 @@ static void make_tcp_packet(struct build *b, bool v4, size_t payload)
 /* One flag after the other, behind everything that may stand before it. */
 static void test_control(void)
 {
-	static const char *const name[] = { "FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR" };
+	static const char *const name[] = {
+		"FIN", "SYN", "RST", "PSH", "ACK", "URG", "ECE", "CWR"
+	};
 	struct build b;
 	char what[64];
 
@@ -509,8 +511,9 @@ static void test_control(void)
 			int got = kernel_asked(control_pair[0][LINK_ETHERNET], b.p, b.n);
 			int want = i < 3 ? (v4 ? 22 + 24 + 60 : 22 + 48 + 60) : 0;
 
-			snprintf(what, sizeof what, "control: %s alone, IPv%u behind two tags: %d octets",
-				 name[i], v4 ? 4 : 6, want);
+			snprintf(what, sizeof what,
+				 "control: %s alone, IPv%u behind two tags: %d octets", name[i],
+				 v4 ? 4 : 6, want);
 			ok(got == want, "%s", what);
 		}
 	}
@@ -533,8 +536,10 @@ static void test_links(void)
 		make_tcp_packet(&b, v4, 500);
 		for (unsigned i = 0; i < n; i++)
 			prepend(&b, i ? "\0\1\0\x40" : "\0\1\1\x40", 4);
-		prepend(&b, n & 2 ? "\2\0\0\0\0\1\2\0\0\0\0\2\x88\x47"
-				  : "\2\0\0\0\0\1\2\0\0\0\0\2\x88\x48", 14);
+		prepend(&b,
+			n & 2 ? "\2\0\0\0\0\1\2\0\0\0\0\2\x88\x47"
+			      : "\2\0\0\0\0\1\2\0\0\0\0\2\x88\x48",
+			14);
 		snprintf(what, sizeof what, "behind %u MPLS labels", n);
 		check(&b, LINK_ETHERNET,
 		      n <= LINK_MAX_MPLS ? (int)(14 + 4 * n + (v4 ? 20 : 40) + 60) : 0, what);
@@ -569,8 +574,8 @@ static void test_inside(void)
 {
 	static const struct {
 		unsigned proto, port;
-	} tunnels[] = { { 4, 0 },      { 41, 0 },     { 47, 0 },     { 17, 4789 },
-			{ 17, 8472 },  { 17, 6081 },  { 17, 2152 }, { 17, 4790 } };
+	} tunnels[] = { { 4, 0 },     { 41, 0 },    { 47, 0 },	  { 17, 4789 },
+			{ 17, 8472 }, { 17, 6081 }, { 17, 2152 }, { 17, 4790 } };
 	struct build b;
 	char what[80];
 
@@ -601,10 +606,11 @@ static void test_inside(void)
 			b.p[v4 ? 9 : 6] = tcp ? 6 : 17;
 			prepend(&b, icmp, sizeof icmp);
 			put_in_ip(&b, v4, v4 ? 1 : 58);
-			snprintf(what, sizeof what, "inside %u: ICMP of type %u, code %u, IPv%u, quotes %s",
-				 inside, icmp[0], icmp[1], v4 ? 4 : 6, tcp ? "TCP" : "UDP");
-			check(&b, LINK_RAW_IP,
-			      passes ? (v4 ? 20 : 40) + TCP_FILTER_ICMP_OCTETS : 0, what);
+			snprintf(what, sizeof what,
+				 "inside %u: ICMP of type %u, code %u, IPv%u, quotes %s", inside,
+				 icmp[0], icmp[1], v4 ? 4 : 6, tcp ? "TCP" : "UDP");
+			check(&b, LINK_RAW_IP, passes ? (v4 ? 20 : 40) + TCP_FILTER_ICMP_OCTETS : 0,
+			      what);
 		}
 	}
 	inside = 0;
@@ -753,9 +759,9 @@ static enum link_type random_frame(struct build *b)
 /* Bit flips in what the filter looks at, an octet set to some kind of header, or a cut. */
 static void mutate(struct build *b)
 {
-	static const uint16_t octets[] = { 0,	 6,    17,   43,   44,	 51,   60,   135, 139,
+	static const uint16_t octets[] = { 0,	 6,    17,   43,   44,	 51,   60,   135,  139,
 					   140,	 0x08, 0x86, 0xdd, 0x81, 0x88, 0xa8, 0x91, 0x45,
-					   0x46, 0x60, 0x44, 0xff, 1,	 3,    4,    41,  47,
+					   0x46, 0x60, 0x44, 0xff, 1,	 3,    4,    41,   47,
 					   58,	 0x47, 0x64, 0x12, 0xb5, 0x21 };
 	uint32_t headers = b->n < 120 ? (uint32_t)b->n : 120;
 
@@ -810,7 +816,8 @@ static void test_build(void)
 {
 	struct sock_filter insns[TCP_FILTER_MAX], small[TCP_FILTER_MAX];
 	unsigned wrong = 0;
-	int n = tcp_filter_build(&(struct tcp_filter_spec){ .link = LINK_ETHERNET }, insns, TCP_FILTER_MAX);
+	int n = tcp_filter_build(&(struct tcp_filter_spec){ .link = LINK_ETHERNET }, insns,
+				 TCP_FILTER_MAX);
 
 	for (int max = 0; max < n; max++)
 		wrong += tcp_filter_build(&(struct tcp_filter_spec){ .link = LINK_ETHERNET }, small,
@@ -855,7 +862,8 @@ static void load_bulk(enum link_type link)
 		abort();
 	skel->rodata->raw_ip = link == LINK_RAW_IP;
 	if (bulk_bpf__load(skel) < 0) {
-		tap_skip("the filter of mode=auto agrees on each frame", "the kernel does not take it: CAP_BPF?");
+		tap_skip("the filter of mode=auto agrees on each frame",
+			 "the kernel does not take it: CAP_BPF?");
 		return;
 	}
 	fd = bpf_program__fd(skel->progs.bulk);

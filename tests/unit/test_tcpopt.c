@@ -18,7 +18,7 @@ static struct tcpopt parse(const void *octets, size_t n)
 			exit(1);
 	}
 	memcpy(room + page - n, octets, n);
-	return tcpopt_parse((struct span){room + page - n, n});
+	return tcpopt_parse((struct span){ room + page - n, n });
 }
 
 #define PARSE(literal) parse(literal, sizeof(literal) - 1)
@@ -30,12 +30,12 @@ static bool same(struct tcpopt a, struct tcpopt b)
 	       a.malformed == b.malformed && a.tsval == b.tsval && a.tsecr == b.tsecr;
 }
 
-static const struct tcpopt none = {.wscale = TCPOPT_WSCALE_NONE};
+static const struct tcpopt none = { .wscale = TCPOPT_WSCALE_NONE };
 
 /* What @octets say, and nothing else: @field of the expected result is set on top of none. */
 #define says(octets, what, ...)                                                                    \
 	do {                                                                                       \
-		struct tcpopt want_ = {.wscale = TCPOPT_WSCALE_NONE, __VA_ARGS__};                 \
+		struct tcpopt want_ = { .wscale = TCPOPT_WSCALE_NONE, __VA_ARGS__ };               \
 		ok(same(PARSE(octets), want_), what);                                              \
 	} while (0)
 
@@ -66,7 +66,8 @@ static void test_each(void)
 	says("\x63\6abcd\4\2", "... to the one behind it", .sack = true);
 
 	struct tcpopt linux_syn = {
-	    .mss = 1460, .wscale = 7, .sack = true, .timestamps = true, .tsval = 1};
+		.mss = 1460, .wscale = 7, .sack = true, .timestamps = true, .tsval = 1
+	};
 
 	ok(same(PARSE("\2\4\5\xb4\4\2\10\12\0\0\0\1\0\0\0\0\1\3\3\7"), linux_syn),
 	   "what Linux sends");
@@ -75,8 +76,8 @@ static void test_each(void)
 static void test_wscale(void)
 {
 	for (unsigned shift = 0; shift < 256; shift++) {
-		uint8_t octets[] = {3, 3, (uint8_t)shift};
-		struct tcpopt want = {.wscale = (uint8_t)(shift > 14 ? 14 : shift)};
+		uint8_t octets[] = { 3, 3, (uint8_t)shift };
+		struct tcpopt want = { .wscale = (uint8_t)(shift > 14 ? 14 : shift) };
 
 		if (!same(parse(octets, sizeof octets), want)) {
 			ok(false, "window scale %u", shift);
@@ -100,10 +101,10 @@ static void test_end_and_nop(void)
 
 static void test_lies(void)
 {
-	static const uint8_t all[] = {2, 4, 5, 180, 3, 3, 7,  4, 2,  8, 10, 1, 2,
-				      3, 4, 5, 6,   7, 8, 34, 2, 30, 4, 0,  0};
+	static const uint8_t all[] = { 2, 4, 5, 180, 3, 3, 7,  4, 2,  8, 10, 1, 2,
+				       3, 4, 5, 6,   7, 8, 34, 2, 30, 4, 0,  0 };
 	/* where an option ends */
-	static const uint8_t ends[] = {0, 4, 7, 9, 19, 21, 25};
+	static const uint8_t ends[] = { 0, 4, 7, 9, 19, 21, 25 };
 	unsigned wrong = 0;
 
 	says("\4\2\2\0\5\xb4", "length 0: what came before is kept", .sack = true,

@@ -57,14 +57,15 @@ static struct rig *rig_new(uint32_t max_connections, uint32_t max_half_open)
 	struct rig *r = calloc(1, sizeof *r);
 
 	r->sink = (struct event_sink){ .reserve = rig_reserve, .commit = rig_commit };
-	r->cfg = (struct tracker_config){ .max_connections = max_connections,
-					  .max_half_open = max_half_open,
-					  .anomalies_per_connection = 8,
-					  .anomalies_per_second = 1000000,
-					  .secret = { { 0x243f6a8885a308d3, 0x13198a2e03707344,
-						  0xa4093822299f31d0, 0x082efa98ec4e6c89,
-						  0x452821e638d01377, 0xbe5466cf34e90c6c,
-						  0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917 } } };
+	r->cfg = (struct tracker_config){
+		.max_connections = max_connections,
+		.max_half_open = max_half_open,
+		.anomalies_per_connection = 8,
+		.anomalies_per_second = 1000000,
+		.secret = { { 0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0,
+			      0x082efa98ec4e6c89, 0x452821e638d01377, 0xbe5466cf34e90c6c,
+			      0xc0ac29b7c97c50dd, 0x3f84d5b5b5470917 } }
+	};
 	for (unsigned i = 0; i < FSM_TIMEOUTS; i++)
 		r->cfg.timeout_ns[i] = timeout_s[i] * second;
 	size_t size = (tracker_memory(&r->cfg) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
@@ -411,10 +412,15 @@ static void test_flood(void)
 		e[i] = ends_of((uint16_t)(1000 + i));
 	for (unsigned step = 0; step < 3 * REAL; step++) {
 		unsigned i = step % REAL, from = step / REAL == 1;
-		struct segment s = seg(&e[i], from, step / REAL == 0 ? TCP_SYN :
-					     from ? TCP_SYN | TCP_ACK : TCP_ACK,
+		struct segment s = seg(&e[i], from,
+				       step / REAL == 0 ? TCP_SYN
+				       : from		? TCP_SYN | TCP_ACK
+							: TCP_ACK,
 				       from ? ISN_B : ISN_A + (step / REAL == 2),
-				       from ? ISN_A + 1 : step / REAL == 2 ? ISN_B + 1 : 0, 0);
+				       from		  ? ISN_A + 1
+				       : step / REAL == 2 ? ISN_B + 1
+							  : 0,
+				       0);
 
 		if (i & 1) { /* every other one over IPv6 */
 			s.ip_v = 6;
@@ -673,7 +679,8 @@ static void test_clock(void)
 	rig_free(r);
 }
 
-/* ---- a small world at random ------------------------------------------------------------------ */
+/* ---- a small world at random
+ * ------------------------------------------------------------------ */
 
 enum { PAIRS = 9, LEDGER = 1 << 16 };
 

@@ -44,7 +44,8 @@ static void test_numbers(void)
 	ok(tunnels_number(t, 1, &b) == TUNNELS_FIRST + 2, "another interface");
 	ok(tunnels_number(t, 0, &gre) == TUNNELS_FIRST + 3, "another type");
 	ok(tunnels_number(t, 0, &gre0) == TUNNELS_FIRST + 4, "id 0 is not the same as none");
-	ok(tunnels_number(t, 0, &a) == TUNNELS_FIRST && tunnels_number(t, 0, &gre) == TUNNELS_FIRST + 3,
+	ok(tunnels_number(t, 0, &a) == TUNNELS_FIRST &&
+		   tunnels_number(t, 0, &gre) == TUNNELS_FIRST + 3,
 	   "the same again");
 	ok(stands_for(t, TUNNELS_FIRST + 2, 1, b) && stands_for(t, TUNNELS_FIRST + 3, 0, gre) &&
 		   stands_for(t, TUNNELS_FIRST + 4, 0, gre0),
@@ -121,7 +122,8 @@ static void test_reader(void)
 				      memory_order_relaxed);
 	}
 	pthread_join(reader, NULL);
-	ok(!s.wrong && s.seen, "a reader beside the writer sees whole entries (%u looked up)", s.seen);
+	ok(!s.wrong && s.seen, "a reader beside the writer sees whole entries (%u looked up)",
+	   s.seen);
 	free(s.t);
 }
 
