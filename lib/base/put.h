@@ -9,7 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
-#include "base/word.h"
+#include "base/conststr.h"
 
 enum {
 	PUT_SPARE = 24,
@@ -29,7 +29,7 @@ static inline char *put_octets(char *p, const char *s, size_t n)
 /* A string literal: its length is known to the compiler. */
 #define put_lit(p, s) put_octets((p), "" s, sizeof(s) - 1)
 
-static inline char *put_word(char *p, const struct word *w)
+static inline char *put_conststr(char *p, const struct conststr *w)
 {
 	memcpy(p, w->s, sizeof w->s);
 	return p + w->n;

@@ -9,23 +9,23 @@
  * bound of its own. */
 enum { NAME_ROOM = JSON_LINE_MAX / 2, NAME_SHORT = 15 };
 
-#define add_key(p, name)     put_lit(p, ",\"" name "\":")
-#define add_u64(p, name, v)  put_u64(add_key(p, name), v)
-#define add_few(p, name, v)  put_few(add_key(p, name), v)
-#define add_word(p, name, w) put_lit(put_word(put_lit(p, ",\"" name "\":\""), w), "\"")
-#define add_bool(p, name, b) put_word(add_key(p, name), &truth[b])
-#define add_time(p, name, v) put_timestamp(add_key(p, name), v)
-#define add_id(p, name, v)   put_lit(put_hex64(put_lit(p, ",\"" name "\":\""), v), "\"")
+#define add_key(p, name)	 put_lit(p, ",\"" name "\":")
+#define add_u64(p, name, v)	 put_u64(add_key(p, name), v)
+#define add_few(p, name, v)	 put_few(add_key(p, name), v)
+#define add_conststr(p, name, w) put_lit(put_conststr(put_lit(p, ",\"" name "\":\""), w), "\"")
+#define add_bool(p, name, b)	 put_conststr(add_key(p, name), &truth[b])
+#define add_time(p, name, v)	 put_timestamp(add_key(p, name), v)
+#define add_id(p, name, v)	 put_lit(put_hex64(put_lit(p, ",\"" name "\":\""), v), "\"")
 
 #define add_duration(p, name, v) ((v) == DURATION_UNKNOWN ? (p) : add_u64(p, name, v))
 
-static const struct word truth[2] = { WORD_OF("false"), WORD_OF("true") };
-static const struct word side_word[SIDES] = { WORD_OF("client"), WORD_OF("server") };
+static const struct conststr truth[2] = { CONSTSTR("false"), CONSTSTR("true") };
+static const struct conststr side_str[SIDES] = { CONSTSTR("client"), CONSTSTR("server") };
 
 static char *add_event(char *p, const struct event *e, uint64_t seq, struct put_second *second)
 {
 	p = put_timestamp_near(put_lit(p, "{\"timestamp\":"), e->ts_ns, second);
-	p = add_word(p, "event_type", &event_kind_word[e->kind]);
+	p = add_conststr(p, "event_type", &event_kind_str[e->kind]);
 	return add_u64(p, "seq", seq);
 }
 
@@ -93,8 +93,8 @@ static char *add_community(char *p, const struct event *e, const struct json_con
 
 static char *add_states(char *p, const struct event *e)
 {
-	p = put_word(put_lit(p, ",\"tcp\":{\"client_state\":\""), &tcp_state_word[e->state[0]]);
-	p = put_word(put_lit(p, "\",\"server_state\":\""), &tcp_state_word[e->state[1]]);
+	p = put_conststr(put_lit(p, ",\"tcp\":{\"client_state\":\""), &tcp_state_str[e->state[0]]);
+	p = put_conststr(put_lit(p, "\",\"server_state\":\""), &tcp_state_str[e->state[1]]);
 	return put_lit(p, "\"");
 }
 
@@ -103,14 +103,14 @@ static char *add_cause(char *p, const struct event *e)
 {
 	if (e->segment == SEGMENT_NONE)
 		return p;
-	p = add_word(p, "segment", &event_segment_word[e->segment]);
-	return add_word(p, "basis", &event_basis_word[e->basis]);
+	p = add_conststr(p, "segment", &event_segment_str[e->segment]);
+	return add_conststr(p, "basis", &event_basis_str[e->basis]);
 }
 
 static char *add_moves(char *p, const struct event *e)
 {
-	p = add_word(p, "prev_client_state", &tcp_state_word[e->prev_state[0]]);
-	p = add_word(p, "prev_server_state", &tcp_state_word[e->prev_state[1]]);
+	p = add_conststr(p, "prev_client_state", &tcp_state_str[e->prev_state[0]]);
+	p = add_conststr(p, "prev_server_state", &tcp_state_str[e->prev_state[1]]);
 	p = add_cause(p, e);
 	p = add_duration(p, "client_prev_ns", e->prev_state_ns[0]);
 	return add_duration(p, "server_prev_ns", e->prev_state_ns[1]);
@@ -118,7 +118,7 @@ static char *add_moves(char *p, const struct event *e)
 
 static char *add_flags(char *p, const struct event_options *o)
 {
-	p = put_word(put_lit(p, ",\"options\":{\"sack\":"), &truth[o->sack]);
+	p = put_conststr(put_lit(p, ",\"options\":{\"sack\":"), &truth[o->sack]);
 	p = add_bool(p, "timestamps", o->timestamps);
 	p = add_bool(p, "tfo", o->tfo);
 	p = add_bool(p, "ecn", o->ecn);
@@ -130,7 +130,7 @@ static char *add_open(char *p, const struct event *e)
 {
 	p = add_cause(p, e);
 	p = add_bool(p, "midstream", e->midstream);
-	p = add_word(p, "direction_basis", &direction_basis_word[e->direction_basis]);
+	p = add_conststr(p, "direction_basis", &direction_basis_str[e->direction_basis]);
 	if (e->open.has_options) {
 		const struct event_options *o = &e->open.options;
 
@@ -165,11 +165,11 @@ static char *add_close(char *p, const struct event *e, struct put_second *second
 	uint64_t start = e->close.start_ns, stop = e->close.end_ns;
 
 	p = add_moves(p, e);
-	p = add_word(p, "reason", &close_reason_word[e->close.reason]);
-	p = add_word(p, "closed_by", &closed_by_word[e->close.closed_by]);
+	p = add_conststr(p, "reason", &close_reason_str[e->close.reason]);
+	p = add_conststr(p, "closed_by", &closed_by_str[e->close.closed_by]);
 	if (e->close.teardown != TEARDOWN_UNKNOWN)
-		p = add_word(p, "teardown", &teardown_word[e->close.teardown]);
-	p = add_word(p, "conn_state", &conn_state_word[e->close.conn_state]);
+		p = add_conststr(p, "teardown", &teardown_str[e->close.teardown]);
+	p = add_conststr(p, "conn_state", &conn_state_str[e->close.conn_state]);
 	p = put_lit(p, ",\"history\":\"");
 	p += history_text(e->close.history, p);
 	p = put_lit(p, "\"");
@@ -198,9 +198,9 @@ static char *add_close(char *p, const struct event *e, struct put_second *second
 
 static char *add_anomaly(char *p, const struct event *e)
 {
-	p = add_word(p, "kind", &anomaly_word[e->anomaly.kind]);
-	p = add_word(p, "from", &side_word[e->anomaly.from != SIDE_A]);
-	p = add_word(p, "segment", &event_segment_word[e->segment]);
+	p = add_conststr(p, "kind", &anomaly_str[e->anomaly.kind]);
+	p = add_conststr(p, "from", &side_str[e->anomaly.from != SIDE_A]);
+	p = add_conststr(p, "segment", &event_segment_str[e->segment]);
 	return add_u64(p, "count", e->anomaly.count);
 }
 
@@ -229,7 +229,7 @@ static char *add_flood(char *p, const struct event *e, const struct json_context
 	p = add_server(p, e);
 	p = put_hex64(put_lit(p, ",\"flood\":{\"id\":\""), e->flow_id);
 	p = put_lit(p, "\"");
-	p = add_word(p, "phase", &flood_phase_word[e->flood.phase]);
+	p = add_conststr(p, "phase", &flood_phase_str[e->flood.phase]);
 	p = add_time(p, "started", e->flood.started_ns);
 	p = add_u64(p, "attempts", n[FLOOD_ATTEMPTS]);
 	p = add_u64(p, "answered", n[FLOOD_ANSWERED]);
@@ -308,21 +308,21 @@ void json_event(struct text *t, const struct event *e, uint64_t seq, const struc
 #define key(t, name) text_lit(t, ",\"" name "\":")
 
 /* A word of ours: nothing in it needs escaping. */
-static void text_word(struct text *t, const char *w)
+static void text_conststr(struct text *t, const char *w)
 {
 	text_lit(t, "\"");
 	text_str(t, w);
 	text_lit(t, "\"");
 }
 
-#define key_u64(t, name, v)  (key(t, name), text_u64(t, v))
-#define key_word(t, name, v) (key(t, name), text_word(t, v))
+#define key_u64(t, name, v) (key(t, name), text_u64(t, v))
+#define key_str(t, name, v) (key(t, name), text_conststr(t, v))
 
 static void begin(struct text *t, const char *type, uint64_t seq, uint64_t ts_ns)
 {
 	text_lit(t, "{\"timestamp\":");
 	text_timestamp(t, ts_ns);
-	key_word(t, "event_type", type);
+	key_str(t, "event_type", type);
 	key_u64(t, "seq", seq);
 }
 
@@ -356,11 +356,11 @@ void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64
 	key(t, "interfaces");
 	put_names(t, h->ifaces, h->nifaces);
 	key_u64(t, "next_seq", seq + 1);
-	key_word(t, "policy", h->policy);
+	key_str(t, "policy", h->policy);
 	if (h->mode)
-		key_word(t, "mode", h->mode);
+		key_str(t, "mode", h->mode);
 	if (h->pseudonyms)
-		key_word(t, "addresses", "pseudonyms");
+		key_str(t, "addresses", "pseudonyms");
 	end(t);
 }
 
@@ -371,7 +371,7 @@ void json_lost(struct text *t, uint64_t count, uint64_t first, uint64_t last, co
 	key_u64(t, "count", count);
 	key_u64(t, "first_seq", first);
 	key_u64(t, "last_seq", last);
-	key_word(t, "reason", reason);
+	key_str(t, "reason", reason);
 	end(t);
 }
 
@@ -380,16 +380,16 @@ void json_iface(struct text *t, const char *name, const char *state, uint64_t se
 	begin(t, "iface", seq, ts_ns);
 	key(t, "in_iface");
 	text_json_string(t, name);
-	key_word(t, "state", state);
+	key_str(t, "state", state);
 	end(t);
 }
 
 void json_restart(struct text *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns)
 {
 	begin(t, "restart", seq, ts_ns);
-	key_word(t, "cause", r->cause);
+	key_str(t, "cause", r->cause);
 	key_u64(t, "down_ns", r->down_ns);
-	key_word(t, "tables", r->nreset ? "reset" : "kept");
+	key_str(t, "tables", r->nreset ? "reset" : "kept");
 	if (r->nreset) {
 		key(t, "reset");
 		put_names(t, r->reset, r->nreset);
@@ -466,7 +466,7 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++) {
 		if (v)
 			text_lit(t, ",");
-		text_word(t, frame_verdict_name(v));
+		text_conststr(t, frame_verdict_name(v));
 		text_lit(t, ":");
 		text_u64(t, d->verdicts[v]);
 	}

@@ -5,7 +5,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/word.h"
+#include "base/conststr.h"
 #include "flow/fsm.h"
 
 enum event_kind {
@@ -226,16 +226,16 @@ struct event {
 };
 
 /* Names, indexed by the enums above. */
-extern const struct word event_kind_word[EVENT_KINDS];
-extern const struct word event_segment_word[SEGMENTS];
-extern const struct word event_basis_word[BASES];
-extern const struct word direction_basis_word[DIRECTIONS];
-extern const struct word close_reason_word[REASONS];
-extern const struct word closed_by_word[CLOSED_BYS];
-extern const struct word teardown_word[TEARDOWNS];
-extern const struct word conn_state_word[CONN_STATES];
-extern const struct word anomaly_word[ANOMALIES];
-extern const struct word flood_phase_word[FLOOD_PHASES];
+extern const struct conststr event_kind_str[EVENT_KINDS];
+extern const struct conststr event_segment_str[SEGMENTS];
+extern const struct conststr event_basis_str[BASES];
+extern const struct conststr direction_basis_str[DIRECTIONS];
+extern const struct conststr close_reason_str[REASONS];
+extern const struct conststr closed_by_str[CLOSED_BYS];
+extern const struct conststr teardown_str[TEARDOWNS];
+extern const struct conststr conn_state_str[CONN_STATES];
+extern const struct conststr anomaly_str[ANOMALIES];
+extern const struct conststr flood_phase_str[FLOOD_PHASES];
 
 /* The same as plain strings. */
 const char *event_kind_name(enum event_kind k);

@@ -160,21 +160,21 @@ enum fsm_timeout fsm_timeout_of(enum fsm_state s)
 	return about[s].timeout;
 }
 
-const struct word tcp_state_word[END_STATES] = {
-	[END_LISTEN] = WORD_OF("listen"),
-	[END_SYN_SENT] = WORD_OF("syn_sent"),
-	[END_SYN_RECEIVED] = WORD_OF("syn_received"),
-	[END_ESTABLISHED] = WORD_OF("established"),
-	[END_FIN_WAIT_1] = WORD_OF("fin_wait_1"),
-	[END_FIN_WAIT_2] = WORD_OF("fin_wait_2"),
-	[END_CLOSE_WAIT] = WORD_OF("close_wait"),
-	[END_CLOSING] = WORD_OF("closing"),
-	[END_LAST_ACK] = WORD_OF("last_ack"),
-	[END_TIME_WAIT] = WORD_OF("time_wait"),
-	[END_CLOSED] = WORD_OF("closed"),
+const struct conststr tcp_state_str[END_STATES] = {
+	[END_LISTEN] = CONSTSTR("listen"),
+	[END_SYN_SENT] = CONSTSTR("syn_sent"),
+	[END_SYN_RECEIVED] = CONSTSTR("syn_received"),
+	[END_ESTABLISHED] = CONSTSTR("established"),
+	[END_FIN_WAIT_1] = CONSTSTR("fin_wait_1"),
+	[END_FIN_WAIT_2] = CONSTSTR("fin_wait_2"),
+	[END_CLOSE_WAIT] = CONSTSTR("close_wait"),
+	[END_CLOSING] = CONSTSTR("closing"),
+	[END_LAST_ACK] = CONSTSTR("last_ack"),
+	[END_TIME_WAIT] = CONSTSTR("time_wait"),
+	[END_CLOSED] = CONSTSTR("closed"),
 };
 
 const char *tcp_state_name(enum tcp_state s)
 {
-	return tcp_state_word[s].s;
+	return tcp_state_str[s].s;
 }

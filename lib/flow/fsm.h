@@ -8,7 +8,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/word.h"
+#include "base/conststr.h"
 
 /* Names of the endpoints' states are OpenTelemetry's network.connection.state (RFC 9293 3.3.2). */
 enum tcp_state {
@@ -27,7 +27,7 @@ enum tcp_state {
 };
 
 /* As OpenTelemetry spells them. */
-extern const struct word tcp_state_word[END_STATES];
+extern const struct conststr tcp_state_str[END_STATES];
 const char *tcp_state_name(enum tcp_state s);
 
 /* Ordered: below FSM_OPEN the handshake goes on, from FSM_DONE_A on the connection is over (its

@@ -236,11 +236,11 @@ static void test_addresses(void)
 
 static void test_words(void)
 {
-	static const struct word words[] = { WORD_OF(""), WORD_OF("a"),
-					     WORD_OF("abcdefghijklmnopqrstuv") };
+	static const struct conststr words[] = { CONSTSTR(""), CONSTSTR("a"),
+						 CONSTSTR("abcdefghijklmnopqrstuv") };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
-		p = put_word(begin(), &words[i]);
+		p = put_conststr(begin(), &words[i]);
 		ok(wrote(words[i].s) && words[i].n == strlen(words[i].s), "a word of %u octets",
 		   words[i].n);
 	}
