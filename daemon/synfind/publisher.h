@@ -40,7 +40,7 @@ struct publisher {
 	bool told;    /* ... `restart` to be told */
 	struct pseudonym_key key;
 	bool other_key;		  /* than the process before had */
-	struct put_second second; /* of the last event's time */
+	struct fmt_second second; /* of the last event's time */
 	struct feed *feeds;
 	struct subscriber *subscribers;
 	unsigned connected, reading[STREAM_LOGS];

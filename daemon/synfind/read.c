@@ -33,7 +33,7 @@ struct reader {
 	int error;	  /* of stdout, -errno */
 	uint64_t seq;	  /* of the last line */
 	uint64_t last_ns; /* the newest time that was told */
-	struct put_second second;
+	struct fmt_second second;
 };
 
 /* A pipe of the usual 64 KiB is full in the middle of each write: two switches to the reader and

@@ -1,11 +1,11 @@
 #include "base/text.h"
-#include "base/put.h"
+#include "base/fmt.h"
 
 void text_u64(struct text *t, uint64_t v)
 {
-	char buf[PUT_U64_MAX + PUT_SPARE];
+	char buf[FMT_U64_MAX + FMT_SPARE];
 
-	text_put(t, buf, (size_t)(put_u64(buf, v) - buf));
+	text_put(t, buf, (size_t)(fmt_u64(buf, v) - buf));
 }
 
 unsigned text_utf8_length(const char *str)
@@ -72,7 +72,7 @@ void text_json_string(struct text *t, const char *str)
 
 void text_timestamp(struct text *t, uint64_t ns)
 {
-	char buf[PUT_TIMESTAMP_MAX + PUT_SPARE];
+	char buf[FMT_TIMESTAMP_MAX + FMT_SPARE];
 
-	text_put(t, buf, (size_t)(put_timestamp(buf, ns) - buf));
+	text_put(t, buf, (size_t)(fmt_timestamp(buf, ns) - buf));
 }

@@ -9,22 +9,22 @@
  * bound of its own. */
 enum { NAME_ROOM = JSON_LINE_MAX / 2, NAME_SHORT = 15 };
 
-#define add_key(p, name)	 put_lit(p, ",\"" name "\":")
-#define add_u64(p, name, v)	 put_u64(add_key(p, name), v)
-#define add_few(p, name, v)	 put_few(add_key(p, name), v)
-#define add_conststr(p, name, w) put_lit(put_conststr(put_lit(p, ",\"" name "\":\""), w), "\"")
-#define add_bool(p, name, b)	 put_conststr(add_key(p, name), &truth[b])
-#define add_time(p, name, v)	 put_timestamp(add_key(p, name), v)
-#define add_id(p, name, v)	 put_lit(put_hex64(put_lit(p, ",\"" name "\":\""), v), "\"")
+#define add_key(p, name)	 fmt_lit(p, ",\"" name "\":")
+#define add_u64(p, name, v)	 fmt_u64(add_key(p, name), v)
+#define add_few(p, name, v)	 fmt_few(add_key(p, name), v)
+#define add_conststr(p, name, w) fmt_lit(fmt_conststr(fmt_lit(p, ",\"" name "\":\""), w), "\"")
+#define add_bool(p, name, b)	 fmt_conststr(add_key(p, name), &truth[b])
+#define add_time(p, name, v)	 fmt_timestamp(add_key(p, name), v)
+#define add_id(p, name, v)	 fmt_lit(fmt_hex64(fmt_lit(p, ",\"" name "\":\""), v), "\"")
 
 #define add_duration(p, name, v) ((v) == DURATION_UNKNOWN ? (p) : add_u64(p, name, v))
 
 static const struct conststr truth[2] = { CONSTSTR("false"), CONSTSTR("true") };
 static const struct conststr side_str[SIDES] = { CONSTSTR("client"), CONSTSTR("server") };
 
-static char *add_event(char *p, const struct event *e, uint64_t seq, struct put_second *second)
+static char *add_event(char *p, const struct event *e, uint64_t seq, struct fmt_second *second)
 {
-	p = put_timestamp_near(put_lit(p, "{\"timestamp\":"), e->ts_ns, second);
+	p = fmt_timestamp_near(fmt_lit(p, "{\"timestamp\":"), e->ts_ns, second);
 	p = add_conststr(p, "event_type", &event_kind_str[e->kind]);
 	return add_u64(p, "seq", seq);
 }
@@ -32,13 +32,13 @@ static char *add_event(char *p, const struct event *e, uint64_t seq, struct put_
 /* NULL: a name that is too long. */
 static char *add_iface(char *p, const char *iface)
 {
-	char *q = put_lit(p, ",\"in_iface\":\"");
+	char *q = fmt_lit(p, ",\"in_iface\":\"");
 	unsigned n = 0;
 
 	for (; n < NAME_SHORT && text_plain[(unsigned char)iface[n]]; n++)
 		q[n] = iface[n];
 	if (likely(!iface[n])) /* nothing to escape, as nearly always */
-		return put_lit(q + n, "\"");
+		return fmt_lit(q + n, "\"");
 
 	struct text t = { .p = add_key(p, "in_iface"), .end = p + NAME_ROOM };
 
@@ -48,36 +48,36 @@ static char *add_iface(char *p, const char *iface)
 
 static char *add_vlan(char *p, const struct event *e)
 {
-	p = put_u64(put_lit(p, ",\"vlan\":["), e->vlan[0]);
+	p = fmt_u64(fmt_lit(p, ",\"vlan\":["), e->vlan[0]);
 	if (e->nvlan > 1)
-		p = put_u64(put_lit(p, ","), e->vlan[1]);
-	return put_lit(p, "]");
+		p = fmt_u64(fmt_lit(p, ","), e->vlan[1]);
+	return fmt_lit(p, "]");
 }
 
 static char *add_tunnel(char *p, const struct tunnel *u)
 {
 	const char *name = tunnel_name(u->type);
 
-	p = put_lit(p, ",\"tunnel\":{\"type\":\"");
-	p = put_lit(put_octets(p, name, strlen(name)), "\"");
+	p = fmt_lit(p, ",\"tunnel\":{\"type\":\"");
+	p = fmt_lit(fmt_octets(p, name, strlen(name)), "\"");
 	if (u->has_id)
 		p = add_u64(p, "id", u->id);
-	return put_lit(p, "}");
+	return fmt_lit(p, "}");
 }
 
 static char *put_ip(char *p, const struct event *e, unsigned side)
 {
-	return e->ip_v == 4 ? put_ip4(p, e->addr[side]) : put_ip6(p, e->addr[side]);
+	return e->ip_v == 4 ? fmt_ip4(p, e->addr[side]) : fmt_ip6(p, e->addr[side]);
 }
 
 static char *add_ends(char *p, const struct event *e)
 {
 	p = add_few(p, "ip_v", e->ip_v);
-	p = put_ip(put_lit(p, ",\"src_ip\":\""), e, 0);
-	p = put_u64(put_lit(p, "\",\"src_port\":"), e->port[0]);
-	p = put_ip(put_lit(p, ",\"dest_ip\":\""), e, 1);
-	p = put_u64(put_lit(p, "\",\"dest_port\":"), e->port[1]);
-	return put_lit(p, ",\"proto\":\"TCP\"");
+	p = put_ip(fmt_lit(p, ",\"src_ip\":\""), e, 0);
+	p = fmt_u64(fmt_lit(p, "\",\"src_port\":"), e->port[0]);
+	p = put_ip(fmt_lit(p, ",\"dest_ip\":\""), e, 1);
+	p = fmt_u64(fmt_lit(p, "\",\"dest_port\":"), e->port[1]);
+	return fmt_lit(p, ",\"proto\":\"TCP\"");
 }
 
 static char *add_community(char *p, const struct event *e, const struct json_context *c)
@@ -86,16 +86,16 @@ static char *add_community(char *p, const struct event *e, const struct json_con
 	    (c->community == COMMUNITY_OPEN_CLOSE && e->kind != EVENT_TCP_OPEN &&
 	     e->kind != EVENT_TCP_CLOSE))
 		return p;
-	p = put_lit(p, ",\"community_id\":\"");
+	p = fmt_lit(p, ",\"community_id\":\"");
 	community_id(p, e->ip_v, c->community_seed, e->addr[0], e->port[0], e->addr[1], e->port[1]);
-	return put_lit(p + COMMUNITY_ID_CHARS, "\"");
+	return fmt_lit(p + COMMUNITY_ID_CHARS, "\"");
 }
 
 static char *add_states(char *p, const struct event *e)
 {
-	p = put_conststr(put_lit(p, ",\"tcp\":{\"client_state\":\""), &tcp_state_str[e->state[0]]);
-	p = put_conststr(put_lit(p, "\",\"server_state\":\""), &tcp_state_str[e->state[1]]);
-	return put_lit(p, "\"");
+	p = fmt_conststr(fmt_lit(p, ",\"tcp\":{\"client_state\":\""), &tcp_state_str[e->state[0]]);
+	p = fmt_conststr(fmt_lit(p, "\",\"server_state\":\""), &tcp_state_str[e->state[1]]);
+	return fmt_lit(p, "\"");
 }
 
 /* What brought the event about; no segment for those that the daemon itself ends. */
@@ -118,7 +118,7 @@ static char *add_moves(char *p, const struct event *e)
 
 static char *add_flags(char *p, const struct event_options *o)
 {
-	p = put_conststr(put_lit(p, ",\"options\":{\"sack\":"), &truth[o->sack]);
+	p = fmt_conststr(fmt_lit(p, ",\"options\":{\"sack\":"), &truth[o->sack]);
 	p = add_bool(p, "timestamps", o->timestamps);
 	p = add_bool(p, "tfo", o->tfo);
 	p = add_bool(p, "ecn", o->ecn);
@@ -137,7 +137,7 @@ static char *add_open(char *p, const struct event *e)
 		p = add_flags(p, o);
 		if (o->wscale[0] != TCPOPT_WSCALE_NONE)
 			p = add_few(p, "wscale", o->wscale[0]);
-		p = put_lit(p, "}");
+		p = fmt_lit(p, "}");
 	}
 	return e->open.prev_flow_id ? add_id(p, "prev_flow_id", e->open.prev_flow_id) : p;
 }
@@ -147,20 +147,20 @@ static char *add_established(char *p, const struct event *e)
 	const struct event_options *o = &e->established.options;
 
 	p = add_moves(p, e);
-	p = put_few(put_lit(p, ",\"handshake\":{\"syn_retrans\":"), e->established.syn_retrans);
+	p = fmt_few(fmt_lit(p, ",\"handshake\":{\"syn_retrans\":"), e->established.syn_retrans);
 	p = add_few(p, "synack_retrans", e->established.synack_retrans);
 	p = add_duration(p, "server_rtt_ns", e->established.server_rtt_ns);
 	p = add_duration(p, "client_rtt_ns", e->established.client_rtt_ns);
 	p = add_duration(p, "total_ns", e->established.total_ns);
-	p = add_flags(put_lit(p, "}"), o);
+	p = add_flags(fmt_lit(p, "}"), o);
 	if (o->wscale[0] != TCPOPT_WSCALE_NONE) {
 		p = add_few(p, "client_wscale", o->wscale[0]);
 		p = add_few(p, "server_wscale", o->wscale[1]);
 	}
-	return put_lit(p, "}");
+	return fmt_lit(p, "}");
 }
 
-static char *add_close(char *p, const struct event *e, struct put_second *second)
+static char *add_close(char *p, const struct event *e, struct fmt_second *second)
 {
 	uint64_t start = e->close.start_ns, stop = e->close.end_ns;
 
@@ -170,18 +170,18 @@ static char *add_close(char *p, const struct event *e, struct put_second *second
 	if (e->close.teardown != TEARDOWN_UNKNOWN)
 		p = add_conststr(p, "teardown", &teardown_str[e->close.teardown]);
 	p = add_conststr(p, "conn_state", &conn_state_str[e->close.conn_state]);
-	p = put_lit(p, ",\"history\":\"");
+	p = fmt_lit(p, ",\"history\":\"");
 	p += history_text(e->close.history, p);
-	p = put_lit(p, "\"");
+	p = fmt_lit(p, "\"");
 	if (e->close.counts == COUNTS_SEGMENTS)
 		p = add_u64(p, "completeness", e->close.completeness);
 	p = add_bool(p, "midstream", e->midstream);
 	p = add_bool(p, "lossy", e->close.lossy);
-	p = put_timestamp_near(put_lit(p, "},\"flow\":{\"start\":"), start, second);
-	p = put_timestamp_near(add_key(p, "end"), stop, second);
+	p = fmt_timestamp_near(fmt_lit(p, "},\"flow\":{\"start\":"), start, second);
+	p = fmt_timestamp_near(add_key(p, "end"), stop, second);
 	p = add_u64(p, "age_ns", stop > start ? stop - start : 0);
 	if (e->close.counts == COUNTS_SEQUENCE) {
-		p = put_lit(p, ",\"counts\":\"sequence\"");
+		p = fmt_lit(p, ",\"counts\":\"sequence\"");
 		p = add_duration(p, "stream_toserver", e->close.payload[0]);
 		return add_duration(p, "stream_toclient", e->close.payload[1]);
 	}
@@ -215,9 +215,9 @@ static char *add_loss(char *p, const struct event *e)
 static char *add_server(char *p, const struct event *e)
 {
 	p = add_few(p, "ip_v", e->ip_v);
-	p = put_ip(put_lit(p, ",\"dest_ip\":\""), e, 1);
-	p = put_u64(put_lit(p, "\",\"dest_port\":"), e->port[1]);
-	return put_lit(p, ",\"proto\":\"TCP\"");
+	p = put_ip(fmt_lit(p, ",\"dest_ip\":\""), e, 1);
+	p = fmt_u64(fmt_lit(p, "\",\"dest_port\":"), e->port[1]);
+	return fmt_lit(p, ",\"proto\":\"TCP\"");
 }
 
 static char *add_flood(char *p, const struct event *e, const struct json_context *c)
@@ -227,8 +227,8 @@ static char *add_flood(char *p, const struct event *e, const struct json_context
 	if (c->tunnel.type != TUNNEL_NONE)
 		p = add_tunnel(p, &c->tunnel);
 	p = add_server(p, e);
-	p = put_hex64(put_lit(p, ",\"flood\":{\"id\":\""), e->flow_id);
-	p = put_lit(p, "\"");
+	p = fmt_hex64(fmt_lit(p, ",\"flood\":{\"id\":\""), e->flow_id);
+	p = fmt_lit(p, "\"");
 	p = add_conststr(p, "phase", &flood_phase_str[e->flood.phase]);
 	p = add_time(p, "started", e->flood.started_ns);
 	p = add_u64(p, "attempts", n[FLOOD_ATTEMPTS]);
@@ -245,7 +245,7 @@ static char *add_flood(char *p, const struct event *e, const struct json_context
 	p = add_u64(p, "rate", e->flood.rate);
 	if (e->flood.shares > 1)
 		p = add_u64(p, "decoders", e->flood.shares);
-	return put_lit(p, "}");
+	return fmt_lit(p, "}");
 }
 
 static char *add_connection(char *p, const struct event *e, const struct json_context *c)
@@ -278,7 +278,7 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 	case EVENT_KINDS:
 		break;
 	}
-	return put_lit(p, "}");
+	return fmt_lit(p, "}");
 }
 
 void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c)
@@ -299,7 +299,7 @@ void json_event(struct text *t, const struct event *e, uint64_t seq, const struc
 		return;
 	}
 	p = loss ? add_loss(p, e) : flood ? add_flood(p, e, c) : add_connection(p, e, c);
-	t->p = put_lit(p, "}\n");
+	t->p = fmt_lit(p, "}\n");
 }
 
 /* ---- the daemon's own events ----------------------------------------------------------------- */

@@ -7,13 +7,13 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/put.h"
+#include "base/fmt.h"
 #include "base/text.h"
 #include "flow/event.h"
 #include "source/source.h"
 #include "wire/tunnel.h"
 
-enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record, the spare of put.h too */
+enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record, the spare of fmt.h too */
 
 enum community_policy { COMMUNITY_OPEN_CLOSE, COMMUNITY_ALL, COMMUNITY_OFF };
 
@@ -22,7 +22,7 @@ struct json_context {
 	enum community_policy community;
 	uint16_t community_seed;
 	struct tunnel tunnel;	   /* of the connection; zeroed: none */
-	struct put_second *second; /* that events are in; borrowed, kept from line to line */
+	struct fmt_second *second; /* that events are in; borrowed, kept from line to line */
 };
 
 /* A line for @e under number @seq.  Needs JSON_LINE_MAX octets of room, however short the line;

@@ -201,7 +201,7 @@ int main(void)
 		events[i] = micro_event(i);
 	}
 	for (unsigned w = 0; w < 2; w++) {
-		struct put_second second = { 0 };
+		struct fmt_second second = { 0 };
 		struct json_context c = { .iface = "eth0",
 					  .community = ways[w].community,
 					  .second = &second };

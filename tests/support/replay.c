@@ -61,7 +61,7 @@ struct replay {
 	struct tracker *t;
 	struct source *source;
 	struct event event;
-	struct put_second second; /* a process's own, saves time only */
+	struct fmt_second second; /* a process's own, saves time only */
 	char *out;
 	bool quiet;
 	unsigned kills;

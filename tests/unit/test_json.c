@@ -33,7 +33,7 @@ static struct text room(size_t n)
 	return (struct text){ .p = line, .end = line + n };
 }
 
-static struct put_second second;
+static struct fmt_second second;
 static const struct json_context eth0 = { .iface = "eth0",
 					  .community = COMMUNITY_OFF,
 					  .second = &second };

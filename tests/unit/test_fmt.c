@@ -3,13 +3,13 @@
 #include <string.h>
 #include <time.h>
 #include "base/cc.h"
-#include "base/put.h"
+#include "base/fmt.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
 /* What a call wrote, one at a time: the longest piece, what it may touch, and what it may not. */
-enum { LONGEST = PUT_IP_MAX, FENCE = 8 };
-static char out[LONGEST + PUT_SPARE + FENCE], *p;
+enum { LONGEST = FMT_IP_MAX, FENCE = 8 };
+static char out[LONGEST + FMT_SPARE + FENCE], *p;
 static unsigned beyond;
 
 static char *begin(void)
@@ -22,7 +22,7 @@ static bool wrote(const char *want)
 {
 	size_t n = (size_t)(p - out);
 
-	for (size_t i = n + PUT_SPARE; i < sizeof out; i++)
+	for (size_t i = n + FMT_SPARE; i < sizeof out; i++)
 		beyond += out[i] != '#';
 	if (n == strlen(want) && !memcmp(out, want, n))
 		return true;
@@ -37,23 +37,23 @@ static void test_integers(void)
 	unsigned wrong = 0;
 	char want[24];
 
-	p = put_u64(begin(), 0);
+	p = fmt_u64(begin(), 0);
 	ok(wrote("0"), "zero is one digit");
-	p = put_u64(begin(), UINT64_MAX);
+	p = fmt_u64(begin(), UINT64_MAX);
 	ok(wrote("18446744073709551615"), "2^64 - 1 is written in full");
 	for (uint64_t ten = 1, i = 0; i < 20; i++, ten *= 10) {
 		const uint64_t around[] = { ten - 1, ten, ten + 1 };
 
 		for (unsigned k = 0; k < ARRAY_SIZE(around); k++) {
 			snprintf(want, sizeof want, "%" PRIu64, around[k]);
-			p = put_u64(begin(), around[k]);
+			p = fmt_u64(begin(), around[k]);
 			wrong += !wrote(want);
 		}
 	}
 	ok(!wrong, "around every power of ten the digits are right");
 	for (uint32_t v = 0; v < 10000; v++) {
 		snprintf(want, sizeof want, "%04u%04u", v, 9999 - v);
-		put_store8(p = begin(), put_eight(v * 10000 + 9999 - v) | PUT_ZEROS);
+		fmt_store8(p = begin(), fmt_eight(v * 10000 + 9999 - v) | FMT_ZEROS);
 		p += 8;
 		wrong += !wrote(want);
 	}
@@ -62,7 +62,7 @@ static void test_integers(void)
 		uint64_t n = v < 100 ? v : UINT64_MAX >> rand64() % 64;
 
 		snprintf(want, sizeof want, "%" PRIu64, n);
-		p = put_few(begin(), n);
+		p = fmt_few(begin(), n);
 		wrong += !wrote(want);
 	}
 	ok(!wrong, "numbers that seldom have more than one digit are right when they have more");
@@ -70,10 +70,10 @@ static void test_integers(void)
 		uint64_t v = rand64() >> rand64() % 64;
 
 		snprintf(want, sizeof want, "%" PRIu64, v);
-		p = put_u64(begin(), v);
+		p = fmt_u64(begin(), v);
 		wrong += !wrote(want);
 		snprintf(want, sizeof want, "%016" PRIx64, v);
-		p = put_hex64(begin(), v);
+		p = fmt_hex64(begin(), v);
 		wrong += !wrote(want);
 	}
 	ok(!wrong, "random numbers of every length agree with printf, decimal and hexadecimal");
@@ -106,7 +106,7 @@ static void test_timestamps(void)
 	unsigned wrong = 0;
 
 	for (unsigned i = 0; i < ARRAY_SIZE(at); i++) {
-		p = put_timestamp(begin(), at[i].s * 1000000000u + at[i].ns);
+		p = fmt_timestamp(begin(), at[i].s * 1000000000u + at[i].ns);
 		ok(wrote(at[i].want), "time: %s", at[i].want);
 	}
 	for (unsigned i = 0; i < 20000; i++) {
@@ -117,35 +117,35 @@ static void test_timestamps(void)
 
 		strftime(date, sizeof date, "%Y-%m-%dT%H:%M:%S", gmtime_r(&s, &tm));
 		snprintf(want, sizeof want, "\"%s.%09uZ\"", date, (unsigned)(ns % 1000000000u));
-		p = put_timestamp(begin(), ns);
+		p = fmt_timestamp(begin(), ns);
 		wrong += !wrote(want);
 	}
 	ok(!wrong, "time: random times of 1970 to 2554 agree with gmtime()");
 
-	struct put_second last = { 0 };
+	struct fmt_second last = { 0 };
 
 	/* Within a second, to and fro by one, to one that takes its place, anywhere. */
 	for (unsigned i = 0; i < 20000; i++) {
 		static uint64_t s;
 		uint64_t ns;
-		char want[PUT_TIMESTAMP_MAX + PUT_SPARE];
+		char want[FMT_TIMESTAMP_MAX + FMT_SPARE];
 
 		s = i % 64 == 63 ? rand64() / 1000000000u
 		    : i % 8 == 7 ? s ^ 1
-		    : i % 8 == 3 ? s ^ PUT_SECONDS
+		    : i % 8 == 3 ? s ^ FMT_SECONDS
 				 : s;
 		ns = s * 1000000000u + rand64() % 709551616u;
-		*put_timestamp(want, ns) = '\0';
-		p = put_timestamp_near(begin(), ns, &last);
+		*fmt_timestamp(want, ns) = '\0';
+		p = fmt_timestamp_near(begin(), ns, &last);
 		wrong += !wrote(want);
 	}
 	ok(!wrong, "time: near the ones before, the text is the same");
-	last = (struct put_second){ 0 };
-	for (uint64_t s = 0; s < 2 * PUT_SECONDS; s++) {
-		char want[PUT_TIMESTAMP_MAX + PUT_SPARE];
+	last = (struct fmt_second){ 0 };
+	for (uint64_t s = 0; s < 2 * FMT_SECONDS; s++) {
+		char want[FMT_TIMESTAMP_MAX + FMT_SPARE];
 
-		*put_timestamp(want, s * 1000000000u) = '\0';
-		p = put_timestamp_near(begin(), s * 1000000000u, &last);
+		*fmt_timestamp(want, s * 1000000000u) = '\0';
+		p = fmt_timestamp_near(begin(), s * 1000000000u, &last);
 		wrong += !wrote(want);
 	}
 	ok(!wrong, "time: the first seconds of 1970 are not taken for nothing");
@@ -155,7 +155,7 @@ static void test_timestamps(void)
 
 static bool ip6_is(const uint8_t a[16], const char *want)
 {
-	p = put_ip6(begin(), a);
+	p = fmt_ip6(begin(), a);
 	return wrote(want);
 }
 
@@ -226,7 +226,7 @@ static void test_addresses(void)
 		uint32_t v = (uint32_t)(rand64() >> rand64() % 64);
 
 		memcpy(a, &v, sizeof v);
-		p = put_ip4(begin(), a);
+		p = fmt_ip4(begin(), a);
 		wrong += !wrote(inet_ntop(AF_INET, a, want, sizeof want));
 	}
 	ok(!wrong, "IPv4 addresses agree with glibc");
@@ -240,11 +240,11 @@ static void test_words(void)
 						 CONSTSTR("abcdefghijklmnopqrstuv") };
 
 	for (unsigned i = 0; i < ARRAY_SIZE(words); i++) {
-		p = put_conststr(begin(), &words[i]);
+		p = fmt_conststr(begin(), &words[i]);
 		ok(wrote(words[i].s) && words[i].n == strlen(words[i].s), "a word of %u octets",
 		   words[i].n);
 	}
-	p = put_lit(put_lit(begin(), "in"), "deed");
+	p = fmt_lit(fmt_lit(begin(), "in"), "deed");
 	ok(wrote("indeed"), "what comes next follows at once");
 }
 

@@ -1,11 +1,11 @@
-#include "base/put.h"
+#include "base/fmt.h"
 
-char *put_long(char *p, uint64_t v)
+char *fmt_long(char *p, uint64_t v)
 {
-	uint64_t high = v / PUT_SHORT;
+	uint64_t high = v / FMT_SHORT;
 
-	p = high < PUT_SHORT ? put_short(p, (uint32_t)high) : put_long(p, high);
-	put_store8(p, put_eight((uint32_t)(v % PUT_SHORT)) | PUT_ZEROS);
+	p = high < FMT_SHORT ? fmt_short(p, (uint32_t)high) : fmt_long(p, high);
+	fmt_store8(p, fmt_eight((uint32_t)(v % FMT_SHORT)) | FMT_ZEROS);
 	return p + 8;
 }
 
@@ -19,7 +19,7 @@ static octets16 hex_chars(octets16 digits)
 }
 
 /* Two digits for each octet of @a, in order: of the first eight, of the last eight. */
-static void put_hex(char *p, octets16 a, unsigned halves)
+static void fmt_hex(char *p, octets16 a, unsigned halves)
 {
 	octets16 high = (octets16)((octets16u)a >> 4), low = a & 15;
 	octets16 c = hex_chars(__builtin_shufflevector(high, low, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20,
@@ -33,13 +33,13 @@ static void put_hex(char *p, octets16 a, unsigned halves)
 	memcpy(p + sizeof c, &c, sizeof c);
 }
 
-char *put_hex64(char *p, uint64_t v)
+char *fmt_hex64(char *p, uint64_t v)
 {
 	uint64_t w[2] = { htobe64(v) };
 	octets16 a;
 
 	memcpy(&a, w, sizeof a);
-	put_hex(p, a, 1);
+	fmt_hex(p, a, 1);
 	return p + 16;
 }
 
@@ -58,54 +58,54 @@ static uint32_t date_of(uint32_t days)
 
 /* Up to the point before the fraction.  From the front, each store over what the one before wrote
  * too much. */
-static void put_second(char *p, uint64_t s)
+static void fmt_second(char *p, uint64_t s)
 {
 	uint32_t sec = (uint32_t)(s % 86400);
-	uint64_t date = put_eight(date_of((uint32_t)(s / 86400))) | PUT_ZEROS;
-	uint64_t clock = put_eight(sec / 3600 * 10000 + sec / 60 % 60 * 100 + sec % 60) | PUT_ZEROS;
+	uint64_t date = fmt_eight(date_of((uint32_t)(s / 86400))) | FMT_ZEROS;
+	uint64_t clock = fmt_eight(sec / 3600 * 10000 + sec / 60 % 60 * 100 + sec % 60) | FMT_ZEROS;
 
 	p[0] = '"';
-	put_store8(p + 1, date);
+	fmt_store8(p + 1, date);
 	p[5] = '-';
-	put_store8(p + 6, date >> 32);
+	fmt_store8(p + 6, date >> 32);
 	p[8] = '-';
-	put_store8(p + 9, date >> 48);
+	fmt_store8(p + 9, date >> 48);
 	p[11] = 'T';
-	put_store8(p + 12, clock >> 16);
+	fmt_store8(p + 12, clock >> 16);
 	p[14] = ':';
-	put_store8(p + 15, clock >> 32);
+	fmt_store8(p + 15, clock >> 32);
 	p[17] = ':';
-	put_store8(p + 18, clock >> 48);
+	fmt_store8(p + 18, clock >> 48);
 	p[20] = '.';
 }
 
 /* What follows that. */
-static char *put_fraction(char *p, uint32_t ns)
+static char *fmt_fraction(char *p, uint32_t ns)
 {
-	p[0] = (char)('0' + ns / PUT_SHORT);
-	put_store8(p + 1, put_eight(ns % PUT_SHORT) | PUT_ZEROS);
-	return put_lit(p + 9, "Z\"");
+	p[0] = (char)('0' + ns / FMT_SHORT);
+	fmt_store8(p + 1, fmt_eight(ns % FMT_SHORT) | FMT_ZEROS);
+	return fmt_lit(p + 9, "Z\"");
 }
 
 enum { SECOND = 1000000000, SECOND_OCTETS = 21 };
 
-char *put_timestamp(char *p, uint64_t ns)
+char *fmt_timestamp(char *p, uint64_t ns)
 {
-	put_second(p, ns / SECOND);
-	return put_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
+	fmt_second(p, ns / SECOND);
+	return fmt_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
 }
 
-char *put_timestamp_near(char *p, uint64_t ns, struct put_second *memo)
+char *fmt_timestamp_near(char *p, uint64_t ns, struct fmt_second *memo)
 {
 	uint64_t s = ns / SECOND;
-	struct put_second_text *last = &memo->near[s % PUT_SECONDS];
+	struct fmt_second_text *last = &memo->near[s % FMT_SECONDS];
 
 	if (s + 1 != last->next) {
-		put_second(last->text, s);
+		fmt_second(last->text, s);
 		last->next = s + 1;
 	}
 	memcpy(p, last->text, sizeof last->text);
-	return put_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
+	return fmt_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
 }
 
 /* "0." to "255.", and how long it is */
@@ -128,7 +128,7 @@ static const struct {
 	OCTET("255"),
 };
 
-char *put_ip4(char *p, const uint8_t a[static 4])
+char *fmt_ip4(char *p, const uint8_t a[static 4])
 {
 	for (unsigned i = 0; i < 4; i++) {
 		memcpy(p, octet[a[i]].s, sizeof octet->s);
@@ -157,7 +157,7 @@ static char *put_groups(char *p, const struct groups *g, unsigned from, unsigned
 	return p;
 }
 
-char *put_ip6(char *p, const uint8_t a[static 16])
+char *fmt_ip6(char *p, const uint8_t a[static 16])
 {
 	static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff };
 	unsigned zeros = 0, run = 0, last = 0, from;
@@ -165,13 +165,13 @@ char *put_ip6(char *p, const uint8_t a[static 16])
 	octets16 octets;
 
 	if (!memcmp(a, mapped, sizeof mapped))
-		return put_ip4(put_lit(p, "::ffff:"), a + 12);
+		return fmt_ip4(fmt_lit(p, "::ffff:"), a + 12);
 	for (unsigned i = 0; i < 8; i++) {
 		g.v[i] = (unsigned)a[2 * i] << 8 | a[2 * i + 1];
 		zeros |= (unsigned)!g.v[i] << i;
 	}
 	memcpy(&octets, a, sizeof octets);
-	put_hex(g.hex, octets, 2);
+	fmt_hex(g.hex, octets, 2);
 	/* Of the places where a run of `run` zeros begins the first is that of the longest run, in
 	 * the end; of equals the first (RFC 5952 4.2.3). */
 	for (; zeros; run++) {
