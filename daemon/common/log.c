@@ -13,7 +13,7 @@
 #include <systemd/sd-journal.h>
 #include <time.h>
 #include <unistd.h>
-#include "base/text.h"
+#include "base/strbuf.h"
 
 static const uint64_t LIMIT_NS = 10 * UINT64_C(1000000000);
 
@@ -110,7 +110,7 @@ static size_t append_visible(char line[static LOG_LINE_MAX], size_t at, const ch
 	const size_t room = LOG_LINE_MAX - sizeof "...\n";
 
 	for (unsigned n; *text; text += n) {
-		bool shown = (n = text_utf8_length(text)) && !is_control(text);
+		bool shown = (n = strbuf_utf8_length(text)) && !is_control(text);
 
 		n = n ? n : 1;
 		if (at + (shown ? n : 4 * n) > room) {

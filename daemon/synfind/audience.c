@@ -162,7 +162,7 @@ static int greet(struct publisher *p, struct subscriber_slot *t)
 	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
 	struct json_hello h = identity_hello(&p->id, names, n);
 	char line[HELLO_MAX];
-	struct text x = { .p = line, .end = line + sizeof line };
+	struct strbuf x = { .p = line, .end = line + sizeof line };
 
 	h.mode = capture_mode_name(p->o->mode);
 	h.pseudonyms = t->log == STREAM_PSEUDONYMS;

@@ -90,16 +90,16 @@ static void lines_begin(struct publisher *p, const struct feed *f, size_t room)
 	stream_begin(st, f ? f->taken : NULL);
 }
 
-static struct text line_begin(struct publisher *p, unsigned log, size_t room)
+static struct strbuf line_begin(struct publisher *p, unsigned log, size_t room)
 {
 	char *at = linelog_reserve(&p->stream.log[log], room);
 
-	return (struct text){ .p = at, .end = at + room };
+	return (struct strbuf){ .p = at, .end = at + room };
 }
 
 /* Keeps the line; @seq_before is the number of the event before it.  One that did not fit (none
  * does not, by the bounds above) is left out rather than told in part. */
-static void line_end(struct publisher *p, unsigned log, const struct text *t, uint64_t seq_before)
+static void line_end(struct publisher *p, unsigned log, const struct strbuf *t, uint64_t seq_before)
 {
 	struct linelog *l = &p->stream.log[log];
 
@@ -126,7 +126,7 @@ static void publish_event(struct publisher *p, const struct feed *f, const struc
 	decoder_where(f->decoder, e->iface, &c.tunnel);
 	lines_begin(p, f, JSON_LINE_MAX);
 	seq = ++p->stream.state->seq;
-	struct text t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
+	struct strbuf t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
 
 	json_event(&t, e, seq, &c);
 	line_end(p, STREAM_ADDRESSES, &t, seq - 1);
@@ -154,7 +154,7 @@ static void publish_ring_loss(struct publisher *p, const struct feed *f, uint64_
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
 		if (!is_read(p, i))
 			continue;
-		struct text t = line_begin(p, i, JSON_LINE_MAX);
+		struct strbuf t = line_begin(p, i, JSON_LINE_MAX);
 
 		json_lost(&t, count, first, p->stream.state->seq, "ring", now);
 		line_end(p, i, &t, first - 1);
@@ -164,7 +164,7 @@ static void publish_ring_loss(struct publisher *p, const struct feed *f, uint64_
 
 /* A line without addresses, the same in all logs: @put writes it under the next number. */
 static void publish(struct publisher *p, size_t room,
-		    void (*put)(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg),
+		    void (*put)(struct strbuf *t, uint64_t seq, uint64_t now_ns, const void *arg),
 		    const void *arg)
 {
 	uint64_t seq, now = wall_clock_ns();
@@ -174,7 +174,7 @@ static void publish(struct publisher *p, size_t room,
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
 		if (!is_read(p, i))
 			continue;
-		struct text t = line_begin(p, i, room);
+		struct strbuf t = line_begin(p, i, room);
 
 		put(&t, seq, now, arg);
 		line_end(p, i, &t, seq - 1);
@@ -186,7 +186,7 @@ struct iface_line {
 	const char *iface, *state;
 };
 
-static void put_iface(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg)
+static void put_iface(struct strbuf *t, uint64_t seq, uint64_t now_ns, const void *arg)
 {
 	const struct iface_line *l = arg;
 
@@ -205,7 +205,7 @@ struct stats_line {
 	uint64_t interval_ns;
 };
 
-static void put_stats(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg)
+static void put_stats(struct strbuf *t, uint64_t seq, uint64_t now_ns, const void *arg)
 {
 	const struct stats_line *l = arg;
 
@@ -232,7 +232,7 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 	} while (f);
 }
 
-static void put_restart(struct text *t, uint64_t seq, uint64_t now_ns, const void *arg)
+static void put_restart(struct strbuf *t, uint64_t seq, uint64_t now_ns, const void *arg)
 {
 	json_restart(t, arg, seq, now_ns);
 }

@@ -61,14 +61,14 @@ static void flush(struct reader *r)
 }
 
 /* Room for a line of up to @n octets. */
-static struct text line_begin(struct reader *r, size_t n)
+static struct strbuf line_begin(struct reader *r, size_t n)
 {
 	if (r->used + n > OUT_OCTETS)
 		flush(r);
-	return (struct text){ .p = r->out + r->used, .end = r->out + OUT_OCTETS };
+	return (struct strbuf){ .p = r->out + r->used, .end = r->out + OUT_OCTETS };
 }
 
-static void line_end(struct reader *r, const struct text *t)
+static void line_end(struct reader *r, const struct strbuf *t)
 {
 	r->used = (size_t)(t->p - r->out);
 }
@@ -112,7 +112,7 @@ static void say_hello(struct reader *r, uint64_t ts_ns)
 	if (r->o->quiet)
 		return;
 	struct json_hello h = identity_hello(&id, names, n);
-	struct text t = line_begin(r, OUT_OCTETS);
+	struct strbuf t = line_begin(r, OUT_OCTETS);
 
 	h.mode = capture_mode_name(r->o->mode);
 	json_hello(&t, &h, r->seq, ts_ns);
@@ -135,7 +135,7 @@ static void say_event(struct reader *r, const struct event *e)
 				  .second = &r->second,
 				  .community = (enum community_policy)r->o->community_id,
 				  .community_seed = (uint16_t)r->o->community_id_seed };
-	struct text t = line_begin(r, JSON_LINE_MAX);
+	struct strbuf t = line_begin(r, JSON_LINE_MAX);
 
 	json_event(&t, e, r->seq, &c);
 	line_end(r, &t);
@@ -164,7 +164,7 @@ static void say_stats(struct reader *r)
 		say_hello(r, r->last_ns);
 	r->seq++;
 	if (!r->o->quiet) {
-		struct text t = line_begin(r, 2 * JSON_LINE_MAX);
+		struct strbuf t = line_begin(r, 2 * JSON_LINE_MAX);
 
 		json_stats(&t, &d, 1, &(struct stats_subscribers){ 0 }, 0, r->seq, r->last_ns);
 		line_end(r, &t);

@@ -68,7 +68,7 @@ static void tell_lost(struct subscriber_slot *t, struct undo *u, uint64_t now_ns
 {
 	struct subscriber_place *p = &t->place;
 	char line[LOST_LINE_MAX];
-	struct text x = { .p = line, .end = line + sizeof line };
+	struct strbuf x = { .p = line, .end = line + sizeof line };
 
 	json_lost(&x, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last, "subscriber",
 		  now_ns);

@@ -1,5 +1,5 @@
-/* fmt.h - text at a pointer, for lines whose greatest length is known: "base/text.h" is the builder
- * that checks its room, and uses these.
+/* fmt.h - text at a pointer, for lines whose greatest length is known: "base/strbuf.h" is the
+ * builder that checks its room, and uses these.
  *
  * Every put_x(p, ...) writes at @p and returns the place behind.  It may also touch up to FMT_SPARE
  * octets behind that: stores have one width, and what comes next overwrites what was too much.  So

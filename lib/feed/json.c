@@ -35,14 +35,14 @@ static char *add_iface(char *p, const char *iface)
 	char *q = fmt_lit(p, ",\"in_iface\":\"");
 	unsigned n = 0;
 
-	for (; n < NAME_SHORT && text_plain[(unsigned char)iface[n]]; n++)
+	for (; n < NAME_SHORT && strbuf_plain[(unsigned char)iface[n]]; n++)
 		q[n] = iface[n];
 	if (likely(!iface[n])) /* nothing to escape, as nearly always */
 		return fmt_lit(q + n, "\"");
 
-	struct text t = { .p = add_key(p, "in_iface"), .end = p + NAME_ROOM };
+	struct strbuf t = { .p = add_key(p, "in_iface"), .end = p + NAME_ROOM };
 
-	text_json_string(&t, iface);
+	strbuf_json_string(&t, iface);
 	return t.full ? NULL : t.p;
 }
 
@@ -281,7 +281,7 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 	return fmt_lit(p, "}");
 }
 
-void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c)
+void json_event(struct strbuf *t, const struct event *e, uint64_t seq, const struct json_context *c)
 {
 	bool loss = e->kind == EVENT_CAPTURE_LOSS, flood = e->kind == EVENT_SYN_FLOOD;
 	char *p = t->p;
@@ -305,54 +305,54 @@ void json_event(struct text *t, const struct event *e, uint64_t seq, const struc
 /* ---- the daemon's own events ----------------------------------------------------------------- */
 
 /* ,"key":value - every member but the first of an object */
-#define key(t, name) text_lit(t, ",\"" name "\":")
+#define key(t, name) strbuf_lit(t, ",\"" name "\":")
 
 /* A word of ours: nothing in it needs escaping. */
-static void text_conststr(struct text *t, const char *w)
+static void strbuf_conststr(struct strbuf *t, const char *w)
 {
-	text_lit(t, "\"");
-	text_str(t, w);
-	text_lit(t, "\"");
+	strbuf_lit(t, "\"");
+	strbuf_str(t, w);
+	strbuf_lit(t, "\"");
 }
 
-#define key_u64(t, name, v) (key(t, name), text_u64(t, v))
-#define key_str(t, name, v) (key(t, name), text_conststr(t, v))
+#define key_u64(t, name, v) (key(t, name), strbuf_u64(t, v))
+#define key_str(t, name, v) (key(t, name), strbuf_conststr(t, v))
 
-static void begin(struct text *t, const char *type, uint64_t seq, uint64_t ts_ns)
+static void begin(struct strbuf *t, const char *type, uint64_t seq, uint64_t ts_ns)
 {
-	text_lit(t, "{\"timestamp\":");
-	text_timestamp(t, ts_ns);
+	strbuf_lit(t, "{\"timestamp\":");
+	strbuf_timestamp(t, ts_ns);
 	key_str(t, "event_type", type);
 	key_u64(t, "seq", seq);
 }
 
-static void end(struct text *t)
+static void end(struct strbuf *t)
 {
-	text_lit(t, "}\n");
+	strbuf_lit(t, "}\n");
 }
 
-static void put_names(struct text *t, const char *const *values, unsigned n)
+static void put_names(struct strbuf *t, const char *const *values, unsigned n)
 {
-	text_lit(t, "[");
+	strbuf_lit(t, "[");
 	for (unsigned i = 0; i < n; i++) {
 		if (i)
-			text_lit(t, ",");
-		text_json_string(t, values[i]);
+			strbuf_lit(t, ",");
+		strbuf_json_string(t, values[i]);
 	}
-	text_lit(t, "]");
+	strbuf_lit(t, "]");
 }
 
-void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
+void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
 {
 	begin(t, "hello", seq, ts_ns);
-	text_lit(t, ",\"schema\":\"synfind/1\",\"version\":");
-	text_json_string(t, h->version);
+	strbuf_lit(t, ",\"schema\":\"synfind/1\",\"version\":");
+	strbuf_json_string(t, h->version);
 	key(t, "host");
-	text_json_string(t, h->host);
+	strbuf_json_string(t, h->host);
 	key(t, "boot_id");
-	text_json_string(t, h->boot_id);
+	strbuf_json_string(t, h->boot_id);
 	key(t, "run_id");
-	text_json_string(t, h->run_id);
+	strbuf_json_string(t, h->run_id);
 	key(t, "interfaces");
 	put_names(t, h->ifaces, h->nifaces);
 	key_u64(t, "next_seq", seq + 1);
@@ -364,7 +364,7 @@ void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64
 	end(t);
 }
 
-void json_lost(struct text *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,
+void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,
 	       uint64_t ts_ns)
 {
 	begin(t, "lost", last, ts_ns);
@@ -375,16 +375,16 @@ void json_lost(struct text *t, uint64_t count, uint64_t first, uint64_t last, co
 	end(t);
 }
 
-void json_iface(struct text *t, const char *name, const char *state, uint64_t seq, uint64_t ts_ns)
+void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t seq, uint64_t ts_ns)
 {
 	begin(t, "iface", seq, ts_ns);
 	key(t, "in_iface");
-	text_json_string(t, name);
+	strbuf_json_string(t, name);
 	key_str(t, "state", state);
 	end(t);
 }
 
-void json_restart(struct text *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns)
+void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns)
 {
 	begin(t, "restart", seq, ts_ns);
 	key_str(t, "cause", r->cause);
@@ -398,11 +398,11 @@ void json_restart(struct text *t, const struct json_restart *r, uint64_t seq, ui
 }
 
 /* Connections by the state of both ends, as "client/server"; those that are over are not. */
-static void put_by_state(struct text *t, const struct stats_decoder *d)
+static void put_by_state(struct strbuf *t, const struct stats_decoder *d)
 {
 	bool first = true;
 
-	text_lit(t, ",\"by_state\":{");
+	strbuf_lit(t, ",\"by_state\":{");
 	for (unsigned s = FSM_SYN; s < FSM_STATES; s++) {
 		uint64_t n = d->states[s];
 
@@ -415,19 +415,19 @@ static void put_by_state(struct text *t, const struct stats_decoder *d)
 		if (!n)
 			continue;
 		if (!first)
-			text_lit(t, ",");
+			strbuf_lit(t, ",");
 		first = false;
-		text_lit(t, "\"");
-		text_str(t, tcp_state_name(fsm_endpoint(s, SIDE_A)));
-		text_lit(t, "/");
-		text_str(t, tcp_state_name(fsm_endpoint(s, SIDE_B)));
-		text_lit(t, "\":");
-		text_u64(t, n);
+		strbuf_lit(t, "\"");
+		strbuf_str(t, tcp_state_name(fsm_endpoint(s, SIDE_A)));
+		strbuf_lit(t, "/");
+		strbuf_str(t, tcp_state_name(fsm_endpoint(s, SIDE_B)));
+		strbuf_lit(t, "\":");
+		strbuf_u64(t, n);
 	}
-	text_lit(t, "}");
+	strbuf_lit(t, "}");
 }
 
-static void put_connections(struct text *t, const struct stats_decoder *d)
+static void put_connections(struct strbuf *t, const struct stats_decoder *d)
 {
 	uint64_t total = 0, half_open = 0;
 
@@ -435,26 +435,26 @@ static void put_connections(struct text *t, const struct stats_decoder *d)
 		total += d->states[s];
 		half_open += fsm_handshaking(s) ? d->states[s] : 0;
 	}
-	text_lit(t, ",\"connections\":{\"total\":");
-	text_u64(t, total);
+	strbuf_lit(t, ",\"connections\":{\"total\":");
+	strbuf_u64(t, total);
 	key_u64(t, "half_open", half_open);
 	put_by_state(t, d);
 	key_u64(t, "opened", d->opened);
 	key_u64(t, "closed", d->closed);
 	key_u64(t, "evicted_half_open", d->evicted_half);
 	key_u64(t, "evicted", d->evicted_whole);
-	text_lit(t, "},\"table\":{\"entries\":");
-	text_u64(t, d->whole);
+	strbuf_lit(t, "},\"table\":{\"entries\":");
+	strbuf_u64(t, d->whole);
 	key_u64(t, "max_entries", d->max_whole);
 	key_u64(t, "half_open_entries", d->half);
 	key_u64(t, "max_half_open_entries", d->max_half);
-	text_lit(t, "}");
+	strbuf_lit(t, "}");
 }
 
-static void put_decoder(struct text *t, const struct stats_decoder *d)
+static void put_decoder(struct strbuf *t, const struct stats_decoder *d)
 {
-	text_lit(t, "{\"in_iface\":");
-	text_json_string(t, d->iface);
+	strbuf_lit(t, "{\"in_iface\":");
+	strbuf_json_string(t, d->iface);
 	if (d->several)
 		key_u64(t, "decoder", d->index);
 	if (d->several && d->split_known)
@@ -462,58 +462,58 @@ static void put_decoder(struct text *t, const struct stats_decoder *d)
 	key_u64(t, "packets", d->source.packets);
 	key_u64(t, "drops", d->source.drops);
 	key_u64(t, "freezes", d->source.freezes);
-	text_lit(t, ",\"verdicts\":{");
+	strbuf_lit(t, ",\"verdicts\":{");
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++) {
 		if (v)
-			text_lit(t, ",");
-		text_conststr(t, frame_verdict_name(v));
-		text_lit(t, ":");
-		text_u64(t, d->verdicts[v]);
+			strbuf_lit(t, ",");
+		strbuf_conststr(t, frame_verdict_name(v));
+		strbuf_lit(t, ":");
+		strbuf_u64(t, d->verdicts[v]);
 	}
-	text_lit(t, "}");
+	strbuf_lit(t, "}");
 	key_u64(t, "bad_checksum", d->bad_checksum);
 	if (d->withheld)
 		key_u64(t, "withheld", d->withheld);
 	if (d->left_out)
 		key_u64(t, "left_out", d->left_out);
 	put_connections(t, d);
-	text_lit(t, ",\"syn_flood\":{\"servers\":");
-	text_u64(t, d->floods);
+	strbuf_lit(t, ",\"syn_flood\":{\"servers\":");
+	strbuf_u64(t, d->floods);
 	key_u64(t, "held", d->held);
 	key_u64(t, "untold", d->untold);
 	key_u64(t, "unwatched", d->unwatched);
-	text_lit(t, "}");
+	strbuf_lit(t, "}");
 	key_u64(t, "strays", d->strays);
 	key_u64(t, "anomalies", d->anomalies);
 	key_u64(t, "anomalies_untold", d->anomalies_untold);
 	key_u64(t, "events", d->events);
 	key_u64(t, "lost", d->lost);
-	text_lit(t, "}");
+	strbuf_lit(t, "}");
 }
 
-void json_stats(struct text *t, const struct stats_decoder *decoders, unsigned n,
+void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned n,
 		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
 		uint64_t ts_ns)
 {
 	begin(t, "stats", seq, ts_ns);
 	key_u64(t, "interval_ns", interval_ns);
-	text_lit(t, ",\"decoders\":[");
+	strbuf_lit(t, ",\"decoders\":[");
 	for (unsigned i = 0; i < n; i++) {
 		if (i)
-			text_lit(t, ",");
+			strbuf_lit(t, ",");
 		put_decoder(t, &decoders[i]);
 	}
-	text_lit(t, "],\"subscribers\":{\"connected\":");
-	text_u64(t, s->connected);
+	strbuf_lit(t, "],\"subscribers\":{\"connected\":");
+	strbuf_u64(t, s->connected);
 	key_u64(t, "accepted", s->accepted);
 	key_u64(t, "refused", s->unlisted + s->uid_limit + s->limit + s->unknown);
-	text_lit(t, ",\"refused_by\":{\"unlisted\":");
-	text_u64(t, s->unlisted);
+	strbuf_lit(t, ",\"refused_by\":{\"unlisted\":");
+	strbuf_u64(t, s->unlisted);
 	key_u64(t, "uid_limit", s->uid_limit);
 	key_u64(t, "limit", s->limit);
 	key_u64(t, "unknown", s->unknown);
-	text_lit(t, "}");
+	strbuf_lit(t, "}");
 	key_u64(t, "lost_events", s->lost_events);
-	text_lit(t, "}");
+	strbuf_lit(t, "}");
 	end(t);
 }

@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/fmt.h"
-#include "base/text.h"
+#include "base/strbuf.h"
 #include "flow/event.h"
 #include "source/source.h"
 #include "wire/tunnel.h"
@@ -28,7 +28,8 @@ struct json_context {
 /* A line for @e under number @seq.  Needs JSON_LINE_MAX octets of room, however short the line;
  * with less, or an interface whose name alone takes half of that, @t is full and nothing is
  * written. */
-void json_event(struct text *t, const struct event *e, uint64_t seq, const struct json_context *c);
+void json_event(struct strbuf *t, const struct event *e, uint64_t seq,
+		const struct json_context *c);
 
 /* What the daemon is, as the first line to each subscriber. */
 struct json_hello {
@@ -39,14 +40,15 @@ struct json_hello {
 };
 
 /* @seq is that of the event before the next one, @ts_ns the present. */
-void json_hello(struct text *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns);
+void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns);
 
 /* Events @first to @last are missing from the stream; @reason "subscriber" or "ring". */
-void json_lost(struct text *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,
+void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,
 	       uint64_t ts_ns);
 
 /* Interface @name is now @state: "up", "down", "gone" or "back". */
-void json_iface(struct text *t, const char *name, const char *state, uint64_t seq, uint64_t ts_ns);
+void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t seq,
+		uint64_t ts_ns);
 
 /* The stream goes on in another process. */
 struct json_restart {
@@ -57,7 +59,7 @@ struct json_restart {
 };
 
 /* Room for the names of @r beyond 512 octets. */
-void json_restart(struct text *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns);
+void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns);
 
 /* Counters of one decoder, read once. */
 struct stats_decoder {
@@ -84,6 +86,6 @@ struct stats_subscribers {
 };
 
 /* @decoders need up to 1,900 octets of room each. */
-void json_stats(struct text *t, const struct stats_decoder *decoders, unsigned n,
+void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned n,
 		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
 		uint64_t ts_ns);

@@ -166,7 +166,7 @@ static double pass_event(const struct json_context *c, double *ret_line)
 	double t = micro_clock(CLOCK_THREAD_CPUTIME_ID);
 
 	for (unsigned k = 0; k < PASSES; k++) {
-		struct text text = { .p = out, .end = out + OUT };
+		struct strbuf text = { .p = out, .end = out + OUT };
 
 		for (unsigned i = 0; i < EVENTS; i++) {
 			if (text.p > text.end - JSON_LINE_MAX)

@@ -150,7 +150,7 @@ static void check_errors(size_t lines)
 		must(end != NULL);
 		*end = '\0';
 		for (unsigned n_octets = 0, i = 0; s[i]; i += n_octets) {
-			n_octets = text_utf8_length(s + i);
+			n_octets = strbuf_utf8_length(s + i);
 			must(n_octets && (unsigned char)s[i] >= 0x20 && s[i] != 0x7f);
 		}
 		if (!strncmp(s, "synfind: warning: ", 18))

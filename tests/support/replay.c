@@ -84,7 +84,7 @@ static void tell_event(struct event_sink *s)
 		return;
 	snprintf(name, sizeof name, "if%u", r->event.iface);
 	struct json_context c = { .iface = name, .second = &r->second, .community_seed = 7 };
-	struct text t = { .p = r->out + r->front->used, .end = r->out + out_octets };
+	struct strbuf t = { .p = r->out + r->front->used, .end = r->out + out_octets };
 
 	json_event(&t, &r->event, r->front->events, &c);
 	r->front->used = (uint64_t)(t.p - r->out);

@@ -11,7 +11,7 @@
 static char line[1 << 20];
 static size_t line_len;
 
-static json_t *parse(const struct text *t)
+static json_t *parse(const struct strbuf *t)
 {
 	json_error_t error;
 	json_t *j;
@@ -28,9 +28,9 @@ static json_t *parse(const struct text *t)
 	return j;
 }
 
-static struct text room(size_t n)
+static struct strbuf room(size_t n)
 {
-	return (struct text){ .p = line, .end = line + n };
+	return (struct strbuf){ .p = line, .end = line + n };
 }
 
 static struct fmt_second second;
@@ -40,7 +40,7 @@ static const struct json_context eth0 = { .iface = "eth0",
 
 static json_t *event_json(const struct event *e, uint64_t seq, const struct json_context *c)
 {
-	struct text t = room(JSON_LINE_MAX);
+	struct strbuf t = room(JSON_LINE_MAX);
 
 	json_event(&t, e, seq, c);
 	return parse(&t);
@@ -465,7 +465,7 @@ static void test_longest(void)
 
 	for (unsigned kind = 0; kind < EVENT_KINDS; kind++) {
 		struct event e = greatest(kind);
-		struct text t = room(JSON_LINE_MAX);
+		struct strbuf t = room(JSON_LINE_MAX);
 
 		json_event(&t, &e, UINT64_MAX, &nasty);
 		/* 2^64 - 1 is JSON, but not for jansson: the digits are checked as they stand. */
@@ -499,7 +499,7 @@ static void test_longest(void)
 	unsigned torn = 0;
 
 	for (size_t n = 0; n < line_len; n += 7) {
-		struct text t = room(n);
+		struct strbuf t = room(n);
 
 		json_event(&t, &e, INT64_MAX, &nasty);
 		torn += !t.full || t.p > t.end;
@@ -526,7 +526,7 @@ static void test_longest(void)
 
 	char name[JSON_LINE_MAX];
 	const struct json_context endless = { .iface = name, .second = &second };
-	struct text t = room(sizeof line);
+	struct strbuf t = room(sizeof line);
 
 	memset(name, 'x', sizeof name);
 	name[sizeof name - 1] = '\0';
@@ -547,7 +547,7 @@ static void test_hello(void)
 				.policy = "drop_oldest",
 				.ifaces = names,
 				.nifaces = ARRAY_SIZE(names) };
-	struct text t = room(sizeof line);
+	struct strbuf t = room(sizeof line);
 
 	json_hello(&t, &h, 41, 0);
 	json_t *j = parse(&t);
@@ -588,7 +588,7 @@ static void test_hello(void)
 
 static void test_lost_and_iface(void)
 {
-	struct text t = room(256);
+	struct strbuf t = room(256);
 
 	json_lost(&t, INT64_MAX, 1, INT64_MAX, "subscriber", UINT64_MAX);
 	json_t *j = parse(&t);
@@ -637,7 +637,7 @@ static void test_stats(void)
 {
 	struct stats_decoder d[8];
 	struct stats_subscribers s = { 1, 2, 4, 50, 60, 70, 80 };
-	struct text t = room(sizeof line);
+	struct strbuf t = room(sizeof line);
 
 	memset(d, 0, sizeof d);
 	d[0].iface = "eth0";

@@ -714,7 +714,7 @@ static uint64_t unsent(const struct shared *m)
 {
 	const struct subscriber_place *p = &m->slot.place;
 	char line[LOST_LINE_MAX];
-	struct text t = { .p = line, .end = line + sizeof line };
+	struct strbuf t = { .p = line, .end = line + sizeof line };
 
 	if (p->lost_first)
 		json_lost(&t, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last,

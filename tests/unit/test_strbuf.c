@@ -1,17 +1,17 @@
 #include <jansson.h>
 #include <string.h>
 #include "base/cc.h"
-#include "base/text.h"
+#include "base/strbuf.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
 /* What a call wrote, terminated; one at a time. */
 static char out[512];
-static struct text text;
+static struct strbuf text;
 
-static struct text *begin(void)
+static struct strbuf *begin(void)
 {
-	text = (struct text){ .p = out, .end = out + sizeof out - 1 };
+	text = (struct strbuf){ .p = out, .end = out + sizeof out - 1 };
 	return &text;
 }
 
@@ -20,9 +20,9 @@ static struct text *begin(void)
 /* @s written as JSON and read back by jansson; NULL: jansson refuses it. */
 static json_t *there_and_back(const char *s)
 {
-	struct text *t = begin();
+	struct strbuf *t = begin();
 
-	text_json_string(t, s);
+	strbuf_json_string(t, s);
 	return t->full ? NULL : json_loadb(out, (size_t)(t->p - out), JSON_DECODE_ANY, NULL);
 }
 
@@ -111,26 +111,26 @@ static void test_json_strings(void)
 
 enum piece { PUT, LIT, STR, U64, TIME, JSON, PIECES };
 
-static void append(struct text *t, enum piece p)
+static void append(struct strbuf *t, enum piece p)
 {
 	switch (p) {
 	case PUT:
-		text_put(t, "abcdef", 6);
+		strbuf_put(t, "abcdef", 6);
 		break;
 	case LIT:
-		text_lit(t, "literal");
+		strbuf_lit(t, "literal");
 		break;
 	case STR:
-		text_str(t, "string");
+		strbuf_str(t, "string");
 		break;
 	case U64:
-		text_u64(t, 12345678901234567890u);
+		strbuf_u64(t, 12345678901234567890u);
 		break;
 	case JSON:
-		text_json_string(t, "q\"\x01\xff\xe2\x82\xac");
+		strbuf_json_string(t, "q\"\x01\xff\xe2\x82\xac");
 		break;
 	case TIME:
-		text_timestamp(t, 1709164800123456789);
+		strbuf_timestamp(t, 1709164800123456789);
 		break;
 	case PIECES:
 		break;
@@ -149,7 +149,7 @@ static void test_room(void)
 		memcpy(whole, out, len);
 		for (size_t room = 0; room <= len; room++) {
 			char *mem = malloc(room + 1); /* exact, for the address sanitizer */
-			struct text t = { .p = mem, .end = mem + room };
+			struct strbuf t = { .p = mem, .end = mem + room };
 
 			mem[room] = '#';
 			append(&t, p);
@@ -161,8 +161,8 @@ static void test_room(void)
 
 			char *p0 = t.p;
 
-			text_lit(&t, "");
-			text_put(&t, "x", t.full);
+			strbuf_lit(&t, "");
+			strbuf_put(&t, "x", t.full);
 			after += t.full && t.p != p0;
 			free(mem);
 		}

@@ -1,4 +1,4 @@
-/* text.h - bounded text builder: a piece that does not fit is left out whole and sets `full`, and
+/* strbuf.h - bounded text builder: a piece that does not fit is left out whole and sets `full`, and
  * everything after it is refused as well.  Check `full` once, at the end.  No terminator. */
 #pragma once
 #include <stdbool.h>
@@ -6,12 +6,12 @@
 #include <stdint.h>
 #include <string.h>
 
-struct text {
+struct strbuf {
 	char *p, *end; /* next octet, end of the room; borrowed */
 	bool full;
 };
 
-static inline void text_put(struct text *t, const char *s, size_t n)
+static inline void strbuf_put(struct strbuf *t, const char *s, size_t n)
 {
 	if (t->full || (size_t)(t->end - t->p) < n) {
 		t->full = true;
@@ -22,27 +22,27 @@ static inline void text_put(struct text *t, const char *s, size_t n)
 }
 
 /* A string literal: its length is known to the compiler. */
-#define text_lit(t, s) text_put((t), "" s, sizeof(s) - 1)
+#define strbuf_lit(t, s) strbuf_put((t), "" s, sizeof(s) - 1)
 
 /* A terminated string. */
-static inline void text_str(struct text *t, const char *s)
+static inline void strbuf_str(struct strbuf *t, const char *s)
 {
-	text_put(t, s, strlen(s));
+	strbuf_put(t, s, strlen(s));
 }
 
 /* Decimal. */
-void text_u64(struct text *t, uint64_t v);
+void strbuf_u64(struct strbuf *t, uint64_t v);
 
 /* Octets of the UTF-8 sequence at @s (RFC 3629 section 4), at least 1 and, before the NUL that ends
  * @s, never more than are there; 0: not one. */
-unsigned text_utf8_length(const char *s);
+unsigned strbuf_utf8_length(const char *s);
 
 /* Octets that stand for themselves in a JSON string; not the terminator. */
-extern const bool text_plain[256];
+extern const bool strbuf_plain[256];
 
 /* @s as a JSON string with its quotes; octets that are not UTF-8 come out as U+FFFD (RFC 8259
  * sections 7 and 8.1: a line must be valid UTF-8 whatever an interface is called). */
-void text_json_string(struct text *t, const char *s);
+void strbuf_json_string(struct strbuf *t, const char *s);
 
 /* RFC 3339, UTC, nine digits of fraction, in quotes.  @ns since 1970; years 1970 to 2554. */
-void text_timestamp(struct text *t, uint64_t ns);
+void strbuf_timestamp(struct strbuf *t, uint64_t ns);

@@ -1,14 +1,14 @@
-#include "base/text.h"
+#include "base/strbuf.h"
 #include "base/fmt.h"
 
-void text_u64(struct text *t, uint64_t v)
+void strbuf_u64(struct strbuf *t, uint64_t v)
 {
 	char buf[FMT_U64_MAX + FMT_SPARE];
 
-	text_put(t, buf, (size_t)(fmt_u64(buf, v) - buf));
+	strbuf_put(t, buf, (size_t)(fmt_u64(buf, v) - buf));
 }
 
-unsigned text_utf8_length(const char *str)
+unsigned strbuf_utf8_length(const char *str)
 {
 	const unsigned char *s = (const unsigned char *)str;
 	unsigned n = s[0] < 0x80       ? 1
@@ -27,52 +27,52 @@ unsigned text_utf8_length(const char *str)
 	return n && c >= least[n] && c <= 0x10ffff && (c < 0xd800 || c > 0xdfff) ? n : 0;
 }
 
-const bool text_plain[256] = {
+const bool strbuf_plain[256] = {
 	[' ' ... '!'] = true,
 	['#' ... '['] = true,
 	[']' ... 0x7f] = true,
 };
 
-void text_json_string(struct text *t, const char *str)
+void strbuf_json_string(struct strbuf *t, const char *str)
 {
 	const unsigned char *s = (const unsigned char *)str;
 
-	text_lit(t, "\"");
+	strbuf_lit(t, "\"");
 	while (*s) {
 		const unsigned char *begin = s;
 
-		while (text_plain[*s])
+		while (strbuf_plain[*s])
 			s++;
-		text_put(t, (const char *)begin, (size_t)(s - begin));
+		strbuf_put(t, (const char *)begin, (size_t)(s - begin));
 		if (!*s)
 			break;
 
-		unsigned n = text_utf8_length((const char *)s);
+		unsigned n = strbuf_utf8_length((const char *)s);
 
 		if (!n) {
-			text_lit(t, "\\ufffd");
+			strbuf_lit(t, "\\ufffd");
 			s++;
 		} else if (*s == '"' || *s == '\\') {
 			char esc[2] = { '\\', (char)*s++ };
 
-			text_put(t, esc, 2);
+			strbuf_put(t, esc, 2);
 		} else if (*s < 0x20) {
 			static const char hex[] = "0123456789abcdef";
 			char esc[6] = { '\\', 'u', '0', '0', hex[*s >> 4], hex[*s & 15] };
 
-			text_put(t, esc, sizeof esc);
+			strbuf_put(t, esc, sizeof esc);
 			s++;
 		} else {
-			text_put(t, (const char *)s, n);
+			strbuf_put(t, (const char *)s, n);
 			s += n;
 		}
 	}
-	text_lit(t, "\"");
+	strbuf_lit(t, "\"");
 }
 
-void text_timestamp(struct text *t, uint64_t ns)
+void strbuf_timestamp(struct strbuf *t, uint64_t ns)
 {
 	char buf[FMT_TIMESTAMP_MAX + FMT_SPARE];
 
-	text_put(t, buf, (size_t)(fmt_timestamp(buf, ns) - buf));
+	strbuf_put(t, buf, (size_t)(fmt_timestamp(buf, ns) - buf));
 }
