@@ -75,7 +75,7 @@ void attempt_orphan(struct tracker *t, const struct flow *old)
  * and RFC 6191 2: where nobody waits any more, or when it is newer than the old connection. */
 bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
-	if (fsm_endpoint(c->state, !from) != END_TIME_WAIT)
+	if (fsm_endpoint(c->state, !from) != TCPS_TIME_WAIT)
 		return true;
 	if (seq_lt(c->next[from], s->seq))
 		return true;

@@ -109,7 +109,7 @@ static const struct {
 } about[FSM_STATES] = {
 #define ENDS(a, b)                                                                                 \
 	{                                                                                          \
-		END_##a, END_##b                                                                   \
+		TCPS_##a, TCPS_##b                                                                 \
 	}
 	[FSM_NONE] = { ENDS(CLOSED, CLOSED), 0, 0, FSM_T_SYN_SENT },
 	[FSM_SYN] = { ENDS(SYN_SENT, LISTEN), 0, 0, FSM_T_SYN_SENT },
@@ -160,18 +160,18 @@ enum fsm_timeout fsm_timeout_of(enum fsm_state s)
 	return about[s].timeout;
 }
 
-const struct conststr tcp_state_str[END_STATES] = {
-	[END_LISTEN] = CONSTSTR("listen"),
-	[END_SYN_SENT] = CONSTSTR("syn_sent"),
-	[END_SYN_RECEIVED] = CONSTSTR("syn_received"),
-	[END_ESTABLISHED] = CONSTSTR("established"),
-	[END_FIN_WAIT_1] = CONSTSTR("fin_wait_1"),
-	[END_FIN_WAIT_2] = CONSTSTR("fin_wait_2"),
-	[END_CLOSE_WAIT] = CONSTSTR("close_wait"),
-	[END_CLOSING] = CONSTSTR("closing"),
-	[END_LAST_ACK] = CONSTSTR("last_ack"),
-	[END_TIME_WAIT] = CONSTSTR("time_wait"),
-	[END_CLOSED] = CONSTSTR("closed"),
+const struct conststr tcp_state_str[TCPS_STATES] = {
+	[TCPS_LISTEN] = CONSTSTR("listen"),
+	[TCPS_SYN_SENT] = CONSTSTR("syn_sent"),
+	[TCPS_SYN_RECEIVED] = CONSTSTR("syn_received"),
+	[TCPS_ESTABLISHED] = CONSTSTR("established"),
+	[TCPS_FIN_WAIT_1] = CONSTSTR("fin_wait_1"),
+	[TCPS_FIN_WAIT_2] = CONSTSTR("fin_wait_2"),
+	[TCPS_CLOSE_WAIT] = CONSTSTR("close_wait"),
+	[TCPS_CLOSING] = CONSTSTR("closing"),
+	[TCPS_LAST_ACK] = CONSTSTR("last_ack"),
+	[TCPS_TIME_WAIT] = CONSTSTR("time_wait"),
+	[TCPS_CLOSED] = CONSTSTR("closed"),
 };
 
 const char *tcp_state_name(enum tcp_state s)

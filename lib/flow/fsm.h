@@ -12,22 +12,22 @@
 
 /* Names of the endpoints' states are OpenTelemetry's network.connection.state (RFC 9293 3.3.2). */
 enum tcp_state {
-	END_LISTEN,
-	END_SYN_SENT,
-	END_SYN_RECEIVED,
-	END_ESTABLISHED,
-	END_FIN_WAIT_1,
-	END_FIN_WAIT_2,
-	END_CLOSE_WAIT,
-	END_CLOSING,
-	END_LAST_ACK,
-	END_TIME_WAIT,
-	END_CLOSED,
-	END_STATES
+	TCPS_LISTEN,
+	TCPS_SYN_SENT,
+	TCPS_SYN_RECEIVED,
+	TCPS_ESTABLISHED,
+	TCPS_FIN_WAIT_1,
+	TCPS_FIN_WAIT_2,
+	TCPS_CLOSE_WAIT,
+	TCPS_CLOSING,
+	TCPS_LAST_ACK,
+	TCPS_TIME_WAIT,
+	TCPS_CLOSED,
+	TCPS_STATES
 };
 
 /* As OpenTelemetry spells them. */
-extern const struct conststr tcp_state_str[END_STATES];
+extern const struct conststr tcp_state_str[TCPS_STATES];
 const char *tcp_state_name(enum tcp_state s);
 
 /* Ordered: below FSM_OPEN the handshake goes on, from FSM_DONE_A on the connection is over (its

@@ -57,7 +57,7 @@ static void check_common(const struct event *e)
 	must(e->kind < EVENT_KINDS && (e->ip_v == 4 || e->ip_v == 6));
 	must(e->segment < SEGMENTS && e->basis < BASES && e->direction_basis < DIRECTIONS);
 	for (unsigned i = 0; i < 2; i++)
-		must(e->state[i] < END_STATES && e->prev_state[i] < END_STATES);
+		must(e->state[i] < TCPS_STATES && e->prev_state[i] < TCPS_STATES);
 }
 
 static void check_close(const struct event *e)

@@ -286,32 +286,32 @@ static const unsigned segments[] = {
 static const struct {
 	enum tcp_state from, to;
 } figure5[] = {
-	{ END_CLOSED, END_LISTEN },
-	{ END_CLOSED, END_SYN_SENT },
-	{ END_LISTEN, END_SYN_SENT },
-	{ END_LISTEN, END_SYN_RECEIVED },
-	{ END_SYN_SENT, END_SYN_RECEIVED },
-	{ END_SYN_SENT, END_ESTABLISHED },
-	{ END_SYN_RECEIVED, END_ESTABLISHED },
-	{ END_SYN_RECEIVED, END_FIN_WAIT_1 },
-	{ END_ESTABLISHED, END_FIN_WAIT_1 },
-	{ END_ESTABLISHED, END_CLOSE_WAIT },
-	{ END_FIN_WAIT_1, END_FIN_WAIT_2 },
-	{ END_FIN_WAIT_1, END_CLOSING },
-	{ END_FIN_WAIT_2, END_TIME_WAIT },
-	{ END_CLOSE_WAIT, END_LAST_ACK },
-	{ END_CLOSING, END_TIME_WAIT },
-	{ END_LAST_ACK, END_CLOSED },
+	{ TCPS_CLOSED, TCPS_LISTEN },
+	{ TCPS_CLOSED, TCPS_SYN_SENT },
+	{ TCPS_LISTEN, TCPS_SYN_SENT },
+	{ TCPS_LISTEN, TCPS_SYN_RECEIVED },
+	{ TCPS_SYN_SENT, TCPS_SYN_RECEIVED },
+	{ TCPS_SYN_SENT, TCPS_ESTABLISHED },
+	{ TCPS_SYN_RECEIVED, TCPS_ESTABLISHED },
+	{ TCPS_SYN_RECEIVED, TCPS_FIN_WAIT_1 },
+	{ TCPS_ESTABLISHED, TCPS_FIN_WAIT_1 },
+	{ TCPS_ESTABLISHED, TCPS_CLOSE_WAIT },
+	{ TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_2 },
+	{ TCPS_FIN_WAIT_1, TCPS_CLOSING },
+	{ TCPS_FIN_WAIT_2, TCPS_TIME_WAIT },
+	{ TCPS_CLOSE_WAIT, TCPS_LAST_ACK },
+	{ TCPS_CLOSING, TCPS_TIME_WAIT },
+	{ TCPS_LAST_ACK, TCPS_CLOSED },
 };
 
 /* Least number of the figure's edges from one to the other; 99: there is no way. */
 static unsigned distance(enum tcp_state from, enum tcp_state to)
 {
-	unsigned d[END_STATES];
+	unsigned d[TCPS_STATES];
 
-	for (unsigned i = 0; i < END_STATES; i++)
+	for (unsigned i = 0; i < TCPS_STATES; i++)
 		d[i] = i == from ? 0 : 99;
-	for (unsigned round = 0; round < END_STATES; round++)
+	for (unsigned round = 0; round < TCPS_STATES; round++)
 		for (unsigned e = 0; e < ARRAY_SIZE(figure5); e++)
 			if (d[figure5[e].from] + 1 < d[figure5[e].to])
 				d[figure5[e].to] = d[figure5[e].from] + 1;
@@ -321,12 +321,13 @@ static unsigned distance(enum tcp_state from, enum tcp_state to)
 /* A bystander sees one segment where an end made two moves, but only in these cases. */
 static bool two_moves(enum tcp_state from, enum tcp_state to)
 {
-	return (from == END_SYN_SENT && to == END_FIN_WAIT_1) || /* ACK and FIN: by ESTABLISHED */
-	       (from == END_LISTEN && to == END_SYN_RECEIVED) || /* its SYN crossed: by SYN-SENT */
-	       (from == END_ESTABLISHED &&
-		to == END_CLOSING) || /* its FIN crossed: by FIN-WAIT-1 */
-	       (from == END_ESTABLISHED && to == END_LAST_ACK) || /* ACK and FIN: by CLOSE-WAIT */
-	       (from == END_FIN_WAIT_1 && to == END_TIME_WAIT);	  /* ACK and FIN meet its FIN */
+	return (from == TCPS_SYN_SENT && to == TCPS_FIN_WAIT_1) || /* ACK and FIN: by ESTABLISHED */
+	       (from == TCPS_LISTEN &&
+		to == TCPS_SYN_RECEIVED) || /* its SYN crossed: by SYN-SENT */
+	       (from == TCPS_ESTABLISHED &&
+		to == TCPS_CLOSING) || /* its FIN crossed: by FIN-WAIT-1 */
+	       (from == TCPS_ESTABLISHED && to == TCPS_LAST_ACK) || /* ACK and FIN: by CLOSE-WAIT */
+	       (from == TCPS_FIN_WAIT_1 && to == TCPS_TIME_WAIT);   /* ACK and FIN meet its FIN */
 }
 
 /* Follows the proofs of one segment; FSM_ILLEGAL if any is. */
@@ -435,32 +436,32 @@ static void test_endpoints(void)
 		unsigned closer;
 		enum fsm_timeout timeout;
 	} want[] = {
-		{ FSM_NONE, END_CLOSED, END_CLOSED, 0, FSM_T_SYN_SENT },
-		{ FSM_SYN, END_SYN_SENT, END_LISTEN, 0, FSM_T_SYN_SENT },
-		{ FSM_CROSSED, END_SYN_RECEIVED, END_SYN_RECEIVED, 0, FSM_T_SYN_RECEIVED },
-		{ FSM_CROSSED_A, END_SYN_RECEIVED, END_SYN_RECEIVED, 0, FSM_T_SYN_RECEIVED },
-		{ FSM_CROSSED_B, END_SYN_RECEIVED, END_SYN_RECEIVED, 0, FSM_T_SYN_RECEIVED },
-		{ FSM_ANSWERED, END_SYN_SENT, END_SYN_RECEIVED, 0, FSM_T_SYN_RECEIVED },
-		{ FSM_CLAIMED, END_ESTABLISHED, END_SYN_RECEIVED, 0, FSM_T_ESTABLISHED },
-		{ FSM_OPEN, END_ESTABLISHED, END_ESTABLISHED, 0, FSM_T_ESTABLISHED },
-		{ FSM_FIN_A, END_FIN_WAIT_1, END_ESTABLISHED, 1, FSM_T_CLOSING },
-		{ FSM_FIN_B, END_ESTABLISHED, END_FIN_WAIT_1, 2, FSM_T_CLOSING },
-		{ FSM_HALF_A, END_FIN_WAIT_2, END_CLOSE_WAIT, 1, FSM_T_HALF_CLOSED },
-		{ FSM_HALF_B, END_CLOSE_WAIT, END_FIN_WAIT_2, 2, FSM_T_HALF_CLOSED },
-		{ FSM_LAST_A, END_FIN_WAIT_2, END_LAST_ACK, 1, FSM_T_CLOSING },
-		{ FSM_LAST_B, END_LAST_ACK, END_FIN_WAIT_2, 2, FSM_T_CLOSING },
-		{ FSM_BOTH, END_CLOSING, END_CLOSING, 3, FSM_T_CLOSING },
-		{ FSM_BOTH_A, END_TIME_WAIT, END_CLOSING, 3, FSM_T_CLOSING },
-		{ FSM_BOTH_B, END_CLOSING, END_TIME_WAIT, 3, FSM_T_CLOSING },
-		{ FSM_HOLE_A, END_CLOSING, END_FIN_WAIT_1, 3, FSM_T_CLOSING },
-		{ FSM_HOLE_B, END_FIN_WAIT_1, END_CLOSING, 3, FSM_T_CLOSING },
-		{ FSM_HOLE_AB, END_FIN_WAIT_1, END_FIN_WAIT_1, 3, FSM_T_CLOSING },
-		{ FSM_WAIT_A, END_FIN_WAIT_2, END_CLOSING, 3, FSM_T_CLOSING },
-		{ FSM_WAIT_B, END_CLOSING, END_FIN_WAIT_2, 3, FSM_T_CLOSING },
-		{ FSM_DONE_A, END_TIME_WAIT, END_CLOSED, 1, FSM_T_TIME_WAIT },
-		{ FSM_DONE_B, END_CLOSED, END_TIME_WAIT, 2, FSM_T_TIME_WAIT },
-		{ FSM_DONE_X, END_TIME_WAIT, END_TIME_WAIT, 3, FSM_T_TIME_WAIT },
-		{ FSM_RESET, END_CLOSED, END_CLOSED, 0, FSM_T_RESET },
+		{ FSM_NONE, TCPS_CLOSED, TCPS_CLOSED, 0, FSM_T_SYN_SENT },
+		{ FSM_SYN, TCPS_SYN_SENT, TCPS_LISTEN, 0, FSM_T_SYN_SENT },
+		{ FSM_CROSSED, TCPS_SYN_RECEIVED, TCPS_SYN_RECEIVED, 0, FSM_T_SYN_RECEIVED },
+		{ FSM_CROSSED_A, TCPS_SYN_RECEIVED, TCPS_SYN_RECEIVED, 0, FSM_T_SYN_RECEIVED },
+		{ FSM_CROSSED_B, TCPS_SYN_RECEIVED, TCPS_SYN_RECEIVED, 0, FSM_T_SYN_RECEIVED },
+		{ FSM_ANSWERED, TCPS_SYN_SENT, TCPS_SYN_RECEIVED, 0, FSM_T_SYN_RECEIVED },
+		{ FSM_CLAIMED, TCPS_ESTABLISHED, TCPS_SYN_RECEIVED, 0, FSM_T_ESTABLISHED },
+		{ FSM_OPEN, TCPS_ESTABLISHED, TCPS_ESTABLISHED, 0, FSM_T_ESTABLISHED },
+		{ FSM_FIN_A, TCPS_FIN_WAIT_1, TCPS_ESTABLISHED, 1, FSM_T_CLOSING },
+		{ FSM_FIN_B, TCPS_ESTABLISHED, TCPS_FIN_WAIT_1, 2, FSM_T_CLOSING },
+		{ FSM_HALF_A, TCPS_FIN_WAIT_2, TCPS_CLOSE_WAIT, 1, FSM_T_HALF_CLOSED },
+		{ FSM_HALF_B, TCPS_CLOSE_WAIT, TCPS_FIN_WAIT_2, 2, FSM_T_HALF_CLOSED },
+		{ FSM_LAST_A, TCPS_FIN_WAIT_2, TCPS_LAST_ACK, 1, FSM_T_CLOSING },
+		{ FSM_LAST_B, TCPS_LAST_ACK, TCPS_FIN_WAIT_2, 2, FSM_T_CLOSING },
+		{ FSM_BOTH, TCPS_CLOSING, TCPS_CLOSING, 3, FSM_T_CLOSING },
+		{ FSM_BOTH_A, TCPS_TIME_WAIT, TCPS_CLOSING, 3, FSM_T_CLOSING },
+		{ FSM_BOTH_B, TCPS_CLOSING, TCPS_TIME_WAIT, 3, FSM_T_CLOSING },
+		{ FSM_HOLE_A, TCPS_CLOSING, TCPS_FIN_WAIT_1, 3, FSM_T_CLOSING },
+		{ FSM_HOLE_B, TCPS_FIN_WAIT_1, TCPS_CLOSING, 3, FSM_T_CLOSING },
+		{ FSM_HOLE_AB, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_1, 3, FSM_T_CLOSING },
+		{ FSM_WAIT_A, TCPS_FIN_WAIT_2, TCPS_CLOSING, 3, FSM_T_CLOSING },
+		{ FSM_WAIT_B, TCPS_CLOSING, TCPS_FIN_WAIT_2, 3, FSM_T_CLOSING },
+		{ FSM_DONE_A, TCPS_TIME_WAIT, TCPS_CLOSED, 1, FSM_T_TIME_WAIT },
+		{ FSM_DONE_B, TCPS_CLOSED, TCPS_TIME_WAIT, 2, FSM_T_TIME_WAIT },
+		{ FSM_DONE_X, TCPS_TIME_WAIT, TCPS_TIME_WAIT, 3, FSM_T_TIME_WAIT },
+		{ FSM_RESET, TCPS_CLOSED, TCPS_CLOSED, 0, FSM_T_RESET },
 	};
 
 	for (unsigned i = 0; i < ARRAY_SIZE(want); i++) {
@@ -486,9 +487,9 @@ static void test_names(void)
 					    "time_wait",   "closed" };
 	unsigned wrong = 0;
 
-	for (unsigned i = 0; i < END_STATES; i++)
+	for (unsigned i = 0; i < TCPS_STATES; i++)
 		wrong += strcmp(tcp_state_name(i), otel[i]) != 0;
-	ok(ARRAY_SIZE(otel) == END_STATES && !wrong,
+	ok(ARRAY_SIZE(otel) == TCPS_STATES && !wrong,
 	   "states are spelled as in OpenTelemetry's network.connection.state");
 }
 

@@ -105,8 +105,8 @@ static struct event event_of(enum event_kind kind)
 		.iface = 3,
 		.kind = kind,
 		.ip_v = 4,
-		.state = { END_ESTABLISHED, END_SYN_RECEIVED },
-		.prev_state = { END_SYN_SENT, END_LISTEN },
+		.state = { TCPS_ESTABLISHED, TCPS_SYN_RECEIVED },
+		.prev_state = { TCPS_SYN_SENT, TCPS_LISTEN },
 		.segment = SEGMENT_ACK,
 		.basis = BASIS_OBSERVED,
 		.direction_basis = DIRECTION_SYN,
@@ -260,9 +260,9 @@ static void test_state(void)
 		}
 	}
 	ok(!wrong, "tcp_state: each cause by its name, none if there was none");
-	for (unsigned s = 0; s < END_STATES; s++) {
+	for (unsigned s = 0; s < TCPS_STATES; s++) {
 		e.state[0] = e.prev_state[1] = (uint8_t)s;
-		e.state[1] = e.prev_state[0] = (uint8_t)(END_STATES - 1 - s);
+		e.state[1] = e.prev_state[0] = (uint8_t)(TCPS_STATES - 1 - s);
 		j = event_json(&e, 1, &eth0);
 		wrong += !str_is(j, "tcp.client_state", tcp_state_name(e.state[0])) ||
 			 !str_is(j, "tcp.server_state", tcp_state_name(e.state[1])) ||
@@ -411,7 +411,7 @@ static struct event greatest(enum event_kind kind)
 	e.ip_v = 6;
 	memset(e.addr, 0xab, sizeof e.addr);
 	e.nvlan = 2;
-	e.state[0] = e.state[1] = e.prev_state[0] = e.prev_state[1] = END_SYN_RECEIVED;
+	e.state[0] = e.state[1] = e.prev_state[0] = e.prev_state[1] = TCPS_SYN_RECEIVED;
 	e.segment = SEGMENT_TIMEOUT;
 	e.basis = BASIS_INFERRED;
 	e.midstream = false;
