@@ -18,7 +18,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "flow/event.h"
-#include "flow/fsm.h"
+#include "flow/tcp_fsm.h"
 
 /* A short duration in 32 bits: ns below 2.1 s, then us up to 35 minutes; or unknown. */
 struct dur32 {

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/conststr.h"
-#include "flow/fsm.h"
+#include "flow/tcp_fsm.h"
 
 enum event_kind {
 	EVENT_TCP_OPEN,

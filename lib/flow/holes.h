@@ -8,7 +8,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "flow/fsm.h"
+#include "flow/tcp_fsm.h"
 
 enum { HOLES_MAX = 16 }; /* per side; one more is taken together with the newest */
 

@@ -12,7 +12,7 @@
 #include "base/counter.h"
 #include "base/hash.h"
 #include "flow/event.h"
-#include "flow/fsm.h"
+#include "flow/tcp_fsm.h"
 
 struct bulk_kernel;
 struct segment;

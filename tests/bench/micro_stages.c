@@ -9,7 +9,7 @@
 #include "base/cc.h"
 #include "base/spsc.h"
 #include "flow/event.h"
-#include "flow/fsm.h"
+#include "flow/tcp_fsm.h"
 #include "flow/guard.h"
 #include "flow/key.h"
 #include "flow/table.h"

@@ -2,7 +2,7 @@
 """Do the tests notice?  Breaks the state table and the guard in one place at a time, builds a
 synfind of each such mutant, and runs the tests on it until one fails.
 
-lib/flow/fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
+lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
 each member of each row of about[].  lib/flow/guard.c and quick.c: the pieces in guard_mutants.py, one
 check at a time.  lib/flow/flood.c: those in flood_mutants.py, which conformance/flood.py and
 the unit test of flood must notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the

@@ -1,4 +1,4 @@
-#include "flow/fsm.h"
+#include "flow/tcp_fsm.h"
 #include <assert.h>
 
 /* Short names, so that the table fits the page. */

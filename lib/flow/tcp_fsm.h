@@ -1,4 +1,4 @@
-/* fsm.h - what a bystander can know of a connection, as a const table.  Pure.
+/* tcp_fsm.h - what a bystander can know of a connection, as a const table.  Pure.
  *
  * One joint state stands for both endpoints.  A is the client (who opened), B the server.  The
  * state keeps WHO closed first, so that a repeated FIN is never read as the peer's own (RFC 9293

@@ -1,6 +1,6 @@
 #include <string.h>
 #include "base/cc.h"
-#include "flow/fsm.h"
+#include "flow/tcp_fsm.h"
 #include "tests/support/tap.h"
 
 static const char *const state_name[FSM_STATES] = {
