@@ -106,11 +106,11 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 
 	struct tcpopt o = tcpopt_parse(s->options);
 	struct proof p = { .evidence = 1 << EV_SYN, .anomaly = ANOMALY_NONE, .acceptable = true };
-	struct holes holes = { 0 };
+	struct gaps gaps = { 0 };
 
 	conn_learn_offer(f.c, SIDE_A, &bare, &o);
 	conn_account(f.c, SIDE_A, &bare, 0);
-	guard_learn(f.c, SIDE_A, &bare, p, &holes);
+	guard_learn(f.c, SIDE_A, &bare, p, &gaps);
 	conn_note_history(f.c, SIDE_A, &bare, (struct learned){ 0 }, p);
 	if (!conn_pack(f.c, &half))
 		return false; /* a header of more than 255 octets: not worth holding */
@@ -235,7 +235,7 @@ table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_r
 	enum fsm_side from = sender != pend.c->client_end;
 
 	enum fsm_side old_from = sender != old.c->client_end;
-	bool fits_old = guard_prove(old.c, old_from, s, &holes_none).acceptable;
+	bool fits_old = guard_prove(old.c, old_from, s, &gaps_none).acceptable;
 	bool news = s->ack != old.c->acked[!old_from];
 
 	switch (attempt_judge(pend.c, from, s, fits_old, news)) {

@@ -77,17 +77,17 @@ static struct watch *find(struct bulk *b, uint64_t hash)
 /* Takes @hash out; what was pushed on by it moves up. */
 static void unplace(struct bulk *b, uint64_t hash)
 {
-	uint32_t hole = place_of(b, hash);
+	uint32_t gap = place_of(b, hash);
 
-	for (uint32_t i = (hole + 1) & (PLACES - 1); b->at[i]; i = (i + 1) & (PLACES - 1)) {
+	for (uint32_t i = (gap + 1) & (PLACES - 1); b->at[i]; i = (i + 1) & (PLACES - 1)) {
 		uint32_t home = home_of(b->watch[b->at[i] - 1].hash);
 
-		if (((i - home) & (PLACES - 1)) >= ((i - hole) & (PLACES - 1))) {
-			b->at[hole] = b->at[i];
-			hole = i;
+		if (((i - home) & (PLACES - 1)) >= ((i - gap) & (PLACES - 1))) {
+			b->at[gap] = b->at[i];
+			gap = i;
 		}
 	}
-	b->at[hole] = 0;
+	b->at[gap] = 0;
 }
 
 static struct bulk_slot *slot_of(const struct bulk *b, const struct watch *w)
@@ -225,7 +225,7 @@ void bulk_consider(struct bulk *b, const struct conn *c, const struct flow_key *
 	if (conn_counts(c, SIDE_A).pkts < b->kernel->after_pkts &&
 	    conn_counts(c, SIDE_B).pkts < b->kernel->after_pkts)
 		return;
-	if (c->state != FSM_OPEN || (c->sent & c->heard) != 3 || c->holes || c->suspect ||
+	if (c->state != FSM_OPEN || (c->sent & c->heard) != 3 || c->gaps || c->suspect ||
 	    c->contested || key->self)
 		return;
 	struct watch *w = find(b, hash);
@@ -261,8 +261,8 @@ static void note_gap(struct conn *c, unsigned side, uint32_t base)
 
 	if (!seq_lt(c->next[side], base))
 		return;
-	c->gap = n > CONN_GAP_MAX - c->gap ? CONN_GAP_MAX : c->gap + n;
-	c->holes |= 1u << side & 3;
+	c->gap_bytes = n > CONN_GAP_MAX - c->gap_bytes ? CONN_GAP_MAX : c->gap_bytes + n;
+	c->gaps |= 1u << side & 3;
 }
 
 static uint64_t take(struct bulk *b, struct watch *w, struct conn *c)

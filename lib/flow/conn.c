@@ -171,7 +171,7 @@ void conn_count(struct conn *c, unsigned side, uint64_t pkts, uint64_t header, u
 static bool is_quiet(const struct conn *c)
 {
 	return c->state == FSM_OPEN && !c->suspect && !c->contested && (c->sent & c->heard) == 3 &&
-	       !c->holes;
+	       !c->gaps;
 }
 
 void conn_split(const struct conn *c, struct conn_hot *ret_hot, struct conn_cold *ret_cold)

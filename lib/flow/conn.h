@@ -139,8 +139,8 @@ struct conn_cold {
 	union {
 		struct { /* from FSM_CLAIMED on */
 			uint16_t payload_hi[2], header_hi[2];
-			uint32_t gap : 30;  /* octets that went by unseen */
-			uint32_t holes : 2; /* bit per side: a gap of its is not acknowledged yet */
+			uint32_t gap_bytes : 30; /* octets that went by unseen */
+			uint32_t gaps : 2; /* bit per side: a gap of its is not acknowledged yet */
 		} __attribute__((packed));
 		struct { /* while fsm_offering(); never so many octets */
 			struct dur32 server_rtt;

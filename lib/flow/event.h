@@ -168,7 +168,7 @@ struct event_options {	   /* of a SYN, or what both sides agreed on */
 #define DURATION_UNKNOWN (UINT64_MAX)
 
 struct event {
-	uint64_t number; /* the producer's own count, from 0: a hole means records were lost */
+	uint64_t number; /* the producer's own count, from 0: a gap means records were lost */
 	uint64_t ts_ns;
 	uint64_t flow_id;
 	uint8_t addr[2][16]; /* network order; IPv4 in the first 4 octets */

@@ -195,29 +195,29 @@ static unsigned fin_fits(const struct conn *c, enum fsm_side from, uint32_t fin)
 
 /* Are octets of @from's missing, and @s brings the last of them? */
 static bool fills(const struct conn *c, enum fsm_side from, const struct segment *s,
-		  const struct holes *h)
+		  const struct gaps *h)
 {
 	uint32_t end = segment_end(s);
 
-	if (fsm_offering(c->state) || !known(c->holes, from))
+	if (fsm_offering(c->state) || !known(c->gaps, from))
 		return false;
 	/* Where they are need not be known if all comes that is not acknowledged. */
-	return holes_end(h, from, s->seq, end) ||
+	return gaps_end(h, from, s->seq, end) ||
 	       (seq_le(s->seq, c->acked[from]) && end == c->next[from]);
 }
 
 /* A FIN, and whether octets are missing in front of it or in the peer's. */
 static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
-				      const struct segment *s, const struct holes *h)
+				      const struct segment *s, const struct gaps *h)
 {
-	bool offering = fsm_offering(c->state); /* no holes are kept yet */
-	bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||
+	bool offering = fsm_offering(c->state); /* no gaps are kept yet */
+	bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, h)) ||
 		   (known(c->sent, from) && seq_lt(c->next[from], s->seq));
-	bool peer = !offering && known(c->holes, !from);
+	bool peer = !offering && known(c->gaps, !from);
 
-	return own && peer ? EV_FIN_HOLE_BOTH
-	       : own	   ? EV_FIN_HOLE_OWN
-	       : peer	   ? EV_FIN_HOLE_PEER
+	return own && peer ? EV_FIN_GAP_BOTH
+	       : own	   ? EV_FIN_GAP_OWN
+	       : peer	   ? EV_FIN_GAP_PEER
 			   : EV_FIN;
 }
 
@@ -227,7 +227,7 @@ bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segm
 }
 
 static struct proof prove_rest(const struct conn *c, enum fsm_side from, const struct segment *s,
-			       const struct holes *h)
+			       const struct gaps *h)
 {
 	enum fsm_side peer = !from;
 	struct proof p = proves(1 << EV_ACK);
@@ -294,7 +294,7 @@ unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct se
 	if (c->state == FSM_ANSWERED) { /* the client's, of the SYN that waits for it */
 		if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)
 			return 0;
-	} else if (c->holes) {
+	} else if (c->gaps) {
 		return 0;
 	}
 	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])
@@ -321,7 +321,7 @@ void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segmen
 }
 
 struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
-			 const struct holes *h)
+			 const struct gaps *h)
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 
@@ -341,7 +341,7 @@ static uint32_t more_gap(uint32_t gap, uint32_t n)
 }
 
 /* Returns true for octets that came before. */
-static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s, struct holes *h)
+static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s, struct gaps *h)
 {
 	uint32_t end = segment_end(s), filled = 0;
 
@@ -350,11 +350,11 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 		c->sent |= 1 << from;
 		return false;
 	}
-	if (!fsm_offering(c->state) && known(c->holes, from)) {
+	if (!fsm_offering(c->state) && known(c->gaps, from)) {
 		if (fills(c, from, s, h))
-			c->holes &= ~(1 << from) & 3;
-		filled = holes_fill(h, from, s->seq, end);
-		c->gap -= filled < c->gap ? filled : c->gap;
+			c->gaps &= ~(1 << from) & 3;
+		filled = gaps_fill(h, from, s->seq, end);
+		c->gap_bytes -= filled < c->gap_bytes ? filled : c->gap_bytes;
 	}
 	bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;
 
@@ -363,11 +363,11 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 			fsm_offering(c->state); /* the caller will keep them, see guard_keep() */
 
 		/* Where some are there that nobody knows, this one cannot be the last. */
-		if (offering || h->n[from] || !known(c->holes, from))
-			holes_dig(h, from, (struct hole){ c->next[from], s->seq, false });
+		if (offering || h->n[from] || !known(c->gaps, from))
+			gaps_add(h, from, (struct gap){ c->next[from], s->seq, false });
 		if (!offering) {
-			c->gap = more_gap(c->gap, s->seq - c->next[from]);
-			c->holes |= 1 << from & 3;
+			c->gap_bytes = more_gap(c->gap_bytes, s->seq - c->next[from]);
+			c->gaps |= 1 << from & 3;
 		}
 	}
 	if (seq_lt(c->next[from], end))
@@ -375,23 +375,23 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	return again;
 }
 
-/* @from has all of the peer's before acked[]: no hole is left there.  True: octets were never
+/* @from has all of the peer's before acked[]: no gap is left there.  True: octets were never
  * seen. */
-static bool pass_holes(struct conn *c, enum fsm_side peer, struct holes *h)
+static bool pass_gaps(struct conn *c, enum fsm_side peer, struct gaps *h)
 {
-	bool known_where = h->n[peer], unseen = holes_pass(h, peer, c->acked[peer]);
+	bool known_where = h->n[peer], unseen = gaps_pass(h, peer, c->acked[peer]);
 
 	if (known_where ? !h->n[peer] : c->acked[peer] == c->next[peer])
-		c->holes &= ~(1 << peer) & 3;
-	return known_where ? unseen : !known(c->holes, peer);
+		c->gaps &= ~(1 << peer) & 3;
+	return known_where ? unseen : !known(c->gaps, peer);
 }
 
-void guard_keep(struct conn *c, struct holes *h)
+void guard_keep(struct conn *c, struct gaps *h)
 {
 	for (unsigned side = 0; side < SIDES; side++) {
-		holes_pass(h, side, c->acked[side]);
-		c->gap = more_gap(c->gap, holes_unseen(h, side));
-		c->holes |= h->n[side] ? 1 << side & 3 : 0;
+		gaps_pass(h, side, c->acked[side]);
+		c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(h, side));
+		c->gaps |= h->n[side] ? 1 << side & 3 : 0;
 	}
 }
 
@@ -401,7 +401,7 @@ uint16_t guard_scaled(uint16_t window, unsigned shift)
 }
 
 struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segment *s,
-			   struct proof p, struct holes *h)
+			   struct proof p, struct gaps *h)
 {
 	enum fsm_side peer = !from;
 	struct learned l = { 0 };
@@ -441,8 +441,8 @@ struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segm
 		c->heard |= 1 << peer;
 		if (!newest)
 			return l;
-		if (!fsm_offering(c->state) && known(c->holes, peer))
-			l.gap = pass_holes(c, peer, h);
+		if (!fsm_offering(c->state) && known(c->gaps, peer))
+			l.acks_gap = pass_gaps(c, peer, h);
 	}
 	if (both_fins(c))
 		return l;
@@ -465,7 +465,7 @@ static bool near(uint32_t a, uint32_t b, uint32_t distance)
 static void jump(struct conn *c, enum fsm_side side, uint32_t to, uint32_t next, uint32_t acked)
 {
 	if (seq_lt(c->next[side], to))
-		c->gap = more_gap(c->gap, to - c->next[side]);
+		c->gap_bytes = more_gap(c->gap_bytes, to - c->next[side]);
 	c->next[side] = next;
 	c->acked[side] = acked;
 }

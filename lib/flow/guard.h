@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "flow/conn.h"
-#include "flow/holes.h"
+#include "flow/gaps.h"
 #include "wire/segment.h"
 
 enum { ANOMALY_NONE = ANOMALIES };
@@ -27,10 +27,10 @@ struct proof {
 };
 
 /* What @s proves, sent by @from on @c.  @c is as before the segment; state FSM_NONE included (the
- * caller has filled in nothing but the sides then).  @h: the holes of @c as far as they are
+ * caller has filled in nothing but the sides then).  @h: the gaps of @c as far as they are
  * known. */
 struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
-			 const struct holes *h);
+			 const struct gaps *h);
 
 /* RFC 7323 2.3: no window is larger. */
 enum { GUARD_WINDOW_MOST = 1 << 30 };
@@ -83,16 +83,16 @@ uint16_t guard_scaled(uint16_t window, unsigned shift);
 bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s);
 
 struct learned {
-	bool again; /* it repeats octets that were seen already: a retransmission */
-	bool gap;   /* it acknowledges octets that were not seen */
+	bool again;    /* it repeats octets that were seen already: a retransmission */
+	bool acks_gap; /* it acknowledges octets that were not seen */
 };
 
-/* Takes the numbers of an acceptable segment into @c (next, acked, window, gap, holes) and @h. */
+/* Takes the numbers of an acceptable segment into @c (next, acked, window, gap, gaps) and @h. */
 struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segment *s,
-			   struct proof p, struct holes *h);
+			   struct proof p, struct gaps *h);
 
-/* The handshake is over, and @c can hold now that there are holes. */
-void guard_keep(struct conn *c, struct holes *h);
+/* The handshake is over, and @c can hold now that there are gaps. */
+void guard_keep(struct conn *c, struct gaps *h);
 
 /* A segment that was refused for its numbers; kept in case the peer's next one bears it out. */
 struct guard_odd {

@@ -50,7 +50,7 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 		conn_history_add(c, from, HISTORY_RETRANSMIT);
 	if (fsm_offering(c->state) || !(c->complete & COMPLETE_SYN_ACK))
 		return;
-	if (l.gap || p.anomaly == ANOMALY_ACK_UNSEEN)
+	if (l.acks_gap || p.anomaly == ANOMALY_ACK_UNSEEN)
 		conn_history_add(c, peer, HISTORY_GAP);
 }
 
@@ -80,7 +80,7 @@ static void leave_offer(struct conn *c)
 {
 	struct conn_counts n[SIDES] = { conn_counts(c, SIDE_A), conn_counts(c, SIDE_B) };
 
-	c->gap = c->holes = 0;
+	c->gap_bytes = c->gaps = 0;
 	c->state = FSM_CLAIMED; /* any that offers nothing */
 	conn_set_counts(c, SIDE_A, n[SIDE_A]);
 	conn_set_counts(c, SIDE_B, n[SIDE_B]);
@@ -234,7 +234,7 @@ static void time_answer(struct conn *c, const struct segment *s)
 /* A segment with wrong numbers: together with the peer's last one it may be a right one after all,
  * after a loss; otherwise it is remembered for the peer's next one. */
 static struct proof reconsider(struct tracker *t, struct flow *f, enum fsm_side from,
-			       const struct segment *s, struct proof p, const struct holes *h)
+			       const struct segment *s, struct proof p, const struct gaps *h)
 {
 	struct guard_odd *odd = &t->odd[f->hash & (ODD_SEGMENTS - 1)];
 
@@ -253,32 +253,32 @@ static struct proof reconsider(struct tracker *t, struct flow *f, enum fsm_side 
 
 /* ---- what is missing ------------------------------------------------------------------------ */
 
-static bool has_holes(const struct conn *c)
+static bool has_gaps(const struct conn *c)
 {
-	return fsm_offering(c->state) ? c->offer.overtaken : c->holes;
+	return fsm_offering(c->state) ? c->offer.overtaken : c->gaps;
 }
 
-static void holes_load(const struct tracker *t, const struct flow *f, struct holes *ret)
+static void gaps_load(const struct tracker *t, const struct flow *f, struct gaps *ret)
 {
-	const struct holes *h = &t->holes[f->hash & (HOLED_FLOWS - 1)];
+	const struct gaps *h = &t->gaps[f->hash & (GAP_FLOWS - 1)];
 
-	if (has_holes(f->c) && h->flow == f->hash)
+	if (has_gaps(f->c) && h->flow == f->hash)
 		*ret = *h;
 	else
 		ret->n[SIDE_A] = ret->n[SIDE_B] = 0;
 }
 
 /* After a segment that came in state @before. */
-static void holes_store(struct tracker *t, struct flow *f, enum fsm_state before, struct holes *h)
+static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before, struct gaps *h)
 {
-	struct holes *slot = &t->holes[f->hash & (HOLED_FLOWS - 1)];
+	struct gaps *slot = &t->gaps[f->hash & (GAP_FLOWS - 1)];
 	struct conn *c = f->c;
 
 	if (!(h->n[SIDE_A] | h->n[SIDE_B]))
 		return;
 	if (fsm_offering(before) && !fsm_offering(c->state))
 		guard_keep(c, h);
-	if (!has_holes(c))
+	if (!has_gaps(c))
 		return;
 	h->flow = f->hash;
 	undo_save(t->undo, slot, sizeof *slot);
@@ -287,12 +287,12 @@ static void holes_store(struct tracker *t, struct flow *f, enum fsm_state before
 
 /* The SYN-ACK was overtaken by data of its server's (RFC 7413 4.2): a client in SYN-SENT drops it
  * (RFC 9293 3.10.7.3, fifth step), and it has to come again. */
-static void mark_overtaken(struct conn *c, const struct segment *s, struct holes *h)
+static void mark_overtaken(struct conn *c, const struct segment *s, struct gaps *h)
 {
 	if (c->complete & COMPLETE_SYN_ACK || !c->payload_lo[SIDE_B] || c->offer.overtaken)
 		return;
 	c->offer.overtaken = 1;
-	holes_dig(h, SIDE_B, (struct hole){ s->seq + 1, c->next[SIDE_B], true });
+	gaps_add(h, SIDE_B, (struct gap){ s->seq + 1, c->next[SIDE_B], true });
 }
 
 /* The short way for the textbook's segments: does what flow_feed() would do. */
@@ -322,7 +322,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 	bool mirror = f->key.self && !(s->flags & TCP_RST);
 	enum fsm_state before = c->state, at = before;
 	struct learned l = { 0 };
-	struct holes h;
+	struct gaps h;
 	struct segment room;
 
 	if (t->cfg.control)
@@ -334,7 +334,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 		c->sent = c->heard = 3;
 		at = FSM_CROSSED;
 	}
-	holes_load(t, f, &h);
+	gaps_load(t, f, &h);
 	c->state = at & 31;
 	struct proof p = guard_prove(c, from, s, &h);
 
@@ -391,7 +391,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 		conn_count_retrans(c, from);
 	c->suspect |= p.suspect;
 	apply(t, f, from, s, p, at, mirror);
-	holes_store(t, f, before, &h);
+	gaps_store(t, f, before, &h);
 }
 
 /* ---- connections begin ---------------------------------------------------------------------- */
@@ -462,8 +462,8 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	conn_begin(c, s, sender, old);
 
 	enum fsm_side from = sender != c->client_end;
-	struct proof p = guard_prove(c, from, s, &holes_none);
-	struct holes holes = { 0 };
+	struct proof p = guard_prove(c, from, s, &gaps_none);
+	struct gaps gaps = { 0 };
 	enum fsm_state to = FSM_NONE;
 
 	for (unsigned ev = 0; p.acceptable && ev < EVIDENCES; ev++)
@@ -484,7 +484,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		conn_learn_offer(c, from, s, &opt);
 	}
 	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
-	guard_learn(c, from, s, p, &holes);
+	guard_learn(c, from, s, p, &gaps);
 	if (from == SIDE_B) /* Zeek marks likewise that its first sender is not the originator */
 		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);
 	conn_note_history(c, from, s, (struct learned){ 0 }, p);

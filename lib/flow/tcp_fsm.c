@@ -20,9 +20,9 @@ enum {
 	BOTH = FSM_BOTH,
 	BTHA = FSM_BOTH_A,
 	BTHB = FSM_BOTH_B,
-	HOLA = FSM_HOLE_A,
-	HOLB = FSM_HOLE_B,
-	HOLX = FSM_HOLE_AB,
+	GAPA = FSM_GAP_A,
+	GAPB = FSM_GAP_B,
+	GAPX = FSM_GAP_AB,
 	WATA = FSM_WAIT_A,
 	WATB = FSM_WAIT_B,
 	DONA = FSM_DONE_A,
@@ -44,7 +44,7 @@ static_assert((int)FSM_STATES < (int)INFERRED, "a state and the mark share an oc
 /* clang-format off */
 static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 /* at:                  NONE  SYNS  XSYN  XACA  XACB  ANSW  CLAI  OPEN  FINA  FINB  HLFA  HLFB  LSTA
- * LSTB  BOTH  BTHA  BTHB  HOLA  HOLB  HOLX  WATA  WATB  DONA  DONB  DONX  RSET */
+ * LSTB  BOTH  BTHA  BTHB  GAPA  GAPB  GAPX  WATA  WATB  DONA  DONB  DONX  RSET */
 /* A is by definition whoever opened */
 [SIDE_A][EV_SYN]     = { SYNS, SYNS, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* B's SYN without ACK crosses A's: RFC 9293 3.5, figure 7 */
@@ -55,35 +55,35 @@ static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 /* without A's SYN before it the capture began late or reordered; behind A's ACK likewise */
 [SIDE_B][EV_SYN_ACK] = { answ, ANSW, XACA, XACA, OPEN, ANSW, OPEN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
 /* A's own ACK completes the handshake; from SYNS it claims an answer that was not seen */
-[SIDE_A][EV_ACK]     = { open, clai, XACB, OPEN, XACB, OPEN, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_A][EV_ACK]     = { open, clai, XACB, OPEN, XACB, OPEN, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
 /* B's bare ACK proves that it has A's SYN, not that A has B's (challenge ACKs look like it) */
-[SIDE_B][EV_ACK]     = { open, answ, XACA, XACA, OPEN, ANSW, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_ACK]     = { open, answ, XACA, XACA, OPEN, ANSW, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
 [SIDE_A][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFB, xxxx, HLFB, DONA, LSTB, BTHB, DONX, BTHB, WATB, BTHB, WATB, DONX, WATB, DONA, DONB, DONX, RSET },
 [SIDE_B][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFA, xxxx, HLFA, xxxx, LSTA, DONB, BTHA, BTHA, DONX, BTHA, WATA, WATA, WATA, DONX, DONA, DONB, DONX, RSET },
 /* now the peer has its FIN, which counts in sequence */
-[SIDE_A][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, BOTH, HOLB, HOLB, WATA, BTHB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, BOTH, HOLA, BTHA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_A][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, BOTH, GAPB, GAPB, WATA, BTHB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, BOTH, GAPA, BTHA, WATB, DONA, DONB, DONX, RSET },
 /* only who is established sends data: the ACK of its SYN was there, if not seen.  Data carries an
  * ACK too, and the proof of that comes first: where it moves the state nothing is left for data */
-[SIDE_A][EV_DATA]    = { xxxx, xxxx, xxxx, xxxx, open, xxxx, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_A][EV_DATA]    = { xxxx, xxxx, xxxx, xxxx, open, xxxx, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
 /* a server sends no data before the handshake's ACK (but with Fast Open: the guard knows) */
-[SIDE_B][EV_DATA]    = { xxxx, xxxx, xxxx, open, xxxx, open, xxxx, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_A][EV_FIN]     = { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, BOTH, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FIN]     = { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, BOTH, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_DATA]    = { xxxx, xxxx, xxxx, open, xxxx, open, xxxx, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_A][EV_FIN]     = { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, BOTH, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_FIN]     = { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, BOTH, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
 /* crossed FINs, but octets are missing: no end is known to have the other's FIN (RFC 9293 3.10.7.4,
  * eighth step: a FIN counts in sequence) */
-[SIDE_A][EV_FIN_HOLE_OWN] =
-		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, HOLA, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_A][EV_FIN_HOLE_PEER] =
-		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, HOLB, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_A][EV_FIN_HOLE_BOTH] =
-		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, HOLX, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FIN_HOLE_OWN] =
-		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, HOLB, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FIN_HOLE_PEER] =
-		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, HOLA, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FIN_HOLE_BOTH] =
-		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, HOLX, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, HOLA, HOLB, HOLX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_A][EV_FIN_GAP_OWN] =
+		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, GAPA, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_A][EV_FIN_GAP_PEER] =
+		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, GAPB, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_A][EV_FIN_GAP_BOTH] =
+		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, GAPX, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_FIN_GAP_OWN] =
+		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, GAPB, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_FIN_GAP_PEER] =
+		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, GAPA, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
+[SIDE_B][EV_FIN_GAP_BOTH] =
+		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, GAPX, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
 /* after both FINs an RST changes nothing that is told, but nobody is left: RFC 1337 */
 [SIDE_A][EV_RST]     = { xxxx, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, DONA, DONB, DONX, RSET },
 [SIDE_B][EV_RST]     = { xxxx, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, DONA, DONB, DONX, RSET },
@@ -128,9 +128,9 @@ static const struct {
 	[FSM_BOTH] = { ENDS(CLOSING, CLOSING), 3, 3, FSM_T_CLOSING },
 	[FSM_BOTH_A] = { ENDS(TIME_WAIT, CLOSING), 3, 3, FSM_T_CLOSING },
 	[FSM_BOTH_B] = { ENDS(CLOSING, TIME_WAIT), 3, 3, FSM_T_CLOSING },
-	[FSM_HOLE_A] = { ENDS(CLOSING, FIN_WAIT_1), 3, 3, FSM_T_CLOSING },
-	[FSM_HOLE_B] = { ENDS(FIN_WAIT_1, CLOSING), 3, 3, FSM_T_CLOSING },
-	[FSM_HOLE_AB] = { ENDS(FIN_WAIT_1, FIN_WAIT_1), 3, 3, FSM_T_CLOSING },
+	[FSM_GAP_A] = { ENDS(CLOSING, FIN_WAIT_1), 3, 3, FSM_T_CLOSING },
+	[FSM_GAP_B] = { ENDS(FIN_WAIT_1, CLOSING), 3, 3, FSM_T_CLOSING },
+	[FSM_GAP_AB] = { ENDS(FIN_WAIT_1, FIN_WAIT_1), 3, 3, FSM_T_CLOSING },
 	[FSM_WAIT_A] = { ENDS(FIN_WAIT_2, CLOSING), 3, 3, FSM_T_CLOSING },
 	[FSM_WAIT_B] = { ENDS(CLOSING, FIN_WAIT_2), 3, 3, FSM_T_CLOSING },
 	[FSM_DONE_A] = { ENDS(TIME_WAIT, CLOSED), 1, 3, FSM_T_TIME_WAIT },

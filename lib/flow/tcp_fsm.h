@@ -50,10 +50,10 @@ enum fsm_state {
 	FSM_BOTH,   /* FINs that crossed, none acknowledged */
 	FSM_BOTH_A, /* ... and A's is acknowledged */
 	FSM_BOTH_B,
-	FSM_HOLE_A, /* ... but octets of A's are missing: B cannot have A's FIN yet */
-	FSM_HOLE_B,
-	FSM_HOLE_AB, /* ... octets of both */
-	FSM_WAIT_A,  /* ... and A's is acknowledged, but A is not known to have B's */
+	FSM_GAP_A, /* ... but octets of A's are missing: B cannot have A's FIN yet */
+	FSM_GAP_B,
+	FSM_GAP_AB, /* ... octets of both */
+	FSM_WAIT_A, /* ... and A's is acknowledged, but A is not known to have B's */
 	FSM_WAIT_B,
 	FSM_DONE_A, /* both acknowledged, A closed first */
 	FSM_DONE_B,
@@ -76,9 +76,9 @@ enum fsm_evidence {
 	EV_FIN,	    /* it closes, in the window */
 	/* The same while octets are missing, before which no FIN can be received: its own, the
 	 * peer's, or of both. */
-	EV_FIN_HOLE_OWN,
-	EV_FIN_HOLE_PEER,
-	EV_FIN_HOLE_BOTH,
+	EV_FIN_GAP_OWN,
+	EV_FIN_GAP_PEER,
+	EV_FIN_GAP_BOTH,
 	EV_RST, /* it aborts, with the number that the peer expects */
 	EVIDENCES
 };

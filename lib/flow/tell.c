@@ -119,7 +119,7 @@ void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 		e->close.pkts[side] = (uint32_t)n.pkts;
 		e->close.retrans[side] = c->retrans[side];
 	}
-	e->close.gap_bytes = fsm_offering(c->state) ? 0 : c->gap;
+	e->close.gap_bytes = fsm_offering(c->state) ? 0 : c->gap_bytes;
 	e->close.reason = reason;
 	e->close.closed_by = closed_by_of(before, reason, rst_by);
 	e->close.teardown = teardown_of(c, before, reason);

@@ -78,7 +78,7 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 {
 	enum fsm_side from = sender != f->c->client_end;
 	bool other_syn = bare_syn(s) &&
-			 guard_prove(f->c, from, s, &holes_none).anomaly == ANOMALY_SYN_IN_OPEN;
+			 guard_prove(f->c, from, s, &gaps_none).anomaly == ANOMALY_SYN_IN_OPEN;
 
 	if (f->key.self)
 		from = SIDE_A;
@@ -366,7 +366,7 @@ uint64_t tracker_layout(void)
 					  sizeof(struct conn_hot),
 					  sizeof(struct conn_cold),
 					  sizeof(struct half),
-					  sizeof(struct holes),
+					  sizeof(struct gaps),
 					  sizeof(struct guard_odd),
 					  sizeof(struct table_head),
 					  sizeof(struct flood),

@@ -26,7 +26,7 @@ struct tcpopt;
 enum {
 	LOSS_WINDOWS = 64,  /* remembered; older ones are merged into the oldest */
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
-	HOLED_FLOWS = 4096, /* connections of which holes are remembered, a power of two */
+	GAP_FLOWS = 4096,   /* connections of which gaps are remembered, a power of two */
 	/* A slot that goes tells its beginning, if that was held, and its end, and the same of an
 	 * attempt beside it; then floods end. */
 	STEP_SLOTS = (STEP_EVENTS - FLOODS) / 6,
@@ -70,7 +70,7 @@ struct tracker {
 	struct loss_window loss[LOSS_WINDOWS];
 	struct guard_odd odd[ODD_SEGMENTS];    /* by hash */
 	struct flood_servers servers[SERVERS]; /* by hash of the server */
-	struct holes holes[HOLED_FLOWS];       /* by hash */
+	struct gaps gaps[GAP_FLOWS];	       /* by hash */
 };
 
 /* One connection under work: what the table has of it is unpacked into `c`, and put back by

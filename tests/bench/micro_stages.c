@@ -264,9 +264,9 @@ static uint64_t prove_fin(void *arg)
 
 	for (unsigned i = 0; i < STEPS; i++) {
 		s->fin.seq = s->open.next[SIDE_A];
-		sum += guard_prove(&s->open, SIDE_A, &s->fin, &holes_none).evidence;
+		sum += guard_prove(&s->open, SIDE_A, &s->fin, &gaps_none).evidence;
 	}
-	if (sum != STEPS * (uint64_t)guard_prove(&s->open, SIDE_A, &s->fin, &holes_none).evidence)
+	if (sum != STEPS * (uint64_t)guard_prove(&s->open, SIDE_A, &s->fin, &gaps_none).evidence)
 		abort();
 	return sum;
 }

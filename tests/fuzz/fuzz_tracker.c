@@ -95,7 +95,7 @@ static void sink_commit(struct event_sink *s)
 		return;
 	}
 	check_common(e);
-	if (o->refused) /* a stream with holes: each event by itself only */
+	if (o->refused) /* a stream with gaps: each event by itself only */
 		return;
 	f = find(o, e->flow_id);
 	if (e->kind == EVENT_TCP_OPEN) {

@@ -260,37 +260,37 @@ PIECES = [
     ("p.evidence |= 1 << EV_DATA;", [("data proves nothing", ";")]),
     ("if (a != ANOMALY_NONE)\n\t\t\treturn anomalous(a);", [("any FIN fits", "(void)a;")]),
     ("p.evidence |= 1 << fin_evidence(c, from, s, h);", [
-        ("a FIN proves nothing", ";"), ("a FIN has no hole", "p.evidence |= 1 << EV_FIN;")]),
+        ("a FIN proves nothing", ";"), ("a FIN has no gap", "p.evidence |= 1 << EV_FIN;")]),
     # fin_evidence
     # fills
-    ("if (fsm_offering(c->state) || !known(c->holes, from))\n\t\treturn false;", [
+    ("if (fsm_offering(c->state) || !known(c->gaps, from))\n\t\treturn false;", [
         ("what fills where nothing is missing",
          "if (fsm_offering(c->state))\n\t\treturn false;")]),
-    ("return holes_end(h, from, s->seq, end) ||\n", [
-        ("no hole is filled where it is", "return\n"),
-        ("a hole is filled by anything", "return true ||\n")]),
+    ("return gaps_end(h, from, s->seq, end) ||\n", [
+        ("no gap is filled where it is", "return\n"),
+        ("a gap is filled by anything", "return true ||\n")]),
     ("(seq_le(s->seq, c->acked[from]) && end == c->next[from]);", [
         ("all that was sent does not fill", "false;"),
         ("what begins anywhere fills", "end == c->next[from];"),
         ("what begins one too late fills",
          "(seq_le(s->seq, c->acked[from] + 1) && end == c->next[from]);"),
         ("what ends anywhere fills", "seq_le(s->seq, c->acked[from]);")]),
-    ("bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||\n"
+    ("bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, h)) ||\n"
      "\t\t   (known(c->sent, from) && seq_lt(c->next[from], s->seq));", [
-        ("no hole before the FIN's segment",
+        ("no gap before the FIN's segment",
          "bool own = known(c->sent, from) && seq_lt(c->next[from], s->seq);"),
-        ("a hole that the FIN's segment fills", "bool own = (!offering && known(c->holes, from)) ||\n"
+        ("a gap that the FIN's segment fills", "bool own = (!offering && known(c->gaps, from)) ||\n"
          "(known(c->sent, from) && seq_lt(c->next[from], s->seq));"),
-        ("no hole just before the FIN",
-         "bool own = !offering && known(c->holes, from) && !fills(c, from, s, h);"),
-        ("a hole where the FIN goes on", "bool own = (!offering && known(c->holes, from) && !fills(c, from, s, h)) ||\n"
+        ("no gap just before the FIN",
+         "bool own = !offering && known(c->gaps, from) && !fills(c, from, s, h);"),
+        ("a gap where the FIN goes on", "bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, h)) ||\n"
          "(known(c->sent, from) && seq_le(c->next[from], s->seq));")]),
     ("if (both_fins(c) && fills(c, from, s, h))", [
         ("nothing fills before a FIN", "if (false)"),
         ("all fills before a FIN", "if (both_fins(c))")]),
-    ("bool peer = !offering && known(c->holes, !from);", [
-        ("no hole before the peer's FIN", "bool peer = false;"),
-        ("the peer's hole is one's own", "bool peer = !offering && known(c->holes, from);")]),
+    ("bool peer = !offering && known(c->gaps, !from);", [
+        ("no gap before the peer's FIN", "bool peer = false;"),
+        ("the peer's gap is one's own", "bool peer = !offering && known(c->gaps, from);")]),
     ("uint32_t fin = s->seq + s->payload_len;", [("the FIN before its data", "uint32_t fin = s->seq;")]),
     # guard_prove
     ("if (syn + fin + rst > 1)", [
@@ -301,33 +301,33 @@ PIECES = [
     # learn_seq
     ("c->sent |= 1 << from;\n\t\treturn false;", [("a side never seen", "return false;")]),
     ("if (seq_lt(c->next[from], end))\n\t\tc->next[from] = end;", [("nothing new is sent", "")]),
-    ("if (fills(c, from, s, h))\n\t\t\tc->holes &=", [
-        ("what is filled stays a hole", "if (false)\n\t\t\tc->holes &="),
-        ("what is half filled is none", "if (true)\n\t\t\tc->holes &=")]),
-    ("filled = holes_fill(h, from, s->seq, end);", [("nothing was missing", ";")]),
-    ("c->gap -= filled < c->gap ? filled : c->gap;", [("a filled gap stays", ";")]),
-    ("c->holes |= 1 << from & 3;", [("no hole", ";"), ("the peer's hole", "c->holes |= 1 << !from & 3;")]),
-    ("holes_dig(h, from, (struct hole){ c->next[from], s->seq, false });", [
-        ("a hole nowhere", ";"),
-        ("a hole from the next", "holes_dig(h, from, (struct hole){ c->next[from] + 1, s->seq, false });")]),
-    ("if (offering || h->n[from] || !known(c->holes, from))", [
-        ("a hole beside unknown ones", "if (true)"),
-        ("no hole in the handshake", "if (!offering && (h->n[from] || !known(c->holes, from)))")]),
+    ("if (fills(c, from, s, h))\n\t\t\tc->gaps &=", [
+        ("what is filled stays a gap", "if (false)\n\t\t\tc->gaps &="),
+        ("what is half filled is none", "if (true)\n\t\t\tc->gaps &=")]),
+    ("filled = gaps_fill(h, from, s->seq, end);", [("nothing was missing", ";")]),
+    ("c->gap_bytes -= filled < c->gap_bytes ? filled : c->gap_bytes;", [("a filled gap stays", ";")]),
+    ("c->gaps |= 1 << from & 3;", [("no gap", ";"), ("the peer's gap", "c->gaps |= 1 << !from & 3;")]),
+    ("gaps_add(h, from, (struct gap){ c->next[from], s->seq, false });", [
+        ("a gap nowhere", ";"),
+        ("a gap from the next", "gaps_add(h, from, (struct gap){ c->next[from] + 1, s->seq, false });")]),
+    ("if (offering || h->n[from] || !known(c->gaps, from))", [
+        ("a gap beside unknown ones", "if (true)"),
+        ("no gap in the handshake", "if (!offering && (h->n[from] || !known(c->gaps, from)))")]),
     # guard_keep
-    ("holes_pass(h, side, c->acked[side]);\n", [("a hole that was acknowledged is kept", "")]),
-    ("c->gap = more_gap(c->gap, holes_unseen(h, side));", [("no gap of the handshake", ";")]),
-    ("c->holes |= h->n[side] ? 1 << side & 3 : 0;", [("no hole of the handshake is kept", ";")]),
+    ("gaps_pass(h, side, c->acked[side]);\n", [("a gap that was acknowledged is kept", "")]),
+    ("c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(h, side));", [("no gap of the handshake", ";")]),
+    ("c->gaps |= h->n[side] ? 1 << side & 3 : 0;", [("no gap of the handshake is kept", ";")]),
     # pass_holes
     ("if (known_where ? !h->n[peer] : c->acked[peer] == c->next[peer])", [
-        ("an ACK ends no hole", "if (false)"), ("any ACK ends all holes", "if (true)"),
-        ("an ACK ends unknown holes before all is acknowledged", "if (!h->n[peer])"),
-        ("an ACK ends holes with all that was sent", "if (c->acked[peer] == c->next[peer])")]),
-    ("return known_where ? unseen : !known(c->holes, peer);", [
-        ("an ACK of a hole is no gap", "return !known_where && !known(c->holes, peer);"),
-        ("an ACK of unknown holes is no gap", "return unseen;")]),
+        ("an ACK ends no gap", "if (false)"), ("any ACK ends all gaps", "if (true)"),
+        ("an ACK ends unknown gaps before all is acknowledged", "if (!h->n[peer])"),
+        ("an ACK ends gaps with all that was sent", "if (c->acked[peer] == c->next[peer])")]),
+    ("return known_where ? unseen : !known(c->gaps, peer);", [
+        ("an ACK of a gap is no gap", "return !known_where && !known(c->gaps, peer);"),
+        ("an ACK of unknown gaps is no gap", "return unseen;")]),
     ("bool crossed_late = syn && from == SIDE_A && c->state == FSM_ANSWERED;", [
         ("A's late SYN-ACK acknowledges", "bool crossed_late = false;")]),
-    ("c->gap = more_gap(c->gap, s->seq - c->next[from]);", [("no gap", ";")]),
+    ("c->gap_bytes = more_gap(c->gap_bytes, s->seq - c->next[from]);", [("no gap", ";")]),
     ("return n > CONN_GAP_MAX - gap ? CONN_GAP_MAX : gap + n;", [("a gap without a limit", "return gap + n;")]),
     ("bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;", [
         ("nothing comes again", "bool again = false;"),
@@ -404,7 +404,7 @@ PIECES = [
         ("the server completes the handshake",
          "if (s->ack == c->acked[SIDE_B] || c->offer.overtaken)"),
         ("an old ACK completes the handshake", "if (from != SIDE_A || c->offer.overtaken)")]),
-    ("} else if (c->holes) {", [("holes are orderly", "} else if (false) {")]),
+    ("} else if (c->gaps) {", [("gaps are orderly", "} else if (false) {")]),
     ("\tif (!fin && !s->payload_len)\n\t\treturn evidence;\n\tif (fsm_fin_seen(c->state, from))\n", [
         ("data behind the FIN is orderly",
          "\tif (!fin && !s->payload_len)\n\t\treturn evidence;\n\tif (false)\n")]),

@@ -353,8 +353,8 @@ static struct conn random_conn(void)
 	c.complete = below(64) & 63;
 	c.direction = below(4) & 3;
 	if (!fsm_offering(c.state)) {
-		c.gap = rand64() & CONN_GAP_MAX;
-		c.holes = below(4) ? 0 : below(4) & 3;
+		c.gap_bytes = rand64() & CONN_GAP_MAX;
+		c.gaps = below(4) ? 0 : below(4) & 3;
 	}
 	for (unsigned side = 0; side < SIDES; side++)
 		conn_set_counts(&c, side, random_counts(fsm_offering(c.state)));
@@ -377,7 +377,7 @@ static void test_parts(void)
 		struct conn_hot h;
 		struct conn_cold k;
 		bool calm = c.state == FSM_OPEN && !c.suspect && !c.contested && c.sent == 3 &&
-			    c.heard == 3 && !c.holes;
+			    c.heard == 3 && !c.gaps;
 
 		conn_split(&c, &h, &k);
 		quiet += calm;

@@ -8,8 +8,8 @@
 
 /* Every case runs from each of these: numbers that stay clear of a turn, and ones across it. */
 static const uint32_t bases[] = { 1000000, 0xffffffff, 0xffffffe0, 0x7ffffff0 };
-static uint32_t at;	   /* the client's ISN */
-static struct holes holes; /* of the connection under test; open_with() has none */
+static uint32_t at;	 /* the client's ISN */
+static struct gaps gaps; /* of the connection under test; open_with() has none */
 
 enum { PEER = 0x5000 /* the server's ISN is so far from the client's */, FLOOR = 65535 };
 enum { WIN_A = 3000, WIN_B = 1000 };
@@ -26,7 +26,7 @@ static struct segment seg(unsigned flags, uint32_t seq, uint32_t ack, uint32_t l
 
 static struct proof prove(struct conn c, enum fsm_side from, struct segment s)
 {
-	return guard_prove(&c, from, &s, &holes);
+	return guard_prove(&c, from, &s, &gaps);
 }
 
 static struct conn after_syn(uint32_t data)
@@ -63,8 +63,8 @@ static struct conn open_with(uint32_t flight)
 
 	c.state = FSM_OPEN;
 	c.payload_hi[0] = c.payload_hi[1] = 0;
-	c.gap = c.holes = 0;
-	holes = holes_none;
+	c.gap_bytes = c.gaps = 0;
+	gaps = gaps_none;
 	c.next[SIDE_A] = at + 1 + flight;
 	c.acked[SIDE_B] = at + PEER + 1;
 	return c;
@@ -170,11 +170,11 @@ static void test_syn_window(void)
 	struct segment sa = seg(TCP_SYN | TCP_ACK, at + PEER, at + 1, 0);
 
 	c.wscale0 = c.wscale1 = 7; /* the tracker has read the options by then */
-	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa, &holes), &holes);
+	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa, &gaps), &gaps);
 	c.state = FSM_OPEN;
 	/* 500 octets, not 500 << 7; up to a granule of 128 more cannot be told. */
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 1 + 400, at + PEER + 1, 0)).evidence &
-			   (1 << EV_FIN_HOLE_OWN) &&
+			   (1 << EV_FIN_GAP_OWN) &&
 		   is_anomaly(
 			   prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 1 + 640, at + PEER + 1, 0)),
 			   ANOMALY_FIN_OUT_OF_WINDOW),
@@ -185,12 +185,12 @@ static void test_syn_window(void)
 
 	syn.window = 2000;
 
-	guard_learn(&c, SIDE_A, &syn, guard_prove(&c, SIDE_A, &syn, &holes), &holes);
+	guard_learn(&c, SIDE_A, &syn, guard_prove(&c, SIDE_A, &syn, &gaps), &gaps);
 	c.state = FSM_SYN;
 	c.isn = at;
 	c.tally[SIDE_A] = conn_tally(1, 0, conn_window(&c.hot, SIDE_A));
 	c.wscale1 = 7;
-	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa, &holes), &holes);
+	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa, &gaps), &gaps);
 	c.state = FSM_ANSWERED;
 	ok(!prove(c, SIDE_B, seg(TCP_FIN | TCP_ACK, at + PEER + 1 + 70000, at + 1, 0)).evidence,
 	   "nor is the one in the SYN, when the SYN-ACK agrees to scaling afterwards");
@@ -290,7 +290,7 @@ static void test_fin(void)
 	ok(is_proof(prove(open_with(100), SIDE_A, seg(f, nxt + 100, peer, 0)), ACK | FIN),
 	   "a FIN behind data in flight");
 	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt + WIN_B - 1, peer, 0)),
-		    ACK | 1 << EV_FIN_HOLE_OWN),
+		    ACK | 1 << EV_FIN_GAP_OWN),
 	   "a FIN at the last number of the window");
 	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt, peer, WIN_B - 1)), ACK | DATA | FIN),
 	   "a FIN behind data, both filling the window");
@@ -435,7 +435,7 @@ static void test_probe(void)
 	struct conn c = open_with(0);
 	struct segment s = seg(TCP_ACK, nxt - 1, peer, 1);
 
-	ok(!guard_learn(&c, SIDE_A, &s, guard_prove(&c, SIDE_A, &s, &holes), &holes).again &&
+	ok(!guard_learn(&c, SIDE_A, &s, guard_prove(&c, SIDE_A, &s, &gaps), &gaps).again &&
 		   c.next[SIDE_A] == nxt,
 	   "a keep-alive is not learnt as a retransmission");
 }
@@ -444,7 +444,7 @@ static void test_probe(void)
 
 static bool learn(struct conn *c, enum fsm_side from, struct segment s)
 {
-	return guard_learn(c, from, &s, guard_prove(c, from, &s, &holes), &holes).again;
+	return guard_learn(c, from, &s, guard_prove(c, from, &s, &gaps), &gaps).again;
 }
 
 static void test_learn(void)
@@ -458,10 +458,10 @@ static void test_learn(void)
 	   "the same again is a retransmission");
 	ok(learn(&c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)) && c.next[SIDE_A] == nxt + 150,
 	   "so is what is partly new, and it counts");
-	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 250, peer, 50)) && c.gap == 100 &&
+	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 250, peer, 50)) && c.gap_bytes == 100 &&
 		   c.next[SIDE_A] == nxt + 300,
 	   "a hole is a gap");
-	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 150, peer, 100)) && c.gap == 0 &&
+	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 150, peer, 100)) && c.gap_bytes == 0 &&
 		   c.next[SIDE_A] == nxt + 300,
 	   "what fills it was reordered, not repeated");
 	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 0)),
@@ -503,7 +503,7 @@ static struct conn crossed_with_hole(void)
 	learn(&c, SIDE_B, seg(TCP_FIN | TCP_ACK, at + PEER + 1, at + 1, 0));
 	c.state = FSM_FIN_B;
 	learn(&c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 151, at + PEER + 1, 0));
-	c.state = FSM_HOLE_A;
+	c.state = FSM_GAP_A;
 	return c;
 }
 
@@ -512,7 +512,7 @@ static void test_holes(void)
 	uint32_t nxt = at + 1, peer = at + PEER + 1;
 	struct conn c = crossed_with_hole();
 
-	ok(c.gap == 100 && c.holes == 1 << SIDE_A, "what a FIN skips is a hole of its side");
+	ok(c.gap_bytes == 100 && c.gaps == 1 << SIDE_A, "what a FIN skips is a hole of its side");
 	ok(prove(c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL,
 	   "all of it fills the hole");
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 150)).evidence & FILL,
@@ -525,19 +525,20 @@ static void test_holes(void)
 
 	struct conn half = c;
 
-	ok(!learn(&half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && half.gap == 40 && half.holes,
+	ok(!learn(&half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && half.gap_bytes == 40 &&
+		   half.gaps,
 	   "a part of it is no retransmission, and the rest stays missing");
-	ok(learn(&half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && half.gap == 40,
+	ok(learn(&half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && half.gap_bytes == 40,
 	   "the same part again is one");
 	ok(prove(half, SIDE_A, seg(TCP_ACK, nxt + 110, peer, 40)).evidence & FILL,
 	   "the last part fills it");
 	learn(&half, SIDE_A, seg(TCP_ACK, nxt + 110, peer, 40));
-	ok(!half.gap && !half.holes, "then nothing is missing");
+	ok(!half.gap_bytes && !half.gaps, "then nothing is missing");
 	ok(!(prove(half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL),
 	   "and nothing can fill it again");
 
 	c = crossed_with_hole();
-	holes = holes_none; /* forgotten */
+	gaps = gaps_none; /* forgotten */
 	ok(!(prove(c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL),
 	   "a hole that is forgotten may be anywhere");
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 150)).evidence & FILL,
@@ -547,18 +548,18 @@ static void test_holes(void)
 	ok(!(prove(c, SIDE_A, seg(TCP_ACK, nxt, peer, 149)).evidence & FILL),
 	   "at the end as well as at the beginning");
 	learn(&c, SIDE_B, seg(TCP_ACK, peer + 1, nxt + 60, 0));
-	ok(c.holes, "an ACK of a part of what was sent does not end it");
+	ok(c.gaps, "an ACK of a part of what was sent does not end it");
 
 	struct segment all = seg(TCP_ACK, peer + 1, nxt + 151, 0);
-	struct learned told = guard_learn(&c, SIDE_B, &all, prove(c, SIDE_B, all), &holes);
+	struct learned told = guard_learn(&c, SIDE_B, &all, prove(c, SIDE_B, all), &gaps);
 
-	ok(told.gap && !c.holes, "an ACK of all does, and it was not seen here");
+	ok(told.acks_gap && !c.gaps, "an ACK of all does, and it was not seen here");
 	c = open_with(0);
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 10, peer, 10));
-	holes = holes_none;
+	gaps = gaps_none;
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 30, peer, 10));
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 20, peer, 10));
-	ok(c.holes, "where one is forgotten, filling the next one ends nothing");
+	ok(c.gaps, "where one is forgotten, filling the next one ends nothing");
 	c = open_with(50);
 	learn(&c, SIDE_B, seg(TCP_FIN | TCP_ACK, peer, nxt, 0));
 	c.state = FSM_FIN_B;
@@ -570,31 +571,31 @@ static void test_holes(void)
 	c = crossed_with_hole();
 
 	struct segment ack = seg(TCP_ACK, peer + 1, nxt + 100, 0);
-	struct learned l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
+	struct learned l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
 
-	ok(l.gap && c.holes && c.gap == 100,
+	ok(l.acks_gap && c.gaps && c.gap_bytes == 100,
 	   "an ACK of a part of it says that it was not seen here");
 	ok(prove(c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 50)).evidence & FILL,
 	   "and the rest alone fills it");
 	ack.ack = nxt + 150;
-	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
-	ok(l.gap && !c.holes && c.gap == 100,
+	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
+	ok(l.acks_gap && !c.gaps && c.gap_bytes == 100,
 	   "an ACK of all of it ends the hole, but it was never seen");
-	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &holes);
-	ok(!l.gap, "that is said once");
+	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
+	ok(!l.acks_gap, "that is said once");
 
 	c = after_syn_ack();
-	holes = holes_none;
+	gaps = gaps_none;
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 40, peer, 10)); /* the handshake's ACK was lost too */
 	c.state = FSM_OPEN;
-	c.gap = c.holes = 0;
-	guard_keep(&c, &holes);
-	ok(c.gap == 40 && c.holes == 1 << SIDE_A,
+	c.gap_bytes = c.gaps = 0;
+	guard_keep(&c, &gaps);
+	ok(c.gap_bytes == 40 && c.gaps == 1 << SIDE_A,
 	   "what the end of the handshake skips is kept then");
-	c.gap = c.holes = 0;
+	c.gap_bytes = c.gaps = 0;
 	c.acked[SIDE_A] = nxt + 40;
-	guard_keep(&c, &holes);
-	ok(!c.gap && !c.holes, "but not what was acknowledged by then");
+	guard_keep(&c, &gaps);
+	ok(!c.gap_bytes && !c.gaps, "but not what was acknowledged by then");
 
 	c = open_with(0);
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 1, peer, 0)); /* the ACK behind the FIN came first */
@@ -603,9 +604,9 @@ static void test_holes(void)
 	c = open_with(0);
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 10, peer, 10));
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 20, peer, 0)).evidence &
-		   1 << EV_FIN_HOLE_OWN,
+		   1 << EV_FIN_GAP_OWN,
 	   "a FIN behind a hole has one before it");
-	ok(prove(c, SIDE_B, seg(TCP_FIN | TCP_ACK, peer, nxt, 0)).evidence & 1 << EV_FIN_HOLE_PEER,
+	ok(prove(c, SIDE_B, seg(TCP_FIN | TCP_ACK, peer, nxt, 0)).evidence & 1 << EV_FIN_GAP_PEER,
 	   "and the peer's FIN meets it");
 }
 
@@ -669,7 +670,7 @@ static void test_plain(void)
 		c.heard = below(9) ? 3 : below(4) & 3;
 		c.wscale0 = c.wscale1 = below(2) ? TCPOPT_WSCALE_NONE : below(15) & 15;
 		if (c.state == FSM_OPEN)
-			c.gap = (below(3) ? 0 : below(1000)) & 1023;
+			c.gap_bytes = (below(3) ? 0 : below(1000)) & 1023;
 
 		struct segment s = seg(below(9) ? TCP_ACK : below(32), c.next[from], c.next[!from],
 				       below(2) ? 0 : below(3000));
@@ -685,13 +686,13 @@ static void test_plain(void)
 			continue;
 		plain++;
 
-		struct proof p = guard_prove(&c, from, &s, &holes);
+		struct proof p = guard_prove(&c, from, &s, &gaps);
 
 		wrong += p.anomaly != ANOMALY_NONE || !p.acceptable || p.repeat || p.probe ||
 			 p.suspect || p.evidence != (s.payload_len ? ACK | DATA : ACK);
 		guard_learn_plain(&h, from, &s);
 		conn_join(&h, &k, &d);
-		wrong += guard_learn(&c, from, &s, p, &holes).again;
+		wrong += guard_learn(&c, from, &s, p, &gaps).again;
 		conn_split(&c, &h, &k);
 		wrong += memcmp(&h, &d.hot, sizeof h) || memcmp(&k, &d.cold, sizeof k);
 	}

@@ -256,7 +256,7 @@ static void say_difference(const struct rig *r, const unsigned char *before, con
 		      { PART(loss) },
 		      { PART(odd) },
 		      { PART(servers) },
-		      { PART(holes) },
+		      { PART(gaps) },
 		      { LINE_UP(sizeof(struct tracker)), "the table" } };
 	size_t i = 0;
 

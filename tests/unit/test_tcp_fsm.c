@@ -12,8 +12,8 @@ static const char *const state_name[FSM_STATES] = {
 	[FSM_HALF_A] = "half_a",       [FSM_HALF_B] = "half_b",
 	[FSM_LAST_A] = "last_a",       [FSM_LAST_B] = "last_b",
 	[FSM_BOTH] = "both",	       [FSM_BOTH_A] = "both_a",
-	[FSM_BOTH_B] = "both_b",       [FSM_HOLE_A] = "hole_a",
-	[FSM_HOLE_B] = "hole_b",       [FSM_HOLE_AB] = "hole_ab",
+	[FSM_BOTH_B] = "both_b",       [FSM_GAP_A] = "hole_a",
+	[FSM_GAP_B] = "hole_b",	       [FSM_GAP_AB] = "hole_ab",
 	[FSM_WAIT_A] = "wait_a",       [FSM_WAIT_B] = "wait_b",
 	[FSM_DONE_A] = "done_a",       [FSM_DONE_B] = "done_b",
 	[FSM_DONE_X] = "done_x",       [FSM_RESET] = "reset",
@@ -27,9 +27,9 @@ static const char *const evidence_name[EVIDENCES] = {
 	[EV_DATA] = "data",
 	[EV_FIN] = "fin",
 	[EV_RST] = "rst",
-	[EV_FIN_HOLE_OWN] = "fin_hole_own",
-	[EV_FIN_HOLE_PEER] = "fin_hole_peer",
-	[EV_FIN_HOLE_BOTH] = "fin_hole_both",
+	[EV_FIN_GAP_OWN] = "fin_hole_own",
+	[EV_FIN_GAP_PEER] = "fin_hole_peer",
+	[EV_FIN_GAP_BOTH] = "fin_hole_both",
 };
 
 /* ---- the table said another way: by what each end has, instead of by joint states
@@ -69,8 +69,8 @@ static struct facts facts_of(enum fsm_state s)
 	b->syn_acked = s >= FSM_OPEN || s == FSM_CLAIMED || s == FSM_CROSSED_B;
 	a->fin = s >= FSM_OPEN && s != FSM_OPEN && s != FSM_FIN_B && s != FSM_HALF_B;
 	b->fin = s >= FSM_OPEN && s != FSM_OPEN && s != FSM_FIN_A && s != FSM_HALF_A;
-	f.has_not[SIDE_A] = s == FSM_HOLE_B || s == FSM_HOLE_AB || s == FSM_WAIT_A;
-	f.has_not[SIDE_B] = s == FSM_HOLE_A || s == FSM_HOLE_AB || s == FSM_WAIT_B;
+	f.has_not[SIDE_A] = s == FSM_GAP_B || s == FSM_GAP_AB || s == FSM_WAIT_A;
+	f.has_not[SIDE_B] = s == FSM_GAP_A || s == FSM_GAP_AB || s == FSM_WAIT_B;
 	f.crossed_fin = f.has_not[SIDE_A] || f.has_not[SIDE_B] || s == FSM_BOTH ||
 			s == FSM_BOTH_A || s == FSM_BOTH_B || s == FSM_DONE_X;
 	if (s == FSM_FIN_A || s == FSM_HALF_A || s == FSM_LAST_A || s == FSM_DONE_A)
@@ -196,9 +196,9 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 		if (!f.end[me].syn_acked && !(me == SIDE_A && from == FSM_CLAIMED))
 			open_up(&f, &inferred); /* it has the ACK that was not seen here */
 		break;
-	case EV_FIN_HOLE_OWN:
-	case EV_FIN_HOLE_PEER:
-	case EV_FIN_HOLE_BOTH:
+	case EV_FIN_GAP_OWN:
+	case EV_FIN_GAP_PEER:
+	case EV_FIN_GAP_BOTH:
 	case EV_FIN: /* the same, and RFC 9293 3.6 lets SYN-RECEIVED send one as well */
 		if (f.none || from == FSM_SYN)
 			return FSM_ILLEGAL;
@@ -210,8 +210,8 @@ static enum fsm_state expected(enum fsm_state from, enum fsm_side me, enum fsm_e
 			f.first = me;
 		else if (!f.end[peer].fin_acked) {
 			f.crossed_fin = true;
-			f.has_not[peer] = ev == EV_FIN_HOLE_OWN || ev == EV_FIN_HOLE_BOTH;
-			f.has_not[me] = ev == EV_FIN_HOLE_PEER || ev == EV_FIN_HOLE_BOTH;
+			f.has_not[peer] = ev == EV_FIN_GAP_OWN || ev == EV_FIN_GAP_BOTH;
+			f.has_not[me] = ev == EV_FIN_GAP_PEER || ev == EV_FIN_GAP_BOTH;
 			f.first = -1;
 		}
 		break;
@@ -273,10 +273,10 @@ static const unsigned segments[] = {
 	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_DATA,
 	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_FIN,
 	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_DATA | 1 << EV_FIN,
-	1 << EV_ACK | 1 << EV_FIN_HOLE_OWN,
-	1 << EV_ACK | 1 << EV_DATA | 1 << EV_FIN_HOLE_PEER,
-	1 << EV_ACK | 1 << EV_FIN_HOLE_BOTH,
-	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_FIN_HOLE_OWN,
+	1 << EV_ACK | 1 << EV_FIN_GAP_OWN,
+	1 << EV_ACK | 1 << EV_DATA | 1 << EV_FIN_GAP_PEER,
+	1 << EV_ACK | 1 << EV_FIN_GAP_BOTH,
+	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_FIN_GAP_OWN,
 	1 << EV_ACK | 1 << EV_FILL | 1 << EV_DATA,
 	1 << EV_ACK | 1 << EV_ACK_FIN | 1 << EV_FILL | 1 << EV_DATA,
 	1 << EV_RST,
@@ -453,9 +453,9 @@ static void test_endpoints(void)
 		{ FSM_BOTH, TCPS_CLOSING, TCPS_CLOSING, 3, FSM_T_CLOSING },
 		{ FSM_BOTH_A, TCPS_TIME_WAIT, TCPS_CLOSING, 3, FSM_T_CLOSING },
 		{ FSM_BOTH_B, TCPS_CLOSING, TCPS_TIME_WAIT, 3, FSM_T_CLOSING },
-		{ FSM_HOLE_A, TCPS_CLOSING, TCPS_FIN_WAIT_1, 3, FSM_T_CLOSING },
-		{ FSM_HOLE_B, TCPS_FIN_WAIT_1, TCPS_CLOSING, 3, FSM_T_CLOSING },
-		{ FSM_HOLE_AB, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_1, 3, FSM_T_CLOSING },
+		{ FSM_GAP_A, TCPS_CLOSING, TCPS_FIN_WAIT_1, 3, FSM_T_CLOSING },
+		{ FSM_GAP_B, TCPS_FIN_WAIT_1, TCPS_CLOSING, 3, FSM_T_CLOSING },
+		{ FSM_GAP_AB, TCPS_FIN_WAIT_1, TCPS_FIN_WAIT_1, 3, FSM_T_CLOSING },
 		{ FSM_WAIT_A, TCPS_FIN_WAIT_2, TCPS_CLOSING, 3, FSM_T_CLOSING },
 		{ FSM_WAIT_B, TCPS_CLOSING, TCPS_FIN_WAIT_2, 3, FSM_T_CLOSING },
 		{ FSM_DONE_A, TCPS_TIME_WAIT, TCPS_CLOSED, 1, FSM_T_TIME_WAIT },

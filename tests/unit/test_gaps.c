@@ -1,43 +1,41 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
-#include "flow/holes.h"
+#include "flow/gaps.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
-static void dig(struct holes *h, uint32_t from, uint32_t to)
+static void dig(struct gaps *h, uint32_t from, uint32_t to)
 {
-	holes_dig(h, SIDE_A, (struct hole){ from, to, false });
+	gaps_add(h, SIDE_A, (struct gap){ from, to, false });
 }
 
 static void test_one(uint32_t at)
 {
-	struct holes h = holes_none;
+	struct gaps h = gaps_none;
 
-	ok(!holes_end(&h, SIDE_A, at, at + 1000), "where no hole is known, nothing ends it");
+	ok(!gaps_end(&h, SIDE_A, at, at + 1000), "where no hole is known, nothing ends it");
 	dig(&h, at + 10, at + 20);
 	ok(h.n[SIDE_A] == 1 && !h.n[SIDE_B], "a hole is of one side");
-	ok(holes_end(&h, SIDE_A, at + 10, at + 20) && holes_end(&h, SIDE_A, at, at + 99) &&
-		   !holes_end(&h, SIDE_A, at + 11, at + 20) &&
-		   !holes_end(&h, SIDE_A, at + 10, at + 19),
+	ok(gaps_end(&h, SIDE_A, at + 10, at + 20) && gaps_end(&h, SIDE_A, at, at + 99) &&
+		   !gaps_end(&h, SIDE_A, at + 11, at + 20) &&
+		   !gaps_end(&h, SIDE_A, at + 10, at + 19),
 	   "it ends with all of its octets, and with no less");
-	ok(holes_fill(&h, SIDE_A, at, at + 10) == 0 &&
-		   holes_fill(&h, SIDE_A, at + 20, at + 30) == 0 &&
-		   holes_fill(&h, SIDE_B, at, at + 30) == 0 && h.n[SIDE_A] == 1,
+	ok(gaps_fill(&h, SIDE_A, at, at + 10) == 0 &&
+		   gaps_fill(&h, SIDE_A, at + 20, at + 30) == 0 &&
+		   gaps_fill(&h, SIDE_B, at, at + 30) == 0 && h.n[SIDE_A] == 1,
 	   "what lies beside it, or is the other side's, fills nothing");
-	ok(holes_fill(&h, SIDE_A, at + 13, at + 15) == 2 && h.n[SIDE_A] == 2,
+	ok(gaps_fill(&h, SIDE_A, at + 13, at + 15) == 2 && h.n[SIDE_A] == 2,
 	   "the middle of it leaves two");
-	ok(holes_fill(&h, SIDE_A, at, at + 99) == 8 && !h.n[SIDE_A],
-	   "the rest is what was missing");
+	ok(gaps_fill(&h, SIDE_A, at, at + 99) == 8 && !h.n[SIDE_A], "the rest is what was missing");
 
 	dig(&h, at + 10, at + 20);
-	ok(!holes_pass(&h, SIDE_A, at + 10) && h.n[SIDE_A] == 1, "an ACK up to it says nothing");
-	ok(holes_pass(&h, SIDE_A, at + 15) && holes_fill(&h, SIDE_A, at, at + 99) == 5,
+	ok(!gaps_pass(&h, SIDE_A, at + 10) && h.n[SIDE_A] == 1, "an ACK up to it says nothing");
+	ok(gaps_pass(&h, SIDE_A, at + 15) && gaps_fill(&h, SIDE_A, at, at + 99) == 5,
 	   "an ACK into it says that a part was not seen");
-	holes_dig(&h, SIDE_A, (struct hole){ at + 10, at + 20, true });
-	ok(holes_fill(&h, SIDE_A, at + 10, at + 15) == 0 &&
-		   holes_end(&h, SIDE_A, at + 15, at + 20) && !holes_pass(&h, SIDE_A, at + 20) &&
-		   !h.n[SIDE_A],
+	gaps_add(&h, SIDE_A, (struct gap){ at + 10, at + 20, true });
+	ok(gaps_fill(&h, SIDE_A, at + 10, at + 15) == 0 && gaps_end(&h, SIDE_A, at + 15, at + 20) &&
+		   !gaps_pass(&h, SIDE_A, at + 20) && !h.n[SIDE_A],
 	   "octets that were seen before are nothing new, and no gap");
 }
 
@@ -49,7 +47,7 @@ static void test_random(void)
 
 	for (unsigned round = 0; round < 3000; round++) {
 		bool missing[OCTETS] = { 0 };
-		struct holes h = holes_none;
+		struct gaps h = gaps_none;
 		uint32_t base = (uint32_t)rand64(), next = 0;
 		bool exact = true;
 
@@ -58,7 +56,7 @@ static void test_random(void)
 			uint32_t b = a + 1 + below(9), count = 0;
 
 			if (a > next) {
-				exact &= h.n[SIDE_A] < HOLES_MAX;
+				exact &= h.n[SIDE_A] < GAPS_MAX;
 				dig(&h, base + next, base + a);
 				memset(missing + next, 1, a - next);
 			}
@@ -67,18 +65,18 @@ static void test_random(void)
 				missing[i] = false;
 			}
 			unsigned before = h.n[SIDE_A];
-			uint32_t got = holes_fill(&h, SIDE_A, base + a, base + b);
+			uint32_t got = gaps_fill(&h, SIDE_A, base + a, base + b);
 
-			exact &= before < HOLES_MAX;
+			exact &= before < GAPS_MAX;
 			wrong += exact && got != count;
 			next = b > next ? b : next;
 			if (!exact)
 				break;
-			full += h.n[SIDE_A] > HOLES_MAX / 2;
+			full += h.n[SIDE_A] > GAPS_MAX / 2;
 			bool any = memchr(missing, 1, OCTETS);
 
 			wrong += any != (h.n[SIDE_A] > 0);
-			wrong += h.n[SIDE_A] > HOLES_MAX;
+			wrong += h.n[SIDE_A] > GAPS_MAX;
 		}
 	}
 	ok(!wrong && full > 1000, "holes are where a map of octets has them (%u times with many)",
