@@ -1,4 +1,4 @@
-#include "flow/unshown.h"
+#include "flow/control_mode.h"
 #include "flow/work.h"
 
 enum {
@@ -17,7 +17,7 @@ static uint64_t timeout_of(const struct tracker *t, enum fsm_state s, bool suspe
 {
 	/* A RST that fell silent was a real one: its receiver would have answered (RFC 5961
 	 * 3.2). */
-	enum fsm_timeout wait = t->cfg.control ? unshown_timeout_of(s) : fsm_timeout_of(s);
+	enum fsm_timeout wait = t->cfg.control ? control_mode_timeout(s) : fsm_timeout_of(s);
 
 	return t->cfg.timeout_ns[suspect ? FSM_T_TIME_WAIT : wait];
 }

@@ -1,7 +1,7 @@
 #include <string.h>
 #include "flow/guard.h"
 #include "flow/tell.h"
-#include "flow/unshown.h"
+#include "flow/control_mode.h"
 #include "flow/work.h"
 #include "wire/tcpopt.h"
 
@@ -326,7 +326,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 	struct segment room;
 
 	if (t->cfg.control)
-		s = unshown_believe(c, from, s, &room);
+		s = control_mode_believe(c, from, s, &room);
 	if (mirror && at == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
 		/* It received its own SYN meanwhile: that is a crossed one. */
 		c->next[SIDE_B] = c->next[SIDE_A];

@@ -1,6 +1,6 @@
 #include "flow/tell.h"
 #include <string.h>
-#include "flow/unshown.h"
+#include "flow/control_mode.h"
 #include "wire/tcpopt.h"
 
 void tell_common(struct event *e, enum event_kind kind, const struct flow_key *key,
@@ -145,11 +145,11 @@ void tell_flood(struct event *e, enum flood_phase phase, const struct flow_key *
 	e->flood.started_ns = started_ns;
 }
 
-void tell_close_unshown(struct event *e, const struct conn *c, enum fsm_state before)
+void tell_close_control_mode(struct event *e, const struct conn *c, enum fsm_state before)
 {
 	e->close.counts = COUNTS_SEQUENCE;
 	for (unsigned side = 0; side < SIDES; side++)
-		e->close.payload[side] = unshown_stream(c, before, side);
+		e->close.payload[side] = control_mode_stream(c, before, side);
 	/* Whether the second FIN was the first to acknowledge the other one. */
 	if (e->close.teardown == TEARDOWN_FOUR_SEGMENTS ||
 	    e->close.teardown == TEARDOWN_THREE_SEGMENTS)

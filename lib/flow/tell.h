@@ -38,4 +38,4 @@ void tell_flood(struct event *e, enum flood_phase phase, const struct flow_key *
 
 /* Behind tell_close(), in control mode: takes back what nobody can know who saw no other
  * segments. */
-void tell_close_unshown(struct event *e, const struct conn *c, enum fsm_state before);
+void tell_close_control_mode(struct event *e, const struct conn *c, enum fsm_state before);

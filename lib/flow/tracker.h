@@ -37,7 +37,8 @@ struct tracker_config {
 	 * .bulk. */
 	struct undo *undo;
 	bool plodding; /* no short ways: what they must equal, for tests */
-	bool control;  /* no other segments than segment_is_control() are shown: "flow/unshown.h" */
+	/* no other segments than segment_is_control() are shown: "flow/control_mode.h" */
+	bool control;
 };
 
 enum { ANOMALIES_TOLD_MAX = 14 };

@@ -1,7 +1,7 @@
 #include "flow/work.h"
 #include <string.h>
 #include "flow/tell.h"
-#include "flow/unshown.h"
+#include "flow/control_mode.h"
 #include "wire/segment.h"
 #include "wire/tcpopt.h"
 
@@ -254,7 +254,7 @@ void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
 		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
 	tell_close(e, f->c, before, reason, rst_by, flow_was_lossy(t, f->c));
 	if (t->cfg.control)
-		tell_close_unshown(e, f->c, before);
+		tell_close_control_mode(e, f->c, before);
 	event_end(t);
 }
 
@@ -293,7 +293,7 @@ static void tell_unseen_end(struct tracker *t, struct flow *f, struct cause caus
 
 	if (cause.basis == BASIS_OBSERVED)
 		cause.basis = BASIS_INFERRED;
-	flow_change(t, f->c, unshown_end_of(before), cause.ts_ns, moved_ns);
+	flow_change(t, f->c, control_mode_end(before), cause.ts_ns, moved_ns);
 	flow_tell_end(t, f, before, REASON_FIN, -1, cause, moved_ns);
 }
 
@@ -304,7 +304,7 @@ void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, i
 {
 	flow_settle(t, f, true);
 	if (t->cfg.control && (reason == REASON_IDLE || reason == REASON_REUSE) &&
-	    unshown_end_of(f->c->state) != f->c->state)
+	    control_mode_end(f->c->state) != f->c->state)
 		tell_unseen_end(t, f, cause);
 	else if (!fsm_over(f->c->state) &&
 		 !(flow_held(f->c) && flood_ends(t, f, flood_count_of(reason))))

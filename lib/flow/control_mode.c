@@ -1,4 +1,4 @@
-#include "flow/unshown.h"
+#include "flow/control_mode.h"
 #include "wire/seq.h"
 
 /* @side's next octet is @at.  Modulo 2^32 the steps add up, whichever way they go. */
@@ -22,8 +22,8 @@ static bool is_word(const struct conn *c, enum fsm_side from, const struct segme
 	return (flags & ~(unsigned)TCP_ACK) == TCP_RST && !(c->state == FSM_SYN && from == SIDE_B);
 }
 
-const struct segment *unshown_believe(struct conn *c, enum fsm_side from, const struct segment *s,
-				      struct segment *room)
+const struct segment *control_mode_believe(struct conn *c, enum fsm_side from,
+					   const struct segment *s, struct segment *room)
 {
 	enum fsm_side peer = !from;
 
@@ -52,7 +52,7 @@ const struct segment *unshown_believe(struct conn *c, enum fsm_side from, const 
 	return room;
 }
 
-enum fsm_timeout unshown_timeout_of(enum fsm_state s)
+enum fsm_timeout control_mode_timeout(enum fsm_state s)
 {
 	switch (s) {
 	case FSM_CROSSED_A:
@@ -63,18 +63,18 @@ enum fsm_timeout unshown_timeout_of(enum fsm_state s)
 	case FSM_FIN_B:
 		return FSM_T_HALF_CLOSED;
 	default:
-		return unshown_end_of(s) != s ? FSM_T_TIME_WAIT : fsm_timeout_of(s);
+		return control_mode_end(s) != s ? FSM_T_TIME_WAIT : fsm_timeout_of(s);
 	}
 }
 
-enum fsm_state unshown_end_of(enum fsm_state s)
+enum fsm_state control_mode_end(enum fsm_state s)
 {
 	if (fsm_over(s) || !fsm_fin_seen(s, SIDE_A) || !fsm_fin_seen(s, SIDE_B))
 		return s;
 	return s == FSM_LAST_A ? FSM_DONE_A : s == FSM_LAST_B ? FSM_DONE_B : FSM_DONE_X;
 }
 
-uint64_t unshown_stream(const struct conn *c, enum fsm_state s, enum fsm_side side)
+uint64_t control_mode_stream(const struct conn *c, enum fsm_state s, enum fsm_side side)
 {
 	if (!fsm_fin_seen(s, side) || conn_is_midstream(c))
 		return UINT64_MAX;
