@@ -22,7 +22,7 @@ enum {
 };
 
 /* The step that needs CAP_BPF. */
-#define OPENER_STEP_BULK "filter of mode=auto"
+#define OPENER_STEP_BYPASS "filter of mode=auto"
 
 enum opener_request_kind {
 	OPENER_OPEN = 1, /* the rings of interface .ifindex */
@@ -45,7 +45,7 @@ enum opener_reply_kind {
 	OPENER_LISTED, /* that were all; from here on what changes */
 	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
 	/* .rings descriptors for .ifindex, and how to map them; with .bulk then as many of maps
-	 * `flows`, then as many of maps `slots` (bpf/bulk.bpf.c) */
+	 * `flows`, then as many of maps `slots` (bpf/bypass.bpf.c) */
 	OPENER_RINGS,
 	OPENER_FAILED, /* none: .error is -errno, .step what failed */
 	OPENER_CLEANED,
@@ -61,7 +61,7 @@ struct opener_reply {
 	char step[32];
 	uint32_t rings;
 	uint8_t by_program; /* as in struct rings (rings.h) */
-	uint8_t bulk;	    /* likewise */
+	uint8_t bypass;	    /* likewise */
 	uint8_t control;    /* they show SYN, FIN and RST alone */
 	uint64_t secret;
 	struct afring_geometry ring[OPENER_RINGS_MAX];

@@ -60,7 +60,7 @@ static int open_group(const struct options *o, const struct link *l,
 static int load_filters(const struct link *l, bool raw_ip, struct rings *ret, int ret_program[])
 {
 	for (unsigned i = 0; i < ret->n; i++) {
-		int r = bulkload_load(raw_ip, l->arphrd == ARPHRD_LOOPBACK, &ret->filter[i]);
+		int r = bypassload_load(raw_ip, l->arphrd == ARPHRD_LOOPBACK, &ret->filter[i]);
 
 		if (r < 0)
 			return r;
@@ -73,7 +73,7 @@ static int load_filters(const struct link *l, bool raw_ip, struct rings *ret, in
 static void close_filters(struct rings *rings, unsigned from)
 {
 	for (unsigned i = from; i < AFRING_GROUP_MAX; i++)
-		bulkload_close(&rings->filter[i]);
+		bypassload_close(&rings->filter[i]);
 }
 
 int rings_open(const struct options *o, const struct link *l, uint64_t secret, struct rings *ret,
@@ -83,9 +83,9 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 	int program[AFRING_GROUP_MAX];
 	int link = afring_link_type((int)l->arphrd), n, r = 0;
 
-	*ret = (struct rings){ .n = o->decoders, .bulk = o->mode == MODE_AUTO };
+	*ret = (struct rings){ .n = o->decoders, .bypass = o->mode == MODE_AUTO };
 	for (unsigned i = 0; i < AFRING_GROUP_MAX; i++)
-		ret->filter[i] = (struct bulkload){ -1, -1, -1 };
+		ret->filter[i] = (struct bypassload){ -1, -1, -1 };
 	if (link < 0)
 		return *reterr_step = "link type", link;
 	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link,
@@ -103,11 +103,11 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 		.block_timeout_ms = (unsigned)(o->block_timeout_ns / 1000000),
 		.promiscuous = o->promiscuous,
 		.filter = { .len = (unsigned short)n, .filter = insns },
-		.programs = ret->bulk ? program : NULL,
+		.programs = ret->bypass ? program : NULL,
 	};
 
-	*reterr_step = OPENER_STEP_BULK;
-	if (ret->bulk)
+	*reterr_step = OPENER_STEP_BYPASS;
+	if (ret->bypass)
 		r = load_filters(l, link == LINK_RAW_IP, ret, program);
 	if (r >= 0 && ret->n > 1)
 		r = open_group(o, l, &cfg, secret, ret, reterr_step);
@@ -122,7 +122,7 @@ unsigned rings_collect(const struct rings *rings, int ret_fds[])
 	unsigned n = rings->n;
 
 	memcpy(ret_fds, rings->fd, n * sizeof *ret_fds);
-	if (!rings->bulk)
+	if (!rings->bypass)
 		return n;
 	for (unsigned i = 0; i < n; i++) {
 		ret_fds[n + i] = rings->filter[i].flows;

@@ -7,7 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "source/afring.h"
-#include "source/bulkload.h"
+#include "source/bypassload.h"
 
 struct link;
 struct options;
@@ -18,8 +18,8 @@ struct rings {
 	struct afring_geometry geometry[AFRING_GROUP_MAX];
 	bool by_program; /* several: dealt out by fanout_member() under this secret: */
 	uint64_t secret;
-	bool bulk; /* mode=auto: each has a filter with maps */
-	struct bulkload filter[AFRING_GROUP_MAX];
+	bool bypass; /* mode=auto: each has a filter with maps */
+	struct bypassload filter[AFRING_GROUP_MAX];
 };
 
 /* Opens the rings of @l with filter and lock, capturing from now on; the descriptors are the

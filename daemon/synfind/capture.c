@@ -142,7 +142,7 @@ static void say_watching(const struct tap *t, const struct opener_reply *m)
 static void say_other_mode(const struct capture *c, const struct tap *t,
 			   const struct opener_reply *m)
 {
-	enum capture_mode mode = m->bulk ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
+	enum capture_mode mode = m->bypass ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
 
 	if (mode != c->o->mode)
 		log_warn("%s: its opener has mode=%s, this daemon mode=%s; a restart brings them "
@@ -192,7 +192,7 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 	}
 	if (!t || !t->asked)
 		return;
-	if (!strcmp(m->step, OPENER_STEP_BULK))
+	if (!strcmp(m->step, OPENER_STEP_BYPASS))
 		log_error("Cannot capture on '%s': cannot load the filter of mode=auto: %s (it "
 			  "needs CAP_BPF, "
 			  "CAP_PERFMON and Linux 5.19; mode=all needs none of it)",

@@ -13,7 +13,7 @@
 #include "flow/tunnels.h"
 #include "source/afring.h"
 #include "source/fanout.h"
-#include "synfind/bulkfilter.h"
+#include "synfind/bypassfilter.h"
 #include "synfind/successor.h"
 #include "wire/checksum.h"
 #include "wire/segment.h"
@@ -158,7 +158,7 @@ static int make(struct decoder *d, const struct options *o, struct event_sink *s
 
 	struct tracker_config cfg = take_options(d, o, iface_id, share);
 
-	cfg.bulk = bulk_filter_kernel(d->bulk);
+	cfg.bypass = bypass_filter_kernel(d->bypass);
 	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret ||
 	    getrandom(&h->birth, sizeof h->birth, 0) != sizeof h->birth)
 		return -errno;
@@ -171,14 +171,14 @@ static int make(struct decoder *d, const struct options *o, struct event_sink *s
 }
 
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
+		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share)
 {
 	struct kept_sizes sizes = decoder_sizes(o, iface_id, share ? share : &alone);
 
 	memset(d, 0, sizeof *d);
 	d->source = source;
-	d->bulk = bulk;
+	d->bypass = bypass;
 	if (sink)
 		sizes.events = 0;
 	return make(d, o, sink, iface_id, share ? share : &alone, &sizes,
@@ -235,7 +235,7 @@ void decoder_destroy(struct decoder *d)
 	source_free(d->retired);
 	if (d->nudge_fd > 0)
 		close(d->nudge_fd);
-	bulk_filter_free(d->bulk);
+	bypass_filter_free(d->bypass);
 	kept_close(&d->kept);
 	memset(d, 0, sizeof *d);
 }
@@ -396,7 +396,7 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 
 	d->stats_at_ns = now + stats_every_ns;
 	d->unlooked = false;
-	bulk_filter_set_clock(d->bulk);
+	bypass_filter_set_clock(d->bypass);
 	if (!p->packets && !p->drops && !p->freezes && afring_take_counts(d->source, p) < 0)
 		return;
 	begin(d);
@@ -728,7 +728,7 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.unwatched = counter_get(&t->unwatched),
 		.strays = counter_get(&t->strays),
 		.bad_checksum = counter_get(&c->bad_checksum),
-		.withheld = counter_get(&t->withheld),
+		.bypassed = counter_get(&t->bypassed),
 		.left_out = counter_get(&c->left_out),
 		.events = counter_get(&c->events),
 		.lost = counter_get(&c->lost),

@@ -14,7 +14,7 @@
 #include "source/source.h"
 #include "synfind/kept.h"
 
-struct bulk_filter;
+struct bypass_filter;
 struct options;
 struct tunnels;
 
@@ -41,9 +41,9 @@ struct decoder {
 
 	struct source *source; /* owned */
 	struct source *next,
-		*retired;	  /* in a turn: the ring to come, the one that was; owned or NULL */
-	_Atomic int turn;	  /* enum decoder_turn */
-	struct bulk_filter *bulk; /* owned; NULL: the source's filter is a classic one */
+		*retired; /* in a turn: the ring to come, the one that was; owned or NULL */
+	_Atomic int turn; /* enum decoder_turn */
+	struct bypass_filter *bypass; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
 	bool control;		 /* leave out what segment_is_control() does not want */
 	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
@@ -74,7 +74,7 @@ struct decoder {
  * options->event_ring_size records.  @share: NULL: it is the only one; the limits of the tables are
  * divided among those that share.  Returns 0 or -errno. */
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct bulk_filter *bulk, struct event_sink *sink, uint8_t iface_id,
+		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share);
 
 /* What is needed of memory to make one that another process can go on with. */

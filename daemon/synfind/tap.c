@@ -10,7 +10,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "source/afring.h"
-#include "synfind/bulkfilter.h"
+#include "synfind/bypassfilter.h"
 #include "synfind/decoder.h"
 #include "synfind/health.h"
 #include "synfind/publisher.h"
@@ -83,30 +83,30 @@ void tap_free(struct tap *t)
 
 unsigned tap_fds(const struct opener_reply *m)
 {
-	return m->bulk ? 3 * m->rings : m->rings;
+	return m->bypass ? 3 * m->rings : m->rings;
 }
 
 /* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as
  * another mode counts from the next start on, has no key in it and lets everything pass. */
 static int take_filter(struct capture *c, const struct opener_reply *m, unsigned i, const int *fds,
-		       struct bulk_filter **ret)
+		       struct bypass_filter **ret)
 {
 	int flows, slots;
 
 	*ret = NULL;
-	if (!m->bulk)
+	if (!m->bypass)
 		return 0;
 	flows = fds[m->rings + i];
 	slots = fds[2 * m->rings + i];
 	if (c->o->mode == MODE_AUTO)
-		return bulk_filter_new(flows, slots, c->o->auto_after, ret);
+		return bypass_filter_new(flows, slots, c->o->auto_after, ret);
 	close(flows);
 	close(slots);
 	return 0;
 }
 
 int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,
-		     struct bulk_filter *bulk, const struct kept_ring *ring)
+		     struct bypass_filter *bypass, const struct kept_ring *ring)
 {
 	const struct decoder_share *share = &ring->share;
 	struct tap_stored tables = tap_stored(TAP_TABLES, t->id, share->index);
@@ -115,8 +115,8 @@ int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct
 	void *memory;
 	int r;
 
-	if (!c->store->live || bulk) {
-		r = decoder_init(d, c->o, source, bulk, NULL, t->id, share);
+	if (!c->store->live || bypass) {
+		r = decoder_init(d, c->o, source, bypass, NULL, t->id, share);
 		if (r >= 0)
 			kept_sign(&d->kept, ring);
 		return r;
@@ -153,20 +153,20 @@ static int tap_make_decoder(struct capture *c, struct tap *t, const struct opene
 {
 	struct kept_ring ring = tap_ring_of(c, m, i, fds[i]);
 	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
-	struct bulk_filter *bulk;
+	struct bypass_filter *bypass;
 	struct source *source = NULL;
-	int r = take_filter(c, m, i, fds, &bulk);
+	int r = take_filter(c, m, i, fds, &bypass);
 
 	if (r >= 0)
 		r = d ? afring_map(fds[i], &m->ring[i], NULL, &source) : -ENOMEM;
 	if (r < 0) {
-		bulk_filter_free(bulk);
+		bypass_filter_free(bypass);
 		free(d);
 		close(fds[i]);
 		return r;
 	}
 	t->decoder[t->decoders++] = d;
-	r = tap_decoder_make(c, t, d, source, bulk, &ring);
+	r = tap_decoder_make(c, t, d, source, bypass, &ring);
 	d->beat_ms = health_beat_ms();
 	return r;
 }

@@ -15,7 +15,7 @@
 #include "synfind/capture.h"
 #include "synfind/kept.h"
 
-struct bulk_filter;
+struct bypass_filter;
 struct decoder;
 struct source;
 
@@ -90,7 +90,7 @@ struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply 
  * @source and @bulk are the decoder's, also on failure.  The filters of mode=auto count on, whoever
  * goes on: there nothing is kept.  0 or -errno. */
 int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,
-		     struct bulk_filter *bulk, const struct kept_ring *ring);
+		     struct bypass_filter *bypass, const struct kept_ring *ring);
 
 /* Makes decoders over the rings that have come, and runs them; takes the descriptors over, also on
  * failure.  0 or -errno. */

@@ -472,8 +472,8 @@ static void put_decoder(struct strbuf *t, const struct stats_decoder *d)
 	}
 	strbuf_lit(t, "}");
 	key_u64(t, "bad_checksum", d->bad_checksum);
-	if (d->withheld)
-		key_u64(t, "withheld", d->withheld);
+	if (d->bypassed)
+		key_u64(t, "withheld", d->bypassed);
 	if (d->left_out)
 		key_u64(t, "left_out", d->left_out);
 	put_connections(t, d);

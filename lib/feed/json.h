@@ -71,7 +71,7 @@ struct stats_decoder {
 	uint64_t anomalies, anomalies_untold, strays;
 	uint64_t floods, held, untold, unwatched;
 	uint64_t events, lost, bad_checksum;
-	uint64_t withheld; /* segments that the kernel counted instead */
+	uint64_t bypassed; /* segments that the kernel counted instead */
 	uint64_t left_out; /* decoded segments that the mode does not want */
 	uint64_t max_half, max_whole;
 	bool several; /* of this interface; then this is number ... */

@@ -201,7 +201,7 @@ bool tracker_step(struct tracker *t)
 	return false;
 }
 
-/* A connection whose segments the kernel withholds is not silent. */
+/* A connection whose segments the kernel bypasses is not silent. */
 static void touch(void *arg, const struct flow_key *key, uint64_t hash, uint64_t last_ns)
 {
 	struct tracker *t = arg;
@@ -231,8 +231,8 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	if (now_ns < t->sweep_at_ns)
 		return;
 	t->sweep_at_ns = now_ns + sweep_every_ns;
-	if (t->bulk)
-		bulk_refresh(t->bulk, touch, t);
+	if (t->bypass)
+		bypass_refresh(t->bypass, touch, t);
 	flood_tick(t);
 	sweep_begin(t, all ? SWEEP_PARTS + 1 : 1);
 	while (!t->undo && tracker_step(t))

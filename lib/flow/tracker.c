@@ -103,16 +103,16 @@ static bool entry_contested(const struct tracker *t, table_ref r)
 	return h->pending || h->contested;
 }
 
-/* What the kernel withheld before @s. */
+/* What the kernel bypassed before @s. */
 static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	if (table_shape_of(f->ref) == SHAPE_HALF)
 		return;
-	uint64_t n = bulk_catch_up(t->bulk, f->c, f->hash, sender != f->c->client_end, s);
+	uint64_t n = bypass_catch_up(t->bypass, f->c, f->hash, sender != f->c->client_end, s);
 
 	if (!n)
 		return;
-	counter_add(&t->count->withheld, n);
+	counter_add(&t->count->bypassed, n);
 	flow_store(t, f);
 }
 
@@ -141,7 +141,7 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 		return;
 	if (ref != TABLE_NONE) {
 		flow_load(t, f, ref);
-		if (unlikely(t->bulk))
+		if (unlikely(t->bypass))
 			catch_up(t, f, sender, s);
 		if (unlikely(flow_expire(t, f)))
 			ref = TABLE_NONE;
@@ -153,9 +153,9 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 		over_feed(t, f, sender, s);
 	} else {
 		known_feed(t, f, sender, s);
-		if (unlikely(t->bulk) && f->ref != TABLE_NONE &&
+		if (unlikely(t->bypass) && f->ref != TABLE_NONE &&
 		    table_shape_of(f->ref) == SHAPE_WHOLE)
-			bulk_consider(t->bulk, f->c, &f->key, f->hash);
+			bypass_consider(t->bypass, f->c, &f->key, f->hash);
 	}
 }
 
@@ -202,7 +202,7 @@ static __attribute__((noinline)) bool take_kept(struct tracker *t, const struct 
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 {
 	struct ticket ticket[TRACKER_BATCH];
-	const bool quick = !t->cfg.plodding && !t->bulk && !t->undo;
+	const bool quick = !t->cfg.plodding && !t->bypass && !t->undo;
 	const bool kept = !t->cfg.plodding && t->undo;
 
 	/* A table of millions is memory far away: ask for all lines first, then work. */
@@ -382,7 +382,7 @@ uint64_t tracker_layout(void)
 static void view(struct tracker *t, const struct tracker_config *c, struct event_sink *sink,
 		 struct tracker_counters *counters)
 {
-	t->bulk = NULL;
+	t->bypass = NULL;
 	t->undo = t->table.undo = c->undo;
 	t->sink = sink;
 	t->count = counters;
@@ -397,7 +397,7 @@ struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct
 	t->cfg.secret = c->secret;
 	table_init(&t->table, table_region(memory), c->max_connections, c->max_half_open);
 	view(t, c, sink, counters);
-	if (c->bulk && !(t->bulk = bulk_new(c->bulk)))
+	if (c->bypass && !(t->bypass = bypass_new(c->bypass)))
 		return NULL;
 	t->layout = tracker_layout();
 	return t;
@@ -442,5 +442,5 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 void tracker_free(struct tracker *t)
 {
 	if (t)
-		bulk_free(t->bulk);
+		bypass_free(t->bypass);
 }

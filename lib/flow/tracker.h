@@ -14,7 +14,7 @@
 #include "flow/event.h"
 #include "flow/tcp_fsm.h"
 
-struct bulk_kernel;
+struct bypass_kernel;
 struct segment;
 struct tracker;
 struct undo;
@@ -30,7 +30,7 @@ struct tracker_config {
 	uint64_t flood_interval_ns; /* between two events of a series */
 	uint16_t decoders;	    /* that share the connections; 0 is 1 */
 	struct hash_key secret;
-	struct bulk_kernel *bulk; /* NULL: every segment comes here; "flow/bulk.h" */
+	struct bypass_kernel *bypass; /* NULL: every segment comes here; "flow/bypass.h" */
 	/* NULL: the memory ends with the process.  Else another one goes on with it, wherever this
 	 * one ended: each call below is (part of) a transaction of the caller's, in which it comes
 	 * after tracker_begin(), and what takes long is done in steps: tracker_step().  Not with
@@ -50,7 +50,7 @@ struct tracker_counters {
 	struct counter evicted_half, evicted_whole;
 	struct counter anomalies, anomalies_untold;
 	struct counter strays;	    /* segments that belong to nothing and open nothing */
-	struct counter withheld;    /* segments that the kernel counted instead: on the wire */
+	struct counter bypassed;    /* segments that the kernel counted instead: on the wire */
 	struct counter half, whole; /* gauges: entries of each shape */
 	struct counter floods;	    /* gauge: servers under a SYN flood */
 	struct counter held,

@@ -46,12 +46,12 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 
 void flow_settle(struct tracker *t, struct flow *f, bool forget)
 {
-	if (!t->bulk || f->ref == TABLE_NONE || table_shape_of(f->ref) == SHAPE_HALF)
+	if (!t->bypass || f->ref == TABLE_NONE || table_shape_of(f->ref) == SHAPE_HALF)
 		return;
-	uint64_t n = bulk_settle(t->bulk, f->c, f->hash, forget);
+	uint64_t n = bypass_settle(t->bypass, f->c, f->hash, forget);
 
 	if (n)
-		counter_add(&t->count->withheld, n);
+		counter_add(&t->count->bypassed, n);
 }
 
 /* One half entry more or less of @s, and maybe of others of its hash: how many that makes. */

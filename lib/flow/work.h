@@ -12,7 +12,7 @@
 #pragma once
 #include "base/cc.h"
 #include "base/undo.h"
-#include "flow/bulk.h"
+#include "flow/bypass.h"
 #include "flow/conn.h"
 #include "flow/flood.h"
 #include "flow/guard.h"
@@ -46,9 +46,9 @@ struct tracker {
 	/* Of a server: entries from which on attempts are held, that make a flood, and that are a
 	 * danger to the table. */
 	uint32_t flood_from, flood_limit, flood_danger;
-	struct bulk *bulk; /* NULL: not wanted */
-	struct undo *undo; /* NULL: nobody will go on with it */
-	bool quick;	   /* short ways may be taken */
+	struct bypass *bypass; /* NULL: not wanted */
+	struct undo *undo;     /* NULL: nobody will go on with it */
+	bool quick;	       /* short ways may be taken */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 

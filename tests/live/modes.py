@@ -124,7 +124,7 @@ def test_side_by_side(a, b, iface, ip4, ip6, decoders):
                   f"control, {name}: the streams as long as they were")
     frames = {m: s.stats["packets"] for m, s in sides.items()}
     print(f"# frames that came up: {frames}, withheld: {auto.stats.get('withheld')}")
-    # How many depends on how far the daemon is behind; test_bulk.c has a ring of known length.
+    # How many depends on how far the daemon is behind; test_bypass.c has a ring of known length.
     # A super-frame is withheld as the segments that it stands for; loopback has none.
     tap.ok(frames["auto"] + auto.stats.get("withheld", 0) >= frames["all"] > frames["auto"],
            "auto: fewer frames come up", frames)

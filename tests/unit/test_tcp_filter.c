@@ -5,7 +5,7 @@
 #include <bpf/libbpf.h>
 #include <errno.h>
 #include <linux/filter.h>
-#include <skel/bulk.skel.h>
+#include <skel/bypass.skel.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -23,8 +23,8 @@ enum { FRAME_MAX = 20000, MUTATIONS = 150000, TCP_FIXED = 20 };
 enum { INSIDES = 4 };
 static int pair[INSIDES][LINK_TYPES][2];
 static int control_pair[INSIDES][LINK_TYPES][2]; /* the same with `control` */
-static int bulk_pair[LINK_TYPES][2]; /* the filter of mode=auto; 0: the kernel does not take it */
-static unsigned inside;		     /* of the filter that is asked */
+static int bypass_pair[LINK_TYPES][2]; /* the filter of mode=auto; 0: the kernel does not take it */
+static unsigned inside;		       /* of the filter that is asked */
 
 /* Copy length that the kernel finds for @frame; 0: rejected. */
 static int kernel_asked(const int fd[2], const uint8_t *frame, size_t n)
@@ -152,7 +152,8 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 	if (!why && v == FRAME_TCP &&
 	    segment_is_control(&whole) != (kernel_asked(control_pair[inside][link], p, n) > 0))
 		why = "control takes others than segment_is_control()";
-	if (!why && !inside && bulk_pair[link][0] && kernel_asked(bulk_pair[link], p, n) != copied)
+	if (!why && !inside && bypass_pair[link][0] &&
+	    kernel_asked(bypass_pair[link], p, n) != copied)
 		why = "the filter of mode=auto differs";
 	if (why)
 		print_frame(link, p, n, why, v, copied);
@@ -855,18 +856,18 @@ static int silent(enum libbpf_print_level level, const char *format, va_list arg
 /* It watches no connection here, so that it must agree with the classic one. */
 static void load_bulk(enum link_type link)
 {
-	struct bulk_bpf *skel = bulk_bpf__open();
-	int *pair_of = bulk_pair[link], fd;
+	struct bypass_bpf *skel = bypass_bpf__open();
+	int *pair_of = bypass_pair[link], fd;
 
 	if (!skel)
 		abort();
 	skel->rodata->raw_ip = link == LINK_RAW_IP;
-	if (bulk_bpf__load(skel) < 0) {
+	if (bypass_bpf__load(skel) < 0) {
 		tap_skip("the filter of mode=auto agrees on each frame",
 			 "the kernel does not take it: CAP_BPF?");
 		return;
 	}
-	fd = bpf_program__fd(skel->progs.bulk);
+	fd = bpf_program__fd(skel->progs.bypass);
 	ok(!socketpair(AF_UNIX, SOCK_DGRAM, 0, pair_of) &&
 		   !setsockopt(pair_of[1], SOL_SOCKET, SO_ATTACH_BPF, &fd, sizeof fd),
 	   "the kernel takes the filter of mode=auto, link type %d", link);

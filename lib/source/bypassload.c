@@ -1,7 +1,7 @@
-#include "source/bulkload.h"
+#include "source/bypassload.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <skel/bulk.skel.h>
+#include <skel/bypass.skel.h>
 #include <unistd.h>
 
 /* The skeleton closes its own. */
@@ -10,9 +10,9 @@ static int keep(int fd)
 	return fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
-static int keep_all(const struct bulk_bpf *b, struct bulkload *ret)
+static int keep_all(const struct bypass_bpf *b, struct bypassload *ret)
 {
-	ret->program = keep(bpf_program__fd(b->progs.bulk));
+	ret->program = keep(bpf_program__fd(b->progs.bypass));
 	ret->flows = ret->program < 0 ? -1 : keep(bpf_map__fd(b->maps.flows));
 	ret->slots = ret->flows < 0 ? -1 : keep(bpf_map__fd(b->maps.slots));
 	if (ret->slots >= 0)
@@ -20,30 +20,30 @@ static int keep_all(const struct bulk_bpf *b, struct bulkload *ret)
 
 	int r = -errno;
 
-	bulkload_close(ret);
+	bypassload_close(ret);
 	return r;
 }
 
-int bulkload_load(bool raw_ip, bool loopback, struct bulkload *ret)
+int bypassload_load(bool raw_ip, bool loopback, struct bypassload *ret)
 {
 	libbpf_print_fn_t printer = libbpf_set_print(NULL); /* the caller knows what to say */
-	struct bulk_bpf *b = bulk_bpf__open();
+	struct bypass_bpf *b = bypass_bpf__open();
 	int r = -errno;
 
-	*ret = (struct bulkload){ -1, -1, -1 };
+	*ret = (struct bypassload){ -1, -1, -1 };
 	if (b) {
 		b->rodata->raw_ip = raw_ip;
 		b->rodata->loopback = loopback;
-		r = bulk_bpf__load(b);
+		r = bypass_bpf__load(b);
 		if (r >= 0)
 			r = keep_all(b, ret);
 	}
-	bulk_bpf__destroy(b);
+	bypass_bpf__destroy(b);
 	libbpf_set_print(printer);
 	return r;
 }
 
-void bulkload_close(struct bulkload *b)
+void bypassload_close(struct bypassload *b)
 {
 	int *const fds[] = { &b->program, &b->flows, &b->slots };
 

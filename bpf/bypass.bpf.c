@@ -10,13 +10,13 @@
 #include <stdbool.h>
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
-#include "bpf/bulk.h"
+#include "bpf/bypass.h"
 #include "bpf/link.bpf.h"
 #include "wire/ip.h"
 #include "wire/link.h"
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
-enum { STREAK = 8 }; /* plain frames behind the marker before the first one is withheld */
+enum { STREAK = 8 }; /* plain frames behind the marker before the first one is bypassed */
 enum { TCP_HEADER_MAX = 60 };
 
 const volatile __u32 raw_ip;   /* frames begin with the IP header */
@@ -24,17 +24,17 @@ const volatile __u32 loopback; /* each frame is seen twice: as it goes out, and 
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 2 * BULK_SLOTS);
-	__type(key, struct bulk_key);
+	__uint(max_entries, 2 * BYPASS_SLOTS);
+	__type(key, struct bypass_key);
 	__type(value, __u32); /* slot << 1 | direction */
 } flows SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(map_flags, BPF_F_MMAPABLE);
-	__uint(max_entries, BULK_SLOTS);
+	__uint(max_entries, BYPASS_SLOTS);
 	__type(key, __u32);
-	__type(value, struct bulk_slot);
+	__type(value, struct bypass_slot);
 } slots SEC(".maps");
 
 struct place {
@@ -142,21 +142,22 @@ static __always_inline struct numbers numbers_of(struct __sk_buff *skb, const st
 }
 
 /* guard_is_plain(), with the window as the long way would look at it. */
-static __always_inline bool is_plain(const struct bulk_slot *s, unsigned d, const struct numbers *n)
+static __always_inline bool is_plain(const struct bypass_slot *s, unsigned d,
+				     const struct numbers *n)
 {
 	unsigned peer = !d;
 	__u64 window = (__u64)s->window[peer] << (s->shift[peer] & 15);
 
-	if (window < BULK_WINDOW_FLOOR)
-		window = BULK_WINDOW_FLOOR;
+	if (window < BYPASS_WINDOW_FLOOR)
+		window = BYPASS_WINDOW_FLOOR;
 	return n->usual && n->window && n->seq == s->next[d] && n->seq - s->acked[d] <= window &&
 	       n->ack - s->acked[peer] <= s->next[peer] - s->acked[peer] &&
-	       s->next[peer] - s->acked[peer] <= BULK_WINDOW_MOST &&
-	       s->may[d] & (n->payload ? BULK_MAY_DATA : BULK_MAY_ACK);
+	       s->next[peer] - s->acked[peer] <= BYPASS_WINDOW_MOST &&
+	       s->may[d] & (n->payload ? BYPASS_MAY_DATA : BYPASS_MAY_ACK);
 }
 
 /* guard_learn_plain() */
-static __always_inline void take(struct bulk_slot *s, unsigned d, const struct numbers *n)
+static __always_inline void take(struct bypass_slot *s, unsigned d, const struct numbers *n)
 {
 	s->next[d] = n->end;
 	s->acked[!d] = n->ack;
@@ -165,7 +166,7 @@ static __always_inline void take(struct bulk_slot *s, unsigned d, const struct n
 
 /* A frame that passes behind the marker.  The last one that passes has data: no other frame ends
  * where it does, so that user space knows it again. */
-static __always_inline void follow(struct bulk_slot *s, __u32 phase, unsigned d,
+static __always_inline void follow(struct bypass_slot *s, __u32 phase, unsigned d,
 				   const struct numbers *n)
 {
 	if (!is_plain(s, d, n)) {
@@ -174,17 +175,17 @@ static __always_inline void follow(struct bulk_slot *s, __u32 phase, unsigned d,
 	}
 	take(s, d, n);
 	s->streak++;
-	if (phase != BULK_READY || !n->payload || s->streak < STREAK)
+	if (phase != BYPASS_READY || !n->payload || s->streak < STREAK)
 		return;
 	s->base_next[0] = s->next[0];
 	s->base_next[1] = s->next[1];
 	s->base_acked[0] = s->acked[0];
 	s->base_acked[1] = s->acked[1];
-	__sync_val_compare_and_swap(&s->phase, BULK_READY, BULK_WITHHELD);
+	__sync_val_compare_and_swap(&s->phase, BYPASS_READY, BYPASS_BYPASSED);
 }
 
 /* A frame before the marker: what is in the ring before it is not known here. */
-static __always_inline void learn(struct bulk_slot *s, unsigned d, const struct numbers *n)
+static __always_inline void learn(struct bypass_slot *s, unsigned d, const struct numbers *n)
 {
 	if (!n->usual)
 		return;
@@ -206,7 +207,7 @@ static __always_inline void learn(struct bulk_slot *s, unsigned d, const struct 
 }
 
 /* What the frame was on the wire, as count_wire() in wire/frame.c. */
-static __always_inline void count(struct __sk_buff *skb, struct bulk_count *c, __u32 payload)
+static __always_inline void count(struct __sk_buff *skb, struct bypass_count *c, __u32 payload)
 {
 	__u32 segs = 1, gso = skb->gso_size, len = skb->len;
 
@@ -220,10 +221,11 @@ static __always_inline void count(struct __sk_buff *skb, struct bulk_count *c, _
 	c->last_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline struct bulk_slot *slot_of(struct __sk_buff *skb, const struct place *p,
-						 int version, const struct tcp *t, unsigned *ret_d)
+static __always_inline struct bypass_slot *slot_of(struct __sk_buff *skb, const struct place *p,
+						   int version, const struct tcp *t,
+						   unsigned *ret_d)
 {
-	struct bulk_key key = { .sport = t->sport, .dport = t->dport, .ip_v = version };
+	struct bypass_key key = { .sport = t->sport, .dport = t->dport, .ip_v = version };
 
 	if (version == 4) {
 		bpf_skb_load_bytes(skb, p->ip + 12, key.src, 4);
@@ -243,7 +245,7 @@ static __always_inline struct bulk_slot *slot_of(struct __sk_buff *skb, const st
 }
 
 SEC("socket")
-int bulk(struct __sk_buff *skb)
+int bypass(struct __sk_buff *skb)
 {
 	struct place p = { .ip = 0 };
 	int version = raw_ip ? version_at(skb, 0) : ethernet_walk(skb, &p.ip);
@@ -260,7 +262,7 @@ int bulk(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, p.tcp, &t, sizeof t))
 		return pass;
 
-	struct bulk_slot *s = slot_of(skb, &p, version, &t, &d);
+	struct bypass_slot *s = slot_of(skb, &p, version, &t, &d);
 
 	if (!s)
 		return pass;
@@ -269,16 +271,16 @@ int bulk(struct __sk_buff *skb)
 	struct numbers n = numbers_of(skb, &p, &t);
 	__u32 phase = *(volatile __u32 *)&s->phase;
 
-	if ((phase == BULK_ARMED || phase == BULK_READY) && !s->odd) {
+	if ((phase == BYPASS_ARMED || phase == BYPASS_READY) && !s->odd) {
 		if (s->marked)
 			follow(s, phase, d, &n);
 		else
 			learn(s, d, &n);
 	}
-	if (phase != BULK_WITHHELD)
+	if (phase != BYPASS_BYPASSED)
 		return pass;
 	if (!is_plain(s, d, &n)) {
-		__sync_val_compare_and_swap(&s->phase, BULK_WITHHELD, BULK_FROZEN);
+		__sync_val_compare_and_swap(&s->phase, BYPASS_BYPASSED, BYPASS_FROZEN);
 		return pass;
 	}
 	take(s, d, &n);
@@ -286,4 +288,4 @@ int bulk(struct __sk_buff *skb)
 	return 0;
 }
 
-char licence_of_bulk[] SEC("license") = "Dual BSD/GPL";
+char licence_of_bypass[] SEC("license") = "Dual BSD/GPL";

@@ -6,15 +6,15 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <skel/bulk.skel.h>
+#include <skel/bypass.skel.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
-#include "bpf/bulk.h"
-#include "flow/bulk.h"
+#include "bpf/bypass.h"
+#include "flow/bypass.h"
 #include "flow/tracker.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
@@ -49,13 +49,13 @@ static void rig_commit(struct event_sink *s)
 	((struct rig *)s)->n++;
 }
 
-static struct rig *rig_new(struct bulk_kernel *bulk)
+static struct rig *rig_new(struct bypass_kernel *bypass)
 {
 	struct tracker_config cfg = { .max_connections = 1024,
 				      .max_half_open = 1024,
 				      .anomalies_per_connection = ANOMALIES_TOLD_MAX,
 				      .anomalies_per_second = 1000000,
-				      .bulk = bulk };
+				      .bypass = bypass };
 	struct rig *r = calloc(1, sizeof *r);
 	size_t size = (tracker_memory(&cfg) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 
@@ -77,11 +77,11 @@ static void rig_free(struct rig *r)
 
 /* ---- the filter ---- */
 
-static struct bulk_kernel kernel;
-static struct bulk_bpf *skel;
+static struct bypass_kernel kernel;
+static struct bypass_bpf *skel;
 static int wire[2];
 
-static int watch(struct bulk_kernel *k, const struct bulk_key *keys, uint32_t slot)
+static int watch(struct bypass_kernel *k, const struct bypass_key *keys, uint32_t slot)
 {
 	(void)k;
 	for (uint32_t d = 0; d < 2; d++) {
@@ -94,7 +94,7 @@ static int watch(struct bulk_kernel *k, const struct bulk_key *keys, uint32_t sl
 	return 0;
 }
 
-static void forget(struct bulk_kernel *k, const struct bulk_key *keys)
+static void forget(struct bypass_kernel *k, const struct bypass_key *keys)
 {
 	(void)k;
 	for (unsigned d = 0; d < 2; d++)
@@ -112,27 +112,27 @@ static int load(void)
 	struct timespec now;
 
 	libbpf_set_print(silent);
-	skel = bulk_bpf__open();
+	skel = bypass_bpf__open();
 	if (!skel)
 		return -errno;
 	skel->rodata->raw_ip = true;
 
-	int r = bulk_bpf__load(skel), fd;
+	int r = bypass_bpf__load(skel), fd;
 
 	if (r < 0)
 		return r;
-	fd = bpf_program__fd(skel->progs.bulk);
+	fd = bpf_program__fd(skel->progs.bypass);
 	if (socketpair(AF_UNIX, SOCK_DGRAM, 0, wire) < 0 ||
 	    setsockopt(wire[1], SOL_SOCKET, SO_ATTACH_BPF, &fd, sizeof fd) < 0)
 		return -errno;
-	kernel.slots = mmap(NULL, sizeof(struct bulk_slot) * BULK_SLOTS, PROT_READ | PROT_WRITE,
+	kernel.slots = mmap(NULL, sizeof(struct bypass_slot) * BYPASS_SLOTS, PROT_READ | PROT_WRITE,
 			    MAP_SHARED, bpf_map__fd(skel->maps.slots), 0);
 	if (kernel.slots == MAP_FAILED)
 		return -errno;
 	kernel.watch = watch;
 	kernel.forget = forget;
 	kernel.after_pkts = 4;
-	/* What the filter withholds is as old as the test: earlier than any segment of it. */
+	/* What the filter bypasses is as old as the test: earlier than any segment of it. */
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	kernel.wall_minus_mono = -(int64_t)now.tv_sec * 1000000000;
 	return 0;
@@ -205,7 +205,7 @@ static struct packet make(unsigned id, unsigned from, unsigned flags, uint32_t s
 
 static struct rig *every, *behind;
 static struct packet ring[RING];
-static unsigned ring_head, ring_tail, withheld, shown;
+static unsigned ring_head, ring_tail, bypassed, shown;
 static uint64_t now_ns;
 
 static void feed(struct rig *r, const struct packet *k)
@@ -237,7 +237,7 @@ static void show(struct packet k)
 		ring[ring_head++ % RING] = k;
 		shown++;
 	} else {
-		withheld++;
+		bypassed++;
 	}
 	if (!below(8))
 		drain(below(20));
@@ -340,7 +340,7 @@ static void converse(unsigned id)
 	}
 }
 
-/* The end of a connection that no segment ended is the time of its newest one, which for withheld
+/* The end of a connection that no segment ended is the time of its newest one, which for bypassed
  * ones is the filter's own clock. */
 static bool same(struct event a, struct event b)
 {
@@ -412,26 +412,26 @@ static void run(unsigned id, bool capture_ends)
 	finish(id, seed, capture_ends);
 }
 
-/* To who does not know yet what was withheld this is plain. */
+/* To who does not know yet what was bypassed this is plain. */
 static void test_first_withheld_again(void)
 {
 	uint32_t seq = 1000;
-	unsigned before = withheld;
+	unsigned before = bypassed;
 
 	begin();
 	show(make(0, 0, TCP_SYN, seq++, 0, 60000, 0));
 	show(make(0, 1, TCP_SYN | TCP_ACK, 5000, seq, 60000, 0));
 	for (unsigned i = 0; i < 200; i++) {
-		before = withheld;
+		before = bypassed;
 		show(make(0, 0, TCP_ACK, seq, 5001, 60000, 100));
-		if (withheld > before)
+		if (bypassed > before)
 			break;
 		seq += 100;
 		show(make(0, 1, TCP_ACK, 5001, seq, 60000, 0));
 		drain(0);
 	}
 	show(make(0, 0, TCP_ACK, seq, 5001, 60000, 100));
-	ok(finish(0, rng, false) && withheld == before + 1,
+	ok(finish(0, rng, false) && bypassed == before + 1,
 	   "the first segment that was withheld comes again: a retransmission");
 }
 
@@ -445,7 +445,7 @@ static void test_not_silent(void)
 	begin();
 	show(make(0, 0, TCP_SYN, seq++, 0, 60000, 0));
 	show(make(0, 1, TCP_SYN | TCP_ACK, 5000, seq, 60000, 0));
-	unsigned before = withheld;
+	unsigned before = bypassed;
 
 	unsigned shown_before = shown;
 
@@ -458,7 +458,7 @@ static void test_not_silent(void)
 	drain(0);
 	ok((shown - shown_before) * 10 < 4000,
 	   "a long transfer: not a tenth of it is shown (%u of 4000)", shown - shown_before);
-	/* The last segment was withheld 59 s after all that was shown. */
+	/* The last segment was bypassed 59 s after all that was shown. */
 	uint64_t last = now_ns + 59000 * ms;
 	int64_t kept = kernel.wall_minus_mono;
 
@@ -474,7 +474,7 @@ static void test_not_silent(void)
 		   e->close.payload[0] == 200000 && e->close.end_ns >= last &&
 		   e->close.end_ns < last + 5000 * ms,
 	   "and when it is, nothing is missing in its counts and times");
-	ok(counter_get(&behind->count.withheld) == withheld - before,
+	ok(counter_get(&behind->count.bypassed) == bypassed - before,
 	   "each withheld segment is counted");
 	kernel.wall_minus_mono = kept;
 	rig_free(behind);
@@ -484,7 +484,7 @@ static void test_not_silent(void)
 /* Who is done with is looked for in vain. */
 static void test_forgotten(void)
 {
-	struct bulk_key key;
+	struct bypass_key key;
 
 	ok(bpf_map_get_next_key(bpf_map__fd(skel->maps.flows), NULL, &key) < 0 && errno == ENOENT,
 	   "the filter forgets every connection that is over");
@@ -501,10 +501,10 @@ int main(void)
 	rng = tap_seed(20251121);
 	for (unsigned i = 0; i < RUNS; i++)
 		run(i % 7, i & 8);
-	printf("# %u segments shown, %u withheld\n", shown, withheld);
+	printf("# %u segments shown, %u withheld\n", shown, bypassed);
 	ok(!differences, "%u connections: behind the filter the same is told as with all segments",
 	   RUNS);
-	ok(withheld > shown / 2, "though many of them were withheld");
+	ok(bypassed > shown / 2, "though many of them were withheld");
 	test_first_withheld_again();
 	test_not_silent();
 	test_forgotten();

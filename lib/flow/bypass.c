@@ -1,39 +1,39 @@
-#include "flow/bulk.h"
+#include "flow/bypass.h"
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
-#include "bpf/bulk.h"
+#include "bpf/bypass.h"
 #include "flow/guard.h"
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
 
-_Static_assert((unsigned)BULK_WINDOW_FLOOR == (unsigned)GUARD_WINDOW_FLOOR, "one floor");
-_Static_assert((unsigned)BULK_WINDOW_MOST == (unsigned)GUARD_WINDOW_MOST, "one ceiling");
+_Static_assert((unsigned)BYPASS_WINDOW_FLOOR == (unsigned)GUARD_WINDOW_FLOOR, "one floor");
+_Static_assert((unsigned)BYPASS_WINDOW_MOST == (unsigned)GUARD_WINDOW_MOST, "one ceiling");
 
-enum { PATIENCE = 4096, PLACES = 2 * BULK_SLOTS, NONE = UINT32_MAX };
+enum { PATIENCE = 4096, PLACES = 2 * BYPASS_SLOTS, NONE = UINT32_MAX };
 
 struct watch {
 	uint64_t hash;
 	struct flow_key key;
-	struct bulk_key keys[2];
-	struct bulk_count taken[2]; /* counts that the connection has already */
-	uint64_t told_ns;	    /* newest time that bulk_refresh() told */
-	uint32_t next;		    /* of the free ones */
+	struct bypass_key keys[2];
+	struct bypass_count taken[2]; /* counts that the connection has already */
+	uint64_t told_ns;	      /* newest time that bypass_refresh() told */
+	uint32_t next;		      /* of the free ones */
 	bool used;
 	bool caught_up;	 /* since the slot was frozen */
 	uint32_t waited; /* segments since it was armed: too many, and no marker will come */
 };
 
-struct bulk {
-	struct bulk_kernel *kernel;
+struct bypass {
+	struct bypass_kernel *kernel;
 	uint32_t free, high; /* first free watch; those above high were never used */
 	uint32_t at[PLACES]; /* open addressing by hash: number of the watch, + 1; 0: empty */
-	struct watch watch[BULK_SLOTS];
+	struct watch watch[BYPASS_SLOTS];
 };
 
-struct bulk *bulk_new(struct bulk_kernel *kernel)
+struct bypass *bypass_new(struct bypass_kernel *kernel)
 {
-	struct bulk *b = calloc(1, sizeof *b);
+	struct bypass *b = calloc(1, sizeof *b);
 
 	if (b) {
 		b->kernel = kernel;
@@ -42,7 +42,7 @@ struct bulk *bulk_new(struct bulk_kernel *kernel)
 	return b;
 }
 
-void bulk_free(struct bulk *b)
+void bypass_free(struct bypass *b)
 {
 	for (uint32_t i = 0; b && i < b->high; i++)
 		if (b->watch[i].used)
@@ -58,7 +58,7 @@ static uint32_t home_of(uint64_t hash)
 }
 
 /* The place of @hash, or the empty one where it would be. */
-static uint32_t place_of(const struct bulk *b, uint64_t hash)
+static uint32_t place_of(const struct bypass *b, uint64_t hash)
 {
 	uint32_t i = home_of(hash);
 
@@ -67,7 +67,7 @@ static uint32_t place_of(const struct bulk *b, uint64_t hash)
 	return i;
 }
 
-static struct watch *find(struct bulk *b, uint64_t hash)
+static struct watch *find(struct bypass *b, uint64_t hash)
 {
 	uint32_t at = b->at[place_of(b, hash)];
 
@@ -75,7 +75,7 @@ static struct watch *find(struct bulk *b, uint64_t hash)
 }
 
 /* Takes @hash out; what was pushed on by it moves up. */
-static void unplace(struct bulk *b, uint64_t hash)
+static void unplace(struct bypass *b, uint64_t hash)
 {
 	uint32_t gap = place_of(b, hash);
 
@@ -90,27 +90,27 @@ static void unplace(struct bulk *b, uint64_t hash)
 	b->at[gap] = 0;
 }
 
-static struct bulk_slot *slot_of(const struct bulk *b, const struct watch *w)
+static struct bypass_slot *slot_of(const struct bypass *b, const struct watch *w)
 {
 	return &b->kernel->slots[w - b->watch];
 }
 
-static uint32_t phase_of(const struct bulk_slot *s)
+static uint32_t phase_of(const struct bypass_slot *s)
 {
 	return __atomic_load_n(&s->phase, __ATOMIC_ACQUIRE);
 }
 
-static void forget(struct bulk *b, struct watch *w)
+static void forget(struct bypass *b, struct watch *w)
 {
 	b->kernel->forget(b->kernel, w->keys);
 	unplace(b, w->hash);
-	__atomic_store_n(&slot_of(b, w)->phase, BULK_OFF, __ATOMIC_RELEASE);
+	__atomic_store_n(&slot_of(b, w)->phase, BYPASS_OFF, __ATOMIC_RELEASE);
 	w->used = false;
 	w->next = b->free;
 	b->free = (uint32_t)(w - b->watch);
 }
 
-static struct watch *take_free(struct bulk *b)
+static struct watch *take_free(struct bypass *b)
 {
 	if (b->free != NONE) {
 		struct watch *w = &b->watch[b->free];
@@ -118,7 +118,7 @@ static struct watch *take_free(struct bulk *b)
 		b->free = w->next;
 		return w;
 	}
-	return b->high < BULK_SLOTS ? &b->watch[b->high++] : NULL;
+	return b->high < BYPASS_SLOTS ? &b->watch[b->high++] : NULL;
 }
 
 /* ---- watching ---- */
@@ -129,10 +129,10 @@ static uint8_t may_of(const struct conn *c, enum fsm_side side)
 	bool ack = c->complete & COMPLETE_ACK && conn_history_has(c, side, HISTORY_ACK);
 	bool data = c->complete & COMPLETE_DATA && conn_history_has(c, side, HISTORY_DATA);
 
-	return (ack ? BULK_MAY_ACK : 0) | (data ? BULK_MAY_DATA : 0);
+	return (ack ? BYPASS_MAY_ACK : 0) | (data ? BYPASS_MAY_DATA : 0);
 }
 
-static void arm(struct bulk_slot *s, const struct conn *c)
+static void arm(struct bypass_slot *s, const struct conn *c)
 {
 	bool scaled = c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE;
 
@@ -147,10 +147,10 @@ static void arm(struct bulk_slot *s, const struct conn *c)
 	s->shift[SIDE_B] = scaled ? c->wscale1 : 0;
 	s->streak = 0;
 	s->marked = s->odd = 0;
-	__atomic_store_n(&s->phase, BULK_ARMED, __ATOMIC_RELEASE);
+	__atomic_store_n(&s->phase, BYPASS_ARMED, __ATOMIC_RELEASE);
 }
 
-static void make_keys(const struct flow_key *key, unsigned client_end, struct bulk_key ret[2])
+static void make_keys(const struct flow_key *key, unsigned client_end, struct bypass_key ret[2])
 {
 	memset(ret, 0, 2 * sizeof *ret);
 	for (unsigned d = 0; d < SIDES; d++) {
@@ -165,7 +165,7 @@ static void make_keys(const struct flow_key *key, unsigned client_end, struct bu
 	}
 }
 
-static void watch_new(struct bulk *b, const struct conn *c, const struct flow_key *key,
+static void watch_new(struct bypass *b, const struct conn *c, const struct flow_key *key,
 		      uint64_t hash)
 {
 	struct watch *w = take_free(b);
@@ -176,7 +176,7 @@ static void watch_new(struct bulk *b, const struct conn *c, const struct flow_ke
 	make_keys(key, c->client_end, w->keys);
 	b->at[place_of(b, hash)] = (uint32_t)(w - b->watch) + 1;
 
-	struct bulk_slot *s = slot_of(b, w);
+	struct bypass_slot *s = slot_of(b, w);
 
 	memset(s, 0, sizeof *s);
 	arm(s, c);
@@ -184,31 +184,31 @@ static void watch_new(struct bulk *b, const struct conn *c, const struct flow_ke
 		forget(b, w);
 }
 
-static bool change_phase(struct bulk_slot *s, uint32_t from, uint32_t to)
+static bool change_phase(struct bypass_slot *s, uint32_t from, uint32_t to)
 {
 	return __atomic_compare_exchange_n(&s->phase, &from, to, false, __ATOMIC_ACQ_REL,
 					   __ATOMIC_ACQUIRE);
 }
 
-/* Nothing is in the way of withholding, as far as @c has been fed. */
-static void go_round(struct bulk_slot *s, struct watch *w, const struct conn *c)
+/* Nothing is in the way of bypassing, as far as @c has been fed. */
+static void go_round(struct bypass_slot *s, struct watch *w, const struct conn *c)
 {
 	uint32_t phase = phase_of(s);
 
 	switch (phase) {
-	case BULK_ARMED:
+	case BYPASS_ARMED:
 		if (s->marked && !s->odd && seq_le(s->marker, c->next[s->marker_dir & 1])) {
-			change_phase(s, BULK_ARMED, BULK_READY);
+			change_phase(s, BYPASS_ARMED, BYPASS_READY);
 			return;
 		}
 		/* fall through */
-	case BULK_READY:
+	case BYPASS_READY:
 		if (!s->odd && ++w->waited < PATIENCE)
 			return;
-		if (!change_phase(s, phase, BULK_OFF))
+		if (!change_phase(s, phase, BYPASS_OFF))
 			return;
 		break;
-	case BULK_FROZEN:
+	case BYPASS_FROZEN:
 		if (!w->caught_up)
 			return;
 		break;
@@ -220,7 +220,8 @@ static void go_round(struct bulk_slot *s, struct watch *w, const struct conn *c)
 	arm(s, c);
 }
 
-void bulk_consider(struct bulk *b, const struct conn *c, const struct flow_key *key, uint64_t hash)
+void bypass_consider(struct bypass *b, const struct conn *c, const struct flow_key *key,
+		     uint64_t hash)
 {
 	if (conn_counts(c, SIDE_A).pkts < b->kernel->after_pkts &&
 	    conn_counts(c, SIDE_B).pkts < b->kernel->after_pkts)
@@ -238,8 +239,8 @@ void bulk_consider(struct bulk *b, const struct conn *c, const struct flow_key *
 
 /* ---- catching up ---- */
 
-static void add_count(struct conn *c, unsigned side, const struct bulk_count *now,
-		      struct bulk_count *taken)
+static void add_count(struct conn *c, unsigned side, const struct bypass_count *now,
+		      struct bypass_count *taken)
 {
 	uint64_t payload = now->payload - taken->payload;
 
@@ -254,7 +255,7 @@ static void touch(struct conn *c, uint64_t wall_ns)
 		c->last_ns = wall_ns;
 }
 
-/* @c had not been fed all that passed before the filter withheld anything: the capture lost it. */
+/* @c had not been fed all that passed before the filter bypassed anything: the capture lost it. */
 static void note_gap(struct conn *c, unsigned side, uint32_t base)
 {
 	uint32_t n = base - c->next[side];
@@ -265,9 +266,9 @@ static void note_gap(struct conn *c, unsigned side, uint32_t base)
 	c->gaps |= 1u << side & 3;
 }
 
-static uint64_t take(struct bulk *b, struct watch *w, struct conn *c)
+static uint64_t take(struct bypass *b, struct watch *w, struct conn *c)
 {
-	const struct bulk_slot *s = slot_of(b, w);
+	const struct bypass_slot *s = slot_of(b, w);
 	uint64_t pkts = 0;
 
 	w->caught_up = true;
@@ -276,7 +277,7 @@ static uint64_t take(struct bulk *b, struct watch *w, struct conn *c)
 	if (!pkts)
 		return 0;
 	for (unsigned side = 0; side < SIDES; side++) {
-		struct bulk_count now = s->count[side];
+		struct bypass_count now = s->count[side];
 
 		note_gap(c, side, s->base_next[side]);
 		c->next[side] = s->next[side];
@@ -289,9 +290,9 @@ static uint64_t take(struct bulk *b, struct watch *w, struct conn *c)
 	return pkts;
 }
 
-/* Is @s behind all that passed before the filter withheld anything?  Frames that were in the ring
+/* Is @s behind all that passed before the filter bypassed anything?  Frames that were in the ring
  * by then come first. */
-static bool is_behind(const struct bulk_slot *s, const struct conn *c, enum fsm_side from,
+static bool is_behind(const struct bypass_slot *s, const struct conn *c, enum fsm_side from,
 		      const struct segment *g)
 {
 	bool there = true;
@@ -303,49 +304,49 @@ static bool is_behind(const struct bulk_slot *s, const struct conn *c, enum fsm_
 	       (g->flags & TCP_ACK && seq_lt(s->base_acked[!from], g->ack));
 }
 
-uint64_t bulk_catch_up(struct bulk *b, struct conn *c, uint64_t hash, enum fsm_side from,
-		       const struct segment *g)
+uint64_t bypass_catch_up(struct bypass *b, struct conn *c, uint64_t hash, enum fsm_side from,
+			 const struct segment *g)
 {
 	struct watch *w = find(b, hash);
 	uint64_t pkts = 0;
 
 	if (!w)
 		return 0;
-	struct bulk_slot *s = slot_of(b, w);
+	struct bypass_slot *s = slot_of(b, w);
 
-	if (!w->caught_up && phase_of(s) == BULK_FROZEN && is_behind(s, c, from, g))
+	if (!w->caught_up && phase_of(s) == BYPASS_FROZEN && is_behind(s, c, from, g))
 		pkts = take(b, w, c);
 	/* It is about to end, as a rule; if not, it will be watched anew. */
 	if (segment_is_control(g))
-		pkts += bulk_settle(b, c, hash, true);
+		pkts += bypass_settle(b, c, hash, true);
 	return pkts;
 }
 
-uint64_t bulk_settle(struct bulk *b, struct conn *c, uint64_t hash, bool gone)
+uint64_t bypass_settle(struct bypass *b, struct conn *c, uint64_t hash, bool gone)
 {
 	struct watch *w = find(b, hash);
 	uint64_t pkts = 0;
 
 	if (!w)
 		return 0;
-	struct bulk_slot *s = slot_of(b, w);
+	struct bypass_slot *s = slot_of(b, w);
 
-	change_phase(s, BULK_WITHHELD, BULK_FROZEN);
-	if (!w->caught_up && c->state == FSM_OPEN && phase_of(s) == BULK_FROZEN)
+	change_phase(s, BYPASS_BYPASSED, BYPASS_FROZEN);
+	if (!w->caught_up && c->state == FSM_OPEN && phase_of(s) == BYPASS_FROZEN)
 		pkts = take(b, w, c);
 	if (gone)
 		forget(b, w);
 	return pkts;
 }
 
-void bulk_refresh(struct bulk *b,
-		  void (*tell)(void *arg, const struct flow_key *key, uint64_t hash,
-			       uint64_t last_ns),
-		  void *arg)
+void bypass_refresh(struct bypass *b,
+		    void (*tell)(void *arg, const struct flow_key *key, uint64_t hash,
+				 uint64_t last_ns),
+		    void *arg)
 {
 	for (uint32_t i = 0; i < b->high; i++) {
 		struct watch *w = &b->watch[i];
-		const struct bulk_slot *s = slot_of(b, w);
+		const struct bypass_slot *s = slot_of(b, w);
 
 		if (!w->used)
 			continue;

@@ -1,32 +1,32 @@
-#include "synfind/bulkfilter.h"
+#include "synfind/bypassfilter.h"
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
-#include "bpf/bulk.h"
+#include "bpf/bypass.h"
 #include "common/log.h"
 
-struct bulk_filter {
-	struct bulk_kernel kernel;
+struct bypass_filter {
+	struct bypass_kernel kernel;
 	int flows_fd;
 };
 
-static const size_t slots_octets = (size_t)BULK_SLOTS * sizeof(struct bulk_slot);
+static const size_t slots_octets = (size_t)BYPASS_SLOTS * sizeof(struct bypass_slot);
 
-static struct bulk_filter *of_kernel(struct bulk_kernel *k)
+static struct bypass_filter *of_kernel(struct bypass_kernel *k)
 {
-	return (struct bulk_filter *)k; /* its first member */
+	return (struct bypass_filter *)k; /* its first member */
 }
 
-static void forget(struct bulk_kernel *k, const struct bulk_key *keys)
+static void forget(struct bypass_kernel *k, const struct bypass_key *keys)
 {
 	for (unsigned d = 0; d < 2; d++)
 		bpf_map_delete_elem(of_kernel(k)->flows_fd, &keys[d]);
 }
 
-static int watch(struct bulk_kernel *k, const struct bulk_key *keys, uint32_t slot)
+static int watch(struct bypass_kernel *k, const struct bypass_key *keys, uint32_t slot)
 {
 	for (uint32_t d = 0; d < 2; d++) {
 		uint32_t value = slot << 1 | d;
@@ -38,16 +38,16 @@ static int watch(struct bulk_kernel *k, const struct bulk_key *keys, uint32_t sl
 }
 
 /* Does what the decoder will do, since it could not say that it is not allowed to. */
-static int try_out(struct bulk_filter *f)
+static int try_out(struct bypass_filter *f)
 {
-	static const struct bulk_key keys[2]; /* IP version 0: no frame has it */
+	static const struct bypass_key keys[2]; /* IP version 0: no frame has it */
 	int r = watch(&f->kernel, keys, 0);
 
 	forget(&f->kernel, keys);
 	return r;
 }
 
-static int map_slots(struct bulk_filter *f, int fd)
+static int map_slots(struct bypass_filter *f, int fd)
 {
 	void *p = mmap(NULL, slots_octets, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	int r = p == MAP_FAILED ? -errno : 0;
@@ -57,16 +57,16 @@ static int map_slots(struct bulk_filter *f, int fd)
 	return r;
 }
 
-int bulk_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bulk_filter **ret)
+int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bypass_filter **ret)
 {
-	struct bulk_filter *f = calloc(1, sizeof *f);
+	struct bypass_filter *f = calloc(1, sizeof *f);
 
 	if (!f) {
 		close(flows_fd);
 		close(slots_fd);
 		return log_errno(ENOMEM, "Cannot use the filter of mode=auto");
 	}
-	*f = (struct bulk_filter){
+	*f = (struct bypass_filter){
 		.kernel = { .after_pkts = after_pkts, .watch = watch, .forget = forget },
 		.flows_fd = flows_fd
 	};
@@ -76,7 +76,7 @@ int bulk_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bulk
 	if (r >= 0)
 		r = try_out(f);
 	if (r < 0) {
-		bulk_filter_free(f);
+		bypass_filter_free(f);
 		if (r != -EPERM)
 			return log_errno(r, "Cannot use the filter of mode=auto");
 		log_error("Cannot use the filter of mode=auto: bpf(2) is not permitted (a unit "
@@ -84,12 +84,12 @@ int bulk_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bulk
 			  "SystemCallFilter=; a process without CAP_BPF needs Linux 5.19)");
 		return r;
 	}
-	bulk_filter_set_clock(f);
+	bypass_filter_set_clock(f);
 	*ret = f;
 	return 0;
 }
 
-void bulk_filter_free(struct bulk_filter *f)
+void bypass_filter_free(struct bypass_filter *f)
 {
 	if (!f)
 		return;
@@ -99,12 +99,12 @@ void bulk_filter_free(struct bulk_filter *f)
 	free(f);
 }
 
-struct bulk_kernel *bulk_filter_kernel(struct bulk_filter *f)
+struct bypass_kernel *bypass_filter_kernel(struct bypass_filter *f)
 {
 	return f ? &f->kernel : NULL;
 }
 
-void bulk_filter_set_clock(struct bulk_filter *f)
+void bypass_filter_set_clock(struct bypass_filter *f)
 {
 	struct timespec wall, mono;
 
