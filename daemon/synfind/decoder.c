@@ -446,7 +446,8 @@ static void wake_consumer_soon(struct decoder *d, uint64_t now)
 
 static bool anything_tracked(const struct decoder *d)
 {
-	return counter_get(&d->count->tracker.half) || counter_get(&d->count->tracker.whole) ||
+	return counter_get(&d->count->tracker.syn_entries) ||
+	       counter_get(&d->count->tracker.full_entries) ||
 	       counter_get(&d->count->tracker.floods); /* whose end is to be told */
 }
 
@@ -710,16 +711,16 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.index = d->share.index,
 		.split_known = d->share.known,
 		.split = counter_get(&c->split),
-		.max_half = d->max_half_open,
-		.max_whole = d->max_connections,
+		.max_syn = d->max_half_open,
+		.max_full = d->max_connections,
 		.source = { counter_get(&c->packets), counter_get(&c->drops),
 			    counter_get(&c->freezes) },
 		.opened = counter_get(&t->opened),
 		.closed = counter_get(&t->closed),
-		.half = counter_get(&t->half),
-		.whole = counter_get(&t->whole),
-		.evicted_half = counter_get(&t->evicted_half),
-		.evicted_whole = counter_get(&t->evicted_whole),
+		.syn_entries = counter_get(&t->syn_entries),
+		.full_entries = counter_get(&t->full_entries),
+		.evicted_syn = counter_get(&t->evicted_syn),
+		.evicted_full = counter_get(&t->evicted_full),
 		.anomalies = counter_get(&t->anomalies),
 		.anomalies_untold = counter_get(&t->anomalies_untold),
 		.floods = counter_get(&t->floods),

@@ -48,7 +48,7 @@ static unsigned long long rate(uint64_t now, uint64_t before, uint64_t usec)
 static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct health *h = arg;
-	uint64_t packets = 0, events = 0, drops = 0, half = 0, whole = 0, took;
+	uint64_t packets = 0, events = 0, drops = 0, syn_entries = 0, full_entries = 0, took;
 	unsigned ifaces = 0;
 
 	for (struct feed *f = h->publisher->feeds; f; f = f->next, ifaces++) {
@@ -59,15 +59,15 @@ static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 		packets += d.source.packets;
 		events += d.events;
 		drops += d.source.drops;
-		half += d.half;
-		whole += d.whole;
+		syn_entries += d.syn_entries;
+		full_entries += d.full_entries;
 	}
 	took = usec - h->at_usec;
 	sd_notifyf(0,
 		   "STATUS=%llu packets/s, %llu events/s; %llu connections, %llu half-open; "
 		   "%u interfaces, %u subscribers; dropped %llu, lost to subscribers %llu",
 		   rate(packets, h->packets, took), rate(events, h->events, took),
-		   (unsigned long long)whole, (unsigned long long)half, ifaces,
+		   (unsigned long long)full_entries, (unsigned long long)syn_entries, ifaces,
 		   h->publisher->connected, (unsigned long long)drops,
 		   (unsigned long long)h->publisher->stream.state->lost_events);
 	h->at_usec = usec;

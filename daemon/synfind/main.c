@@ -24,7 +24,7 @@ struct daemon {
 	int argc;
 	char **argv;
 	struct options o;
-	unsigned room, half_room; /* what the tables were made for */
+	unsigned room, syn_room; /* what the tables were made for */
 	sd_event *loop;
 	sd_event_source *stats_timer;
 	struct opener opener;
@@ -103,7 +103,7 @@ static int read_options_again(struct daemon *d)
 		return log_errno(r, "Cannot take over the configuration");
 	}
 	fit(&fresh.max_connections, d->room, "max-connections");
-	fit(&fresh.max_half_open, d->half_room, "max-half-open");
+	fit(&fresh.max_half_open, d->syn_room, "max-half-open");
 	options_free(&d->o);
 	d->o = fresh;
 	return 0;
@@ -254,7 +254,7 @@ int main(int argc, char **argv)
 		return r;
 	}
 	d.room = d.o.max_connections;
-	d.half_room = d.o.max_half_open;
+	d.syn_room = d.o.max_half_open;
 	r = daemon_run(&d);
 	health_stop(&d.health);
 	if (r < 0 && d.store.live) /* the next start may do better: it shall find all as it was */

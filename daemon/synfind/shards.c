@@ -607,16 +607,16 @@ void shards_read_counters(struct shards *s, const char *iface, struct stats_deco
 	struct stats_decoder d;
 
 	*ret = (struct stats_decoder){ .iface = iface,
-				       .max_half = s->o->max_half_open,
-				       .max_whole = s->o->max_connections };
+				       .max_syn = s->o->max_half_open,
+				       .max_full = s->o->max_connections };
 	for (unsigned i = 0; i < s->lanes; i++) {
 		decoder_read_counters(&s->lane[i]->d, iface, &d);
 		ret->opened += d.opened;
 		ret->closed += d.closed;
-		ret->half += d.half;
-		ret->whole += d.whole;
-		ret->evicted_half += d.evicted_half;
-		ret->evicted_whole += d.evicted_whole;
+		ret->syn_entries += d.syn_entries;
+		ret->full_entries += d.full_entries;
+		ret->evicted_syn += d.evicted_syn;
+		ret->evicted_full += d.evicted_full;
 		ret->anomalies += d.anomalies;
 		ret->anomalies_untold += d.anomalies_untold;
 		ret->strays += d.strays;

@@ -441,13 +441,13 @@ static void put_connections(struct strbuf *t, const struct stats_decoder *d)
 	put_by_state(t, d);
 	key_u64(t, "opened", d->opened);
 	key_u64(t, "closed", d->closed);
-	key_u64(t, "evicted_half_open", d->evicted_half);
-	key_u64(t, "evicted", d->evicted_whole);
+	key_u64(t, "evicted_half_open", d->evicted_syn);
+	key_u64(t, "evicted", d->evicted_full);
 	strbuf_lit(t, "},\"table\":{\"entries\":");
-	strbuf_u64(t, d->whole);
-	key_u64(t, "max_entries", d->max_whole);
-	key_u64(t, "half_open_entries", d->half);
-	key_u64(t, "max_half_open_entries", d->max_half);
+	strbuf_u64(t, d->full_entries);
+	key_u64(t, "max_entries", d->max_full);
+	key_u64(t, "half_open_entries", d->syn_entries);
+	key_u64(t, "max_half_open_entries", d->max_syn);
 	strbuf_lit(t, "}");
 }
 

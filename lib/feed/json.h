@@ -67,13 +67,13 @@ struct stats_decoder {
 	struct source_stats source;
 	uint64_t verdicts[FRAME_VERDICTS];
 	uint64_t states[FSM_STATES];
-	uint64_t opened, closed, half, whole, evicted_half, evicted_whole;
+	uint64_t opened, closed, syn_entries, full_entries, evicted_syn, evicted_full;
 	uint64_t anomalies, anomalies_untold, strays;
 	uint64_t floods, held, untold, unwatched;
 	uint64_t events, lost, bad_checksum;
 	uint64_t bypassed; /* segments that the kernel counted instead */
 	uint64_t left_out; /* decoded segments that the mode does not want */
-	uint64_t max_half, max_whole;
+	uint64_t max_syn, max_full;
 	bool several; /* of this interface; then this is number ... */
 	unsigned index;
 	bool split_known; /* ... and can tell how many segments came to the wrong one */

@@ -47,8 +47,8 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 		old.c->contested = 0;
 		if (stray)
 			flow_remove(t, f);
-		/* A half one would want another entry. */
-		if (stray && lives && table_shape_of(old_ref) == SHAPE_WHOLE)
+		/* A SYN entry would want another entry. */
+		if (stray && lives && table_shape_of(old_ref) == SHAPE_FULL)
 			attempt_give_back(old.c, f->c);
 		flow_store(t, &old);
 		if (stray)
@@ -92,7 +92,7 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 {
 	struct flow f = { .key = old->key, .hash = old->hash, .ref = TABLE_NONE };
 	struct segment bare = *s;
-	struct half half;
+	struct syn_entry syn;
 
 	bare.payload_len = 0; /* data on it will be sent again, or was never taken */
 	bare.wire_len -= s->payload_len;
@@ -112,15 +112,15 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	conn_account(f.c, SIDE_A, &bare, 0);
 	guard_learn(f.c, SIDE_A, &bare, p, &gaps);
 	conn_note_history(f.c, SIDE_A, &bare, (struct learned){ 0 }, p);
-	if (!conn_pack(f.c, &half))
+	if (!syn_entry_pack(f.c, &syn))
 		return false; /* a header of more than 255 octets: not worth holding */
-	half.pending = 1;
+	syn.pending = 1;
 	struct flood_server server = flood_server_of(&f.key, f.c->client_end);
 
-	f.ref = flow_slot_half(t, &f, &server, old->ref);
+	f.ref = flow_slot_syn(t, &f, &server, old->ref);
 	if (f.ref == TABLE_NONE)
 		return false;
-	*table_half(&t->table, f.ref) = half;
+	*table_syn(&t->table, f.ref) = syn;
 	flow_count_state(t, FSM_NONE, FSM_SYN);
 	old->c->contested = 1;
 	return true;
@@ -151,22 +151,22 @@ static void attempt_confirm(struct tracker *t, struct flow *f, struct flow *old,
 			prev = 0;
 	}
 	attempt_tell(t, f, prev);
-	table_half(&t->table, f->ref)->pending = 0;
-	table_half(&t->table, f->ref)->held = f->c->offer.held;
+	table_syn(&t->table, f->ref)->pending = 0;
+	table_syn(&t->table, f->ref)->held = f->c->offer.held;
 }
 
-/* The SYN of the attempt once more.  It stays a half entry: a repetition of another size is not
+/* The SYN of the attempt once more.  It stays a SYN entry: a repetition of another size is not
  * counted, but keeps it alive. */
 static void attempt_again(struct tracker *t, struct flow *f, const struct segment *s)
 {
-	struct half *h = table_half(&t->table, f->ref), again;
+	struct syn_entry *h = table_syn(&t->table, f->ref), again;
 	struct segment bare = *s;
 
 	bare.payload_len = 0;
 	bare.wire_len -= s->payload_len;
 	conn_account(f->c, SIDE_A, &bare, 0);
 	conn_count_retrans(f->c, SIDE_A);
-	if (conn_pack(f->c, &again)) {
+	if (syn_entry_pack(f->c, &again)) {
 		again.pending = 1;
 		*h = again;
 	} else {

@@ -9,15 +9,15 @@ static uint64_t letter_of(unsigned side, enum history_code code)
 	return code | (side == SIDE_A ? HISTORY_FROM_CLIENT : 0);
 }
 
-/* The letters of a half entry. */
-static uint64_t half_history(bool answered)
+/* The letters of a SYN entry. */
+static uint64_t syn_history(bool answered)
 {
 	uint64_t syn_ack = letter_of(SIDE_B, HISTORY_SYN_ACK) << HISTORY_LETTER_BITS;
 
 	return letter_of(SIDE_A, HISTORY_SYN) | (answered ? syn_ack : 0);
 }
 
-bool conn_pack(const struct conn *c, struct half *ret)
+bool syn_entry_pack(const struct conn *c, struct syn_entry *ret)
 {
 	bool answered = c->state == FSM_ANSWERED;
 	const struct conn_counts n[2] = { conn_counts(c, SIDE_A), conn_counts(c, SIDE_B) };
@@ -27,7 +27,7 @@ bool conn_pack(const struct conn *c, struct half *ret)
 		return false;
 	/* Nothing but SYNs of one size without data, then SYN-ACKs of one size without data. */
 	if (c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 || c->tfo ||
-	    c->history != half_history(answered) || n[0].payload || n[1].payload || !syns ||
+	    c->history != syn_history(answered) || n[0].payload || n[1].payload || !syns ||
 	    syns > 15 || syn_acks > 7 || answered != !!syn_acks || c->retrans[SIDE_A] != syns - 1 ||
 	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0) ||
 	    dur40_ns(c->since[SIDE_B]) > UINT32_MAX)
@@ -44,7 +44,7 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	if (header[0] > 255 || header[1] > 255 || header[0] * syns != n[0].header ||
 	    header[1] * syn_acks != n[1].header)
 		return false;
-	*ret = (struct half){
+	*ret = (struct syn_entry){
 		.start_ns = c->start_ns,
 		.last = dur40_of(conn_age(c)),
 		.answered_ns = (uint32_t)dur40_ns(c->since[SIDE_B]),
@@ -76,7 +76,7 @@ bool conn_pack(const struct conn *c, struct half *ret)
 	return true;
 }
 
-void conn_unpack(const struct half *restrict h, struct conn *restrict ret)
+void syn_entry_unpack(const struct syn_entry *restrict h, struct conn *restrict ret)
 {
 	bool answered = h->syn_acks;
 	bool scales = h->wscale0 != TCPOPT_WSCALE_NONE && h->wscale1 != TCPOPT_WSCALE_NONE;
@@ -104,7 +104,7 @@ void conn_unpack(const struct half *restrict h, struct conn *restrict ret)
 		.iface = h->where.iface,
 		.outer = h->where.outer,
 		.inner = h->where.inner,
-		.history = half_history(answered),
+		.history = syn_history(answered),
 		.anomalies = h->anomalies,
 		.state = answered ? FSM_ANSWERED : FSM_SYN,
 		.client_end = h->client_end,
@@ -118,7 +118,7 @@ void conn_unpack(const struct half *restrict h, struct conn *restrict ret)
 	};
 }
 
-void conn_unpack_held(const struct half *h, struct conn *c)
+void syn_entry_unpack_held(const struct syn_entry *h, struct conn *c)
 {
 	c->offer.held = 1;
 	c->offer.mss_client = h->mss_apart ? (uint16_t)h->mss_client : h->mss;
@@ -174,7 +174,7 @@ static bool is_quiet(const struct conn *c)
 	       !c->gaps;
 }
 
-void conn_split(const struct conn *c, struct conn_hot *ret_hot, struct conn_cold *ret_cold)
+void full_entry_split(const struct conn *c, struct conn_hot *ret_hot, struct conn_cold *ret_cold)
 {
 	*ret_hot = c->hot;
 	*ret_cold = c->cold;
@@ -240,7 +240,7 @@ static __attribute__((noinline)) void tell_noted(struct conn *c)
 	c->noted_order = CONN_ORDER_TOLD;
 }
 
-void conn_join(const struct conn_hot *h, const struct conn_cold *k, struct conn *ret)
+void full_entry_join(const struct conn_hot *h, const struct conn_cold *k, struct conn *ret)
 {
 	ret->hot = *h;
 	ret->cold = *k;

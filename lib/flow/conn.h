@@ -6,10 +6,10 @@
  *   whole  its two parts, each in an array of its own.  What a segment of an open connection
  *	    touches is apart (struct conn_hot, 52 octets: a cache line with an IPv4 key behind it),
  *	    so that among a million connections one line comes from memory and not three.  The
- *	    rest is struct conn_cold, 52 octets as well.  conn_join() and conn_split().
+ *	    rest is struct conn_cold, 52 octets as well.  full_entry_join() and full_entry_split().
  *   half   while no more than SYNs and SYN-ACKs without surprises was seen: the same facts in 44
- *	    octets, so that a flood of half-open connections costs little.  conn_unpack() and
- *	    conn_pack().
+ *	    octets, so that a flood of half-open connections costs little.  syn_entry_unpack() and
+ *	    syn_entry_pack().
  *
  * Side 0 is the client, side 1 the server.  Sequence numbers are host order.  All are packed:
  * fields are read and written one by one, never by address. */
@@ -79,7 +79,7 @@ struct conn_offer {
 	uint16_t mss; /* the smaller one of those offered; 0: none */
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
-	uint16_t held : 1;	/* nothing was told of it: "flow/flood.h"; in half entries only */
+	uint16_t held : 1;	/* nothing was told of it: "flow/flood.h"; in SYN entries only */
 	uint16_t : 4;
 	uint16_t mss_client; /* of one that is held: what its SYN offered */
 } __attribute__((packed));
@@ -99,7 +99,7 @@ struct conn_hot {
 			uint16_t state : 5;	 /* enum fsm_state; 0 in no live entry */
 			uint16_t client_end : 1; /* which end of the key is the client */
 			uint16_t suspect : 1;	 /* an inexact RST was seen and nothing since */
-			/* An unanswered SYN with another ISN waits in a half entry. */
+			/* An unanswered SYN with another ISN waits in a SYN entry. */
 			uint16_t contested : 1;
 			/* In the table: FSM_OPEN, both sides are known, nothing is in doubt. */
 			uint16_t quiet : 1;
@@ -165,7 +165,7 @@ struct conn {
 	uint64_t start_ns;
 };
 
-struct half {
+struct syn_entry {
 	uint64_t start_ns;    /* UINT64_MAX: free */
 	struct dur40 last;    /* since the start */
 	uint32_t answered_ns; /* since the start: the first SYN-ACK */
@@ -187,21 +187,21 @@ struct half {
 	uint16_t anomalies : 2;
 	uint16_t held : 1; /* as in struct conn_offer */
 } __attribute__((packed));
-static_assert(sizeof(struct half) == 44, "the budget of a half-open connection, see table.h");
+static_assert(sizeof(struct syn_entry) == 44, "the budget of a half-open connection, see table.h");
 
 #define CONN_FREE UINT64_MAX
 
 /* The parts of @c as the table shall have them, and back. */
-void conn_split(const struct conn *c, struct conn_hot *ret_hot, struct conn_cold *ret_cold);
-void conn_join(const struct conn_hot *h, const struct conn_cold *k, struct conn *ret);
+void full_entry_split(const struct conn *c, struct conn_hot *ret_hot, struct conn_cold *ret_cold);
+void full_entry_join(const struct conn_hot *h, const struct conn_cold *k, struct conn *ret);
 
 /* Puts @c into @ret if it fits there; false: it does not, nothing is written.  Nothing is lost but
  * the window of the client's SYN, which comes back as the largest (its ACK brings the real one). */
-bool conn_pack(const struct conn *c, struct half *ret);
+bool syn_entry_pack(const struct conn *c, struct syn_entry *ret);
 
-/* The same connection in full; if it is held, but for what conn_unpack_held() adds to @c. */
-void conn_unpack(const struct half *restrict h, struct conn *restrict ret);
-void conn_unpack_held(const struct half *h, struct conn *c);
+/* The same connection in full; if it is held, but for what syn_entry_unpack_held() adds to @c. */
+void syn_entry_unpack(const struct syn_entry *restrict h, struct conn *restrict ret);
+void syn_entry_unpack_held(const struct syn_entry *h, struct conn *c);
 
 /* Was it picked up behind its SYN and SYN-ACK?  Then something else told who is the client. */
 static inline bool conn_is_midstream(const struct conn *c)
@@ -304,7 +304,7 @@ static inline unsigned conn_note_bit(unsigned side, bool data)
 }
 
 /* Notes the first of its kind (that bit is not set) on a connection in the table, of which history
- * is far away: noted_order keeps what conn_join() needs to write the letters in their order.
+ * is far away: noted_order keeps what full_entry_join() needs to write the letters in their order.
  * False: it cannot, nothing was done. */
 bool conn_note(struct conn_hot *h, unsigned side, bool data);
 

@@ -42,7 +42,7 @@ void flood_configure(struct tracker *t)
 	uint32_t from = (FLOOD_HOLD_FROM + decoders - 1) / decoders;
 
 	t->cfg.decoders = (uint16_t)decoders;
-	t->flood_danger = table_max(&t->table, SHAPE_HALF) / FLOOD_PART;
+	t->flood_danger = table_max(&t->table, SHAPE_SYN) / FLOOD_PART;
 	t->flood_limit = most < t->flood_danger ? most : t->flood_danger;
 	t->flood_from = from < t->flood_limit ? from : t->flood_limit;
 	if (!most)
@@ -172,7 +172,7 @@ static void mind_the_clock(const struct tracker *t, struct flood *d)
 
 static bool idle(const struct tracker *t, const struct flood *d)
 {
-	return !d->told && !d->held && t->servers[d->server.hash].half <= t->flood_from;
+	return !d->told && !d->held && t->servers[d->server.hash].syn <= t->flood_from;
 }
 
 /* What names slot @i is to name @other, from 1. */
@@ -248,7 +248,7 @@ void flood_watch(struct tracker *t, const struct flood_server *s)
 
 bool flood_holds(struct tracker *t, const struct flood_server *s)
 {
-	struct flood *d = t->servers[s->hash].half > t->flood_from ? find(t, s) : NULL;
+	struct flood *d = t->servers[s->hash].syn > t->flood_from ? find(t, s) : NULL;
 
 	if (!d)
 		return false;
@@ -264,9 +264,9 @@ bool flood_holds(struct tracker *t, const struct flood_server *s)
 bool flood_hold(struct tracker *t, struct flow *f)
 {
 	struct flood_server s = flood_server_of(&f->key, f->c->client_end);
-	struct half half;
+	struct syn_entry syn;
 
-	if (f->c->state != FSM_SYN || !conn_pack(f->c, &half) || !flood_holds(t, &s))
+	if (f->c->state != FSM_SYN || !syn_entry_pack(f->c, &syn) || !flood_holds(t, &s))
 		return false;
 	f->c->offer.held = 1;
 	f->c->offer.mss_client = f->c->offer.mss;
@@ -369,8 +369,7 @@ bool flood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const str
 
 bool flood_overdue(const struct tracker *t, table_ref r)
 {
-	return flow_held_at(t, r) &&
-	       table_half(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;
+	return flow_held_at(t, r) && table_syn(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;
 }
 
 void flood_let_go(struct tracker *t, struct flow *f)

@@ -1,7 +1,7 @@
 /* flood.h - a server under a SYN flood: one series of events for it, in place of two for each SYN.
  *
  * From FLOOD_HOLD_FROM half-open connections of a server on, a new attempt is *held*: a bit in its
- * half entry says that nothing of it was told.  That loses nothing and only delays, for it ends in
+ * SYN entry says that nothing of it was told.  That loses nothing and only delays, for it ends in
  * one of these ways:
  *
  *   - it goes on beyond a SYN and its SYN-ACK (mostly the handshake's ACK: who forges his address
@@ -16,7 +16,7 @@
  * more.  But they come to be connections within the second.  So it is a flood when at the end of a
  * second, or after so many attempts that the table is in danger,
  *
- *   - more attempts are held than cfg.flood_half_open, or a quarter of all half entries, and
+ *   - more attempts are held than cfg.flood_half_open, or a quarter of all SYN entries, and
  *   - those of that time which did not go on are cfg.flood_rate in a second, at least, and a
  *     quarter of them all.  (A server that is down and asked now and then is under no flood.)
  *
@@ -29,7 +29,7 @@
  * of it follows from the segments and the configuration alone.  Where several decoders share an
  * interface each has its part of a server's attempts, of the thresholds, and a series of its own.
  *
- * This is state of the run, but for the bits `held` and `mss_apart` of a half entry. */
+ * This is state of the run, but for the bits `held` and `mss_apart` of a SYN entry. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -45,11 +45,11 @@ struct tracker;
 enum {
 	FLOODS = 64,
 	FLOOD_HOLD_FROM = 16, /* ... / decoders; the first ones are told one by one */
-	FLOOD_PART = 4,	      /* of all half entries, for one server: the table is in danger */
+	FLOOD_PART = 4,	      /* of all SYN entries, for one server: the table is in danger */
 };
 static const uint64_t FLOOD_HOLD_NS = 1000000000, FLOOD_CALM_NS = 10000000000;
 
-enum { SERVERS = 4096 }; /* of which half entries are counted, by hash, a power of two */
+enum { SERVERS = 4096 }; /* of which SYN entries are counted, by hash, a power of two */
 
 /* What of a key is the server's: address (two words), port, interface. */
 struct flood_server {
@@ -79,7 +79,7 @@ struct floods {
 
 /* The servers of one hash: mostly one. */
 struct flood_servers {
-	uint32_t half; /* their half entries */
+	uint32_t syn; /* their SYN entries */
 	/* floods.slot[] of one of them, from 1; `next` of that is another's; 0: none */
 	uint8_t watch;
 };
@@ -109,10 +109,10 @@ static inline struct flood_server flood_server_of(const struct flow_key *k, unsi
 	return s;
 }
 
-/* More than FLOOD_HOLD_FROM half entries wait for @s: from now on attempts are held. */
+/* More than FLOOD_HOLD_FROM SYN entries wait for @s: from now on attempts are held. */
 void flood_watch(struct tracker *t, const struct flood_server *s);
 
-/* A new attempt at @s, of which a half entry can tell all.  True: it is held, its tcp_open must not
+/* A new attempt at @s, of which a SYN entry can tell all.  True: it is held, its tcp_open must not
  * be told. */
 bool flood_holds(struct tracker *t, const struct flood_server *s);
 

@@ -1,4 +1,4 @@
-/* The SYN and the SYN-ACK of a handshake as the textbook has it, on the half entry itself: does
+/* The SYN and the SYN-ACK of a handshake as the textbook has it, on the SYN entry itself: does
  * what flow_open() and flow_feed() would do by way of a struct conn (tests/unit/test_quick.c). */
 #include "flow/guard.h"
 #include "flow/work.h"
@@ -9,13 +9,13 @@ static bool flags_are(const struct segment *s, unsigned flags)
 	return (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == flags;
 }
 
-/* One that a half entry can count, see conn_pack(). */
+/* One that a SYN entry can count, see syn_entry_pack(). */
 static bool is_small(const struct segment *s)
 {
 	return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;
 }
 
-static void tell_begin(struct tracker *t, struct flow *f, const struct half *h,
+static void tell_begin(struct tracker *t, struct flow *f, const struct syn_entry *h,
 		       const struct tcpopt *o, const struct segment *s)
 {
 	struct event *e = event_begin(t);
@@ -23,7 +23,7 @@ static void tell_begin(struct tracker *t, struct flow *f, const struct half *h,
 	counter_add(&t->count->opened, 1);
 	if (!e)
 		return;
-	conn_unpack(h, f->c);
+	syn_entry_unpack(h, f->c);
 	tell_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, cause_of(s, false));
 	tell_open(e, o, h->ecn, 0);
 	event_end(t);
@@ -38,38 +38,38 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 	bool ecn = conn_asks_ecn(s);
 	struct flood_server server = flood_server_of(&f->key, sender);
 	bool held = unlikely(t->floods.n) && flood_holds(t, &server);
-	struct half h = { .start_ns = s->ts_ns,
-			  .isn = { s->seq },
-			  .mss = o.mss,
-			  .header = { (uint8_t)s->wire_len },
-			  .syns = 1,
-			  .wscale0 = o.wscale & 15,
-			  .wscale1 = TCPOPT_WSCALE_NONE,
-			  .where = conn_where_of(s),
-			  .sack = o.sack,
-			  .timestamps = o.timestamps,
-			  .tfo = o.tfo,
-			  .ecn = ecn,
-			  .mptcp = o.mptcp,
-			  .client_end = sender & 1,
-			  .held = held };
+	struct syn_entry h = { .start_ns = s->ts_ns,
+			       .isn = { s->seq },
+			       .mss = o.mss,
+			       .header = { (uint8_t)s->wire_len },
+			       .syns = 1,
+			       .wscale0 = o.wscale & 15,
+			       .wscale1 = TCPOPT_WSCALE_NONE,
+			       .where = conn_where_of(s),
+			       .sack = o.sack,
+			       .timestamps = o.timestamps,
+			       .tfo = o.tfo,
+			       .ecn = ecn,
+			       .mptcp = o.mptcp,
+			       .client_end = sender & 1,
+			       .held = held };
 
 	flow_count_state(t, FSM_NONE, FSM_SYN);
 	if (!held)
 		tell_begin(t, f, &h, &o, s);
-	f->ref = flow_slot_half(t, f, &server, TABLE_NONE);
+	f->ref = flow_slot_syn(t, f, &server, TABLE_NONE);
 	if (f->ref != TABLE_NONE)
-		*table_half(&t->table, f->ref) = h;
+		*table_syn(&t->table, f->ref) = h;
 	return true;
 }
 
 bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		  const struct segment *s)
 {
-	if (!t->quick || table_shape_of(ref) != SHAPE_HALF || !flags_are(s, TCP_SYN | TCP_ACK))
+	if (!t->quick || table_shape_of(ref) != SHAPE_SYN || !flags_are(s, TCP_SYN | TCP_ACK))
 		return false;
 
-	struct half *h = table_half(&t->table, ref);
+	struct syn_entry *h = table_syn(&t->table, ref);
 	uint64_t at = s->ts_ns - h->start_ns, asked = dur40_ns(h->last);
 
 	/* A segment from before the start has a huge offset. */
@@ -104,7 +104,7 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 
 	if (!e)
 		return true;
-	conn_unpack(h, f->c);
+	syn_entry_unpack(h, f->c);
 	tell_common(e, EVENT_TCP_STATE, &f->key, f->c, FSM_SYN, cause_of(s, false));
 	e->prev_state_ns[SIDE_B] = at;
 	event_end(t);
@@ -113,14 +113,14 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 
 bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason reason)
 {
-	const struct half *h = w->h;
+	const struct syn_entry *h = w->h;
 	enum fsm_state state = h->syn_acks ? FSM_ANSWERED : FSM_SYN;
 
 	if (!t->quick || !h->held || h->contested ||
 	    !flood_swallows(t, &w->server, h->start_ns, flood_count_of(reason)))
 		return false;
 	undo_save(t->undo, h, sizeof *h);
-	flow_remove_half(t, w->hash, w->ref, state, &w->server);
+	flow_remove_syn(t, w->hash, w->ref, state, &w->server);
 	return true;
 }
 

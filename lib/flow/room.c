@@ -3,8 +3,8 @@
 
 enum {
 	EVICTION_SAMPLE = 32,	/* entries looked at for the one that is missed least */
-	HALF_SAMPLE = 8,	/* half entries looked at for the oldest */
-	HALF_AHEAD = 8,		/* in a flood: how far ahead of the hand the index is asked for */
+	SYN_SAMPLE = 8,		/* SYN entries looked at for the oldest */
+	SYN_AHEAD = 8,		/* in a flood: how far ahead of the hand the index is asked for */
 	SWEEP_AT_LEAST = 65536, /* slots of a pool looked through at each turn ... */
 	SWEEP_PARTS = 8,	/* ... or this part of those in use */
 	SWEEP_STEP = 16384,	/* slots looked through in one step */
@@ -59,7 +59,7 @@ static int suspect_side(const struct conn *c)
 void flow_end(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
 	      struct cause cause)
 {
-	if (table_shape_of(f->ref) == SHAPE_HALF && table_half(&t->table, f->ref)->pending)
+	if (table_shape_of(f->ref) == SHAPE_SYN && table_syn(&t->table, f->ref)->pending)
 		attempt_settle(t, f, reason, cause);
 	else
 		flow_give_up(t, f, reason, rst_by, cause);
@@ -102,7 +102,7 @@ void flow_at(const struct tracker *t, struct flow *f, table_ref r)
 	flow_load(t, f, r);
 }
 
-static bool whole_due(const struct tracker *t, const struct conn_hot *h)
+static bool full_due(const struct tracker *t, const struct conn_hot *h)
 {
 	return h->last_ns + timeout_of(t, h->state, h->suspect) <= t->now_ns;
 }
@@ -111,9 +111,9 @@ bool flow_due(const struct tracker *t, table_ref r)
 {
 	if (!table_live(&t->table, r))
 		return false;
-	if (table_shape_of(r) == SHAPE_WHOLE)
-		return whole_due(t, table_hot(&t->table, r));
-	const struct half *h = table_half(&t->table, r);
+	if (table_shape_of(r) == SHAPE_FULL)
+		return full_due(t, table_hot(&t->table, r));
+	const struct syn_entry *h = table_syn(&t->table, r);
 	enum fsm_timeout wait = h->syn_acks ? FSM_T_SYN_RECEIVED : FSM_T_SYN_SENT;
 
 	return h->start_ns + dur40_ns(h->last) + t->cfg.timeout_ns[wait] <= t->now_ns;
@@ -207,7 +207,7 @@ static void touch(void *arg, const struct flow_key *key, uint64_t hash, uint64_t
 	struct tracker *t = arg;
 	table_ref ref = table_find(&t->table, hash, key, NULL);
 
-	if (ref == TABLE_NONE || table_shape_of(ref) != SHAPE_WHOLE)
+	if (ref == TABLE_NONE || table_shape_of(ref) != SHAPE_FULL)
 		return;
 	struct conn_hot *h = table_hot(&t->table, ref);
 
@@ -251,30 +251,30 @@ static void evict(struct tracker *t, table_ref r)
 	struct cause cause = { .ts_ns = t->now_ns,
 			       .segment = SEGMENT_NONE,
 			       .basis = BASIS_TIMEOUT };
-	bool half = table_shape_of(r) == SHAPE_HALF;
+	bool syn = table_shape_of(r) == SHAPE_SYN;
 	struct flow f;
 
 	flow_at(t, &f, r);
 	if (!fsm_over(f.c->state))
-		counter_add(half ? &t->count->evicted_half : &t->count->evicted_whole, 1);
+		counter_add(syn ? &t->count->evicted_syn : &t->count->evicted_full, 1);
 	flow_end(t, &f, REASON_EVICTED, -1, cause);
 }
 
-/* Does this half entry wait in vain for a server that much of the table waits for?  A SYN flood. */
+/* Does this SYN entry wait in vain for a server that much of the table waits for?  A SYN flood. */
 static bool is_flood(const struct tracker *t, const struct waiting *w)
 {
 	return !w->h->syn_acks &&
-	       t->servers[w->server.hash].half > t->table.head->max_half / FLOOD_PART;
+	       t->servers[w->server.hash].syn > t->table.head->max_syn / FLOOD_PART;
 }
 
-/* Half entries go in the order in which they came: first those of a flooded server, then those that
+/* SYN entries go in the order in which they came: first those of a flooded server, then those that
  * nobody answered.  A hand goes round the pool; but a slot that is given back is taken again at
  * once, so that among the old ones there are always some that just came: the oldest of a few, and
  * the hand goes on by one. */
-static bool oldest_half(struct tracker *t, unsigned p, table_ref keep, struct waiting *ret)
+static bool oldest_syn(struct tracker *t, unsigned p, table_ref keep, struct waiting *ret)
 {
 	uint32_t high = t->table.head->pool[p].high, *hand = &t->evict_slot[p];
-	unsigned look = HALF_SAMPLE;
+	unsigned look = SYN_SAMPLE;
 	table_ref best = TABLE_NONE;
 
 	*hand = *hand < high ? *hand : 0;
@@ -288,13 +288,13 @@ static bool oldest_half(struct tracker *t, unsigned p, table_ref keep, struct wa
 		}
 		flow_waits(t, r, ret);
 		if (is_flood(t, ret)) {
-			flow_prefetch(t, r + HALF_AHEAD);
+			flow_prefetch(t, r + SYN_AHEAD);
 			++*hand;
 			return true;
 		}
 		look--;
-		const struct half *h = ret->h;
-		const struct half *b = best == TABLE_NONE ? NULL : table_half(&t->table, best);
+		const struct syn_entry *h = ret->h;
+		const struct syn_entry *b = best == TABLE_NONE ? NULL : table_syn(&t->table, best);
 
 		if (!b || !!h->syn_acks < !!b->syn_acks ||
 		    (!h->syn_acks == !b->syn_acks && h->start_ns < b->start_ns))
@@ -307,7 +307,7 @@ static bool oldest_half(struct tracker *t, unsigned p, table_ref keep, struct wa
 	return true;
 }
 
-/* Of the whole ones, the least missed of a few. */
+/* Of the full ones, the least missed of a few. */
 static table_ref least_missed(struct tracker *t, unsigned p, table_ref keep)
 {
 	uint32_t high = t->table.head->pool[p].high, *hand = &t->evict_slot[p];
@@ -339,20 +339,20 @@ static table_ref least_missed(struct tracker *t, unsigned p, table_ref keep)
 	return best;
 }
 
-static bool give_up_half(struct tracker *t, unsigned p, table_ref keep)
+static bool give_up_syn(struct tracker *t, unsigned p, table_ref keep)
 {
 	struct waiting w;
 
-	if (!oldest_half(t, p, keep, &w))
+	if (!oldest_syn(t, p, keep, &w))
 		return false;
 	if (quick_drop(t, &w, REASON_EVICTED))
-		counter_add(&t->count->evicted_half, 1);
+		counter_add(&t->count->evicted_syn, 1);
 	else
 		evict(t, w.ref);
 	return true;
 }
 
-static bool give_up_whole(struct tracker *t, unsigned p, table_ref keep)
+static bool give_up_full(struct tracker *t, unsigned p, table_ref keep)
 {
 	table_ref r = least_missed(t, p, keep);
 
@@ -370,5 +370,5 @@ bool flow_make_room(struct tracker *t, enum table_shape shape, table_ref keep)
 
 	if (pool[p].used <= keep_here)
 		p ^= 1;
-	return shape == SHAPE_HALF ? give_up_half(t, p, keep) : give_up_whole(t, p, keep);
+	return shape == SHAPE_SYN ? give_up_syn(t, p, keep) : give_up_full(t, p, keep);
 }

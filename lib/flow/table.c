@@ -28,7 +28,7 @@ struct free_slot {
 /* Without the key behind them, and without a cold part. */
 static uint32_t shape_octets(enum table_shape s)
 {
-	return s == SHAPE_HALF ? sizeof(struct half) : sizeof(struct conn_hot);
+	return s == SHAPE_SYN ? sizeof(struct syn_entry) : sizeof(struct conn_hot);
 }
 
 static unsigned pool_of(enum table_shape s, unsigned ip_v)
@@ -42,39 +42,36 @@ static uint64_t line_up(uint64_t n)
 }
 
 /* Lays out the region; returns its size. */
-static uint64_t lay_out(struct table_head *h, uint32_t max_whole, uint32_t max_half)
+static uint64_t lay_out(struct table_head *h, uint32_t max_full, uint32_t max_syn)
 {
 	uint64_t at = line_up(sizeof *h);
 
-	*h = (struct table_head){ .magic = table_magic,
-				  .max_whole = max_whole,
-				  .max_half = max_half };
-	h->buckets = (uint32_t)(((uint64_t)max_whole + max_half) / LOAD_WAYS + 2);
+	*h = (struct table_head){ .magic = table_magic, .max_full = max_full, .max_syn = max_syn };
+	h->buckets = (uint32_t)(((uint64_t)max_full + max_syn) / LOAD_WAYS + 2);
 	at += (uint64_t)h->buckets * sizeof(struct table_bucket);
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		enum table_shape s = p >> 1;
 		size_t key = p & 1 ? sizeof(struct key6) : sizeof(struct key4);
 
-		h->pool[p] =
-			(struct table_pool){ .capacity = s == SHAPE_HALF ? max_half : max_whole,
-					     .stride = (uint32_t)(shape_octets(s) + key),
-					     .free = TABLE_NONE,
-					     .offset = at };
+		h->pool[p] = (struct table_pool){ .capacity = s == SHAPE_SYN ? max_syn : max_full,
+						  .stride = (uint32_t)(shape_octets(s) + key),
+						  .free = TABLE_NONE,
+						  .offset = at };
 		at += line_up((uint64_t)h->pool[p].capacity * h->pool[p].stride);
-		if (s != SHAPE_WHOLE)
+		if (s != SHAPE_FULL)
 			continue;
 		h->pool[p].cold = at;
-		at += line_up((uint64_t)max_whole * sizeof(struct conn_cold));
+		at += line_up((uint64_t)max_full * sizeof(struct conn_cold));
 	}
 	h->octets = at;
 	return at;
 }
 
-size_t table_size(uint32_t max_whole, uint32_t max_half)
+size_t table_size(uint32_t max_full, uint32_t max_syn)
 {
 	struct table_head h;
 
-	return lay_out(&h, max_whole, max_half);
+	return lay_out(&h, max_full, max_syn);
 }
 
 static void view(struct table *ret, void *mem)
@@ -88,25 +85,25 @@ static void view(struct table *ret, void *mem)
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		ret->pool[p] = (uint8_t *)mem + h->pool[p].offset;
 		ret->stride[p] = h->pool[p].stride;
-		if (p >> 1 == SHAPE_WHOLE)
+		if (p >> 1 == SHAPE_FULL)
 			ret->cold[p & 1] = (uint8_t *)mem + h->pool[p].cold;
 	}
 }
 
-void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+void table_init(struct table *ret, void *mem, uint32_t max_full, uint32_t max_syn)
 {
-	lay_out(mem, max_whole, max_half);
+	lay_out(mem, max_full, max_syn);
 	view(ret, mem);
 }
 
-bool table_adopt(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half)
+bool table_adopt(struct table *ret, void *mem, uint32_t max_full, uint32_t max_syn)
 {
 	const struct table_head *h = mem;
 	struct table_head want;
 
-	lay_out(&want, max_whole, max_half);
-	if (h->magic != want.magic || h->octets != want.octets || h->max_whole != want.max_whole ||
-	    h->max_half != want.max_half || h->buckets != want.buckets)
+	lay_out(&want, max_full, max_syn);
+	if (h->magic != want.magic || h->octets != want.octets || h->max_full != want.max_full ||
+	    h->max_syn != want.max_syn || h->buckets != want.buckets)
 		return false;
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		const struct table_pool *a = &h->pool[p], *b = &want.pool[p];
@@ -127,7 +124,7 @@ uint32_t table_used(const struct table *t, enum table_shape s)
 
 uint32_t table_max(const struct table *t, enum table_shape s)
 {
-	return s == SHAPE_HALF ? t->head->max_half : t->head->max_whole;
+	return s == SHAPE_SYN ? t->head->max_syn : t->head->max_full;
 }
 
 static uint32_t home(const struct table *t, uint64_t hash)
@@ -265,11 +262,11 @@ void table_prefetch_cold(const struct table *t, table_ref r)
 	__builtin_prefetch(k + sizeof(struct conn_cold) - 1, 1);
 }
 
-struct conn_hot *table_whole(table_ref r, void *entry, const struct flow_key *key)
+struct conn_hot *table_full(table_ref r, void *entry, const struct flow_key *key)
 {
 	struct conn_hot *h = entry;
 
-	if (table_shape_of(r) != SHAPE_WHOLE || table_ip_v(r) != key->ip_v ||
+	if (table_shape_of(r) != SHAPE_FULL || table_ip_v(r) != key->ip_v ||
 	    h->last_ns == CONN_FREE)
 		return NULL;
 	return key_equals(h + 1, h->iface, key) ? h : NULL;
@@ -326,7 +323,7 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 static table_ref slot_take(struct table *t, unsigned pool)
 {
 	struct table_pool *p = &t->head->pool[pool];
-	bool whole = pool >> 1 == SHAPE_WHOLE;
+	bool full = pool >> 1 == SHAPE_FULL;
 	table_ref r;
 
 	if (p->free != TABLE_NONE) {
@@ -337,7 +334,7 @@ static table_ref slot_take(struct table *t, unsigned pool)
 		p->free = f.next;
 		if (f.next != TABLE_NONE) { /* it has been idle for long, and may be far away */
 			__builtin_prefetch(table_at(t, table_slot(pool, f.next)), 1);
-			if (whole)
+			if (full)
 				table_prefetch_cold(t, table_slot(pool, f.next));
 		}
 	} else {
@@ -345,7 +342,7 @@ static table_ref slot_take(struct table *t, unsigned pool)
 	}
 	p->used++;
 	undo_save(t->undo, table_at(t, r), p->stride);
-	if (whole)
+	if (full)
 		undo_save(t->undo, table_cold(t, r), sizeof(struct conn_cold));
 	return r;
 }

@@ -24,7 +24,7 @@
 #include "flow/conn.h"
 #include "flow/key.h"
 
-enum table_shape { SHAPE_HALF, SHAPE_WHOLE, SHAPES };
+enum table_shape { SHAPE_SYN, SHAPE_FULL, SHAPES };
 
 /* A slot of a pool, or TABLE_NONE.  Valid until it is removed. */
 typedef uint32_t table_ref;
@@ -49,12 +49,12 @@ struct table_pool {
 	uint32_t free;	   /* first of the free list, or TABLE_NONE */
 	uint32_t used;
 	uint64_t offset; /* of slot 0 in the region */
-	uint64_t cold;	 /* of whole entries: of slot 0's cold part */
+	uint64_t cold;	 /* of full entries: of slot 0's cold part */
 };
 
 struct table_head { /* at the start of the region */
 	uint64_t magic, octets;
-	uint32_t max_whole, max_half, buckets, pad;
+	uint32_t max_full, max_syn, buckets, pad;
 	struct table_pool pool[TABLE_POOLS];
 };
 
@@ -62,7 +62,7 @@ struct table { /* a process's view of the region */
 	struct table_head *head;
 	struct table_bucket *bucket;
 	uint8_t *pool[TABLE_POOLS]; /* slot 0 of each */
-	uint8_t *cold[2];	    /* of whole entries of IPv4, of IPv6: slot 0's cold part */
+	uint8_t *cold[2];	    /* of full entries of IPv4, of IPv6: slot 0's cold part */
 	uint32_t stride[TABLE_POOLS];
 	uint32_t buckets;
 	struct undo *undo; /* the owner sets it: what a transaction changes is saved there, but for
@@ -83,14 +83,14 @@ static inline uint8_t *table_at(const struct table *t, table_ref r)
 	return t->pool[p] + (uint64_t)table_number(r) * t->stride[p];
 }
 
-/* Octets of the region for so many whole and half entries. */
-size_t table_size(uint32_t max_whole, uint32_t max_half);
+/* Octets of the region for so many whole and SYN entries. */
+size_t table_size(uint32_t max_full, uint32_t max_syn);
 
 /* Makes an empty table in @mem: table_size() octets, zeroed, aligned to a cache line, borrowed. */
-void table_init(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half);
+void table_init(struct table *ret, void *mem, uint32_t max_full, uint32_t max_syn);
 
 /* Views the table that lies in @mem, made by another process maybe; false: none of these sizes. */
-bool table_adopt(struct table *ret, void *mem, uint32_t max_whole, uint32_t max_half);
+bool table_adopt(struct table *ret, void *mem, uint32_t max_full, uint32_t max_syn);
 
 /* Entries of a shape, and the most there can be. */
 uint32_t table_used(const struct table *t, enum table_shape s);
@@ -104,16 +104,16 @@ void table_prefetch(const struct table *t, uint64_t hash);
  * octets. */
 table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_entry);
 
-/* The same for the cold part of the whole entry @r. */
+/* The same for the cold part of the full entry @r. */
 void table_prefetch_cold(const struct table *t, table_ref r);
 
 /* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
 
 /* The entry @r at @entry, if it is a whole one and @key's, as table_is() has it; else NULL. */
-struct conn_hot *table_whole(table_ref r, void *entry, const struct flow_key *key);
+struct conn_hot *table_full(table_ref r, void *entry, const struct flow_key *key);
 
-/* The entries of @key: *ret_other, if not NULL, is a second one (a pending half entry). */
+/* The entries of @key: *ret_other, if not NULL, is a second one (a pending SYN entry). */
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
 		     table_ref *ret_other);
 
@@ -130,7 +130,7 @@ table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struc
 /* Takes an entry out; @hash is its key's. */
 void table_remove(struct table *t, uint64_t hash, table_ref r);
 
-/* The entry: struct half, or the two parts of a whole one, as table_shape_of() says. */
+/* The entry: struct syn_entry, or the two parts of a whole one, as table_shape_of() says. */
 static inline struct conn_hot *table_hot(const struct table *t, table_ref r)
 {
 	return (struct conn_hot *)table_at(t, r);
@@ -143,9 +143,9 @@ static inline struct conn_cold *table_cold(const struct table *t, table_ref r)
 	return (struct conn_cold *)t->cold[p & 1] + table_number(r);
 }
 
-static inline struct half *table_half(const struct table *t, table_ref r)
+static inline struct syn_entry *table_syn(const struct table *t, table_ref r)
 {
-	return (struct half *)table_at(t, r);
+	return (struct syn_entry *)table_at(t, r);
 }
 
 /* struct flow_key without what the pool and the entry say: its words, the last without iface. */
@@ -160,14 +160,14 @@ struct flow_key table_key6(const void *at, uint64_t iface);
 /* Of the entry's key: what its shape keeps, and the octets behind it. */
 static inline uint64_t table_iface(const struct table *t, table_ref r)
 {
-	return table_shape_of(r) == SHAPE_HALF ? table_half(t, r)->where.iface
-					       : table_hot(t, r)->iface;
+	return table_shape_of(r) == SHAPE_SYN ? table_syn(t, r)->where.iface
+					      : table_hot(t, r)->iface;
 }
 
 static inline const void *table_key_at(const struct table *t, table_ref r)
 {
-	return table_shape_of(r) == SHAPE_HALF ? (const void *)(table_half(t, r) + 1)
-					       : (const void *)(table_hot(t, r) + 1);
+	return table_shape_of(r) == SHAPE_SYN ? (const void *)(table_syn(t, r) + 1)
+					      : (const void *)(table_hot(t, r) + 1);
 }
 
 /* The entry's key. */
@@ -188,7 +188,7 @@ static inline struct flow_key table_key(const struct table *t, table_ref r)
 /* Is this slot in use?  For walks over pool @p: refs table_slot(p, 0 .. pool.high-1). */
 static inline bool table_live(const struct table *t, table_ref r)
 {
-	return table_half(t, r)->start_ns != CONN_FREE; /* where every shape has it */
+	return table_syn(t, r)->start_ns != CONN_FREE; /* where every shape has it */
 }
 
 static inline table_ref table_slot(unsigned pool, uint32_t slot)

@@ -96,9 +96,9 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 /* Does the 4-tuple of this entry have a second one? */
 static bool entry_contested(const struct tracker *t, table_ref r)
 {
-	if (table_shape_of(r) == SHAPE_WHOLE)
+	if (table_shape_of(r) == SHAPE_FULL)
 		return table_hot(&t->table, r)->contested;
-	const struct half *h = table_half(&t->table, r);
+	const struct syn_entry *h = table_syn(&t->table, r);
 
 	return h->pending || h->contested;
 }
@@ -106,7 +106,7 @@ static bool entry_contested(const struct tracker *t, table_ref r)
 /* What the kernel bypassed before @s. */
 static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	if (table_shape_of(f->ref) == SHAPE_HALF)
+	if (table_shape_of(f->ref) == SHAPE_SYN)
 		return;
 	uint64_t n = bypass_catch_up(t->bypass, f->c, f->hash, sender != f->c->client_end, s);
 
@@ -126,7 +126,7 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 		bool done = false;
 
 		ref = table_find(&t->table, f->hash, &f->key, &other);
-		if (table_shape_of(ref) == SHAPE_HALF && table_half(&t->table, ref)->pending) {
+		if (table_shape_of(ref) == SHAPE_SYN && table_syn(&t->table, ref)->pending) {
 			table_ref pending = ref;
 
 			ref = other;
@@ -154,7 +154,7 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 	} else {
 		known_feed(t, f, sender, s);
 		if (unlikely(t->bypass) && f->ref != TABLE_NONE &&
-		    table_shape_of(f->ref) == SHAPE_WHOLE)
+		    table_shape_of(f->ref) == SHAPE_FULL)
 			bypass_consider(t->bypass, f->c, &f->key, f->hash);
 	}
 }
@@ -187,7 +187,7 @@ take_plain(struct tracker *t, const struct ticket *k, const struct segment *s, s
 {
 	if (unlikely(k->hint == TABLE_NONE))
 		return false;
-	struct conn_hot *h = table_whole(k->hint, k->entry, &k->key);
+	struct conn_hot *h = table_full(k->hint, k->entry, &k->key);
 
 	return h && !k->key.self && plain_feed(t, h, k->sender, s, undo);
 }
@@ -218,7 +218,7 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 
 		k->hint = table_prefetch_entry(&t->table, k->hash, &k->entry);
 		if (s[i].flags & (TCP_SYN | TCP_FIN | TCP_RST) && k->hint != TABLE_NONE &&
-		    table_shape_of(k->hint) == SHAPE_WHOLE)
+		    table_shape_of(k->hint) == SHAPE_FULL)
 			table_prefetch_cold(&t->table, k->hint);
 	}
 	for (unsigned i = 0; i < n; i++) {
@@ -365,7 +365,7 @@ uint64_t tracker_layout(void)
 	static const uint64_t sizes[] = { sizeof(struct tracker),
 					  sizeof(struct conn_hot),
 					  sizeof(struct conn_cold),
-					  sizeof(struct half),
+					  sizeof(struct syn_entry),
 					  sizeof(struct gaps),
 					  sizeof(struct guard_odd),
 					  sizeof(struct table_head),
@@ -427,15 +427,15 @@ void tracker_begin(struct tracker *t)
 void tracker_configure(struct tracker *t, const struct tracker_config *c)
 {
 	struct hash_key secret = t->cfg.secret;
-	uint32_t whole = table_max(&t->table, SHAPE_WHOLE), half = table_max(&t->table, SHAPE_HALF);
+	uint32_t full = table_max(&t->table, SHAPE_FULL), syn = table_max(&t->table, SHAPE_SYN);
 
 	t->cfg = *c;
 	t->cfg.secret = secret;
 	t->quick = !c->control && !c->plodding;
 	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
-	t->limit[SHAPE_WHOLE] = c->max_connections < whole ? c->max_connections : whole;
-	t->limit[SHAPE_HALF] = c->max_half_open < half ? c->max_half_open : half;
+	t->limit[SHAPE_FULL] = c->max_connections < full ? c->max_connections : full;
+	t->limit[SHAPE_SYN] = c->max_half_open < syn ? c->max_half_open : syn;
 	flood_configure(t);
 }
 

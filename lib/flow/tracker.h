@@ -20,7 +20,7 @@ struct tracker;
 struct undo;
 
 struct tracker_config {
-	uint32_t max_connections; /* whole entries, those in TIME_WAIT included */
+	uint32_t max_connections; /* full entries, those in TIME_WAIT included */
 	uint32_t max_half_open;	  /* SYNs and SYN-ACKs without more */
 	uint64_t timeout_ns[FSM_TIMEOUTS];
 	uint32_t anomalies_per_connection; /* told one by one, at most ANOMALIES_TOLD_MAX */
@@ -47,12 +47,12 @@ enum { ANOMALIES_TOLD_MAX = 14 };
 struct tracker_counters {
 	struct counter states[FSM_STATES]; /* gauge: entries in each state */
 	struct counter opened, closed;
-	struct counter evicted_half, evicted_whole;
+	struct counter evicted_syn, evicted_full;
 	struct counter anomalies, anomalies_untold;
-	struct counter strays;	    /* segments that belong to nothing and open nothing */
-	struct counter bypassed;    /* segments that the kernel counted instead: on the wire */
-	struct counter half, whole; /* gauges: entries of each shape */
-	struct counter floods;	    /* gauge: servers under a SYN flood */
+	struct counter strays;	 /* segments that belong to nothing and open nothing */
+	struct counter bypassed; /* segments that the kernel counted instead: on the wire */
+	struct counter syn_entries, full_entries; /* gauges: entries of each shape */
+	struct counter floods;			  /* gauge: servers under a SYN flood */
 	struct counter held,
 		untold; /* attempts whose tcp_open had to wait; of which nothing was told */
 	struct counter unwatched; /* attempts that would have been held, but for too many servers */

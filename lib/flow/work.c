@@ -7,8 +7,8 @@
 
 void flow_gauges(struct tracker *t)
 {
-	counter_set(&t->count->half, table_used(&t->table, SHAPE_HALF));
-	counter_set(&t->count->whole, table_used(&t->table, SHAPE_WHOLE));
+	counter_set(&t->count->syn_entries, table_used(&t->table, SHAPE_SYN));
+	counter_set(&t->count->full_entries, table_used(&t->table, SHAPE_FULL));
 }
 
 void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to)
@@ -19,21 +19,21 @@ void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to)
 		counter_add(&t->count->states[to], 1);
 }
 
-static __attribute__((noinline)) void load_half(const struct tracker *t, struct flow *f)
+static __attribute__((noinline)) void load_syn(const struct tracker *t, struct flow *f)
 {
-	const struct half *h = table_half(&t->table, f->ref);
+	const struct syn_entry *h = table_syn(&t->table, f->ref);
 
 	undo_save(t->undo, h, sizeof *h);
-	conn_unpack(h, f->c);
+	syn_entry_unpack(h, f->c);
 	if (unlikely(h->held))
-		conn_unpack_held(h, f->c);
+		syn_entry_unpack_held(h, f->c);
 }
 
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 {
 	f->ref = ref;
-	if (table_shape_of(ref) == SHAPE_HALF) {
-		load_half(t, f);
+	if (table_shape_of(ref) == SHAPE_SYN) {
+		load_syn(t, f);
 		return;
 	}
 	const struct conn_hot *h = table_hot(&t->table, ref);
@@ -41,12 +41,12 @@ void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
 
 	undo_save(t->undo, h, sizeof *h);
 	undo_save(t->undo, k, sizeof *k);
-	conn_join(h, k, f->c);
+	full_entry_join(h, k, f->c);
 }
 
 void flow_settle(struct tracker *t, struct flow *f, bool forget)
 {
-	if (!t->bypass || f->ref == TABLE_NONE || table_shape_of(f->ref) == SHAPE_HALF)
+	if (!t->bypass || f->ref == TABLE_NONE || table_shape_of(f->ref) == SHAPE_SYN)
 		return;
 	uint64_t n = bypass_settle(t->bypass, f->c, f->hash, forget);
 
@@ -54,19 +54,19 @@ void flow_settle(struct tracker *t, struct flow *f, bool forget)
 		counter_add(&t->count->bypassed, n);
 }
 
-/* One half entry more or less of @s, and maybe of others of its hash: how many that makes. */
+/* One SYN entry more or less of @s, and maybe of others of its hash: how many that makes. */
 static uint32_t press(struct tracker *t, const struct flood_server *s, int by)
 {
-	uint32_t *half = &t->servers[s->hash].half;
+	uint32_t *syn = &t->servers[s->hash].syn;
 
-	undo_save(t->undo, half, sizeof *half);
-	return *half += (uint32_t)by;
+	undo_save(t->undo, syn, sizeof *syn);
+	return *syn += (uint32_t)by;
 }
 
 void flow_waits(const struct tracker *t, table_ref ref, struct waiting *ret)
 {
 	struct flow_key key = table_key(&t->table, ref);
-	struct half *h = table_half(&t->table, ref);
+	struct syn_entry *h = table_syn(&t->table, ref);
 
 	ret->ref = ref;
 	ret->h = h;
@@ -79,8 +79,8 @@ static struct flood_server server_of(const struct flow *f)
 	return flood_server_of(&f->key, f->c->client_end);
 }
 
-void flow_remove_half(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_state state,
-		      const struct flood_server *s)
+void flow_remove_syn(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_state state,
+		     const struct flood_server *s)
 {
 	flow_count_state(t, state, FSM_NONE);
 	press(t, s, -1);
@@ -89,10 +89,10 @@ void flow_remove_half(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_
 
 void flow_remove(struct tracker *t, struct flow *f)
 {
-	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_HALF) {
+	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_SYN) {
 		struct flood_server s = server_of(f);
 
-		flow_remove_half(t, f->hash, f->ref, f->c->state, &s);
+		flow_remove_syn(t, f->hash, f->ref, f->c->state, &s);
 	} else {
 		flow_settle(t, f, true);
 		flow_count_state(t, f->c->state, FSM_NONE);
@@ -111,11 +111,11 @@ static void keep_limit(struct tracker *t, enum table_shape shape, table_ref keep
 			break;
 }
 
-table_ref flow_slot_half(struct tracker *t, const struct flow *f, const struct flood_server *s,
-			 table_ref keep)
+table_ref flow_slot_syn(struct tracker *t, const struct flow *f, const struct flood_server *s,
+			table_ref keep)
 {
-	keep_limit(t, SHAPE_HALF, keep);
-	table_ref r = table_insert(&t->table, f->hash, &f->key, SHAPE_HALF);
+	keep_limit(t, SHAPE_SYN, keep);
+	table_ref r = table_insert(&t->table, f->hash, &f->key, SHAPE_SYN);
 
 	if (r != TABLE_NONE && unlikely(press(t, s, 1) > t->flood_from))
 		flood_watch(t, s);
@@ -125,20 +125,20 @@ table_ref flow_slot_half(struct tracker *t, const struct flow *f, const struct f
 /* A new entry for what flow_store() stores. */
 static table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape)
 {
-	if (shape == SHAPE_HALF) {
+	if (shape == SHAPE_SYN) {
 		struct flood_server s = server_of(f);
 
-		return flow_slot_half(t, f, &s, TABLE_NONE);
+		return flow_slot_syn(t, f, &s, TABLE_NONE);
 	}
-	keep_limit(t, SHAPE_WHOLE, TABLE_NONE);
-	return table_insert(&t->table, f->hash, &f->key, SHAPE_WHOLE);
+	keep_limit(t, SHAPE_FULL, TABLE_NONE);
+	return table_insert(&t->table, f->hash, &f->key, SHAPE_FULL);
 }
 
-/* The half entry of @f becomes a whole one. */
+/* The SYN entry of @f becomes a whole one. */
 static table_ref flow_grow(struct tracker *t, const struct flow *f)
 {
-	keep_limit(t, SHAPE_WHOLE, f->ref);
-	table_ref r = table_reshape(&t->table, f->hash, f->ref, &f->key, SHAPE_WHOLE);
+	keep_limit(t, SHAPE_FULL, f->ref);
+	table_ref r = table_reshape(&t->table, f->hash, f->ref, &f->key, SHAPE_FULL);
 
 	if (r != TABLE_NONE) {
 		struct flood_server s = server_of(f);
@@ -148,13 +148,13 @@ static table_ref flow_grow(struct tracker *t, const struct flow *f)
 	return r;
 }
 
-/* Puts half entry @half, or else all of @f, into the slot @r of its shape. */
-static void put(struct tracker *t, const struct flow *f, table_ref r, const struct half *half)
+/* Puts SYN entry @half, or else all of @f, into the slot @r of its shape. */
+static void put(struct tracker *t, const struct flow *f, table_ref r, const struct syn_entry *syn)
 {
-	if (half)
-		*table_half(&t->table, r) = *half;
+	if (syn)
+		*table_syn(&t->table, r) = *syn;
 	else
-		conn_split(f->c, table_hot(&t->table, r), table_cold(&t->table, r));
+		full_entry_split(f->c, table_hot(&t->table, r), table_cold(&t->table, r));
 }
 
 /* Another slot for what lies in the table, or the first one. */
@@ -165,28 +165,28 @@ static table_ref slot_for(struct tracker *t, const struct flow *f, enum table_sh
 
 void flow_store(struct tracker *t, struct flow *f)
 {
-	struct half half;
+	struct syn_entry syn;
 
-	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_WHOLE) {
+	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_FULL) {
 		put(t, f, f->ref, NULL);
 		return;
 	}
 	/* Who was answered may well be established, though nobody is shown the ACK that says so. */
 	bool answered = t->cfg.control && f->c->state != FSM_SYN;
-	bool small = !answered && conn_pack(f->c, &half);
+	bool small = !answered && syn_entry_pack(f->c, &syn);
 
 	if (f->ref != TABLE_NONE && small) {
-		half.pending = table_half(&t->table, f->ref)->pending;
-		put(t, f, f->ref, &half);
+		syn.pending = table_syn(&t->table, f->ref)->pending;
+		put(t, f, f->ref, &syn);
 		return;
 	}
 	if (unlikely(!small && flow_held(f->c)))
-		flood_release(t, f, FLOOD_COMPLETED); /* only a half entry can be held */
-	table_ref r = slot_for(t, f, small ? SHAPE_HALF : SHAPE_WHOLE);
+		flood_release(t, f, FLOOD_COMPLETED); /* only a SYN entry can be held */
+	table_ref r = slot_for(t, f, small ? SHAPE_SYN : SHAPE_FULL);
 
 	if (r == TABLE_NONE) /* not reached: something can always be given up for it */
 		return;
-	put(t, f, r, small ? &half : NULL);
+	put(t, f, r, small ? &syn : NULL);
 	f->ref = r;
 }
 

@@ -82,10 +82,10 @@ struct flow {
 	struct conn c[1];
 };
 
-/* A half entry, the hash of its key, and the server for which it waits. */
+/* A SYN entry, the hash of its key, and the server for which it waits. */
 struct waiting {
 	table_ref ref;
-	struct half *h;
+	struct syn_entry *h;
 	uint64_t hash;
 	struct flood_server server;
 };
@@ -154,7 +154,7 @@ static inline bool flow_held(const struct conn *c)
 /* Is the entry @r one of which nothing was told yet? */
 static inline bool flow_held_at(const struct tracker *t, table_ref r)
 {
-	return table_shape_of(r) == SHAPE_HALF && table_half(&t->table, r)->held;
+	return table_shape_of(r) == SHAPE_SYN && table_syn(&t->table, r)->held;
 }
 
 /* ---- work.c --------------------------------------------------------------------------------- */
@@ -162,21 +162,21 @@ static inline bool flow_held_at(const struct tracker *t, table_ref r)
 /* Makes @f stand for the entry @ref, to be changed and put back; key and hash are set already. */
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref);
 
-/* Puts a connection into the table, in the smallest shape that holds it; a whole entry stays
+/* Puts a connection into the table, in the smallest shape that holds it; a full entry stays
  * one. */
 void flow_store(struct tracker *t, struct flow *f);
 
 /* Frees the entry; nothing is told. */
 void flow_remove(struct tracker *t, struct flow *f);
 
-/* The same of the half entry @ref in @state, of an attempt at @s. */
-void flow_remove_half(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_state state,
-		      const struct flood_server *s);
+/* The same of the SYN entry @ref in @state, of an attempt at @s. */
+void flow_remove_syn(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_state state,
+		     const struct flood_server *s);
 
-/* A new half entry for an attempt at @s; a table that is full gives up another one for it, but not
+/* A new SYN entry for an attempt at @s; a table that is full gives up another one for it, but not
  * @keep. */
-table_ref flow_slot_half(struct tracker *t, const struct flow *f, const struct flood_server *s,
-			 table_ref keep);
+table_ref flow_slot_syn(struct tracker *t, const struct flow *f, const struct flood_server *s,
+			table_ref keep);
 
 /* Keeps the gauges of states; FSM_NONE: no entry. */
 void flow_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to);
@@ -220,7 +220,7 @@ void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, i
 /* With cfg.bulk: catches up before @f is judged without a segment; @forget: it goes. */
 void flow_settle(struct tracker *t, struct flow *f, bool forget);
 
-/* What the half entry @ref is of. */
+/* What the SYN entry @ref is of. */
 void flow_waits(const struct tracker *t, table_ref ref, struct waiting *ret);
 
 /* ---- room.c --------------------------------------------------------------------------------- */
@@ -287,10 +287,10 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		  const struct segment *s);
 
-/* As flow_give_up(), of a half entry of which nothing was told, nor is to be. */
+/* As flow_give_up(), of a SYN entry of which nothing was told, nor is to be. */
 bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason reason);
 
-/* The same of the half entry @r. */
+/* The same of the SYN entry @r. */
 bool quick_drop_at(struct tracker *t, table_ref r, enum close_reason reason);
 
 /* ---- attempt.c ------------------------------------------------------------------------------ */

@@ -143,7 +143,7 @@ static void fill_table(struct stages *s)
 	for (unsigned i = 0; i < ENTRIES; i++) {
 		struct flow_key k = random_key();
 		uint64_t hash = flow_key_hash(&k, &s->secret);
-		table_ref r = table_insert(&s->table, hash, &k, SHAPE_WHOLE);
+		table_ref r = table_insert(&s->table, hash, &k, SHAPE_FULL);
 
 		*table_hot(&s->table, r) = (struct conn_hot){ .last_ns = i };
 		if (i % (ENTRIES / FINDS) == 0) {
@@ -206,9 +206,9 @@ static uint64_t insert_and_remove(void *arg)
 	for (unsigned i = 0; i < STEPS; i++) {
 		struct flow_key k = random_key();
 		uint64_t hash = flow_key_hash(&k, &s->secret);
-		table_ref r = table_insert(&s->table, hash, &k, SHAPE_HALF);
+		table_ref r = table_insert(&s->table, hash, &k, SHAPE_SYN);
 
-		*table_half(&s->table, r) = (struct half){ .start_ns = i };
+		*table_syn(&s->table, r) = (struct syn_entry){ .start_ns = i };
 		sum += r;
 		table_remove(&s->table, hash, r);
 	}
@@ -245,7 +245,7 @@ static uint64_t plain_data(void *arg)
 	struct conn_hot h;
 	struct conn_cold k;
 
-	conn_split(&s->open, &h, &k);
+	full_entry_split(&s->open, &h, &k);
 	for (unsigned i = 0; i < STEPS; i++) {
 		s->data.seq = h.next[SIDE_A];
 		h.acked[SIDE_A] = s->data.seq;

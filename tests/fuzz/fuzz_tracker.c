@@ -203,15 +203,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 			isn[1] += b[4] << 20;
 		}
 		tracker_feed(t, &s, 1);
-		must(counter_get(&count.half) <= MAX_HALF &&
-		     counter_get(&count.whole) <= MAX_WHOLE);
+		must(counter_get(&count.syn_entries) <= MAX_HALF &&
+		     counter_get(&count.full_entries) <= MAX_WHOLE);
 	}
 	tracker_close_all(t, REASON_CAPTURE_END);
 	must(counter_get(&count.opened) == counter_get(&count.closed));
 	must(!o.floods || o.refused);
 	must(!counter_get(&count.floods));
 	must(counter_get(&count.untold) <= counter_get(&count.held));
-	must(!counter_get(&count.half) && !counter_get(&count.whole));
+	must(!counter_get(&count.syn_entries) && !counter_get(&count.full_entries));
 	for (unsigned i = 0; i < FSM_STATES; i++)
 		must(!counter_get(&count.states[i]));
 	for (unsigned i = 0; i < o.n && !o.refused; i++)

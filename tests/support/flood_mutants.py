@@ -24,10 +24,10 @@ PIECES = [
     ("bad && t->cfg.flood_half_open && d->held > t->flood_limit", [
         ("a flood of few", "bad && t->cfg.flood_half_open"),
         ("a flood of those that go on", "t->cfg.flood_half_open && d->held > t->flood_limit")]),
-    ("return !d->told && !d->held && t->servers[d->server.hash].half <= t->flood_from;", [
+    ("return !d->told && !d->held && t->servers[d->server.hash].syn <= t->flood_from;", [
         ("a server with held attempts is forgotten", "return !d->told;")]),
     ("undo_save(t->undo, d, sizeof *d);\n\t\tseries_end(t, d);", [("no end at the end", ";")]),
-    ("t->servers[s->hash].half > t->flood_from ? find(t, s) : NULL", [
+    ("t->servers[s->hash].syn > t->flood_from ? find(t, s) : NULL", [
         ("held below the mark", "find(t, s)")]),
     ("f->c->offer.mss_client = f->c->offer.mss;", [("no mss of its own", ";")]),
     ("if (!d || !d->told)\n\t\treturn false;\n\tcount(t, d, FLOOD_LATE, 0);", [
@@ -44,8 +44,8 @@ PIECES = [
         ("an ACK of the server's is an answer", "if (to == FSM_ANSWERED) {"),
         ("an answer ends it", "if (false) {")]),
     ("if (fsm_over(to))\n\t\treturn flood_ends(t, f, FLOOD_REFUSED);", [("a refusal is told", "")]),
-    ("return flow_held_at(t, r) &&\n\t       table_half(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;", [
+    ("return flow_held_at(t, r) &&\n\t       table_syn(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;", [
         ("held for good", "return false;"), ("let go at once", "return flow_held_at(t, r);")]),
     ("flow_store(t, f);", [("told twice", ";"), (
-        "told, with its mss in the place of a time", "table_half(&t->table, f->ref)->held = 0;")]),
+        "told, with its mss in the place of a time", "table_syn(&t->table, f->ref)->held = 0;")]),
 ]

@@ -303,7 +303,7 @@ PIECES = [
     ("if (seq_lt(c->next[from], end))\n\t\tc->next[from] = end;", [("nothing new is sent", "")]),
     ("if (fills(c, from, s, h))\n\t\t\tc->gaps &=", [
         ("what is filled stays a gap", "if (false)\n\t\t\tc->gaps &="),
-        ("what is half filled is none", "if (true)\n\t\t\tc->gaps &=")]),
+        ("what is syn filled is none", "if (true)\n\t\t\tc->gaps &=")]),
     ("filled = gaps_fill(h, from, s->seq, end);", [("nothing was missing", ";")]),
     ("c->gap_bytes -= filled < c->gap_bytes ? filled : c->gap_bytes;", [("a filled gap stays", ";")]),
     ("c->gaps |= 1 << from & 3;", [("no gap", ";"), ("the peer's gap", "c->gaps |= 1 << !from & 3;")]),

@@ -98,11 +98,11 @@ static void flush(struct replay *r)
 
 static void tell_counters(const struct tracker_counters *c)
 {
-	const struct counter *all[] = { &c->opened,	   &c->closed,	  &c->evicted_half,
-					&c->evicted_whole, &c->anomalies, &c->anomalies_untold,
-					&c->strays,	   &c->withheld,  &c->half,
-					&c->whole,	   &c->floods,	  &c->held,
-					&c->untold,	   &c->unwatched };
+	const struct counter *all[] = { &c->opened,	  &c->closed,	 &c->evicted_syn,
+					&c->evicted_full, &c->anomalies, &c->anomalies_untold,
+					&c->strays,	  &c->withheld,	 &c->syn,
+					&c->full,	  &c->floods,	 &c->held,
+					&c->untold,	  &c->unwatched };
 
 	printf("{\"counters\":[");
 	for (unsigned i = 0; i < ARRAY_SIZE(all); i++)

@@ -762,16 +762,16 @@ static void test_overflow(int tap)
 	enum { SENT = 20000 };
 	struct afring_config c = config_for("tap0");
 	struct source *s;
-	struct source_stats half, st;
+	struct source_stats syn, st;
 	struct seen seen = { 0 };
 	const char *step;
 
 	c.block_size = 1 << 16;
 	c.block_nr = 4;
-	ok(!afring_open(&c, &s, &step) && tap_feed(tap, 0, SENT / 2) && !source_stats(s, &half) &&
+	ok(!afring_open(&c, &s, &step) && tap_feed(tap, 0, SENT / 2) && !source_stats(s, &syn) &&
 		   tap_feed(tap, SENT / 2, SENT) && !source_stats(s, &st),
 	   "%d frames to a ring of 256 KiB that nobody reads", SENT);
-	ok(half.packets + half.drops == SENT / 2 && half.drops && st.packets == half.packets &&
+	ok(syn.packets + syn.drops == SENT / 2 && syn.drops && st.packets == syn.packets &&
 		   st.packets + st.drops == SENT && st.freezes,
 	   "%llu packets + %llu drops are all of them, over two readings (%llu freezes)",
 	   (unsigned long long)st.packets, (unsigned long long)st.drops,

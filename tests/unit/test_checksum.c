@@ -50,11 +50,11 @@ static void test_sums(unsigned v)
 	unsigned right = 0, caught = 0, partial = 0, judged = 0, n = 0;
 
 	for (unsigned payload = 0; payload < 200; payload++, n++) {
-		uint32_t whole;
+		uint32_t full;
 
 		build(v, payload);
-		whole = (uint32_t)pkt_n;
-		right += !wrong(whole);
+		full = (uint32_t)pkt_n;
+		right += !wrong(full);
 		/* any octet of the segment, and of the addresses */
 		size_t at = payload & 1 ? ip_at + 12 + payload % 8
 					: tcp_at + payload % (pkt_n - tcp_at);
@@ -62,12 +62,12 @@ static void test_sums(unsigned v)
 		if (at == tcp_at + 12)
 			at++; /* the header's length: another segment */
 		pkt[at] ^= (uint8_t)(1 + payload);
-		caught += wrong(whole);
+		caught += wrong(full);
 		if (payload)
-			judged += wrong(whole - 1);
+			judged += wrong(full - 1);
 		pkt[at] ^= (uint8_t)(1 + payload);
 		set16(tcp_at + 16, pseudo_sum(v));
-		partial += !wrong(whole);
+		partial += !wrong(full);
 	}
 	ok(right == n, "IPv%u: %u right ones", v, right);
 	ok(caught == n, "IPv%u: one changed octet makes it wrong", v);

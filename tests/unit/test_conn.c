@@ -184,19 +184,19 @@ static void test_round_trip(bool answered)
 
 	for (unsigned i = 0; i < 100000; i++) {
 		struct conn c = random_half_open(answered), back;
-		struct half h, h2;
+		struct syn_entry h, h2;
 
-		if (!conn_pack(&c, &h)) {
+		if (!syn_entry_pack(&c, &h)) {
 			refused++;
 			continue;
 		}
-		conn_unpack(&h, &back);
+		syn_entry_unpack(&h, &back);
 		conn_set_window(
 			&c.hot, SIDE_A,
 			conn_window(&back.hot, SIDE_A)); /* the one thing that is not kept */
 		changed += !!memcmp(&c, &back, sizeof c);
 		marked += h.pending;
-		again += !conn_pack(&back, &h2) || !!memcmp(&h, &h2, sizeof h);
+		again += !syn_entry_pack(&back, &h2) || !!memcmp(&h, &h2, sizeof h);
 	}
 	const char *what = answered ? "SYNs and SYN-ACKs" : "SYNs";
 
@@ -209,11 +209,11 @@ static void test_round_trip(bool answered)
 
 static bool refuses(struct conn c)
 {
-	struct half h, before;
+	struct syn_entry h, before;
 
 	memset(&before, 0xa5, sizeof before);
 	h = before;
-	return !conn_pack(&c, &h) && !memcmp(&h, &before, sizeof h);
+	return !syn_entry_pack(&c, &h) && !memcmp(&h, &before, sizeof h);
 }
 
 #define REFUSES(answered, change, why)                                                             \
@@ -234,7 +234,7 @@ static void test_held(void)
 
 	for (unsigned i = 0; i < 100000; i++) {
 		struct conn c = random_half_open(true), back;
-		struct half h;
+		struct syn_entry h;
 
 		c.offer.held = 1;
 		c.offer.mss_client = below(2) ? c.offer.mss : (uint16_t)rand64();
@@ -243,12 +243,12 @@ static void test_held(void)
 		bool apart = c.offer.mss_client != c.offer.mss;
 		bool known = c.server_rtt.v == dur32_of(dur40_ns(c.since[SIDE_B])).v;
 
-		if (!conn_pack(&c, &h)) {
+		if (!syn_entry_pack(&c, &h)) {
 			changed += !apart || known;
 			continue;
 		}
-		conn_unpack(&h, &back);
-		conn_unpack_held(&h, &back);
+		syn_entry_unpack(&h, &back);
+		syn_entry_unpack_held(&h, &back);
 		conn_set_window(&c.hot, SIDE_A, conn_window(&back.hot, SIDE_A));
 		changed += !!memcmp(&c, &back, sizeof c) || (apart && !known);
 		kept_apart += apart;
@@ -379,10 +379,10 @@ static void test_parts(void)
 		bool calm = c.state == FSM_OPEN && !c.suspect && !c.contested && c.sent == 3 &&
 			    c.heard == 3 && !c.gaps;
 
-		conn_split(&c, &h, &k);
+		full_entry_split(&c, &h, &k);
 		quiet += calm;
 		unquiet += h.quiet != calm;
-		conn_join(&h, &k, &back);
+		full_entry_join(&h, &k, &back);
 		c.quiet = back.quiet;
 		c.start = back.start; /* start_ns says it */
 		changed += !!memcmp(&c, &back, sizeof c);
@@ -468,7 +468,7 @@ static int notes(unsigned code, unsigned told)
 			c.noted_order = CONN_ORDER_TOLD;
 			continue;
 		}
-		conn_split(&c, &h, &k);
+		full_entry_split(&c, &h, &k);
 		if (!conn_note(&h, side, data)) {
 			struct conn_hot same = c.hot;
 
@@ -485,8 +485,8 @@ static int notes(unsigned code, unsigned told)
 		code /= 5;
 	if (code)
 		return -1; /* the fifth digit, or something behind the end */
-	conn_split(&c, &h, &k);
-	conn_join(&h, &k, &c);
+	full_entry_split(&c, &h, &k);
+	full_entry_join(&h, &k, &c);
 	history_text(c.history, text);
 	bool ack = strpbrk(want, "Aa"), data = strpbrk(want, "Dd");
 

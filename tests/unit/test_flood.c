@@ -124,8 +124,8 @@ static bool held_right(struct rig *r, unsigned server, bool held, const uint32_t
 		if ((d ? d->held : 0) != before[i] + (i == server && held))
 			return false;
 	}
-	return held == (r->watched[server] &&
-			r->t->servers[r->server[server].hash].half > r->t->flood_from);
+	return held ==
+	       (r->watched[server] && r->t->servers[r->server[server].hash].syn > r->t->flood_from);
 }
 
 static void forget(struct rig *r)
@@ -133,7 +133,7 @@ static void forget(struct rig *r)
 	for (unsigned i = 0; i < SERVERS_SEEN; i++) {
 		const struct flood *d = slot_of(r, i);
 
-		if (!d || (!d->held && r->t->servers[r->server[i].hash].half <= r->t->flood_from))
+		if (!d || (!d->held && r->t->servers[r->server[i].hash].syn <= r->t->flood_from))
 			r->watched[i] = false;
 	}
 }
@@ -150,7 +150,7 @@ static void test_watched(unsigned deeds)
 		bool ret = false;
 
 		if (below(3))
-			r->t->servers[r->server[server].hash].half = below(4) ? 1000 : 0;
+			r->t->servers[r->server[server].hash].syn = below(4) ? 1000 : 0;
 		for (unsigned i = 0; i < SERVERS_SEEN; i++) {
 			struct flood *d = slot_of(r, i);
 

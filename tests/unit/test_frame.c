@@ -614,7 +614,7 @@ static void test_tcp(void)
 static void test_cuts(void)
 {
 	for (unsigned v = 4; v <= 6; v += 2) {
-		unsigned wrong = 0, ip, header, whole;
+		unsigned wrong = 0, ip, header, full;
 
 		ethernet(v == 4 ? V4 : V6);
 		tag(0x8100, 5);
@@ -629,9 +629,9 @@ static void test_cuts(void)
 		finish();
 		ip = (unsigned)ip_at;
 		header = (unsigned)tcp_at;
-		whole = (unsigned)pkt_n;
+		full = (unsigned)pkt_n;
 		ok(ip == 18, "IPv%u with a tag, options or extensions", v);
-		for (fr.caplen = 0; fr.caplen <= whole; fr.caplen++) {
+		for (fr.caplen = 0; fr.caplen <= full; fr.caplen++) {
 			enum frame_verdict got = decode(), want = FRAME_TCP;
 			uint32_t have = fr.caplen > header + 20 ? fr.caplen - header - 20 : 0;
 
@@ -641,7 +641,7 @@ static void test_cuts(void)
 				want = FRAME_TCP_CUT;
 			wrong += got != want;
 			if (got == FRAME_TCP)
-				wrong += seg.payload_len != 9 || seg.wire_len != whole ||
+				wrong += seg.payload_len != 9 || seg.wire_len != full ||
 					 seg.options.n != (have > 12 ? 12 : have);
 			else
 				wrong += !untouched();
@@ -649,7 +649,7 @@ static void test_cuts(void)
 		ok(!wrong,
 		   "IPv%u cut at each of %u octets: the verdict of what is left; lengths of the "
 		   "wire",
-		   v, whole);
+		   v, full);
 	}
 }
 

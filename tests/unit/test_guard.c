@@ -523,18 +523,18 @@ static void test_holes(void)
 	ok(!(prove(c, SIDE_B, seg(TCP_ACK, peer + 1, nxt, 0)).evidence & FILL),
 	   "nor does anything of the other side's");
 
-	struct conn half = c;
+	struct conn syn = c;
 
-	ok(!learn(&half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && half.gap_bytes == 40 &&
-		   half.gaps,
+	ok(!learn(&syn, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && syn.gap_bytes == 40 &&
+		   syn.gaps,
 	   "a part of it is no retransmission, and the rest stays missing");
-	ok(learn(&half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && half.gap_bytes == 40,
+	ok(learn(&syn, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 60)) && syn.gap_bytes == 40,
 	   "the same part again is one");
-	ok(prove(half, SIDE_A, seg(TCP_ACK, nxt + 110, peer, 40)).evidence & FILL,
+	ok(prove(syn, SIDE_A, seg(TCP_ACK, nxt + 110, peer, 40)).evidence & FILL,
 	   "the last part fills it");
-	learn(&half, SIDE_A, seg(TCP_ACK, nxt + 110, peer, 40));
-	ok(!half.gap_bytes && !half.gaps, "then nothing is missing");
-	ok(!(prove(half, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL),
+	learn(&syn, SIDE_A, seg(TCP_ACK, nxt + 110, peer, 40));
+	ok(!syn.gap_bytes && !syn.gaps, "then nothing is missing");
+	ok(!(prove(syn, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL),
 	   "and nothing can fill it again");
 
 	c = crossed_with_hole();
@@ -681,7 +681,7 @@ static void test_plain(void)
 		struct conn_hot h;
 		struct conn_cold k;
 
-		conn_split(&c, &h, &k);
+		full_entry_split(&c, &h, &k);
 		if (!guard_is_plain(&h, from, &s))
 			continue;
 		plain++;
@@ -691,9 +691,9 @@ static void test_plain(void)
 		wrong += p.anomaly != ANOMALY_NONE || !p.acceptable || p.repeat || p.probe ||
 			 p.suspect || p.evidence != (s.payload_len ? ACK | DATA : ACK);
 		guard_learn_plain(&h, from, &s);
-		conn_join(&h, &k, &d);
+		full_entry_join(&h, &k, &d);
 		wrong += guard_learn(&c, from, &s, p, &gaps).again;
-		conn_split(&c, &h, &k);
+		full_entry_split(&c, &h, &k);
 		wrong += memcmp(&h, &d.hot, sizeof h) || memcmp(&k, &d.cold, sizeof k);
 	}
 	printf("# %u were plain\n", plain);

@@ -73,9 +73,9 @@ static void expect(enum tunnel_type type, int64_t id, const char *what)
 /* Each cut of the frame gives the verdict of what is left, without reading on. */
 static void cut_everywhere(const char *what)
 {
-	uint32_t whole = fr.caplen, wrong = 0, header = (uint32_t)tcp_at;
+	uint32_t full = fr.caplen, wrong = 0, header = (uint32_t)tcp_at;
 
-	for (fr.caplen = 0; fr.caplen <= whole; fr.caplen++) {
+	for (fr.caplen = 0; fr.caplen <= full; fr.caplen++) {
 		enum frame_verdict got = decode_inside(INSIDE_TUNNELS);
 		enum frame_verdict want = fr.caplen <= header	    ? FRAME_CUT
 					  : fr.caplen < header + 20 ? FRAME_TCP_CUT
@@ -86,8 +86,8 @@ static void cut_everywhere(const char *what)
 
 		wrong += (got != want && !early) || (got != FRAME_TCP && !untouched());
 	}
-	fr.caplen = whole;
-	ok(!wrong, "%s: cut at each of %u octets", what, whole);
+	fr.caplen = full;
+	ok(!wrong, "%s: cut at each of %u octets", what, full);
 }
 
 static void test_vxlan(void)

@@ -389,7 +389,7 @@ static void test_overtaken(void)
 {
 	struct stage *g = stage_new();
 	struct reader *r = stuck_in_a_line(g);
-	uint64_t whole = linelog_line_at(&g->log, r->s.slot->place.at), lost = 0;
+	uint64_t full = linelog_line_at(&g->log, r->s.slot->place.at), lost = 0;
 
 	while (!r->s.slot->place.lost_total) {
 		uint64_t before = g->seq;
@@ -401,15 +401,15 @@ static void test_overtaken(void)
 	uint64_t kept = (linelog_line_at(&g->log, r->s.slot->place.at));
 	uint64_t resumes = linelog_mark(&g->log, kept, g->seq).seq + 1;
 
-	ok(r->s.slot->place.lost_total == resumes - 1 - whole &&
-		   r->s.slot->place.lost_first == whole + 1 &&
+	ok(r->s.slot->place.lost_total == resumes - 1 - full &&
+		   r->s.slot->place.lost_first == full + 1 &&
 		   r->s.slot->place.lost_last == resumes - 1 && lost,
 	   "overtaken within a line: what follows that line is lost");
 	ok(r->s.slot->place.aside_len > r->s.slot->place.aside_at &&
 		   r->s.slot->place.aside_len - r->s.slot->place.aside_at < 997,
 	   "the rest of its line is kept");
 	drain(g, r);
-	ok(caught_up(g, r) && r->losts == 1 && r->lost == resumes - 1 - whole &&
+	ok(caught_up(g, r) && r->losts == 1 && r->lost == resumes - 1 - full &&
 		   r->events == g->seq - r->lost,
 	   "it gets the line whole, one 'lost' with first, last and count, then whole lines");
 	publish(g, 500);

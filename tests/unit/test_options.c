@@ -765,12 +765,12 @@ static void check_answers(void)
 
 static void check_ownership(void)
 {
-	struct options zero = { 0 }, half = { .socket = strdup("x") }, before;
+	struct options zero = { 0 }, syn = { .socket = strdup("x") }, before;
 
 	options_free(NULL);
 	options_free(&zero);
-	options_free(&half);
-	ok(!half.socket, "options_free() takes NULL, nothing and half of it");
+	options_free(&syn);
+	ok(!syn.socket, "options_free() takes NULL, nothing and half of it");
 	options_free(&o);
 	memset(&o, 0x55, sizeof o);
 	before = o;

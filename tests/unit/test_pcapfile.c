@@ -564,12 +564,12 @@ static void test_cut(const char *what, const struct file *f, const uint32_t *cap
 	unsigned wrong_frames = 0, wrong_end = 0, wrong_text = 0;
 
 	for (size_t cut = 0; cut <= f->n; cut++) {
-		bool whole = false;
+		bool full = false;
 		unsigned frames = 0;
 
 		for (unsigned i = 0; i < f->nends && f->ends[i] <= cut; i++) {
 			frames = f->frames_at[i];
-			whole = f->ends[i] == cut;
+			full = f->ends[i] == cut;
 		}
 		for (unsigned how = 0; how < 3; how++) {
 			struct writer w = { 0 };
@@ -582,9 +582,9 @@ static void test_cut(const char *what, const struct file *f, const uint32_t *cap
 
 			snprintf(want, sizeof want, "truncated at byte %zu: ", cut);
 			wrong_frames += n != frames;
-			wrong_end += end != (whole ? 0 : -EBADMSG);
-			wrong_text += cut && !starts(text, whole ? "" : want);
-			wrong_text += whole && *text;
+			wrong_end += end != (full ? 0 : -EBADMSG);
+			wrong_text += cut && !starts(text, full ? "" : want);
+			wrong_text += full && *text;
 			source_free(s);
 			if (how == 2)
 				pthread_join(w.thread, NULL);

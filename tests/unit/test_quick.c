@@ -296,16 +296,16 @@ static void *table_of(const struct rig *r, const struct tracker_config *c)
 	memcpy(copy, (char *)r->memory + own, octets);
 	if (!table_adopt(&t, copy, c->max_connections, c->max_half_open))
 		abort();
-	for (unsigned p = SHAPE_WHOLE << 1; p < TABLE_POOLS; p++)
+	for (unsigned p = SHAPE_FULL << 1; p < TABLE_POOLS; p++)
 		for (uint32_t slot = 0; slot < t.head->pool[p].high; slot++) {
 			table_ref ref = table_slot(p, slot);
 			struct conn_hot *h = table_hot(&t, ref);
 			struct conn_cold *k = table_cold(&t, ref);
-			struct conn whole;
+			struct conn full;
 
 			if (table_live(&t, ref)) {
-				conn_join(h, k, &whole);
-				conn_split(&whole, h, k);
+				full_entry_join(h, k, &full);
+				full_entry_split(&full, h, k);
 			} else {
 				memset((char *)h + FREE_OCTETS, 0, sizeof *h - FREE_OCTETS);
 				memset(k, 0, sizeof *k);
@@ -342,11 +342,11 @@ static void compare(struct rig *const r[2], const struct tracker_config *c, stru
 	r[0]->n = r[1]->n = 0;
 }
 
-static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each,
-			   unsigned refuse_each, unsigned flood, uint64_t segments)
+static struct compared run(unsigned full, unsigned syn, unsigned spoiled_each, unsigned refuse_each,
+			   unsigned flood, uint64_t segments)
 {
-	struct tracker_config c = { .max_connections = whole,
-				    .max_half_open = half,
+	struct tracker_config c = { .max_connections = full,
+				    .max_half_open = syn,
 				    .anomalies_per_connection = 8,
 				    .anomalies_per_second = 1000,
 				    .flood_half_open = flood,
@@ -402,10 +402,10 @@ static struct compared run(unsigned whole, unsigned half, unsigned spoiled_each,
 	return ret;
 }
 
-static void test_equal(const char *what, unsigned whole, unsigned half, unsigned spoiled_each,
+static void test_equal(const char *what, unsigned full, unsigned syn, unsigned spoiled_each,
 		       unsigned refuse_each, unsigned flood)
 {
-	struct compared c = run(whole, half, spoiled_each, refuse_each, flood, 300000);
+	struct compared c = run(full, syn, spoiled_each, refuse_each, flood, 300000);
 	unsigned seen = 0;
 
 	for (unsigned i = FSM_SYN; i < FSM_STATES; i++)

@@ -371,8 +371,8 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 		 control ? ", control" : "");
 	printf("# %s: %llu events, evicted %llu and %llu, %llu anomalies, %llu attempts held\n",
 	       what, (unsigned long long)events,
-	       (unsigned long long)counter_get(&r->front->count.evicted_whole),
-	       (unsigned long long)counter_get(&r->front->count.evicted_half),
+	       (unsigned long long)counter_get(&r->front->count.evicted_full),
+	       (unsigned long long)counter_get(&r->front->count.evicted_syn),
 	       (unsigned long long)counter_get(&r->front->count.anomalies),
 	       (unsigned long long)counter_get(&r->front->count.held));
 	say_hash(what, hash);

@@ -144,9 +144,9 @@ static void test_room(void)
 	for (enum piece p = 0; p < PIECES; p++) {
 		append(begin(), p);
 		size_t len = (size_t)(text.p - out);
-		char whole[sizeof out];
+		char full[sizeof out];
 
-		memcpy(whole, out, len);
+		memcpy(full, out, len);
 		for (size_t room = 0; room <= len; room++) {
 			char *mem = malloc(room + 1); /* exact, for the address sanitizer */
 			struct strbuf t = { .p = mem, .end = mem + room };
@@ -156,7 +156,7 @@ static void test_room(void)
 			unsaid += room < len && !t.full;
 			early += room == len && (t.full || t.p != t.end);
 			beyond += mem[room] != '#' || t.p > t.end;
-			torn += !!memcmp(mem, whole, (size_t)(t.p - mem));
+			torn += !!memcmp(mem, full, (size_t)(t.p - mem));
 			moved += p < JSON && room < len && t.p != mem; /* those of one piece */
 
 			char *p0 = t.p;

@@ -6,16 +6,16 @@
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
-static struct table table_make(uint32_t max_whole, uint32_t max_half)
+static struct table table_make(uint32_t max_full, uint32_t max_syn)
 {
-	size_t size = (table_size(max_whole, max_half) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
+	size_t size = (table_size(max_full, max_syn) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 	void *mem = aligned_alloc(CACHE_LINE, size);
 	struct table t;
 
 	if (!mem)
 		abort();
 	memset(mem, 0, size);
-	table_init(&t, mem, max_whole, max_half);
+	table_init(&t, mem, max_full, max_syn);
 	return t;
 }
 
@@ -92,9 +92,9 @@ static void put_whole(const struct table *t, table_ref r, uint64_t stamp, uint8_
 	*table_cold(t, r) = cold_of(stamp);
 }
 
-static struct half half_of(uint64_t stamp, uint8_t iface)
+static struct syn_entry half_of(uint64_t stamp, uint8_t iface)
 {
-	struct half h;
+	struct syn_entry h;
 
 	pattern((uint8_t *)&h, sizeof h, stamp);
 	h.start_ns = stamp;
@@ -107,15 +107,15 @@ static void check_octets(struct model *m, const struct entry *e)
 	struct flow_key k = key_of(e->key), in = table_key(&m->t, e->ref);
 	struct conn_hot hot = hot_of(e->stamp, iface_of(&k));
 	struct conn_cold cold = cold_of(e->stamp);
-	struct half h = half_of(e->stamp, iface_of(&k));
+	struct syn_entry h = half_of(e->stamp, iface_of(&k));
 
 	m->wrong += !table_live(&m->t, e->ref) || memcmp(k.w, in.w, sizeof k.w) ||
 		    k.ip_v != in.ip_v || table_ip_v(e->ref) != k.ip_v;
-	if (table_shape_of(e->ref) == SHAPE_WHOLE)
+	if (table_shape_of(e->ref) == SHAPE_FULL)
 		m->wrong += memcmp(table_hot(&m->t, e->ref), &hot, sizeof hot) ||
 			    memcmp(table_cold(&m->t, e->ref), &cold, sizeof cold);
 	else
-		m->wrong += !!memcmp(table_half(&m->t, e->ref), &h, sizeof h);
+		m->wrong += !!memcmp(table_syn(&m->t, e->ref), &h, sizeof h);
 }
 
 static unsigned count_of(const struct model *m, uint32_t key)
@@ -131,7 +131,7 @@ static void model_insert(struct model *m, uint32_t key, enum table_shape shape)
 {
 	struct flow_key k = key_of(key);
 	table_ref r = table_insert(&m->t, m->hash(key), &k, shape);
-	bool full = m->used[shape] == (shape == SHAPE_WHOLE ? MAX_WHOLE : MAX_HALF);
+	bool full = m->used[shape] == (shape == SHAPE_FULL ? MAX_WHOLE : MAX_HALF);
 
 	m->wrong += (r == TABLE_NONE) != full;
 	if (r == TABLE_NONE || full)
@@ -141,10 +141,10 @@ static void model_insert(struct model *m, uint32_t key, enum table_shape shape)
 		m->wrong += m->live[i].ref == r;
 	struct entry e = { key, r, ++m->stamps };
 
-	if (shape == SHAPE_WHOLE)
+	if (shape == SHAPE_FULL)
 		put_whole(&m->t, r, e.stamp, iface_of(&k));
 	else
-		*table_half(&m->t, r) = half_of(e.stamp, iface_of(&k));
+		*table_syn(&m->t, r) = half_of(e.stamp, iface_of(&k));
 	m->live[m->n++] = e;
 	m->used[shape]++;
 }
@@ -181,9 +181,9 @@ static void model_promote(struct model *m, unsigned i)
 {
 	struct entry e = m->live[i];
 
-	if (table_shape_of(e.ref) == SHAPE_WHOLE || m->used[SHAPE_WHOLE] == MAX_WHOLE)
+	if (table_shape_of(e.ref) == SHAPE_FULL || m->used[SHAPE_FULL] == MAX_WHOLE)
 		return;
-	model_insert(m, e.key, SHAPE_WHOLE);
+	model_insert(m, e.key, SHAPE_FULL);
 	for (i = 0; m->live[i].ref != e.ref; i++)
 		;
 	model_remove(m, i);
@@ -218,7 +218,7 @@ static void test_model(uint64_t (*hash)(uint32_t), unsigned ops, const char *wha
 		if (dice < leave && m.n) {
 			model_remove(&m, below(m.n));
 		} else if (dice < 60) {
-			enum table_shape s = rand64() & 1 ? SHAPE_WHOLE : SHAPE_HALF;
+			enum table_shape s = rand64() & 1 ? SHAPE_FULL : SHAPE_SYN;
 			unsigned n = count_of(&m, key);
 
 			if (n < 2)
@@ -229,14 +229,14 @@ static void test_model(uint64_t (*hash)(uint32_t), unsigned ops, const char *wha
 		} else {
 			model_find(&m, m.n && rand64() & 1 ? m.live[below(m.n)].key : key);
 		}
-		full[SHAPE_HALF] += m.used[SHAPE_HALF] == MAX_HALF;
-		full[SHAPE_WHOLE] += m.used[SHAPE_WHOLE] == MAX_WHOLE;
+		full[SHAPE_SYN] += m.used[SHAPE_SYN] == MAX_HALF;
+		full[SHAPE_FULL] += m.used[SHAPE_FULL] == MAX_WHOLE;
 		if (op % 4096 == 0)
 			model_walk(&m);
 	}
 	model_walk(&m);
 	ok(!m.wrong, "%s: %u operations as a simple reference has it, octet for octet", what, ops);
-	ok(full[SHAPE_HALF] > ops / 20 && full[SHAPE_WHOLE] > ops / 20 && both > ops / 200,
+	ok(full[SHAPE_SYN] > ops / 20 && full[SHAPE_FULL] > ops / 20 && both > ops / 200,
 	   "%s: both shapes were full for long, and keys had two entries", what);
 	for (uint32_t key = 0; key < KEYS; key++)
 		model_find(&m, key);
@@ -287,9 +287,9 @@ static void test_long_chain(void)
 	for (uint32_t n = 0; n < MANY; n++) {
 		struct flow_key k = key_of(2 * n);
 
-		ref[n] = table_insert(&t, worst_hash(0), &k, SHAPE_HALF);
+		ref[n] = table_insert(&t, worst_hash(0), &k, SHAPE_SYN);
 		lost += ref[n] == TABLE_NONE;
-		*table_half(&t, ref[n]) = half_of(n + 1, iface_of(&k));
+		*table_syn(&t, ref[n]) = half_of(n + 1, iface_of(&k));
 	}
 	ok(!lost, "%u connections that all want one bucket find their places", MANY);
 	for (uint32_t n = 0; n < MANY; n += n < MANY - 50 ? 997 : 1) {
@@ -307,7 +307,7 @@ static void test_long_chain(void)
 		lost += n >= MANY - 20 && r != ref[n];
 		ghosts += n < MANY - 20 && r != TABLE_NONE;
 	}
-	ok(!lost && !ghosts && table_used(&t, SHAPE_HALF) == 20,
+	ok(!lost && !ghosts && table_used(&t, SHAPE_SYN) == 20,
 	   "the last ones are still found when those before them are gone");
 	free(t.head);
 }
@@ -322,28 +322,28 @@ static void test_limits(void)
 
 	for (unsigned i = 0; i < 8; i++)
 		k[i] = key_of(i);
-	ok(table_max(&t, SHAPE_WHOLE) == 3 && table_max(&t, SHAPE_HALF) == 2,
+	ok(table_max(&t, SHAPE_FULL) == 3 && table_max(&t, SHAPE_SYN) == 2,
 	   "it says how many it holds");
 	for (unsigned i = 0; i < 4; i++)
-		r[i] = table_insert(&t, good_hash(i), &k[i], SHAPE_WHOLE);
+		r[i] = table_insert(&t, good_hash(i), &k[i], SHAPE_FULL);
 	ok(r[0] != TABLE_NONE && r[1] != TABLE_NONE && r[2] != TABLE_NONE,
 	   "it takes as many as that, whatever their families");
-	ok(r[3] == TABLE_NONE && table_used(&t, SHAPE_WHOLE) == 3, "and no more");
-	r[4] = table_insert(&t, good_hash(4), &k[4], SHAPE_HALF);
-	r[6] = table_insert(&t, good_hash(6), &k[6], SHAPE_HALF);
+	ok(r[3] == TABLE_NONE && table_used(&t, SHAPE_FULL) == 3, "and no more");
+	r[4] = table_insert(&t, good_hash(4), &k[4], SHAPE_SYN);
+	r[6] = table_insert(&t, good_hash(6), &k[6], SHAPE_SYN);
 	ok(r[4] != TABLE_NONE && r[6] != TABLE_NONE &&
-		   table_insert(&t, good_hash(5), &k[5], SHAPE_HALF) == TABLE_NONE,
+		   table_insert(&t, good_hash(5), &k[5], SHAPE_SYN) == TABLE_NONE,
 	   "half-open ones have a limit of their own");
 	table_remove(&t, good_hash(1), r[1]);
-	ok(table_insert(&t, good_hash(3), &k[3], SHAPE_WHOLE) != TABLE_NONE,
+	ok(table_insert(&t, good_hash(3), &k[3], SHAPE_FULL) != TABLE_NONE,
 	   "one that leaves makes room for one of either family");
 	ok(table_find(&t, good_hash(1), &k[1], NULL) == TABLE_NONE,
 	   "what was removed is not found");
 	free(t.head);
 
 	t = table_make(1, 1);
-	r[0] = table_insert(&t, good_hash(0), &k[0], SHAPE_WHOLE);
-	r[1] = table_insert(&t, good_hash(0), &k[0], SHAPE_HALF);
+	r[0] = table_insert(&t, good_hash(0), &k[0], SHAPE_FULL);
+	r[1] = table_insert(&t, good_hash(0), &k[0], SHAPE_SYN);
 	table_ref other, one = table_find(&t, good_hash(0), &k[0], &other);
 
 	ok((one == r[0] && other == r[1]) || (one == r[1] && other == r[0]),
@@ -356,12 +356,12 @@ static void test_octets(void)
 	enum { M = 1 << 20 };
 	struct table t = table_make(16, 16);
 	const struct table_pool *p = t.head->pool;
-	double whole = (double)(table_size(2 * M, M) - table_size(M, M)) / M;
-	double half = (double)(table_size(M, 2 * M) - table_size(M, M)) / M;
+	double full = (double)(table_size(2 * M, M) - table_size(M, M)) / M;
+	double syn = (double)(table_size(M, 2 * M) - table_size(M, M)) / M;
 	const uint32_t cold = sizeof(struct conn_cold);
 	/* The region has room for all in either family; only one of them is ever touched. */
-	double index_whole = whole - p[2].stride - p[3].stride - 2 * cold;
-	double index_half = half - p[0].stride - p[1].stride;
+	double index_whole = full - p[2].stride - p[3].stride - 2 * cold;
+	double index_half = syn - p[0].stride - p[1].stride;
 
 	printf("# IPv4 %.1f whole, %.1f half; IPv6 %.1f whole, %.1f half; index %.2f\n",
 	       p[2].stride + cold + index_whole, p[0].stride + index_half,
@@ -380,8 +380,8 @@ static void test_octets(void)
 /* What the kernel really gave, for a full table of one family and shape. */
 static double resident(enum table_shape shape, unsigned ip_v, uint32_t n)
 {
-	uint32_t max_whole = shape == SHAPE_WHOLE ? n : 1, max_half = shape == SHAPE_HALF ? n : 1;
-	size_t size = table_size(max_whole, max_half), page = (size_t)sysconf(_SC_PAGESIZE);
+	uint32_t max_full = shape == SHAPE_FULL ? n : 1, max_syn = shape == SHAPE_SYN ? n : 1;
+	size_t size = table_size(max_full, max_syn), page = (size_t)sysconf(_SC_PAGESIZE);
 	size_t pages = (size + page - 1) / page, in = 0;
 	void *mem = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	unsigned char *map = malloc(pages);
@@ -390,15 +390,15 @@ static double resident(enum table_shape shape, unsigned ip_v, uint32_t n)
 	if (mem == MAP_FAILED || !map)
 		abort();
 	madvise(mem, size, MADV_NOHUGEPAGE);
-	table_init(&t, mem, max_whole, max_half);
+	table_init(&t, mem, max_full, max_syn);
 	for (uint32_t i = 0; i < n; i++) {
 		struct flow_key k = key_of(i << 1 | (ip_v == 6));
 		table_ref r = table_insert(&t, good_hash(i << 1 | (ip_v == 6)), &k, shape);
 
-		if (shape == SHAPE_WHOLE)
+		if (shape == SHAPE_FULL)
 			put_whole(&t, r, 1, 0);
 		else
-			*table_half(&t, r) = half_of(1, 0);
+			*table_syn(&t, r) = half_of(1, 0);
 	}
 	mincore(mem, size, map);
 	for (size_t i = 0; i < pages; i++)
@@ -411,13 +411,13 @@ static double resident(enum table_shape shape, unsigned ip_v, uint32_t n)
 static void test_memory(void)
 {
 	enum { N = 100000 };
-	double whole = resident(SHAPE_WHOLE, 4, N), half = resident(SHAPE_HALF, 4, N);
-	double whole6 = resident(SHAPE_WHOLE, 6, N), half6 = resident(SHAPE_HALF, 6, N);
+	double full = resident(SHAPE_FULL, 4, N), syn = resident(SHAPE_SYN, 4, N);
+	double whole6 = resident(SHAPE_FULL, 6, N), half6 = resident(SHAPE_SYN, 6, N);
 
-	printf("# resident: IPv4 %.1f whole, %.1f half; IPv6 %.1f whole, %.1f half\n", whole, half,
+	printf("# resident: IPv4 %.1f whole, %.1f half; IPv6 %.1f whole, %.1f half\n", full, syn,
 	       whole6, half6);
-	ok(whole > 116 && whole <= 128, "a table full of IPv4 connections takes 128 octets each");
-	ok(half > 56 && half <= 64, "a table full of half-open ones takes 64 octets each");
+	ok(full > 116 && full <= 128, "a table full of IPv4 connections takes 128 octets each");
+	ok(syn > 56 && syn <= 64, "a table full of half-open ones takes 64 octets each");
 	ok(whole6 <= 148 && half6 <= 88, "IPv6 takes no more than the header promises");
 }
 

@@ -76,23 +76,23 @@ static void print_frame(enum link_type link, const uint8_t *p, size_t n, const c
 static const char *inside_agrees(enum link_type link, const uint8_t *p, size_t n, size_t copied)
 {
 	struct frame f = frame_of(link, p, n, n), g = frame_of(link, p, copied, n);
-	struct segment whole = { 0 }, cut = { 0 };
+	struct segment full = { 0 }, cut = { 0 };
 	struct tunnel t = { 0 }, u = { 0 };
-	enum frame_verdict v = frame_decode_inside(&f, inside, &t, &whole);
+	enum frame_verdict v = frame_decode_inside(&f, inside, &t, &full);
 	enum frame_verdict w = frame_decode_inside(&g, inside, &u, &cut);
 
-	if (v == FRAME_ICMP && (w != v || whole.seq != cut.seq || whole.dport != cut.dport))
+	if (v == FRAME_ICMP && (w != v || full.seq != cut.seq || full.dport != cut.dport))
 		return "the copy of an ICMP error is too short";
 	if (v != FRAME_TCP)
 		return NULL;
-	size_t end = (size_t)(whole.options.p - p) + whole.options.n;
+	size_t end = (size_t)(full.options.p - p) + full.options.n;
 
 	if (end > copied)
 		return w == FRAME_TCP || w == FRAME_TCP_CUT || w == FRAME_CUT
 			       ? NULL
 			       : "the copy is not cut, but something else";
-	if (w != v || whole.seq != cut.seq || whole.payload_len != cut.payload_len ||
-	    t.id != u.id || t.type != u.type || whole.options.n != cut.options.n)
+	if (w != v || full.seq != cut.seq || full.payload_len != cut.payload_len || t.id != u.id ||
+	    t.type != u.type || full.options.n != cut.options.n)
 		return "the copy of a tunnel decodes otherwise";
 	return NULL;
 }
@@ -119,8 +119,8 @@ static bool control_agrees(enum link_type link, const uint8_t *p, size_t n, bool
  * the same as from the whole. */
 static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copied)
 {
-	struct segment whole = { 0 }, cut = { 0 };
-	enum frame_verdict v = decode(link, p, n, n, &whole);
+	struct segment full = { 0 }, cut = { 0 };
+	enum frame_verdict v = decode(link, p, n, n, &full);
 	int copied = kernel_verdict(link, p, n);
 	const char *why = NULL;
 	struct frame f = frame_of(link, p, n, n);
@@ -139,18 +139,18 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 	}
 	if (!why && v == FRAME_TCP) {
 		/* The options follow the fixed header, wherever the headers before it end. */
-		size_t tcp = (size_t)(whole.options.p - p) - TCP_FIXED;
+		size_t tcp = (size_t)(full.options.p - p) - TCP_FIXED;
 		size_t want = n < tcp + 60 ? n : tcp + 60;
 
-		if ((size_t)copied != want || whole.options.n != cut.options.n ||
-		    whole.payload_len != cut.payload_len || whole.seq != cut.seq ||
-		    whole.flags != cut.flags)
+		if ((size_t)copied != want || full.options.n != cut.options.n ||
+		    full.payload_len != cut.payload_len || full.seq != cut.seq ||
+		    full.flags != cut.flags)
 			why = "copy length";
 	}
 	if (!why && !control_agrees(link, p, n, held, copied))
 		why = "control";
 	if (!why && v == FRAME_TCP &&
-	    segment_is_control(&whole) != (kernel_asked(control_pair[inside][link], p, n) > 0))
+	    segment_is_control(&full) != (kernel_asked(control_pair[inside][link], p, n) > 0))
 		why = "control takes others than segment_is_control()";
 	if (!why && !inside && bypass_pair[link][0] &&
 	    kernel_asked(bypass_pair[link], p, n) != copied)

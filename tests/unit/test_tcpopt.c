@@ -126,9 +126,9 @@ static void test_lies(void)
 
 	for (size_t n = 0; n <= sizeof all; n++) {
 		struct tcpopt o = parse(all, n);
-		bool whole = memchr(ends, (int)n, sizeof ends);
+		bool full = memchr(ends, (int)n, sizeof ends);
 
-		wrong += o.malformed == whole || (o.mss == 1460) != (n >= 4) ||
+		wrong += o.malformed == full || (o.mss == 1460) != (n >= 4) ||
 			 (o.wscale == 7) != (n >= 7) || o.sack != (n >= 9) ||
 			 o.timestamps != (n >= 19) || o.tfo != (n >= 21) || o.mptcp != (n >= 25);
 	}

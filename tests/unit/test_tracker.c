@@ -243,7 +243,7 @@ static bool lives_at(unsigned i, int64_t offset, bool by_segment, const struct e
 	}
 	*ret_close = NULL;
 	told(r, 0, EVENT_TCP_CLOSE, ret_close);
-	return counter_get(&r->count.half) + counter_get(&r->count.whole) == 1;
+	return counter_get(&r->count.syn_entries) + counter_get(&r->count.full_entries) == 1;
 }
 
 static void test_timeouts(void)
@@ -315,7 +315,8 @@ static void test_eviction(void)
 	play(r, &e[1], "SsAFa");  /* half-closed */
 	play(r, &e[2], "Sx");	  /* half-open, in the large shape */
 	play(r, &e[3], "SsAFfA"); /* over */
-	ok(counter_get(&r->count.whole) == 4 && !counter_get(&r->count.half), "the table is full");
+	ok(counter_get(&r->count.full_entries) == 4 && !counter_get(&r->count.syn_entries),
+	   "the table is full");
 	n = r->n;
 	play(r, &e[4], "SsA");
 	ok(!told(r, n, EVENT_TCP_CLOSE, NULL) && !in_state(r, FSM_DONE_A) &&
@@ -335,7 +336,7 @@ static void test_eviction(void)
 	play(r, &e[7], "SsA");
 	ok(told(r, n, EVENT_TCP_CLOSE, &close) == 1 && close->port[0] == 1000,
 	   "then the established one that was silent longest");
-	ok(counter_get(&r->count.evicted_whole) == 3 && counter_get(&r->count.whole) == 4,
+	ok(counter_get(&r->count.evicted_full) == 3 && counter_get(&r->count.full_entries) == 4,
 	   "each is counted once, and the table is still full");
 	rig_free(r);
 
@@ -345,7 +346,8 @@ static void test_eviction(void)
 		play(r, &e[i], "S");
 	}
 	ok(told(r, 0, EVENT_TCP_CLOSE, &close) == 2 && close->port[0] == 1001 &&
-		   counter_get(&r->count.evicted_half) == 2 && counter_get(&r->count.half) == 2,
+		   counter_get(&r->count.evicted_syn) == 2 &&
+		   counter_get(&r->count.syn_entries) == 2,
 	   "SYNs go in the order in which they came");
 	rig_free(r);
 }
@@ -365,25 +367,25 @@ static void test_configure(void)
 	c.max_connections = 4;
 	c.secret = (struct hash_key){ { 9, 9 } };
 	tracker_configure(r->t, &c);
-	ok(r->n == n && counter_get(&r->count.whole) == 8,
+	ok(r->n == n && counter_get(&r->count.full_entries) == 8,
 	   "a limit that is lowered gives up nothing at once");
 	play(r, &e[0], "D");
 	ok(!told(r, n, EVENT_TCP_CLOSE, NULL) && !told(r, n, EVENT_TCP_OPEN, NULL),
 	   "who is there stays known: the secret is the old one");
 	for (unsigned i = 8; i < 12; i++)
 		play(r, &e[i], "SsA");
-	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 8 && counter_get(&r->count.whole) == 4,
+	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 8 && counter_get(&r->count.full_entries) == 4,
 	   "each one that comes displaces two, until the limit is reached");
 	n = r->n;
 	play(r, &e[12], "SsA");
-	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 1 && counter_get(&r->count.whole) == 4,
+	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 1 && counter_get(&r->count.full_entries) == 4,
 	   "and then one");
 	c.max_connections = 100;
 	tracker_configure(r->t, &c);
 	n = r->n;
 	for (unsigned i = 0; i < 8; i++)
 		play(r, &e[i], "SsA");
-	ok(counter_get(&r->count.whole) == 8 && told(r, n, EVENT_TCP_CLOSE, NULL) == 4,
+	ok(counter_get(&r->count.full_entries) == 8 && told(r, n, EVENT_TCP_CLOSE, NULL) == 4,
 	   "a limit can be raised to what there was room for, not more");
 
 	for (unsigned i = 0; i < FSM_TIMEOUTS; i++)
@@ -393,7 +395,7 @@ static void test_configure(void)
 	r->now += 3 * second;
 	for (unsigned i = 0; i < 8; i++)
 		tracker_advance(r->t, r->now += second);
-	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 8 && !counter_get(&r->count.whole),
+	ok(told(r, n, EVENT_TCP_CLOSE, NULL) == 8 && !counter_get(&r->count.full_entries),
 	   "a timeout that is shortened counts for those who are there");
 	rig_free(r);
 }
@@ -437,7 +439,7 @@ static void test_flood(void)
 			feed(r, f);
 		}
 	}
-	ok(six && in_state(r, FSM_OPEN) == REAL && counter_get(&r->count.half) == HALF &&
+	ok(six && in_state(r, FSM_OPEN) == REAL && counter_get(&r->count.syn_entries) == HALF &&
 		   counter_get(&r->count.opened) == REAL + n,
 	   "a flood of SYNs to one server pushes out no handshake with another");
 	rig_free(r);
@@ -488,7 +490,7 @@ static void test_pending(void)
 	n = r->n;
 	play(r, &e, "aDd");
 	tracker_advance(r->t, r->now + 30 * second);
-	ok(r->n == n && in_state(r, FSM_OPEN) == 1 && !counter_get(&r->count.half),
+	ok(r->n == n && in_state(r, FSM_OPEN) == 1 && !counter_get(&r->count.syn_entries),
 	   "challenged: nothing is told and the old one goes on");
 	rig_free(r);
 
@@ -506,7 +508,7 @@ static void test_pending(void)
 	r->now += ms;
 	feed(r, seg(&e, 0, TCP_ACK, e.next[0], e.next[1], DATA)); /* only the client is heard */
 	tracker_advance(r->t, r->now + timeout_s[FSM_T_SYN_SENT] * second);
-	ok(r->n == n && in_state(r, FSM_OPEN) == 1 && !counter_get(&r->count.half),
+	ok(r->n == n && in_state(r, FSM_OPEN) == 1 && !counter_get(&r->count.syn_entries),
 	   "silence, but the old one went on: a stray SYN");
 	rig_free(r);
 
@@ -514,7 +516,7 @@ static void test_pending(void)
 	n = r->n;
 	other_syn(r, &e, 0, 888000, 0);
 	ok(!told(r, n, EVENT_TCP_OPEN, NULL) && !told(r, n, EVENT_TCP_CLOSE, NULL) &&
-		   counter_get(&r->count.half) == 1,
+		   counter_get(&r->count.syn_entries) == 1,
 	   "replaced: of several attempts against a living connection one is held, the last");
 	r->now += ms;
 	feed(r, seg(&e, 1, TCP_RST | TCP_ACK, 0, 888001, 0));
@@ -544,7 +546,7 @@ static bool balanced(struct rig *r)
 			return false;
 		}
 	}
-	return !counter_get(&r->count.half) && !counter_get(&r->count.whole);
+	return !counter_get(&r->count.syn_entries) && !counter_get(&r->count.full_entries);
 }
 
 static void test_pending_odd(void)
@@ -776,8 +778,8 @@ static void world_check(struct world *w)
 	}
 	if (own > 1)
 		complain(w, &r->event[r->n - 1], "more than one event for a segment");
-	if (counter_get(&r->count.half) > r->cfg.max_half_open ||
-	    counter_get(&r->count.whole) > r->cfg.max_connections)
+	if (counter_get(&r->count.syn_entries) > r->cfg.max_half_open ||
+	    counter_get(&r->count.full_entries) > r->cfg.max_connections)
 		complain(w, &r->event[0], "the table is larger than it may be");
 	if (counter_get(&r->count.opened) - counter_get(&r->count.closed) != w->live)
 		complain(w, &r->event[0], "the counters do not agree with what was told");
@@ -785,7 +787,7 @@ static void world_check(struct world *w)
 
 	for (unsigned s = FSM_SYN; s < FSM_STATES; s++)
 		all += in_state(r, s);
-	if (all != counter_get(&r->count.half) + counter_get(&r->count.whole) ||
+	if (all != counter_get(&r->count.syn_entries) + counter_get(&r->count.full_entries) ||
 	    living(r) < w->live)
 		complain(w, &r->event[0], "the states do not add up to the entries");
 	r->n = 0;
@@ -900,12 +902,13 @@ static void test_world(uint32_t max_connections, uint32_t max_half_open, unsigne
 	for (unsigned i = 0; i < REASONS; i++)
 		printf(" %s %u", close_reason_name(i), w.reasons[i]);
 	printf("; evicted %llu whole, %llu half\n",
-	       (unsigned long long)counter_get(&r->count.evicted_whole),
-	       (unsigned long long)counter_get(&r->count.evicted_half));
+	       (unsigned long long)counter_get(&r->count.evicted_full),
+	       (unsigned long long)counter_get(&r->count.evicted_syn));
 	ok(!w.wrong,
 	   "a table of %u and %u, %u random segments%s: one close for each open, in order",
 	   max_connections, max_half_open, segments, steps ? ", a clock that is set" : "");
-	ok(!w.live && !counter_get(&r->count.half) && !counter_get(&r->count.whole) && !living(r),
+	ok(!w.live && !counter_get(&r->count.syn_entries) && !counter_get(&r->count.full_entries) &&
+		   !living(r),
 	   "a table of %u and %u: nothing is left when all is closed", max_connections,
 	   max_half_open);
 	world_free(&w);
@@ -921,7 +924,8 @@ static void test_lost_events(void)
 	for (unsigned i = 0; i < 100000; i++) {
 		r->now = random_pause(r->now, true);
 		feed(r, random_segment(&w));
-		over += counter_get(&r->count.half) > 3 || counter_get(&r->count.whole) > 4;
+		over += counter_get(&r->count.syn_entries) > 3 ||
+			counter_get(&r->count.full_entries) > 4;
 		r->n = 0;
 	}
 	tracker_close_all(r->t, REASON_SHUTDOWN);
