@@ -724,7 +724,7 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.anomalies = counter_get(&t->anomalies),
 		.anomalies_untold = counter_get(&t->anomalies_untold),
 		.floods = counter_get(&t->floods),
-		.held = counter_get(&t->held),
+		.deferred = counter_get(&t->deferred),
 		.untold = counter_get(&t->untold),
 		.unwatched = counter_get(&t->unwatched),
 		.strays = counter_get(&t->strays),

@@ -621,7 +621,7 @@ void shards_read_counters(struct shards *s, const char *iface, struct stats_deco
 		ret->anomalies_untold += d.anomalies_untold;
 		ret->strays += d.strays;
 		ret->floods += d.floods;
-		ret->held += d.held;
+		ret->deferred += d.deferred;
 		ret->untold += d.untold;
 		ret->unwatched += d.unwatched;
 		ret->bad_checksum += d.bad_checksum;

@@ -13,10 +13,10 @@ static void attempt_give_back(struct conn *old, const struct conn *pend)
 	conn_count(old, from, more.pkts, more.header, 0);
 }
 
-/* Tells the SYN of an attempt that was held back; not if its server is flooded with them. */
+/* Tells the SYN of an attempt that was deferred back; not if its server is flooded with them. */
 static void attempt_tell(struct tracker *t, struct flow *f, uint64_t prev_flow_id)
 {
-	if (likely(!t->floods.n) || !flood_hold(t, f))
+	if (likely(!t->floods.n) || !synflood_defer(t, f))
 		flow_tell_late(t, f, f->c->offer.mss, prev_flow_id);
 }
 
@@ -53,7 +53,7 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 		flow_store(t, &old);
 		if (stray)
 			return;
-		prev = flow_held(old.c) ? 0 : flow_own_id(&old);
+		prev = conn_deferred(old.c) ? 0 : flow_own_id(&old);
 	}
 	attempt_tell(t, f, prev);
 	flow_give_up(t, f, reason, -1, cause);
@@ -115,7 +115,7 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	if (!syn_entry_pack(f.c, &syn))
 		return false; /* a header of more than 255 octets: not worth holding */
 	syn.pending = 1;
-	struct flood_server server = flood_server_of(&f.key, f.c->client_end);
+	struct synflood_server server = synflood_server_of(&f.key, f.c->client_end);
 
 	f.ref = flow_slot_syn(t, &f, &server, old->ref);
 	if (f.ref == TABLE_NONE)
@@ -147,12 +147,12 @@ static void attempt_confirm(struct tracker *t, struct flow *f, struct flow *old,
 		prev = flow_own_id(old);
 		old->c->contested = 0; /* by what now takes its place */
 		flow_give_up(t, old, REASON_REUSE, -1, cause_of(s, false));
-		if (flow_held(old->c)) /* and nothing was told of it */
+		if (conn_deferred(old->c)) /* and nothing was told of it */
 			prev = 0;
 	}
 	attempt_tell(t, f, prev);
 	table_syn(&t->table, f->ref)->pending = 0;
-	table_syn(&t->table, f->ref)->held = f->c->offer.held;
+	table_syn(&t->table, f->ref)->deferred = f->c->offer.deferred;
 }
 
 /* The SYN of the attempt once more.  It stays a SYN entry: a repetition of another size is not
@@ -196,7 +196,7 @@ static enum pending_verdict attempt_judge(const struct conn *c, enum fsm_side fr
 		return !rst && s->seq == c->isn + 1 && !fits_old ? PENDING_CONFIRMED
 								 : PENDING_STANDS;
 	}
-	if (syn && !ack) /* an attempt the other way round: one is held, the newest */
+	if (syn && !ack) /* an attempt the other way round: one is deferred, the newest */
 		return PENDING_REPLACED;
 	if (ack && s->ack == c->isn + 1 && (syn || rst))
 		return PENDING_CONFIRMED;

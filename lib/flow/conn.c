@@ -34,7 +34,7 @@ bool syn_entry_pack(const struct conn *c, struct syn_entry *ret)
 		return false;
 	/* Two offers and how long the answer took have no room beside each other, but if nothing
 	 * was repeated before the answer that is known anyway. */
-	bool apart = unlikely(c->offer.held) && c->offer.mss_client != c->offer.mss;
+	bool apart = unlikely(c->offer.deferred) && c->offer.mss_client != c->offer.mss;
 
 	if (apart && c->server_rtt.v != dur32_of(dur40_ns(c->since[SIDE_B])).v)
 		return false;
@@ -67,8 +67,8 @@ bool syn_entry_pack(const struct conn *c, struct syn_entry *ret)
 		.anomalies = c->anomalies & 3,
 		.server_rtt = c->server_rtt,
 	};
-	if (unlikely(c->offer.held)) {
-		ret->held = 1;
+	if (unlikely(c->offer.deferred)) {
+		ret->deferred = 1;
 		ret->mss_apart = apart;
 		if (apart)
 			ret->mss_client = c->offer.mss_client;
@@ -118,9 +118,9 @@ void syn_entry_unpack(const struct syn_entry *restrict h, struct conn *restrict 
 	};
 }
 
-void syn_entry_unpack_held(const struct syn_entry *h, struct conn *c)
+void syn_entry_unpack_deferred(const struct syn_entry *h, struct conn *c)
 {
-	c->offer.held = 1;
+	c->offer.deferred = 1;
 	c->offer.mss_client = h->mss_apart ? (uint16_t)h->mss_client : h->mss;
 	if (h->mss_apart)
 		c->server_rtt = dur32_of(h->answered_ns);

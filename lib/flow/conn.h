@@ -79,9 +79,9 @@ struct conn_offer {
 	uint16_t mss; /* the smaller one of those offered; 0: none */
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
-	uint16_t held : 1;	/* nothing was told of it: "flow/flood.h"; in SYN entries only */
+	uint16_t deferred : 1;	/* nothing was told of it: "flow/synflood.h"; in SYN entries only */
 	uint16_t : 4;
-	uint16_t mss_client; /* of one that is held: what its SYN offered */
+	uint16_t mss_client; /* of one that is deferred: what its SYN offered */
 } __attribute__((packed));
 
 /* Bits of the counts that are hot; the others are cold. */
@@ -177,7 +177,8 @@ struct syn_entry {
 	uint16_t mss;
 	uint16_t window;   /* the server's */
 	uint8_t header[2]; /* octets of the client's SYN and of the server's SYN-ACK on the wire */
-	uint8_t syns : 4, syn_acks : 3, mss_apart : 1; /* held: mss is not what its SYN offered */
+	uint8_t syns : 4, syn_acks : 3,
+		mss_apart : 1; /* deferred: mss is not what its SYN offered */
 	uint8_t wscale0 : 4, wscale1 : 4;
 	struct conn_where where;
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
@@ -185,7 +186,7 @@ struct syn_entry {
 	uint16_t pending : 1;	/* not told yet: see attempt.c */
 	uint16_t contested : 1; /* as in struct conn */
 	uint16_t anomalies : 2;
-	uint16_t held : 1; /* as in struct conn_offer */
+	uint16_t deferred : 1; /* as in struct conn_offer */
 } __attribute__((packed));
 static_assert(sizeof(struct syn_entry) == 44, "the budget of a half-open connection, see table.h");
 
@@ -199,9 +200,10 @@ void full_entry_join(const struct conn_hot *h, const struct conn_cold *k, struct
  * the window of the client's SYN, which comes back as the largest (its ACK brings the real one). */
 bool syn_entry_pack(const struct conn *c, struct syn_entry *ret);
 
-/* The same connection in full; if it is held, but for what syn_entry_unpack_held() adds to @c. */
+/* The same connection in full; if it is deferred, but for what syn_entry_unpack_deferred() adds to
+ * @c. */
 void syn_entry_unpack(const struct syn_entry *restrict h, struct conn *restrict ret);
-void syn_entry_unpack_held(const struct syn_entry *h, struct conn *c);
+void syn_entry_unpack_deferred(const struct syn_entry *h, struct conn *c);
 
 /* Was it picked up behind its SYN and SYN-ACK?  Then something else told who is the client. */
 static inline bool conn_is_midstream(const struct conn *c)

@@ -86,10 +86,10 @@ const struct conststr anomaly_str[ANOMALIES] = {
 	[ANOMALY_ILLEGAL] = CONSTSTR("illegal_segment"),
 };
 
-const struct conststr flood_phase_str[FLOOD_PHASES] = {
-	[FLOOD_BEGIN] = CONSTSTR("begin"),
-	[FLOOD_UPDATE] = CONSTSTR("update"),
-	[FLOOD_END] = CONSTSTR("end"),
+const struct conststr synflood_phase_str[SYNFLOOD_PHASES] = {
+	[SYNFLOOD_BEGIN] = CONSTSTR("begin"),
+	[SYNFLOOD_UPDATE] = CONSTSTR("update"),
+	[SYNFLOOD_END] = CONSTSTR("end"),
 };
 
 const char *event_kind_name(enum event_kind k)

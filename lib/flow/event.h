@@ -122,20 +122,20 @@ enum anomaly {
 	ANOMALIES
 };
 
-enum flood_phase { FLOOD_BEGIN, FLOOD_UPDATE, FLOOD_END, FLOOD_PHASES };
+enum synflood_phase { SYNFLOOD_BEGIN, SYNFLOOD_UPDATE, SYNFLOOD_END, SYNFLOOD_PHASES };
 
-/* Of the attempts of a flood: attempts = half_open + all from FLOOD_COMPLETED on. */
-enum flood_count {
-	FLOOD_ATTEMPTS,
-	FLOOD_ANSWERED,	 /* by a SYN-ACK, whatever became of them */
-	FLOOD_LATE,	 /* no attempts: SYN-ACKs to those that are forgotten */
-	FLOOD_COMPLETED, /* went on beyond SYN and SYN-ACK: told as connections */
-	FLOOD_TOLD,	 /* told as connections, since it was not known for a flood yet */
-	FLOOD_REFUSED,	 /* by RST, of either end, or ICMP */
-	FLOOD_EXPIRED,
-	FLOOD_EVICTED,
-	FLOOD_REPLACED, /* by another SYN of the same 4-tuple */
-	FLOOD_COUNTS
+/* Of the attempts of a flood: attempts = half_open + all from SYNFLOOD_COMPLETED on. */
+enum synflood_count {
+	SYNFLOOD_ATTEMPTS,
+	SYNFLOOD_ANSWERED,  /* by a SYN-ACK, whatever became of them */
+	SYNFLOOD_LATE,	    /* no attempts: SYN-ACKs to those that are forgotten */
+	SYNFLOOD_COMPLETED, /* went on beyond SYN and SYN-ACK: told as connections */
+	SYNFLOOD_TOLD,	    /* told as connections, since it was not known for a flood yet */
+	SYNFLOOD_REFUSED,   /* by RST, of either end, or ICMP */
+	SYNFLOOD_EXPIRED,
+	SYNFLOOD_EVICTED,
+	SYNFLOOD_REPLACED, /* by another SYN of the same 4-tuple */
+	SYNFLOOD_COUNTS
 };
 
 enum {
@@ -215,12 +215,12 @@ struct event {
 		} loss;
 		struct { /* the server is side 1; nobody is side 0 */
 			uint64_t started_ns;
-			uint64_t count[FLOOD_COUNTS]; /* since then */
-			uint32_t half_open;	      /* now, of those attempts */
-			uint32_t new_attempts;	      /* since the last event of the series ... */
-			uint32_t rate;		      /* ... in a second */
-			uint16_t shares; /* decoders that have a part of the attempts each */
-			uint8_t phase;	 /* enum flood_phase */
+			uint64_t count[SYNFLOOD_COUNTS]; /* since then */
+			uint32_t half_open;		 /* now, of those attempts */
+			uint32_t new_attempts; /* since the last event of the series ... */
+			uint32_t rate;	       /* ... in a second */
+			uint16_t shares;       /* decoders that have a part of the attempts each */
+			uint8_t phase;	       /* enum synflood_phase */
 		} flood;
 	};
 };
@@ -235,7 +235,7 @@ extern const struct conststr closed_by_str[CLOSED_BYS];
 extern const struct conststr teardown_str[TEARDOWNS];
 extern const struct conststr conn_state_str[CONN_STATES];
 extern const struct conststr anomaly_str[ANOMALIES];
-extern const struct conststr flood_phase_str[FLOOD_PHASES];
+extern const struct conststr synflood_phase_str[SYNFLOOD_PHASES];
 
 /* The same as plain strings. */
 const char *event_kind_name(enum event_kind k);

@@ -36,8 +36,8 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 
 	struct tcpopt o = tcpopt_parse(s->options);
 	bool ecn = conn_asks_ecn(s);
-	struct flood_server server = flood_server_of(&f->key, sender);
-	bool held = unlikely(t->floods.n) && flood_holds(t, &server);
+	struct synflood_server server = synflood_server_of(&f->key, sender);
+	bool deferred = unlikely(t->floods.n) && synflood_defers(t, &server);
 	struct syn_entry h = { .start_ns = s->ts_ns,
 			       .isn = { s->seq },
 			       .mss = o.mss,
@@ -52,10 +52,10 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 			       .ecn = ecn,
 			       .mptcp = o.mptcp,
 			       .client_end = sender & 1,
-			       .held = held };
+			       .deferred = deferred };
 
 	flow_count_state(t, FSM_NONE, FSM_SYN);
-	if (!held)
+	if (!deferred)
 		tell_begin(t, f, &h, &o, s);
 	f->ref = flow_slot_syn(t, f, &server, TABLE_NONE);
 	if (f->ref != TABLE_NONE)
@@ -73,7 +73,7 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 	uint64_t at = s->ts_ns - h->start_ns, asked = dur40_ns(h->last);
 
 	/* A segment from before the start has a huge offset. */
-	if (h->syn_acks || h->held || sender == h->client_end || f->key.self || !is_small(s) ||
+	if (h->syn_acks || h->deferred || sender == h->client_end || f->key.self || !is_small(s) ||
 	    s->ack != h->isn[SIDE_A] + 1 || at > UINT32_MAX ||
 	    t->now_ns >= h->start_ns + asked + t->cfg.timeout_ns[fsm_timeout_of(FSM_SYN)])
 		return false;
@@ -116,8 +116,8 @@ bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason re
 	const struct syn_entry *h = w->h;
 	enum fsm_state state = h->syn_acks ? FSM_ANSWERED : FSM_SYN;
 
-	if (!t->quick || !h->held || h->contested ||
-	    !flood_swallows(t, &w->server, h->start_ns, flood_count_of(reason)))
+	if (!t->quick || !h->deferred || h->contested ||
+	    !synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason)))
 		return false;
 	undo_save(t->undo, h, sizeof *h);
 	flow_remove_syn(t, w->hash, w->ref, state, &w->server);

@@ -119,11 +119,11 @@ bool flow_due(const struct tracker *t, table_ref r)
 	return h->start_ns + dur40_ns(h->last) + t->cfg.timeout_ns[wait] <= t->now_ns;
 }
 
-/* ... or is it held and must be told? */
+/* ... or is it deferred and must be told? */
 static bool slot_waits(const struct tracker *t, table_ref r)
 {
 	return flow_due(t, r) ||
-	       (unlikely(t->floods.n) && table_live(&t->table, r) && flood_overdue(t, r));
+	       (unlikely(t->floods.n) && table_live(&t->table, r) && synflood_overdue(t, r));
 }
 
 /* Lets go what still waits among these slots.  Many are at once where many were closed at once, and
@@ -137,12 +137,12 @@ static void expire_all(struct tracker *t, const table_ref *r, unsigned n)
 
 		if (!slot_waits(t, r[i]))
 			continue;
-		if (flow_held_at(t, r[i]) && flow_due(t, r[i]) &&
+		if (entry_deferred(t, r[i]) && flow_due(t, r[i]) &&
 		    quick_drop_at(t, r[i], REASON_UNANSWERED))
 			continue;
 		flow_at(t, &f, r[i]);
-		if (!flow_expire(t, &f) && flood_overdue(t, f.ref))
-			flood_let_go(t, &f);
+		if (!flow_expire(t, &f) && synflood_overdue(t, f.ref))
+			synflood_let_go(t, &f);
 	}
 	flow_gauges(t);
 }
@@ -233,7 +233,7 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	t->sweep_at_ns = now_ns + sweep_every_ns;
 	if (t->bypass)
 		bypass_refresh(t->bypass, touch, t);
-	flood_tick(t);
+	synflood_tick(t);
 	sweep_begin(t, all ? SWEEP_PARTS + 1 : 1);
 	while (!t->undo && tracker_step(t))
 		;
@@ -264,7 +264,7 @@ static void evict(struct tracker *t, table_ref r)
 static bool is_flood(const struct tracker *t, const struct waiting *w)
 {
 	return !w->h->syn_acks &&
-	       t->servers[w->server.hash].syn > t->table.head->max_syn / FLOOD_PART;
+	       t->servers[w->server.hash].syn > t->table.head->max_syn / SYNFLOOD_PART;
 }
 
 /* SYN entries go in the order in which they came: first those of a flooded server, then those that

@@ -175,7 +175,7 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 	enum fsm_state before = f->c->state;
 	uint64_t moved_ns[SIDES];
 
-	bool held = unlikely(flow_held(f->c)) && flood_keeps(t, f, to, s);
+	bool deferred = unlikely(conn_deferred(f->c)) && synflood_keeps(t, f, to, s);
 
 	if (fsm_handshaking(before) && !fsm_handshaking(to) && !fsm_over(to))
 		return establish(t, f, to, s, inferred);
@@ -185,7 +185,7 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 		keep_tsval(f->c, s);
 	if (!moved)
 		return false;
-	if (held)
+	if (deferred)
 		return true;
 	if (fsm_over(to))
 		flow_tell_end(t, f, before, reason_of(before, to, from),
@@ -453,7 +453,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	       const struct conn *old)
 {
 	uint64_t prev_flow_id =
-		old && !flow_held(old) ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
+		old && !conn_deferred(old) ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
 	struct conn *c = f->c;
 	struct tcpopt opt, *offered = NULL;
 	bool inferred = false;
@@ -470,7 +470,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		if (p.evidence >> ev & 1)
 			to = fsm_step(to, from, ev, &inferred);
 	bool late = unlikely(t->floods.n) && to == FSM_ANSWERED && s->flags & TCP_SYN && !old &&
-		    flood_late(t, f);
+		    synflood_late(t, f);
 
 	if (to == FSM_NONE || to == FSM_ILLEGAL ||
 	    late) { /* an RST to nothing, a scan's odd flags */
@@ -489,7 +489,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);
 	conn_note_history(c, from, s, (struct learned){ 0 }, p);
 	flow_count_state(t, FSM_NONE, to);
-	if (likely(!t->floods.n) || !flood_hold(t, f))
+	if (likely(!t->floods.n) || !synflood_defer(t, f))
 		flow_tell_begin(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
 				cause_of(s, inferred));
 	flow_store(t, f);

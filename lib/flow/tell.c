@@ -129,8 +129,8 @@ void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 	e->close.lossy = lossy;
 }
 
-void tell_flood(struct event *e, enum flood_phase phase, const struct flow_key *k, uint16_t iface,
-		uint64_t now_ns, uint64_t started_ns)
+void tell_flood(struct event *e, enum synflood_phase phase, const struct flow_key *k,
+		uint16_t iface, uint64_t now_ns, uint64_t started_ns)
 {
 	e->ts_ns = now_ns;
 	e->flow_id = flow_id_of(k, started_ns, 0);

@@ -33,8 +33,8 @@ void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 		enum close_reason reason, int rst_by, bool lossy);
 
 /* A line of the series about the server that is end 0 of @k, on @iface: all but the counts. */
-void tell_flood(struct event *e, enum flood_phase phase, const struct flow_key *k, uint16_t iface,
-		uint64_t now_ns, uint64_t started_ns);
+void tell_flood(struct event *e, enum synflood_phase phase, const struct flow_key *k,
+		uint16_t iface, uint64_t now_ns, uint64_t started_ns);
 
 /* Behind tell_close(), in control mode: takes back what nobody can know who saw no other
  * segments. */

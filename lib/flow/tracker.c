@@ -17,7 +17,7 @@ static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
 	struct conn old = *f->c;
 
 	flow_give_up(t, f, REASON_REUSE, -1, cause_of(s, false));
-	if (flow_held(&old)) /* perhaps it was told with its end */
+	if (conn_deferred(&old)) /* perhaps it was told with its end */
 		old = *f->c;
 	flow_open(t, f, sender, s, &old);
 }
@@ -247,7 +247,7 @@ static void refuse(struct tracker *t, struct flow *f, unsigned sender, const str
 	if (flow_expire(t, f) || f->c->state != FSM_SYN || sender != f->c->client_end ||
 	    quoted->seq != f->c->isn)
 		return;
-	bool untold = flow_held(f->c) && flood_ends(t, f, FLOOD_REFUSED);
+	bool untold = conn_deferred(f->c) && synflood_ends(t, f, SYNFLOOD_REFUSED);
 
 	flow_change(t, f->c, FSM_RESET, quoted->ts_ns, moved_ns);
 	if (!untold)
@@ -310,7 +310,7 @@ static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 
 	if (!table_live(&t->table, r))
 		return;
-	if (flow_held_at(t, r) && !flow_due(t, r) && quick_drop_at(t, r, reason))
+	if (entry_deferred(t, r) && !flow_due(t, r) && quick_drop_at(t, r, reason))
 		return;
 	flow_at(t, &f, r);
 	if (!flow_expire(t, &f))
@@ -334,7 +334,7 @@ bool tracker_close_some(struct tracker *t, enum close_reason reason)
 			close_slot(t, r, reason);
 		}
 	memset(t->close_slot, 0, sizeof t->close_slot);
-	flood_end_all(t);
+	synflood_end_all(t);
 	flow_gauges(t);
 	return false;
 }
@@ -369,7 +369,7 @@ uint64_t tracker_layout(void)
 					  sizeof(struct gaps),
 					  sizeof(struct guard_odd),
 					  sizeof(struct table_head),
-					  sizeof(struct flood),
+					  sizeof(struct synflood),
 					  offsetof(struct tracker, now_ns),
 					  FSM_STATES };
 	uint64_t v = LAYOUT_VERSION;
@@ -410,7 +410,7 @@ struct tracker *tracker_adopt(const struct tracker_config *c, void *memory, stru
 
 	if (t->layout != tracker_layout() ||
 	    !table_adopt(&t->table, table_region(memory), c->max_connections, c->max_half_open) ||
-	    t->losses > LOSS_WINDOWS || t->floods.n > FLOODS)
+	    t->losses > LOSS_WINDOWS || t->floods.n > SYNFLOODS)
 		return NULL;
 	view(t, c, sink, counters);
 	memset(t->close_slot, 0, sizeof t->close_slot); /* who closed may be fed again */
@@ -436,7 +436,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->limit[SHAPE_FULL] = c->max_connections < full ? c->max_connections : full;
 	t->limit[SHAPE_SYN] = c->max_half_open < syn ? c->max_half_open : syn;
-	flood_configure(t);
+	synflood_configure(t);
 }
 
 void tracker_free(struct tracker *t)

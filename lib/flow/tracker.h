@@ -25,7 +25,7 @@ struct tracker_config {
 	uint64_t timeout_ns[FSM_TIMEOUTS];
 	uint32_t anomalies_per_connection; /* told one by one, at most ANOMALIES_TOLD_MAX */
 	uint32_t anomalies_per_second;	   /* told in all */
-	uint32_t flood_half_open;   /* 0: no server is ever under a flood; see "flow/flood.h" */
+	uint32_t flood_half_open;   /* 0: no server is ever under a flood; see "flow/synflood.h" */
 	uint32_t flood_rate;	    /* attempts in a second */
 	uint64_t flood_interval_ns; /* between two events of a series */
 	uint16_t decoders;	    /* that share the connections; 0 is 1 */
@@ -53,9 +53,10 @@ struct tracker_counters {
 	struct counter bypassed; /* segments that the kernel counted instead: on the wire */
 	struct counter syn_entries, full_entries; /* gauges: entries of each shape */
 	struct counter floods;			  /* gauge: servers under a SYN flood */
-	struct counter held,
+	struct counter deferred,
 		untold; /* attempts whose tcp_open had to wait; of which nothing was told */
-	struct counter unwatched; /* attempts that would have been held, but for too many servers */
+	struct counter
+		unwatched; /* attempts that would have been deferred, but for too many servers */
 };
 
 /* Octets of the region that tracker_new() wants. */

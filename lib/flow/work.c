@@ -25,8 +25,8 @@ static __attribute__((noinline)) void load_syn(const struct tracker *t, struct f
 
 	undo_save(t->undo, h, sizeof *h);
 	syn_entry_unpack(h, f->c);
-	if (unlikely(h->held))
-		syn_entry_unpack_held(h, f->c);
+	if (unlikely(h->deferred))
+		syn_entry_unpack_deferred(h, f->c);
 }
 
 void flow_load(const struct tracker *t, struct flow *f, table_ref ref)
@@ -55,7 +55,7 @@ void flow_settle(struct tracker *t, struct flow *f, bool forget)
 }
 
 /* One SYN entry more or less of @s, and maybe of others of its hash: how many that makes. */
-static uint32_t press(struct tracker *t, const struct flood_server *s, int by)
+static uint32_t press(struct tracker *t, const struct synflood_server *s, int by)
 {
 	uint32_t *syn = &t->servers[s->hash].syn;
 
@@ -71,16 +71,16 @@ void flow_waits(const struct tracker *t, table_ref ref, struct waiting *ret)
 	ret->ref = ref;
 	ret->h = h;
 	ret->hash = flow_key_hash(&key, &t->cfg.secret);
-	ret->server = flood_server_of(&key, h->client_end);
+	ret->server = synflood_server_of(&key, h->client_end);
 }
 
-static struct flood_server server_of(const struct flow *f)
+static struct synflood_server server_of(const struct flow *f)
 {
-	return flood_server_of(&f->key, f->c->client_end);
+	return synflood_server_of(&f->key, f->c->client_end);
 }
 
 void flow_remove_syn(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_state state,
-		     const struct flood_server *s)
+		     const struct synflood_server *s)
 {
 	flow_count_state(t, state, FSM_NONE);
 	press(t, s, -1);
@@ -90,7 +90,7 @@ void flow_remove_syn(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_s
 void flow_remove(struct tracker *t, struct flow *f)
 {
 	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_SYN) {
-		struct flood_server s = server_of(f);
+		struct synflood_server s = server_of(f);
 
 		flow_remove_syn(t, f->hash, f->ref, f->c->state, &s);
 	} else {
@@ -111,14 +111,14 @@ static void keep_limit(struct tracker *t, enum table_shape shape, table_ref keep
 			break;
 }
 
-table_ref flow_slot_syn(struct tracker *t, const struct flow *f, const struct flood_server *s,
+table_ref flow_slot_syn(struct tracker *t, const struct flow *f, const struct synflood_server *s,
 			table_ref keep)
 {
 	keep_limit(t, SHAPE_SYN, keep);
 	table_ref r = table_insert(&t->table, f->hash, &f->key, SHAPE_SYN);
 
-	if (r != TABLE_NONE && unlikely(press(t, s, 1) > t->flood_from))
-		flood_watch(t, s);
+	if (r != TABLE_NONE && unlikely(press(t, s, 1) > t->synflood_from))
+		synflood_watch(t, s);
 	return r;
 }
 
@@ -126,7 +126,7 @@ table_ref flow_slot_syn(struct tracker *t, const struct flow *f, const struct fl
 static table_ref flow_slot(struct tracker *t, const struct flow *f, enum table_shape shape)
 {
 	if (shape == SHAPE_SYN) {
-		struct flood_server s = server_of(f);
+		struct synflood_server s = server_of(f);
 
 		return flow_slot_syn(t, f, &s, TABLE_NONE);
 	}
@@ -141,7 +141,7 @@ static table_ref flow_grow(struct tracker *t, const struct flow *f)
 	table_ref r = table_reshape(&t->table, f->hash, f->ref, &f->key, SHAPE_FULL);
 
 	if (r != TABLE_NONE) {
-		struct flood_server s = server_of(f);
+		struct synflood_server s = server_of(f);
 
 		press(t, &s, -1);
 	}
@@ -180,8 +180,8 @@ void flow_store(struct tracker *t, struct flow *f)
 		put(t, f, f->ref, &syn);
 		return;
 	}
-	if (unlikely(!small && flow_held(f->c)))
-		flood_release(t, f, FLOOD_COMPLETED); /* only a SYN entry can be held */
+	if (unlikely(!small && conn_deferred(f->c)))
+		synflood_release(t, f, SYNFLOOD_COMPLETED); /* only a SYN entry can be deferred */
 	table_ref r = slot_for(t, f, small ? SHAPE_SYN : SHAPE_FULL);
 
 	if (r == TABLE_NONE) /* not reached: something can always be given up for it */
@@ -221,7 +221,7 @@ void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, un
 		t->anomaly_second = second;
 		t->anomalies_told = 0;
 	}
-	if (!tell || flow_held(f->c) || f->c->anomalies >= t->cfg.anomalies_per_connection ||
+	if (!tell || conn_deferred(f->c) || f->c->anomalies >= t->cfg.anomalies_per_connection ||
 	    t->anomalies_told >= t->cfg.anomalies_per_second) {
 		counter_add(&t->count->anomalies_untold, 1);
 		return;
@@ -307,7 +307,7 @@ void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, i
 	    control_mode_end(f->c->state) != f->c->state)
 		tell_unseen_end(t, f, cause);
 	else if (!fsm_over(f->c->state) &&
-		 !(flow_held(f->c) && flood_ends(t, f, flood_count_of(reason))))
+		 !(conn_deferred(f->c) && synflood_ends(t, f, synflood_count_of(reason))))
 		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
 	if (f->c->contested)
 		attempt_orphan(t, f);

@@ -5,7 +5,7 @@
  *   step.c     one segment of a connection that is known, or the first of a new one
  *   attempt.c  a SYN that contests a 4-tuple which is taken
  *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
- *   flood.c    attempts of which nothing is told, since their server is flooded with them
+ *   synflood.c    attempts of which nothing is told, since their server is flooded with them
  *   work.c     entries in the table, and the telling of events
  *
  * All of it runs in the tracker's thread, without allocation. */
@@ -14,7 +14,7 @@
 #include "base/undo.h"
 #include "flow/bypass.h"
 #include "flow/conn.h"
-#include "flow/flood.h"
+#include "flow/synflood.h"
 #include "flow/guard.h"
 #include "flow/table.h"
 #include "flow/tell.h"
@@ -27,9 +27,9 @@ enum {
 	LOSS_WINDOWS = 64,  /* remembered; older ones are merged into the oldest */
 	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
 	GAP_FLOWS = 4096,   /* connections of which gaps are remembered, a power of two */
-	/* A slot that goes tells its beginning, if that was held, and its end, and the same of an
-	 * attempt beside it; then floods end. */
-	STEP_SLOTS = (STEP_EVENTS - FLOODS) / 6,
+	/* A slot that goes tells its beginning, if that was deferred, and its end, and the same of
+	 * an attempt beside it; then floods end. */
+	STEP_SLOTS = (STEP_EVENTS - SYNFLOODS) / 6,
 };
 
 struct loss_window {
@@ -43,9 +43,9 @@ struct tracker {
 	struct tracker_config cfg; /* but for the secret, which is kept */
 	struct table table;
 	uint32_t limit[SHAPES]; /* what is wanted of the table's maximum */
-	/* Of a server: entries from which on attempts are held, that make a flood, and that are a
-	 * danger to the table. */
-	uint32_t flood_from, flood_limit, flood_danger;
+	/* Of a server: entries from which on attempts are deferred, that make a flood, and that are
+	 * a danger to the table. */
+	uint32_t synflood_from, synflood_limit, synflood_danger;
 	struct bypass *bypass; /* NULL: not wanted */
 	struct undo *undo;     /* NULL: nobody will go on with it */
 	bool quick;	       /* short ways may be taken */
@@ -61,16 +61,16 @@ struct tracker {
 	uint32_t close_slot[TABLE_POOLS];	 /* tracker_close_some() */
 	uint64_t anomaly_second, anomalies_told; /* in that second */
 	unsigned losses;
-	struct floods floods; /* but for the slots: */
+	struct synfloods floods; /* but for the slots: */
 
 	/* What is saved where it is changed. */
 	uint64_t layout; /* 0: none yet */
 	uint64_t attempt_ns
-		[ODD_SEGMENTS]; /* starts of the newest attempts that were held, by hash */
+		[ODD_SEGMENTS]; /* starts of the newest attempts that were deferred, by hash */
 	struct loss_window loss[LOSS_WINDOWS];
-	struct guard_odd odd[ODD_SEGMENTS];    /* by hash */
-	struct flood_servers servers[SERVERS]; /* by hash of the server */
-	struct gaps gaps[GAP_FLOWS];	       /* by hash */
+	struct guard_odd odd[ODD_SEGMENTS];	  /* by hash */
+	struct synflood_servers servers[SERVERS]; /* by hash of the server */
+	struct gaps gaps[GAP_FLOWS];		  /* by hash */
 };
 
 /* One connection under work: what the table has of it is unpacked into `c`, and put back by
@@ -87,7 +87,7 @@ struct waiting {
 	table_ref ref;
 	struct syn_entry *h;
 	uint64_t hash;
-	struct flood_server server;
+	struct synflood_server server;
 };
 
 /* Of captures with microseconds: starts that are closer get a nanosecond of difference, since the
@@ -146,15 +146,15 @@ static inline uint64_t flow_own_id(const struct flow *f)
 }
 
 /* Was nothing told of @c yet? */
-static inline bool flow_held(const struct conn *c)
+static inline bool conn_deferred(const struct conn *c)
 {
-	return fsm_offering(c->state) && c->offer.held;
+	return fsm_offering(c->state) && c->offer.deferred;
 }
 
 /* Is the entry @r one of which nothing was told yet? */
-static inline bool flow_held_at(const struct tracker *t, table_ref r)
+static inline bool entry_deferred(const struct tracker *t, table_ref r)
 {
-	return table_shape_of(r) == SHAPE_SYN && table_syn(&t->table, r)->held;
+	return table_shape_of(r) == SHAPE_SYN && table_syn(&t->table, r)->deferred;
 }
 
 /* ---- work.c --------------------------------------------------------------------------------- */
@@ -171,11 +171,11 @@ void flow_remove(struct tracker *t, struct flow *f);
 
 /* The same of the SYN entry @ref in @state, of an attempt at @s. */
 void flow_remove_syn(struct tracker *t, uint64_t hash, table_ref ref, enum fsm_state state,
-		     const struct flood_server *s);
+		     const struct synflood_server *s);
 
 /* A new SYN entry for an attempt at @s; a table that is full gives up another one for it, but not
  * @keep. */
-table_ref flow_slot_syn(struct tracker *t, const struct flow *f, const struct flood_server *s,
+table_ref flow_slot_syn(struct tracker *t, const struct flow *f, const struct synflood_server *s,
 			table_ref keep);
 
 /* Keeps the gauges of states; FSM_NONE: no entry. */
@@ -200,8 +200,8 @@ void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, un
 void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
 		     uint64_t prev_flow_id, struct cause cause);
 
-/* Tells the tcp_open of an attempt that was held back, as it was then: @f has seen nothing but SYNs
- * and SYN-ACKs.  @mss: what the SYN offered. */
+/* Tells the tcp_open of an attempt that was deferred back, as it was then: @f has seen nothing but
+ * SYNs and SYN-ACKs.  @mss: what the SYN offered. */
 void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint64_t prev_flow_id);
 
 /* Tells tcp_close.  @rst_by: the side whose RST it was, or -1; @moved_ns: NULL if no end moved. */
@@ -299,7 +299,7 @@ bool quick_drop_at(struct tracker *t, table_ref r, enum close_reason reason);
 bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s);
 
 /* Holds @s as an attempt that nobody has answered yet, beside the old connection @old.  False: it
- * cannot be held. */
+ * cannot be deferred. */
 bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s);
 
 /* A pending attempt that nothing answered: told now if it was one, and forgotten. */

@@ -5,7 +5,7 @@
  * Age of an event: CLOCK_REALTIME when read() returned its line, less the line's own timestamp, by
  * which the kernel marked the frame.  Only events that a frame caused count: not those of a timer,
  * whose timestamp is a deadline.  An event older than one that came before it was held back on
- * purpose (an attempt at a server that has many, lib/flow/flood.h): those are counted apart.  At
+ * purpose (an attempt at a server that has many, lib/flow/synflood.h): those are counted apart.  At
  * the end of the stream, or on SIGTERM, prints one line of JSON, in ns.  What it read before the
  * first such event (hello) does not count. */
 #include <errno.h>

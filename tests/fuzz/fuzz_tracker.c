@@ -74,14 +74,14 @@ static void check_flood(struct oracle *o, const struct event *e)
 {
 	uint64_t ends = e->flood.half_open;
 
-	must(e->flood.phase < FLOOD_PHASES && e->flood.shares == 1 &&
+	must(e->flood.phase < SYNFLOOD_PHASES && e->flood.shares == 1 &&
 	     e->flood.half_open <= MAX_HALF);
 	must(e->ts_ns >= e->flood.started_ns);
-	for (unsigned i = FLOOD_COMPLETED; i < FLOOD_COUNTS; i++)
+	for (unsigned i = SYNFLOOD_COMPLETED; i < SYNFLOOD_COUNTS; i++)
 		ends += e->flood.count[i];
-	must(e->flood.count[FLOOD_ATTEMPTS] == ends);
-	o->floods += e->flood.phase == FLOOD_BEGIN;
-	o->floods -= e->flood.phase == FLOOD_END;
+	must(e->flood.count[SYNFLOOD_ATTEMPTS] == ends);
+	o->floods += e->flood.phase == SYNFLOOD_BEGIN;
+	o->floods -= e->flood.phase == SYNFLOOD_END;
 }
 
 static void sink_commit(struct event_sink *s)
@@ -210,7 +210,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	must(counter_get(&count.opened) == counter_get(&count.closed));
 	must(!o.floods || o.refused);
 	must(!counter_get(&count.floods));
-	must(counter_get(&count.untold) <= counter_get(&count.held));
+	must(counter_get(&count.untold) <= counter_get(&count.deferred));
 	must(!counter_get(&count.syn_entries) && !counter_get(&count.full_entries));
 	for (unsigned i = 0; i < FSM_STATES; i++)
 		must(!counter_get(&count.states[i]));

@@ -422,13 +422,13 @@ QUICK_PIECES = [
         ("a large SYN", "return !s->payload_len && s->wire_segs == 1;")]),
     ("if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))", [
         ("anything opens", "if (!t->quick || !is_small(s))")]),
-    ("unlikely(t->floods.n) && flood_holds(t, &server)", [("none is held", "false")]),
-    ("!h->held || h->contested", [("one that was told is dropped", "h->contested"),
-                                  ("a contested one is dropped", "!h->held")]),
-    ("!flood_swallows(t, &w->server, h->start_ns, flood_count_of(reason))", [
-        ("all that are held are dropped", "(flood_swallows(t, &w->server, h->start_ns, flood_count_of(reason)), false)")]),
+    ("unlikely(t->floods.n) && synflood_defers(t, &server)", [("none is deferred", "false")]),
+    ("!h->deferred || h->contested", [("one that was told is dropped", "h->contested"),
+                                  ("a contested one is dropped", "!h->deferred")]),
+    ("!synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason))", [
+        ("all that are deferred are dropped", "(synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason)), false)")]),
     ("h->syn_acks ? FSM_ANSWERED : FSM_SYN", [("one that was answered was not", "FSM_SYN")]),
-    ("h->held || sender", [("one that is held is answered", "sender")]),
+    ("h->deferred || sender", [("one that is deferred is answered", "sender")]),
     ("h->syn_acks ||", [("a second answer", "")]),
     ("sender == h->client_end ||", [("the client's own answer", "")]),
     ("s->ack != h->isn[SIDE_A] + 1 ||", [("an answer to something else", "")]),

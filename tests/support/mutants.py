@@ -4,7 +4,7 @@ synfind of each such mutant, and runs the tests on it until one fails.
 
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
 each member of each row of about[].  lib/flow/guard.c and quick.c: the pieces in guard_mutants.py, one
-check at a time.  lib/flow/flood.c: those in flood_mutants.py, which conformance/flood.py and
+check at a time.  lib/flow/synflood.c: those in synflood_mutants.py, which conformance/flood.py and
 the unit test of flood must notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
 unit tests of fsm and guard (which alone reach the cells that no sequence of segments does) and of
 quick (where the short ways and the general one are compared).
@@ -28,7 +28,7 @@ import tempfile
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
-import flood_mutants
+import synflood_mutants
 import guard_mutants
 import run
 
@@ -223,7 +223,7 @@ def read_all():
     return sources, [*fsm_mutants(sources[FSM]),
                      *piece_mutants(GUARD, sources[GUARD], guard_mutants.PIECES),
                      *piece_mutants(QUICK, sources[QUICK], guard_mutants.QUICK_PIECES),
-                     *piece_mutants(FLOOD, sources[FLOOD], flood_mutants.PIECES)]
+                     *piece_mutants(FLOOD, sources[FLOOD], synflood_mutants.PIECES)]
 
 
 def main():

@@ -52,7 +52,7 @@ int setsockopt(int fd, int level, int name, const void *val, socklen_t len)
 
 /* ---- namespaces and interfaces ---- */
 
-static int ns_a, ns_b; /* we are in A; B is held open by a child */
+static int ns_a, ns_b; /* we are in A; B is deferred open by a child */
 static pid_t ns_b_pid;
 
 static bool sh(const char *command)

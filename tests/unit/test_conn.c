@@ -227,7 +227,7 @@ static bool refuses(struct conn c)
 		ok(!fit_, "does not fit the small shape: " why);                                   \
 	} while (0)
 
-/* While it is held, what the SYN offered is kept beside what both did. */
+/* While it is deferred, what the SYN offered is kept beside what both did. */
 static void test_held(void)
 {
 	unsigned changed = 0, kept_apart = 0;
@@ -236,7 +236,7 @@ static void test_held(void)
 		struct conn c = random_half_open(true), back;
 		struct syn_entry h;
 
-		c.offer.held = 1;
+		c.offer.deferred = 1;
 		c.offer.mss_client = below(2) ? c.offer.mss : (uint16_t)rand64();
 		if (below(2))
 			c.server_rtt = dur32_of(dur40_ns(c.since[SIDE_B]));
@@ -248,7 +248,7 @@ static void test_held(void)
 			continue;
 		}
 		syn_entry_unpack(&h, &back);
-		syn_entry_unpack_held(&h, &back);
+		syn_entry_unpack_deferred(&h, &back);
 		conn_set_window(&c.hot, SIDE_A, conn_window(&back.hot, SIDE_A));
 		changed += !!memcmp(&c, &back, sizeof c) || (apart && !known);
 		kept_apart += apart;

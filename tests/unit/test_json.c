@@ -7,7 +7,7 @@
 #include "tests/support/tap.h"
 #include "wire/tcpopt.h"
 
-/* One line at a time: encoded, held against what every line must be, and parsed. */
+/* One line at a time: encoded, deferred against what every line must be, and parsed. */
 static char line[1 << 20];
 static size_t line_len;
 
@@ -650,7 +650,7 @@ static void test_stats(void)
 	d[0].evicted_syn = 25, d[0].evicted_full = 26, d[0].anomalies = 27;
 	d[0].anomalies_untold = 28, d[0].strays = 29, d[0].events = 30, d[0].lost = 31;
 	d[0].max_syn = 32, d[0].max_full = 33;
-	d[0].floods = 34, d[0].held = 35, d[0].untold = 36, d[0].unwatched = 37;
+	d[0].floods = 34, d[0].deferred = 35, d[0].untold = 36, d[0].unwatched = 37;
 	d[1] = d[0];
 	d[1].iface = "\xff";
 	memset(d[1].states, 0, sizeof d[1].states);
@@ -745,11 +745,11 @@ static void test_syn_flood(void)
 				      .new_attempts = 40,
 				      .rate = 20,
 				      .shares = 1 } };
-	static const char *const phase[FLOOD_PHASES] = { "begin", "update", "end" };
+	static const char *const phase[SYNFLOOD_PHASES] = { "begin", "update", "end" };
 	unsigned wrong = 0;
 	json_t *j;
 
-	for (unsigned p = 0; p < FLOOD_PHASES; p++) {
+	for (unsigned p = 0; p < SYNFLOOD_PHASES; p++) {
 		e.flood.phase = (uint8_t)p;
 		j = event_json(&e, 9, &eth0);
 		wrong += !str_is(j, "flood.phase", phase[p]);

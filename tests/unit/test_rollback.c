@@ -374,7 +374,7 @@ static void test_rolled_back(uint32_t max_connections, uint32_t max_half_open, u
 	       (unsigned long long)counter_get(&r->front->count.evicted_full),
 	       (unsigned long long)counter_get(&r->front->count.evicted_syn),
 	       (unsigned long long)counter_get(&r->front->count.anomalies),
-	       (unsigned long long)counter_get(&r->front->count.held));
+	       (unsigned long long)counter_get(&r->front->count.deferred));
 	say_hash(what, hash);
 	ok(!y.failed && y.records == y.rolled_back, "%s: %u transactions, each is in the log", what,
 	   y.rolled_back);

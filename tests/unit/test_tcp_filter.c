@@ -100,12 +100,13 @@ static const char *inside_agrees(enum link_type link, const uint8_t *p, size_t n
 /* Of what the other filter copies, `control` takes tunnels and ICMP errors as they are, and TCP if
  * it has one of the three flags.  Where the TCP header is, the other filter says of a frame that is
  * long enough: 60 octets before the end of the copy. */
-static bool control_agrees(enum link_type link, const uint8_t *p, size_t n, bool held, int copied)
+static bool control_agrees(enum link_type link, const uint8_t *p, size_t n, bool deferred,
+			   int copied)
 {
 	static uint8_t longer[FRAME_MAX];
 	int want = copied;
 
-	if (copied > 0 && !held) {
+	if (copied > 0 && !deferred) {
 		memcpy(longer, p, n);
 		memset(longer + n, 0, 60);
 		size_t flags = (size_t)kernel_verdict(link, longer, n + 60) - 60 + 13;
@@ -124,14 +125,14 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 	int copied = kernel_verdict(link, p, n);
 	const char *why = NULL;
 	struct frame f = frame_of(link, p, n, n);
-	bool held = frame_holds_inside(&f, inside);
+	bool deferred = frame_holds_inside(&f, inside);
 
 	*ret_copied = copied;
 	if (copied < 0) {
 		why = "other octets arrived";
-	} else if ((frame_claims_tcp(v) || held) != (copied > 0)) {
+	} else if ((frame_claims_tcp(v) || deferred) != (copied > 0)) {
 		why = "verdicts differ";
-	} else if (copied && held) {
+	} else if (copied && deferred) {
 		why = inside_agrees(link, p, n, (size_t)copied);
 	} else if (copied) {
 		if (decode(link, p, (size_t)copied, n, &cut) != v)
@@ -147,7 +148,7 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 		    full.flags != cut.flags)
 			why = "copy length";
 	}
-	if (!why && !control_agrees(link, p, n, held, copied))
+	if (!why && !control_agrees(link, p, n, deferred, copied))
 		why = "control";
 	if (!why && v == FRAME_TCP &&
 	    segment_is_control(&full) != (kernel_asked(control_pair[inside][link], p, n) > 0))

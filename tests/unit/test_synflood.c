@@ -10,7 +10,7 @@
 
 static const uint64_t second = 1000000000;
 
-enum { SERVERS_SEEN = 2 * FLOODS, ALIKE = 5, LOG_OCTETS = 1 << 20 };
+enum { SERVERS_SEEN = 2 * SYNFLOODS, ALIKE = 5, LOG_OCTETS = 1 << 20 };
 
 struct rig {
 	struct event_sink sink;
@@ -19,7 +19,7 @@ struct rig {
 	size_t octets;
 	unsigned char *memory, *before;
 	struct tracker *t;
-	struct flood_server server[SERVERS_SEEN]; /* ALIKE at a time have one hash */
+	struct synflood_server server[SERVERS_SEEN]; /* ALIKE at a time have one hash */
 	bool watched[SERVERS_SEEN];
 };
 
@@ -34,13 +34,13 @@ static void nothing(struct event_sink *s)
 	(void)s;
 }
 
-static struct flood_server random_server(void)
+static struct synflood_server random_server(void)
 {
 	struct flow_key k = { .ip_v = below(2) ? 4 : 6 };
 
 	for (unsigned i = 0; i < (k.ip_v == 4 ? 2 : 5); i++)
 		k.w[i] = rand64() & (i == 4 || (k.ip_v == 4 && i) ? UINT64_MAX >> 16 : UINT64_MAX);
-	return flood_server_of(&k, below(2));
+	return synflood_server_of(&k, below(2));
 }
 
 static struct rig *rig_new(void)
@@ -77,7 +77,7 @@ static void rig_free(struct rig *r)
 }
 
 /* The plain list. */
-static struct flood *slot_of(struct rig *r, unsigned server)
+static struct synflood *slot_of(struct rig *r, unsigned server)
 {
 	for (unsigned i = 0; i < r->t->floods.n; i++)
 		if (!memcmp(r->t->floods.slot[i].server.w, r->server[server].w,
@@ -93,12 +93,12 @@ static bool transaction(struct rig *r, enum deed deed, unsigned server)
 	tracker_begin(r->t);
 	switch (deed) {
 	case WATCH:
-		flood_watch(r->t, &r->server[server]);
+		synflood_watch(r->t, &r->server[server]);
 		return true;
 	case HOLD:
-		return flood_holds(r->t, &r->server[server]);
+		return synflood_defers(r->t, &r->server[server]);
 	default:
-		flood_tick(r->t);
+		synflood_tick(r->t);
 		return true;
 	}
 }
@@ -115,25 +115,26 @@ static bool transact(struct rig *r, enum deed deed, unsigned server, bool *ret)
 	return true;
 }
 
-/* What the list says of it: is one more held, and of none other? */
-static bool held_right(struct rig *r, unsigned server, bool held, const uint32_t *before)
+/* What the list says of it: is one more deferred, and of none other? */
+static bool held_right(struct rig *r, unsigned server, bool deferred, const uint32_t *before)
 {
 	for (unsigned i = 0; i < SERVERS_SEEN; i++) {
-		const struct flood *d = slot_of(r, i);
+		const struct synflood *d = slot_of(r, i);
 
-		if ((d ? d->held : 0) != before[i] + (i == server && held))
+		if ((d ? d->deferred : 0) != before[i] + (i == server && deferred))
 			return false;
 	}
-	return held ==
-	       (r->watched[server] && r->t->servers[r->server[server].hash].syn > r->t->flood_from);
+	return deferred == (r->watched[server] &&
+			    r->t->servers[r->server[server].hash].syn > r->t->synflood_from);
 }
 
 static void forget(struct rig *r)
 {
 	for (unsigned i = 0; i < SERVERS_SEEN; i++) {
-		const struct flood *d = slot_of(r, i);
+		const struct synflood *d = slot_of(r, i);
 
-		if (!d || (!d->held && r->t->servers[r->server[i].hash].syn <= r->t->flood_from))
+		if (!d ||
+		    (!d->deferred && r->t->servers[r->server[i].hash].syn <= r->t->synflood_from))
 			r->watched[i] = false;
 	}
 }
@@ -152,16 +153,16 @@ static void test_watched(unsigned deeds)
 		if (below(3))
 			r->t->servers[r->server[server].hash].syn = below(4) ? 1000 : 0;
 		for (unsigned i = 0; i < SERVERS_SEEN; i++) {
-			struct flood *d = slot_of(r, i);
+			struct synflood *d = slot_of(r, i);
 
 			if (d && deed == TICK && !below(2))
-				d->held = 0;
-			before[i] = d ? d->held : 0;
+				d->deferred = 0;
+			before[i] = d ? d->deferred : 0;
 			of_hash += r->watched[i] && r->server[i].hash == r->server[server].hash;
 		}
 		most = r->t->floods.n > most ? r->t->floods.n : most;
 		alike = of_hash > alike ? of_hash : alike;
-		if (deed == WATCH && r->t->floods.n < FLOODS)
+		if (deed == WATCH && r->t->floods.n < SYNFLOODS)
 			r->watched[server] = true;
 		if (deed == TICK) {
 			r->t->now_ns += second;
@@ -173,11 +174,11 @@ static void test_watched(unsigned deeds)
 		for (unsigned i = 0; i < SERVERS_SEEN; i++)
 			wrong += r->watched[i] != !!slot_of(r, i);
 	}
-	ok(most == FLOODS && alike == ALIKE && counter_get(&r->count.unwatched),
+	ok(most == SYNFLOODS && alike == ALIKE && counter_get(&r->count.unwatched),
 	   "%u servers are watched at once, %u of one hash, and others not", most, alike);
 	ok(!wrong, "each is found among those of its hash, and forgotten when it is idle");
 	ok(!left, "rolled back, every octet is as it was");
-	flood_end_all(r->t);
+	synflood_end_all(r->t);
 	unsigned linked = 0;
 
 	for (unsigned i = 0; i < SERVERS; i++)

@@ -1,4 +1,4 @@
-#include "flow/flood.h"
+#include "flow/synflood.h"
 #include <string.h>
 #include "flow/work.h"
 #include "wire/segment.h"
@@ -8,10 +8,10 @@ static const uint64_t window_least_ns = 500000000;  /* in less time no handshake
 static const uint64_t window_most_ns = 10000000000; /* longer ones are taken for that */
 
 /* The one of @s, or NULL. */
-static struct flood *find(struct tracker *t, const struct flood_server *s)
+static struct synflood *find(struct tracker *t, const struct synflood_server *s)
 {
 	for (unsigned i = t->servers[s->hash].watch; i; i = t->floods.slot[i - 1].next) {
-		struct flood *d = &t->floods.slot[i - 1];
+		struct synflood *d = &t->floods.slot[i - 1];
 
 		if (d->server.ip_v == s->ip_v && !memcmp(d->server.w, s->w, sizeof s->w))
 			return d;
@@ -20,33 +20,33 @@ static struct flood *find(struct tracker *t, const struct flood_server *s)
 }
 
 /* The one of @f's server, or NULL. */
-static struct flood *find_of(struct tracker *t, const struct flow *f)
+static struct synflood *find_of(struct tracker *t, const struct flow *f)
 {
-	struct flood_server s = flood_server_of(&f->key, f->c->client_end);
+	struct synflood_server s = synflood_server_of(&f->key, f->c->client_end);
 
 	return find(t, &s);
 }
 
-/* One more of @as; @held more are held. */
-static void count(struct tracker *t, struct flood *d, enum flood_count as, int held)
+/* One more of @as; @deferred more are deferred. */
+static void count(struct tracker *t, struct synflood *d, enum synflood_count as, int deferred)
 {
-	undo_save(t->undo, &d->held, sizeof d->held);
+	undo_save(t->undo, &d->deferred, sizeof d->deferred);
 	undo_save(t->undo, &d->count[as], sizeof d->count[as]);
-	d->held += (uint32_t)held;
+	d->deferred += (uint32_t)deferred;
 	d->count[as]++;
 }
 
-void flood_configure(struct tracker *t)
+void synflood_configure(struct tracker *t)
 {
 	uint32_t most = t->cfg.flood_half_open, decoders = t->cfg.decoders ? t->cfg.decoders : 1;
-	uint32_t from = (FLOOD_HOLD_FROM + decoders - 1) / decoders;
+	uint32_t from = (SYNFLOOD_DEFER_FROM + decoders - 1) / decoders;
 
 	t->cfg.decoders = (uint16_t)decoders;
-	t->flood_danger = table_max(&t->table, SHAPE_SYN) / FLOOD_PART;
-	t->flood_limit = most < t->flood_danger ? most : t->flood_danger;
-	t->flood_from = from < t->flood_limit ? from : t->flood_limit;
+	t->synflood_danger = table_max(&t->table, SHAPE_SYN) / SYNFLOOD_PART;
+	t->synflood_limit = most < t->synflood_danger ? most : t->synflood_danger;
+	t->synflood_from = from < t->synflood_limit ? from : t->synflood_limit;
 	if (!most)
-		t->flood_from = UINT32_MAX;
+		t->synflood_from = UINT32_MAX;
 }
 
 /* ---- one series ----------------------------------------------------------------------------- */
@@ -56,11 +56,11 @@ static uint32_t fit32(uint64_t n)
 	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-static void tell(struct tracker *t, struct flood *d, enum flood_phase phase)
+static void tell(struct tracker *t, struct synflood *d, enum synflood_phase phase)
 {
 	struct event *e = event_begin(t);
 	uint64_t took = t->now_ns > d->line_ns ? t->now_ns - d->line_ns : 0;
-	uint64_t attempts = d->count[FLOOD_ATTEMPTS] - d->line_attempts;
+	uint64_t attempts = d->count[SYNFLOOD_ATTEMPTS] - d->line_attempts;
 
 	if (e) {
 		const uint64_t *w = d->server.w;
@@ -73,45 +73,45 @@ static void tell(struct tracker *t, struct flood *d, enum flood_phase phase)
 		k.w[4] = rest;
 		tell_flood(e, phase, &k, (uint16_t)w[3], t->now_ns, d->since_ns);
 		memcpy(e->flood.count, d->count, sizeof e->flood.count);
-		e->flood.half_open = d->held;
+		e->flood.half_open = d->deferred;
 		e->flood.new_attempts = fit32(attempts);
 		e->flood.rate = took ? fit32((uint64_t)((double)attempts * 1e9 / (double)took)) : 0;
 		e->flood.shares = t->cfg.decoders;
 		event_end(t);
 	}
 	d->line_ns = t->now_ns;
-	d->line_attempts = d->count[FLOOD_ATTEMPTS];
+	d->line_attempts = d->count[SYNFLOOD_ATTEMPTS];
 }
 
-static void window_begin(const struct tracker *t, struct flood *d)
+static void window_begin(const struct tracker *t, struct synflood *d)
 {
 	d->window_ns = t->now_ns;
-	d->window_attempts = d->count[FLOOD_ATTEMPTS];
-	d->window_completed = d->count[FLOOD_COMPLETED];
+	d->window_attempts = d->count[SYNFLOOD_ATTEMPTS];
+	d->window_completed = d->count[SYNFLOOD_COMPLETED];
 }
 
-/* Counts begin anew, with what is held. */
-static void counts_begin(const struct tracker *t, struct flood *d)
+/* Counts begin anew, with what is deferred. */
+static void counts_begin(const struct tracker *t, struct synflood *d)
 {
 	memset(d->count, 0, sizeof d->count);
-	d->count[FLOOD_ATTEMPTS] = d->held;
+	d->count[SYNFLOOD_ATTEMPTS] = d->deferred;
 	d->since_ns = t->now_ns;
 	d->line_ns = t->now_ns;
 	d->line_attempts = 0;
 	window_begin(t, d);
 }
 
-static void series_begin(struct tracker *t, struct flood *d)
+static void series_begin(struct tracker *t, struct synflood *d)
 {
 	d->told = true;
 	d->calm_ns = UINT64_MAX;
-	tell(t, d, FLOOD_BEGIN);
+	tell(t, d, SYNFLOOD_BEGIN);
 	counter_add(&t->count->floods, 1);
 }
 
-static void series_end(struct tracker *t, struct flood *d)
+static void series_end(struct tracker *t, struct synflood *d)
 {
-	tell(t, d, FLOOD_END);
+	tell(t, d, SYNFLOOD_END);
 	counter_add(&t->count->floods, (uint64_t)-1);
 	d->told = false;
 	d->ended_ns = t->now_ns;
@@ -119,39 +119,39 @@ static void series_end(struct tracker *t, struct flood *d)
 }
 
 /* Of the attempts of the present second too many did not go on. */
-static bool window_bad(const struct tracker *t, const struct flood *d)
+static bool window_bad(const struct tracker *t, const struct synflood *d)
 {
 	uint64_t took = t->now_ns - d->window_ns;
-	uint64_t came = d->count[FLOOD_ATTEMPTS] - d->window_attempts;
-	uint64_t went_on = d->count[FLOOD_COMPLETED] - d->window_completed;
+	uint64_t came = d->count[SYNFLOOD_ATTEMPTS] - d->window_attempts;
+	uint64_t went_on = d->count[SYNFLOOD_COMPLETED] - d->window_completed;
 	uint64_t stayed = came > went_on ? came - went_on : 0;
 
 	took = took < window_most_ns ? took : window_most_ns;
 	return stayed && stayed * 4 >= came && stayed * second_ns >= t->cfg.flood_rate * took;
 }
 
-static void series_go_on(struct tracker *t, struct flood *d, bool bad)
+static void series_go_on(struct tracker *t, struct synflood *d, bool bad)
 {
-	bool calm = !bad && d->held <= t->flood_limit / 2;
+	bool calm = !bad && d->deferred <= t->synflood_limit / 2;
 
 	if (!calm)
 		d->calm_ns = UINT64_MAX;
 	else if (d->calm_ns == UINT64_MAX)
 		d->calm_ns = d->window_ns;
-	if (!t->cfg.flood_half_open || (calm && t->now_ns - d->calm_ns >= FLOOD_CALM_NS))
+	if (!t->cfg.flood_half_open || (calm && t->now_ns - d->calm_ns >= SYNFLOOD_CALM_NS))
 		series_end(t, d);
 	else if (t->now_ns - d->line_ns >= t->cfg.flood_interval_ns)
-		tell(t, d, FLOOD_UPDATE);
+		tell(t, d, SYNFLOOD_UPDATE);
 }
 
 /* The present second, which is over. */
-static void judge(struct tracker *t, struct flood *d)
+static void judge(struct tracker *t, struct synflood *d)
 {
 	bool bad = window_bad(t, d);
 
 	if (d->told)
 		series_go_on(t, d, bad);
-	else if (bad && t->cfg.flood_half_open && d->held > t->flood_limit)
+	else if (bad && t->cfg.flood_half_open && d->deferred > t->synflood_limit)
 		series_begin(t, d);
 	else
 		counts_begin(t, d);
@@ -159,7 +159,7 @@ static void judge(struct tracker *t, struct flood *d)
 }
 
 /* Somebody set the clock back. */
-static void mind_the_clock(const struct tracker *t, struct flood *d)
+static void mind_the_clock(const struct tracker *t, struct synflood *d)
 {
 	uint64_t *times[] = { &d->since_ns, &d->window_ns, &d->line_ns, &d->ended_ns };
 
@@ -170,9 +170,9 @@ static void mind_the_clock(const struct tracker *t, struct flood *d)
 		d->calm_ns = t->now_ns;
 }
 
-static bool idle(const struct tracker *t, const struct flood *d)
+static bool idle(const struct tracker *t, const struct synflood *d)
 {
-	return !d->told && !d->held && t->servers[d->server.hash].syn <= t->flood_from;
+	return !d->told && !d->deferred && t->servers[d->server.hash].syn <= t->synflood_from;
 }
 
 /* What names slot @i is to name @other, from 1. */
@@ -198,10 +198,10 @@ static void forget(struct tracker *t, unsigned i)
 	t->floods.slot[i] = t->floods.slot[last];
 }
 
-void flood_tick(struct tracker *t)
+void synflood_tick(struct tracker *t)
 {
 	for (unsigned i = t->floods.n; i--;) {
-		struct flood *d = &t->floods.slot[i];
+		struct synflood *d = &t->floods.slot[i];
 
 		undo_save(t->undo, d, sizeof *d);
 		mind_the_clock(t, d);
@@ -212,10 +212,10 @@ void flood_tick(struct tracker *t)
 	}
 }
 
-void flood_end_all(struct tracker *t)
+void synflood_end_all(struct tracker *t)
 {
 	for (unsigned i = 0; i < t->floods.n; i++) {
-		struct flood *d = &t->floods.slot[i];
+		struct synflood *d = &t->floods.slot[i];
 
 		if (!d->told)
 			continue;
@@ -228,58 +228,59 @@ void flood_end_all(struct tracker *t)
 
 /* ---- one attempt ---------------------------------------------------------------------------- */
 
-void flood_watch(struct tracker *t, const struct flood_server *s)
+void synflood_watch(struct tracker *t, const struct synflood_server *s)
 {
 	if (find(t, s))
 		return;
-	if (t->floods.n == FLOODS) {
+	if (t->floods.n == SYNFLOODS) {
 		counter_add(&t->count->unwatched, 1);
 		return;
 	}
-	struct flood *d = &t->floods.slot[t->floods.n++];
+	struct synflood *d = &t->floods.slot[t->floods.n++];
 	uint8_t *link = &t->servers[s->hash].watch;
 
 	undo_save(t->undo, d, sizeof *d);
 	undo_save(t->undo, link, sizeof *link);
-	*d = (struct flood){ .server = *s, .next = *link };
+	*d = (struct synflood){ .server = *s, .next = *link };
 	*link = (uint8_t)t->floods.n;
 	counts_begin(t, d);
 }
 
-bool flood_holds(struct tracker *t, const struct flood_server *s)
+bool synflood_defers(struct tracker *t, const struct synflood_server *s)
 {
-	struct flood *d = t->servers[s->hash].syn > t->flood_from ? find(t, s) : NULL;
+	struct synflood *d = t->servers[s->hash].syn > t->synflood_from ? find(t, s) : NULL;
 
 	if (!d)
 		return false;
-	count(t, d, FLOOD_ATTEMPTS, 1);
-	counter_add(&t->count->held, 1);
-	if (unlikely(!d->told && d->count[FLOOD_ATTEMPTS] - d->window_attempts > t->flood_danger)) {
+	count(t, d, SYNFLOOD_ATTEMPTS, 1);
+	counter_add(&t->count->deferred, 1);
+	if (unlikely(!d->told &&
+		     d->count[SYNFLOOD_ATTEMPTS] - d->window_attempts > t->synflood_danger)) {
 		undo_save(t->undo, d, sizeof *d);
 		judge(t, d);
 	}
 	return true;
 }
 
-bool flood_hold(struct tracker *t, struct flow *f)
+bool synflood_defer(struct tracker *t, struct flow *f)
 {
-	struct flood_server s = flood_server_of(&f->key, f->c->client_end);
+	struct synflood_server s = synflood_server_of(&f->key, f->c->client_end);
 	struct syn_entry syn;
 
-	if (f->c->state != FSM_SYN || !syn_entry_pack(f->c, &syn) || !flood_holds(t, &s))
+	if (f->c->state != FSM_SYN || !syn_entry_pack(f->c, &syn) || !synflood_defers(t, &s))
 		return false;
-	f->c->offer.held = 1;
+	f->c->offer.deferred = 1;
 	f->c->offer.mss_client = f->c->offer.mss;
 	return true;
 }
 
-bool flood_late(struct tracker *t, const struct flow *f)
+bool synflood_late(struct tracker *t, const struct flow *f)
 {
-	struct flood *d = find_of(t, f);
+	struct synflood *d = find_of(t, f);
 
 	if (!d || !d->told)
 		return false;
-	count(t, d, FLOOD_LATE, 0);
+	count(t, d, SYNFLOOD_LATE, 0);
 	return true;
 }
 
@@ -297,12 +298,12 @@ static void tell_answer(struct tracker *t, const struct flow *f)
 	event_end(t);
 }
 
-void flood_release(struct tracker *t, struct flow *f, enum flood_count as)
+void synflood_release(struct tracker *t, struct flow *f, enum synflood_count as)
 {
-	struct flood *d = find_of(t, f);
+	struct synflood *d = find_of(t, f);
 	enum fsm_state at = f->c->state;
 
-	f->c->offer.held = 0;
+	f->c->offer.deferred = 0;
 	f->c->state = FSM_SYN;
 	flow_tell_late(t, f, f->c->offer.mss_client, 0);
 	f->c->state = at & 31;
@@ -312,70 +313,71 @@ void flood_release(struct tracker *t, struct flow *f, enum flood_count as)
 }
 
 /* Is an attempt of @start_ns one of a flood that was told, or is told now? */
-static bool in_flood(const struct flood *d, uint64_t start_ns)
+static bool in_flood(const struct synflood *d, uint64_t start_ns)
 {
 	return d->told || start_ns < d->ended_ns;
 }
 
-bool flood_swallows(struct tracker *t, const struct flood_server *s, uint64_t start_ns,
-		    enum flood_count how)
+bool synflood_swallows(struct tracker *t, const struct synflood_server *s, uint64_t start_ns,
+		       enum synflood_count how)
 {
-	struct flood *d = find(t, s);
+	struct synflood *d = find(t, s);
 
 	if (!in_flood(d, start_ns))
 		return false;
 	counter_add(&t->count->untold, 1);
-	if (how != FLOOD_COUNTS) /* else still half-open when all ended */
+	if (how != SYNFLOOD_COUNTS) /* else still half-open when all ended */
 		count(t, d, how, -1);
 	return true;
 }
 
-bool flood_ends(struct tracker *t, struct flow *f, enum flood_count how)
+bool synflood_ends(struct tracker *t, struct flow *f, enum synflood_count how)
 {
-	struct flood_server s = flood_server_of(&f->key, f->c->client_end);
+	struct synflood_server s = synflood_server_of(&f->key, f->c->client_end);
 
-	if (flood_swallows(t, &s, f->c->start_ns, how))
+	if (synflood_swallows(t, &s, f->c->start_ns, how))
 		return true;
-	flood_release(t, f, FLOOD_TOLD);
+	synflood_release(t, f, SYNFLOOD_TOLD);
 	return false;
 }
 
-enum flood_count flood_count_of(enum close_reason reason)
+enum synflood_count synflood_count_of(enum close_reason reason)
 {
 	switch (reason) {
 	case REASON_REUSE:
-		return FLOOD_REPLACED;
+		return SYNFLOOD_REPLACED;
 	case REASON_EVICTED:
-		return FLOOD_EVICTED;
+		return SYNFLOOD_EVICTED;
 	case REASON_CAPTURE_END:
 	case REASON_SHUTDOWN:
-		return FLOOD_COUNTS;
+		return SYNFLOOD_COUNTS;
 	default: /* silence */
-		return FLOOD_EXPIRED;
+		return SYNFLOOD_EXPIRED;
 	}
 }
 
-bool flood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const struct segment *s)
+bool synflood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const struct segment *s)
 {
 	if (to == FSM_ANSWERED && s->flags & TCP_SYN) {
-		count(t, find_of(t, f), FLOOD_ANSWERED, 0);
+		count(t, find_of(t, f), SYNFLOOD_ANSWERED, 0);
 		return true;
 	}
 	if (fsm_over(to))
-		return flood_ends(t, f, FLOOD_REFUSED);
-	flood_release(t, f, FLOOD_COMPLETED);
+		return synflood_ends(t, f, SYNFLOOD_REFUSED);
+	synflood_release(t, f, SYNFLOOD_COMPLETED);
 	return false;
 }
 
-bool flood_overdue(const struct tracker *t, table_ref r)
+bool synflood_overdue(const struct tracker *t, table_ref r)
 {
-	return flow_held_at(t, r) && table_syn(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;
+	return entry_deferred(t, r) &&
+	       table_syn(&t->table, r)->start_ns + SYNFLOOD_DEFER_NS <= t->now_ns;
 }
 
-void flood_let_go(struct tracker *t, struct flow *f)
+void synflood_let_go(struct tracker *t, struct flow *f)
 {
 	if (in_flood(find_of(t, f), f->c->start_ns))
 		return;
-	flood_release(t, f, FLOOD_TOLD);
+	synflood_release(t, f, SYNFLOOD_TOLD);
 	flow_store(t, f);
 }

@@ -1,4 +1,4 @@
-"""What mutants.py breaks in lib/flow/flood.c: as guard_mutants.py."""
+"""What mutants.py breaks in lib/flow/synflood.c: as guard_mutants.py."""
 
 PIECES = [
     ("d->server.ip_v == s->ip_v && !memcmp(d->server.w, s->w, sizeof s->w)", [
@@ -14,38 +14,38 @@ PIECES = [
     ("d->calm_ns = d->window_ns;", [("never calm", "d->calm_ns = UINT64_MAX;")]),
     ("if (!calm)\n\t\td->calm_ns = UINT64_MAX;", [
         ("calm for good", "if (!calm && d->calm_ns == UINT64_MAX)\n\t\td->calm_ns = UINT64_MAX;")]),
-    ("bool calm = !bad && d->held <= t->flood_limit / 2;", [
-        ("calm though many are held", "bool calm = !bad;"),
-        ("calm though they do not go on", "bool calm = d->held <= t->flood_limit / 2;")]),
-    ("calm && t->now_ns - d->calm_ns >= FLOOD_CALM_NS", [
+    ("bool calm = !bad && d->deferred <= t->synflood_limit / 2;", [
+        ("calm though many are deferred", "bool calm = !bad;"),
+        ("calm though they do not go on", "bool calm = d->deferred <= t->synflood_limit / 2;")]),
+    ("calm && t->now_ns - d->calm_ns >= SYNFLOOD_CALM_NS", [
         ("over at once", "calm"), ("never over", "false")]),
     ("t->now_ns - d->line_ns >= t->cfg.flood_interval_ns", [
         ("an update each second", "true"), ("no update", "false")]),
-    ("bad && t->cfg.flood_half_open && d->held > t->flood_limit", [
+    ("bad && t->cfg.flood_half_open && d->deferred > t->synflood_limit", [
         ("a flood of few", "bad && t->cfg.flood_half_open"),
-        ("a flood of those that go on", "t->cfg.flood_half_open && d->held > t->flood_limit")]),
-    ("return !d->told && !d->held && t->servers[d->server.hash].syn <= t->flood_from;", [
-        ("a server with held attempts is forgotten", "return !d->told;")]),
+        ("a flood of those that go on", "t->cfg.flood_half_open && d->deferred > t->synflood_limit")]),
+    ("return !d->told && !d->deferred && t->servers[d->server.hash].syn <= t->synflood_from;", [
+        ("a server with deferred attempts is forgotten", "return !d->told;")]),
     ("undo_save(t->undo, d, sizeof *d);\n\t\tseries_end(t, d);", [("no end at the end", ";")]),
-    ("t->servers[s->hash].syn > t->flood_from ? find(t, s) : NULL", [
-        ("held below the mark", "find(t, s)")]),
+    ("t->servers[s->hash].syn > t->synflood_from ? find(t, s) : NULL", [
+        ("deferred below the mark", "find(t, s)")]),
     ("f->c->offer.mss_client = f->c->offer.mss;", [("no mss of its own", ";")]),
-    ("if (!d || !d->told)\n\t\treturn false;\n\tcount(t, d, FLOOD_LATE, 0);", [
-        ("late answers begin connections", "if (d || !d)\n\t\treturn false;\n\tcount(t, d, FLOOD_LATE, 0);"),
+    ("if (!d || !d->told)\n\t\treturn false;\n\tcount(t, d, SYNFLOOD_LATE, 0);", [
+        ("late answers begin connections", "if (d || !d)\n\t\treturn false;\n\tcount(t, d, SYNFLOOD_LATE, 0);"),
         ("answers of honest servers begin nothing",
-         "if (!d)\n\t\treturn false;\n\tcount(t, d, FLOOD_LATE, 0);")]),
+         "if (!d)\n\t\treturn false;\n\tcount(t, d, SYNFLOOD_LATE, 0);")]),
     ("f->c->state = FSM_SYN;\n", [("the open shows what came later", "")]),
     ("if (at == FSM_ANSWERED)\n\t\ttell_answer(t, f);", [("no state behind a late open", ";")]),
     ("return d->told || start_ns < d->ended_ns;", [
         ("all are of a flood", "return true;"), ("none is", "return false;")]),
-    ("return FLOOD_REPLACED;", [("replaced is expired", "return FLOOD_EXPIRED;")]),
-    ("return FLOOD_EVICTED;", [("evicted is expired", "return FLOOD_EXPIRED;")]),
+    ("return SYNFLOOD_REPLACED;", [("replaced is expired", "return SYNFLOOD_EXPIRED;")]),
+    ("return SYNFLOOD_EVICTED;", [("evicted is expired", "return SYNFLOOD_EXPIRED;")]),
     ("if (to == FSM_ANSWERED && s->flags & TCP_SYN) {", [
         ("an ACK of the server's is an answer", "if (to == FSM_ANSWERED) {"),
         ("an answer ends it", "if (false) {")]),
-    ("if (fsm_over(to))\n\t\treturn flood_ends(t, f, FLOOD_REFUSED);", [("a refusal is told", "")]),
-    ("return flow_held_at(t, r) &&\n\t       table_syn(&t->table, r)->start_ns + FLOOD_HOLD_NS <= t->now_ns;", [
-        ("held for good", "return false;"), ("let go at once", "return flow_held_at(t, r);")]),
+    ("if (fsm_over(to))\n\t\treturn synflood_ends(t, f, SYNFLOOD_REFUSED);", [("a refusal is told", "")]),
+    ("return entry_deferred(t, r) &&\n\t       table_syn(&t->table, r)->start_ns + SYNFLOOD_DEFER_NS <= t->now_ns;", [
+        ("deferred for good", "return false;"), ("let go at once", "return entry_deferred(t, r);")]),
     ("flow_store(t, f);", [("told twice", ";"), (
-        "told, with its mss in the place of a time", "table_syn(&t->table, f->ref)->held = 0;")]),
+        "told, with its mss in the place of a time", "table_syn(&t->table, f->ref)->deferred = 0;")]),
 ]

@@ -1,13 +1,14 @@
-/* flood.h - a server under a SYN flood: one series of events for it, in place of two for each SYN.
+/* synflood.h - a server under a SYN flood: one series of events for it, in place of two for each
+ * SYN.
  *
- * From FLOOD_HOLD_FROM half-open connections of a server on, a new attempt is *held*: a bit in its
- * SYN entry says that nothing of it was told.  That loses nothing and only delays, for it ends in
- * one of these ways:
+ * From SYNFLOOD_DEFER_FROM half-open connections of a server on, a new attempt is *deferred*: a bit
+ * in its SYN entry says that nothing of it was told.  That loses nothing and only delays, for it
+ * ends in one of these ways:
  *
  *   - it goes on beyond a SYN and its SYN-ACK (mostly the handshake's ACK: who forges his address
  *     cannot acknowledge a number that he does not see).  Then its tcp_open and tcp_state are told
  *     as they would have been, then what the segment did;
- *   - FLOOD_HOLD_NS passed, and there is no flood: the same, by the next sweep;
+ *   - SYNFLOOD_DEFER_NS passed, and there is no flood: the same, by the next sweep;
  *   - it ends, or the capture does.  In a flood it is counted, and nothing is told; otherwise it is
  *     told in full.
  *
@@ -16,20 +17,20 @@
  * more.  But they come to be connections within the second.  So it is a flood when at the end of a
  * second, or after so many attempts that the table is in danger,
  *
- *   - more attempts are held than cfg.flood_half_open, or a quarter of all SYN entries, and
+ *   - more attempts are deferred than cfg.flood_half_open, or a quarter of all SYN entries, and
  *   - those of that time which did not go on are cfg.flood_rate in a second, at least, and a
  *     quarter of them all.  (A server that is down and asked now and then is under no flood.)
  *
  * A SYN-ACK that comes (again) for an attempt which was evicted in a flood begins nothing.  If it
  * was a real one after all, its next segment begins it: picked up mid-stream.
  *
- * It is over when for FLOOD_CALM_NS the second did not hold, and half of the first not either.
+ * It is over when for SYNFLOOD_CALM_NS the second did not hold, and half of the first not either.
  *
- * FLOODS servers are watched at once; attempts at further ones are told as ever, and counted.  All
- * of it follows from the segments and the configuration alone.  Where several decoders share an
+ * SYNFLOODS servers are watched at once; attempts at further ones are told as ever, and counted.
+ * All of it follows from the segments and the configuration alone.  Where several decoders share an
  * interface each has its part of a server's attempts, of the thresholds, and a series of its own.
  *
- * This is state of the run, but for the bits `held` and `mss_apart` of a SYN entry. */
+ * This is state of the run, but for the bits `deferred` and `mss_apart` of a SYN entry. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -43,28 +44,28 @@ struct segment;
 struct tracker;
 
 enum {
-	FLOODS = 64,
-	FLOOD_HOLD_FROM = 16, /* ... / decoders; the first ones are told one by one */
-	FLOOD_PART = 4,	      /* of all SYN entries, for one server: the table is in danger */
+	SYNFLOODS = 64,
+	SYNFLOOD_DEFER_FROM = 16, /* ... / decoders; the first ones are told one by one */
+	SYNFLOOD_PART = 4,	  /* of all SYN entries, for one server: the table is in danger */
 };
-static const uint64_t FLOOD_HOLD_NS = 1000000000, FLOOD_CALM_NS = 10000000000;
+static const uint64_t SYNFLOOD_DEFER_NS = 1000000000, SYNFLOOD_CALM_NS = 10000000000;
 
 enum { SERVERS = 4096 }; /* of which SYN entries are counted, by hash, a power of two */
 
 /* What of a key is the server's: address (two words), port, interface. */
-struct flood_server {
+struct synflood_server {
 	uint64_t w[4];
 	uint8_t ip_v;
-	uint16_t hash; /* which struct flood_servers is its own; the same in every run */
+	uint16_t hash; /* which struct synflood_servers is its own; the same in every run */
 };
 
-/* A server of which attempts are held. */
-struct flood {
-	struct flood_server server;
-	bool told;		      /* a flood: its series has begun */
-	uint8_t next;		      /* see struct flood_servers */
-	uint32_t held;		      /* entries, now */
-	uint64_t count[FLOOD_COUNTS]; /* since since_ns; see event.h for what they add up to */
+/* A server of which attempts are deferred. */
+struct synflood {
+	struct synflood_server server;
+	bool told;			 /* a flood: its series has begun */
+	uint8_t next;			 /* see struct synflood_servers */
+	uint32_t deferred;		 /* entries, now */
+	uint64_t count[SYNFLOOD_COUNTS]; /* since since_ns; see event.h for what they add up to */
 	uint64_t since_ns;
 	uint64_t ended_ns; /* end of the last series: attempts before it belong to that */
 	uint64_t window_ns, window_attempts, window_completed; /* where the present second began */
@@ -72,29 +73,30 @@ struct flood {
 	uint64_t line_ns, line_attempts; /* of the last line of the series */
 };
 
-struct floods {
+struct synfloods {
 	unsigned n;
-	struct flood slot[FLOODS];
+	struct synflood slot[SYNFLOODS];
 };
 
 /* The servers of one hash: mostly one. */
-struct flood_servers {
+struct synflood_servers {
 	uint32_t syn; /* their SYN entries */
 	/* floods.slot[] of one of them, from 1; `next` of that is another's; 0: none */
 	uint8_t watch;
 };
 
 /* Takes over what t->cfg says: see tracker_configure(). */
-void flood_configure(struct tracker *t);
+void synflood_configure(struct tracker *t);
 
 /* The server of @k, whose client is end @client_end. */
-static inline struct flood_server flood_server_of(const struct flow_key *k, unsigned client_end)
+static inline struct synflood_server synflood_server_of(const struct flow_key *k,
+							unsigned client_end)
 {
 	static const struct hash_key fixed = {
 		{ 0x73796e66696e6421, 0x666c6f6f64732121, 0x736572766572733f, 0x243f6a8885a308d3,
 		  0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89, 0x452821e638d01377 }
 	};
-	struct flood_server s = { .ip_v = k->ip_v };
+	struct synflood_server s = { .ip_v = k->ip_v };
 	uint64_t rest = k->w[k->ip_v == 4 ? 1 : 4];
 
 	if (k->ip_v == 4) {
@@ -109,45 +111,46 @@ static inline struct flood_server flood_server_of(const struct flow_key *k, unsi
 	return s;
 }
 
-/* More than FLOOD_HOLD_FROM SYN entries wait for @s: from now on attempts are held. */
-void flood_watch(struct tracker *t, const struct flood_server *s);
+/* More than SYNFLOOD_DEFER_FROM SYN entries wait for @s: from now on attempts are deferred. */
+void synflood_watch(struct tracker *t, const struct synflood_server *s);
 
-/* A new attempt at @s, of which a SYN entry can tell all.  True: it is held, its tcp_open must not
- * be told. */
-bool flood_holds(struct tracker *t, const struct flood_server *s);
+/* A new attempt at @s, of which a SYN entry can tell all.  True: it is deferred, its tcp_open must
+ * not be told. */
+bool synflood_defers(struct tracker *t, const struct synflood_server *s);
 
 /* The same of any attempt @f, complete but not stored. */
-bool flood_hold(struct tracker *t, struct flow *f);
+bool synflood_defer(struct tracker *t, struct flow *f);
 
 /* The SYN-ACK that would begin @f, since nothing is known of its SYN.  True: its server is under a
  * flood, so that it mostly answers an attempt that was given up: it begins nothing. */
-bool flood_late(struct tracker *t, const struct flow *f);
+bool synflood_late(struct tracker *t, const struct flow *f);
 
-/* A held attempt @f goes to state @to, by @s of @from, and is still as it was before.  True:
+/* A deferred attempt @f goes to state @to, by @s of @from, and is still as it was before.  True:
  * nothing of that is to be told; false: all of it, what came before is told now. */
-bool flood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const struct segment *s);
+bool synflood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const struct segment *s);
 
-/* A held attempt ends, and never went on.  As flood_keeps(). */
-bool flood_ends(struct tracker *t, struct flow *f, enum flood_count how);
+/* A deferred attempt ends, and never went on.  As synflood_keeps(). */
+bool synflood_ends(struct tracker *t, struct flow *f, enum synflood_count how);
 
 /* How that counts, by the reason that its tcp_close would give. */
-enum flood_count flood_count_of(enum close_reason reason);
+enum synflood_count synflood_count_of(enum close_reason reason);
 
 /* Does one of @start_ns end in a flood of @s?  Then that is counted; otherwise nothing was done. */
-bool flood_swallows(struct tracker *t, const struct flood_server *s, uint64_t start_ns,
-		    enum flood_count how);
+bool synflood_swallows(struct tracker *t, const struct synflood_server *s, uint64_t start_ns,
+		       enum synflood_count how);
 
-/* Tells what was held of @f, in the order of time; it is held no more.  @as: how that counts. */
-void flood_release(struct tracker *t, struct flow *f, enum flood_count as);
+/* Tells what was deferred of @f, in the order of time; it is deferred no more.  @as: how that
+ * counts. */
+void synflood_release(struct tracker *t, struct flow *f, enum synflood_count as);
 
-/* Is the live entry @r held for so long that it must be told, unless there is a flood? */
-bool flood_overdue(const struct tracker *t, table_ref r);
+/* Is the live entry @r deferred for so long that it must be told, unless there is a flood? */
+bool synflood_overdue(const struct tracker *t, table_ref r);
 
-/* If there is none: tells what was held of @f, an entry that is overdue. */
-void flood_let_go(struct tracker *t, struct flow *f);
+/* If there is none: tells what was deferred of @f, an entry that is overdue. */
+void synflood_let_go(struct tracker *t, struct flow *f);
 
 /* A second has passed, more or less, and nothing was given up for its age since. */
-void flood_tick(struct tracker *t);
+void synflood_tick(struct tracker *t);
 
 /* Every entry is gone: series end. */
-void flood_end_all(struct tracker *t);
+void synflood_end_all(struct tracker *t);
