@@ -338,7 +338,7 @@ int decoder_pull(struct decoder *d)
 	struct segment segments[DECODER_BATCH];
 	int n = source_next(d->source, frames, DECODER_BATCH);
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned tcp = 0, bad_checksum = 0, left_out = 0;
+	unsigned tcp = 0, bad_checksum = 0, filtered = 0;
 	int used = n;
 
 	counter_add(&d->count->beats, 1);
@@ -362,7 +362,7 @@ int decoder_pull(struct decoder *d)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
 			/* Of a file, and in tunnels: there the kernel's filter cannot tell. */
 			if (unlikely(d->control) && !segment_is_control(s))
-				left_out++;
+				filtered++;
 			else
 				tcp++;
 		} else if (v == FRAME_ICMP) {
@@ -373,8 +373,8 @@ int decoder_pull(struct decoder *d)
 	}
 	if (bad_checksum)
 		counter_add(&d->count->bad_checksum, bad_checksum);
-	if (left_out)
-		counter_add(&d->count->left_out, left_out);
+	if (filtered)
+		counter_add(&d->count->filtered, filtered);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
 			counter_add(&d->count->verdicts[v], verdicts[v]);
@@ -727,10 +727,10 @@ void decoder_read_counters(const struct decoder *d, const char *iface, struct st
 		.deferred = counter_get(&t->deferred),
 		.untold = counter_get(&t->untold),
 		.unwatched = counter_get(&t->unwatched),
-		.strays = counter_get(&t->strays),
+		.unmatched = counter_get(&t->unmatched),
 		.bad_checksum = counter_get(&c->bad_checksum),
 		.bypassed = counter_get(&t->bypassed),
-		.left_out = counter_get(&c->left_out),
+		.filtered = counter_get(&c->filtered),
 		.events = counter_get(&c->events),
 		.lost = counter_get(&c->lost),
 	};

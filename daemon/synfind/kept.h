@@ -22,7 +22,7 @@ struct successor;
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
 	struct counter packets, drops, freezes;
-	struct counter left_out;     /* segments that the mode does not want */
+	struct counter filtered;     /* segments that the mode does not want */
 	struct counter split;	     /* segments of another decoder's connections: left out */
 	struct counter bad_checksum; /* segments, of those that could be looked at as a whole */
 	struct counter events, lost;

@@ -256,7 +256,7 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 {
 	struct decoder *numbers = &s->lane[0]->d; /* those of tunnels */
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned bad_checksum = 0, left_out = 0;
+	unsigned bad_checksum = 0, filtered = 0;
 
 	b->segments = 0;
 	b->sorted = true;
@@ -280,7 +280,7 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 			if (v == FRAME_TCP && f->unverified)
 				bad_checksum += checksum_wrong(g, f->data + f->caplen);
 			if (v == FRAME_TCP && numbers->control && !segment_is_control(g)) {
-				left_out++; /* to the tracker not even its time is shown */
+				filtered++; /* to the tracker not even its time is shown */
 				continue;
 			}
 			note_time(b, i, g->ts_ns);
@@ -290,7 +290,7 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 			deal(s, b, at[k], &segment[k]);
 	}
 	counter_add(&l->d.count->bad_checksum, bad_checksum);
-	counter_add(&l->d.count->left_out, left_out);
+	counter_add(&l->d.count->filtered, filtered);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		counter_add(&l->d.count->verdicts[v], verdicts[v]);
 }
@@ -619,13 +619,13 @@ void shards_read_counters(struct shards *s, const char *iface, struct stats_deco
 		ret->evicted_full += d.evicted_full;
 		ret->anomalies += d.anomalies;
 		ret->anomalies_untold += d.anomalies_untold;
-		ret->strays += d.strays;
+		ret->unmatched += d.unmatched;
 		ret->floods += d.floods;
 		ret->deferred += d.deferred;
 		ret->untold += d.untold;
 		ret->unwatched += d.unwatched;
 		ret->bad_checksum += d.bad_checksum;
-		ret->left_out += d.left_out;
+		ret->filtered += d.filtered;
 		ret->events += d.events;
 		ret->lost += d.lost;
 		for (unsigned v = 0; v < FRAME_VERDICTS; v++)

@@ -474,8 +474,8 @@ static void put_decoder(struct strbuf *t, const struct stats_decoder *d)
 	key_u64(t, "bad_checksum", d->bad_checksum);
 	if (d->bypassed)
 		key_u64(t, "withheld", d->bypassed);
-	if (d->left_out)
-		key_u64(t, "left_out", d->left_out);
+	if (d->filtered)
+		key_u64(t, "left_out", d->filtered);
 	put_connections(t, d);
 	strbuf_lit(t, ",\"syn_flood\":{\"servers\":");
 	strbuf_u64(t, d->floods);
@@ -483,7 +483,7 @@ static void put_decoder(struct strbuf *t, const struct stats_decoder *d)
 	key_u64(t, "untold", d->untold);
 	key_u64(t, "unwatched", d->unwatched);
 	strbuf_lit(t, "}");
-	key_u64(t, "strays", d->strays);
+	key_u64(t, "strays", d->unmatched);
 	key_u64(t, "anomalies", d->anomalies);
 	key_u64(t, "anomalies_untold", d->anomalies_untold);
 	key_u64(t, "events", d->events);

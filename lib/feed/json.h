@@ -68,11 +68,11 @@ struct stats_decoder {
 	uint64_t verdicts[FRAME_VERDICTS];
 	uint64_t states[FSM_STATES];
 	uint64_t opened, closed, syn_entries, full_entries, evicted_syn, evicted_full;
-	uint64_t anomalies, anomalies_untold, strays;
+	uint64_t anomalies, anomalies_untold, unmatched;
 	uint64_t floods, deferred, untold, unwatched;
 	uint64_t events, lost, bad_checksum;
 	uint64_t bypassed; /* segments that the kernel counted instead */
-	uint64_t left_out; /* decoded segments that the mode does not want */
+	uint64_t filtered; /* decoded segments that the mode does not want */
 	uint64_t max_syn, max_full;
 	bool several; /* of this interface; then this is number ... */
 	unsigned index;

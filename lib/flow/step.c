@@ -474,7 +474,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 
 	if (to == FSM_NONE || to == FSM_ILLEGAL ||
 	    late) { /* an RST to nothing, a scan's odd flags */
-		counter_add(&t->count->strays, 1);
+		counter_add(&t->count->unmatched, 1);
 		return;
 	}
 	c->state = to;

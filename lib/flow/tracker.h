@@ -49,8 +49,8 @@ struct tracker_counters {
 	struct counter opened, closed;
 	struct counter evicted_syn, evicted_full;
 	struct counter anomalies, anomalies_untold;
-	struct counter strays;	 /* segments that belong to nothing and open nothing */
-	struct counter bypassed; /* segments that the kernel counted instead: on the wire */
+	struct counter unmatched; /* segments that belong to nothing and open nothing */
+	struct counter bypassed;  /* segments that the kernel counted instead: on the wire */
 	struct counter syn_entries, full_entries; /* gauges: entries of each shape */
 	struct counter floods;			  /* gauge: servers under a SYN flood */
 	struct counter deferred,

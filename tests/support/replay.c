@@ -100,7 +100,7 @@ static void tell_counters(const struct tracker_counters *c)
 {
 	const struct counter *all[] = { &c->opened,	  &c->closed,	 &c->evicted_syn,
 					&c->evicted_full, &c->anomalies, &c->anomalies_untold,
-					&c->strays,	  &c->withheld,	 &c->syn,
+					&c->unmatched,	  &c->withheld,	 &c->syn,
 					&c->full,	  &c->floods,	 &c->deferred,
 					&c->untold,	  &c->unwatched };
 
