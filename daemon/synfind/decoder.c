@@ -10,7 +10,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/options.h"
-#include "flow/tunnels.h"
+#include "flow/encap_id.h"
 #include "source/afring.h"
 #include "source/fanout.h"
 #include "synfind/bypassfilter.h"
@@ -163,7 +163,7 @@ static int make(struct decoder *d, const struct options *o, struct event_sink *s
 	    getrandom(&h->birth, sizeof h->birth, 0) != sizeof h->birth)
 		return -errno;
 	d->birth = h->birth |= 1;
-	d->tunnels = tunnels_init(d->kept.tunnels, &cfg.secret);
+	d->encap_ids = encap_id_init(d->kept.encap_ids, &cfg.secret);
 	if (sizes->events)
 		spsc_init(&d->ring, d->kept.events, sizes->events, sizeof(struct event), 0);
 	d->tracker = tracker_new(&cfg, d->kept.tracker, sink ? sink : &d->sink, &d->count->tracker);
@@ -210,9 +210,9 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, 
 	struct tracker_config cfg = take_options(d, o, iface_id, &share);
 
 	d->birth = h->birth;
-	d->tunnels = tunnels_adopt(d->kept.tunnels);
+	d->encap_ids = encap_id_adopt(d->kept.encap_ids);
 	d->tracker = tracker_adopt(&cfg, d->kept.tracker, &d->sink, &d->count->tracker);
-	if (!d->tracker || !d->tunnels || !d->birth ||
+	if (!d->tracker || !d->encap_ids || !d->birth ||
 	    !spsc_adopt(&d->ring, d->kept.events, sizes.events, sizeof(struct event))) {
 		memset(d, 0, sizeof *d);
 		return -ESTALE;
@@ -281,7 +281,7 @@ static enum frame_verdict decode_inside(struct decoder *d, const struct frame *f
 
 	if (v != FRAME_TCP && v != FRAME_ICMP)
 		return v;
-	number = tunnels_number(d->tunnels, f->iface, &t);
+	number = encap_id_of(d->encap_ids, f->iface, &t);
 	if (number < 0)
 		return FRAME_TUNNELS_FULL;
 	s->iface = (uint16_t)number;
@@ -290,7 +290,7 @@ static enum frame_verdict decode_inside(struct decoder *d, const struct frame *f
 
 uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *ret_tunnel)
 {
-	return tunnels_look_up(d->tunnels, iface, ret_tunnel);
+	return encap_id_look_up(d->encap_ids, iface, ret_tunnel);
 }
 
 enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct segment *ret)

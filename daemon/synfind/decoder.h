@@ -16,7 +16,7 @@
 
 struct bypass_filter;
 struct options;
-struct tunnels;
+struct encap_ids;
 
 enum { DECODER_BATCH = TRACKER_BATCH };
 
@@ -45,10 +45,10 @@ struct decoder {
 	_Atomic int turn; /* enum decoder_turn */
 	struct bypass_filter *bypass; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
-	bool control;		 /* leave out what segment_is_control() does not want */
-	unsigned inside;	 /* sum of enum frame_inside: where TCP is looked for */
-	struct tunnels *tunnels; /* numbers for those that were met */
-	uint8_t iface_id;	 /* put into every frame: flows of two interfaces never mix */
+	bool control;		     /* leave out what segment_is_control() does not want */
+	unsigned inside;	     /* sum of enum frame_inside: where TCP is looked for */
+	struct encap_ids *encap_ids; /* numbers for those that were met */
+	uint8_t iface_id;	     /* put into every frame: flows of two interfaces never mix */
 	struct decoder_share share;
 	uint32_t max_connections, max_half_open; /* its part of the options' */
 	bool patient; /* at the end: rather wait for the consumer than lose events */

@@ -9,7 +9,7 @@
 #include "base/spsc.h"
 #include "common/options.h"
 #include "flow/event.h"
-#include "flow/tunnels.h"
+#include "flow/encap_id.h"
 #include "synfind/successor.h"
 
 /* Of the head up to ring: what another version can read.  The rest is `layout`. */
@@ -37,11 +37,11 @@ static uint64_t layout(void)
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
 		v = mix(v, sizes[i]);
-	return mix(v, tunnels_memory());
+	return mix(v, encap_id_memory());
 }
 
 struct parts { /* offsets, behind the head */
-	size_t state, events, tracker, tunnels, successor, log, end;
+	size_t state, events, tracker, encap_ids, successor, log, end;
 };
 
 static struct parts lay_out(const struct kept_sizes *s, bool shared)
@@ -54,8 +54,8 @@ static struct parts lay_out(const struct kept_sizes *s, bool shared)
 	p.events = p.state + LINE_UP(sizeof(struct kept_state));
 	p.tracker =
 		p.events + (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
-	p.tunnels = p.tracker + LINE_UP(tracker_memory(&c));
-	p.successor = p.tunnels + LINE_UP(tunnels_memory());
+	p.encap_ids = p.tracker + LINE_UP(tracker_memory(&c));
+	p.successor = p.encap_ids + LINE_UP(encap_id_memory());
 	p.log = p.successor + LINE_UP(sizeof(struct successor));
 	p.end = p.log + (shared ? undo_octets : 0);
 	return p;
@@ -72,7 +72,7 @@ static void view(struct kept *k, void *memory, const struct kept_sizes *s, bool 
 			    .state = (struct kept_state *)(m + p.state),
 			    .events = m + p.events,
 			    .tracker = m + p.tracker,
-			    .tunnels = m + p.tunnels,
+			    .encap_ids = m + p.encap_ids,
 			    .successor = (struct successor *)(m + p.successor) };
 	if (shared)
 		undo_init(&k->undo, m, p.log, m + p.log, undo_octets);

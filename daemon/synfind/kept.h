@@ -86,7 +86,7 @@ struct kept {	      /* a process's view */
 	size_t octets;
 	struct kept_head *head;
 	struct kept_state *state;
-	void *events, *tracker, *tunnels; /* where they lie */
+	void *events, *tracker, *encap_ids; /* where they lie */
 	struct successor *successor;
 	struct undo undo;
 };

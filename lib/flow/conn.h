@@ -71,7 +71,7 @@ static inline uint64_t dur40_ns(struct dur40 d)
 enum { VLAN_NONE = 0xfff }; /* reserved by IEEE 802.1Q, so never a real one */
 
 struct conn_where {				     /* where its first segment was seen */
-	uint64_t iface : 16, outer : 12, inner : 12; /* iface: see "flow/tunnels.h" */
+	uint64_t iface : 16, outer : 12, inner : 12; /* iface: see "flow/encap_id.h" */
 } __attribute__((packed));
 
 /* What the SYNs offered, two sides. */
@@ -93,7 +93,7 @@ struct conn_hot {
 	uint32_t next[2];  /* behind the last octet that the side sent (SND.NXT, as seen) */
 	uint32_t acked[2]; /* first octet of the side's that its peer has not acknowledged */
 	uint32_t payload_lo[2];
-	uint16_t iface; /* where its first segment was seen: see "flow/tunnels.h" */
+	uint16_t iface; /* where its first segment was seen: see "flow/encap_id.h" */
 	union {
 		struct {
 			uint16_t state : 5;	 /* enum fsm_state; 0 in no live entry */

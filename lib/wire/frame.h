@@ -38,7 +38,7 @@ enum frame_verdict {
 	FRAME_BAD,	    /* an IP header that contradicts itself */
 	FRAME_TOO_DEEP,	    /* more layers of one kind than LINK_MAX_*, IP6_MAX_*, TUNNEL_MAX_* */
 	FRAME_ICMP,	    /* an ICMP error that quotes TCP; frame_decode_inside() only */
-	FRAME_TUNNELS_FULL, /* TCP in a tunnel that found no number (flow/tunnels.h) */
+	FRAME_TUNNELS_FULL, /* TCP in a tunnel that found no number (flow/encap_id.h) */
 	FRAME_VERDICTS	    /* array size, never returned */
 };
 

@@ -22,7 +22,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/options.h"
-#include "flow/tunnels.h"
+#include "flow/encap_id.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
 #include "synfind/store.h"
@@ -129,8 +129,8 @@ static void bench_init(struct bench *b)
 	log_set_level(b->o.log_level);
 	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
-	b->decoder.tunnels =
-		tunnels_init(map_lazily(tunnels_memory()), &(struct hash_key){ 0 }); /* none */
+	b->decoder.encap_ids =
+		encap_id_init(map_lazily(encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
 		r = publisher_init(&b->publisher, &b->o, b->loop, &b->store);
@@ -143,7 +143,7 @@ static void bench_init(struct bench *b)
 static void bench_free(struct bench *b)
 {
 	free(b->decoder.ring.words);
-	munmap(b->decoder.tunnels, tunnels_memory());
+	munmap(b->decoder.encap_ids, encap_id_memory());
 	publisher_destroy(&b->publisher);
 	sd_event_unref(b->loop);
 	options_free(&b->o);

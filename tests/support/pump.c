@@ -14,7 +14,7 @@
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include "common/options.h"
-#include "flow/tunnels.h"
+#include "flow/encap_id.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
 #include "synfind/store.h"
@@ -82,7 +82,8 @@ static void adopt(struct decoder *d, struct memory *m)
 		m->birth = wall_clock_ns() | 1;
 	}
 	d->birth = m->birth;
-	d->tunnels = tunnels_init(map_lazily(tunnels_memory()), &(struct hash_key){ 0 }); /* none */
+	d->encap_ids =
+		encap_id_init(map_lazily(encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 }
 
 int main(int argc, char **argv)

@@ -1,43 +1,43 @@
-#include "flow/tunnels.h"
+#include "flow/encap_id.h"
 #include <errno.h>
 #include <stdatomic.h>
 #include "base/cc.h"
 
-enum { NUMBERS = TUNNELS_LAST + 1 - TUNNELS_FIRST, SLOTS = 1 << 17 }; /* at most half full */
+enum { NUMBERS = ENCAP_ID_LAST + 1 - ENCAP_ID_FIRST, SLOTS = 1 << 17 }; /* at most half full */
 
 struct entry { /* never changes once it is counted */
 	struct tunnel tunnel;
 	uint16_t iface;
 };
 
-struct tunnels {
+struct encap_ids {
 	struct hash_key secret;
 	_Atomic uint32_t count; /* of entries that readers may see */
 	struct entry entry[NUMBERS];
 	uint16_t slot[SLOTS]; /* number; 0: free.  Only the thread that gives numbers looks here */
 };
 
-size_t tunnels_memory(void)
+size_t encap_id_memory(void)
 {
-	return sizeof(struct tunnels);
+	return sizeof(struct encap_ids);
 }
 
-struct tunnels *tunnels_init(void *memory, const struct hash_key *secret)
+struct encap_ids *encap_id_init(void *memory, const struct hash_key *secret)
 {
-	struct tunnels *t = memory;
+	struct encap_ids *t = memory;
 
 	t->secret = *secret;
 	return t;
 }
 
-struct tunnels *tunnels_adopt(void *memory)
+struct encap_ids *encap_id_adopt(void *memory)
 {
-	struct tunnels *t = memory;
+	struct encap_ids *t = memory;
 
 	return t->count <= NUMBERS ? t : NULL;
 }
 
-int tunnels_number(struct tunnels *t, uint16_t iface, const struct tunnel *tunnel)
+int encap_id_of(struct encap_ids *t, uint16_t iface, const struct tunnel *tunnel)
 {
 	if (tunnel->type == TUNNEL_NONE)
 		return iface;
@@ -47,7 +47,7 @@ int tunnels_number(struct tunnels *t, uint16_t iface, const struct tunnel *tunne
 	uint32_t count = atomic_load_explicit(&t->count, memory_order_relaxed);
 
 	for (; t->slot[at]; at = (at + 1) % SLOTS) {
-		const struct entry *e = &t->entry[t->slot[at] - TUNNELS_FIRST];
+		const struct entry *e = &t->entry[t->slot[at] - ENCAP_ID_FIRST];
 
 		if (e->iface == iface && e->tunnel.type == tunnel->type &&
 		    e->tunnel.has_id == tunnel->has_id && e->tunnel.id == tunnel->id)
@@ -61,13 +61,13 @@ int tunnels_number(struct tunnels *t, uint16_t iface, const struct tunnel *tunne
 	/* Last, in memory that others go on with as well: a process that ended in between has left
 	 * a number that nobody uses, and no harm is done. */
 	atomic_signal_fence(memory_order_seq_cst);
-	t->slot[at] = (uint16_t)(TUNNELS_FIRST + count);
+	t->slot[at] = (uint16_t)(ENCAP_ID_FIRST + count);
 	return t->slot[at];
 }
 
-uint16_t tunnels_look_up(const struct tunnels *t, uint16_t number, struct tunnel *ret_tunnel)
+uint16_t encap_id_look_up(const struct encap_ids *t, uint16_t number, struct tunnel *ret_tunnel)
 {
-	uint32_t n = (uint32_t)number - TUNNELS_FIRST; /* huge for interfaces */
+	uint32_t n = (uint32_t)number - ENCAP_ID_FIRST; /* huge for interfaces */
 
 	if (n >= atomic_load_explicit(&t->count, memory_order_acquire)) {
 		*ret_tunnel = (struct tunnel){ .type = TUNNEL_NONE };

@@ -1,20 +1,20 @@
-#include "flow/tunnels.h"
+#include "flow/encap_id.h"
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include "tests/support/tap.h"
 
-enum { NUMBERS = TUNNELS_LAST + 1 - TUNNELS_FIRST };
+enum { NUMBERS = ENCAP_ID_LAST + 1 - ENCAP_ID_FIRST };
 static const struct hash_key secret = { { 1, 2 } };
 
-static struct tunnels *make(void)
+static struct encap_ids *make(void)
 {
-	void *memory = calloc(1, tunnels_memory());
+	void *memory = calloc(1, encap_id_memory());
 
 	if (!memory)
 		exit(EXIT_FAILURE);
-	return tunnels_init(memory, &secret);
+	return encap_id_init(memory, &secret);
 }
 
 static struct tunnel vxlan(uint32_t id)
@@ -23,34 +23,34 @@ static struct tunnel vxlan(uint32_t id)
 }
 
 /* @number stands for @want on @iface. */
-static bool stands_for(const struct tunnels *t, int number, uint16_t iface, struct tunnel want)
+static bool stands_for(const struct encap_ids *t, int number, uint16_t iface, struct tunnel want)
 {
 	struct tunnel got;
 
-	return tunnels_look_up(t, (uint16_t)number, &got) == iface && got.type == want.type &&
+	return encap_id_look_up(t, (uint16_t)number, &got) == iface && got.type == want.type &&
 	       got.has_id == want.has_id && got.id == want.id;
 }
 
 static void test_numbers(void)
 {
-	struct tunnels *t = make();
+	struct encap_ids *t = make();
 	struct tunnel none = { .type = TUNNEL_NONE }, gre = { .type = TUNNEL_GRE };
 	struct tunnel gre0 = { .type = TUNNEL_GRE, .has_id = true };
 	struct tunnel a = vxlan(0), b = vxlan(1);
 
-	ok(tunnels_number(t, 254, &none) == 254, "no tunnel: the interface");
-	ok(tunnels_number(t, 0, &a) == TUNNELS_FIRST, "the first tunnel");
-	ok(tunnels_number(t, 0, &b) == TUNNELS_FIRST + 1, "another id");
-	ok(tunnels_number(t, 1, &b) == TUNNELS_FIRST + 2, "another interface");
-	ok(tunnels_number(t, 0, &gre) == TUNNELS_FIRST + 3, "another type");
-	ok(tunnels_number(t, 0, &gre0) == TUNNELS_FIRST + 4, "id 0 is not the same as none");
-	ok(tunnels_number(t, 0, &a) == TUNNELS_FIRST &&
-		   tunnels_number(t, 0, &gre) == TUNNELS_FIRST + 3,
+	ok(encap_id_of(t, 254, &none) == 254, "no tunnel: the interface");
+	ok(encap_id_of(t, 0, &a) == ENCAP_ID_FIRST, "the first tunnel");
+	ok(encap_id_of(t, 0, &b) == ENCAP_ID_FIRST + 1, "another id");
+	ok(encap_id_of(t, 1, &b) == ENCAP_ID_FIRST + 2, "another interface");
+	ok(encap_id_of(t, 0, &gre) == ENCAP_ID_FIRST + 3, "another type");
+	ok(encap_id_of(t, 0, &gre0) == ENCAP_ID_FIRST + 4, "id 0 is not the same as none");
+	ok(encap_id_of(t, 0, &a) == ENCAP_ID_FIRST && encap_id_of(t, 0, &gre) == ENCAP_ID_FIRST + 3,
 	   "the same again");
-	ok(stands_for(t, TUNNELS_FIRST + 2, 1, b) && stands_for(t, TUNNELS_FIRST + 3, 0, gre) &&
-		   stands_for(t, TUNNELS_FIRST + 4, 0, gre0),
+	ok(stands_for(t, ENCAP_ID_FIRST + 2, 1, b) && stands_for(t, ENCAP_ID_FIRST + 3, 0, gre) &&
+		   stands_for(t, ENCAP_ID_FIRST + 4, 0, gre0),
 	   "what they stand for");
-	ok(stands_for(t, 7, 7, none) && stands_for(t, TUNNELS_FIRST + 5, TUNNELS_FIRST + 5, none) &&
+	ok(stands_for(t, 7, 7, none) &&
+		   stands_for(t, ENCAP_ID_FIRST + 5, ENCAP_ID_FIRST + 5, none) &&
 		   stands_for(t, 65535, 65535, none),
 	   "numbers that stand for no tunnel");
 	free(t);
@@ -58,21 +58,21 @@ static void test_numbers(void)
 
 static void test_full(void)
 {
-	struct tunnels *t = make();
+	struct encap_ids *t = make();
 	unsigned wrong = 0;
 	struct tunnel v;
 
 	for (uint32_t i = 0; i < NUMBERS; i++) {
 		v = vxlan((i >> 2) * 2654435761u); /* each id on four interfaces */
-		wrong += tunnels_number(t, i & 3, &v) != (int)(TUNNELS_FIRST + i);
+		wrong += encap_id_of(t, i & 3, &v) != (int)(ENCAP_ID_FIRST + i);
 	}
 	ok(!wrong, "%d tunnels have numbers", NUMBERS);
 	v = vxlan(7);
-	ok(tunnels_number(t, 0, &v) == -ENOSPC, "one more gets none");
+	ok(encap_id_of(t, 0, &v) == -ENOSPC, "one more gets none");
 	for (uint32_t i = 0; i < NUMBERS; i++) {
 		v = vxlan((i >> 2) * 2654435761u);
-		wrong += tunnels_number(t, i & 3, &v) != (int)(TUNNELS_FIRST + i) ||
-			 !stands_for(t, (int)(TUNNELS_FIRST + i), i & 3, v);
+		wrong += encap_id_of(t, i & 3, &v) != (int)(ENCAP_ID_FIRST + i) ||
+			 !stands_for(t, (int)(ENCAP_ID_FIRST + i), i & 3, v);
 	}
 	ok(!wrong, "the others keep theirs");
 	free(t);
@@ -81,7 +81,7 @@ static void test_full(void)
 /* ---- a reader beside the writer ---- */
 
 struct shared {
-	struct tunnels *t;
+	struct encap_ids *t;
 	_Atomic int newest; /* as an event would carry it; relaxed: the count itself must order */
 	unsigned wrong, seen;
 };
@@ -91,14 +91,14 @@ static void *read_along(void *arg)
 	struct shared *s = arg;
 	int number = 0;
 
-	while (number < TUNNELS_LAST) {
+	while (number < ENCAP_ID_LAST) {
 		struct tunnel got;
 
 		number = atomic_load_explicit(&s->newest, memory_order_relaxed);
-		if (number < TUNNELS_FIRST)
+		if (number < ENCAP_ID_FIRST)
 			continue;
-		uint16_t iface = tunnels_look_up(s->t, (uint16_t)number, &got);
-		uint32_t i = (uint32_t)(number - TUNNELS_FIRST);
+		uint16_t iface = encap_id_look_up(s->t, (uint16_t)number, &got);
+		uint32_t i = (uint32_t)(number - ENCAP_ID_FIRST);
 
 		if (got.type == TUNNEL_NONE) /* the count was not there yet */
 			continue;
@@ -118,7 +118,7 @@ static void test_reader(void)
 	for (uint32_t i = 0; i < NUMBERS; i++) {
 		struct tunnel v = vxlan(i * 7 + 1);
 
-		atomic_store_explicit(&s.newest, tunnels_number(s.t, i & 0xff, &v),
+		atomic_store_explicit(&s.newest, encap_id_of(s.t, i & 0xff, &v),
 				      memory_order_relaxed);
 	}
 	pthread_join(reader, NULL);
