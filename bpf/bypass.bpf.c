@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /* The filter of mode=auto.  It passes what tcp_filter.c passes, but for plain segments of the
  * connections in `slots`: in order, with the ACK and the window of an open connection, they prove
- * nothing that is not known (flow/guard.h, guard_is_plain()), so that counting them is enough.
+ * nothing that is not known (flow/segment_check.h, fastpath_predict_open()), so that counting them
+ * is enough.
  *
  * Link and IP headers are read as tcp_filter.c does; tests/unit/test_tcp_filter.c holds both
  * against each other. */
@@ -141,7 +142,7 @@ static __always_inline struct numbers numbers_of(struct __sk_buff *skb, const st
 	return n;
 }
 
-/* guard_is_plain(), with the window as the long way would look at it. */
+/* fastpath_predict_open(), with the window as the long way would look at it. */
 static __always_inline bool is_plain(const struct bypass_slot *s, unsigned d,
 				     const struct numbers *n)
 {
@@ -156,7 +157,7 @@ static __always_inline bool is_plain(const struct bypass_slot *s, unsigned d,
 	       s->may[d] & (n->payload ? BYPASS_MAY_DATA : BYPASS_MAY_ACK);
 }
 
-/* guard_learn_plain() */
+/* fastpath_learn_open() */
 static __always_inline void take(struct bypass_slot *s, unsigned d, const struct numbers *n)
 {
 	s->next[d] = n->end;
@@ -170,7 +171,7 @@ static __always_inline void follow(struct bypass_slot *s, __u32 phase, unsigned 
 				   const struct numbers *n)
 {
 	if (!is_plain(s, d, n)) {
-		s->odd = 1;
+		s->unpredicted = 1;
 		return;
 	}
 	take(s, d, n);
@@ -271,7 +272,7 @@ int bypass(struct __sk_buff *skb)
 	struct numbers n = numbers_of(skb, &p, &t);
 	__u32 phase = *(volatile __u32 *)&s->phase;
 
-	if ((phase == BYPASS_ARMED || phase == BYPASS_READY) && !s->odd) {
+	if ((phase == BYPASS_ARMED || phase == BYPASS_READY) && !s->unpredicted) {
 		if (s->marked)
 			follow(s, phase, d, &n);
 		else

@@ -9,7 +9,7 @@
 
 enum { BYPASS_SLOTS = 16384 };
 
-/* Least and largest window to believe in: GUARD_WINDOW_FLOOR and _MOST of flow/guard.h. */
+/* Least and largest window to believe in: WINDOW_FLOOR and _MOST of flow/segment_check.h. */
 enum { BYPASS_WINDOW_FLOOR = 65535, BYPASS_WINDOW_MOST = 1 << 30 };
 
 /* A slot goes round.  User space arms it, but is behind by what waits in its ring.  So all frames
@@ -43,7 +43,7 @@ struct bypass_slot {
 	__u32 streak; /* plain frames behind the marker */
 	__u32 marker; /* where it ends: next[] of its direction */
 	__u8 marked, marker_dir;
-	__u8 odd; /* a frame behind the marker was not plain: arm it again */
+	__u8 unpredicted; /* a frame behind the marker was not plain: arm it again */
 	__u32 next[2], acked[2], window[2]; /* as in struct conn; acked[d]: of d's octets */
 	__u32 base_next[2], base_acked[2];  /* the same when it was armed; when bypassing began */
 	__u8 seen[2], may[2], shift[2];	    /* may: sum of enum bypass_may */

@@ -1,5 +1,5 @@
 /* A SYN with another ISN on a 4-tuple that is taken. */
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "flow/work.h"
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
@@ -97,7 +97,7 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	bare.payload_len = 0; /* data on it will be sent again, or was never taken */
 	bare.wire_len -= s->payload_len;
 	conn_begin(f.c, &bare, sender, old->c);
-	uint64_t *newest = &t->attempt_ns[f.hash & (ODD_SEGMENTS - 1)];
+	uint64_t *newest = &t->attempt_ns[f.hash & (RESYNC_CANDIDATES - 1)];
 
 	conn_begin_after(f.c, *newest);
 	undo_save(t->undo, newest, sizeof *newest);
@@ -105,12 +105,12 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	f.c->state = FSM_SYN;
 
 	struct tcpopt o = tcpopt_parse(s->options);
-	struct proof p = { .evidence = 1 << EV_SYN, .anomaly = ANOMALY_NONE, .acceptable = true };
+	struct verdict p = { .evidence = 1 << EV_SYN, .anomaly = ANOMALY_NONE, .acceptable = true };
 	struct gaps gaps = { 0 };
 
 	conn_learn_offer(f.c, SIDE_A, &bare, &o);
 	conn_account(f.c, SIDE_A, &bare, 0);
-	guard_learn(f.c, SIDE_A, &bare, p, &gaps);
+	segment_learn(f.c, SIDE_A, &bare, p, &gaps);
 	conn_note_history(f.c, SIDE_A, &bare, (struct learned){ 0 }, p);
 	if (!syn_entry_pack(f.c, &syn))
 		return false; /* a header of more than 255 octets: not worth holding */
@@ -235,7 +235,7 @@ table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_r
 	enum fsm_side from = sender != pend.c->client_end;
 
 	enum fsm_side old_from = sender != old.c->client_end;
-	bool fits_old = guard_prove(old.c, old_from, s, &gaps_none).acceptable;
+	bool fits_old = segment_check(old.c, old_from, s, &gaps_none).acceptable;
 	bool news = s->ack != old.c->acked[!old_from];
 
 	switch (attempt_judge(pend.c, from, s, fits_old, news)) {

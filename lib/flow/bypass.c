@@ -3,12 +3,12 @@
 #include <string.h>
 #include "base/cc.h"
 #include "bpf/bypass.h"
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
 
-_Static_assert((unsigned)BYPASS_WINDOW_FLOOR == (unsigned)GUARD_WINDOW_FLOOR, "one floor");
-_Static_assert((unsigned)BYPASS_WINDOW_MOST == (unsigned)GUARD_WINDOW_MOST, "one ceiling");
+_Static_assert((unsigned)BYPASS_WINDOW_FLOOR == (unsigned)WINDOW_FLOOR, "one floor");
+_Static_assert((unsigned)BYPASS_WINDOW_MOST == (unsigned)WINDOW_MOST, "one ceiling");
 
 enum { PATIENCE = 4096, PLACES = 2 * BYPASS_SLOTS, NONE = UINT32_MAX };
 
@@ -146,7 +146,7 @@ static void arm(struct bypass_slot *s, const struct conn *c)
 	s->shift[SIDE_A] = scaled ? c->wscale0 : 0;
 	s->shift[SIDE_B] = scaled ? c->wscale1 : 0;
 	s->streak = 0;
-	s->marked = s->odd = 0;
+	s->marked = s->unpredicted = 0;
 	__atomic_store_n(&s->phase, BYPASS_ARMED, __ATOMIC_RELEASE);
 }
 
@@ -197,13 +197,13 @@ static void go_round(struct bypass_slot *s, struct watch *w, const struct conn *
 
 	switch (phase) {
 	case BYPASS_ARMED:
-		if (s->marked && !s->odd && seq_le(s->marker, c->next[s->marker_dir & 1])) {
+		if (s->marked && !s->unpredicted && seq_le(s->marker, c->next[s->marker_dir & 1])) {
 			change_phase(s, BYPASS_ARMED, BYPASS_READY);
 			return;
 		}
 		/* fall through */
 	case BYPASS_READY:
-		if (!s->odd && ++w->waited < PATIENCE)
+		if (!s->unpredicted && ++w->waited < PATIENCE)
 			return;
 		if (!change_phase(s, phase, BYPASS_OFF))
 			return;

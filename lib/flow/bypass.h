@@ -1,6 +1,6 @@
 /* bypass.h - connections whose plain segments the kernel keeps to itself: bpf/bypass.bpf.c.
  *
- * What guard_is_plain() finds proves nothing that is not known, so it need not come here.  A
+ * What fastpath_predict_open() finds proves nothing that is not known, so it need not come here.  A
  * connection that has many such segments is *watched*: it gets a slot, shared with the filter,
  * which then bypasses and counts them.  Before the first segment that is not plain is fed, the
  * connection *catches up*: it takes numbers and counts from the slot, and stands where it would

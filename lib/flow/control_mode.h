@@ -2,7 +2,7 @@
  *
  * In control mode the tracker is shown SYN, FIN and RST alone.  The numbers of a FIN or an RST then
  * lie anywhere: how far the conversation got between is known by nobody but this very segment.  So
- * it is taken at its word, and the guard finds the numbers that it says. */
+ * it is taken at its word, and the segment check finds the numbers that it says. */
 #pragma once
 #include "flow/conn.h"
 #include "wire/segment.h"

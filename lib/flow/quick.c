@@ -1,6 +1,6 @@
 /* The SYN and the SYN-ACK of a handshake as the textbook has it, on the SYN entry itself: does
  * what flow_open() and flow_feed() would do by way of a struct conn (tests/unit/test_quick.c). */
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "flow/work.h"
 #include "wire/tcpopt.h"
 
@@ -88,7 +88,7 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 	if (at > asked)
 		h->last = dur40_of(at);
 	h->isn[SIDE_B] = s->seq;
-	h->window = guard_scaled(s->window, scales ? o.wscale : 0);
+	h->window = window_scaled_down(s->window, scales ? o.wscale : 0);
 	h->header[SIDE_B] = (uint8_t)s->wire_len;
 	h->syn_acks = 1;
 	h->wscale1 = o.wscale & 15;

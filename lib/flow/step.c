@@ -1,5 +1,5 @@
 #include <string.h>
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "flow/tell.h"
 #include "flow/control_mode.h"
 #include "flow/work.h"
@@ -14,7 +14,7 @@ void conn_count_retrans(struct conn *c, enum fsm_side from)
 /* Zeek's letters and Wireshark's bits: one letter for the kind of segment, then those for what
  * happened on it, as Zeek orders them.  Data and FIN do not count as ACK to either of them. */
 void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s,
-		       struct learned l, struct proof p)
+		       struct learned l, struct verdict p)
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 	bool ack = s->flags & TCP_ACK, data = s->payload_len && !p.probe;
@@ -199,7 +199,7 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
  * sides: self-connection.  A remark that the proof carries is told only if nothing better is: one
  * segment, one event. */
 static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s,
-		  struct proof p, enum fsm_state to, bool mirror)
+		  struct verdict p, enum fsm_state to, bool mirror)
 {
 	unsigned anomaly = p.anomaly;
 	/* A FIN shows that there was a handshake, but not the ACK that ended it. */
@@ -233,21 +233,22 @@ static void time_answer(struct conn *c, const struct segment *s)
 
 /* A segment with wrong numbers: together with the peer's last one it may be a right one after all,
  * after a loss; otherwise it is remembered for the peer's next one. */
-static struct proof reconsider(struct tracker *t, struct flow *f, enum fsm_side from,
-			       const struct segment *s, struct proof p, const struct gaps *h)
+static struct verdict reconsider(struct tracker *t, struct flow *f, enum fsm_side from,
+				 const struct segment *s, struct verdict p, const struct gaps *h)
 {
-	struct guard_odd *odd = &t->odd[f->hash & (ODD_SEGMENTS - 1)];
+	struct resync_candidate *candidate = &t->candidate[f->hash & (RESYNC_CANDIDATES - 1)];
 
-	undo_save(t->undo, odd, sizeof *odd);
-	if (odd->flow == f->hash && guard_resync(f->c, from, s, odd, flow_was_lossy(t, f->c))) {
-		odd->flow = 0;
-		return guard_prove(f->c, from, s, h);
+	undo_save(t->undo, candidate, sizeof *candidate);
+	if (candidate->flow == f->hash &&
+	    segment_resync(f->c, from, s, candidate, flow_was_lossy(t, f->c))) {
+		candidate->flow = 0;
+		return segment_check(f->c, from, s, h);
 	}
-	*odd = (struct guard_odd){ .flow = f->hash,
-				   .seq = s->seq,
-				   .end = segment_end(s),
-				   .ack = s->ack,
-				   .side = (uint8_t)from };
+	*candidate = (struct resync_candidate){ .flow = f->hash,
+						.seq = s->seq,
+						.end = segment_end(s),
+						.ack = s->ack,
+						.side = (uint8_t)from };
 	return p;
 }
 
@@ -277,7 +278,7 @@ static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before,
 	if (!(h->n[SIDE_A] | h->n[SIDE_B]))
 		return;
 	if (fsm_offering(before) && !fsm_offering(c->state))
-		guard_keep(c, h);
+		segment_keep_gaps(c, h);
 	if (!has_gaps(c))
 		return;
 	h->flow = f->hash;
@@ -296,27 +297,27 @@ static void mark_overtaken(struct conn *c, const struct segment *s, struct gaps 
 }
 
 /* The short way for the textbook's segments: does what flow_feed() would do. */
-static bool feed_orderly(struct tracker *t, struct flow *f, enum fsm_side from,
-			 const struct segment *s)
+static bool feed_predicted(struct tracker *t, struct flow *f, enum fsm_side from,
+			   const struct segment *s)
 {
 	struct conn *c = f->c;
-	struct proof p = { .anomaly = ANOMALY_NONE };
+	struct verdict p = { .anomaly = ANOMALY_NONE };
 
 	if (!t->quick || c->suspect || f->key.self)
 		return false;
-	p.evidence = (uint16_t)guard_orderly(c, from, s);
+	p.evidence = (uint16_t)fastpath_predict(c, from, s);
 	if (!p.evidence)
 		return false;
 	conn_account(c, from, s, s->payload_len);
-	guard_learn_orderly(c, from, s);
-	conn_note_orderly(c, from, s);
+	fastpath_learn(c, from, s);
+	conn_note_predicted(c, from, s);
 	apply(t, f, from, s, p, c->state, false);
 	return true;
 }
 
 void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
 {
-	if (feed_orderly(t, f, from, s))
+	if (feed_predicted(t, f, from, s))
 		return;
 	struct conn *c = f->c;
 	bool mirror = f->key.self && !(s->flags & TCP_RST);
@@ -336,7 +337,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 	}
 	gaps_load(t, f, &h);
 	c->state = at & 31;
-	struct proof p = guard_prove(c, from, s, &h);
+	struct verdict p = segment_check(c, from, s, &h);
 
 	c->state = before & 31;
 	if (p.anomaly == ANOMALY_OUT_OF_WINDOW || p.anomaly == ANOMALY_BAD_ACK ||
@@ -365,7 +366,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 			mark_overtaken(c, s, &h);
 	}
 	if (p.acceptable && !syn && c->state == FSM_SYN) {
-		c->tfo = guard_fast_open(c, from, s);
+		c->tfo = segment_fast_open(c, from, s);
 		/* The answer was not seen: how far the server scales is not known. */
 		if (c->wscale0 != TCPOPT_WSCALE_NONE)
 			c->wscale1 = TCPOPT_WSCALE_MAX;
@@ -376,7 +377,7 @@ void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const stru
 
 	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
 	if (p.acceptable || p.repeat) {
-		l = guard_learn(c, from, s, p, &h);
+		l = segment_learn(c, from, s, p, &h);
 		l.again |= p.repeat && !late;
 		if (mirror) {
 			c->next[!from] = c->next[from];
@@ -462,7 +463,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 	conn_begin(c, s, sender, old);
 
 	enum fsm_side from = sender != c->client_end;
-	struct proof p = guard_prove(c, from, s, &gaps_none);
+	struct verdict p = segment_check(c, from, s, &gaps_none);
 	struct gaps gaps = { 0 };
 	enum fsm_state to = FSM_NONE;
 
@@ -484,7 +485,7 @@ void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct 
 		conn_learn_offer(c, from, s, &opt);
 	}
 	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
-	guard_learn(c, from, s, p, &gaps);
+	segment_learn(c, from, s, p, &gaps);
 	if (from == SIDE_B) /* Zeek marks likewise that its first sender is not the originator */
 		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);
 	conn_note_history(c, from, s, (struct learned){ 0 }, p);

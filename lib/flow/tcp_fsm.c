@@ -66,7 +66,8 @@ static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 /* only who is established sends data: the ACK of its SYN was there, if not seen.  Data carries an
  * ACK too, and the proof of that comes first: where it moves the state nothing is left for data */
 [SIDE_A][EV_DATA]    = { xxxx, xxxx, xxxx, xxxx, open, xxxx, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-/* a server sends no data before the handshake's ACK (but with Fast Open: the guard knows) */
+/* a server sends no data before the handshake's ACK (but with Fast Open: the segment check
+ * knows) */
 [SIDE_B][EV_DATA]    = { xxxx, xxxx, xxxx, open, xxxx, open, xxxx, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
 [SIDE_A][EV_FIN]     = { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, BOTH, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
 [SIDE_B][EV_FIN]     = { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, BOTH, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "flow/work.h"
 
 static bool bare_syn(const struct segment *s)
@@ -59,7 +59,7 @@ static inline __attribute__((always_inline)) bool plain_feed(const struct tracke
 {
 	enum fsm_side from = sender != h->client_end;
 
-	if (!guard_is_plain(h, from, s) ||
+	if (!fastpath_predict_open(h, from, s) ||
 	    t->now_ns >= h->last_ns + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
 		return false;
 	undo_save(undo, h, sizeof *h);
@@ -70,7 +70,7 @@ static inline __attribute__((always_inline)) bool plain_feed(const struct tracke
 		return false;
 	if (s->ts_ns > h->last_ns)
 		h->last_ns = s->ts_ns;
-	guard_learn_plain(h, from, s);
+	fastpath_learn_open(h, from, s);
 	return true;
 }
 
@@ -78,7 +78,7 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 {
 	enum fsm_side from = sender != f->c->client_end;
 	bool other_syn = bare_syn(s) &&
-			 guard_prove(f->c, from, s, &gaps_none).anomaly == ANOMALY_SYN_IN_OPEN;
+			 segment_check(f->c, from, s, &gaps_none).anomaly == ANOMALY_SYN_IN_OPEN;
 
 	if (f->key.self)
 		from = SIDE_A;
@@ -367,7 +367,7 @@ uint64_t tracker_layout(void)
 					  sizeof(struct conn_cold),
 					  sizeof(struct syn_entry),
 					  sizeof(struct gaps),
-					  sizeof(struct guard_odd),
+					  sizeof(struct resync_candidate),
 					  sizeof(struct table_head),
 					  sizeof(struct synflood),
 					  offsetof(struct tracker, now_ns),

@@ -15,7 +15,7 @@
 #include "flow/bypass.h"
 #include "flow/conn.h"
 #include "flow/synflood.h"
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "flow/table.h"
 #include "flow/tell.h"
 #include "flow/tracker.h"
@@ -24,9 +24,9 @@
 struct tcpopt;
 
 enum {
-	LOSS_WINDOWS = 64,  /* remembered; older ones are merged into the oldest */
-	ODD_SEGMENTS = 256, /* refused ones that are remembered, a power of two */
-	GAP_FLOWS = 4096,   /* connections of which gaps are remembered, a power of two */
+	LOSS_WINDOWS = 64,	 /* remembered; older ones are merged into the oldest */
+	RESYNC_CANDIDATES = 256, /* refused ones that are remembered, a power of two */
+	GAP_FLOWS = 4096,	 /* connections of which gaps are remembered, a power of two */
 	/* A slot that goes tells its beginning, if that was deferred, and its end, and the same of
 	 * an attempt beside it; then floods end. */
 	STEP_SLOTS = (STEP_EVENTS - SYNFLOODS) / 6,
@@ -66,11 +66,11 @@ struct tracker {
 	/* What is saved where it is changed. */
 	uint64_t layout; /* 0: none yet */
 	uint64_t attempt_ns
-		[ODD_SEGMENTS]; /* starts of the newest attempts that were deferred, by hash */
+		[RESYNC_CANDIDATES]; /* starts of the newest attempts that were deferred, by hash */
 	struct loss_window loss[LOSS_WINDOWS];
-	struct guard_odd odd[ODD_SEGMENTS];	  /* by hash */
-	struct synflood_servers servers[SERVERS]; /* by hash of the server */
-	struct gaps gaps[GAP_FLOWS];		  /* by hash */
+	struct resync_candidate candidate[RESYNC_CANDIDATES]; /* by hash */
+	struct synflood_servers servers[SERVERS];	      /* by hash of the server */
+	struct gaps gaps[GAP_FLOWS];			      /* by hash */
 };
 
 /* One connection under work: what the table has of it is unpacked into `c`, and put back by
@@ -126,8 +126,8 @@ static inline void conn_mark_noted(struct conn *c, enum fsm_side from, bool data
 	c->noted_order = CONN_ORDER_TOLD;
 }
 
-/* conn_note_history() for guard_orderly(): the first of each kind is a letter. */
-static inline void conn_note_orderly(struct conn *c, enum fsm_side from, const struct segment *s)
+/* conn_note_history() for fastpath_predict(): the first of each kind is a letter. */
+static inline void conn_note_predicted(struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	bool data = s->payload_len, fin = s->flags & TCP_FIN;
 	bool open = fsm_phase_of(c->state) == PHASE_OPEN;
@@ -261,7 +261,7 @@ bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t 
 void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old);
 void conn_count_retrans(struct conn *c, enum fsm_side from);
 void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s,
-		       struct learned l, struct proof p);
+		       struct learned l, struct verdict p);
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o);
 

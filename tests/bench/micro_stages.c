@@ -10,7 +10,7 @@
 #include "base/spsc.h"
 #include "flow/event.h"
 #include "flow/tcp_fsm.h"
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "flow/key.h"
 #include "flow/table.h"
 #include "flow/tracker.h"
@@ -249,9 +249,9 @@ static uint64_t plain_data(void *arg)
 	for (unsigned i = 0; i < STEPS; i++) {
 		s->data.seq = h.next[SIDE_A];
 		h.acked[SIDE_A] = s->data.seq;
-		if (!guard_is_plain(&h, SIDE_A, &s->data))
+		if (!fastpath_predict_open(&h, SIDE_A, &s->data))
 			abort();
-		guard_learn_plain(&h, SIDE_A, &s->data);
+		fastpath_learn_open(&h, SIDE_A, &s->data);
 		plain++;
 	}
 	return plain;
@@ -264,9 +264,9 @@ static uint64_t prove_fin(void *arg)
 
 	for (unsigned i = 0; i < STEPS; i++) {
 		s->fin.seq = s->open.next[SIDE_A];
-		sum += guard_prove(&s->open, SIDE_A, &s->fin, &gaps_none).evidence;
+		sum += segment_check(&s->open, SIDE_A, &s->fin, &gaps_none).evidence;
 	}
-	if (sum != STEPS * (uint64_t)guard_prove(&s->open, SIDE_A, &s->fin, &gaps_none).evidence)
+	if (sum != STEPS * (uint64_t)segment_check(&s->open, SIDE_A, &s->fin, &gaps_none).evidence)
 		abort();
 	return sum;
 }

@@ -3,7 +3,7 @@
 synfind of each such mutant, and runs the tests on it until one fails.
 
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/guard.c and quick.c: the pieces in guard_mutants.py, one
+each member of each row of about[].  lib/flow/segment_check.c and quick.c: the pieces in segment_check_mutants.py, one
 check at a time.  lib/flow/synflood.c: those in synflood_mutants.py, which conformance/flood.py and
 the unit test of flood must notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
 unit tests of fsm and guard (which alone reach the cells that no sequence of segments does) and of
@@ -29,7 +29,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
 import synflood_mutants
-import guard_mutants
+import segment_check_mutants
 import run
 
 FSM, GUARD, QUICK, FLOOD = (f"lib/flow/{name}.c" for name in ("fsm", "guard", "quick", "flood"))
@@ -221,8 +221,8 @@ def read_all():
         with open(os.path.join(ROOT, path)) as f:
             sources[path] = f.read()
     return sources, [*fsm_mutants(sources[FSM]),
-                     *piece_mutants(GUARD, sources[GUARD], guard_mutants.PIECES),
-                     *piece_mutants(QUICK, sources[QUICK], guard_mutants.QUICK_PIECES),
+                     *piece_mutants(GUARD, sources[GUARD], segment_check_mutants.PIECES),
+                     *piece_mutants(QUICK, sources[QUICK], segment_check_mutants.QUICK_PIECES),
                      *piece_mutants(FLOOD, sources[FLOOD], synflood_mutants.PIECES)]
 
 

@@ -1,4 +1,4 @@
-"""What mutants.py breaks in lib/flow/synflood.c: as guard_mutants.py."""
+"""What mutants.py breaks in lib/flow/synflood.c: as segment_check_mutants.py."""
 
 PIECES = [
     ("d->server.ip_v == s->ip_v && !memcmp(d->server.w, s->w, sizeof s->w)", [

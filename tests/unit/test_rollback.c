@@ -130,7 +130,7 @@ static struct segment random_segment(struct world *w)
 	static const uint32_t off[] = { 1, (uint32_t)-1, 2, 100, 70000, 1u << 31, (uint32_t)-500 };
 	unsigned pair = below(3) ? below(w->pairs) : below(w->pairs < 8 ? w->pairs : 8);
 	unsigned from = below(2), f = flags[below(ARRAY_SIZE(flags))];
-	bool odd = !below(8);
+	bool candidate = !below(8);
 
 	if (w->flooding && below(8)) {
 		pair = below(w->pairs) / 4 * 4;
@@ -144,13 +144,13 @@ static struct segment random_segment(struct world *w)
 
 	if (syn && !below(12)) /* another incarnation, or a forgery */
 		w->end[pair].isn[from] = (uint32_t)rand64();
-	s.flags = (uint16_t)(odd && !below(4) ? below(256) : f);
+	s.flags = (uint16_t)(candidate && !below(4) ? below(256) : f);
 	s.seq = syn ? w->end[pair].isn[from] : w->end[pair].next[from];
 	s.ack = w->end[pair].next[!from];
 	s.payload_len = !syn && f & TCP_ACK && !below(3) ? below(3000) : 0;
-	if (odd && below(2))
+	if (candidate && below(2))
 		s.seq += off[below(ARRAY_SIZE(off))];
-	else if (odd)
+	else if (candidate)
 		s.ack += off[below(ARRAY_SIZE(off))];
 	s.wire_len = 54 + s.payload_len;
 	/* Servers in plenty, and one that many ask. */
@@ -164,7 +164,7 @@ static struct segment random_segment(struct world *w)
 		memcpy(s.dst, s.src, sizeof s.dst);
 		s.dport = s.sport;
 	}
-	if (!odd || !below(4)) { /* the ends believe what they sent */
+	if (!candidate || !below(4)) { /* the ends believe what they sent */
 		if (syn)
 			w->end[pair].next[from] = s.seq + 1;
 		else if (!(f & TCP_RST) && (int32_t)(segment_end(&s) - w->end[pair].next[from]) > 0)
@@ -254,7 +254,7 @@ static void say_difference(const struct rig *r, const unsigned char *before, con
 		      { PART(floods) },
 		      { PART(attempt_ns) },
 		      { PART(loss) },
-		      { PART(odd) },
+		      { PART(candidate) },
 		      { PART(servers) },
 		      { PART(gaps) },
 		      { LINE_UP(sizeof(struct tracker)), "the table" } };

@@ -1,4 +1,4 @@
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
 
@@ -24,13 +24,13 @@ static uint32_t window_of(const struct conn *c, enum fsm_side side)
 {
 	if (both_fins(c) || !known(c->sent, side))
 		/* window[] holds something else by then, or nothing yet */
-		return GUARD_WINDOW_FLOOR;
+		return WINDOW_FLOOR;
 	return (uint32_t)conn_window(&c->hot, side) << shift_of(c, side);
 }
 
 static uint32_t at_least_floor(uint32_t window)
 {
-	return window < GUARD_WINDOW_FLOOR ? GUARD_WINDOW_FLOOR : window;
+	return window < WINDOW_FLOOR ? WINDOW_FLOOR : window;
 }
 
 /* Is @side's SYN still to be acknowledged? */
@@ -41,21 +41,21 @@ static bool syn_unacked(enum fsm_state s, enum fsm_side side)
 	return s == FSM_ANSWERED || s == FSM_CROSSED || s == FSM_CROSSED_A;
 }
 
-static struct proof anomalous(enum anomaly a)
+static struct verdict anomalous(enum anomaly a)
 {
-	return (struct proof){ .anomaly = (uint8_t)a };
+	return (struct verdict){ .anomaly = (uint8_t)a };
 }
 
-static struct proof proves(unsigned evidence)
+static struct verdict proves(unsigned evidence)
 {
-	return (struct proof){ .evidence = (uint16_t)evidence,
-			       .anomaly = ANOMALY_NONE,
-			       .acceptable = true };
+	return (struct verdict){ .evidence = (uint16_t)evidence,
+				 .anomaly = ANOMALY_NONE,
+				 .acceptable = true };
 }
 
-static struct proof prove_syn(const struct conn *c, enum fsm_side from, const struct segment *s)
+static struct verdict check_syn(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
-	struct proof repeat = { .anomaly = ANOMALY_NONE, .repeat = true };
+	struct verdict repeat = { .anomaly = ANOMALY_NONE, .repeat = true };
 	bool crossed = c->state > FSM_SYN && c->state <= FSM_CROSSED_B;
 
 	if (c->state == FSM_NONE)
@@ -71,15 +71,16 @@ static struct proof prove_syn(const struct conn *c, enum fsm_side from, const st
 	return anomalous(ANOMALY_SYN_IN_OPEN);
 }
 
-static struct proof prove_syn_ack(const struct conn *c, enum fsm_side from, const struct segment *s)
+static struct verdict check_syn_ack(const struct conn *c, enum fsm_side from,
+				    const struct segment *s)
 {
 	enum fsm_side peer = !from;
-	struct proof p = proves(1 << EV_SYN_ACK);
+	struct verdict p = proves(1 << EV_SYN_ACK);
 
 	if (c->state == FSM_NONE)
 		return p;
 	if (!fsm_handshaking(c->state)) { /* late repetition, its number known from the handshake */
-		p = (struct proof){ .anomaly = ANOMALY_NONE, .repeat = true };
+		p = (struct verdict){ .anomaly = ANOMALY_NONE, .repeat = true };
 		/* With Fast Open it acknowledges data as well, and data may have overtaken it. */
 		bool first = !(c->complete & COMPLETE_SYN_ACK);
 
@@ -105,10 +106,10 @@ static struct proof prove_syn_ack(const struct conn *c, enum fsm_side from, cons
 	return p;
 }
 
-static struct proof prove_rst(const struct conn *c, enum fsm_side from, const struct segment *s)
+static struct verdict check_rst(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
-	struct proof exact = { .evidence = 1 << EV_RST, .anomaly = ANOMALY_NONE };
-	struct proof suspect = { .anomaly = ANOMALY_RST_IN_WINDOW, .suspect = true };
+	struct verdict exact = { .evidence = 1 << EV_RST, .anomaly = ANOMALY_NONE };
+	struct verdict suspect = { .anomaly = ANOMALY_RST_IN_WINDOW, .suspect = true };
 	bool answers_syn = s->flags & TCP_ACK && from == SIDE_B &&
 			   seq_within(c->isn + 1, s->ack, c->next[SIDE_A]);
 
@@ -139,7 +140,7 @@ static struct proof prove_rst(const struct conn *c, enum fsm_side from, const st
 
 /* Does the ACK field fit what the peer sent?  May leave a remark in @p. */
 static bool ack_fits(const struct conn *c, enum fsm_side from, const struct segment *s,
-		     struct proof *p)
+		     struct verdict *p)
 {
 	enum fsm_side peer = !from;
 
@@ -174,7 +175,7 @@ static bool seq_fits(const struct conn *c, enum fsm_side from, const struct segm
 	else
 		return true;
 	if (!known(c->sent, !from))
-		window = GUARD_WINDOW_MOST; /* one-sided: its window was never seen */
+		window = WINDOW_MOST; /* one-sided: its window was never seen */
 	return seq_le(base - window, segment_end(s)) && seq_le(s->seq, base + window);
 }
 
@@ -221,16 +222,16 @@ static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
 			   : EV_FIN;
 }
 
-bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s)
+bool segment_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack)));
 }
 
-static struct proof prove_rest(const struct conn *c, enum fsm_side from, const struct segment *s,
-			       const struct gaps *h)
+static struct verdict check_rest(const struct conn *c, enum fsm_side from, const struct segment *s,
+				 const struct gaps *h)
 {
 	enum fsm_side peer = !from;
-	struct proof p = proves(1 << EV_ACK);
+	struct verdict p = proves(1 << EV_ACK);
 
 	if (!(s->flags & TCP_ACK))
 		return anomalous(ANOMALY_BAD_FLAGS);
@@ -259,7 +260,7 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 			return p;
 		}
 		/* With Fast Open a server may send before the handshake's ACK (RFC 7413 4.2). */
-		if (!(guard_fast_open(c, from, s) && fsm_offering(c->state)))
+		if (!(segment_fast_open(c, from, s) && fsm_offering(c->state)))
 			p.evidence |= 1 << EV_DATA;
 	}
 	if (s->flags & TCP_FIN) {
@@ -273,23 +274,23 @@ static struct proof prove_rest(const struct conn *c, enum fsm_side from, const s
 }
 
 /* States where both ends are known and no octet is missing before a FIN. */
-static const uint32_t orderly_states = 1 << FSM_ANSWERED | 1 << FSM_OPEN | 1 << FSM_FIN_A |
-				       1 << FSM_FIN_B | 1 << FSM_HALF_A | 1 << FSM_HALF_B |
-				       1 << FSM_LAST_A | 1 << FSM_LAST_B | 1 << FSM_BOTH |
-				       1 << FSM_BOTH_A | 1 << FSM_BOTH_B;
+static const uint32_t predicted_states = 1 << FSM_ANSWERED | 1 << FSM_OPEN | 1 << FSM_FIN_A |
+					 1 << FSM_FIN_B | 1 << FSM_HALF_A | 1 << FSM_HALF_B |
+					 1 << FSM_LAST_A | 1 << FSM_LAST_B | 1 << FSM_BOTH |
+					 1 << FSM_BOTH_A | 1 << FSM_BOTH_B;
 
-unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct segment *s)
+unsigned fastpath_predict(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	enum fsm_side peer = !from;
 	unsigned flags = s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK);
 	bool fin = flags == (TCP_FIN | TCP_ACK);
 	unsigned evidence = 1 << EV_ACK;
 
-	/* As guard_is_plain() has it. */
-	if (!(orderly_states >> c->state & 1) || (flags != TCP_ACK && !fin) ||
+	/* As fastpath_predict_open() has it. */
+	if (!(predicted_states >> c->state & 1) || (flags != TCP_ACK && !fin) ||
 	    (c->sent & c->heard) != 3 || s->seq != c->next[from] || !s->window ||
-	    s->seq - c->acked[from] > GUARD_WINDOW_FLOOR || s->payload_len > GUARD_WINDOW_FLOOR ||
-	    !guard_in_flight(c->acked[peer], s->ack, c->next[peer]))
+	    s->seq - c->acked[from] > WINDOW_FLOOR || s->payload_len > WINDOW_FLOOR ||
+	    !ack_in_flight(c->acked[peer], s->ack, c->next[peer]))
 		return 0;
 	if (c->state == FSM_ANSWERED) { /* the client's, of the SYN that waits for it */
 		if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)
@@ -312,7 +313,7 @@ unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct se
 	return evidence | 1 << EV_FIN;
 }
 
-void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segment *s)
+void fastpath_learn(struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	c->next[from] = segment_end(s);
 	c->acked[!from] = s->ack;
@@ -320,18 +321,18 @@ void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segmen
 		conn_set_window(&c->hot, from, s->window);
 }
 
-struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
-			 const struct gaps *h)
+struct verdict segment_check(const struct conn *c, enum fsm_side from, const struct segment *s,
+			     const struct gaps *h)
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 
 	if (syn + fin + rst > 1)
 		return anomalous(ANOMALY_BAD_FLAGS);
 	if (rst)
-		return prove_rst(c, from, s);
+		return check_rst(c, from, s);
 	if (syn)
-		return s->flags & TCP_ACK ? prove_syn_ack(c, from, s) : prove_syn(c, from, s);
-	return prove_rest(c, from, s, h);
+		return s->flags & TCP_ACK ? check_syn_ack(c, from, s) : check_syn(c, from, s);
+	return check_rest(c, from, s, h);
 }
 
 /* Stays at the most that the field holds. */
@@ -359,8 +360,8 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;
 
 	if (seq_lt(c->next[from], s->seq)) {
-		bool offering =
-			fsm_offering(c->state); /* the caller will keep them, see guard_keep() */
+		bool offering = fsm_offering(
+			c->state); /* the caller will keep them, see segment_keep_gaps() */
 
 		/* Where some are there that nobody knows, this one cannot be the last. */
 		if (offering || h->n[from] || !known(c->gaps, from))
@@ -386,7 +387,7 @@ static bool pass_gaps(struct conn *c, enum fsm_side peer, struct gaps *h)
 	return known_where ? unseen : !known(c->gaps, peer);
 }
 
-void guard_keep(struct conn *c, struct gaps *h)
+void segment_keep_gaps(struct conn *c, struct gaps *h)
 {
 	for (unsigned side = 0; side < SIDES; side++) {
 		gaps_pass(h, side, c->acked[side]);
@@ -395,13 +396,13 @@ void guard_keep(struct conn *c, struct gaps *h)
 	}
 }
 
-uint16_t guard_scaled(uint16_t window, unsigned shift)
+uint16_t window_scaled_down(uint16_t window, unsigned shift)
 {
 	return (uint16_t)((window + (1u << shift) - 1) >> shift);
 }
 
-struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segment *s,
-			   struct proof p, struct gaps *h)
+struct learned segment_learn(struct conn *c, enum fsm_side from, const struct segment *s,
+			     struct verdict p, struct gaps *h)
 {
 	enum fsm_side peer = !from;
 	struct learned l = { 0 };
@@ -450,9 +451,9 @@ struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segm
 	 * that the one in the peer's SYN is due as well. */
 	if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)
 		conn_set_window(&c->hot, peer,
-				guard_scaled(conn_window(&c->hot, peer), shift_of(c, peer)));
+				window_scaled_down(conn_window(&c->hot, peer), shift_of(c, peer)));
 	conn_set_window(&c->hot, from,
-			syn ? guard_scaled(s->window, shift_of(c, from)) : s->window);
+			syn ? window_scaled_down(s->window, shift_of(c, from)) : s->window);
 	return l;
 }
 
@@ -470,29 +471,30 @@ static void jump(struct conn *c, enum fsm_side side, uint32_t to, uint32_t next,
 	c->acked[side] = acked;
 }
 
-bool guard_resync(struct conn *c, enum fsm_side from, const struct segment *s,
-		  const struct guard_odd *odd, bool lossy)
+bool segment_resync(struct conn *c, enum fsm_side from, const struct segment *s,
+		    const struct resync_candidate *candidate, bool lossy)
 {
 	enum fsm_side peer = !from;
 	uint32_t window[SIDES] = { at_least_floor(window_of(c, SIDE_A)),
 				   at_least_floor(window_of(c, SIDE_B)) };
 	bool goes_on[SIDES];
 
-	if (odd->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||
+	if (candidate->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||
 	    fsm_fin_seen(c->state, SIDE_A) || fsm_fin_seen(c->state, SIDE_B))
 		return false;
-	if (!near(s->seq, odd->ack, window[peer]) || !near(s->ack, odd->end, window[from]))
+	if (!near(s->seq, candidate->ack, window[peer]) ||
+	    !near(s->ack, candidate->end, window[from]))
 		return false;
 	goes_on[from] = near(s->seq, c->next[from], window[peer]) &&
-			near(odd->ack, c->next[from], window[peer]);
-	goes_on[peer] = near(odd->seq, c->next[peer], window[from]) &&
+			near(candidate->ack, c->next[from], window[peer]);
+	goes_on[peer] = near(candidate->seq, c->next[peer], window[from]) &&
 			near(s->ack, c->next[peer], window[from]);
 	if (!goes_on[from] && !goes_on[peer] && !lossy)
 		return false;
-	jump(c, from, s->seq, s->seq, seq_lt(s->seq, odd->ack) ? s->seq : odd->ack);
-	if (seq_lt(odd->end, s->ack))
+	jump(c, from, s->seq, s->seq, seq_lt(s->seq, candidate->ack) ? s->seq : candidate->ack);
+	if (seq_lt(candidate->end, s->ack))
 		jump(c, peer, s->ack, s->ack, s->ack);
 	else
-		jump(c, peer, odd->seq, odd->end, s->ack);
+		jump(c, peer, candidate->seq, candidate->end, s->ack);
 	return true;
 }

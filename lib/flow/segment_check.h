@@ -1,4 +1,4 @@
-/* guard.h - the one place for sequence arithmetic: what does a segment prove?  Pure.
+/* segment_check.h - the one place for sequence arithmetic: what does a segment prove?  Pure.
  *
  * Sources: RFC 9293 3.4 and 3.10.7 (acceptability), RFC 5961 3-5 (RST, SYN, ACK), RFC 7413 (data
  * on SYN).  A bystander knows RCV.NXT only between what the receiver acknowledged and what the
@@ -14,9 +14,9 @@ enum { ANOMALY_NONE = ANOMALIES };
 
 /* The least window to believe in: what was offered may have been missed, and before RFC 7323 no
  * window was larger.  It widens what counts as old or early data, never what closes. */
-enum { GUARD_WINDOW_FLOOR = 65535 };
+enum { WINDOW_FLOOR = 65535 };
 
-struct proof {
+struct verdict {
 	uint16_t evidence; /* bits 1 << enum fsm_evidence, to be applied in that order */
 	uint8_t anomaly;   /* enum anomaly, or ANOMALY_NONE; may stand beside evidence */
 	bool acceptable;   /* its numbers fit: they may update what is known */
@@ -29,37 +29,36 @@ struct proof {
 /* What @s proves, sent by @from on @c.  @c is as before the segment; state FSM_NONE included (the
  * caller has filled in nothing but the sides then).  @h: the gaps of @c as far as they are
  * known. */
-struct proof guard_prove(const struct conn *c, enum fsm_side from, const struct segment *s,
-			 const struct gaps *h);
+struct verdict segment_check(const struct conn *c, enum fsm_side from, const struct segment *s,
+			     const struct gaps *h);
 
 /* RFC 7323 2.3: no window is larger. */
-enum { GUARD_WINDOW_MOST = 1 << 30 };
+enum { WINDOW_MOST = 1 << 30 };
 
 /* Is @ack one of what is sent (up to @next) and not acknowledged (from @acked on)?  Where @acked is
  * ahead of @next, which is so if one side was not seen, the answer is no. */
-static inline bool guard_in_flight(uint32_t acked, uint32_t ack, uint32_t next)
+static inline bool ack_in_flight(uint32_t acked, uint32_t ack, uint32_t next)
 {
-	return ack - acked <= next - acked && next - acked <= GUARD_WINDOW_MOST;
+	return ack - acked <= next - acked && next - acked <= WINDOW_MOST;
 }
 
 /* Nearly all traffic: on a connection that is `quiet` the next octets in order, or a bare ACK
  * in order, with an ACK of what was sent, into a window that need not be looked at.  True: it
- * proves nothing that is not known, and guard_learn() would do no more than guard_learn_plain()
+ * proves nothing that is not known, and segment_learn() would do no more than fastpath_learn_open()
  * does. */
-static inline bool guard_is_plain(const struct conn_hot *h, enum fsm_side from,
-				  const struct segment *s)
+static inline bool fastpath_predict_open(const struct conn_hot *h, enum fsm_side from,
+					 const struct segment *s)
 {
 	enum fsm_side peer = !from;
 
 	return h->quiet && (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == TCP_ACK &&
-	       s->seq == h->next[from] && s->window &&
-	       s->seq - h->acked[from] <= GUARD_WINDOW_FLOOR &&
-	       s->payload_len <= GUARD_WINDOW_FLOOR &&
-	       guard_in_flight(h->acked[peer], s->ack, h->next[peer]);
+	       s->seq == h->next[from] && s->window && s->seq - h->acked[from] <= WINDOW_FLOOR &&
+	       s->payload_len <= WINDOW_FLOOR &&
+	       ack_in_flight(h->acked[peer], s->ack, h->next[peer]);
 }
 
-static inline void guard_learn_plain(struct conn_hot *h, enum fsm_side from,
-				     const struct segment *s)
+static inline void fastpath_learn_open(struct conn_hot *h, enum fsm_side from,
+				       const struct segment *s)
 {
 	h->next[from] = s->seq + s->payload_len;
 	h->acked[!from] = s->ack;
@@ -68,19 +67,19 @@ static inline void guard_learn_plain(struct conn_hot *h, enum fsm_side from,
 
 /* The textbook, where nothing is missing and nothing is in doubt (the caller looks at `suspect`):
  * between the handshake's last ACK and the last one of all the next octets in order, or the FIN, or
- * nothing, with an ACK of what was sent.  Returns what guard_prove() would find, and then
- * guard_learn() would do no more than guard_learn_orderly(); 0: guard_prove() must tell. */
-unsigned guard_orderly(const struct conn *c, enum fsm_side from, const struct segment *s);
+ * nothing, with an ACK of what was sent.  Returns what segment_check() would find, and then
+ * segment_learn() would do no more than fastpath_learn(); 0: segment_check() must tell. */
+unsigned fastpath_predict(const struct conn *c, enum fsm_side from, const struct segment *s);
 
-/* Takes the numbers of @s, which guard_orderly() found to be so; before the state moves. */
-void guard_learn_orderly(struct conn *c, enum fsm_side from, const struct segment *s);
+/* Takes the numbers of @s, which fastpath_predict() found to be so; before the state moves. */
+void fastpath_learn(struct conn *c, enum fsm_side from, const struct segment *s);
 
 /* The window of a SYN, which is never scaled (RFC 7323 2.2), as a later segment would say it;
  * rounded up. */
-uint16_t guard_scaled(uint16_t window, unsigned shift);
+uint16_t window_scaled_down(uint16_t window, unsigned shift);
 
 /* Does the server's @s show that it took the data on the SYN (RFC 7413 4.2), now or before? */
-bool guard_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s);
+bool segment_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s);
 
 struct learned {
 	bool again;    /* it repeats octets that were seen already: a retransmission */
@@ -88,14 +87,14 @@ struct learned {
 };
 
 /* Takes the numbers of an acceptable segment into @c (next, acked, window, gap, gaps) and @h. */
-struct learned guard_learn(struct conn *c, enum fsm_side from, const struct segment *s,
-			   struct proof p, struct gaps *h);
+struct learned segment_learn(struct conn *c, enum fsm_side from, const struct segment *s,
+			     struct verdict p, struct gaps *h);
 
 /* The handshake is over, and @c can hold now that there are gaps. */
-void guard_keep(struct conn *c, struct gaps *h);
+void segment_keep_gaps(struct conn *c, struct gaps *h);
 
 /* A segment that was refused for its numbers; kept in case the peer's next one bears it out. */
-struct guard_odd {
+struct resync_candidate {
 	uint64_t flow; /* whose: the hash of its key; 0: nobody's */
 	uint32_t seq, end, ack;
 	uint8_t side;
@@ -107,5 +106,5 @@ struct guard_odd {
  * true is returned: prove @s again.  One of the two directions must go on where it was known to be,
  * which nobody off the path can forge without knowing it; @lossy, a loss that the capture told,
  * does instead. */
-bool guard_resync(struct conn *c, enum fsm_side from, const struct segment *s,
-		  const struct guard_odd *odd, bool lossy);
+bool segment_resync(struct conn *c, enum fsm_side from, const struct segment *s,
+		    const struct resync_candidate *candidate, bool lossy);

@@ -1,6 +1,6 @@
 #include <string.h>
 #include "base/cc.h"
-#include "flow/guard.h"
+#include "flow/segment_check.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 #include "wire/segment.h"
@@ -24,9 +24,9 @@ static struct segment seg(unsigned flags, uint32_t seq, uint32_t ack, uint32_t l
 				 .wire_segs = 1 };
 }
 
-static struct proof prove(struct conn c, enum fsm_side from, struct segment s)
+static struct verdict prove(struct conn c, enum fsm_side from, struct segment s)
 {
-	return guard_prove(&c, from, &s, &gaps);
+	return segment_check(&c, from, &s, &gaps);
 }
 
 static struct conn after_syn(uint32_t data)
@@ -80,17 +80,17 @@ static struct conn fin_with(uint32_t flight)
 	return c;
 }
 
-static bool is_anomaly(struct proof p, enum anomaly a)
+static bool is_anomaly(struct verdict p, enum anomaly a)
 {
 	return p.anomaly == a && !p.evidence && !p.acceptable && !p.repeat;
 }
 
-static bool is_proof(struct proof p, unsigned evidence)
+static bool is_proof(struct verdict p, unsigned evidence)
 {
 	return p.evidence == evidence && p.anomaly == ANOMALY_NONE && p.acceptable && !p.repeat;
 }
 
-static bool is_repeat(struct proof p)
+static bool is_repeat(struct verdict p)
 {
 	return p.repeat && !p.evidence && p.anomaly == ANOMALY_NONE;
 }
@@ -123,7 +123,7 @@ static void test_syn_ack(void)
 {
 	struct conn c = after_syn(0), tfo = after_syn(10);
 	unsigned f = TCP_SYN | TCP_ACK;
-	struct proof p;
+	struct verdict p;
 
 	ok(is_anomaly(prove(c, SIDE_B, seg(f, at + PEER, at, 0)), ANOMALY_BAD_ACK),
 	   "SYN-ACK of the ISN itself: it acknowledges nothing");
@@ -170,7 +170,7 @@ static void test_syn_window(void)
 	struct segment sa = seg(TCP_SYN | TCP_ACK, at + PEER, at + 1, 0);
 
 	c.wscale0 = c.wscale1 = 7; /* the tracker has read the options by then */
-	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa, &gaps), &gaps);
+	segment_learn(&c, SIDE_B, &sa, segment_check(&c, SIDE_B, &sa, &gaps), &gaps);
 	c.state = FSM_OPEN;
 	/* 500 octets, not 500 << 7; up to a granule of 128 more cannot be told. */
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 1 + 400, at + PEER + 1, 0)).evidence &
@@ -185,12 +185,12 @@ static void test_syn_window(void)
 
 	syn.window = 2000;
 
-	guard_learn(&c, SIDE_A, &syn, guard_prove(&c, SIDE_A, &syn, &gaps), &gaps);
+	segment_learn(&c, SIDE_A, &syn, segment_check(&c, SIDE_A, &syn, &gaps), &gaps);
 	c.state = FSM_SYN;
 	c.isn = at;
 	c.tally[SIDE_A] = conn_tally(1, 0, conn_window(&c.hot, SIDE_A));
 	c.wscale1 = 7;
-	guard_learn(&c, SIDE_B, &sa, guard_prove(&c, SIDE_B, &sa, &gaps), &gaps);
+	segment_learn(&c, SIDE_B, &sa, segment_check(&c, SIDE_B, &sa, &gaps), &gaps);
 	c.state = FSM_ANSWERED;
 	ok(!prove(c, SIDE_B, seg(TCP_FIN | TCP_ACK, at + PEER + 1 + 70000, at + 1, 0)).evidence,
 	   "nor is the one in the SYN, when the SYN-ACK agrees to scaling afterwards");
@@ -198,12 +198,12 @@ static void test_syn_window(void)
 
 /* ---- RST ------------------------------------------------------------------------------------ */
 
-static bool is_exact(struct proof p)
+static bool is_exact(struct verdict p)
 {
 	return p.evidence == 1 << EV_RST && p.anomaly == ANOMALY_NONE && !p.suspect;
 }
 
-static bool is_suspect(struct proof p)
+static bool is_suspect(struct verdict p)
 {
 	return !p.evidence && p.suspect && p.anomaly == ANOMALY_RST_IN_WINDOW;
 }
@@ -342,7 +342,7 @@ static void test_ack(void)
 {
 	struct conn c = open_with(100);
 	uint32_t nxt = at + 1, peer = at + PEER + 1;
-	struct proof p;
+	struct verdict p;
 
 	ok(is_proof(prove(c, SIDE_B, seg(TCP_ACK, peer, nxt + 100, 0)), ACK),
 	   "an ACK of everything");
@@ -418,7 +418,7 @@ static void test_flags(void)
 static void test_probe(void)
 {
 	uint32_t nxt = at + 1, peer = at + PEER + 1;
-	struct proof p = prove(open_with(0), SIDE_A, seg(TCP_ACK, nxt - 1, peer, 0));
+	struct verdict p = prove(open_with(0), SIDE_A, seg(TCP_ACK, nxt - 1, peer, 0));
 
 	ok(is_proof(p, ACK) && p.probe, "a keep-alive without an octet (RFC 9293 3.8.4)");
 	p = prove(open_with(0), SIDE_A, seg(TCP_ACK, nxt - 1, peer, 1));
@@ -435,7 +435,7 @@ static void test_probe(void)
 	struct conn c = open_with(0);
 	struct segment s = seg(TCP_ACK, nxt - 1, peer, 1);
 
-	ok(!guard_learn(&c, SIDE_A, &s, guard_prove(&c, SIDE_A, &s, &gaps), &gaps).again &&
+	ok(!segment_learn(&c, SIDE_A, &s, segment_check(&c, SIDE_A, &s, &gaps), &gaps).again &&
 		   c.next[SIDE_A] == nxt,
 	   "a keep-alive is not learnt as a retransmission");
 }
@@ -444,7 +444,7 @@ static void test_probe(void)
 
 static bool learn(struct conn *c, enum fsm_side from, struct segment s)
 {
-	return guard_learn(c, from, &s, guard_prove(c, from, &s, &gaps), &gaps).again;
+	return segment_learn(c, from, &s, segment_check(c, from, &s, &gaps), &gaps).again;
 }
 
 static void test_learn(void)
@@ -551,7 +551,7 @@ static void test_holes(void)
 	ok(c.gaps, "an ACK of a part of what was sent does not end it");
 
 	struct segment all = seg(TCP_ACK, peer + 1, nxt + 151, 0);
-	struct learned told = guard_learn(&c, SIDE_B, &all, prove(c, SIDE_B, all), &gaps);
+	struct learned told = segment_learn(&c, SIDE_B, &all, prove(c, SIDE_B, all), &gaps);
 
 	ok(told.acks_gap && !c.gaps, "an ACK of all does, and it was not seen here");
 	c = open_with(0);
@@ -571,17 +571,17 @@ static void test_holes(void)
 	c = crossed_with_hole();
 
 	struct segment ack = seg(TCP_ACK, peer + 1, nxt + 100, 0);
-	struct learned l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
+	struct learned l = segment_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
 
 	ok(l.acks_gap && c.gaps && c.gap_bytes == 100,
 	   "an ACK of a part of it says that it was not seen here");
 	ok(prove(c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 50)).evidence & FILL,
 	   "and the rest alone fills it");
 	ack.ack = nxt + 150;
-	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
+	l = segment_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
 	ok(l.acks_gap && !c.gaps && c.gap_bytes == 100,
 	   "an ACK of all of it ends the hole, but it was never seen");
-	l = guard_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
+	l = segment_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
 	ok(!l.acks_gap, "that is said once");
 
 	c = after_syn_ack();
@@ -589,12 +589,12 @@ static void test_holes(void)
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 40, peer, 10)); /* the handshake's ACK was lost too */
 	c.state = FSM_OPEN;
 	c.gap_bytes = c.gaps = 0;
-	guard_keep(&c, &gaps);
+	segment_keep_gaps(&c, &gaps);
 	ok(c.gap_bytes == 40 && c.gaps == 1 << SIDE_A,
 	   "what the end of the handshake skips is kept then");
 	c.gap_bytes = c.gaps = 0;
 	c.acked[SIDE_A] = nxt + 40;
-	guard_keep(&c, &gaps);
+	segment_keep_gaps(&c, &gaps);
 	ok(!c.gap_bytes && !c.gaps, "but not what was acknowledged by then");
 
 	c = open_with(0);
@@ -615,10 +615,11 @@ static void test_holes(void)
 
 /* Does @s, after the server's @odd, make an open connection go on elsewhere?  What became of it is
  * in @ret. */
-static bool resync(struct guard_odd odd, struct segment s, bool lossy, struct conn *ret)
+static bool resync(struct resync_candidate candidate, struct segment s, bool lossy,
+		   struct conn *ret)
 {
 	*ret = open_with(0);
-	return guard_resync(ret, SIDE_A, &s, &odd, lossy);
+	return segment_resync(ret, SIDE_A, &s, &candidate, lossy);
 }
 
 static void test_resync(void)
@@ -626,12 +627,14 @@ static void test_resync(void)
 	enum { FAR = 10 * FLOOR };
 	uint32_t nxt = at + 1, peer = at + PEER + 1;
 	/* Each acknowledges what the other sends; neither goes on where it was. */
-	struct guard_odd both = {
+	struct resync_candidate both = {
 		.seq = peer + FAR, .end = peer + FAR + 9, .ack = nxt + 2 * FAR, .side = SIDE_B
 	};
 	struct segment answer = seg(TCP_ACK, nxt + 2 * FAR, peer + FAR + 9, 5), wrong = answer;
 	/* The server goes on where it was and acknowledges what was not seen. */
-	struct guard_odd one = { .seq = peer, .end = peer, .ack = nxt + FAR, .side = SIDE_B };
+	struct resync_candidate one = {
+		.seq = peer, .end = peer, .ack = nxt + FAR, .side = SIDE_B
+	};
 	struct segment goes_on = seg(TCP_ACK, nxt + FAR, peer, 5);
 	struct conn c, was = open_with(0);
 
@@ -682,17 +685,17 @@ static void test_plain(void)
 		struct conn_cold k;
 
 		full_entry_split(&c, &h, &k);
-		if (!guard_is_plain(&h, from, &s))
+		if (!fastpath_predict_open(&h, from, &s))
 			continue;
 		plain++;
 
-		struct proof p = guard_prove(&c, from, &s, &gaps);
+		struct verdict p = segment_check(&c, from, &s, &gaps);
 
 		wrong += p.anomaly != ANOMALY_NONE || !p.acceptable || p.repeat || p.probe ||
 			 p.suspect || p.evidence != (s.payload_len ? ACK | DATA : ACK);
-		guard_learn_plain(&h, from, &s);
+		fastpath_learn_open(&h, from, &s);
 		full_entry_join(&h, &k, &d);
-		wrong += guard_learn(&c, from, &s, p, &gaps).again;
+		wrong += segment_learn(&c, from, &s, p, &gaps).again;
 		full_entry_split(&c, &h, &k);
 		wrong += memcmp(&h, &d.hot, sizeof h) || memcmp(&k, &d.cold, sizeof k);
 	}

@@ -1,4 +1,4 @@
-"""What mutants.py breaks in lib/flow/guard.c, and at the end in quick.c: (a piece of it, which must be there exactly once,
+"""What mutants.py breaks in lib/flow/segment_check.c, and at the end in quick.c: (a piece of it, which must be there exactly once,
 [(what is broken, the piece broken that way)...])."""
 
 PIECES = [
@@ -16,8 +16,8 @@ PIECES = [
         ("two less", "return ((uint32_t)conn_window(&c->hot, side) << shift_of(c, side)) - 2;"),
         ("the peer's window",
          "return (uint32_t)conn_window(&c->hot, !side) << shift_of(c, side);")]),
-    ("return window < GUARD_WINDOW_FLOOR ? GUARD_WINDOW_FLOOR : window;", [
-        ("no floor", "return window;"), ("the floor for all", "return GUARD_WINDOW_FLOOR;")]),
+    ("return window < WINDOW_FLOOR ? WINDOW_FLOOR : window;", [
+        ("no floor", "return window;"), ("the floor for all", "return WINDOW_FLOOR;")]),
     # syn_unacked
     ("return s == FSM_SYN || s == FSM_CROSSED || s == FSM_CROSSED_B;", [
         ("A's SYN is acknowledged in SYN", "return s == FSM_CROSSED || s == FSM_CROSSED_B;"),
@@ -166,7 +166,7 @@ PIECES = [
         ("from what was sent, not acknowledged", "if")]),
     ("else if (known(c->sent, from))\n\t\tbase = c->next[from];", [
         ("a side that nobody acknowledged", "")]),
-    ("if (!known(c->sent, !from))\n\t\twindow = GUARD_WINDOW_MOST;", [
+    ("if (!known(c->sent, !from))\n\t\twindow = WINDOW_MOST;", [
         ("a window that was not seen", ""), ("a window wide open", "window = 1u << 30;")]),
     ("return seq_le(base - window, segment_end(s)) && seq_le(s->seq, base + window);", [
         ("an old segment at the edge",
@@ -239,10 +239,10 @@ PIECES = [
         ("data in the place of the FIN",
          "if (fsm_fin_seen(c->state, from) && seq_lt(c->next[from], fin)) {"),
         ("no data again after the FIN", "if (fsm_fin_seen(c->state, from)) {")]),
-    ("if (!(guard_fast_open(c, from, s) && fsm_offering(c->state)))", [
+    ("if (!(segment_fast_open(c, from, s) && fsm_offering(c->state)))", [
         ("early data without Fast Open", "if (!fsm_offering(c->state))"),
         ("no early data", "if (true)"),
-        ("early data after the handshake", "if (!guard_fast_open(c, from, s))")]),
+        ("early data after the handshake", "if (!segment_fast_open(c, from, s))")]),
     ("return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack)));", [
         ("early data of the client",
          "return c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack));"),
@@ -295,9 +295,9 @@ PIECES = [
     # guard_prove
     ("if (syn + fin + rst > 1)", [
         ("flags combined", "if (false)"), ("two flags combined", "if (syn + fin + rst > 2)")]),
-    ("return s->flags & TCP_ACK ? prove_syn_ack(c, from, s) : prove_syn(c, from, s);", [
-        ("a SYN-ACK as SYN", "return prove_syn(c, from, s);"),
-        ("a SYN as SYN-ACK", "return prove_syn_ack(c, from, s);")]),
+    ("return s->flags & TCP_ACK ? check_syn_ack(c, from, s) : check_syn(c, from, s);", [
+        ("a SYN-ACK as SYN", "return check_syn(c, from, s);"),
+        ("a SYN as SYN-ACK", "return check_syn_ack(c, from, s);")]),
     # learn_seq
     ("c->sent |= 1 << from;\n\t\treturn false;", [("a side never seen", "return false;")]),
     ("if (seq_lt(c->next[from], end))\n\t\tc->next[from] = end;", [("nothing new is sent", "")]),
@@ -358,7 +358,7 @@ PIECES = [
          "else if (known(c->sent, peer) && seq_le(s->ack, c->next[peer]))\n\t\t\tc->acked[peer] = s->ack;")]),
     ("if (!newest)\n\t\t\treturn l;", [("the window of an old ACK is learned", "")]),
     ("if (both_fins(c))\n\t\treturn l;", [("windows after both FINs", "")]),
-    ("conn_set_window(&c->hot, peer,\n\t\t\t\tguard_scaled(conn_window(&c->hot, peer), shift_of(c, peer)));", [
+    ("conn_set_window(&c->hot, peer,\n\t\t\t\twindow_scaled_down(conn_window(&c->hot, peer), shift_of(c, peer)));", [
         ("the window of the peer's SYN is scaled", ";")]),
     ("if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)", [
         ("the window of the peer's SYN is scaled down by any SYN", "if (syn)"),
@@ -366,39 +366,39 @@ PIECES = [
          "if (syn && s->flags & TCP_ACK)")]),
     ("return (uint16_t)((window + (1u << shift) - 1) >> shift);", [
         ("the window of a SYN rounded down", "return (uint16_t)(window >> shift);")]),
-    ("conn_set_window(&c->hot, from,\n\t\t\tsyn ? guard_scaled(s->window, shift_of(c, from)) : s->window);", [
+    ("conn_set_window(&c->hot, from,\n\t\t\tsyn ? window_scaled_down(s->window, shift_of(c, from)) : s->window);", [
         ("no window is learned", ";"),
         ("the window of a SYN is scaled", "conn_set_window(&c->hot, from, s->window);"),
         ("all windows are as in a SYN",
-         "conn_set_window(&c->hot, from, guard_scaled(s->window, shift_of(c, from)));")]),
+         "conn_set_window(&c->hot, from, window_scaled_down(s->window, shift_of(c, from)));")]),
     # guard_resync
-    ("if (odd->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||", [
-        ("two odd ones of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),
-        ("a jump of one side alone", "if (odd->side != peer || fsm_handshaking(c->state) ||"),
-        ("a jump in the handshake", "if (odd->side != peer || (c->sent & c->heard) != 3 ||")]),
+    ("if (candidate->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||", [
+        ("two candidate ones of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),
+        ("a jump of one side alone", "if (candidate->side != peer || fsm_handshaking(c->state) ||"),
+        ("a jump in the handshake", "if (candidate->side != peer || (c->sent & c->heard) != 3 ||")]),
     ("fsm_fin_seen(c->state, SIDE_A) || fsm_fin_seen(c->state, SIDE_B))\n\t\treturn false;\n\tif (!near", [
         ("a jump after A's FIN", "fsm_fin_seen(c->state, SIDE_B))\n\t\treturn false;\n\tif (!near"),
         ("a jump after B's FIN", "fsm_fin_seen(c->state, SIDE_A))\n\t\treturn false;\n\tif (!near")]),
-    ("if (!near(s->seq, odd->ack, window[peer]) || !near(s->ack, odd->end, window[from]))", [
+    ("if (!near(s->seq, candidate->ack, window[peer]) || !near(s->ack, candidate->end, window[from]))", [
         ("a jump without a fit", "if (false)"),
-        ("a jump that fits one way", "if (!near(s->seq, odd->ack, window[peer]))"),
-        ("a jump that fits the other way", "if (!near(s->ack, odd->end, window[from]))")]),
+        ("a jump that fits one way", "if (!near(s->seq, candidate->ack, window[peer]))"),
+        ("a jump that fits the other way", "if (!near(s->ack, candidate->end, window[from]))")]),
     ("if (!goes_on[from] && !goes_on[peer] && !lossy)", [
         ("a jump though nothing was lost", "if (false)"),
         ("no jump without a known loss", "if (!lossy)"),
         ("no jump of both sides though much was lost", "if (!goes_on[from] && !goes_on[peer])")]),
     ("jump(c, from, s->seq, s->seq,", [("the sender jumps nowhere", "(void)(s->seq,")]),
     # guard_orderly
-    ("if (!(orderly_states >> c->state & 1) || ", [("any state is orderly", "if (")]),
+    ("if (!(predicted_states >> c->state & 1) || ", [("any state is orderly", "if (")]),
     ("(flags != TCP_ACK && !fin) ||\n", [("any flags are orderly", "\n")]),
     ("\t    (c->sent & c->heard) != 3 || s->seq != c->next[from] || !s->window ||\n", [
         ("one side is orderly", "\t    s->seq != c->next[from] || !s->window ||\n"),
         ("any number is orderly", "\t    (c->sent & c->heard) != 3 || !s->window ||\n"),
         ("no window is orderly", "\t    (c->sent & c->heard) != 3 || s->seq != c->next[from] ||\n")]),
-    ("s->seq - c->acked[from] > GUARD_WINDOW_FLOOR || s->payload_len > GUARD_WINDOW_FLOOR ||", [
-        ("beyond the window is orderly", "s->payload_len > GUARD_WINDOW_FLOOR ||"),
-        ("a huge payload is orderly", "s->seq - c->acked[from] > GUARD_WINDOW_FLOOR ||")]),
-    ("!guard_in_flight(c->acked[peer], s->ack, c->next[peer]))", [
+    ("s->seq - c->acked[from] > WINDOW_FLOOR || s->payload_len > WINDOW_FLOOR ||", [
+        ("beyond the window is orderly", "s->payload_len > WINDOW_FLOOR ||"),
+        ("a huge payload is orderly", "s->seq - c->acked[from] > WINDOW_FLOOR ||")]),
+    ("!ack_in_flight(c->acked[peer], s->ack, c->next[peer]))", [
         ("any ACK is orderly", "false)")]),
     ("if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)", [
         ("the server completes the handshake",
