@@ -138,7 +138,7 @@ static void expire_all(struct tracker *t, const table_ref *r, unsigned n)
 		if (!slot_waits(t, r[i]))
 			continue;
 		if (entry_deferred(t, r[i]) && flow_due(t, r[i]) &&
-		    quick_drop_at(t, r[i], REASON_UNANSWERED))
+		    fastpath_drop_at(t, r[i], REASON_UNANSWERED))
 			continue;
 		flow_at(t, &f, r[i]);
 		if (!flow_expire(t, &f) && synflood_overdue(t, f.ref))
@@ -345,7 +345,7 @@ static bool give_up_syn(struct tracker *t, unsigned p, table_ref keep)
 
 	if (!oldest_syn(t, p, keep, &w))
 		return false;
-	if (quick_drop(t, &w, REASON_EVICTED))
+	if (fastpath_drop(t, &w, REASON_EVICTED))
 		counter_add(&t->count->evicted_syn, 1);
 	else
 		evict(t, w.ref);

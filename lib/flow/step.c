@@ -303,7 +303,7 @@ static bool feed_predicted(struct tracker *t, struct flow *f, enum fsm_side from
 	struct conn *c = f->c;
 	struct verdict p = { .anomaly = ANOMALY_NONE };
 
-	if (!t->quick || c->suspect || f->key.self)
+	if (!t->fastpath || c->suspect || f->key.self)
 		return false;
 	p.evidence = (uint16_t)fastpath_predict(c, from, s);
 	if (!p.evidence)

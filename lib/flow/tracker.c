@@ -52,10 +52,10 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 }
 
 /* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
-static inline __attribute__((always_inline)) bool plain_feed(const struct tracker *t,
-							     struct conn_hot *h, unsigned sender,
-							     const struct segment *s,
-							     struct undo *undo)
+static inline __attribute__((always_inline)) bool fastpath_feed(const struct tracker *t,
+								struct conn_hot *h, unsigned sender,
+								const struct segment *s,
+								struct undo *undo)
 {
 	enum fsm_side from = sender != h->client_end;
 
@@ -137,7 +137,7 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 		if (done)
 			return;
 	}
-	if (ref != TABLE_NONE && quick_answer(t, f, ref, sender, s))
+	if (ref != TABLE_NONE && fastpath_syn_ack(t, f, ref, sender, s))
 		return;
 	if (ref != TABLE_NONE) {
 		flow_load(t, f, ref);
@@ -147,7 +147,7 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 			ref = TABLE_NONE;
 	}
 	if (ref == TABLE_NONE) {
-		if (!quick_open(t, f, sender, s))
+		if (!fastpath_syn(t, f, sender, s))
 			flow_open(t, f, sender, s, NULL);
 	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
@@ -182,28 +182,30 @@ static __attribute__((noinline)) void take(struct tracker *t, const struct ticke
 }
 
 /* Nearly all there is. */
-static inline __attribute__((always_inline)) bool
-take_plain(struct tracker *t, const struct ticket *k, const struct segment *s, struct undo *undo)
+static inline __attribute__((always_inline)) bool take_predicted(struct tracker *t,
+								 const struct ticket *k,
+								 const struct segment *s,
+								 struct undo *undo)
 {
 	if (unlikely(k->hint == TABLE_NONE))
 		return false;
 	struct conn_hot *h = table_full(k->hint, k->entry, &k->key);
 
-	return h && !k->key.self && plain_feed(t, h, k->sender, s, undo);
+	return h && !k->key.self && fastpath_feed(t, h, k->sender, s, undo);
 }
 
 /* The same with a log.  Not inline: others pay nothing for it. */
 static __attribute__((noinline)) bool take_kept(struct tracker *t, const struct ticket *k,
 						const struct segment *s)
 {
-	return take_plain(t, k, s, t->undo);
+	return take_predicted(t, k, s, t->undo);
 }
 
 void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 {
 	struct ticket ticket[TRACKER_BATCH];
-	const bool quick = !t->cfg.plodding && !t->bypass && !t->undo;
-	const bool kept = !t->cfg.plodding && t->undo;
+	const bool fastpath = !t->cfg.slow_only && !t->bypass && !t->undo;
+	const bool kept = !t->cfg.slow_only && t->undo;
 
 	/* A table of millions is memory far away: ask for all lines first, then work. */
 	for (unsigned i = 0; i < n; i++) {
@@ -229,7 +231,7 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			t->now_ns = ts_ns;
 		else
 			tracker_advance(t, ts_ns);
-		if (likely(quick) && likely(take_plain(t, k, &s[i], NULL)))
+		if (likely(fastpath) && likely(take_predicted(t, k, &s[i], NULL)))
 			continue;
 		if (unlikely(kept) && take_kept(t, k, &s[i]))
 			continue;
@@ -310,7 +312,7 @@ static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 
 	if (!table_live(&t->table, r))
 		return;
-	if (entry_deferred(t, r) && !flow_due(t, r) && quick_drop_at(t, r, reason))
+	if (entry_deferred(t, r) && !flow_due(t, r) && fastpath_drop_at(t, r, reason))
 		return;
 	flow_at(t, &f, r);
 	if (!flow_expire(t, &f))
@@ -431,7 +433,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 
 	t->cfg = *c;
 	t->cfg.secret = secret;
-	t->quick = !c->control && !c->plodding;
+	t->fastpath = !c->control && !c->slow_only;
 	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
 		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
 	t->limit[SHAPE_FULL] = c->max_connections < full ? c->max_connections : full;

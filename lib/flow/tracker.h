@@ -36,7 +36,7 @@ struct tracker_config {
 	 * after tracker_begin(), and what takes long is done in steps: tracker_step().  Not with
 	 * .bulk. */
 	struct undo *undo;
-	bool plodding; /* no short ways: what they must equal, for tests */
+	bool slow_only; /* no short ways: what they must equal, for tests */
 	/* no other segments than segment_is_control() are shown: "flow/control_mode.h" */
 	bool control;
 };

@@ -1,7 +1,7 @@
 /* work.h - what the parts of the tracker share: private to the files below.
  *
  *   tracker.c  the entrance: whose segment is it?
- *   quick.c    the usual SYN and SYN-ACK by a short way
+ *   fastpath.c    the usual SYN and SYN-ACK by a short way
  *   step.c     one segment of a connection that is known, or the first of a new one
  *   attempt.c  a SYN that contests a 4-tuple which is taken
  *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
@@ -48,7 +48,7 @@ struct tracker {
 	uint32_t synflood_from, synflood_limit, synflood_danger;
 	struct bypass *bypass; /* NULL: not wanted */
 	struct undo *undo;     /* NULL: nobody will go on with it */
-	bool quick;	       /* short ways may be taken */
+	bool fastpath;	       /* short ways may be taken */
 	struct event_sink *sink;
 	struct tracker_counters *count;
 
@@ -279,19 +279,20 @@ static inline struct conn_where conn_where_of(const struct segment *s)
 				    .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
 }
 
-/* ---- quick.c -------------------------------------------------------------------------------- */
+/* ---- fastpath.c
+ * -------------------------------------------------------------------------------- */
 
 /* As flow_open() and flow_feed(); false: these must do it, nothing was done.  Key and hash of @f
  * are set, @ref is the entry of the key. */
-bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s);
-bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
-		  const struct segment *s);
+bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s);
+bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
+		      const struct segment *s);
 
 /* As flow_give_up(), of a SYN entry of which nothing was told, nor is to be. */
-bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason reason);
+bool fastpath_drop(struct tracker *t, const struct waiting *w, enum close_reason reason);
 
 /* The same of the SYN entry @r. */
-bool quick_drop_at(struct tracker *t, table_ref r, enum close_reason reason);
+bool fastpath_drop_at(struct tracker *t, table_ref r, enum close_reason reason);
 
 /* ---- attempt.c ------------------------------------------------------------------------------ */
 

@@ -3,11 +3,11 @@
 synfind of each such mutant, and runs the tests on it until one fails.
 
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/segment_check.c and quick.c: the pieces in segment_check_mutants.py, one
+each member of each row of about[].  lib/flow/segment_check.c and fastpath.c: the pieces in segment_check_mutants.py, one
 check at a time.  lib/flow/synflood.c: those in synflood_mutants.py, which conformance/flood.py and
 the unit test of flood must notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
 unit tests of fsm and guard (which alone reach the cells that no sequence of segments does) and of
-quick (where the short ways and the general one are compared).
+fastpath (where the short ways and the general one are compared).
 
     mutants.py [-j N] [WORD...]   only mutants whose name contains one of the words; 2 at a time
 
@@ -32,7 +32,7 @@ import synflood_mutants
 import segment_check_mutants
 import run
 
-FSM, GUARD, QUICK, FLOOD = (f"lib/flow/{name}.c" for name in ("fsm", "guard", "quick", "flood"))
+FSM, GUARD, QUICK, FLOOD = (f"lib/flow/{name}.c" for name in ("fsm", "guard", "fastpath", "flood"))
 UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard", "test_quick"], QUICK: ["test_quick"],
          FLOOD: ["test_flood"]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",

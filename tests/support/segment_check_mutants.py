@@ -1,4 +1,4 @@
-"""What mutants.py breaks in lib/flow/segment_check.c, and at the end in quick.c: (a piece of it, which must be there exactly once,
+"""What mutants.py breaks in lib/flow/segment_check.c, and at the end in fastpath.c: (a piece of it, which must be there exactly once,
 [(what is broken, the piece broken that way)...])."""
 
 PIECES = [
@@ -420,8 +420,8 @@ QUICK_PIECES = [
         ("data on a SYN", "return s->wire_segs == 1 && s->wire_len <= UINT8_MAX;"),
         ("several SYNs at once", "return !s->payload_len && s->wire_len <= UINT8_MAX;"),
         ("a large SYN", "return !s->payload_len && s->wire_segs == 1;")]),
-    ("if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))", [
-        ("anything opens", "if (!t->quick || !is_small(s))")]),
+    ("if (!t->fastpath || !flags_are(s, TCP_SYN) || !is_small(s))", [
+        ("anything opens", "if (!t->fastpath || !is_small(s))")]),
     ("unlikely(t->floods.n) && synflood_defers(t, &server)", [("none is deferred", "false")]),
     ("!h->deferred || h->contested", [("one that was told is dropped", "h->contested"),
                                   ("a contested one is dropped", "!h->deferred")]),

@@ -1,5 +1,6 @@
 /* The SYN and the SYN-ACK of a handshake as the textbook has it, on the SYN entry itself: does
- * what flow_open() and flow_feed() would do by way of a struct conn (tests/unit/test_quick.c). */
+ * what flow_open() and flow_feed() would do by way of a struct conn
+ * (tests/unit/test_fastpath.c). */
 #include "flow/segment_check.h"
 #include "flow/work.h"
 #include "wire/tcpopt.h"
@@ -29,9 +30,9 @@ static void tell_begin(struct tracker *t, struct flow *f, const struct syn_entry
 	event_end(t);
 }
 
-bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	if (!t->quick || !flags_are(s, TCP_SYN) || !is_small(s))
+	if (!t->fastpath || !flags_are(s, TCP_SYN) || !is_small(s))
 		return false;
 
 	struct tcpopt o = tcpopt_parse(s->options);
@@ -63,10 +64,10 @@ bool quick_open(struct tracker *t, struct flow *f, unsigned sender, const struct
 	return true;
 }
 
-bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
-		  const struct segment *s)
+bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
+		      const struct segment *s)
 {
-	if (!t->quick || table_shape_of(ref) != SHAPE_SYN || !flags_are(s, TCP_SYN | TCP_ACK))
+	if (!t->fastpath || table_shape_of(ref) != SHAPE_SYN || !flags_are(s, TCP_SYN | TCP_ACK))
 		return false;
 
 	struct syn_entry *h = table_syn(&t->table, ref);
@@ -111,12 +112,12 @@ bool quick_answer(struct tracker *t, struct flow *f, table_ref ref, unsigned sen
 	return true;
 }
 
-bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason reason)
+bool fastpath_drop(struct tracker *t, const struct waiting *w, enum close_reason reason)
 {
 	const struct syn_entry *h = w->h;
 	enum fsm_state state = h->syn_acks ? FSM_ANSWERED : FSM_SYN;
 
-	if (!t->quick || !h->deferred || h->contested ||
+	if (!t->fastpath || !h->deferred || h->contested ||
 	    !synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason)))
 		return false;
 	undo_save(t->undo, h, sizeof *h);
@@ -124,10 +125,10 @@ bool quick_drop(struct tracker *t, const struct waiting *w, enum close_reason re
 	return true;
 }
 
-bool quick_drop_at(struct tracker *t, table_ref r, enum close_reason reason)
+bool fastpath_drop_at(struct tracker *t, table_ref r, enum close_reason reason)
 {
 	struct waiting w;
 
 	flow_waits(t, r, &w);
-	return quick_drop(t, &w, reason);
+	return fastpath_drop(t, &w, reason);
 }

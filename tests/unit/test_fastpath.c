@@ -1,4 +1,4 @@
-/* The tracker's short ways beside the general one: two trackers, one with tracker_config.plodding,
+/* The tracker's short ways beside the general one: two trackers, one with tracker_config.slow_only,
  * are fed the same, and must tell the same, count the same, and leave the same in their tables.
  * Traffic is mostly as the textbook has it, since that is what the short ways take; now and then
  * something is wrong with a segment. */
@@ -45,13 +45,13 @@ static size_t table_octets(const struct tracker_config *c)
 	return (tracker_memory(c) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE;
 }
 
-static struct rig *rig_new(struct tracker_config c, bool plodding, unsigned refuse_each)
+static struct rig *rig_new(struct tracker_config c, bool slow_only, unsigned refuse_each)
 {
 	struct rig *r = calloc(1, sizeof *r);
 
 	r->sink = (struct event_sink){ .reserve = rig_reserve, .commit = rig_commit };
 	r->refuse_each = refuse_each;
-	c.plodding = plodding;
+	c.slow_only = slow_only;
 	r->memory = aligned_alloc(CACHE_LINE, table_octets(&c));
 	memset(r->memory, 0, table_octets(&c));
 	r->t = tracker_new(&c, r->memory, &r->sink, &r->count);
