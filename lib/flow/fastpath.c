@@ -1,5 +1,5 @@
 /* The SYN and the SYN-ACK of a handshake as the textbook has it, on the SYN entry itself: does
- * what flow_open() and flow_feed() would do by way of a struct conn
+ * what input_first() and input_segment() would do by way of a struct conn
  * (tests/unit/test_fastpath.c). */
 #include "flow/segment_check.h"
 #include "flow/work.h"

@@ -19,7 +19,7 @@ static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
 	flow_give_up(t, f, REASON_REUSE, -1, cause_of(s, false));
 	if (conn_deferred(&old)) /* perhaps it was told with its end */
 		old = *f->c;
-	flow_open(t, f, sender, s, &old);
+	input_first(t, f, sender, s, &old);
 }
 
 /* The SYN was refused, so it seemed; but now the same one is accepted.  Its RST overtook another
@@ -51,7 +51,7 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 		flow_store(t, f);
 }
 
-/* The short way for what is nearly all of the traffic: does what flow_feed() would do. */
+/* The short way for what is nearly all of the traffic: does what input_segment() would do. */
 static inline __attribute__((always_inline)) bool fastpath_feed(const struct tracker *t,
 								struct conn_hot *h, unsigned sender,
 								const struct segment *s,
@@ -89,7 +89,7 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 	if (other_syn && attempt_hold(t, f, sender, s)) /* counted there */
 		flow_note_anomaly(t, f, from, ANOMALY_SYN_IN_OPEN, cause_of(s, false), true);
 	else
-		flow_feed(t, f, from, s);
+		input_segment(t, f, from, s);
 	flow_store(t, f);
 }
 
@@ -148,7 +148,7 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 	}
 	if (ref == TABLE_NONE) {
 		if (!fastpath_syn(t, f, sender, s))
-			flow_open(t, f, sender, s, NULL);
+			input_first(t, f, sender, s, NULL);
 	} else if (fsm_over(f->c->state)) {
 		over_feed(t, f, sender, s);
 	} else {

@@ -2,7 +2,7 @@
  *
  *   tracker.c  the entrance: whose segment is it?
  *   fastpath.c    the usual SYN and SYN-ACK by a short way
- *   step.c     one segment of a connection that is known, or the first of a new one
+ *   input.c     one segment of a connection that is known, or the first of a new one
  *   attempt.c  a SYN that contests a 4-tuple which is taken
  *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
  *   synflood.c    attempts of which nothing is told, since their server is flooded with them
@@ -244,14 +244,14 @@ void flow_at(const struct tracker *t, struct flow *f, table_ref r);
 /* Gives one entry of @shape up, but not @keep; false: there is none. */
 bool flow_make_room(struct tracker *t, enum table_shape shape, table_ref keep);
 
-/* ---- step.c --------------------------------------------------------------------------------- */
+/* ---- input.c --------------------------------------------------------------------------------- */
 
 /* The first segment of a connection; @old, if not NULL, is the one that it takes over from. */
-void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
-	       const struct conn *old);
+void input_first(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
+		 const struct conn *old);
 
 /* A segment of a connection that is known and not over. */
-void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s);
+void input_segment(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s);
 
 /* The connection goes to @to.  How long each end was where it was, if it moved: @ret_moved_ns. */
 bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t ts_ns,
@@ -282,8 +282,8 @@ static inline struct conn_where conn_where_of(const struct segment *s)
 /* ---- fastpath.c
  * -------------------------------------------------------------------------------- */
 
-/* As flow_open() and flow_feed(); false: these must do it, nothing was done.  Key and hash of @f
- * are set, @ref is the entry of the key. */
+/* As input_first() and input_segment(); false: these must do it, nothing was done.  Key and hash of
+ * @f are set, @ref is the entry of the key. */
 bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s);
 bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		      const struct segment *s);

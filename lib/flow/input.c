@@ -296,7 +296,7 @@ static void mark_overtaken(struct conn *c, const struct segment *s, struct gaps 
 	gaps_add(h, SIDE_B, (struct gap){ s->seq + 1, c->next[SIDE_B], true });
 }
 
-/* The short way for the textbook's segments: does what flow_feed() would do. */
+/* The short way for the textbook's segments: does what input_segment() would do. */
 static bool feed_predicted(struct tracker *t, struct flow *f, enum fsm_side from,
 			   const struct segment *s)
 {
@@ -315,7 +315,7 @@ static bool feed_predicted(struct tracker *t, struct flow *f, enum fsm_side from
 	return true;
 }
 
-void flow_feed(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
+void input_segment(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
 {
 	if (feed_predicted(t, f, from, s))
 		return;
@@ -450,8 +450,8 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const 
 }
 
 /* The first segment of a connection; @old, if not NULL, is the one that it takes over from. */
-void flow_open(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
-	       const struct conn *old)
+void input_first(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
+		 const struct conn *old)
 {
 	uint64_t prev_flow_id =
 		old && !conn_deferred(old) ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
