@@ -227,7 +227,7 @@ void bypass_consider(struct bypass *b, const struct conn *c, const struct flow_k
 	    conn_counts(c, SIDE_B).pkts < b->kernel->after_pkts)
 		return;
 	if (c->state != FSM_OPEN || (c->sent & c->heard) != 3 || c->gaps || c->suspect ||
-	    c->contested || key->self)
+	    c->rivalled || key->self)
 		return;
 	struct watch *w = find(b, hash);
 

@@ -63,7 +63,7 @@ bool syn_entry_pack(const struct conn *c, struct syn_entry *ret)
 		.ecn = c->offer.ecn,
 		.mptcp = c->offer.mptcp,
 		.client_end = c->client_end,
-		.contested = c->contested,
+		.rivalled = c->rivalled,
 		.anomalies = c->anomalies & 3,
 		.server_rtt = c->server_rtt,
 	};
@@ -112,7 +112,7 @@ void syn_entry_unpack(const struct syn_entry *restrict h, struct conn *restrict 
 		.wscale1 = h->wscale1,
 		.complete = COMPLETE_SYN | (answered ? COMPLETE_SYN_ACK : 0),
 		.direction = DIRECTION_SYN,
-		.contested = h->contested,
+		.rivalled = h->rivalled,
 		.sent = answered ? 3 : 1,
 		.heard = answered ? 3 : 1,
 	};
@@ -170,7 +170,7 @@ void conn_count(struct conn *c, unsigned side, uint64_t pkts, uint64_t header, u
 
 static bool is_quiet(const struct conn *c)
 {
-	return c->state == FSM_OPEN && !c->suspect && !c->contested && (c->sent & c->heard) == 3 &&
+	return c->state == FSM_OPEN && !c->suspect && !c->rivalled && (c->sent & c->heard) == 3 &&
 	       !c->gaps;
 }
 

@@ -100,7 +100,7 @@ struct conn_hot {
 			uint16_t client_end : 1; /* which end of the key is the client */
 			uint16_t suspect : 1;	 /* an inexact RST was seen and nothing since */
 			/* An unanswered SYN with another ISN waits in a SYN entry. */
-			uint16_t contested : 1;
+			uint16_t rivalled : 1;
 			/* In the table: FSM_OPEN, both sides are known, nothing is in doubt. */
 			uint16_t quiet : 1;
 			uint16_t noted : 4, noted_order : 3; /* see conn_note() */
@@ -183,8 +183,8 @@ struct syn_entry {
 	struct conn_where where;
 	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
 	uint16_t client_end : 1;
-	uint16_t pending : 1;	/* not told yet: see attempt.c */
-	uint16_t contested : 1; /* as in struct conn */
+	uint16_t incarnation : 1; /* not told yet: see incarnation.c */
+	uint16_t rivalled : 1;	  /* as in struct conn */
 	uint16_t anomalies : 2;
 	uint16_t deferred : 1; /* as in struct conn_offer */
 } __attribute__((packed));

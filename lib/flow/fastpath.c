@@ -117,7 +117,7 @@ bool fastpath_drop(struct tracker *t, const struct waiting *w, enum close_reason
 	const struct syn_entry *h = w->h;
 	enum fsm_state state = h->syn_acks ? FSM_ANSWERED : FSM_SYN;
 
-	if (!t->fastpath || !h->deferred || h->contested ||
+	if (!t->fastpath || !h->deferred || h->rivalled ||
 	    !synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason)))
 		return false;
 	undo_save(t->undo, h, sizeof *h);

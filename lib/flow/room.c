@@ -59,8 +59,8 @@ static int suspect_side(const struct conn *c)
 void flow_end(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
 	      struct cause cause)
 {
-	if (table_shape_of(f->ref) == SHAPE_SYN && table_syn(&t->table, f->ref)->pending)
-		attempt_settle(t, f, reason, cause);
+	if (table_shape_of(f->ref) == SHAPE_SYN && table_syn(&t->table, f->ref)->incarnation)
+		incarnation_settle(t, f, reason, cause);
 	else
 		flow_give_up(t, f, reason, rst_by, cause);
 }

@@ -43,10 +43,10 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 	}
 	if (!bare_syn(s) || (from == SIDE_A && s->seq == f->c->isn))
 		return;
-	if (attempt_supersedes(f->c, from, s))
+	if (incarnation_supersedes(f->c, from, s))
 		flow_replace(t, f, sender, s);
 	else
-		attempt_hold(t, f, sender, s);
+		incarnation_hold(t, f, sender, s);
 	if (f->ref != TABLE_NONE)
 		flow_store(t, f);
 }
@@ -86,7 +86,7 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 		flow_replace(t, f, sender, s); /* it gave the first attempt up */
 		return;
 	}
-	if (other_syn && attempt_hold(t, f, sender, s)) /* counted there */
+	if (other_syn && incarnation_hold(t, f, sender, s)) /* counted there */
 		flow_note_anomaly(t, f, from, ANOMALY_SYN_IN_OPEN, cause_of(s, false), true);
 	else
 		input_segment(t, f, from, s);
@@ -94,13 +94,13 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 }
 
 /* Does the 4-tuple of this entry have a second one? */
-static bool entry_contested(const struct tracker *t, table_ref r)
+static bool entry_has_rival(const struct tracker *t, table_ref r)
 {
 	if (table_shape_of(r) == SHAPE_FULL)
-		return table_hot(&t->table, r)->contested;
+		return table_hot(&t->table, r)->rivalled;
 	const struct syn_entry *h = table_syn(&t->table, r);
 
-	return h->pending || h->contested;
+	return h->incarnation || h->rivalled;
 }
 
 /* What the kernel bypassed before @s. */
@@ -122,18 +122,18 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 {
 	table_ref other = TABLE_NONE;
 
-	if (ref != TABLE_NONE && unlikely(entry_contested(t, ref))) {
+	if (ref != TABLE_NONE && unlikely(entry_has_rival(t, ref))) {
 		bool done = false;
 
 		ref = table_find(&t->table, f->hash, &f->key, &other);
-		if (table_shape_of(ref) == SHAPE_SYN && table_syn(&t->table, ref)->pending) {
+		if (table_shape_of(ref) == SHAPE_SYN && table_syn(&t->table, ref)->incarnation) {
 			table_ref pending = ref;
 
 			ref = other;
 			other = pending;
 		}
 		if (other != TABLE_NONE)
-			ref = attempt_feed(t, f, other, ref, sender, s, &done);
+			ref = incarnation_feed(t, f, other, ref, sender, s, &done);
 		if (done)
 			return;
 	}
@@ -269,7 +269,7 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 
 	table_ref ref = table_find(&t->table, f.hash, &f.key, NULL);
 
-	if (ref == TABLE_NONE || entry_contested(t, ref))
+	if (ref == TABLE_NONE || entry_has_rival(t, ref))
 		return;
 	flow_load(t, &f, ref);
 	refuse(t, &f, sender, quoted);

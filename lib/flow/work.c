@@ -176,7 +176,7 @@ void flow_store(struct tracker *t, struct flow *f)
 	bool small = !answered && syn_entry_pack(f->c, &syn);
 
 	if (f->ref != TABLE_NONE && small) {
-		syn.pending = table_syn(&t->table, f->ref)->pending;
+		syn.incarnation = table_syn(&t->table, f->ref)->incarnation;
 		put(t, f, f->ref, &syn);
 		return;
 	}
@@ -309,8 +309,8 @@ void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, i
 	else if (!fsm_over(f->c->state) &&
 		 !(conn_deferred(f->c) && synflood_ends(t, f, synflood_count_of(reason))))
 		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
-	if (f->c->contested)
-		attempt_orphan(t, f);
+	if (f->c->rivalled)
+		incarnation_orphan(t, f);
 	flow_remove(t, f);
 }
 

@@ -3,7 +3,7 @@
  *   tracker.c  the entrance: whose segment is it?
  *   fastpath.c    the usual SYN and SYN-ACK by a short way
  *   input.c     one segment of a connection that is known, or the first of a new one
- *   attempt.c  a SYN that contests a 4-tuple which is taken
+ *   incarnation.c  a SYN that contests a 4-tuple which is taken
  *   room.c     time and memory: timeouts, the sweep, what is given up when a table is full
  *   synflood.c    attempts of which nothing is told, since their server is flooded with them
  *   work.c     entries in the table, and the telling of events
@@ -65,7 +65,7 @@ struct tracker {
 
 	/* What is saved where it is changed. */
 	uint64_t layout; /* 0: none yet */
-	uint64_t attempt_ns
+	uint64_t incarnation_ns
 		[RESYNC_CANDIDATES]; /* starts of the newest attempts that were deferred, by hash */
 	struct loss_window loss[LOSS_WINDOWS];
 	struct resync_candidate candidate[RESYNC_CANDIDATES]; /* by hash */
@@ -294,24 +294,27 @@ bool fastpath_drop(struct tracker *t, const struct waiting *w, enum close_reason
 /* The same of the SYN entry @r. */
 bool fastpath_drop_at(struct tracker *t, table_ref r, enum close_reason reason);
 
-/* ---- attempt.c ------------------------------------------------------------------------------ */
+/* ---- incarnation.c
+ * ------------------------------------------------------------------------------ */
 
 /* May @s begin a new connection at once, though the old one is not forgotten? */
-bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s);
+bool incarnation_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s);
 
 /* Holds @s as an attempt that nobody has answered yet, beside the old connection @old.  False: it
  * cannot be deferred. */
-bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s);
+bool incarnation_hold(struct tracker *t, struct flow *old, unsigned sender,
+		      const struct segment *s);
 
 /* A pending attempt that nothing answered: told now if it was one, and forgotten. */
-void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
-		    struct cause cause);
+void incarnation_settle(struct tracker *t, struct flow *f, enum close_reason reason,
+			struct cause cause);
 
 /* The old connection @old goes: an attempt beside it that it outlived was a stray SYN, and goes
  * with it. */
-void attempt_orphan(struct tracker *t, const struct flow *old);
+void incarnation_orphan(struct tracker *t, const struct flow *old);
 
-/* A segment of a 4-tuple with a pending attempt @pend_ref and, maybe, an old connection.  Returns
+/* A segment of a 4-tuple with a pending attempt @new_ref and, maybe, an old connection.  Returns
  * the entry that the segment is for, or TABLE_NONE; *ret_done: nothing is left to do. */
-table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_ref,
-		       table_ref old_ref, unsigned sender, const struct segment *s, bool *ret_done);
+table_ref incarnation_feed(struct tracker *t, const struct flow *f, table_ref new_ref,
+			   table_ref old_ref, unsigned sender, const struct segment *s,
+			   bool *ret_done);

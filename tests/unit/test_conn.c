@@ -167,7 +167,7 @@ static struct conn random_half_open(bool answered)
 		.wscale1 = rand64() & 15,
 		.complete = answered ? COMPLETE_SYN | COMPLETE_SYN_ACK : COMPLETE_SYN,
 		.direction = DIRECTION_SYN,
-		.contested = rand64() & 1,
+		.rivalled = rand64() & 1,
 		.sent = answered ? 3 : 1,
 		.heard = answered ? 3 : 1,
 	};
@@ -195,7 +195,7 @@ static void test_round_trip(bool answered)
 			&c.hot, SIDE_A,
 			conn_window(&back.hot, SIDE_A)); /* the one thing that is not kept */
 		changed += !!memcmp(&c, &back, sizeof c);
-		marked += h.pending;
+		marked += h.incarnation;
 		again += !syn_entry_pack(&back, &h2) || !!memcmp(&h, &h2, sizeof h);
 	}
 	const char *what = answered ? "SYNs and SYN-ACKs" : "SYNs";
@@ -345,7 +345,7 @@ static struct conn random_conn(void)
 	c.state = (1 + below(FSM_STATES - 1)) & 31;
 	c.last_ns = c.start_ns + (rand64() >> (8 + below(56)));
 	c.suspect = below(4) == 0;
-	c.contested = below(4) == 0;
+	c.rivalled = below(4) == 0;
 	c.noted = below(16) & 15;
 	c.noted_order = CONN_ORDER_TOLD;
 	c.sent = below(4) ? 3 : below(4) & 3;
@@ -376,7 +376,7 @@ static void test_parts(void)
 		struct conn c = random_conn(), back;
 		struct conn_hot h;
 		struct conn_cold k;
-		bool calm = c.state == FSM_OPEN && !c.suspect && !c.contested && c.sent == 3 &&
+		bool calm = c.state == FSM_OPEN && !c.suspect && !c.rivalled && c.sent == 3 &&
 			    c.heard == 3 && !c.gaps;
 
 		full_entry_split(&c, &h, &k);

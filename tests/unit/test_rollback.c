@@ -252,7 +252,7 @@ static void say_difference(const struct rig *r, const unsigned char *before, con
 	} parts[] = { { PART(cfg) },
 		      { PART(now_ns) },
 		      { PART(floods) },
-		      { PART(attempt_ns) },
+		      { PART(incarnation_ns) },
 		      { PART(loss) },
 		      { PART(candidate) },
 		      { PART(servers) },

@@ -5,7 +5,7 @@
 #include "wire/tcpopt.h"
 
 /* The SYNs of the attempt @pend began nothing: @old counts them as its own. */
-static void attempt_give_back(struct conn *old, const struct conn *pend)
+static void incarnation_give_back(struct conn *old, const struct conn *pend)
 {
 	enum fsm_side from = pend->client_end != old->client_end;
 	struct conn_counts more = conn_counts(pend, SIDE_A);
@@ -14,7 +14,7 @@ static void attempt_give_back(struct conn *old, const struct conn *pend)
 }
 
 /* Tells the SYN of an attempt that was deferred back; not if its server is flooded with them. */
-static void attempt_tell(struct tracker *t, struct flow *f, uint64_t prev_flow_id)
+static void incarnation_tell(struct tracker *t, struct flow *f, uint64_t prev_flow_id)
 {
 	if (likely(!t->floods.n) || !synflood_defer(t, f))
 		flow_tell_late(t, f, f->c->offer.mss, prev_flow_id);
@@ -30,7 +30,8 @@ static table_ref beside(const struct tracker *t, const struct flow *f)
 
 /* A pending attempt that nothing answered: was it one?  If the old connection went on meanwhile
  * it was a stray SYN; if not, it is told now, with its end. */
-void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason, struct cause cause)
+void incarnation_settle(struct tracker *t, struct flow *f, enum close_reason reason,
+			struct cause cause)
 {
 	table_ref old_ref = beside(t, f);
 	uint64_t prev = 0;
@@ -44,22 +45,22 @@ void attempt_settle(struct tracker *t, struct flow *f, enum close_reason reason,
 		bool lives = !fsm_over(old.c->state);
 		bool stray = old.c->last_ns > f->c->start_ns || (lives && reason == REASON_REUSE);
 
-		old.c->contested = 0;
+		old.c->rivalled = 0;
 		if (stray)
 			flow_remove(t, f);
 		/* A SYN entry would want another entry. */
 		if (stray && lives && table_shape_of(old_ref) == SHAPE_FULL)
-			attempt_give_back(old.c, f->c);
+			incarnation_give_back(old.c, f->c);
 		flow_store(t, &old);
 		if (stray)
 			return;
 		prev = conn_deferred(old.c) ? 0 : flow_own_id(&old);
 	}
-	attempt_tell(t, f, prev);
+	incarnation_tell(t, f, prev);
 	flow_give_up(t, f, reason, -1, cause);
 }
 
-void attempt_orphan(struct tracker *t, const struct flow *old)
+void incarnation_orphan(struct tracker *t, const struct flow *old)
 {
 	struct flow pend = { .key = old->key, .hash = old->hash };
 	table_ref ref = beside(t, old);
@@ -73,7 +74,7 @@ void attempt_orphan(struct tracker *t, const struct flow *old)
 
 /* May @s begin a new connection at once, though the old one is not forgotten?  RFC 9293 3.6.1
  * and RFC 6191 2: where nobody waits any more, or when it is newer than the old connection. */
-bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s)
+bool incarnation_supersedes(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	if (fsm_endpoint(c->state, !from) != TCPS_TIME_WAIT)
 		return true;
@@ -88,7 +89,7 @@ bool attempt_supersedes(const struct conn *c, enum fsm_side from, const struct s
 
 /* A new incarnation begins when the peer answers the SYN; a challenge ACK drops it (RFC 9293 3.6.1,
  * RFC 5961 4). */
-bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s)
+bool incarnation_hold(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s)
 {
 	struct flow f = { .key = old->key, .hash = old->hash, .ref = TABLE_NONE };
 	struct segment bare = *s;
@@ -97,7 +98,7 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	bare.payload_len = 0; /* data on it will be sent again, or was never taken */
 	bare.wire_len -= s->payload_len;
 	conn_begin(f.c, &bare, sender, old->c);
-	uint64_t *newest = &t->attempt_ns[f.hash & (RESYNC_CANDIDATES - 1)];
+	uint64_t *newest = &t->incarnation_ns[f.hash & (RESYNC_CANDIDATES - 1)];
 
 	conn_begin_after(f.c, *newest);
 	undo_save(t->undo, newest, sizeof *newest);
@@ -114,7 +115,7 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 	conn_note_history(f.c, SIDE_A, &bare, (struct learned){ 0 }, p);
 	if (!syn_entry_pack(f.c, &syn))
 		return false; /* a header of more than 255 octets: not worth holding */
-	syn.pending = 1;
+	syn.incarnation = 1;
 	struct synflood_server server = synflood_server_of(&f.key, f.c->client_end);
 
 	f.ref = flow_slot_syn(t, &f, &server, old->ref);
@@ -122,42 +123,42 @@ bool attempt_hold(struct tracker *t, struct flow *old, unsigned sender, const st
 		return false;
 	*table_syn(&t->table, f.ref) = syn;
 	flow_count_state(t, FSM_NONE, FSM_SYN);
-	old->c->contested = 1;
+	old->c->rivalled = 1;
 	return true;
 }
 
 /* Forgets the pending attempt @f; @old, if there is one, is not contested any more. */
-static void attempt_drop(struct tracker *t, struct flow *f, struct flow *old)
+static void incarnation_drop(struct tracker *t, struct flow *f, struct flow *old)
 {
 	flow_remove(t, f);
 	if (old->ref != TABLE_NONE) {
-		old->c->contested = 0;
-		attempt_give_back(old->c, f->c);
+		old->c->rivalled = 0;
+		incarnation_give_back(old->c, f->c);
 		flow_store(t, old);
 	}
 }
 
 /* The attempt @f was answered: the old connection is gone, this one is told. */
-static void attempt_confirm(struct tracker *t, struct flow *f, struct flow *old,
-			    const struct segment *s)
+static void incarnation_confirm(struct tracker *t, struct flow *f, struct flow *old,
+				const struct segment *s)
 {
 	uint64_t prev = 0;
 
 	if (old->ref != TABLE_NONE) {
 		prev = flow_own_id(old);
-		old->c->contested = 0; /* by what now takes its place */
+		old->c->rivalled = 0; /* by what now takes its place */
 		flow_give_up(t, old, REASON_REUSE, -1, cause_of(s, false));
 		if (conn_deferred(old->c)) /* and nothing was told of it */
 			prev = 0;
 	}
-	attempt_tell(t, f, prev);
-	table_syn(&t->table, f->ref)->pending = 0;
+	incarnation_tell(t, f, prev);
+	table_syn(&t->table, f->ref)->incarnation = 0;
 	table_syn(&t->table, f->ref)->deferred = f->c->offer.deferred;
 }
 
 /* The SYN of the attempt once more.  It stays a SYN entry: a repetition of another size is not
  * counted, but keeps it alive. */
-static void attempt_again(struct tracker *t, struct flow *f, const struct segment *s)
+static void incarnation_again(struct tracker *t, struct flow *f, const struct segment *s)
 {
 	struct syn_entry *h = table_syn(&t->table, f->ref), again;
 	struct segment bare = *s;
@@ -167,7 +168,7 @@ static void attempt_again(struct tracker *t, struct flow *f, const struct segmen
 	conn_account(f->c, SIDE_A, &bare, 0);
 	conn_count_retrans(f->c, SIDE_A);
 	if (syn_entry_pack(f->c, &again)) {
-		again.pending = 1;
+		again.incarnation = 1;
 		*h = again;
 	} else {
 		h->last = dur40_of(conn_age(f->c));
@@ -175,42 +176,43 @@ static void attempt_again(struct tracker *t, struct flow *f, const struct segmen
 }
 
 /* What a segment means for a pending attempt. */
-enum pending_verdict {
-	PENDING_STANDS,
-	PENDING_AGAIN,
-	PENDING_CONFIRMED,
-	PENDING_DROPPED,
-	PENDING_REPLACED /* by yet another attempt */
+enum incarnation_verdict {
+	INCARNATION_STANDS,
+	INCARNATION_AGAIN,
+	INCARNATION_CONFIRMED,
+	INCARNATION_DROPPED,
+	INCARNATION_REPLACED /* by yet another attempt */
 };
 
 /* @fits_old: it can be of the old connection; @news: it acknowledges something new there. */
-static enum pending_verdict attempt_judge(const struct conn *c, enum fsm_side from,
-					  const struct segment *s, bool fits_old, bool news)
+static enum incarnation_verdict incarnation_judge(const struct conn *c, enum fsm_side from,
+						  const struct segment *s, bool fits_old, bool news)
 {
 	bool syn = s->flags & TCP_SYN, ack = s->flags & TCP_ACK, rst = s->flags & TCP_RST;
 
 	if (from == SIDE_A) {
 		if (syn && !ack)
-			return s->seq == c->isn ? PENDING_AGAIN : PENDING_REPLACED;
+			return s->seq == c->isn ? INCARNATION_AGAIN : INCARNATION_REPLACED;
 		/* its third segment: the answer was not seen */
-		return !rst && s->seq == c->isn + 1 && !fits_old ? PENDING_CONFIRMED
-								 : PENDING_STANDS;
+		return !rst && s->seq == c->isn + 1 && !fits_old ? INCARNATION_CONFIRMED
+								 : INCARNATION_STANDS;
 	}
 	if (syn && !ack) /* an attempt the other way round: one is deferred, the newest */
-		return PENDING_REPLACED;
+		return INCARNATION_REPLACED;
 	if (ack && s->ack == c->isn + 1 && (syn || rst))
-		return PENDING_CONFIRMED;
+		return INCARNATION_CONFIRMED;
 	/* A challenge ACK says nothing new (RFC 5961 4.2).  Data, a FIN or their acknowledgement
 	 * may have been under way before the server had the SYN. */
 	bool bare = ack && !syn && !rst && !(s->flags & TCP_FIN) && !s->payload_len;
 
-	return bare && !news ? PENDING_DROPPED : PENDING_STANDS;
+	return bare && !news ? INCARNATION_DROPPED : INCARNATION_STANDS;
 }
 
-/* A segment of a 4-tuple with a pending attempt @pend_ref and, maybe, an old connection.  Returns
+/* A segment of a 4-tuple with a pending attempt @new_ref and, maybe, an old connection.  Returns
  * the entry that the segment is for, or TABLE_NONE; *ret_done: nothing is left to do. */
-table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_ref,
-		       table_ref old_ref, unsigned sender, const struct segment *s, bool *ret_done)
+table_ref incarnation_feed(struct tracker *t, const struct flow *f, table_ref new_ref,
+			   table_ref old_ref, unsigned sender, const struct segment *s,
+			   bool *ret_done)
 {
 	struct flow pend = { .key = f->key, .hash = f->hash };
 	struct flow old = { .key = f->key, .hash = f->hash, .ref = TABLE_NONE };
@@ -219,16 +221,16 @@ table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_r
 		flow_load(t, &old, old_ref);
 		if (flow_expire(t, &old)) { /* and the attempt with it, maybe */
 			old.ref = TABLE_NONE;
-			pend_ref = table_find(&t->table, f->hash, &f->key, NULL);
-			if (pend_ref == TABLE_NONE)
+			new_ref = table_find(&t->table, f->hash, &f->key, NULL);
+			if (new_ref == TABLE_NONE)
 				return TABLE_NONE;
 		}
 	}
-	flow_load(t, &pend, pend_ref);
+	flow_load(t, &pend, new_ref);
 	if (flow_expire(t, &pend))
 		return old.ref;
 	if (old.ref == TABLE_NONE) { /* nobody contests it any more: an attempt like any other */
-		attempt_confirm(t, &pend, &old, s);
+		incarnation_confirm(t, &pend, &old, s);
 		return pend.ref;
 	}
 
@@ -238,21 +240,21 @@ table_ref attempt_feed(struct tracker *t, const struct flow *f, table_ref pend_r
 	bool fits_old = segment_check(old.c, old_from, s, &gaps_none).acceptable;
 	bool news = s->ack != old.c->acked[!old_from];
 
-	switch (attempt_judge(pend.c, from, s, fits_old, news)) {
-	case PENDING_AGAIN:
-		attempt_again(t, &pend, s);
+	switch (incarnation_judge(pend.c, from, s, fits_old, news)) {
+	case INCARNATION_AGAIN:
+		incarnation_again(t, &pend, s);
 		*ret_done = true;
 		break;
-	case PENDING_CONFIRMED:
-		attempt_confirm(t, &pend, &old, s);
+	case INCARNATION_CONFIRMED:
+		incarnation_confirm(t, &pend, &old, s);
 		return pend.ref;
-	case PENDING_DROPPED:
-		attempt_drop(t, &pend, &old);
+	case INCARNATION_DROPPED:
+		incarnation_drop(t, &pend, &old);
 		break;
-	case PENDING_REPLACED:
-		attempt_settle(t, &pend, REASON_REUSE, cause_of(s, false));
+	case INCARNATION_REPLACED:
+		incarnation_settle(t, &pend, REASON_REUSE, cause_of(s, false));
 		break;
-	case PENDING_STANDS:
+	case INCARNATION_STANDS:
 		break;
 	}
 	return old.ref;
