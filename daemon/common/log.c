@@ -209,8 +209,8 @@ void log_write(enum log_level level, const char *fmt, ...)
 	write_message(level, LOG_ID_NONE, NULL, 0, text);
 }
 
-void log_tell(enum log_level level, enum log_id id, const struct log_field *fields, const char *fmt,
-	      ...)
+void log_event(enum log_level level, enum log_id id, const struct log_field *fields,
+	       const char *fmt, ...)
 {
 	char text[LOG_LINE_MAX];
 	va_list ap;

@@ -58,9 +58,9 @@ __attribute__((format(printf, 2, 3))) void log_write(enum log_level level, const
 
 /* log_write() with an id and fields, which end with a NULL name: LOG_FIELDS.  On stderr it is the
  * message alone, so that has to say it all. */
-__attribute__((format(printf, 4, 5))) void log_tell(enum log_level level, enum log_id id,
-						    const struct log_field *fields, const char *fmt,
-						    ...);
+__attribute__((format(printf, 4, 5))) void log_event(enum log_level level, enum log_id id,
+						     const struct log_field *fields,
+						     const char *fmt, ...);
 #define LOG_FIELDS(...) ((const struct log_field[]){ __VA_ARGS__, { NULL, NULL } })
 
 /* A number as the value of a field, for as long as the full expression. */

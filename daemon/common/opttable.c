@@ -101,7 +101,7 @@ const struct opt opts[] = {
 	TIMEOUT("time-wait", time_wait, "60s", "How long a closed connection is remembered."),
 	TIMEOUT("reset", reset, "10s", "How long a reset connection is remembered."),
 	{ "anomalies-per-connection", TRACKING,
-	  NUMBER(anomalies_per_connection, 0, ANOMALIES_TOLD_MAX), "8", "N",
+	  NUMBER(anomalies_per_connection, 0, ANOMALIES_REPORTED_MAX), "8", "N",
 	  "Anomalies of one connection that are told one by one; more are only counted.", .live = true },
 	{ "anomalies-per-second", TRACKING, NUMBER(anomalies_per_second, 0, 1000000), "100", "N",
 	  "Anomalies told in one second by one decoder, all its connections together.", .live = true },

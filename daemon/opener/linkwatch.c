@@ -66,7 +66,7 @@ static bool is_default_route(const struct nlmsghdr *h)
 }
 
 /* One datagram; true: it ended a dump. */
-static bool tell_all(const char *buf, size_t n, linkwatch_fn *tell, void *arg)
+static bool report_all(const char *buf, size_t n, linkwatch_fn *tell, void *arg)
 {
 	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
 
@@ -110,7 +110,7 @@ int linkwatch_read(int fd, linkwatch_fn *tell, void *arg, bool until_done)
 		} else if (n < 0 && errno != EINTR) {
 			return -errno;
 		} else if (n > 0 && from.nl_pid == 0 && /* the kernel, nobody else */
-			   tell_all(buf, (size_t)n, tell, arg) && until_done) {
+			   report_all(buf, (size_t)n, tell, arg) && until_done) {
 			return 0;
 		}
 	}

@@ -8,7 +8,7 @@
 #include "common/log.h"
 #include "common/options.h"
 
-enum { TOLD_APART = 64 }; /* users that are logged without regard to each other */
+enum { REPORTED_APART = 64 }; /* users that are logged without regard to each other */
 
 static const struct {
 	const char *name, *text;
@@ -95,25 +95,25 @@ enum access_verdict access_decide(const struct access_peer *p, const struct opti
 	return all >= o->max_subscribers ? ACCESS_LIMIT : v;
 }
 
-void access_tell(const struct access_peer *p, enum access_verdict v)
+void access_log(const struct access_peer *p, enum access_verdict v)
 {
-	static struct log_limit limits[2][TOLD_APART];
+	static struct log_limit limits[2][REPORTED_APART];
 	bool refused = access_refused(v);
 	enum log_level level = refused ? LOG_LEVEL_WARN : LOG_LEVEL_INFO;
 	char before[64] = "";
 	uint64_t held_back;
 
 	if (!log_enabled(level) ||
-	    !log_limit_pass(&limits[refused][p->uid % TOLD_APART], &held_back))
+	    !log_limit_pass(&limits[refused][p->uid % REPORTED_APART], &held_back))
 		return;
 	if (held_back)
 		snprintf(before, sizeof before, " (and %llu before it)",
 			 (unsigned long long)held_back);
-	log_tell(level, LOG_ID_SUBSCRIBER,
-		 LOG_FIELDS({ "SYNFIND_STATE", refused ? "refused" : "here" },
-			    { "SYNFIND_REASON", verdicts[v].name },
-			    { "SYNFIND_UID", log_number(p->uid).s },
-			    { "SYNFIND_PID", log_number((uint64_t)p->pid).s }),
-		 "Subscriber of user %u (pid %d) is %s%s: %s", p->uid, (int)p->pid,
-		 refused ? "refused" : "here", before, verdicts[v].text);
+	log_event(level, LOG_ID_SUBSCRIBER,
+		  LOG_FIELDS({ "SYNFIND_STATE", refused ? "refused" : "here" },
+			     { "SYNFIND_REASON", verdicts[v].name },
+			     { "SYNFIND_UID", log_number(p->uid).s },
+			     { "SYNFIND_PID", log_number((uint64_t)p->pid).s }),
+		  "Subscriber of user %u (pid %d) is %s%s: %s", p->uid, (int)p->pid,
+		  refused ? "refused" : "here", before, verdicts[v].text);
 }

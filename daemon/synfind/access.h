@@ -47,4 +47,4 @@ enum access_verdict access_decide(const struct access_peer *p, const struct opti
 				  unsigned all, unsigned of_uid);
 
 /* Logs that @p came, or was refused; each of a few users once in ten seconds.  @p may be zeroed. */
-void access_tell(const struct access_peer *p, enum access_verdict v);
+void access_log(const struct access_peer *p, enum access_verdict v);

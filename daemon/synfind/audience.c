@@ -103,7 +103,7 @@ void audience_serve_all(struct publisher *p)
 {
 	uint64_t now = wall_clock_ns();
 
-	if (p->told)
+	if (p->reported)
 		p->stream.head->alive_ns = now;
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
@@ -281,7 +281,7 @@ static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
 			  : access_by_name(&peer, p->o);
 	}
 	if (comes || access_refused(v))
-		access_tell(&peer, v);
+		access_log(&peer, v);
 	access_peer_free(&peer);
 	return v;
 }

@@ -31,9 +31,9 @@ enum {
 
 static void say_state(const struct tap *t, const char *state)
 {
-	log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
-		 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", state }),
-		 "Interface %s is %s", t->name, state);
+	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", state }),
+		  "Interface %s is %s", t->name, state);
 }
 
 static void tap_gone(struct capture *c, struct tap *t)
@@ -44,7 +44,7 @@ static void tap_gone(struct capture *c, struct tap *t)
 	}
 	say_state(t, "gone");
 	tap_last_words(t);
-	tap_tell_link(c, t, KEPT_GONE, "gone");
+	tap_report_link(c, t, KEPT_GONE, "gone");
 }
 
 static void note_error(struct capture *c, int r)
@@ -120,7 +120,7 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	if (t->asked)
 		return;
 	say_state(t, up ? "up" : "down");
-	tap_tell_link(c, t, up ? KEPT_UP : KEPT_DOWN, up ? "up" : "down");
+	tap_report_link(c, t, up ? KEPT_UP : KEPT_DOWN, up ? "up" : "down");
 }
 
 static void say_watching(const struct tap *t, const struct opener_reply *m)
@@ -129,13 +129,13 @@ static void say_watching(const struct tap *t, const struct opener_reply *m)
 		LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" });
 
 	if (m->rings > 1)
-		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields,
-			 "Watching %s%s with %u decoders, dealt out by %s", t->name,
-			 t->up ? "" : ", which is down,", m->rings,
-			 m->by_program ? "an eBPF program" : "the kernel's hash");
+		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields,
+			  "Watching %s%s with %u decoders, dealt out by %s", t->name,
+			  t->up ? "" : ", which is down,", m->rings,
+			  m->by_program ? "an eBPF program" : "the kernel's hash");
 	else
-		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields, "Watching %s%s", t->name,
-			 t->up ? "" : ", which is down");
+		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields, "Watching %s%s", t->name,
+			  t->up ? "" : ", which is down");
 }
 
 /* The opener has read a configuration that this daemon will only have after its next start. */
@@ -178,7 +178,7 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 	say_watching(t, m);
 	say_other_mode(c, t, m);
 	if (!c->starting)
-		tap_tell_link(c, t, KEPT_UP, t->again ? "back" : "up");
+		tap_report_link(c, t, KEPT_UP, t->again ? "back" : "up");
 }
 
 static void rings_failed(struct capture *c, const struct opener_reply *m)
@@ -214,8 +214,8 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 static void list_begins(struct capture *c)
 {
 	if (c->listed && !c->renewing)
-		log_tell(LOG_LEVEL_INFO, LOG_ID_OPENER, LOG_FIELDS({ "SYNFIND_STATE", "back" }),
-			 "The opener is back");
+		log_event(LOG_LEVEL_INFO, LOG_ID_OPENER, LOG_FIELDS({ "SYNFIND_STATE", "back" }),
+			  "The opener is back");
 	c->listed = c->renewing = false;
 	for (struct tap *t = c->taps; t; t = t->next)
 		t->listed = false;
@@ -310,11 +310,11 @@ static int on_opener(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		return 0;
 	if (c->renewing && opener_connect(c->opener) == 0)
 		return watch_opener(c);
-	log_tell(*c->opener->path ? LOG_LEVEL_WARN : LOG_LEVEL_ERR, LOG_ID_OPENER,
-		 LOG_FIELDS({ "SYNFIND_STATE", "gone" }),
-		 *c->opener->path ? "The opener is gone: looking for another"
-				  : "The opener is gone: interfaces that come or go from now on "
-				    "are not seen");
+	log_event(*c->opener->path ? LOG_LEVEL_WARN : LOG_LEVEL_ERR, LOG_ID_OPENER,
+		  LOG_FIELDS({ "SYNFIND_STATE", "gone" }),
+		  *c->opener->path ? "The opener is gone: looking for another"
+				   : "The opener is gone: interfaces that come or go from now on "
+				     "are not seen");
 	return watch_opener(c);
 }
 

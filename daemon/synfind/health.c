@@ -33,11 +33,12 @@ static void say_drops(struct feed *f, const struct stats_decoder *d)
 	if (!n)
 		return;
 	f->drops_said = d->source.drops;
-	log_tell(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
-		 LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface }, { "SYNFIND_DROPS", log_number(n).s },
-			    { "SYNFIND_DROPS_TOTAL", log_number(d->source.drops).s }),
-		 "The kernel dropped %llu frames on %s: the ring was full", (unsigned long long)n,
-		 f->iface);
+	log_event(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface },
+			     { "SYNFIND_DROPS", log_number(n).s },
+			     { "SYNFIND_DROPS_TOTAL", log_number(d->source.drops).s }),
+		  "The kernel dropped %llu frames on %s: the ring was full", (unsigned long long)n,
+		  f->iface);
 }
 
 static unsigned long long rate(uint64_t now, uint64_t before, uint64_t usec)
@@ -102,9 +103,9 @@ static int on_feed(sd_event_source *s, uint64_t usec, void *arg)
 	if (!f)
 		sd_notify(0, "WATCHDOG=1");
 	else if (!h->stalled)
-		log_tell(LOG_LEVEL_ERR, LOG_ID_STALLED,
-			 LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface }),
-			 "The decoder of %s stands still: the watchdog is not fed", f->iface);
+		log_event(LOG_LEVEL_ERR, LOG_ID_STALLED,
+			  LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface }),
+			  "The decoder of %s stands still: the watchdog is not fed", f->iface);
 	h->stalled = f;
 	sd_event_source_set_time(s, usec + h->watchdog_usec / FEEDS);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);

@@ -68,9 +68,9 @@ struct kept_head {
 		ring[2];  /* the one in use, and one that may take its place (successor.h) */
 	uint32_t current; /* 0 or 1: changed in a transaction */
 	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if
-	 * anything: once the stream has a number from .telling_as on, they were. */
-	uint8_t told, telling; /* enum kept_link */
-	uint64_t telling_as;   /* 0: nothing */
+	 * anything: once the stream has a number from .reporting_as on, they were. */
+	uint8_t reported, reporting; /* enum kept_link */
+	uint64_t reporting_as;	     /* 0: nothing */
 };
 
 struct kept_state { /* saved as a whole at the start of a transaction */

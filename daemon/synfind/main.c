@@ -122,10 +122,10 @@ static void reload(struct daemon *d)
 		set_stats_timer(d);
 		publisher_reload(&d->publisher);
 		capture_reload(&d->capture);
-		log_tell(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
+		log_event(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
 	} else {
-		log_tell(LOG_LEVEL_ERR, LOG_ID_BAD_CONFIG, NULL,
-			 "The configuration cannot be used: going on with the one before");
+		log_event(LOG_LEVEL_ERR, LOG_ID_BAD_CONFIG, NULL,
+			  "The configuration cannot be used: going on with the one before");
 	}
 	sd_notify(0, "READY=1"); /* in either case: it works */
 }
@@ -170,17 +170,17 @@ static int loop_init(struct daemon *d)
 
 static void say_summary(const struct capture_totals *t)
 {
-	log_tell(LOG_LEVEL_INFO, LOG_ID_SUMMARY,
-		 LOG_FIELDS({ "SYNFIND_PACKETS", log_number(t->packets).s },
-			    { "SYNFIND_DROPS", log_number(t->drops).s },
-			    { "SYNFIND_CONNECTIONS", log_number(t->connections).s },
-			    { "SYNFIND_EVENTS", log_number(t->events).s },
-			    { "SYNFIND_LOST", log_number(t->lost).s }),
-		 "%llu packets, %llu dropped by the kernel, %llu connections, %llu events, %llu "
-		 "lost",
-		 (unsigned long long)t->packets, (unsigned long long)t->drops,
-		 (unsigned long long)t->connections, (unsigned long long)t->events,
-		 (unsigned long long)t->lost);
+	log_event(LOG_LEVEL_INFO, LOG_ID_SUMMARY,
+		  LOG_FIELDS({ "SYNFIND_PACKETS", log_number(t->packets).s },
+			     { "SYNFIND_DROPS", log_number(t->drops).s },
+			     { "SYNFIND_CONNECTIONS", log_number(t->connections).s },
+			     { "SYNFIND_EVENTS", log_number(t->events).s },
+			     { "SYNFIND_LOST", log_number(t->lost).s }),
+		  "%llu packets, %llu dropped by the kernel, %llu connections, %llu events, %llu "
+		  "lost",
+		  (unsigned long long)t->packets, (unsigned long long)t->drops,
+		  (unsigned long long)t->connections, (unsigned long long)t->events,
+		  (unsigned long long)t->lost);
 }
 
 /* What takes privileges, then the end of them, then what meets hostile octets. */
@@ -224,8 +224,8 @@ static int daemon_run(struct daemon *d)
 	r = health_start(&d->health, d->loop, &d->publisher);
 	if (r < 0)
 		return r;
-	log_tell(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
-		 *d->publisher.path ? ": events on " : "", d->publisher.path);
+	log_event(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
+		  *d->publisher.path ? ": events on " : "", d->publisher.path);
 	sd_notify(0, "READY=1\nSTATUS=Ready");
 
 	r = sd_event_loop(d->loop);

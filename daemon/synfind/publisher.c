@@ -58,12 +58,12 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
 				continue;
 			}
 			if (lost && place->lost_total == lost)
-				log_tell(LOG_LEVEL_INFO, LOG_ID_SUBSCRIBER,
-					 LOG_FIELDS(
-						 { "SYNFIND_STATE", "slow" },
-						 { "SYNFIND_PID", log_number((uint64_t)s->pid).s }),
-					 "Subscriber %d (pid %d) is too slow and loses events",
-					 s->fd, (int)s->pid);
+				log_event(LOG_LEVEL_INFO, LOG_ID_SUBSCRIBER,
+					  LOG_FIELDS({ "SYNFIND_STATE", "slow" },
+						     { "SYNFIND_PID",
+						       log_number((uint64_t)s->pid).s }),
+					  "Subscriber %d (pid %d) is too slow and loses events",
+					  s->fd, (int)s->pid);
 		}
 		if (place->at < p->slowest[log])
 			p->slowest[log] = place->at;
@@ -254,7 +254,7 @@ void publisher_start(struct publisher *p)
 		publish(p, RESTART_LINE_MAX, put_restart, &l);
 	h->paused = false;
 	h->alive_ns = now;
-	p->told = true;
+	p->reported = true;
 	audience_greet_late(p);
 	publisher_drain(p);
 }
@@ -267,7 +267,7 @@ static bool drain(struct publisher *p, struct feed *f)
 	struct spsc *ring = &f->decoder->ring;
 	uint32_t ready = spsc_ready(ring), n = ready < DRAIN_AT_ONCE ? ready : DRAIN_AT_ONCE;
 
-	if (!p->told && !f->resumed)
+	if (!p->reported && !f->resumed)
 		return false; /* `restart` comes before what begins anew */
 	for (uint32_t i = 0; i < n; i++) {
 		const struct event *e = spsc_at(ring, i);
@@ -463,7 +463,7 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 			&p->adopted);
 	if (r < 0)
 		return r;
-	p->told = !p->adopted;
+	p->reported = !p->adopted;
 	say_sizes(p);
 	take_identity(p);
 	r = take_key(p);

@@ -36,8 +36,8 @@ struct publisher {
 	struct store *store;
 	struct identity id;
 	struct stream stream;
-	bool adopted; /* it goes on; and what is new waits for ... */
-	bool told;    /* ... `restart` to be told */
+	bool adopted;  /* it goes on; and what is new waits for ... */
+	bool reported; /* ... `restart` to be told */
 	struct pseudonym_key key;
 	bool other_key;		  /* than the process before had */
 	struct fmt_second second; /* of the last event's time */

@@ -103,9 +103,9 @@ struct shards {
 	unsigned batches;
 	struct lane *taken; /* by the consumer: the lane of the event that it has */
 
-	pthread_mutex_t lock; /* of all below, and of `left` and `decoded` of batches */
-	pthread_cond_t work;  /* a lane may have something to do */
-	pthread_cond_t told;  /* the consumer may */
+	pthread_mutex_t lock;	 /* of all below, and of `left` and `decoded` of batches */
+	pthread_cond_t work;	 /* a lane may have something to do */
+	pthread_cond_t reported; /* the consumer may */
 	bool baton, ended, stop;
 	_Atomic uint32_t stirred; /* times that lanes were told; also looked at without the lock */
 	uint64_t issued;	  /* batches so far */
@@ -135,7 +135,7 @@ static struct timespec in_ms(clockid_t clock, int ms)
 static void tell_consumer(struct shards *s)
 {
 	s->changes++;
-	pthread_cond_signal(&s->told);
+	pthread_cond_signal(&s->reported);
 }
 
 static void tell_lanes(struct shards *s)
@@ -535,8 +535,8 @@ static bool await(struct shards *s, uint64_t changes, int wait_ms)
 	pthread_mutex_lock(&s->lock);
 	tell_lanes(s); /* rings that were full have room */
 	while (s->changes == changes && !r)
-		r = wait_ms < 0 ? pthread_cond_wait(&s->told, &s->lock)
-				: pthread_cond_timedwait(&s->told, &s->lock, &until);
+		r = wait_ms < 0 ? pthread_cond_wait(&s->reported, &s->lock)
+				: pthread_cond_timedwait(&s->reported, &s->lock, &until);
 	pthread_mutex_unlock(&s->lock);
 	return !r;
 }
@@ -618,11 +618,11 @@ void shards_read_counters(struct shards *s, const char *iface, struct stats_deco
 		ret->evicted_syn += d.evicted_syn;
 		ret->evicted_full += d.evicted_full;
 		ret->anomalies += d.anomalies;
-		ret->anomalies_untold += d.anomalies_untold;
+		ret->anomalies_suppressed += d.anomalies_suppressed;
 		ret->unmatched += d.unmatched;
 		ret->floods += d.floods;
 		ret->deferred += d.deferred;
-		ret->untold += d.untold;
+		ret->suppressed += d.suppressed;
 		ret->unwatched += d.unwatched;
 		ret->bad_checksum += d.bad_checksum;
 		ret->filtered += d.filtered;
@@ -716,7 +716,7 @@ int shards_start(const struct options *o, struct source *source, struct shards *
 	pthread_condattr_init(&monotonic);
 	pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
 	pthread_cond_init(&s->work, NULL);
-	pthread_cond_init(&s->told, &monotonic);
+	pthread_cond_init(&s->reported, &monotonic);
 	pthread_condattr_destroy(&monotonic);
 	s->lane = calloc(s->lanes, sizeof(struct lane *));
 	s->batch = calloc(s->batches, sizeof(struct batch *));
@@ -776,7 +776,7 @@ void shards_free(struct shards *s)
 	if (s->parts)
 		munmap(s->parts, parts_octets(s));
 	pthread_cond_destroy(&s->work);
-	pthread_cond_destroy(&s->told);
+	pthread_cond_destroy(&s->reported);
 	pthread_mutex_destroy(&s->lock);
 	free(s);
 }

@@ -64,7 +64,7 @@ uint64_t subscriber_skip(struct subscriber_slot *t, const struct linelog *l, str
 }
 
 /* After the line that was begun: says what is missing now. */
-static void tell_lost(struct subscriber_slot *t, struct undo *u, uint64_t now_ns)
+static void report_lost(struct subscriber_slot *t, struct undo *u, uint64_t now_ns)
 {
 	struct subscriber_place *p = &t->place;
 	char line[LOST_LINE_MAX];
@@ -155,7 +155,7 @@ enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linel
 		ssize_t n;
 
 		if (p->aside_at == p->aside_len && p->lost_first)
-			tell_lost(t, u, now_ns);
+			report_lost(t, u, now_ns);
 		if (p->aside_at < p->aside_len)
 			n = send_some(s, FLIGHT_ASIDE, p->aside_at, t->aside + p->aside_at,
 				      p->aside_len - p->aside_at);

@@ -149,13 +149,13 @@ static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 	if (r >= 0)
 		r = tap_run(c, t);
 	if (r >= 0) {
-		t->decoder[0]->kept.head->told = (uint8_t)link;
-		log_tell(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
-			 LOG_FIELDS({ "SYNFIND_INTERFACE", t->name },
-				    { "SYNFIND_STATE", "watched" }),
-			 "Watching %s where the process before this one was", t->name);
+		t->decoder[0]->kept.head->reported = (uint8_t)link;
+		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+			  LOG_FIELDS({ "SYNFIND_INTERFACE", t->name },
+				     { "SYNFIND_STATE", "watched" }),
+			  "Watching %s where the process before this one was", t->name);
 		if (link == KEPT_NEW)
-			tap_tell_link(c, t, KEPT_UP, "up");
+			tap_report_link(c, t, KEPT_UP, "up");
 		if (link == KEPT_GONE)
 			tap_last_words(t);
 		return;

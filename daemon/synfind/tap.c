@@ -125,7 +125,7 @@ int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct
 	r = decoder_init_kept(d, c->o, source, t->id, share, memory);
 	if (r < 0)
 		return r;
-	d->kept.head->told = !c->starting ? KEPT_NEW : t->up ? KEPT_UP : KEPT_DOWN;
+	d->kept.head->reported = !c->starting ? KEPT_NEW : t->up ? KEPT_UP : KEPT_DOWN;
 	kept_sign(&d->kept, ring);
 	return store_put(c->store, tap_stored(TAP_RING, t->id, share->index).s, source_fd(source));
 }
@@ -287,31 +287,31 @@ void tap_end(struct capture *c, struct tap *t)
 	t->stop_fd = -1;
 }
 
-void tap_tell_link(struct capture *c, struct tap *t, enum kept_link link, const char *state)
+void tap_report_link(struct capture *c, struct tap *t, enum kept_link link, const char *state)
 {
 	struct kept_head *h = t->decoders ? t->decoder[0]->kept.head : NULL;
 
 	if (h) {
-		h->telling = (uint8_t)link;
+		h->reporting = (uint8_t)link;
 		undo_order();
-		h->telling_as = c->publisher->stream.state->seq + 1;
+		h->reporting_as = c->publisher->stream.state->seq + 1;
 		undo_order();
 	}
 	publisher_iface(c->publisher, t->name, state);
 	if (h) {
-		h->told = (uint8_t)link;
+		h->reported = (uint8_t)link;
 		undo_order();
-		h->telling_as = 0;
+		h->reporting_as = 0;
 	}
 }
 
 enum kept_link tap_link_settle(const struct capture *c, struct kept_head *h)
 {
-	if (h->telling_as && c->publisher->stream.state->seq >= h->telling_as)
-		h->told = h->telling;
+	if (h->reporting_as && c->publisher->stream.state->seq >= h->reporting_as)
+		h->reported = h->reporting;
 	undo_order();
-	h->telling_as = 0;
-	return (enum kept_link)h->told;
+	h->reporting_as = 0;
+	return (enum kept_link)h->reported;
 }
 
 void tap_last_words(struct tap *t)

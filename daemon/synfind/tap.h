@@ -118,7 +118,7 @@ void tap_add_totals(struct capture_totals *sum, const struct tap *t);
 
 /* Publishes it, once, wherever this process ends: the number of the line tells the next one whether
  * that was before or after. */
-void tap_tell_link(struct capture *c, struct tap *t, enum kept_link link, const char *state);
+void tap_report_link(struct capture *c, struct tap *t, enum kept_link link, const char *state);
 
 /* What the process before this one had told. */
 enum kept_link tap_link_settle(const struct capture *c, struct kept_head *h);

@@ -99,7 +99,7 @@ static char *add_states(char *p, const struct event *e)
 }
 
 /* What brought the event about; no segment for those that the daemon itself ends. */
-static char *add_cause(char *p, const struct event *e)
+static char *add_trigger(char *p, const struct event *e)
 {
 	if (e->segment == SEGMENT_NONE)
 		return p;
@@ -111,7 +111,7 @@ static char *add_moves(char *p, const struct event *e)
 {
 	p = add_conststr(p, "prev_client_state", &tcp_state_str[e->prev_state[0]]);
 	p = add_conststr(p, "prev_server_state", &tcp_state_str[e->prev_state[1]]);
-	p = add_cause(p, e);
+	p = add_trigger(p, e);
 	p = add_duration(p, "client_prev_ns", e->prev_state_ns[0]);
 	return add_duration(p, "server_prev_ns", e->prev_state_ns[1]);
 }
@@ -128,7 +128,7 @@ static char *add_flags(char *p, const struct event_options *o)
 
 static char *add_open(char *p, const struct event *e)
 {
-	p = add_cause(p, e);
+	p = add_trigger(p, e);
 	p = add_bool(p, "midstream", e->midstream);
 	p = add_conststr(p, "direction_basis", &direction_basis_str[e->direction_basis]);
 	if (e->open.has_options) {
@@ -235,7 +235,7 @@ static char *add_flood(char *p, const struct event *e, const struct json_context
 	p = add_u64(p, "answered", n[SYNFLOOD_ANSWERED]);
 	p = add_u64(p, "late", n[SYNFLOOD_LATE]);
 	p = add_u64(p, "completed", n[SYNFLOOD_COMPLETED]);
-	p = add_u64(p, "told", n[SYNFLOOD_TOLD]);
+	p = add_u64(p, "told", n[SYNFLOOD_REPORTED]);
 	p = add_u64(p, "refused", n[SYNFLOOD_REFUSED]);
 	p = add_u64(p, "expired", n[SYNFLOOD_EXPIRED]);
 	p = add_u64(p, "evicted", n[SYNFLOOD_EVICTED]);
@@ -480,12 +480,12 @@ static void put_decoder(struct strbuf *t, const struct stats_decoder *d)
 	strbuf_lit(t, ",\"syn_flood\":{\"servers\":");
 	strbuf_u64(t, d->floods);
 	key_u64(t, "held", d->deferred);
-	key_u64(t, "untold", d->untold);
+	key_u64(t, "untold", d->suppressed);
 	key_u64(t, "unwatched", d->unwatched);
 	strbuf_lit(t, "}");
 	key_u64(t, "strays", d->unmatched);
 	key_u64(t, "anomalies", d->anomalies);
-	key_u64(t, "anomalies_untold", d->anomalies_untold);
+	key_u64(t, "anomalies_untold", d->anomalies_suppressed);
 	key_u64(t, "events", d->events);
 	key_u64(t, "lost", d->lost);
 	strbuf_lit(t, "}");

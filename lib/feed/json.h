@@ -68,8 +68,8 @@ struct stats_decoder {
 	uint64_t verdicts[FRAME_VERDICTS];
 	uint64_t states[FSM_STATES];
 	uint64_t opened, closed, syn_entries, full_entries, evicted_syn, evicted_full;
-	uint64_t anomalies, anomalies_untold, unmatched;
-	uint64_t floods, deferred, untold, unwatched;
+	uint64_t anomalies, anomalies_suppressed, unmatched;
+	uint64_t floods, deferred, suppressed, unwatched;
 	uint64_t events, lost, bad_checksum;
 	uint64_t bypassed; /* segments that the kernel counted instead */
 	uint64_t filtered; /* decoded segments that the mode does not want */

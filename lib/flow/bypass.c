@@ -17,7 +17,7 @@ struct watch {
 	struct flow_key key;
 	struct bypass_key keys[2];
 	struct bypass_count taken[2]; /* counts that the connection has already */
-	uint64_t told_ns;	      /* newest time that bypass_refresh() told */
+	uint64_t reported_ns;	      /* newest time that bypass_refresh() told */
 	uint32_t next;		      /* of the free ones */
 	bool used;
 	bool caught_up;	 /* since the slot was frozen */
@@ -340,7 +340,7 @@ uint64_t bypass_settle(struct bypass *b, struct conn *c, uint64_t hash, bool gon
 }
 
 void bypass_refresh(struct bypass *b,
-		    void (*tell)(void *arg, const struct flow_key *key, uint64_t hash,
+		    void (*emit)(void *arg, const struct flow_key *key, uint64_t hash,
 				 uint64_t last_ns),
 		    void *arg)
 {
@@ -353,8 +353,8 @@ void bypass_refresh(struct bypass *b,
 		uint64_t a = s->count[SIDE_A].last_ns, z = s->count[SIDE_B].last_ns;
 		uint64_t last = a > z ? a : z;
 
-		if (last > w->told_ns)
-			tell(arg, &w->key, w->hash, last + (uint64_t)b->kernel->wall_minus_mono);
-		w->told_ns = last;
+		if (last > w->reported_ns)
+			emit(arg, &w->key, w->hash, last + (uint64_t)b->kernel->wall_minus_mono);
+		w->reported_ns = last;
 	}
 }

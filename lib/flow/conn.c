@@ -198,7 +198,7 @@ bool conn_note(struct conn_hot *h, unsigned side, bool data)
 	unsigned bit = conn_note_bit(side, data), n = count_kinds(h->noted);
 	unsigned rank = count_kinds(h->noted & (bit - 1));
 	/* Where all have their letters any order will do. */
-	unsigned order = h->noted_order == CONN_ORDER_TOLD ? 0 : h->noted_order;
+	unsigned order = h->noted_order == CONN_ORDER_WRITTEN ? 0 : h->noted_order;
 
 	if (n == ORDER_KINDS)
 		return false;
@@ -221,7 +221,7 @@ static unsigned take_kind(unsigned *kinds, unsigned skip)
 }
 
 /* The letters that conn_note() left to be written. */
-static __attribute__((noinline)) void tell_noted(struct conn *c)
+static __attribute__((noinline)) void write_noted(struct conn *c)
 {
 	unsigned kinds = c->noted, n = count_kinds(kinds), order = c->noted_order;
 	unsigned kind[4] = { 0 };
@@ -237,7 +237,7 @@ static __attribute__((noinline)) void tell_noted(struct conn *c)
 		c->complete |= data ? COMPLETE_DATA : COMPLETE_ACK;
 		conn_history_add(c, kind[i] >> 1, data ? HISTORY_DATA : HISTORY_ACK);
 	}
-	c->noted_order = CONN_ORDER_TOLD;
+	c->noted_order = CONN_ORDER_WRITTEN;
 }
 
 void full_entry_join(const struct conn_hot *h, const struct conn_cold *k, struct conn *ret)
@@ -245,8 +245,8 @@ void full_entry_join(const struct conn_hot *h, const struct conn_cold *k, struct
 	ret->hot = *h;
 	ret->cold = *k;
 	ret->start_ns = h->last_ns - ((h->last_ns - k->start) & start_mask);
-	if (h->state == FSM_OPEN && h->noted && h->noted_order != CONN_ORDER_TOLD)
-		tell_noted(ret);
+	if (h->state == FSM_OPEN && h->noted && h->noted_order != CONN_ORDER_WRITTEN)
+		write_noted(ret);
 }
 
 /* ---- letters and states --------------------------------------------------------------------- */

@@ -311,7 +311,7 @@ static inline unsigned conn_note_bit(unsigned side, bool data)
 bool conn_note(struct conn_hot *h, unsigned side, bool data);
 
 /* noted_order where all have their letters. */
-enum { CONN_ORDER_TOLD = 7 };
+enum { CONN_ORDER_WRITTEN = 7 };
 
 /* Is Zeek's letter @code by @side there?  All twelve fields at once: a field that equals the letter
  * is 0 after the XOR, and only below a true 0 can the borrow set a bit. */

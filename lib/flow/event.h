@@ -130,7 +130,7 @@ enum synflood_count {
 	SYNFLOOD_ANSWERED,  /* by a SYN-ACK, whatever became of them */
 	SYNFLOOD_LATE,	    /* no attempts: SYN-ACKs to those that are forgotten */
 	SYNFLOOD_COMPLETED, /* went on beyond SYN and SYN-ACK: told as connections */
-	SYNFLOOD_TOLD,	    /* told as connections, since it was not known for a flood yet */
+	SYNFLOOD_REPORTED,  /* told as connections, since it was not known for a flood yet */
 	SYNFLOOD_REFUSED,   /* by RST, of either end, or ICMP */
 	SYNFLOOD_EXPIRED,
 	SYNFLOOD_EVICTED,

@@ -16,7 +16,7 @@ static bool is_small(const struct segment *s)
 	return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;
 }
 
-static void tell_begin(struct tracker *t, struct flow *f, const struct syn_entry *h,
+static void emit_begin(struct tracker *t, struct flow *f, const struct syn_entry *h,
 		       const struct tcpopt *o, const struct segment *s)
 {
 	struct event *e = event_begin(t);
@@ -25,8 +25,8 @@ static void tell_begin(struct tracker *t, struct flow *f, const struct syn_entry
 	if (!e)
 		return;
 	syn_entry_unpack(h, f->c);
-	tell_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, cause_of(s, false));
-	tell_open(e, o, h->ecn, 0);
+	emit_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, trigger_of(s, false));
+	emit_open(e, o, h->ecn, 0);
 	event_end(t);
 }
 
@@ -57,7 +57,7 @@ bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const stru
 
 	flow_count_state(t, FSM_NONE, FSM_SYN);
 	if (!deferred)
-		tell_begin(t, f, &h, &o, s);
+		emit_begin(t, f, &h, &o, s);
 	f->ref = flow_slot_syn(t, f, &server, TABLE_NONE);
 	if (f->ref != TABLE_NONE)
 		*table_syn(&t->table, f->ref) = h;
@@ -106,7 +106,7 @@ bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned
 	if (!e)
 		return true;
 	syn_entry_unpack(h, f->c);
-	tell_common(e, EVENT_TCP_STATE, &f->key, f->c, FSM_SYN, cause_of(s, false));
+	emit_common(e, EVENT_TCP_STATE, &f->key, f->c, FSM_SYN, trigger_of(s, false));
 	e->prev_state_ns[SIDE_B] = at;
 	event_end(t);
 	return true;

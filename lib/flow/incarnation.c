@@ -14,10 +14,10 @@ static void incarnation_give_back(struct conn *old, const struct conn *pend)
 }
 
 /* Tells the SYN of an attempt that was deferred back; not if its server is flooded with them. */
-static void incarnation_tell(struct tracker *t, struct flow *f, uint64_t prev_flow_id)
+static void incarnation_emit(struct tracker *t, struct flow *f, uint64_t prev_flow_id)
 {
 	if (likely(!t->floods.n) || !synflood_defer(t, f))
-		flow_tell_late(t, f, f->c->offer.mss, prev_flow_id);
+		flow_emit_deferred(t, f, f->c->offer.mss, prev_flow_id);
 }
 
 /* The other entry of this one's 4-tuple, or TABLE_NONE. */
@@ -31,7 +31,7 @@ static table_ref beside(const struct tracker *t, const struct flow *f)
 /* A pending attempt that nothing answered: was it one?  If the old connection went on meanwhile
  * it was a stray SYN; if not, it is told now, with its end. */
 void incarnation_settle(struct tracker *t, struct flow *f, enum close_reason reason,
-			struct cause cause)
+			struct trigger trigger)
 {
 	table_ref old_ref = beside(t, f);
 	uint64_t prev = 0;
@@ -56,8 +56,8 @@ void incarnation_settle(struct tracker *t, struct flow *f, enum close_reason rea
 			return;
 		prev = conn_deferred(old.c) ? 0 : flow_own_id(&old);
 	}
-	incarnation_tell(t, f, prev);
-	flow_give_up(t, f, reason, -1, cause);
+	incarnation_emit(t, f, prev);
+	flow_give_up(t, f, reason, -1, trigger);
 }
 
 void incarnation_orphan(struct tracker *t, const struct flow *old)
@@ -147,11 +147,11 @@ static void incarnation_confirm(struct tracker *t, struct flow *f, struct flow *
 	if (old->ref != TABLE_NONE) {
 		prev = flow_own_id(old);
 		old->c->rivalled = 0; /* by what now takes its place */
-		flow_give_up(t, old, REASON_REUSE, -1, cause_of(s, false));
+		flow_give_up(t, old, REASON_REUSE, -1, trigger_of(s, false));
 		if (conn_deferred(old->c)) /* and nothing was told of it */
 			prev = 0;
 	}
-	incarnation_tell(t, f, prev);
+	incarnation_emit(t, f, prev);
 	table_syn(&t->table, f->ref)->incarnation = 0;
 	table_syn(&t->table, f->ref)->deferred = f->c->offer.deferred;
 }
@@ -252,7 +252,7 @@ table_ref incarnation_feed(struct tracker *t, const struct flow *f, table_ref ne
 		incarnation_drop(t, &pend, &old);
 		break;
 	case INCARNATION_REPLACED:
-		incarnation_settle(t, &pend, REASON_REUSE, cause_of(s, false));
+		incarnation_settle(t, &pend, REASON_REUSE, trigger_of(s, false));
 		break;
 	case INCARNATION_STANDS:
 		break;

@@ -1,6 +1,6 @@
 #include <string.h>
 #include "flow/segment_check.h"
-#include "flow/tell.h"
+#include "flow/emit.h"
 #include "flow/control_mode.h"
 #include "flow/work.h"
 #include "wire/tcpopt.h"
@@ -138,18 +138,18 @@ static void keep_tsval(struct conn *c, const struct segment *s)
 }
 
 /* Tells what the ends did.  @offered: what the handshake knew, if this ended it. */
-static void tell_move(struct tracker *t, struct flow *f, enum fsm_state before, struct cause cause,
-		      const uint64_t *moved_ns, const struct conn *offered)
+static void emit_move(struct tracker *t, struct flow *f, enum fsm_state before,
+		      struct trigger trigger, const uint64_t *moved_ns, const struct conn *offered)
 {
 	struct event *e = event_begin(t);
 
 	if (!e)
 		return;
-	tell_common(e, offered ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, &f->key, f->c, before,
-		    cause);
+	emit_common(e, offered ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, &f->key, f->c, before,
+		    trigger);
 	memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
 	if (offered)
-		tell_established(e, offered, before, cause.ts_ns);
+		emit_established(e, offered, before, trigger.ts_ns);
 	event_end(t);
 }
 
@@ -163,7 +163,7 @@ static __attribute__((noinline)) bool establish(struct tracker *t, struct flow *
 
 	if (!flow_change(t, f->c, to, s->ts_ns, moved_ns))
 		return false;
-	tell_move(t, f, (enum fsm_state)offered.state, cause_of(s, inferred), moved_ns, &offered);
+	emit_move(t, f, (enum fsm_state)offered.state, trigger_of(s, inferred), moved_ns, &offered);
 	return true;
 }
 
@@ -188,10 +188,11 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 	if (deferred)
 		return true;
 	if (fsm_over(to))
-		flow_tell_end(t, f, before, reason_of(before, to, from),
-			      to == FSM_RESET ? (int)from : -1, cause_of(s, inferred), moved_ns);
+		flow_emit_close(t, f, before, reason_of(before, to, from),
+				to == FSM_RESET ? (int)from : -1, trigger_of(s, inferred),
+				moved_ns);
 	else
-		tell_move(t, f, before, cause_of(s, inferred), moved_ns, NULL);
+		emit_move(t, f, before, trigger_of(s, inferred), moved_ns, NULL);
 	return true;
 }
 
@@ -217,10 +218,10 @@ static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const s
 		}
 		to = next;
 	}
-	bool told = to != f->c->state && move(t, f, from, to, s, inferred);
+	bool reported = to != f->c->state && move(t, f, from, to, s, inferred);
 
 	if (anomaly != ANOMALY_NONE)
-		flow_note_anomaly(t, f, from, anomaly, cause_of(s, false), !told);
+		flow_emit_anomaly(t, f, from, anomaly, trigger_of(s, false), !reported);
 }
 
 /* A segment that answers a SYN tells how long that took: before anything is changed. */
@@ -491,7 +492,7 @@ void input_first(struct tracker *t, struct flow *f, unsigned sender, const struc
 	conn_note_history(c, from, s, (struct learned){ 0 }, p);
 	flow_count_state(t, FSM_NONE, to);
 	if (likely(!t->floods.n) || !synflood_defer(t, f))
-		flow_tell_begin(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
-				cause_of(s, inferred));
+		flow_emit_open(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
+			       trigger_of(s, inferred));
 	flow_store(t, f);
 }

@@ -57,12 +57,12 @@ static int suspect_side(const struct conn *c)
 }
 
 void flow_end(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
-	      struct cause cause)
+	      struct trigger trigger)
 {
 	if (table_shape_of(f->ref) == SHAPE_SYN && table_syn(&t->table, f->ref)->incarnation)
-		incarnation_settle(t, f, reason, cause);
+		incarnation_settle(t, f, reason, trigger);
 	else
-		flow_give_up(t, f, reason, rst_by, cause);
+		flow_give_up(t, f, reason, rst_by, trigger);
 }
 
 /* Lets an entry go for silence if its time has come; true: it is gone. */
@@ -78,9 +78,11 @@ bool flow_expire(struct tracker *t, struct flow *f)
 		flow_store(t, f);
 		return false;
 	}
-	struct cause cause = { .ts_ns = at, .segment = SEGMENT_TIMEOUT, .basis = BASIS_TIMEOUT };
+	struct trigger trigger = { .ts_ns = at,
+				   .segment = SEGMENT_TIMEOUT,
+				   .basis = BASIS_TIMEOUT };
 
-	flow_end(t, f, silence_means(t, f->c), f->c->suspect ? suspect_side(f->c) : -1, cause);
+	flow_end(t, f, silence_means(t, f->c), f->c->suspect ? suspect_side(f->c) : -1, trigger);
 	return true;
 }
 
@@ -248,16 +250,16 @@ static unsigned eviction_rank(enum fsm_state s)
 
 static void evict(struct tracker *t, table_ref r)
 {
-	struct cause cause = { .ts_ns = t->now_ns,
-			       .segment = SEGMENT_NONE,
-			       .basis = BASIS_TIMEOUT };
+	struct trigger trigger = { .ts_ns = t->now_ns,
+				   .segment = SEGMENT_NONE,
+				   .basis = BASIS_TIMEOUT };
 	bool syn = table_shape_of(r) == SHAPE_SYN;
 	struct flow f;
 
 	flow_at(t, &f, r);
 	if (!fsm_over(f.c->state))
 		counter_add(syn ? &t->count->evicted_syn : &t->count->evicted_full, 1);
-	flow_end(t, &f, REASON_EVICTED, -1, cause);
+	flow_end(t, &f, REASON_EVICTED, -1, trigger);
 }
 
 /* Does this SYN entry wait in vain for a server that much of the table waits for?  A SYN flood. */

@@ -56,7 +56,7 @@ static uint32_t fit32(uint64_t n)
 	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
 }
 
-static void tell(struct tracker *t, struct synflood *d, enum synflood_phase phase)
+static void emit(struct tracker *t, struct synflood *d, enum synflood_phase phase)
 {
 	struct event *e = event_begin(t);
 	uint64_t took = t->now_ns > d->line_ns ? t->now_ns - d->line_ns : 0;
@@ -71,7 +71,7 @@ static void tell(struct tracker *t, struct synflood *d, enum synflood_phase phas
 		k.w[0] = k.ip_v == 4 ? w[0] << 32 : w[0];
 		k.w[1] = k.ip_v == 4 ? rest : w[1];
 		k.w[4] = rest;
-		tell_flood(e, phase, &k, (uint16_t)w[3], t->now_ns, d->since_ns);
+		emit_flood(e, phase, &k, (uint16_t)w[3], t->now_ns, d->since_ns);
 		memcpy(e->flood.count, d->count, sizeof e->flood.count);
 		e->flood.half_open = d->deferred;
 		e->flood.new_attempts = fit32(attempts);
@@ -103,17 +103,17 @@ static void counts_begin(const struct tracker *t, struct synflood *d)
 
 static void series_begin(struct tracker *t, struct synflood *d)
 {
-	d->told = true;
+	d->reported = true;
 	d->calm_ns = UINT64_MAX;
-	tell(t, d, SYNFLOOD_BEGIN);
+	emit(t, d, SYNFLOOD_BEGIN);
 	counter_add(&t->count->floods, 1);
 }
 
 static void series_end(struct tracker *t, struct synflood *d)
 {
-	tell(t, d, SYNFLOOD_END);
+	emit(t, d, SYNFLOOD_END);
 	counter_add(&t->count->floods, (uint64_t)-1);
-	d->told = false;
+	d->reported = false;
 	d->ended_ns = t->now_ns;
 	counts_begin(t, d);
 }
@@ -141,7 +141,7 @@ static void series_go_on(struct tracker *t, struct synflood *d, bool bad)
 	if (!t->cfg.flood_half_open || (calm && t->now_ns - d->calm_ns >= SYNFLOOD_CALM_NS))
 		series_end(t, d);
 	else if (t->now_ns - d->line_ns >= t->cfg.flood_interval_ns)
-		tell(t, d, SYNFLOOD_UPDATE);
+		emit(t, d, SYNFLOOD_UPDATE);
 }
 
 /* The present second, which is over. */
@@ -149,7 +149,7 @@ static void judge(struct tracker *t, struct synflood *d)
 {
 	bool bad = window_bad(t, d);
 
-	if (d->told)
+	if (d->reported)
 		series_go_on(t, d, bad);
 	else if (bad && t->cfg.flood_half_open && d->deferred > t->synflood_limit)
 		series_begin(t, d);
@@ -172,7 +172,7 @@ static void mind_the_clock(const struct tracker *t, struct synflood *d)
 
 static bool idle(const struct tracker *t, const struct synflood *d)
 {
-	return !d->told && !d->deferred && t->servers[d->server.hash].syn <= t->synflood_from;
+	return !d->reported && !d->deferred && t->servers[d->server.hash].syn <= t->synflood_from;
 }
 
 /* What names slot @i is to name @other, from 1. */
@@ -217,7 +217,7 @@ void synflood_end_all(struct tracker *t)
 	for (unsigned i = 0; i < t->floods.n; i++) {
 		struct synflood *d = &t->floods.slot[i];
 
-		if (!d->told)
+		if (!d->reported)
 			continue;
 		undo_save(t->undo, d, sizeof *d);
 		series_end(t, d);
@@ -254,7 +254,7 @@ bool synflood_defers(struct tracker *t, const struct synflood_server *s)
 		return false;
 	count(t, d, SYNFLOOD_ATTEMPTS, 1);
 	counter_add(&t->count->deferred, 1);
-	if (unlikely(!d->told &&
+	if (unlikely(!d->reported &&
 		     d->count[SYNFLOOD_ATTEMPTS] - d->window_attempts > t->synflood_danger)) {
 		undo_save(t->undo, d, sizeof *d);
 		judge(t, d);
@@ -278,22 +278,23 @@ bool synflood_late(struct tracker *t, const struct flow *f)
 {
 	struct synflood *d = find_of(t, f);
 
-	if (!d || !d->told)
+	if (!d || !d->reported)
 		return false;
 	count(t, d, SYNFLOOD_LATE, 0);
 	return true;
 }
 
 /* Tells the SYN-ACK of @f as it was then. */
-static void tell_answer(struct tracker *t, const struct flow *f)
+static void emit_answer(struct tracker *t, const struct flow *f)
 {
 	struct event *e = event_begin(t);
 	uint64_t after = dur40_ns(f->c->since[SIDE_B]);
 
 	if (!e)
 		return;
-	tell_common(e, EVENT_TCP_STATE, &f->key, f->c, FSM_SYN,
-		    (struct cause){ .ts_ns = f->c->start_ns + after, .segment = SEGMENT_SYN_ACK });
+	emit_common(
+		e, EVENT_TCP_STATE, &f->key, f->c, FSM_SYN,
+		(struct trigger){ .ts_ns = f->c->start_ns + after, .segment = SEGMENT_SYN_ACK });
 	e->prev_state_ns[SIDE_B] = after;
 	event_end(t);
 }
@@ -305,17 +306,17 @@ void synflood_release(struct tracker *t, struct flow *f, enum synflood_count as)
 
 	f->c->offer.deferred = 0;
 	f->c->state = FSM_SYN;
-	flow_tell_late(t, f, f->c->offer.mss_client, 0);
+	flow_emit_deferred(t, f, f->c->offer.mss_client, 0);
 	f->c->state = at & 31;
 	if (at == FSM_ANSWERED)
-		tell_answer(t, f);
+		emit_answer(t, f);
 	count(t, d, as, -1);
 }
 
 /* Is an attempt of @start_ns one of a flood that was told, or is told now? */
 static bool in_flood(const struct synflood *d, uint64_t start_ns)
 {
-	return d->told || start_ns < d->ended_ns;
+	return d->reported || start_ns < d->ended_ns;
 }
 
 bool synflood_swallows(struct tracker *t, const struct synflood_server *s, uint64_t start_ns,
@@ -325,7 +326,7 @@ bool synflood_swallows(struct tracker *t, const struct synflood_server *s, uint6
 
 	if (!in_flood(d, start_ns))
 		return false;
-	counter_add(&t->count->untold, 1);
+	counter_add(&t->count->suppressed, 1);
 	if (how != SYNFLOOD_COUNTS) /* else still half-open when all ended */
 		count(t, d, how, -1);
 	return true;
@@ -337,7 +338,7 @@ bool synflood_ends(struct tracker *t, struct flow *f, enum synflood_count how)
 
 	if (synflood_swallows(t, &s, f->c->start_ns, how))
 		return true;
-	synflood_release(t, f, SYNFLOOD_TOLD);
+	synflood_release(t, f, SYNFLOOD_REPORTED);
 	return false;
 }
 
@@ -378,6 +379,6 @@ void synflood_let_go(struct tracker *t, struct flow *f)
 {
 	if (in_flood(find_of(t, f), f->c->start_ns))
 		return;
-	synflood_release(t, f, SYNFLOOD_TOLD);
+	synflood_release(t, f, SYNFLOOD_REPORTED);
 	flow_store(t, f);
 }

@@ -62,7 +62,7 @@ struct synflood_server {
 /* A server of which attempts are deferred. */
 struct synflood {
 	struct synflood_server server;
-	bool told;			 /* a flood: its series has begun */
+	bool reported;			 /* a flood: its series has begun */
 	uint8_t next;			 /* see struct synflood_servers */
 	uint32_t deferred;		 /* entries, now */
 	uint64_t count[SYNFLOOD_COUNTS]; /* since since_ns; see event.h for what they add up to */

@@ -16,7 +16,7 @@ static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
 {
 	struct conn old = *f->c;
 
-	flow_give_up(t, f, REASON_REUSE, -1, cause_of(s, false));
+	flow_give_up(t, f, REASON_REUSE, -1, trigger_of(s, false));
 	if (conn_deferred(&old)) /* perhaps it was told with its end */
 		old = *f->c;
 	input_first(t, f, sender, s, &old);
@@ -87,7 +87,7 @@ static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const
 		return;
 	}
 	if (other_syn && incarnation_hold(t, f, sender, s)) /* counted there */
-		flow_note_anomaly(t, f, from, ANOMALY_SYN_IN_OPEN, cause_of(s, false), true);
+		flow_emit_anomaly(t, f, from, ANOMALY_SYN_IN_OPEN, trigger_of(s, false), true);
 	else
 		input_segment(t, f, from, s);
 	flow_store(t, f);
@@ -249,13 +249,13 @@ static void refuse(struct tracker *t, struct flow *f, unsigned sender, const str
 	if (flow_expire(t, f) || f->c->state != FSM_SYN || sender != f->c->client_end ||
 	    quoted->seq != f->c->isn)
 		return;
-	bool untold = conn_deferred(f->c) && synflood_ends(t, f, SYNFLOOD_REFUSED);
+	bool suppressed = conn_deferred(f->c) && synflood_ends(t, f, SYNFLOOD_REFUSED);
 
 	flow_change(t, f->c, FSM_RESET, quoted->ts_ns, moved_ns);
-	if (!untold)
-		flow_tell_end(t, f, FSM_SYN, REASON_UNREACHABLE, -1,
-			      (struct cause){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP },
-			      moved_ns);
+	if (!suppressed)
+		flow_emit_close(t, f, FSM_SYN, REASON_UNREACHABLE, -1,
+				(struct trigger){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP },
+				moved_ns);
 	flow_store(t, f);
 }
 
@@ -305,9 +305,9 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 /* Closes one slot. */
 static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 {
-	struct cause cause = { .ts_ns = t->now_ns,
-			       .segment = SEGMENT_NONE,
-			       .basis = BASIS_OBSERVED };
+	struct trigger trigger = { .ts_ns = t->now_ns,
+				   .segment = SEGMENT_NONE,
+				   .basis = BASIS_OBSERVED };
 	struct flow f;
 
 	if (!table_live(&t->table, r))
@@ -316,7 +316,7 @@ static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 		return;
 	flow_at(t, &f, r);
 	if (!flow_expire(t, &f))
-		flow_end(t, &f, reason, -1, cause);
+		flow_end(t, &f, reason, -1, trigger);
 }
 
 bool tracker_close_some(struct tracker *t, enum close_reason reason)
@@ -434,8 +434,8 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 	t->cfg = *c;
 	t->cfg.secret = secret;
 	t->fastpath = !c->control && !c->slow_only;
-	if (t->cfg.anomalies_per_connection > ANOMALIES_TOLD_MAX)
-		t->cfg.anomalies_per_connection = ANOMALIES_TOLD_MAX;
+	if (t->cfg.anomalies_per_connection > ANOMALIES_REPORTED_MAX)
+		t->cfg.anomalies_per_connection = ANOMALIES_REPORTED_MAX;
 	t->limit[SHAPE_FULL] = c->max_connections < full ? c->max_connections : full;
 	t->limit[SHAPE_SYN] = c->max_half_open < syn ? c->max_half_open : syn;
 	synflood_configure(t);

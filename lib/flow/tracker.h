@@ -23,7 +23,7 @@ struct tracker_config {
 	uint32_t max_connections; /* full entries, those in TIME_WAIT included */
 	uint32_t max_half_open;	  /* SYNs and SYN-ACKs without more */
 	uint64_t timeout_ns[FSM_TIMEOUTS];
-	uint32_t anomalies_per_connection; /* told one by one, at most ANOMALIES_TOLD_MAX */
+	uint32_t anomalies_per_connection; /* told one by one, at most ANOMALIES_REPORTED_MAX */
 	uint32_t anomalies_per_second;	   /* told in all */
 	uint32_t flood_half_open;   /* 0: no server is ever under a flood; see "flow/synflood.h" */
 	uint32_t flood_rate;	    /* attempts in a second */
@@ -41,20 +41,20 @@ struct tracker_config {
 	bool control;
 };
 
-enum { ANOMALIES_TOLD_MAX = 14 };
+enum { ANOMALIES_REPORTED_MAX = 14 };
 
 /* Written by the tracker's thread, read by any. */
 struct tracker_counters {
 	struct counter states[FSM_STATES]; /* gauge: entries in each state */
 	struct counter opened, closed;
 	struct counter evicted_syn, evicted_full;
-	struct counter anomalies, anomalies_untold;
+	struct counter anomalies, anomalies_suppressed;
 	struct counter unmatched; /* segments that belong to nothing and open nothing */
 	struct counter bypassed;  /* segments that the kernel counted instead: on the wire */
 	struct counter syn_entries, full_entries; /* gauges: entries of each shape */
 	struct counter floods;			  /* gauge: servers under a SYN flood */
 	struct counter deferred,
-		untold; /* attempts whose tcp_open had to wait; of which nothing was told */
+		suppressed; /* attempts whose tcp_open had to wait; of which nothing was told */
 	struct counter
 		unwatched; /* attempts that would have been deferred, but for too many servers */
 };

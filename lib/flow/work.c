@@ -1,6 +1,6 @@
 #include "flow/work.h"
 #include <string.h>
-#include "flow/tell.h"
+#include "flow/emit.h"
 #include "flow/control_mode.h"
 #include "wire/segment.h"
 #include "wire/tcpopt.h"
@@ -211,67 +211,68 @@ bool flow_was_lossy(const struct tracker *t, const struct conn *c)
 }
 
 /* Counts one; tells it, if @tell and if not too many were told. */
-void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, unsigned kind,
-		       struct cause cause, bool tell)
+void flow_emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, unsigned kind,
+		       struct trigger trigger, bool emit)
 {
 	uint64_t second = t->now_ns / 1000000000;
 
 	counter_add(&t->count->anomalies, 1);
 	if (second != t->anomaly_second) {
 		t->anomaly_second = second;
-		t->anomalies_told = 0;
+		t->anomalies_reported = 0;
 	}
-	if (!tell || conn_deferred(f->c) || f->c->anomalies >= t->cfg.anomalies_per_connection ||
-	    t->anomalies_told >= t->cfg.anomalies_per_second) {
-		counter_add(&t->count->anomalies_untold, 1);
+	if (!emit || conn_deferred(f->c) || f->c->anomalies >= t->cfg.anomalies_per_connection ||
+	    t->anomalies_reported >= t->cfg.anomalies_per_second) {
+		counter_add(&t->count->anomalies_suppressed, 1);
 		return;
 	}
 	f->c->anomalies++;
-	t->anomalies_told++;
+	t->anomalies_reported++;
 
 	struct event *e = event_begin(t);
 
 	if (!e)
 		return;
-	tell_common(e, EVENT_TCP_ANOMALY, &f->key, f->c, f->c->state, cause);
+	emit_common(e, EVENT_TCP_ANOMALY, &f->key, f->c, f->c->state, trigger);
 	e->anomaly.kind = (uint8_t)kind;
 	e->anomaly.from = from;
 	e->anomaly.count = f->c->anomalies;
 	event_end(t);
 }
 
-void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
-		   enum close_reason reason, int rst_by, struct cause cause,
-		   const uint64_t *moved_ns)
+void flow_emit_close(struct tracker *t, struct flow *f, enum fsm_state before,
+		     enum close_reason reason, int rst_by, struct trigger trigger,
+		     const uint64_t *moved_ns)
 {
 	struct event *e = event_begin(t);
 
 	counter_add(&t->count->closed, 1);
 	if (!e)
 		return;
-	tell_common(e, EVENT_TCP_CLOSE, &f->key, f->c, before, cause);
+	emit_common(e, EVENT_TCP_CLOSE, &f->key, f->c, before, trigger);
 	if (moved_ns)
 		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
-	tell_close(e, f->c, before, reason, rst_by, flow_was_lossy(t, f->c));
+	emit_close(e, f->c, before, reason, rst_by, flow_was_lossy(t, f->c));
 	if (t->cfg.control)
-		tell_close_control_mode(e, f->c, before);
+		emit_close_control_mode(e, f->c, before);
 	event_end(t);
 }
 
-void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
-		     uint64_t prev_flow_id, struct cause cause)
+void flow_emit_open(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
+		    uint64_t prev_flow_id, struct trigger trigger)
 {
 	struct event *e = event_begin(t);
 
 	counter_add(&t->count->opened, 1);
 	if (!e)
 		return;
-	tell_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, cause);
-	tell_open(e, opt, ecn, prev_flow_id);
+	emit_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, trigger);
+	emit_open(e, opt, ecn, prev_flow_id);
 	event_end(t);
 }
 
-void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint64_t prev_flow_id)
+void flow_emit_deferred(struct tracker *t, const struct flow *f, uint16_t mss,
+			uint64_t prev_flow_id)
 {
 	const struct conn *c = f->c;
 	struct tcpopt offered = { .mss = mss,
@@ -281,34 +282,34 @@ void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint6
 				  .tfo = c->offer.tfo & 1,
 				  .mptcp = c->offer.mptcp & 1 };
 
-	flow_tell_begin(t, f, &offered, c->offer.ecn & 1, prev_flow_id,
-			(struct cause){ .ts_ns = c->start_ns, .segment = SEGMENT_SYN });
+	flow_emit_open(t, f, &offered, c->offer.ecn & 1, prev_flow_id,
+		       (struct trigger){ .ts_ns = c->start_ns, .segment = SEGMENT_SYN });
 }
 
 /* In control mode: FINs of both and no repetition since, or even a new connection in its place. */
-static void tell_unseen_end(struct tracker *t, struct flow *f, struct cause cause)
+static void emit_unseen_end(struct tracker *t, struct flow *f, struct trigger trigger)
 {
 	enum fsm_state before = f->c->state;
 	uint64_t moved_ns[SIDES];
 
-	if (cause.basis == BASIS_OBSERVED)
-		cause.basis = BASIS_INFERRED;
-	flow_change(t, f->c, control_mode_end(before), cause.ts_ns, moved_ns);
-	flow_tell_end(t, f, before, REASON_FIN, -1, cause, moved_ns);
+	if (trigger.basis == BASIS_OBSERVED)
+		trigger.basis = BASIS_INFERRED;
+	flow_change(t, f->c, control_mode_end(before), trigger.ts_ns, moved_ns);
+	flow_emit_close(t, f, before, REASON_FIN, -1, trigger, moved_ns);
 }
 
 /* Closes a connection for a reason that no segment of its own gave: its ends stay as they are, as
  * far as anyone knows.  The entry is removed. */
 void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
-		  struct cause cause)
+		  struct trigger trigger)
 {
 	flow_settle(t, f, true);
 	if (t->cfg.control && (reason == REASON_IDLE || reason == REASON_REUSE) &&
 	    control_mode_end(f->c->state) != f->c->state)
-		tell_unseen_end(t, f, cause);
+		emit_unseen_end(t, f, trigger);
 	else if (!fsm_over(f->c->state) &&
 		 !(conn_deferred(f->c) && synflood_ends(t, f, synflood_count_of(reason))))
-		flow_tell_end(t, f, f->c->state, reason, rst_by, cause, NULL);
+		flow_emit_close(t, f, f->c->state, reason, rst_by, trigger, NULL);
 	if (f->c->rivalled)
 		incarnation_orphan(t, f);
 	flow_remove(t, f);
@@ -325,9 +326,9 @@ enum event_segment segment_kind(const struct segment *s)
 	return SEGMENT_ACK;
 }
 
-struct cause cause_of(const struct segment *s, bool inferred)
+struct trigger trigger_of(const struct segment *s, bool inferred)
 {
-	return (struct cause){ .ts_ns = s->ts_ns,
-			       .segment = segment_kind(s),
-			       .basis = inferred ? BASIS_INFERRED : BASIS_OBSERVED };
+	return (struct trigger){ .ts_ns = s->ts_ns,
+				 .segment = segment_kind(s),
+				 .basis = inferred ? BASIS_INFERRED : BASIS_OBSERVED };
 }

@@ -17,7 +17,7 @@
 #include "flow/synflood.h"
 #include "flow/segment_check.h"
 #include "flow/table.h"
-#include "flow/tell.h"
+#include "flow/emit.h"
 #include "flow/tracker.h"
 #include "wire/segment.h"
 
@@ -58,8 +58,8 @@ struct tracker {
 	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
 	uint32_t sweep_pools,
 		sweep_left; /* still to be looked at: pools, slots of the present one */
-	uint32_t close_slot[TABLE_POOLS];	 /* tracker_close_some() */
-	uint64_t anomaly_second, anomalies_told; /* in that second */
+	uint32_t close_slot[TABLE_POOLS];	     /* tracker_close_some() */
+	uint64_t anomaly_second, anomalies_reported; /* in that second */
 	unsigned losses;
 	struct synfloods floods; /* but for the slots: */
 
@@ -123,7 +123,7 @@ static inline void conn_account(struct conn *c, enum fsm_side from, const struct
 static inline void conn_mark_noted(struct conn *c, enum fsm_side from, bool data)
 {
 	c->noted |= conn_note_bit(from, data) & 15;
-	c->noted_order = CONN_ORDER_TOLD;
+	c->noted_order = CONN_ORDER_WRITTEN;
 }
 
 /* conn_note_history() for fastpath_predict(): the first of each kind is a letter. */
@@ -190,24 +190,25 @@ void event_end(struct tracker *t);
 
 /* The segment as a word, and as the cause of an event. */
 enum event_segment segment_kind(const struct segment *s);
-struct cause cause_of(const struct segment *s, bool inferred);
+struct trigger trigger_of(const struct segment *s, bool inferred);
 
 /* Counts an anomaly; tells it, if @tell and if not too many were told. */
-void flow_note_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, unsigned kind,
-		       struct cause cause, bool tell);
+void flow_emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, unsigned kind,
+		       struct trigger trigger, bool emit);
 
 /* Tells tcp_open.  @opt: what the SYN offered, or NULL; @prev_flow_id: 0, or what it takes over. */
-void flow_tell_begin(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
-		     uint64_t prev_flow_id, struct cause cause);
+void flow_emit_open(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
+		    uint64_t prev_flow_id, struct trigger trigger);
 
 /* Tells the tcp_open of an attempt that was deferred back, as it was then: @f has seen nothing but
  * SYNs and SYN-ACKs.  @mss: what the SYN offered. */
-void flow_tell_late(struct tracker *t, const struct flow *f, uint16_t mss, uint64_t prev_flow_id);
+void flow_emit_deferred(struct tracker *t, const struct flow *f, uint16_t mss,
+			uint64_t prev_flow_id);
 
 /* Tells tcp_close.  @rst_by: the side whose RST it was, or -1; @moved_ns: NULL if no end moved. */
-void flow_tell_end(struct tracker *t, struct flow *f, enum fsm_state before,
-		   enum close_reason reason, int rst_by, struct cause cause,
-		   const uint64_t *moved_ns);
+void flow_emit_close(struct tracker *t, struct flow *f, enum fsm_state before,
+		     enum close_reason reason, int rst_by, struct trigger trigger,
+		     const uint64_t *moved_ns);
 
 /* Did the capture lose frames while this connection lived? */
 bool flow_was_lossy(const struct tracker *t, const struct conn *c);
@@ -215,7 +216,7 @@ bool flow_was_lossy(const struct tracker *t, const struct conn *c);
 /* Closes a connection for a reason that no segment of its own gave: its ends stay as they are, as
  * far as anyone knows.  The entry is removed. */
 void flow_give_up(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
-		  struct cause cause);
+		  struct trigger trigger);
 
 /* With cfg.bulk: catches up before @f is judged without a segment; @forget: it goes. */
 void flow_settle(struct tracker *t, struct flow *f, bool forget);
@@ -233,7 +234,7 @@ bool flow_expire(struct tracker *t, struct flow *f);
 
 /* Lets the entry of @f go for @reason. */
 void flow_end(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
-	      struct cause cause);
+	      struct trigger trigger);
 
 /* Asks for the index line of the slot @r, if there is such an entry: it will be given up soon. */
 void flow_prefetch(const struct tracker *t, table_ref r);
@@ -307,7 +308,7 @@ bool incarnation_hold(struct tracker *t, struct flow *old, unsigned sender,
 
 /* A pending attempt that nothing answered: told now if it was one, and forgotten. */
 void incarnation_settle(struct tracker *t, struct flow *f, enum close_reason reason,
-			struct cause cause);
+			struct trigger trigger);
 
 /* The old connection @old goes: an attempt beside it that it outlived was a stray SYN, and goes
  * with it. */

@@ -210,7 +210,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	must(counter_get(&count.opened) == counter_get(&count.closed));
 	must(!o.floods || o.refused);
 	must(!counter_get(&count.floods));
-	must(counter_get(&count.untold) <= counter_get(&count.deferred));
+	must(counter_get(&count.suppressed) <= counter_get(&count.deferred));
 	must(!counter_get(&count.syn_entries) && !counter_get(&count.full_entries));
 	for (unsigned i = 0; i < FSM_STATES; i++)
 		must(!counter_get(&count.states[i]));

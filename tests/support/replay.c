@@ -99,10 +99,10 @@ static void flush(struct replay *r)
 static void tell_counters(const struct tracker_counters *c)
 {
 	const struct counter *all[] = { &c->opened,	  &c->closed,	 &c->evicted_syn,
-					&c->evicted_full, &c->anomalies, &c->anomalies_untold,
+					&c->evicted_full, &c->anomalies, &c->anomalies_suppressed,
 					&c->unmatched,	  &c->withheld,	 &c->syn,
 					&c->full,	  &c->floods,	 &c->deferred,
-					&c->untold,	  &c->unwatched };
+					&c->suppressed,	  &c->unwatched };
 
 	printf("{\"counters\":[");
 	for (unsigned i = 0; i < ARRAY_SIZE(all); i++)

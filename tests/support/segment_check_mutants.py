@@ -423,7 +423,7 @@ QUICK_PIECES = [
     ("if (!t->fastpath || !flags_are(s, TCP_SYN) || !is_small(s))", [
         ("anything opens", "if (!t->fastpath || !is_small(s))")]),
     ("unlikely(t->floods.n) && synflood_defers(t, &server)", [("none is deferred", "false")]),
-    ("!h->deferred || h->rivalled", [("one that was told is dropped", "h->rivalled"),
+    ("!h->deferred || h->rivalled", [("one that was reported is dropped", "h->rivalled"),
                                   ("a contested one is dropped", "!h->deferred")]),
     ("!synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason))", [
         ("all that are deferred are dropped", "(synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason)), false)")]),

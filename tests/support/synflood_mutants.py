@@ -24,28 +24,28 @@ PIECES = [
     ("bad && t->cfg.flood_half_open && d->deferred > t->synflood_limit", [
         ("a flood of few", "bad && t->cfg.flood_half_open"),
         ("a flood of those that go on", "t->cfg.flood_half_open && d->deferred > t->synflood_limit")]),
-    ("return !d->told && !d->deferred && t->servers[d->server.hash].syn <= t->synflood_from;", [
-        ("a server with deferred attempts is forgotten", "return !d->told;")]),
+    ("return !d->reported && !d->deferred && t->servers[d->server.hash].syn <= t->synflood_from;", [
+        ("a server with deferred attempts is forgotten", "return !d->reported;")]),
     ("undo_save(t->undo, d, sizeof *d);\n\t\tseries_end(t, d);", [("no end at the end", ";")]),
     ("t->servers[s->hash].syn > t->synflood_from ? find(t, s) : NULL", [
         ("deferred below the mark", "find(t, s)")]),
     ("f->c->offer.mss_client = f->c->offer.mss;", [("no mss of its own", ";")]),
-    ("if (!d || !d->told)\n\t\treturn false;\n\tcount(t, d, SYNFLOOD_LATE, 0);", [
+    ("if (!d || !d->reported)\n\t\treturn false;\n\tcount(t, d, SYNFLOOD_LATE, 0);", [
         ("late answers begin connections", "if (d || !d)\n\t\treturn false;\n\tcount(t, d, SYNFLOOD_LATE, 0);"),
         ("answers of honest servers begin nothing",
          "if (!d)\n\t\treturn false;\n\tcount(t, d, SYNFLOOD_LATE, 0);")]),
     ("f->c->state = FSM_SYN;\n", [("the open shows what came later", "")]),
-    ("if (at == FSM_ANSWERED)\n\t\ttell_answer(t, f);", [("no state behind a late open", ";")]),
-    ("return d->told || start_ns < d->ended_ns;", [
+    ("if (at == FSM_ANSWERED)\n\t\temit_answer(t, f);", [("no state behind a late open", ";")]),
+    ("return d->reported || start_ns < d->ended_ns;", [
         ("all are of a flood", "return true;"), ("none is", "return false;")]),
     ("return SYNFLOOD_REPLACED;", [("replaced is expired", "return SYNFLOOD_EXPIRED;")]),
     ("return SYNFLOOD_EVICTED;", [("evicted is expired", "return SYNFLOOD_EXPIRED;")]),
     ("if (to == FSM_ANSWERED && s->flags & TCP_SYN) {", [
         ("an ACK of the server's is an answer", "if (to == FSM_ANSWERED) {"),
         ("an answer ends it", "if (false) {")]),
-    ("if (fsm_over(to))\n\t\treturn synflood_ends(t, f, SYNFLOOD_REFUSED);", [("a refusal is told", "")]),
+    ("if (fsm_over(to))\n\t\treturn synflood_ends(t, f, SYNFLOOD_REFUSED);", [("a refusal is reported", "")]),
     ("return entry_deferred(t, r) &&\n\t       table_syn(&t->table, r)->start_ns + SYNFLOOD_DEFER_NS <= t->now_ns;", [
         ("deferred for good", "return false;"), ("let go at once", "return entry_deferred(t, r);")]),
-    ("flow_store(t, f);", [("told twice", ";"), (
-        "told, with its mss in the place of a time", "table_syn(&t->table, f->ref)->deferred = 0;")]),
+    ("flow_store(t, f);", [("reported twice", ";"), (
+        "reported, with its mss in the place of a time", "table_syn(&t->table, f->ref)->deferred = 0;")]),
 ]

@@ -1143,7 +1143,7 @@ static int lie_in_ring(uint8_t *ring, unsigned blocks, unsigned frames, enum lie
 {
 	for (int tries = 0; tries < 200; tries++, usleep(5000)) {
 		unsigned n = 0;
-		int told = 0;
+		int reported = 0;
 
 		for (unsigned i = 0; i < blocks; i++) {
 			struct tpacket_block_desc *b = (void *)(ring + (size_t)i * (1 << 16));
@@ -1158,10 +1158,10 @@ static int lie_in_ring(uint8_t *ring, unsigned blocks, unsigned frames, enum lie
 
 			if (b->hdr.bh1.block_status & 1) {
 				tell(b, lie);
-				told++;
+				reported++;
 			}
 		}
-		return told;
+		return reported;
 	}
 	return 0;
 }

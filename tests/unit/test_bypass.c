@@ -53,7 +53,7 @@ static struct rig *rig_new(struct bypass_kernel *bypass)
 {
 	struct tracker_config cfg = { .max_connections = 1024,
 				      .max_half_open = 1024,
-				      .anomalies_per_connection = ANOMALIES_TOLD_MAX,
+				      .anomalies_per_connection = ANOMALIES_REPORTED_MAX,
 				      .anomalies_per_second = 1000000,
 				      .bypass = bypass };
 	struct rig *r = calloc(1, sizeof *r);

@@ -347,7 +347,7 @@ static struct conn random_conn(void)
 	c.suspect = below(4) == 0;
 	c.rivalled = below(4) == 0;
 	c.noted = below(16) & 15;
-	c.noted_order = CONN_ORDER_TOLD;
+	c.noted_order = CONN_ORDER_WRITTEN;
 	c.sent = below(4) ? 3 : below(4) & 3;
 	c.heard = below(4) ? 3 : below(4) & 3;
 	c.complete = below(64) & 63;
@@ -444,7 +444,7 @@ static void test_counts(void)
 /* Notes kinds of segments in the order of the digits of @code (base 5, 0: the end), the first @told
  * of them as the long way does; 0: other letters, or another order, came out; -1: no order at
  * all. */
-static int notes(unsigned code, unsigned told)
+static int notes(unsigned code, unsigned reported)
 {
 	static const char letter[] = "AaDd";
 	struct conn c = { .state = FSM_OPEN, .start_ns = 1, .last_ns = 1 };
@@ -461,11 +461,11 @@ static int notes(unsigned code, unsigned told)
 			return -1;
 		bits |= conn_note_bit(side, data);
 		want[n] = letter[code % 5 - 1];
-		if (n < told) {
+		if (n < reported) {
 			conn_history_add(&c, side, data ? HISTORY_DATA : HISTORY_ACK);
 			c.complete |= data ? COMPLETE_DATA : COMPLETE_ACK;
 			c.noted |= conn_note_bit(side, data) & 15;
-			c.noted_order = CONN_ORDER_TOLD;
+			c.noted_order = CONN_ORDER_WRITTEN;
 			continue;
 		}
 		full_entry_split(&c, &h, &k);
@@ -498,9 +498,9 @@ static void test_notes(void)
 {
 	unsigned wrong = 0, orders = 0;
 
-	for (unsigned told = 0; told < 4; told++)
+	for (unsigned reported = 0; reported < 4; reported++)
 		for (unsigned code = 0; code < 5 * 5 * 5 * 5; code++) {
-			int r = notes(code, told);
+			int r = notes(code, reported);
 
 			wrong += r == 0;
 			orders += r > 0;

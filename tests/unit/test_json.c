@@ -648,9 +648,9 @@ static void test_stats(void)
 		d[0].states[st] = 1ull << st;
 	d[0].opened = 21, d[0].closed = 22, d[0].syn_entries = 23, d[0].full_entries = 24;
 	d[0].evicted_syn = 25, d[0].evicted_full = 26, d[0].anomalies = 27;
-	d[0].anomalies_untold = 28, d[0].unmatched = 29, d[0].events = 30, d[0].lost = 31;
+	d[0].anomalies_suppressed = 28, d[0].unmatched = 29, d[0].events = 30, d[0].lost = 31;
 	d[0].max_syn = 32, d[0].max_full = 33;
-	d[0].floods = 34, d[0].deferred = 35, d[0].untold = 36, d[0].unwatched = 37;
+	d[0].floods = 34, d[0].deferred = 35, d[0].suppressed = 36, d[0].unwatched = 37;
 	d[1] = d[0];
 	d[1].iface = "\xff";
 	memset(d[1].states, 0, sizeof d[1].states);

@@ -84,10 +84,10 @@ static void say_to_journal(void)
 
 static void say_with_fields(void)
 {
-	log_tell(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
-		 LOG_FIELDS({ "SYNFIND_DROPS", log_number(18446744073709551615u).s }), "lost %d",
-		 3);
-	log_tell(LOG_LEVEL_DEBUG, LOG_ID_READY, NULL, "not this");
+	log_event(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
+		  LOG_FIELDS({ "SYNFIND_DROPS", log_number(18446744073709551615u).s }), "lost %d",
+		  3);
+	log_event(LOG_LEVEL_DEBUG, LOG_ID_READY, NULL, "not this");
 }
 
 /* What the journal would be given. */

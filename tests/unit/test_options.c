@@ -64,7 +64,7 @@ static int run_file(const char *text)
 }
 
 /* Was @msg told of @line of the file? */
-static bool told(int line, const char *msg)
+static bool reported(int line, const char *msg)
 {
 	char want[512];
 
@@ -150,7 +150,7 @@ static bool bad(const struct opt *opt, const char *text, const char *why)
 	char msg[256];
 
 	snprintf(msg, sizeof msg, "%s: '%s' %s", opt->name, text, why);
-	if (run_one(opt, text, false) != -EINVAL || !told(2, msg))
+	if (run_one(opt, text, false) != -EINVAL || !reported(2, msg))
 		return false;
 	snprintf(msg, sizeof msg, "--%s: '%s' %s", opt->name, text, why);
 	return run_one(opt, text, true) == -EINVAL && told_flag(msg) && strstr(err, "allowed: ");
@@ -457,11 +457,13 @@ static void check_ids(void)
 	ok(run_octets("allow-user=7\n", 13, "--allow-user=") == 0 && !o.allow_users.n,
 	   "also by none");
 	ok(run_file("\nallow-user = root,nobody-of-this-name\n") == -EINVAL &&
-		   told(2, "allow-user: 'nobody-of-this-name' is no user that there is; allowed: "),
+		   reported(
+			   2,
+			   "allow-user: 'nobody-of-this-name' is no user that there is; allowed: "),
 	   "an unknown user is told by name and line");
 	ok(run_file("\nallow-group = nobody-of-this-name\n") == -EINVAL &&
-		   told(2,
-			"allow-group: 'nobody-of-this-name' is no group that there is; allowed: "),
+		   reported(2, "allow-group: 'nobody-of-this-name' is no group that there is; "
+			       "allowed: "),
 	   "and an unknown group");
 	memset(longest + strlen(longest), 'x', 280);
 	static char *const bad_ids[] = {
@@ -522,10 +524,10 @@ static void check_precedence(void)
 static void check_together_rules(void)
 {
 	ok(run_file("ring-size = 3M\nring-block-size = 2M\n") == -EINVAL &&
-		   told(1, "ring-size: a ring of 3M in blocks of 2M"),
+		   reported(1, "ring-size: a ring of 3M in blocks of 2M"),
 	   "a ring is whole blocks");
 	ok(run_octets("ring-size = 2M\n", 15, "--ring-block-size=2M") == -EINVAL &&
-		   told(1, "ring-size: a ring of 2M in blocks of 2M"),
+		   reported(1, "ring-size: a ring of 2M in blocks of 2M"),
 	   "two of them at least");
 	ok(run("--config=/dev/null", "--ring-block-size=64M") == -EINVAL &&
 		   told_flag("--ring-block-size: a ring of 64M"),
@@ -561,24 +563,26 @@ static void check_all_errors_told(void)
 		    "no-such-thing-at-all = 1\n"
 		    "max_half_open: 300") == -EINVAL,
 	   "a file full of errors is refused");
-	ok(told(1, "unknown option 'max-conections'; did you mean 'max-connections'?\n"),
+	ok(reported(1, "unknown option 'max-conections'; did you mean 'max-connections'?\n"),
 	   "an unknown name gets the nearest one");
-	ok(told(4, "unknown section 'trakcing'; did you mean [tracking]?\n"),
+	ok(reported(4, "unknown section 'trakcing'; did you mean [tracking]?\n"),
 	   "so does an unknown section");
-	ok(told(7, "'ring-size' belongs to section [capture], not [tracking]\n"),
+	ok(reported(7, "'ring-size' belongs to section [capture], not [tracking]\n"),
 	   "an option must stand in its section");
-	ok(told(8, "expected name = value\n") && told(9, "expected name = value\n"),
+	ok(reported(8, "expected name = value\n") && reported(9, "expected name = value\n"),
 	   "lines that are no assignment are told");
-	ok(told(10, "'timeout-reset' was given already in line 5\n"),
+	ok(reported(10, "'timeout-reset' was given already in line 5\n"),
 	   "a repeated option names both lines");
-	ok(told(11, "max-connections: '5' is out of range; allowed: 1024 to 268435456\n"),
+	ok(reported(11, "max-connections: '5' is out of range; allowed: 1024 to 268435456\n"),
 	   "a value out of range tells the range");
-	ok(told(12, "'read' can only be given as a flag, --read\n"), "flags are not for the file");
-	ok(told(13, "'[capture] ring-size = 9' is not a section"),
+	ok(reported(12, "'read' can only be given as a flag, --read\n"),
+	   "flags are not for the file");
+	ok(reported(13, "'[capture] ring-size = 9' is not a section"),
 	   "what follows a section's ']' is not passed over");
-	ok(told(14, "'[capture' is not a section"), "nor is a section that does not end");
-	ok(told(15, "unknown option 'no-such-thing-at-all'\n"), "nothing near, nothing offered");
-	ok(told(16, "unknown option 'max_half_open'; did you mean 'max-half-open'?\n"),
+	ok(reported(14, "'[capture' is not a section"), "nor is a section that does not end");
+	ok(reported(15, "unknown option 'no-such-thing-at-all'\n"),
+	   "nothing near, nothing offered");
+	ok(reported(16, "unknown option 'max_half_open'; did you mean 'max-half-open'?\n"),
 	   "the last line counts without its end");
 	ok(count_lines(err) == 12, "each error is told once");
 }
@@ -587,7 +591,7 @@ static void check_layout(void)
 {
 	ok(run_file("\xef\xbb\xbf[events]\r\n   max-subscribers = 7 ; of 9\r\n\r\n# x\r\n\t; y\r\n"
 		    "[ capture ]\n") == -EINVAL &&
-		   told(6, "unknown section ' capture '") && count_lines(err) == 1,
+		   reported(6, "unknown section ' capture '") && count_lines(err) == 1,
 	   "sections are spelled without blanks");
 	ok(run_file("\xef\xbb\xbf[events]\r\n   max-subscribers = 7 ; of 9\r\n\r\n# x\r\n\t; y\r\n"
 		    "[capture] ; z\npromiscuous:yes") == 0 &&
@@ -618,7 +622,7 @@ static void check_hostile(void)
 		memcpy(line, "#ocket", 6);
 		r = run_file(line);
 		bounded = bounded && (n <= 198 ? r == 0 && o.promiscuous
-					       : r == -EINVAL && told(1, "the line has"));
+					       : r == -EINVAL && reported(1, "the line has"));
 	}
 	ok(bounded, "198 octets are a line, 199 are an error, even in a comment");
 
@@ -626,11 +630,11 @@ static void check_hostile(void)
 	memset(line, ' ', sizeof line);
 	memcpy(line, "max-subscribers = 1", 19);
 	strcpy(line + 210, "000\n");
-	ok(run_file(line) == -EINVAL && told(1, "the line has 213 octets; allowed: up to 198"),
+	ok(run_file(line) == -EINVAL && reported(1, "the line has 213 octets; allowed: up to 198"),
 	   "a long line is never cut and taken");
 
 	memset(big, 'a', BIG);
-	ok(run_octets(big, BIG, NULL) == -EINVAL && told(1, "the line has 10485760 octets") &&
+	ok(run_octets(big, BIG, NULL) == -EINVAL && reported(1, "the line has 10485760 octets") &&
 		   count_lines(err) == 1,
 	   "a line of 10 MB is one error");
 	memset(big, '\n', BIG);
@@ -643,10 +647,10 @@ static void check_hostile(void)
 	ok(run(config) == -EINVAL && strstr(err, "not read any further"),
 	   "an endless file comes to an end");
 	ok(run_octets("promiscuous=yes\0no\n", 19, NULL) == -EINVAL &&
-		   told(1, "control character 0x00"),
+		   reported(1, "control character 0x00"),
 	   "NUL is an error");
 	ok(run_octets("promiscuous=yes\rno\n", 19, NULL) == -EINVAL &&
-		   told(1, "control character 0x0d"),
+		   reported(1, "control character 0x0d"),
 	   "so is CR within a line");
 
 	srandom((unsigned)seed);

@@ -551,9 +551,9 @@ static void test_holes(void)
 	ok(c.gaps, "an ACK of a part of what was sent does not end it");
 
 	struct segment all = seg(TCP_ACK, peer + 1, nxt + 151, 0);
-	struct learned told = segment_learn(&c, SIDE_B, &all, prove(c, SIDE_B, all), &gaps);
+	struct learned reported = segment_learn(&c, SIDE_B, &all, prove(c, SIDE_B, all), &gaps);
 
-	ok(told.acks_gap && !c.gaps, "an ACK of all does, and it was not seen here");
+	ok(reported.acks_gap && !c.gaps, "an ACK of all does, and it was not seen here");
 	c = open_with(0);
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 10, peer, 10));
 	gaps = gaps_none;

@@ -1,14 +1,14 @@
-#include "flow/tell.h"
+#include "flow/emit.h"
 #include <string.h>
 #include "flow/control_mode.h"
 #include "wire/tcpopt.h"
 
-void tell_common(struct event *e, enum event_kind kind, const struct flow_key *key,
-		 const struct conn *c, enum fsm_state before, struct cause cause)
+void emit_common(struct event *e, enum event_kind kind, const struct flow_key *key,
+		 const struct conn *c, enum fsm_state before, struct trigger trigger)
 {
 	unsigned client = c->client_end;
 
-	e->ts_ns = cause.ts_ns;
+	e->ts_ns = trigger.ts_ns;
 	e->flow_id = flow_id_of(key, c->start_ns, c->isn);
 	flow_key_end(key, client, e->addr[0], &e->port[0]);
 	flow_key_end(key, !client, e->addr[1], &e->port[1]);
@@ -18,8 +18,8 @@ void tell_common(struct event *e, enum event_kind kind, const struct flow_key *k
 	e->iface = c->iface;
 	e->kind = kind;
 	e->ip_v = key->ip_v;
-	e->segment = cause.segment;
-	e->basis = cause.basis;
+	e->segment = trigger.segment;
+	e->basis = trigger.basis;
 	e->midstream = conn_is_midstream(c);
 	e->direction_basis = c->direction;
 	for (unsigned side = 0; side < SIDES; side++) {
@@ -29,7 +29,7 @@ void tell_common(struct event *e, enum event_kind kind, const struct flow_key *k
 	}
 }
 
-void tell_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id)
+void emit_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id)
 {
 	e->open.has_options = syn;
 	e->open.prev_flow_id = prev_flow_id;
@@ -43,7 +43,7 @@ void tell_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t pre
 							  .mptcp = syn->mptcp };
 }
 
-void tell_established(struct event *e, const struct conn *c, enum fsm_state before, uint64_t now_ns)
+void emit_established(struct event *e, const struct conn *c, enum fsm_state before, uint64_t now_ns)
 {
 	uint64_t age = now_ns > c->start_ns ? now_ns - c->start_ns : 0;
 
@@ -105,7 +105,7 @@ static enum closed_by closed_by_of(enum fsm_state before, enum close_reason reas
 	return CLOSED_BY_NONE;
 }
 
-void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
+void emit_close(struct event *e, const struct conn *c, enum fsm_state before,
 		enum close_reason reason, int rst_by, bool lossy)
 {
 	e->close.start_ns = c->start_ns;
@@ -129,7 +129,7 @@ void tell_close(struct event *e, const struct conn *c, enum fsm_state before,
 	e->close.lossy = lossy;
 }
 
-void tell_flood(struct event *e, enum synflood_phase phase, const struct flow_key *k,
+void emit_flood(struct event *e, enum synflood_phase phase, const struct flow_key *k,
 		uint16_t iface, uint64_t now_ns, uint64_t started_ns)
 {
 	e->ts_ns = now_ns;
@@ -145,7 +145,7 @@ void tell_flood(struct event *e, enum synflood_phase phase, const struct flow_ke
 	e->flood.started_ns = started_ns;
 }
 
-void tell_close_control_mode(struct event *e, const struct conn *c, enum fsm_state before)
+void emit_close_control_mode(struct event *e, const struct conn *c, enum fsm_state before)
 {
 	e->close.counts = COUNTS_SEQUENCE;
 	for (unsigned side = 0; side < SIDES; side++)
