@@ -2,7 +2,7 @@
 /* Deals the frames of an interface out to the members of a fan-out group: all of a connection to
  * the same one (PACKET_FANOUT_EBPF, packet(7)).  The result is taken modulo the number of members.
  *
- * It looks where frame_decode() and frame_decode_inside() look (lib/wire/): at the innermost TCP
+ * It looks where frame_decode() and frame_decode_inner() look (lib/wire/): at the innermost TCP
  * header, or at the one that an ICMP error quotes.  What they call a later fragment has no
  * ports, and needs none: each member's filter drops it.  A first fragment has them and goes with
  * its connection.  For whatever else the filter drops any member will do: 0. */
@@ -237,10 +237,9 @@ int fanout(struct __sk_buff *skb)
 			return 0;
 		if (ip.proto == PROTO_TCP)
 			return connection(skb, &ip, ip.at);
-		if (config.inside & INSIDE_ICMP &&
-		    ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
+		if (config.inner & INNER_ICMP && ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
 			return quoted(skb, ip_v, ip.at);
-		if (!(config.inside & INSIDE_TUNNELS))
+		if (!(config.inner & INNER_TUNNELS))
 			return 0;
 		ip_v = tunnel_walk(skb, &ip, &at);
 	}

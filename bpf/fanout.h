@@ -11,7 +11,7 @@
 /* Constants of the program, set before it is loaded. */
 struct fanout_config {
 	uint64_t secret;
-	uint32_t inside; /* sum of enum frame_inside, "wire/frame.h" */
+	uint32_t inner;	 /* sum of enum frame_inner, "wire/frame.h" */
 	uint32_t raw_ip; /* frames begin with the IP header; else they are Ethernet */
 };
 

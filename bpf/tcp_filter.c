@@ -47,8 +47,8 @@ enum label {
 	UDP = OTHER + 2,
 	TUNNEL = UDP + 2,
 	ICMP = TUNNEL + 2,
-	INSIDE_END = ICMP + 1,
-	TAG = INSIDE_END + 1,
+	INNER_END = ICMP + 1,
+	TAG = INNER_END + 1,
 	FRAGMENT = TAG + LINK_MAX_VLAN + 1,
 	AH = FRAGMENT + IP6_MAX_HEADERS,
 	BY8 = AH + IP6_MAX_HEADERS,
@@ -245,23 +245,23 @@ static void ip4_skip(struct prog *p)
 	stmt(p, BPF_MISC | BPF_TAX, 0);
 }
 
-/* A = protocol, X = offset of its header: what frame_holds_inside() knows (tunnel_of() in
+/* A = protocol, X = offset of its header: what frame_holds_inner() knows (tunnel_of() in
  * wire/tunnel.c, icmp_may_quote() in wire/icmp.c). */
-static void tunnel_or_icmp(struct prog *p, unsigned inside, bool v6, enum label drop)
+static void tunnel_or_icmp(struct prog *p, unsigned inner, bool v6, enum label drop)
 {
 	static const uint16_t ports[] = { PORT_VXLAN, PORT_VXLAN_LINUX, PORT_GENEVE, PORT_GTP_U };
 	enum label udp = UDP + v6, tunnel = TUNNEL + v6, icmp = ICMP + v6;
 
-	if (inside & INSIDE_TUNNELS) {
+	if (inner & INNER_TUNNELS) {
 		jump(p, BPF_JEQ, IPPROTO_GRE, tunnel, NEXT);
 		jump(p, BPF_JEQ, IPPROTO_IPIP, tunnel, NEXT);
 		jump(p, BPF_JEQ, IPPROTO_IPV6, tunnel, NEXT);
 		jump(p, BPF_JEQ, IPPROTO_UDP, udp, NEXT);
 	}
-	if (inside & INSIDE_ICMP)
+	if (inner & INNER_ICMP)
 		jump(p, BPF_JEQ, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, icmp, NEXT);
 	jump_always(p, drop);
-	if (inside & INSIDE_TUNNELS) {
+	if (inner & INNER_TUNNELS) {
 		place(p, udp);
 		stmt(p, BPF_LD | BPF_H | BPF_IND, 2);
 		for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
@@ -270,7 +270,7 @@ static void tunnel_or_icmp(struct prog *p, unsigned inside, bool v6, enum label 
 		stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
 		accept_to(p, TCP_FILTER_TUNNEL_OCTETS);
 	}
-	if (inside & INSIDE_ICMP) {
+	if (inner & INNER_ICMP) {
 		place(p, icmp);
 		stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
 		jump(p, BPF_JEQ, v6 ? 1 : 3, NEXT, drop); /* destination unreachable */
@@ -285,19 +285,19 @@ static void tunnel_or_icmp(struct prog *p, unsigned inside, bool v6, enum label 
 }
 
 /* X = offset of the IPv4 header (RFC 791 3.1).  Most frames that are not TCP leave first. */
-static void ip4(struct prog *p, unsigned inside, bool control)
+static void ip4(struct prog *p, unsigned inner, bool control)
 {
 	place(p, V4);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 9);
-	jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, inside ? OTHER : DROP);
+	jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, inner ? OTHER : DROP);
 	ip4_skip(p);
 	accept_tcp(p, 0, control, DROP);
-	if (inside) {
+	if (inner) {
 		place(p, OTHER);
 		stmt(p, BPF_ST, 0);
 		ip4_skip(p);
 		stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
-		tunnel_or_icmp(p, inside, false, DROP);
+		tunnel_or_icmp(p, inner, false, DROP);
 	}
 	place(p, DROP);
 	stmt(p, BPF_RET | BPF_K, 0);
@@ -339,9 +339,9 @@ static void ip6_extension(struct prog *p, unsigned n, enum label other)
 /* X = offset of the IPv6 header (RFC 8200 3).  Classic BPF has no backward jump: the chain of
  * extension headers is unrolled, and X stays 40 short of the header, so that all of the chain,
  * none included, ends in one V6_TCP. */
-static void ip6(struct prog *p, unsigned inside, bool control)
+static void ip6(struct prog *p, unsigned inner, bool control)
 {
-	enum label other = inside ? OTHER + 1 : V6_DROP;
+	enum label other = inner ? OTHER + 1 : V6_DROP;
 
 	place(p, V6);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
@@ -357,10 +357,10 @@ static void ip6(struct prog *p, unsigned inside, bool control)
 	accept_tcp(p, IP6_HEADER, control, V6_DROP);
 	place(p, V6_DROP);
 	stmt(p, BPF_RET | BPF_K, 0);
-	if (inside) {
+	if (inner) {
 		place(p, OTHER + 1);
 		skip(p, IP6_HEADER);
-		tunnel_or_icmp(p, inside, true, END);
+		tunnel_or_icmp(p, inner, true, END);
 		place(p, END);
 		stmt(p, BPF_RET | BPF_K, 0);
 	}
@@ -383,7 +383,7 @@ int tcp_filter_build(const struct tcp_filter_spec *spec, struct sock_filter *ins
 	default:
 		return -EPFNOSUPPORT;
 	}
-	ip4(&p, spec->inside, spec->control);
-	ip6(&p, spec->inside, spec->control);
+	ip4(&p, spec->inner, spec->control);
+	ip6(&p, spec->inner, spec->control);
 	return resolve(&p);
 }

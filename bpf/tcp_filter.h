@@ -5,7 +5,7 @@
  * Documentation/networking/filter.rst).  It accepts exactly the frames whose verdict by
  * frame_decode() is one of frame_claims_tcp(), and returns as copy length the offset of the TCP
  * header + 60 (the longest TCP header, RFC 9293 3.1): all that frame_decode() reads, no payload.
- * With `inside` also those that frame_holds_inside(): of these the first octets behind the outer IP
+ * With `inside` also those that frame_holds_inner(): of these the first octets behind the outer IP
  * header, since no such program can follow what they carry.  With `control` a frame of TCP must
  * reach to the octet of the flags, and have SYN, FIN or RST there.
  *
@@ -18,7 +18,7 @@ struct sock_filter; /* <linux/filter.h> */
 
 struct tcp_filter_spec {
 	enum link_type link; /* LINK_ETHERNET or LINK_RAW_IP */
-	unsigned inside;     /* sum of enum frame_inside, "wire/frame.h" */
+	unsigned inner;	     /* sum of enum frame_inner, "wire/frame.h" */
 	bool control;	     /* of TCP only SYN, FIN and RST: what segment_is_control() */
 };
 

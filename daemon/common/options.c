@@ -673,9 +673,9 @@ int options_keep_fixed(struct options *fresh, const struct options *running)
 	return 0;
 }
 
-unsigned options_inside(const struct options *o)
+unsigned options_inner(const struct options *o)
 {
-	return (o->decap ? INSIDE_TUNNELS : 0u) | (o->icmp ? INSIDE_ICMP : 0u);
+	return (o->decap ? INNER_TUNNELS : 0u) | (o->icmp ? INNER_ICMP : 0u);
 }
 
 const char *capture_mode_name(enum capture_mode m)

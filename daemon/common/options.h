@@ -98,8 +98,8 @@ int options_parse(int argc, char **argv, struct options *ret);
  * and logs a warning for each that differed.  0 or -ENOMEM. */
 int options_keep_fixed(struct options *fresh, const struct options *running);
 
-/* Where frames are to be looked into: a sum of enum frame_inside (wire/frame.h). */
-unsigned options_inside(const struct options *o);
+/* Where frames are to be looked into: a sum of enum frame_inner (wire/frame.h). */
+unsigned options_inner(const struct options *o);
 
 /* NULL, zeroed and half-filled ones are fine; leaves *@o zeroed. */
 void options_free(struct options *o);

@@ -18,14 +18,14 @@ static int open_group(const struct options *o, const struct link *l,
 		      const char **reterr_step)
 {
 	struct fanout_config fc = { .secret = secret,
-				    .inside = options_inside(o),
+				    .inner = options_inner(o),
 				    .raw_ip = afring_link_type((int)l->arphrd) == LINK_RAW_IP };
 	int program, r;
 
 	if (!secret && getrandom(&fc.secret, sizeof fc.secret, 0) != sizeof fc.secret)
 		return *reterr_step = "getrandom", -errno;
 	program = fanout_load(&fc);
-	if (program < 0 && fc.inside) {
+	if (program < 0 && fc.inner) {
 		log_warn("%s has one decoder: the eBPF program that deals tunnels and ICMP errors "
 			 "out "
 			 "cannot be loaded: %s (it needs CAP_BPF)",
@@ -89,7 +89,7 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 	if (link < 0)
 		return *reterr_step = "link type", link;
 	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link,
-							.inside = options_inside(o),
+							.inner = options_inner(o),
 							.control = o->mode == MODE_CONTROL },
 			     insns, ARRAY_SIZE(insns));
 	if (n < 0)

@@ -137,7 +137,7 @@ static struct tracker_config take_options(struct decoder *d, const struct option
 	d->max_half_open = cfg.max_half_open;
 	d->iface_id = iface_id;
 	d->sink = (struct event_sink){ .reserve = ring_reserve, .commit = ring_commit };
-	d->inside = options_inside(o);
+	d->inner = options_inner(o);
 	d->control = cfg.control;
 	d->count = &d->kept.state->count;
 	return cfg;
@@ -217,7 +217,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, 
 		memset(d, 0, sizeof *d);
 		return -ESTALE;
 	}
-	d->inside = kept_ring(&d->kept)->inside;
+	d->inner = kept_ring(&d->kept)->inner;
 	if (d->kept.successor->phase == SUCCESSOR_OLD) /* the other ring is not ours any more */
 		d->kept.successor->phase = SUCCESSOR_NONE;
 	if (d->kept.successor->phase == SUCCESSOR_NEW)
@@ -273,10 +273,10 @@ static void sweep(struct decoder *d)
 /* ---- frames --------------------------------------------------------------------------------- */
 
 /* What frame_decode() has no use for, in tunnels and ICMP errors. */
-static enum frame_verdict decode_inside(struct decoder *d, const struct frame *f, struct segment *s)
+static enum frame_verdict decode_inner(struct decoder *d, const struct frame *f, struct segment *s)
 {
 	struct tunnel t;
-	enum frame_verdict v = frame_decode_inside(f, d->inside, &t, s);
+	enum frame_verdict v = frame_decode_inner(f, d->inner, &t, s);
 	int number = f->iface;
 
 	if (v != FRAME_TCP && v != FRAME_ICMP)
@@ -298,7 +298,7 @@ enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct seg
 	f->iface += d->iface_id;
 	enum frame_verdict v = frame_decode(f, ret);
 
-	return v == FRAME_NOT_TCP && d->inside ? decode_inside(d, f, ret) : v;
+	return v == FRAME_NOT_TCP && d->inner ? decode_inner(d, f, ret) : v;
 }
 
 /* A segment of another decoder's connection.  That happens while the members of a fan-out group
@@ -589,7 +589,7 @@ static void turn_cut(struct decoder *d, bool empty)
 		d->next = NULL;
 		d->kept.head->current = !d->kept.head->current;
 		d->kept.state->at = (struct afring_position){ 0 };
-		d->inside = kept_ring(&d->kept)->inside;
+		d->inner = kept_ring(&d->kept)->inner;
 	}
 	commit(d);
 	if (v == SUCCESSOR_IMPOSSIBLE)

@@ -46,7 +46,7 @@ struct decoder {
 	struct bypass_filter *bypass; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
 	bool control;		     /* leave out what segment_is_control() does not want */
-	unsigned inside;	     /* sum of enum frame_inside: where TCP is looked for */
+	unsigned inner;		     /* sum of enum frame_inner: where TCP is looked for */
 	struct encap_ids *encap_ids; /* numbers for those that were met */
 	uint8_t iface_id;	     /* put into every frame: flows of two interfaces never mix */
 	struct decoder_share share;

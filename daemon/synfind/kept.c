@@ -145,7 +145,7 @@ void kept_close(struct kept *k)
 
 uint64_t kept_wants(const struct options *o)
 {
-	uint64_t v = mix(kept_fixed(o), options_inside(o));
+	uint64_t v = mix(kept_fixed(o), options_inner(o));
 
 	v = mix(v, o->promiscuous);
 	v = mix(v, o->ring_size_bytes);

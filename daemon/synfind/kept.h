@@ -51,7 +51,7 @@ struct kept_ring {
 	uint64_t wants;	 /* kept_wants() of who had it made */
 	uint64_t fixed;	 /* kept_fixed() likewise */
 	uint64_t block_timeout_ns;
-	uint32_t inside; /* sum of enum frame_inside: what its filter lets pass besides TCP */
+	uint32_t inner; /* sum of enum frame_inner: what its filter lets pass besides TCP */
 	struct afring_geometry geometry;
 	int32_t ifindex;
 	struct decoder_share share;

@@ -83,7 +83,7 @@ static int tap_renew_decoder(struct capture *c, struct tap *t, struct decoder *d
 	*fd = -1;
 	tap_unstore(c, t->id, i);
 	r = tap_decoder_make(c, t, d, source, NULL, &ring);
-	d->inside = ring.inside;
+	d->inner = ring.inner;
 	return r;
 }
 

@@ -137,7 +137,7 @@ struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply 
 				   .wants = kept_wants(c->o),
 				   .fixed = kept_fixed(c->o),
 				   .block_timeout_ns = c->o->block_timeout_ns,
-				   .inside = options_inside(c->o),
+				   .inner = options_inner(c->o),
 				   .geometry = m->ring[i],
 				   .ifindex = m->ifindex,
 				   .share = { .index = i,

@@ -11,7 +11,7 @@ int fanout_load(const struct fanout_config *config)
 
 	if (b) {
 		b->rodata->config.secret = config->secret;
-		b->rodata->config.inside = config->inside;
+		b->rodata->config.inner = config->inner;
 		b->rodata->config.raw_ip = config->raw_ip;
 		r = fanout_bpf__load(b);
 		if (r >= 0)

@@ -223,10 +223,10 @@ enum frame_verdict frame_decode(const struct frame *f, struct segment *ret)
 }
 
 /* One tunnel further, if @inside allows; FRAME_NOT_TCP: this packet is none. */
-static enum frame_verdict enter(unsigned inside, unsigned level, const struct upper *u,
+static enum frame_verdict enter(unsigned inner, unsigned level, const struct upper *u,
 				struct packet *p, struct segment *s, struct tunnel *t)
 {
-	enum tunnel_type type = inside & INSIDE_TUNNELS ? tunnel_of(p, u) : TUNNEL_NONE;
+	enum tunnel_type type = inner & INNER_TUNNELS ? tunnel_of(p, u) : TUNNEL_NONE;
 
 	if (type == TUNNEL_NONE)
 		return FRAME_NOT_TCP;
@@ -235,8 +235,8 @@ static enum frame_verdict enter(unsigned inside, unsigned level, const struct up
 	return level == TUNNEL_MAX_LEVELS ? FRAME_TOO_DEEP : tunnel_walk(type, u, p, s, t);
 }
 
-enum frame_verdict frame_decode_inside(const struct frame *f, unsigned inside,
-				       struct tunnel *ret_tunnel, struct segment *ret)
+enum frame_verdict frame_decode_inner(const struct frame *f, unsigned inner,
+				      struct tunnel *ret_tunnel, struct segment *ret)
 {
 	struct segment s = { .ts_ns = f->ts_ns, .iface = f->iface };
 	struct tunnel t = { .type = TUNNEL_NONE };
@@ -252,11 +252,11 @@ enum frame_verdict frame_decode_inside(const struct frame *f, unsigned inside,
 			v = tcp_walk(&p, &u, &s);
 			break;
 		}
-		if (inside & INSIDE_ICMP && !u.later && icmp_may_quote(&p, &u)) {
+		if (inner & INNER_ICMP && !u.later && icmp_may_quote(&p, &u)) {
 			v = icmp_walk(&p, &u, &s);
 			break;
 		}
-		v = enter(inside, level, &u, &p, &s, &t);
+		v = enter(inner, level, &u, &p, &s, &t);
 	}
 	if (v != FRAME_TCP && v != FRAME_ICMP)
 		return v;
@@ -270,7 +270,7 @@ enum frame_verdict frame_decode_inside(const struct frame *f, unsigned inside,
 	return v;
 }
 
-bool frame_holds_inside(const struct frame *f, unsigned inside)
+bool frame_holds_inner(const struct frame *f, unsigned inner)
 {
 	struct segment s = { .nvlan = 0 };
 	struct packet p;
@@ -278,6 +278,6 @@ bool frame_holds_inside(const struct frame *f, unsigned inside)
 
 	if (packet_walk(f, &s, &p) || ip_walk(&p, &u) || u.later)
 		return false;
-	return (inside & INSIDE_TUNNELS && tunnel_of(&p, &u) != TUNNEL_NONE) ||
-	       (inside & INSIDE_ICMP && icmp_may_quote(&p, &u));
+	return (inner & INNER_TUNNELS && tunnel_of(&p, &u) != TUNNEL_NONE) ||
+	       (inner & INNER_ICMP && icmp_may_quote(&p, &u));
 }

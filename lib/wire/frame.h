@@ -27,7 +27,7 @@ struct frame {
 };
 
 /* Ordered: everything up to FRAME_TCP_BAD claims to be TCP (frame_claims_tcp()), and the kernel's
- * filter (bpf/tcp_filter.h) lets exactly that pass, besides what frame_holds_inside(). */
+ * filter (bpf/tcp_filter.h) lets exactly that pass, besides what frame_holds_inner(). */
 enum frame_verdict {
 	FRAME_TCP,	    /* a segment was decoded */
 	FRAME_TCP_CUT,	    /* TCP, but its header is not wholly captured */
@@ -37,7 +37,7 @@ enum frame_verdict {
 	FRAME_CUT,	    /* ends before one can tell what it is */
 	FRAME_BAD,	    /* an IP header that contradicts itself */
 	FRAME_TOO_DEEP,	    /* more layers of one kind than LINK_MAX_*, IP6_MAX_*, TUNNEL_MAX_* */
-	FRAME_ICMP,	    /* an ICMP error that quotes TCP; frame_decode_inside() only */
+	FRAME_ICMP,	    /* an ICMP error that quotes TCP; frame_decode_inner() only */
 	FRAME_TUNNELS_FULL, /* TCP in a tunnel that found no number (flow/encap_id.h) */
 	FRAME_VERDICTS	    /* array size, never returned */
 };
@@ -56,19 +56,19 @@ const char *frame_verdict_name(enum frame_verdict v);
  * Total: every input yields a verdict (tests/fuzz/fuzz_frame.c); O(headers). */
 enum frame_verdict frame_decode(const struct frame *frame, struct segment *ret);
 
-/* Where frame_decode_inside() looks. */
-enum frame_inside { INSIDE_TUNNELS = 1, INSIDE_ICMP = 2 };
+/* Where frame_decode_inner() looks. */
+enum frame_inner { INNER_TUNNELS = 1, INNER_ICMP = 2 };
 
 /* For what frame_decode() calls FRAME_NOT_TCP: the innermost TCP header in tunnels, or the one that
- * an ICMP error quotes, as @inside (a sum of enum frame_inside) allows.
+ * an ICMP error quotes, as @inside (a sum of enum frame_inner) allows.
  * @ret_tunnel	the innermost tunnel that was entered
  * @ret		on FRAME_ICMP the quoted segment, of which no more than addresses, ip_v, ports and
  *		seq was quoted; ts_ns is the error's, the rest is 0
  * Both are written only on FRAME_TCP and FRAME_ICMP.  vlan[] is of the innermost Ethernet header
  * that was met. */
-enum frame_verdict frame_decode_inside(const struct frame *frame, unsigned inside,
-				       struct tunnel *ret_tunnel, struct segment *ret);
+enum frame_verdict frame_decode_inner(const struct frame *frame, unsigned inner,
+				      struct tunnel *ret_tunnel, struct segment *ret);
 
 /* Does the outermost IP packet of @frame carry a tunnel, or an ICMP error that quotes TCP, where
- * frame_decode_inside() would look?  These are what the kernel's filter lets pass besides TCP. */
-bool frame_holds_inside(const struct frame *frame, unsigned inside);
+ * frame_decode_inner() would look?  These are what the kernel's filter lets pass besides TCP. */
+bool frame_holds_inner(const struct frame *frame, unsigned inner);

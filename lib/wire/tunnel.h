@@ -1,4 +1,4 @@
-/* tunnel.h - packets that carry packets, one level at a time: see frame_decode_inside().
+/* tunnel.h - packets that carry packets, one level at a time: see frame_decode_inner().
  *
  * Layouts: RFC 7348 5 (VXLAN), RFC 8926 3 (Geneve), RFC 2784, 2890 (GRE), RFC 7637 (NVGRE),
  * draft-foschiano-erspan-03 (ERSPAN I, II, III), RFC 2003, 4213 3.5, 2473 (IP in IP),

@@ -1,5 +1,5 @@
 /* Any octets as a frame.  The first ones choose what a source would know of it:
- *   0: link type   1: bit 0 VLAN in metadata, bits 1-2 enum frame_inside   2-3: octets of the frame that were not captured, x 4
+ *   0: link type   1: bit 0 VLAN in metadata, bits 1-2 enum frame_inner   2-3: octets of the frame that were not captured, x 4
  *   4-5: gso_size
  * The rest is the frame, in memory of exactly its size. */
 #include <stddef.h>
@@ -34,7 +34,7 @@ static void check_segment(const struct segment *s, const struct frame *f)
 
 /* Tunnels and ICMP errors: what is not written on failure, and that it is a refinement of
  * frame_decode(), which the filter's contract rests upon. */
-static void check_inside(const struct frame *f, unsigned inside, enum frame_verdict plain)
+static void check_inside(const struct frame *f, unsigned inner, enum frame_verdict plain)
 {
 	struct segment s, untouched;
 	struct tunnel t = { .type = TUNNEL_TYPES };
@@ -42,18 +42,18 @@ static void check_inside(const struct frame *f, unsigned inside, enum frame_verd
 	memset(&s, 0xa5, sizeof s);
 	memcpy(&untouched, &s, sizeof s);
 
-	enum frame_verdict v = frame_decode_inside(f, inside, &t, &s);
+	enum frame_verdict v = frame_decode_inner(f, inner, &t, &s);
 
 	must(v < FRAME_TUNNELS_FULL);
 	must(plain == FRAME_NOT_TCP || v == plain);
-	must(v == FRAME_NOT_TCP || plain != FRAME_NOT_TCP || frame_holds_inside(f, inside) ||
+	must(v == FRAME_NOT_TCP || plain != FRAME_NOT_TCP || frame_holds_inner(f, inner) ||
 	     v == FRAME_FRAGMENT);
 	if (v == FRAME_TCP) {
 		must(t.type < TUNNEL_TYPES && (t.has_id || !t.id));
-		must(!t.type || inside & INSIDE_TUNNELS);
+		must(!t.type || inner & INNER_TUNNELS);
 		check_segment(&s, f);
 	} else if (v == FRAME_ICMP) {
-		must(inside & INSIDE_ICMP && t.type < TUNNEL_TYPES);
+		must(inner & INNER_ICMP && t.type < TUNNEL_TYPES);
 		must((s.ip_v == 4 || s.ip_v == 6) && s.ts_ns == 1 && s.iface == 2);
 		must(!s.flags && !s.payload_len && !s.options.n);
 	} else {

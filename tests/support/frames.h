@@ -15,7 +15,7 @@ static uint8_t pkt[4096];
 static size_t pkt_n, ip_at, tcp_at;
 static struct frame fr;	   /* len and caplen follow pkt_n unless a test says otherwise */
 static struct segment seg; /* of the last decode */
-static struct tunnel tun;  /* of the last decode_inside() */
+static struct tunnel tun;  /* of the last decode_inner() */
 static size_t options_at;  /* where seg.options lay in the frame */
 
 static inline void put8(unsigned v)
@@ -159,15 +159,15 @@ static inline enum frame_verdict decode(void)
 	return v;
 }
 
-static inline enum frame_verdict decode_inside(unsigned inside)
+static inline enum frame_verdict decode_inner(unsigned inner)
 {
 	lend();
-	return frame_decode_inside(&fr, inside, &tun, &seg);
+	return frame_decode_inner(&fr, inner, &tun, &seg);
 }
 
-#define is_inside(want, inside, ...)                                                               \
+#define is_inside(want, inner, ...)                                                                \
 	do {                                                                                       \
-		enum frame_verdict is_ = decode_inside(inside);                                    \
+		enum frame_verdict is_ = decode_inner(inner);                                      \
 		if (!ok(is_ == (want), __VA_ARGS__))                                               \
 			printf("# verdict %s\n", frame_verdict_name(is_));                         \
 	} while (0)

@@ -108,7 +108,7 @@ struct pause {
 };
 
 static struct {
-	int netns[2], inside, epoll, device;
+	int netns[2], inner, epoll, device;
 	const char *device_name;
 	uint64_t dice, now_ms, began_ms, wheel_ms;
 	struct end ends[MAX_FDS];
@@ -116,7 +116,7 @@ static struct {
 	int longs[LONG_LIVED];
 	unsigned next_long, alive, alive_max;
 	uint64_t first, made[KINDS], failed, rounds;
-} d = { .inside = -1 };
+} d = { .inner = -1 };
 
 static uint64_t clock_ms(void)
 {
@@ -172,9 +172,9 @@ static void watch(int fd, unsigned events)
 
 static void enter(int side)
 {
-	if (d.inside != side && setns(d.netns[side], CLONE_NEWNET) < 0)
+	if (d.inner != side && setns(d.netns[side], CLONE_NEWNET) < 0)
 		err(1, "setns");
-	d.inside = side;
+	d.inner = side;
 }
 
 /* A socket of @side, bound. */

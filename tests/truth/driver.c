@@ -33,8 +33,8 @@ enum { WORKERS = 96, PATIENCE_MS = 8000, EOF_MS = 4000 };
 static struct {
 	uint64_t seed;
 	unsigned net;
-	int netns[2], inside; /* which of them this process is in */
-} d = { .inside = -1 };
+	int netns[2], inner; /* which of them this process is in */
+} d = { .inner = -1 };
 
 struct script {
 	struct plan p;
@@ -113,9 +113,9 @@ static int end_at(struct script *t, unsigned side, unsigned port)
 	struct sockaddr_storage a;
 	socklen_t len = address(t, side, port, &a);
 
-	if (d.inside != (int)side && setns(d.netns[side], CLONE_NEWNET) < 0)
+	if (d.inner != (int)side && setns(d.netns[side], CLONE_NEWNET) < 0)
 		err(1, "setns");
-	d.inside = (int)side;
+	d.inner = (int)side;
 	int fd = socket(a.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
 	if (fd < 0)

@@ -10,7 +10,7 @@
 #include "tests/support/rand.h"
 #include "wire/link.h"
 
-enum { KNOBS = 6, CHANGES = 40, MIN_FRAME = 14, BOTH = INSIDE_TUNNELS | INSIDE_ICMP };
+enum { KNOBS = 6, CHANGES = 40, MIN_FRAME = 14, BOTH = INNER_TUNNELS | INNER_ICMP };
 
 static const uint64_t secret = 0x0123456789abcdef;
 static int program[2][BOTH + 1]; /* [raw IP][inside] */
@@ -26,26 +26,26 @@ static int run(int fd, const uint8_t *p, size_t n, uint32_t *ret)
 }
 
 /* The verdict on pkt with @inside; the segment is in seg. */
-static enum frame_verdict look(bool raw, unsigned inside)
+static enum frame_verdict look(bool raw, unsigned inner)
 {
 	fr = (struct frame){ .link = raw ? LINK_RAW_IP : LINK_ETHERNET,
 			     .len = (uint32_t)pkt_n,
 			     .caplen = (uint32_t)pkt_n };
 	enum frame_verdict v = decode();
 
-	return v == FRAME_NOT_TCP && inside ? decode_inside(inside) : v;
+	return v == FRAME_NOT_TCP && inner ? decode_inner(inner) : v;
 }
 
-static void compare(bool raw, unsigned inside)
+static void compare(bool raw, unsigned inner)
 {
 	static uint8_t octets[MIN_FRAME + sizeof pkt]; /* raw IP: behind a header of zeros */
 	size_t before = raw ? MIN_FRAME : 0;
-	enum frame_verdict v = look(raw, inside);
+	enum frame_verdict v = look(raw, inner);
 	uint32_t got;
 
 	memcpy(octets + before, pkt, pkt_n);
 	if (pkt_n + before < MIN_FRAME ||
-	    run(program[raw][inside], octets, pkt_n + before, &got) < 0)
+	    run(program[raw][inner], octets, pkt_n + before, &got) < 0)
 		return;
 	runs++;
 	if (v != FRAME_TCP && v != FRAME_ICMP)
@@ -53,7 +53,7 @@ static void compare(bool raw, unsigned inside)
 	compared++;
 	if (got != fanout_hash_of(secret, &seg) && !wrong++)
 		printf("# link %u inside %u verdict %s, %zu octets: %08x, not %08x\n", fr.link,
-		       inside, frame_verdict_name(v), pkt_n, got, fanout_hash_of(secret, &seg));
+		       inner, frame_verdict_name(v), pkt_n, got, fanout_hash_of(secret, &seg));
 }
 
 static void change(void)
@@ -83,8 +83,8 @@ static void compare_file(const char *path)
 		memcpy(pkt, original, pkt_n = n);
 		if (i)
 			change();
-		for (unsigned inside = 0; inside <= BOTH; inside++)
-			compare(knobs[0] % LINK_TYPES == LINK_RAW_IP, inside);
+		for (unsigned inner = 0; inner <= BOTH; inner++)
+			compare(knobs[0] % LINK_TYPES == LINK_RAW_IP, inner);
 	}
 }
 
@@ -139,18 +139,18 @@ int main(void)
 	rng = tap_seed(1);
 	check_hash();
 	for (unsigned raw = 0; raw < 2; raw++)
-		for (unsigned inside = 0; inside <= BOTH; inside++) {
+		for (unsigned inner = 0; inner <= BOTH; inner++) {
 			struct fanout_config c = { .secret = secret,
-						   .inside = inside,
+						   .inner = inner,
 						   .raw_ip = raw };
 
-			program[raw][inside] = fanout_load(&c);
-			if (program[raw][inside] == -EPERM) {
+			program[raw][inner] = fanout_load(&c);
+			if (program[raw][inner] == -EPERM) {
 				tap_skip("the program beside the decoder", "it needs CAP_BPF");
 				return tap_done();
 			}
-			ok(program[raw][inside] >= 0,
-			   "the kernel takes the program: raw IP %u, inside %u", raw, inside);
+			ok(program[raw][inner] >= 0,
+			   "the kernel takes the program: raw IP %u, inside %u", raw, inner);
 		}
 	compare_corpus("tests/fuzz/corpus/frame");
 	ok(runs > 1000 && compared > 500, "%u runs, %u of TCP", runs, compared);

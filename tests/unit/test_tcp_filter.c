@@ -1,4 +1,4 @@
-/* The kernel runs the filter; frame_decode() and frame_holds_inside() are the oracle.
+/* The kernel runs the filter; frame_decode() and frame_holds_inner() are the oracle.
  *
  * A filter on the receiving end of an AF_UNIX datagram pair sees exactly the octets of each
  * datagram: what it rejects never arrives, what it accepts arrives cut to the copy length. */
@@ -19,12 +19,12 @@
 enum { FRAME_MAX = 20000, MUTATIONS = 150000, TCP_FIXED = 20 };
 
 /* Socket pair with the filter of each link type on its receiving end, for each sum of enum
- * frame_inside. */
+ * frame_inner. */
 enum { INSIDES = 4 };
 static int pair[INSIDES][LINK_TYPES][2];
 static int control_pair[INSIDES][LINK_TYPES][2]; /* the same with `control` */
 static int bypass_pair[LINK_TYPES][2]; /* the filter of mode=auto; 0: the kernel does not take it */
-static unsigned inside;		       /* of the filter that is asked */
+static unsigned inner;		       /* of the filter that is asked */
 
 /* Copy length that the kernel finds for @frame; 0: rejected. */
 static int kernel_asked(const int fd[2], const uint8_t *frame, size_t n)
@@ -44,7 +44,7 @@ static int kernel_asked(const int fd[2], const uint8_t *frame, size_t n)
 
 static int kernel_verdict(enum link_type link, const uint8_t *frame, size_t n)
 {
-	return kernel_asked(pair[inside][link], frame, n);
+	return kernel_asked(pair[inner][link], frame, n);
 }
 
 static struct frame frame_of(enum link_type link, const uint8_t *p, size_t caplen, size_t len)
@@ -78,8 +78,8 @@ static const char *inside_agrees(enum link_type link, const uint8_t *p, size_t n
 	struct frame f = frame_of(link, p, n, n), g = frame_of(link, p, copied, n);
 	struct segment full = { 0 }, cut = { 0 };
 	struct tunnel t = { 0 }, u = { 0 };
-	enum frame_verdict v = frame_decode_inside(&f, inside, &t, &full);
-	enum frame_verdict w = frame_decode_inside(&g, inside, &u, &cut);
+	enum frame_verdict v = frame_decode_inner(&f, inner, &t, &full);
+	enum frame_verdict w = frame_decode_inner(&g, inner, &u, &cut);
 
 	if (v == FRAME_ICMP && (w != v || full.seq != cut.seq || full.dport != cut.dport))
 		return "the copy of an ICMP error is too short";
@@ -113,7 +113,7 @@ static bool control_agrees(enum link_type link, const uint8_t *p, size_t n, bool
 
 		want = n > flags && p[flags] & (TCP_SYN | TCP_FIN | TCP_RST) ? copied : 0;
 	}
-	return kernel_asked(control_pair[inside][link], p, n) == want;
+	return kernel_asked(control_pair[inner][link], p, n) == want;
 }
 
 /* Kernel and frame_decode() agree on the frame, and what the kernel copies is enough to decode
@@ -125,7 +125,7 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 	int copied = kernel_verdict(link, p, n);
 	const char *why = NULL;
 	struct frame f = frame_of(link, p, n, n);
-	bool deferred = frame_holds_inside(&f, inside);
+	bool deferred = frame_holds_inner(&f, inner);
 
 	*ret_copied = copied;
 	if (copied < 0) {
@@ -151,9 +151,9 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 	if (!why && !control_agrees(link, p, n, deferred, copied))
 		why = "control";
 	if (!why && v == FRAME_TCP &&
-	    segment_is_control(&full) != (kernel_asked(control_pair[inside][link], p, n) > 0))
+	    segment_is_control(&full) != (kernel_asked(control_pair[inner][link], p, n) > 0))
 		why = "control takes others than segment_is_control()";
-	if (!why && !inside && bypass_pair[link][0] &&
+	if (!why && !inner && bypass_pair[link][0] &&
 	    kernel_asked(bypass_pair[link], p, n) != copied)
 		why = "the filter of mode=auto differs";
 	if (why)
@@ -581,10 +581,10 @@ static void test_inside(void)
 	struct build b;
 	char what[80];
 
-	for (inside = 0; inside < INSIDES; inside++) {
+	for (inner = 0; inner < INSIDES; inner++) {
 		for (unsigned i = 0; i < 2 * ARRAY_SIZE(tunnels); i++) {
 			unsigned proto = tunnels[i / 2].proto, port = tunnels[i / 2].port;
-			bool v4 = i & 1, passes = inside & INSIDE_TUNNELS && port != 4790;
+			bool v4 = i & 1, passes = inner & INNER_TUNNELS && port != 4790;
 
 			make_tcp_packet(&b, true, 1000);
 			if (port)
@@ -593,13 +593,13 @@ static void test_inside(void)
 				put_in_ip(&b, v4, proto);
 			put_in_ethernet(&b);
 			snprintf(what, sizeof what, "inside %u: protocol %u, port %u in IPv%u",
-				 inside, proto, port, v4 ? 4 : 6);
+				 inner, proto, port, v4 ? 4 : 6);
 			check(&b, LINK_ETHERNET,
 			      passes ? 14 + (v4 ? 20 : 40) + TCP_FILTER_TUNNEL_OCTETS : 0, what);
 		}
 		for (unsigned i = 0; i < 16; i++) {
 			bool v4 = i & 1, tcp = i & 2, error = i & 4, advice = i & 8;
-			bool passes = inside & INSIDE_ICMP && tcp && error && !(v4 && advice);
+			bool passes = inner & INNER_ICMP && tcp && error && !(v4 && advice);
 			uint8_t icmp[8] = { v4 ? 3 : 1, advice ? 4 : 1 };
 
 			if (!error)
@@ -609,13 +609,13 @@ static void test_inside(void)
 			prepend(&b, icmp, sizeof icmp);
 			put_in_ip(&b, v4, v4 ? 1 : 58);
 			snprintf(what, sizeof what,
-				 "inside %u: ICMP of type %u, code %u, IPv%u, quotes %s", inside,
+				 "inside %u: ICMP of type %u, code %u, IPv%u, quotes %s", inner,
 				 icmp[0], icmp[1], v4 ? 4 : 6, tcp ? "TCP" : "UDP");
 			check(&b, LINK_RAW_IP, passes ? (v4 ? 20 : 40) + TCP_FILTER_ICMP_OCTETS : 0,
 			      what);
 		}
 	}
-	inside = 0;
+	inner = 0;
 }
 
 /* ---- (b) at random ---- */
@@ -752,7 +752,7 @@ static enum link_type random_frame(struct build *b)
 {
 	enum link_type link = random_plain(b);
 
-	if (inside)
+	if (inner)
 		for (unsigned levels = rnd(4); levels; levels--)
 			random_wrap(b, &link);
 	return link;
@@ -798,7 +798,7 @@ static void test_random(void)
 		accepted += copied > 0;
 	}
 	printf("# %u frames, %u accepted\n", done, accepted);
-	ok(!disagreed, "inside %u: kernel and frame_decode() agree on %u mutated frames", inside,
+	ok(!disagreed, "inside %u: kernel and frame_decode() agree on %u mutated frames", inner,
 	   done);
 	ok(accepted > done / 8 && accepted < done - done / 8, "many of either verdict among them");
 
@@ -887,15 +887,15 @@ int main(void)
 		struct sock_filter insns[TCP_FILTER_MAX];
 		struct tcp_filter_spec spec = { links[i / INSIDES], i % INSIDES, false };
 		int n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX);
-		int *fd = pair[spec.inside][spec.link];
-		int *control = control_pair[spec.inside][spec.link];
+		int *fd = pair[spec.inner][spec.link];
+		int *control = control_pair[spec.inner][spec.link];
 		struct sock_fprog prog = { .len = (unsigned short)n, .filter = insns };
 
 		if (!ok(n > 0 && !socketpair(AF_UNIX, SOCK_DGRAM, 0, fd) &&
 				!setsockopt(fd[1], SOL_SOCKET, SO_ATTACH_FILTER, &prog,
 					    sizeof(prog)),
 			"the kernel takes the program of link type %d, inside %u (%d instructions)",
-			spec.link, spec.inside, n))
+			spec.link, spec.inner, n))
 			return tap_done();
 		spec.control = true;
 		n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX);
@@ -914,7 +914,7 @@ int main(void)
 	test_links();
 	test_inside();
 	rng = tap_seed(20240607) | 1;
-	for (inside = 0; inside < INSIDES; inside++)
+	for (inner = 0; inner < INSIDES; inner++)
 		test_random();
 	return tap_done();
 }
