@@ -14,7 +14,7 @@
 #include "synfind/decoder.h"
 #include "synfind/listen.h"
 #include "synfind/publisher.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 
 enum {
@@ -72,7 +72,7 @@ void audience_remove(struct subscriber *s, const char *why)
 	*seat &= ~1u; /* first: now it is gone for whoever comes after us */
 	if (!is_stdout) {
 		shutdown(s->fd, SHUT_RDWR); /* or it would go on until the store has let go */
-		store_remove(p->store, reader_name(s->seat, *seat >> 1).s);
+		fdstore_remove(p->fdstore, reader_name(s->seat, *seat >> 1).s);
 	}
 	subscriber_free(s);
 	if (is_stdout) /* whoever watched has seen enough */
@@ -244,7 +244,7 @@ static int subscriber_add(struct publisher *p, unsigned seat, int fd, bool is_so
 	}
 	if (r < 0) {
 		*word &= ~1u;
-		store_remove(p->store, reader_name(seat, generation).s);
+		fdstore_remove(p->fdstore, reader_name(seat, generation).s);
 		return log_errno(r, "Cannot serve a subscriber");
 	}
 	audience_serve(s, wall_clock_ns());
@@ -319,7 +319,7 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		close(c);
 		return 0;
 	}
-	r = store_put(p->store, reader_name(seat, (p->stream.seats[seat] >> 1) + 1).s, c);
+	r = fdstore_put(p->fdstore, reader_name(seat, (p->stream.seats[seat] >> 1) + 1).s, c);
 	if (r < 0 && r != -ENOTCONN)
 		log_limited(LOG_LEVEL_WARN,
 			    "Cannot store a subscriber, it will not outlive a restart: %s",
@@ -351,7 +351,7 @@ static void adopt(struct publisher *p, unsigned seat)
 	struct subscriber_slot *t = stream_slot(&p->stream, seat);
 	uint32_t *word = &p->stream.seats[seat];
 	struct reader_name name = reader_name(seat, *word >> 1);
-	int fd = seat == stdout_seat(p) ? -ENOENT : store_take(p->store, name.s);
+	int fd = seat == stdout_seat(p) ? -ENOENT : fdstore_take(p->fdstore, name.s);
 	struct subscriber *s;
 
 	subscriber_settle(t);
@@ -366,7 +366,7 @@ static void adopt(struct publisher *p, unsigned seat)
 		close(fd);
 	}
 	*word &= ~1u;
-	store_remove(p->store, name.s);
+	fdstore_remove(p->fdstore, name.s);
 }
 
 void audience_adopt(struct publisher *p)
@@ -380,10 +380,10 @@ void audience_adopt(struct publisher *p)
 
 void audience_greet_late(struct publisher *p)
 {
-	char name[STORE_NAME_MAX + 1];
+	char name[FDSTORE_NAME_MAX + 1];
 	int fd;
 
-	while ((fd = store_take_next(p->store, READER, name)) >= 0) {
+	while ((fd = fdstore_take_next(p->fdstore, READER, name)) >= 0) {
 		unsigned seat = 0, generation = 0;
 
 		if (p->adopted && sscanf(name, READER "%u-%u", &seat, &generation) == 2 &&
@@ -396,7 +396,7 @@ void audience_greet_late(struct publisher *p)
 			}
 			p->stream.head->refused[v]++;
 		}
-		store_remove(p->store, name); /* one that was let go, or is now */
+		fdstore_remove(p->fdstore, name); /* one that was let go, or is now */
 		shutdown(fd, SHUT_RDWR);
 		close(fd);
 	}
@@ -406,14 +406,14 @@ void audience_greet_late(struct publisher *p)
 
 static int open_socket(struct publisher *p)
 {
-	int fd = listen_inherited(p->store, &p->socket_made);
+	int fd = listen_inherited(p->fdstore, &p->socket_made);
 
 	if (fd != -ENOENT || !p->o->socket)
 		return fd;
 	fd = listen_open(p->o, &p->directory_made);
 	p->socket_made = fd >= 0;
 	if (fd >= 0)
-		store_put(p->store, LISTENER, fd);
+		fdstore_put(p->fdstore, LISTENER, fd);
 	return fd;
 }
 

@@ -18,7 +18,7 @@
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/renewal.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include "synfind/takeover.h"
 #include "synfind/tap.h"
 
@@ -423,7 +423,7 @@ static int await_rings(struct capture *c)
 }
 
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
-		  struct publisher *publisher, struct opener *opener, struct store *store)
+		  struct publisher *publisher, struct opener *opener, struct fdstore *fdstore)
 {
 	int r;
 
@@ -431,7 +431,7 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 			       .loop = loop,
 			       .publisher = publisher,
 			       .opener = opener,
-			       .store = store,
+			       .fdstore = fdstore,
 			       .starting = true };
 	publisher->on_wake = on_wake;
 	publisher->ifaces = iface_names;

@@ -8,7 +8,7 @@
 struct opener;
 struct options;
 struct publisher;
-struct store;
+struct fdstore;
 struct tap; /* one interface and its decoder */
 
 struct capture_totals { /* for the summary at the end */
@@ -20,7 +20,7 @@ struct capture {
 	struct publisher *publisher;
 	sd_event *loop;
 	struct opener *opener; /* borrowed, as is the store */
-	struct store *store;
+	struct fdstore *fdstore;
 	sd_event_source *opener_io, *retry;
 	struct tap *taps;
 	bool listed;	 /* the opener has told all that there are */
@@ -36,7 +36,7 @@ struct capture {
  * that was named by its full name must exist and open.  An opener that dies later disturbs nothing
  * that is watched.  0 or -errno. */
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
-		  struct publisher *publisher, struct opener *opener, struct store *store);
+		  struct publisher *publisher, struct opener *opener, struct fdstore *fdstore);
 
 /* The options have changed: timeouts and limits for the decoders, interfaces for the opener, which
  * reads them for itself. */

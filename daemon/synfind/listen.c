@@ -14,7 +14,7 @@
 #include <unistd.h>
 #include "common/log.h"
 #include "common/options.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 
 enum { BACKLOG = 128 };
 
@@ -142,13 +142,13 @@ int listen_open(const struct options *o, bool *ret_directory_made)
 	return fd;
 }
 
-int listen_inherited(struct store *store, bool *ret_own)
+int listen_inherited(struct fdstore *fdstore, bool *ret_own)
 {
-	int fd = store_take(store, EVENTS_SOCKET);
+	int fd = fdstore_take(fdstore, EVENTS_SOCKET);
 	bool own = fd < 0;
 
 	if (own)
-		fd = store_take(store, LISTENER);
+		fd = fdstore_take(fdstore, LISTENER);
 	if (fd < 0)
 		return fd;
 	if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0) {

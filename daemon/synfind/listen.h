@@ -3,7 +3,7 @@
 #include <stdbool.h>
 
 struct options;
-struct store;
+struct fdstore;
 
 /* Listens on options->socket with its mode and group.  A socket that a dead process left is
  * replaced; one with a live listener is refused (-EADDRINUSE), and so is anything that is not a
@@ -15,7 +15,7 @@ int listen_open(const struct options *o, bool *ret_directory_made);
  * and stored (*ret_own).  -ENOENT: there is none. */
 #define EVENTS_SOCKET "events"
 #define LISTENER      "listener"
-int listen_inherited(struct store *store, bool *ret_own);
+int listen_inherited(struct fdstore *fdstore, bool *ret_own);
 
 /* The path of a listening socket, "" if it has none that can be told. */
 void listen_path(int fd, char ret[static 108]);

@@ -15,7 +15,7 @@
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/read.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 
 enum { EXIT_USAGE = 2 };
 static const uint64_t last_words_ns = 2000000000; /* for subscribers to take what is theirs */
@@ -28,7 +28,7 @@ struct daemon {
 	sd_event *loop;
 	sd_event_source *stats_timer;
 	struct opener opener;
-	struct store store;
+	struct fdstore fdstore;
 	struct publisher publisher;
 	struct capture capture;
 	struct health health;
@@ -53,7 +53,7 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void
 	if (d->capture.stopping)
 		return sd_event_exit(d->loop, 0);
 	sd_notify(0, "STOPPING=1");
-	if (si->ssi_signo == SIGTERM && d->store.live)
+	if (si->ssi_signo == SIGTERM && d->fdstore.live)
 		return pause_all(d);
 	capture_stop(&d->capture);
 	return 0;
@@ -187,7 +187,7 @@ static void say_summary(const struct capture_totals *t)
 static int daemon_start(struct daemon *d)
 {
 	enum sandbox_role role = d->o.mode == MODE_AUTO ? SANDBOX_DAEMON_BPF : SANDBOX_DAEMON;
-	int r = store_init(&d->store);
+	int r = fdstore_init(&d->fdstore);
 
 	if (r < 0)
 		return log_errno(r, "Cannot take over what was stored");
@@ -195,18 +195,18 @@ static int daemon_start(struct daemon *d)
 	if (r >= 0)
 		r = loop_init(d);
 	if (r >= 0)
-		r = publisher_init(&d->publisher, &d->o, d->loop, &d->store);
+		r = publisher_init(&d->publisher, &d->o, d->loop, &d->fdstore);
 	if (r >= 0)
 		r = sandbox_privileges(role);
 	if (r >= 0)
 		r = sandbox_system_calls(role);
 	if (r >= 0)
 		r = capture_start(&d->capture, &d->o, d->loop, &d->publisher, &d->opener,
-				  &d->store);
+				  &d->fdstore);
 	if (r < 0)
 		return r;
 	publisher_start(&d->publisher);
-	store_sweep(&d->store);
+	fdstore_sweep(&d->fdstore);
 	return 0;
 }
 
@@ -257,13 +257,13 @@ int main(int argc, char **argv)
 	d.syn_room = d.o.max_half_open;
 	r = daemon_run(&d);
 	health_stop(&d.health);
-	if (r < 0 && d.store.live) /* the next start may do better: it shall find all as it was */
+	if (r < 0 && d.fdstore.live) /* the next start may do better: it shall find all as it was */
 		capture_pause(&d.capture);
 	capture_destroy(&d.capture);
 	socket_made = d.publisher.socket_made && !d.paused;
 	directory_made = d.publisher.directory_made;
 	publisher_destroy(&d.publisher);
-	store_destroy(&d.store);
+	fdstore_destroy(&d.fdstore);
 	opener_end(&d.opener, socket_made, directory_made);
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);

@@ -15,7 +15,7 @@
 #include "synfind/decoder.h"
 #include "synfind/keyfile.h"
 #include "synfind/listen.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 
 enum {
@@ -452,14 +452,14 @@ static void say_sizes(const struct publisher *p)
 }
 
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
-		   struct store *store)
+		   struct fdstore *fdstore)
 {
 	int r;
 
 	*p = (struct publisher){
-		.o = o, .loop = loop, .store = store, .listen_fd = -1, .wake_fd = -1
+		.o = o, .loop = loop, .fdstore = fdstore, .listen_fd = -1, .wake_fd = -1
 	};
-	r = stream_open(&p->stream, store, o->queue_size_bytes, o->max_subscribers + 1,
+	r = stream_open(&p->stream, fdstore, o->queue_size_bytes, o->max_subscribers + 1,
 			&p->adopted);
 	if (r < 0)
 		return r;
@@ -494,11 +494,11 @@ void publisher_end(struct publisher *p, uint64_t patience_ns)
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	while (p->subscribers)
 		audience_remove(p->subscribers, "the daemon ends");
-	stream_forget(p->store);
+	stream_forget(p->fdstore);
 	if (p->socket_made) {
 		shutdown(p->listen_fd,
 			 SHUT_RDWR); /* nobody listens, though the store may not know yet */
-		store_remove(p->store, LISTENER);
+		fdstore_remove(p->fdstore, LISTENER);
 	}
 }
 

@@ -16,7 +16,7 @@
 struct options;
 struct subscriber;
 struct decoder;
-struct store;
+struct fdstore;
 
 enum { PUBLISHER_IFACES = 255 /* told in one line */ };
 
@@ -33,7 +33,7 @@ struct feed {
 struct publisher {
 	const struct options *o;
 	sd_event *loop; /* borrowed, as is the store */
-	struct store *store;
+	struct fdstore *fdstore;
 	struct identity id;
 	struct stream stream;
 	bool adopted;  /* it goes on; and what is new waits for ... */
@@ -59,7 +59,7 @@ struct publisher {
 /* Takes the stream over that @store (borrowed) has, with its subscribers, or begins one; sets up
  * socket and standard output as the options say.  Logs what fails; 0 or -errno. */
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
-		   struct store *store);
+		   struct fdstore *fdstore);
 
 /* Once it is known who takes part: publishes `restart`, if the stream was taken over. */
 void publisher_start(struct publisher *p);

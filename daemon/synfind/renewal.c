@@ -6,7 +6,7 @@
 #include "source/afring.h"
 #include "synfind/decoder.h"
 #include "synfind/opener.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include "synfind/tap.h"
 
 /* Each opener can be asked once; and the daemon does, when it lists the interface. */
@@ -72,9 +72,9 @@ static int turn_decoder(struct capture *c, struct tap *t, const struct opener_re
 		close(fd);
 		return r;
 	}
-	if (c->store->live)
-		r = store_put(c->store,
-			      tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s, fd);
+	if (c->fdstore->live)
+		r = fdstore_put(c->fdstore,
+				tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s, fd);
 	if (r < 0) {
 		source_free(source);
 		return r;
@@ -121,8 +121,8 @@ void renewal_end(struct capture *c, struct tap *t)
 		struct decoder *d = t->decoder[i];
 
 		decoder_turned(d);
-		store_remove(c->store,
-			     tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s);
+		fdstore_remove(c->fdstore,
+			       tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s);
 	}
 	t->turning = false;
 	if (refused)

@@ -6,7 +6,7 @@
 #include <unistd.h>
 #include "common/log.h"
 #include "opener/protocol.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 
 #define STREAM_NAME "stream"
@@ -139,11 +139,11 @@ static int adopt(struct stream *s, int fd)
 	return 0;
 }
 
-static int create(struct stream *s, struct store *store, uint64_t log_octets, unsigned slots)
+static int create(struct stream *s, struct fdstore *fdstore, uint64_t log_octets, unsigned slots)
 {
 	struct stream_geometry g = geometry_of(log_octets, slots);
 	bool adopted;
-	int fd = store_memfd(store, STREAM_NAME, g.octets, &adopted), r;
+	int fd = fdstore_memfd(fdstore, STREAM_NAME, g.octets, &adopted), r;
 
 	if (fd < 0)
 		return fd;
@@ -157,10 +157,10 @@ static int create(struct stream *s, struct store *store, uint64_t log_octets, un
 	return 0;
 }
 
-int stream_open(struct stream *s, struct store *store, uint64_t log_octets, unsigned slots,
+int stream_open(struct stream *s, struct fdstore *fdstore, uint64_t log_octets, unsigned slots,
 		bool *ret_adopted)
 {
-	int fd = store_take(store, STREAM_NAME), r;
+	int fd = fdstore_take(fdstore, STREAM_NAME), r;
 
 	*ret_adopted = false;
 	if (fd >= 0) {
@@ -172,9 +172,9 @@ int stream_open(struct stream *s, struct store *store, uint64_t log_octets, unsi
 		log_warn("The stream of the process before cannot be taken over (%s): a new one "
 			 "begins",
 			 r == -ESTALE ? "another version wrote it" : strerror(-r));
-		stream_forget(store);
+		stream_forget(fdstore);
 	}
-	r = create(s, store, linelog_size(log_octets),
+	r = create(s, fdstore, linelog_size(log_octets),
 		   slots > STREAM_SLOTS_MIN ? slots : STREAM_SLOTS_MIN);
 	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
 }
@@ -188,9 +188,9 @@ void stream_close(struct stream *s)
 	*s = (struct stream){ 0 };
 }
 
-void stream_forget(struct store *store)
+void stream_forget(struct fdstore *fdstore)
 {
-	store_remove(store, STREAM_NAME);
+	fdstore_remove(fdstore, STREAM_NAME);
 }
 
 struct stream_feed *stream_feed(const struct stream *s, unsigned iface_id, unsigned index)

@@ -12,7 +12,7 @@
 #include "synfind/access.h"
 #include "synfind/linelog.h"
 
-struct store;
+struct fdstore;
 struct subscriber_slot;
 
 enum {
@@ -74,14 +74,14 @@ struct stream {
 
 /* Takes the stream over from an earlier process, with the sizes that it had, or begins a new one:
  * lines in at least @log_octets, at least @slots subscribers.  Logs what fails; 0 or -errno. */
-int stream_open(struct stream *s, struct store *store, uint64_t log_octets, unsigned slots,
+int stream_open(struct stream *s, struct fdstore *fdstore, uint64_t log_octets, unsigned slots,
 		bool *ret_adopted);
 
 /* The memory stays in the store.  A zeroed one is fine. */
 void stream_close(struct stream *s);
 
 /* The end of the stream: no later process takes it over. */
-void stream_forget(struct store *store);
+void stream_forget(struct fdstore *fdstore);
 
 /* The place of decoder @index of interface @iface_id. */
 struct stream_feed *stream_feed(const struct stream *s, unsigned iface_id, unsigned index);

@@ -8,7 +8,7 @@
 #include "source/afring.h"
 #include "synfind/decoder.h"
 #include "synfind/health.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include "synfind/tap.h"
 
 struct left { /* of one interface */
@@ -30,7 +30,7 @@ static void left_free(struct left *l)
 /* Decoder @i of interface @id, as far as it is there: can its ring go on? */
 static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i)
 {
-	int fd = store_take(c->store, tap_stored(TAP_TABLES, id, i).s);
+	int fd = fdstore_take(c->fdstore, tap_stored(TAP_TABLES, id, i).s);
 	struct kept *k = &l->kept[i];
 	const struct kept_ring *ring, *first;
 
@@ -42,7 +42,7 @@ static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i
 	kept_map(k, fd);
 	close(fd);
 	for (unsigned slot = 0; slot < TAP_SLOTS; slot++)
-		l->fd[i][slot] = store_take(c->store, tap_stored(tap_ring_name[slot], id, i).s);
+		l->fd[i][slot] = fdstore_take(c->fdstore, tap_stored(tap_ring_name[slot], id, i).s);
 	if (!k->memory || !l->kept[0].memory)
 		return false;
 	ring = kept_ring(k);
@@ -101,7 +101,7 @@ static int tap_adopt_ring(struct capture *c, struct tap *t, struct decoder *d, i
 		return r;
 	fd[slot] = -1;
 	if (fd[!slot] >= 0)
-		store_remove(c->store, tap_stored(tap_ring_name[!slot], t->id, i).s);
+		fdstore_remove(c->fdstore, tap_stored(tap_ring_name[!slot], t->id, i).s);
 	t->turning |= atomic_load(&d->turn) != TURN_NONE;
 	return 0;
 }
@@ -170,11 +170,11 @@ static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 /* Lets go of what nobody could use: now, for its name will be needed. */
 static void drop(struct capture *c, const char *prefix)
 {
-	char name[STORE_NAME_MAX + 1];
+	char name[FDSTORE_NAME_MAX + 1];
 	int fd;
 
-	while ((fd = store_take_next(c->store, prefix, name)) >= 0) {
-		store_remove(c->store, name);
+	while ((fd = fdstore_take_next(c->fdstore, prefix, name)) >= 0) {
+		fdstore_remove(c->fdstore, name);
 		close(fd);
 	}
 }
@@ -183,7 +183,7 @@ void takeover_taps(struct capture *c)
 {
 	struct left l;
 
-	for (unsigned id = 0; id < TAPS_MAX && c->store->live; id++)
+	for (unsigned id = 0; id < TAPS_MAX && c->fdstore->live; id++)
 		if (left_take_all(c, &l, id))
 			tap_adopt(c, &l, id);
 	drop(c, TAP_TABLES "-");

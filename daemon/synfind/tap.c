@@ -14,7 +14,7 @@
 #include "synfind/decoder.h"
 #include "synfind/health.h"
 #include "synfind/publisher.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 
 /* ---- names in the store --------------------------------------------------------------------- */
 
@@ -31,8 +31,8 @@ struct tap_stored tap_stored(const char *what, unsigned id, unsigned decoder)
 void tap_unstore(struct capture *c, unsigned id, unsigned i)
 {
 	for (unsigned slot = 0; slot < TAP_SLOTS; slot++)
-		store_remove(c->store, tap_stored(tap_ring_name[slot], id, i).s);
-	store_remove(c->store, tap_stored(TAP_TABLES, id, i).s);
+		fdstore_remove(c->fdstore, tap_stored(tap_ring_name[slot], id, i).s);
+	fdstore_remove(c->fdstore, tap_stored(TAP_TABLES, id, i).s);
 }
 
 /* ---- one interface -------------------------------------------------------------------------- */
@@ -115,19 +115,20 @@ int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct
 	void *memory;
 	int r;
 
-	if (!c->store->live || bypass) {
+	if (!c->fdstore->live || bypass) {
 		r = decoder_init(d, c->o, source, bypass, NULL, t->id, share);
 		if (r >= 0)
 			kept_sign(&d->kept, ring);
 		return r;
 	}
-	memory = store_memory(c->store, tables.s, kept_octets(&sizes, true), &adopted);
+	memory = fdstore_memory(c->fdstore, tables.s, kept_octets(&sizes, true), &adopted);
 	r = decoder_init_kept(d, c->o, source, t->id, share, memory);
 	if (r < 0)
 		return r;
 	d->kept.head->reported = !c->starting ? KEPT_NEW : t->up ? KEPT_UP : KEPT_DOWN;
 	kept_sign(&d->kept, ring);
-	return store_put(c->store, tap_stored(TAP_RING, t->id, share->index).s, source_fd(source));
+	return fdstore_put(c->fdstore, tap_stored(TAP_RING, t->id, share->index).s,
+			   source_fd(source));
 }
 
 struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i,

@@ -25,7 +25,7 @@
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 #include "tests/bench/micro.h"
 #include "tests/bench/micro_event.h"
@@ -101,7 +101,7 @@ struct bench {
 	struct options o;
 	sd_event *loop;
 	struct publisher publisher;
-	struct store store;
+	struct fdstore fdstore;
 	struct decoder decoder;
 	uint64_t made;
 };
@@ -133,7 +133,7 @@ static void bench_init(struct bench *b)
 		encap_id_init(map_lazily(encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
-		r = publisher_init(&b->publisher, &b->o, b->loop, &b->store);
+		r = publisher_init(&b->publisher, &b->o, b->loop, &b->fdstore);
 	if (r >= 0)
 		r = publisher_add(&b->publisher, &b->decoder, "eth0");
 	if (r < 0)

@@ -17,7 +17,7 @@
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 #include "tests/bench/micro_event.h"
 
@@ -89,7 +89,7 @@ static void adopt(struct decoder *d, struct memory *m)
 int main(int argc, char **argv)
 {
 	struct options o;
-	struct store store;
+	struct fdstore fdstore;
 	struct publisher p;
 	struct decoder d = { 0 };
 	struct memory *m;
@@ -101,22 +101,22 @@ int main(int argc, char **argv)
 		return 2;
 	signal(SIGPIPE, SIG_IGN);
 	signal(SIGTERM, on_term);
-	r = store_init(&store);
+	r = fdstore_init(&fdstore);
 	if (r >= 0)
 		r = sd_event_new(&loop);
 	if (r < 0)
 		return end("start", r);
-	m = store_memory(&store, "pump", sizeof *m, &adopted);
+	m = fdstore_memory(&fdstore, "pump", sizeof *m, &adopted);
 	if (!m)
 		return end("memory", -ENOMEM);
 	adopt(&d, m);
-	r = publisher_init(&p, &o, loop, &store);
+	r = publisher_init(&p, &o, loop, &fdstore);
 	if (r >= 0)
 		r = publisher_add(&p, &d, "pump");
 	if (r < 0)
 		return end("publisher", r);
 	publisher_start(&p);
-	store_sweep(&store);
+	fdstore_sweep(&fdstore);
 	sd_notify(0, "READY=1");
 	while (!enough) {
 		if (behind(&p) < p.stream.log[0].size / 4)

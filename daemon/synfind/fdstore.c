@@ -1,4 +1,4 @@
-#include "synfind/store.h"
+#include "synfind/fdstore.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include "common/log.h"
 
-struct store_entry {
+struct fdstore_entry {
 	char *name;
 	int fd;
 };
@@ -22,19 +22,19 @@ static bool is_kept(void)
 	return getenv("NOTIFY_SOCKET") && max && strtoul(max, NULL, 10) > 0;
 }
 
-int store_init(struct store *s)
+int fdstore_init(struct fdstore *s)
 {
 	char **names = NULL;
 	int n = sd_listen_fds_with_names(1, &names);
 
-	*s = (struct store){ .live = is_kept() };
+	*s = (struct fdstore){ .live = is_kept() };
 	if (n <= 0)
 		return n;
 	s->entries = calloc((size_t)n, sizeof *s->entries);
 	for (int i = 0; i < n; i++) {
 		if (s->entries)
 			s->entries[s->n++] =
-				(struct store_entry){ names[i], SD_LISTEN_FDS_START + i };
+				(struct fdstore_entry){ names[i], SD_LISTEN_FDS_START + i };
 		else
 			free(names[i]);
 	}
@@ -43,31 +43,31 @@ int store_init(struct store *s)
 }
 
 /* The entry leaves; its name is the caller's to free. */
-static struct store_entry pull(struct store *s, unsigned i)
+static struct fdstore_entry pull(struct fdstore *s, unsigned i)
 {
-	struct store_entry e = s->entries[i];
+	struct fdstore_entry e = s->entries[i];
 
 	memmove(s->entries + i, s->entries + i + 1, (--s->n - i) * sizeof e);
 	return e;
 }
 
-static int take(struct store *s, unsigned i)
+static int take(struct fdstore *s, unsigned i)
 {
-	struct store_entry e = pull(s, i);
+	struct fdstore_entry e = pull(s, i);
 
 	free(e.name);
 	return e.fd;
 }
 
-void store_destroy(struct store *s)
+void fdstore_destroy(struct fdstore *s)
 {
 	while (s->n)
 		close(take(s, s->n - 1));
 	free(s->entries);
-	*s = (struct store){ 0 };
+	*s = (struct fdstore){ 0 };
 }
 
-int store_take(struct store *s, const char *name)
+int fdstore_take(struct fdstore *s, const char *name)
 {
 	for (unsigned i = 0; i < s->n; i++)
 		if (!strcmp(s->entries[i].name, name))
@@ -75,20 +75,21 @@ int store_take(struct store *s, const char *name)
 	return -ENOENT;
 }
 
-int store_take_next(struct store *s, const char *prefix, char ret_name[static STORE_NAME_MAX + 1])
+int fdstore_take_next(struct fdstore *s, const char *prefix,
+		      char ret_name[static FDSTORE_NAME_MAX + 1])
 {
 	for (unsigned i = 0; i < s->n; i++) {
 		if (strncmp(s->entries[i].name, prefix, strlen(prefix)) != 0)
 			continue;
-		snprintf(ret_name, STORE_NAME_MAX + 1, "%s", s->entries[i].name);
+		snprintf(ret_name, FDSTORE_NAME_MAX + 1, "%s", s->entries[i].name);
 		return take(s, i);
 	}
 	return -ENOENT;
 }
 
-int store_put(struct store *s, const char *name, int fd)
+int fdstore_put(struct fdstore *s, const char *name, int fd)
 {
-	char state[STORE_NAME_MAX + 64];
+	char state[FDSTORE_NAME_MAX + 64];
 	int r;
 
 	if (!s->live)
@@ -100,27 +101,27 @@ int store_put(struct store *s, const char *name, int fd)
 	return r < 0 ? r : r == 0 ? -ENOTCONN : 0;
 }
 
-void store_remove(struct store *s, const char *name)
+void fdstore_remove(struct fdstore *s, const char *name)
 {
 	if (s->live)
 		sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
 }
 
-void store_sweep(struct store *s)
+void fdstore_sweep(struct fdstore *s)
 {
 	while (s->n) {
-		struct store_entry e = pull(s, s->n - 1);
+		struct fdstore_entry e = pull(s, s->n - 1);
 
 		log_debug("'%s' is inherited, and nobody needs it", e.name);
-		store_remove(s, e.name);
+		fdstore_remove(s, e.name);
 		close(e.fd);
 		free(e.name);
 	}
 }
 
-int store_memfd(struct store *s, const char *name, size_t octets, bool *ret_adopted)
+int fdstore_memfd(struct fdstore *s, const char *name, size_t octets, bool *ret_adopted)
 {
-	int fd = store_take(s, name), r;
+	int fd = fdstore_take(s, name), r;
 	struct stat st;
 
 	*ret_adopted = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
@@ -128,7 +129,7 @@ int store_memfd(struct store *s, const char *name, size_t octets, bool *ret_adop
 	if (*ret_adopted)
 		return fd;
 	if (fd >= 0) {
-		store_remove(s, name);
+		fdstore_remove(s, name);
 		close(fd);
 	}
 	fd = memfd_create(name, MFD_CLOEXEC);
@@ -136,7 +137,7 @@ int store_memfd(struct store *s, const char *name, size_t octets, bool *ret_adop
 		return -errno;
 	r = ftruncate(fd, (off_t)octets) < 0 ? -errno : 0;
 	if (r == 0)
-		r = store_put(s, name, fd);
+		r = fdstore_put(s, name, fd);
 	if (r < 0 && r != -ENOTCONN) {
 		close(fd);
 		return r;
@@ -144,9 +145,9 @@ int store_memfd(struct store *s, const char *name, size_t octets, bool *ret_adop
 	return fd;
 }
 
-void *store_memory(struct store *s, const char *name, size_t octets, bool *ret_adopted)
+void *fdstore_memory(struct fdstore *s, const char *name, size_t octets, bool *ret_adopted)
 {
-	int fd = store_memfd(s, name, octets, ret_adopted);
+	int fd = fdstore_memfd(s, name, octets, ret_adopted);
 	void *p;
 
 	if (fd < 0) {
