@@ -202,7 +202,7 @@ static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_so
 	*s = (struct subscriber){ .next = p->subscribers,
 				  .link = &p->subscribers,
 				  .publisher = p,
-				  .slot = stream_slot(&p->stream, seat),
+				  .slot = stream_state_slot(&p->stream, seat),
 				  .seat = seat,
 				  .fd = fd,
 				  .is_socket = is_socket,
@@ -228,7 +228,7 @@ static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_so
 static int subscriber_add(struct publisher *p, unsigned seat, int fd, bool is_socket, unsigned log)
 {
 	uint32_t *word = &p->stream.seats[seat], generation = (*word >> 1) + 1;
-	struct subscriber_slot *t = stream_slot(&p->stream, seat);
+	struct subscriber_slot *t = stream_state_slot(&p->stream, seat);
 	struct subscriber *s;
 	int r;
 
@@ -348,7 +348,7 @@ static bool may_go_on(const struct publisher *p, const struct subscriber_slot *t
 
 static void adopt(struct publisher *p, unsigned seat)
 {
-	struct subscriber_slot *t = stream_slot(&p->stream, seat);
+	struct subscriber_slot *t = stream_state_slot(&p->stream, seat);
 	uint32_t *word = &p->stream.seats[seat];
 	struct reader_name name = reader_name(seat, *word >> 1);
 	int fd = seat == stdout_seat(p) ? -ENOENT : fdstore_take(p->fdstore, name.s);

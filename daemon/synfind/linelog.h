@@ -4,9 +4,9 @@
  * position that the log has overtaken is told by linelog_oldest().  The octets are mapped twice in
  * a row, so that any stretch of them is contiguous.  One thread.
  *
- * All of it lies in memory that outlives the process (stream.h).  What a line changes is its own
- * octets and mark, which nobody reads before `end` has moved on, and `end`: whoever puts `end` back
- * has taken the line back.  `mark_first` only ever grows, and does so before octets are
+ * All of it lies in memory that outlives the process (stream_state.h).  What a line changes is its
+ * own octets and mark, which nobody reads before `end` has moved on, and `end`: whoever puts `end`
+ * back has taken the line back.  `mark_first` only ever grows, and does so before octets are
  * overwritten. */
 #pragma once
 #include <stdbool.h>

@@ -33,7 +33,7 @@ enum {
  * anything is overwritten. */
 static void keep_clear(struct publisher *p, unsigned log, size_t n)
 {
-	struct stream *st = &p->stream;
+	struct stream_state *st = &p->stream;
 	uint64_t head = st->state->end[log].head, clear = head + n - st->log[log].size;
 
 	p->slowest[log] = head;
@@ -46,13 +46,13 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
 		if (place->at < clear && !s->waits && !audience_serve(s, wall_clock_ns()))
 			continue;
 		if (place->at < clear) {
-			stream_begin(st, NULL);
+			stream_state_begin(st, NULL);
 			uint64_t lost = subscriber_skip(s->slot, &st->log[log], &st->undo, clear,
 							st->state->seq);
 
 			if (lost != SUBSCRIBER_BROKEN)
 				st->state->lost_events += lost;
-			stream_commit(st);
+			stream_state_commit(st);
 			if (lost == SUBSCRIBER_BROKEN) {
 				audience_remove(s, "its line is too long");
 				continue;
@@ -74,7 +74,7 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
  * went before may become final here, so what belongs together changes behind this. */
 static void lines_begin(struct publisher *p, const struct feed *f, size_t room)
 {
-	struct stream *st = &p->stream;
+	struct stream_state *st = &p->stream;
 
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
 		uint64_t end = st->state->end[i].head + room;
@@ -82,12 +82,12 @@ static void lines_begin(struct publisher *p, const struct feed *f, size_t room)
 		/* A transaction is never longer than half the log: what it forgets is older. */
 		if (end > p->slowest[i] + st->log[i].size ||
 		    end > st->committed[i] + st->log[i].size / 2) {
-			stream_commit(st);
+			stream_state_commit(st);
 			if (end > p->slowest[i] + st->log[i].size)
 				keep_clear(p, i, room);
 		}
 	}
-	stream_begin(st, f ? f->taken : NULL);
+	stream_state_begin(st, f ? f->cursor : NULL);
 }
 
 static struct strbuf line_begin(struct publisher *p, unsigned log, size_t room)
@@ -138,15 +138,15 @@ static void publish_event(struct publisher *p, const struct feed *f, const struc
 		json_event(&t, &masked, seq, &c);
 		line_end(p, STREAM_PSEUDONYMS, &t, seq - 1);
 	}
-	f->taken->number = e->number + 1;
-	f->taken->tail++;
+	f->cursor->number = e->number + 1;
+	f->cursor->tail++;
 }
 
 /* A decoder's ring was full: what it could not say, up to event number @next, has numbers, but no
  * lines. */
 static void publish_ring_loss(struct publisher *p, const struct feed *f, uint64_t next)
 {
-	uint64_t count = next - f->taken->number, first, now = wall_clock_ns();
+	uint64_t count = next - f->cursor->number, first, now = wall_clock_ns();
 
 	lines_begin(p, f, JSON_LINE_MAX);
 	first = p->stream.state->seq + 1;
@@ -159,7 +159,7 @@ static void publish_ring_loss(struct publisher *p, const struct feed *f, uint64_
 		json_lost(&t, count, first, p->stream.state->seq, "ring", now);
 		line_end(p, i, &t, first - 1);
 	}
-	f->taken->number = next;
+	f->cursor->number = next;
 }
 
 /* A line without addresses, the same in all logs: @put writes it under the next number. */
@@ -179,7 +179,7 @@ static void publish(struct publisher *p, size_t room,
 		put(&t, seq, now, arg);
 		line_end(p, i, &t, seq - 1);
 	}
-	stream_commit(&p->stream);
+	stream_state_commit(&p->stream);
 }
 
 struct iface_line {
@@ -272,11 +272,11 @@ static bool drain(struct publisher *p, struct feed *f)
 	for (uint32_t i = 0; i < n; i++) {
 		const struct event *e = spsc_at(ring, i);
 
-		if (e->number != f->taken->number)
+		if (e->number != f->cursor->number)
 			publish_ring_loss(p, f, e->number);
 		publish_event(p, f, e);
 	}
-	stream_commit(&p->stream);
+	stream_state_commit(&p->stream);
 	spsc_release(ring, n); /* what a later process would be told again is not overwritten */
 	return n < ready;
 }
@@ -321,11 +321,11 @@ static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
 }
 
 /* Where a ring that this stream has taken nothing of goes on. */
-static struct stream_feed first_of(struct decoder *d)
+static struct ring_cursor first_of(struct decoder *d)
 {
 	const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
 
-	return (struct stream_feed){ .birth = d->birth,
+	return (struct ring_cursor){ .birth = d->birth,
 				     .number = e ? e->number : d->kept.state->number,
 				     .tail = spsc_tail(&d->ring) };
 }
@@ -338,12 +338,13 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 		return -ENOMEM;
 	*f = (struct feed){ .decoder = d,
 			    .iface = iface,
-			    .taken = stream_feed(&p->stream, d->iface_id, d->share.index) };
-	f->resumed = f->taken->birth == d->birth && spsc_resume_tail(&d->ring, f->taken->tail);
+			    .cursor =
+				    stream_state_cursor(&p->stream, d->iface_id, d->share.index) };
+	f->resumed = f->cursor->birth == d->birth && spsc_resume_tail(&d->ring, f->cursor->tail);
 	if (!f->resumed) {
-		stream_begin(&p->stream, f->taken);
-		*f->taken = first_of(d);
-		stream_commit(&p->stream);
+		stream_state_begin(&p->stream, f->cursor);
+		*f->cursor = first_of(d);
+		stream_state_commit(&p->stream);
 	}
 	while (*last) /* stats tell them in this order */
 		last = &(*last)->next;
@@ -364,9 +365,9 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 		while (drain(p, f))
 			;
 		if (d->kept.state->number !=
-		    f->taken->number) { /* its thread has ended: this is final */
+		    f->cursor->number) { /* its thread has ended: this is final */
 			publish_ring_loss(p, f, d->kept.state->number);
-			stream_commit(&p->stream);
+			stream_state_commit(&p->stream);
 		}
 		audience_serve_all(p);
 		*link = f->next;
@@ -459,8 +460,8 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	*p = (struct publisher){
 		.o = o, .loop = loop, .fdstore = fdstore, .listen_fd = -1, .wake_fd = -1
 	};
-	r = stream_open(&p->stream, fdstore, o->queue_size_bytes, o->max_subscribers + 1,
-			&p->adopted);
+	r = stream_state_open(&p->stream, fdstore, o->queue_size_bytes, o->max_subscribers + 1,
+			      &p->adopted);
 	if (r < 0)
 		return r;
 	p->reported = !p->adopted;
@@ -494,7 +495,7 @@ void publisher_end(struct publisher *p, uint64_t patience_ns)
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	while (p->subscribers)
 		audience_remove(p->subscribers, "the daemon ends");
-	stream_forget(p->fdstore);
+	stream_state_forget(p->fdstore);
 	if (p->socket_made) {
 		shutdown(p->listen_fd,
 			 SHUT_RDWR); /* nobody listens, though the store may not know yet */
@@ -533,6 +534,6 @@ void publisher_destroy(struct publisher *p)
 		close(p->listen_fd);
 	if (p->loop && p->wake_fd >= 0)
 		close(p->wake_fd);
-	stream_close(&p->stream);
+	stream_state_close(&p->stream);
 	*p = (struct publisher){ 0 };
 }

@@ -4,14 +4,15 @@
  * One sd-event loop, one thread.  It owns the line log, the sequence numbers and the subscribers;
  * of the decoders it touches only the consuming end of their rings.
  *
- * All of that goes on in the next process, if there is a store (stream.h, docs/restart.md). */
+ * All of that goes on in the next process, if there is a store (stream_state.h,
+ * docs/restart.md). */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 #include "feed/json.h"
 #include "synfind/identity.h"
-#include "synfind/stream.h"
+#include "synfind/stream_state.h"
 
 struct options;
 struct subscriber;
@@ -25,7 +26,7 @@ struct feed {
 	struct feed *next;
 	struct decoder *decoder;
 	const char *iface;	    /* borrowed */
-	struct stream_feed *taken;  /* how far; borrowed */
+	struct ring_cursor *cursor; /* how far; borrowed */
 	bool resumed;		    /* it goes on where an earlier process was */
 	uint64_t beats, drops_said; /* health.c: what it saw last */
 };
@@ -35,7 +36,7 @@ struct publisher {
 	sd_event *loop; /* borrowed, as is the store */
 	struct fdstore *fdstore;
 	struct identity id;
-	struct stream stream;
+	struct stream_state stream;
 	bool adopted;  /* it goes on; and what is new waits for ... */
 	bool reported; /* ... `restart` to be told */
 	struct pseudonym_key key;

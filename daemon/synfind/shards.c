@@ -101,7 +101,7 @@ struct shards {
 	struct part *parts;   /* of all batches */
 	struct batch **batch; /* those on their way, by number */
 	unsigned batches;
-	struct lane *taken; /* by the consumer: the lane of the event that it has */
+	struct lane *cursor; /* by the consumer: the lane of the event that it has */
 
 	pthread_mutex_t lock;	 /* of all below, and of `left` and `decoded` of batches */
 	pthread_cond_t work;	 /* a lane may have something to do */
@@ -543,10 +543,10 @@ static bool await(struct shards *s, uint64_t changes, int wait_ms)
 
 enum shards_verdict shards_next(struct shards *s, int wait_ms, const struct event **ret)
 {
-	if (s->taken) {
-		spsc_release(&s->taken->d.ring, 1);
-		look(s->taken);
-		s->taken = NULL;
+	if (s->cursor) {
+		spsc_release(&s->cursor->d.ring, 1);
+		look(s->cursor);
+		s->cursor = NULL;
 	}
 	for (;;) {
 		struct lane *l = foremost(s);
@@ -565,7 +565,7 @@ enum shards_verdict shards_next(struct shards *s, int wait_ms, const struct even
 				return SHARDS_NONE;
 			continue;
 		}
-		s->taken = l;
+		s->cursor = l;
 		*ret = spsc_at(&l->d.ring, 0);
 		return SHARDS_EVENT;
 	}
@@ -583,7 +583,7 @@ const char *shards_iface(struct shards *s, unsigned index)
 
 unsigned shards_ifaces(struct shards *s)
 {
-	uint64_t moment = s->taken ? s->taken->low : THROUGH;
+	uint64_t moment = s->cursor ? s->cursor->low : THROUGH;
 	unsigned n = 0;
 
 	pthread_mutex_lock(&s->lock);

@@ -174,7 +174,7 @@ static void test_adopted(uint32_t first, const char *where)
 
 /* ---- two threads ---------------------------------------------------------------------------- */
 
-struct stream {
+struct stream_state {
 	struct spsc ring;
 	CACHE_ALIGNED unsigned char mem[SPSC_OCTETS(SLOTS, sizeof(struct record))];
 	uint64_t total, seed;
@@ -195,7 +195,7 @@ static void dawdle(uint64_t *rng)
 
 static void *produce(void *arg)
 {
-	struct stream *s = arg;
+	struct stream_state *s = arg;
 	uint64_t rng = s->seed;
 
 	for (uint64_t n = 0; n < s->total;) {
@@ -216,7 +216,7 @@ static void *produce(void *arg)
 /* In batches of uneven size, each seen as a whole or not at all. */
 static void *produce_batches(void *arg)
 {
-	struct stream *s = arg;
+	struct stream_state *s = arg;
 	uint64_t rng = s->seed;
 
 	for (uint64_t n = 0; n < s->total;) {
@@ -243,7 +243,7 @@ static void *produce_batches(void *arg)
 
 static void *consume(void *arg)
 {
-	struct stream *s = arg;
+	struct stream_state *s = arg;
 	uint64_t rng = s->seed ^ 1;
 
 	for (uint64_t n = 0; n < s->total;) {
@@ -264,7 +264,7 @@ static void *consume(void *arg)
 	return NULL;
 }
 
-static void run_both(struct stream *s, void *(*producer)(void *), void *(*consumer)(void *))
+static void run_both(struct stream_state *s, void *(*producer)(void *), void *(*consumer)(void *))
 {
 	pthread_t p, c;
 
@@ -276,9 +276,9 @@ static void run_both(struct stream *s, void *(*producer)(void *), void *(*consum
 
 static void test_two_threads(uint64_t seed, void *(*producer)(void *), const char *how)
 {
-	static struct stream s;
+	static struct stream_state s;
 
-	s = (struct stream){ .total = 2000000, .seed = seed };
+	s = (struct stream_state){ .total = 2000000, .seed = seed };
 	/* The indices turn over in the middle of it. */
 	spsc_init(&s.ring, s.mem, SLOTS, sizeof(struct record), UINT32_MAX - 1000000);
 	run_both(&s, producer, consume);
@@ -295,7 +295,7 @@ static void test_two_threads(uint64_t seed, void *(*producer)(void *), const cha
 
 enum { WAKE_MS = 5000 /* who is not woken by then never is */ };
 
-static bool sleep_until_woken(struct stream *s)
+static bool sleep_until_woken(struct stream_state *s)
 {
 	struct pollfd fd = { .fd = s->wake, .events = POLLIN };
 	uint64_t v;
@@ -309,7 +309,7 @@ static bool sleep_until_woken(struct stream *s)
 /* One record at a time, each published just as the consumer lies down: the narrowest place. */
 static void *produce_waking(void *arg)
 {
-	struct stream *s = arg;
+	struct stream_state *s = arg;
 	uint64_t rng = s->seed;
 
 	for (uint64_t n = 0; n < s->total;) {
@@ -335,7 +335,7 @@ static void *produce_waking(void *arg)
 
 static void *consume_sleeping(void *arg)
 {
-	struct stream *s = arg;
+	struct stream_state *s = arg;
 
 	for (uint64_t n = 0; n < s->total;) {
 		uint32_t ready = spsc_ready(&s->ring);
@@ -358,9 +358,9 @@ static void *consume_sleeping(void *arg)
 
 static void test_wake_ups(uint64_t seed)
 {
-	static struct stream s;
+	static struct stream_state s;
 
-	s = (struct stream){ .total = 300000, .seed = seed, .wake = eventfd(0, EFD_CLOEXEC) };
+	s = (struct stream_state){ .total = 300000, .seed = seed, .wake = eventfd(0, EFD_CLOEXEC) };
 	spsc_init(&s.ring, s.mem, SLOTS, sizeof(struct record), UINT32_MAX - 1000);
 	run_both(&s, produce_waking, consume_sleeping);
 	printf("# %llu sleeps, %llu wake-ups\n", (unsigned long long)s.sleeps,
@@ -470,10 +470,10 @@ static void test_wake_race(void)
 /* Two rings against each other: each thread sleeps after every record, so that every one of them
  * depends on a wake-up. */
 struct pair {
-	struct stream there, back;
+	struct stream_state there, back;
 };
 
-static bool wait_for(struct stream *s)
+static bool wait_for(struct stream_state *s)
 {
 	while (!spsc_ready(&s->ring)) {
 		if (!spsc_may_sleep(&s->ring))
@@ -484,7 +484,7 @@ static bool wait_for(struct stream *s)
 	return true;
 }
 
-static void hand_over(struct stream *s, uint64_t n)
+static void hand_over(struct stream_state *s, uint64_t n)
 {
 	record_fill(spsc_reserve(&s->ring), n);
 	spsc_commit(&s->ring);
@@ -511,11 +511,11 @@ static void *echo(void *arg)
 static void test_ping_pong(void)
 {
 	static struct pair p;
-	struct stream *both[] = { &p.there, &p.back };
+	struct stream_state *both[] = { &p.there, &p.back };
 	pthread_t t;
 
 	for (unsigned i = 0; i < 2; i++) {
-		*both[i] = (struct stream){ .total = 50000, .wake = eventfd(0, EFD_CLOEXEC) };
+		*both[i] = (struct stream_state){ .total = 50000, .wake = eventfd(0, EFD_CLOEXEC) };
 		spsc_init(&both[i]->ring, both[i]->mem, SLOTS, sizeof(struct record), 0);
 	}
 	if (pthread_create(&t, NULL, echo, &p))

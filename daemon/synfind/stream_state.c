@@ -1,4 +1,4 @@
-#include "synfind/stream.h"
+#include "synfind/stream_state.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -46,7 +46,7 @@ static struct layout layout_of(uint64_t log_octets, unsigned slots)
 	part(&l, sizeof(struct stream_head));
 	l.undo = part(&l, UNDO_OCTETS);
 	l.seats = part(&l, slots * sizeof(uint32_t));
-	l.feeds = part(&l, FEEDS * sizeof(struct stream_feed));
+	l.feeds = part(&l, FEEDS * sizeof(struct ring_cursor));
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
 		l.marks[i] = part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
 	l.slots = part(&l, slots * slot_octets());
@@ -61,7 +61,7 @@ static uint32_t layout_number(void)
 {
 	return LAYOUT << 24 |
 	       (uint32_t)(sizeof(struct stream_head) + sizeof(struct subscriber_slot) +
-			  sizeof(struct stream_feed));
+			  sizeof(struct ring_cursor));
 }
 
 static struct stream_geometry geometry_of(uint64_t log_octets, unsigned slots)
@@ -73,20 +73,20 @@ static struct stream_geometry geometry_of(uint64_t log_octets, unsigned slots)
 					 .slots = slots };
 }
 
-static int map(struct stream *s, int fd, uint64_t log_octets, unsigned slots)
+static int map(struct stream_state *s, int fd, uint64_t log_octets, unsigned slots)
 {
 	struct layout l = layout_of(log_octets, slots);
 	uint64_t control = l.log[0];
 	unsigned char *p = mmap(NULL, control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	int r = 0;
 
-	*s = (struct stream){ 0 };
+	*s = (struct stream_state){ 0 };
 	if (p == MAP_FAILED)
 		return -errno;
 	s->head = (struct stream_head *)p;
 	s->state = &s->head->state;
 	s->seats = (uint32_t *)(p + l.seats);
-	s->feeds = (struct stream_feed *)(p + l.feeds);
+	s->feeds = (struct ring_cursor *)(p + l.feeds);
 	s->slot_memory = p + l.slots;
 	s->control_octets = control;
 	undo_init(&s->undo, p, control, p + l.undo, UNDO_OCTETS);
@@ -95,7 +95,7 @@ static int map(struct stream *s, int fd, uint64_t log_octets, unsigned slots)
 				(struct linelog_mark *)(p + l.marks[i]), &s->state->end[i],
 				&s->head->mark_first[i]);
 	if (r < 0)
-		stream_close(s);
+		stream_state_close(s);
 	return r;
 }
 
@@ -118,7 +118,7 @@ static int read_geometry(int fd, struct stream_geometry *ret)
 	return 0;
 }
 
-static int adopt(struct stream *s, int fd)
+static int adopt(struct stream_state *s, int fd)
 {
 	struct stream_geometry g;
 	int r = read_geometry(fd, &g);
@@ -132,14 +132,15 @@ static int adopt(struct stream *s, int fd)
 		if (!linelog_is_sound(&s->log[i]))
 			r = -EBADMSG;
 	if (r < 0) {
-		stream_close(s);
+		stream_state_close(s);
 		return r;
 	}
-	stream_commit(s);
+	stream_state_commit(s);
 	return 0;
 }
 
-static int create(struct stream *s, struct fdstore *fdstore, uint64_t log_octets, unsigned slots)
+static int create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
+		  unsigned slots)
 {
 	struct stream_geometry g = geometry_of(log_octets, slots);
 	bool adopted;
@@ -157,8 +158,8 @@ static int create(struct stream *s, struct fdstore *fdstore, uint64_t log_octets
 	return 0;
 }
 
-int stream_open(struct stream *s, struct fdstore *fdstore, uint64_t log_octets, unsigned slots,
-		bool *ret_adopted)
+int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
+		      unsigned slots, bool *ret_adopted)
 {
 	int fd = fdstore_take(fdstore, STREAM_NAME), r;
 
@@ -172,33 +173,34 @@ int stream_open(struct stream *s, struct fdstore *fdstore, uint64_t log_octets, 
 		log_warn("The stream of the process before cannot be taken over (%s): a new one "
 			 "begins",
 			 r == -ESTALE ? "another version wrote it" : strerror(-r));
-		stream_forget(fdstore);
+		stream_state_forget(fdstore);
 	}
 	r = create(s, fdstore, linelog_size(log_octets),
 		   slots > STREAM_SLOTS_MIN ? slots : STREAM_SLOTS_MIN);
 	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
 }
 
-void stream_close(struct stream *s)
+void stream_state_close(struct stream_state *s)
 {
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
 		linelog_unmap(&s->log[i]);
 	if (s->head)
 		munmap(s->head, s->control_octets);
-	*s = (struct stream){ 0 };
+	*s = (struct stream_state){ 0 };
 }
 
-void stream_forget(struct fdstore *fdstore)
+void stream_state_forget(struct fdstore *fdstore)
 {
 	fdstore_remove(fdstore, STREAM_NAME);
 }
 
-struct stream_feed *stream_feed(const struct stream *s, unsigned iface_id, unsigned index)
+struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned iface_id,
+					unsigned index)
 {
 	return &s->feeds[iface_id % IFACES * OPENER_RINGS_MAX + index % OPENER_RINGS_MAX];
 }
 
-struct subscriber_slot *stream_slot(const struct stream *s, unsigned i)
+struct subscriber_slot *stream_state_slot(const struct stream_state *s, unsigned i)
 {
 	return (struct subscriber_slot *)(s->slot_memory + i * slot_octets());
 }

@@ -1,5 +1,5 @@
-/* stream.h - all of the published stream that outlives the process, in one memfd named "stream":
- * the lines, the numbers, where each decoder's ring and each subscriber stands.
+/* stream_state.h - all of the published stream that outlives the process, in one memfd named
+ * "stream": the lines, the numbers, where each decoder's ring and each subscriber stands.
  *
  * What changes together changes in a transaction (base/undo.h): lines, `seq` and what was taken
  * from a decoder's ring for them.  Who takes the memory over rolls back what was not committed.
@@ -27,14 +27,14 @@ enum stream_log {
 };
 
 /* Saved as a whole at the start of a transaction. */
-struct stream_state {
+struct stream_progress {
 	uint64_t seq;	      /* of the last event */
 	uint64_t lost_events; /* of all subscribers */
 	struct linelog_end end[STREAM_LOGS];
 };
 
 /* How much of a decoder's ring has become lines; saved in its transactions. */
-struct stream_feed {
+struct ring_cursor {
 	uint64_t birth;	 /* whose this is: decoder.birth; 0: nobody's */
 	uint64_t number; /* of the event that comes next */
 	uint32_t tail;	 /* index of the record that comes next */
@@ -56,15 +56,15 @@ struct stream_head {
 	uint8_t key[PSEUDONYM_KEY_OCTETS];	     /* of pseudonyms, once ... */
 	bool has_key;
 	uint64_t mark_first[STREAM_LOGS];
-	struct stream_state state;
+	struct stream_progress state;
 };
 
-struct stream {
-	struct stream_head *head;   /* NULL: closed */
-	struct stream_state *state; /* &head->state */
+struct stream_state {
+	struct stream_head *head;      /* NULL: closed */
+	struct stream_progress *state; /* &head->state */
 	uint32_t
 		*seats; /* per slot: generation << 1 | taken, so that one store takes or frees it */
-	struct stream_feed *feeds;
+	struct ring_cursor *feeds;
 	unsigned char *slot_memory;
 	struct linelog log[STREAM_LOGS];
 	uint64_t committed[STREAM_LOGS]; /* heads at the last commit */
@@ -74,24 +74,25 @@ struct stream {
 
 /* Takes the stream over from an earlier process, with the sizes that it had, or begins a new one:
  * lines in at least @log_octets, at least @slots subscribers.  Logs what fails; 0 or -errno. */
-int stream_open(struct stream *s, struct fdstore *fdstore, uint64_t log_octets, unsigned slots,
-		bool *ret_adopted);
+int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
+		      unsigned slots, bool *ret_adopted);
 
 /* The memory stays in the store.  A zeroed one is fine. */
-void stream_close(struct stream *s);
+void stream_state_close(struct stream_state *s);
 
 /* The end of the stream: no later process takes it over. */
-void stream_forget(struct fdstore *fdstore);
+void stream_state_forget(struct fdstore *fdstore);
 
 /* The place of decoder @index of interface @iface_id. */
-struct stream_feed *stream_feed(const struct stream *s, unsigned iface_id, unsigned index);
+struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned iface_id,
+					unsigned index);
 
 /* Slot @i, below geometry.slots. */
-struct subscriber_slot *stream_slot(const struct stream *s, unsigned i);
+struct subscriber_slot *stream_state_slot(const struct stream_state *s, unsigned i);
 
 /* Begins a transaction, or goes on with one: before the state, or what @feed (may be NULL) says, is
  * changed.  One transaction, one feed. */
-static inline void stream_begin(struct stream *s, const struct stream_feed *feed)
+static inline void stream_state_begin(struct stream_state *s, const struct ring_cursor *feed)
 {
 	if (undo_is_open(&s->undo))
 		return;
@@ -101,7 +102,7 @@ static inline void stream_begin(struct stream *s, const struct stream_feed *feed
 }
 
 /* All lines so far are final. */
-static inline void stream_commit(struct stream *s)
+static inline void stream_state_commit(struct stream_state *s)
 {
 	undo_commit(&s->undo);
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
