@@ -11,7 +11,7 @@
 #include "base/cc.h"
 #include "common/log.h"
 #include "common/options.h"
-#include "synfind/audience.h"
+#include "synfind/subscribers.h"
 #include "synfind/decoder.h"
 #include "synfind/keyfile.h"
 #include "synfind/listen.h"
@@ -38,26 +38,26 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
 
 	p->slowest[log] = head;
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
-		const struct subscriber_place *place = &s->slot->place;
+		const struct subscriber_cursor *cursor = &s->record->cursor;
 
 		next = s->next;
-		if (s->slot->log != log)
+		if (s->record->log != log)
 			continue;
-		if (place->at < clear && !s->waits && !audience_serve(s, wall_clock_ns()))
+		if (cursor->at < clear && !s->waits && !subscribers_serve(s, wall_clock_ns()))
 			continue;
-		if (place->at < clear) {
+		if (cursor->at < clear) {
 			stream_state_begin(st, NULL);
-			uint64_t lost = subscriber_skip(s->slot, &st->log[log], &st->undo, clear,
+			uint64_t lost = subscriber_skip(s->record, &st->log[log], &st->undo, clear,
 							st->state->seq);
 
 			if (lost != SUBSCRIBER_BROKEN)
 				st->state->lost_events += lost;
 			stream_state_commit(st);
 			if (lost == SUBSCRIBER_BROKEN) {
-				audience_remove(s, "its line is too long");
+				subscribers_remove(s, "its line is too long");
 				continue;
 			}
-			if (lost && place->lost_total == lost)
+			if (lost && cursor->lost_total == lost)
 				log_event(LOG_LEVEL_INFO, LOG_ID_SUBSCRIBER,
 					  LOG_FIELDS({ "SYNFIND_STATE", "slow" },
 						     { "SYNFIND_PID",
@@ -65,8 +65,8 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
 					  "Subscriber %d (pid %d) is too slow and loses events",
 					  s->fd, (int)s->pid);
 		}
-		if (place->at < p->slowest[log])
-			p->slowest[log] = place->at;
+		if (cursor->at < p->slowest[log])
+			p->slowest[log] = cursor->at;
 	}
 }
 
@@ -255,7 +255,7 @@ void publisher_start(struct publisher *p)
 	h->paused = false;
 	h->alive_ns = now;
 	p->reported = true;
-	audience_greet_late(p);
+	subscribers_greet_late(p);
 	publisher_drain(p);
 }
 
@@ -291,7 +291,7 @@ void publisher_drain(struct publisher *p)
 		more = false;
 		for (struct feed *f = p->feeds; f; f = f->next)
 			more |= drain(p, f);
-		audience_serve_all(p);
+		subscribers_serve_all(p);
 	}
 	for (struct feed *f = p->feeds; f && !more; f = f->next)
 		more |= !spsc_may_sleep(&f->decoder->ring);
@@ -369,7 +369,7 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 			publish_ring_loss(p, f, d->kept.state->number);
 			stream_state_commit(&p->stream);
 		}
-		audience_serve_all(p);
+		subscribers_serve_all(p);
 		*link = f->next;
 		free(f);
 		return;
@@ -446,10 +446,10 @@ static void say_sizes(const struct publisher *p)
 			"queue-size: the stream goes on with %llu octets; another size counts once "
 			"it has ended",
 			(unsigned long long)g->log_octets);
-	if (p->o->max_subscribers >= g->slots)
+	if (p->o->max_subscribers >= g->records)
 		log_warn("max-subscribers: the stream goes on with %u places; more count once it "
 			 "has ended",
-			 g->slots - 1);
+			 g->records - 1);
 }
 
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
@@ -471,30 +471,30 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	if (r >= 0)
 		r = loop_init(p);
 	if (r >= 0)
-		r = audience_listen(p);
+		r = subscribers_listen(p);
 	if (r >= 0)
-		audience_adopt(p);
+		subscribers_adopt(p);
 	return r;
 }
 
 int publisher_stdout(struct publisher *p)
 {
-	return audience_stdout(p);
+	return subscribers_stdout(p);
 }
 
 void publisher_reload(struct publisher *p)
 {
-	audience_judge(p);
+	subscribers_judge(p);
 }
 
 void publisher_end(struct publisher *p, uint64_t patience_ns)
 {
 	uint64_t until = wall_clock_ns() + patience_ns;
 
-	while (audience_send_all(p) && wall_clock_ns() < until)
+	while (subscribers_send_all(p) && wall_clock_ns() < until)
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
 	while (p->subscribers)
-		audience_remove(p->subscribers, "the daemon ends");
+		subscribers_remove(p->subscribers, "the daemon ends");
 	stream_state_forget(p->fdstore);
 	if (p->socket_made) {
 		shutdown(p->listen_fd,
@@ -511,7 +511,7 @@ void publisher_pause(struct publisher *p)
 		more = false;
 		for (struct feed *f = p->feeds; f; f = f->next)
 			more |= drain(p, f);
-		audience_serve_all(p);
+		subscribers_serve_all(p);
 	}
 	p->stream.head->alive_ns = wall_clock_ns();
 	undo_order();
@@ -520,7 +520,7 @@ void publisher_pause(struct publisher *p)
 
 void publisher_destroy(struct publisher *p)
 {
-	audience_free(p);
+	subscribers_free(p);
 	while (p->feeds) {
 		struct feed *f = p->feeds;
 

@@ -23,7 +23,7 @@ static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
 /* Where the parts are, in this order. */
 struct layout {
-	uint64_t undo, seats, feeds, marks[STREAM_LOGS], slots, log[STREAM_LOGS], octets;
+	uint64_t undo, in_use, feeds, marks[STREAM_LOGS], records, log[STREAM_LOGS], octets;
 };
 
 static uint64_t part(struct layout *l, uint64_t octets)
@@ -34,22 +34,22 @@ static uint64_t part(struct layout *l, uint64_t octets)
 	return at;
 }
 
-static uint64_t slot_octets(void)
+static uint64_t record_octets(void)
 {
-	return (sizeof(struct subscriber_slot) + PAGE - 1) / PAGE * PAGE;
+	return (sizeof(struct subscriber_record) + PAGE - 1) / PAGE * PAGE;
 }
 
-static struct layout layout_of(uint64_t log_octets, unsigned slots)
+static struct layout layout_of(uint64_t log_octets, unsigned records)
 {
 	struct layout l = { 0 };
 
 	part(&l, sizeof(struct stream_head));
 	l.undo = part(&l, UNDO_OCTETS);
-	l.seats = part(&l, slots * sizeof(uint32_t));
+	l.in_use = part(&l, records * sizeof(uint32_t));
 	l.feeds = part(&l, FEEDS * sizeof(struct ring_cursor));
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
 		l.marks[i] = part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
-	l.slots = part(&l, slots * slot_octets());
+	l.records = part(&l, records * record_octets());
 	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* the largest page there is */
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
 		l.log[i] = part(&l, log_octets);
@@ -60,22 +60,22 @@ static struct layout layout_of(uint64_t log_octets, unsigned slots)
 static uint32_t layout_number(void)
 {
 	return LAYOUT << 24 |
-	       (uint32_t)(sizeof(struct stream_head) + sizeof(struct subscriber_slot) +
+	       (uint32_t)(sizeof(struct stream_head) + sizeof(struct subscriber_record) +
 			  sizeof(struct ring_cursor));
 }
 
-static struct stream_geometry geometry_of(uint64_t log_octets, unsigned slots)
+static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 {
 	return (struct stream_geometry){ .magic = magic,
-					 .octets = layout_of(log_octets, slots).octets,
+					 .octets = layout_of(log_octets, records).octets,
 					 .log_octets = log_octets,
 					 .layout = layout_number(),
-					 .slots = slots };
+					 .records = records };
 }
 
-static int map(struct stream_state *s, int fd, uint64_t log_octets, unsigned slots)
+static int map(struct stream_state *s, int fd, uint64_t log_octets, unsigned records)
 {
-	struct layout l = layout_of(log_octets, slots);
+	struct layout l = layout_of(log_octets, records);
 	uint64_t control = l.log[0];
 	unsigned char *p = mmap(NULL, control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	int r = 0;
@@ -85,9 +85,9 @@ static int map(struct stream_state *s, int fd, uint64_t log_octets, unsigned slo
 		return -errno;
 	s->head = (struct stream_head *)p;
 	s->state = &s->head->state;
-	s->seats = (uint32_t *)(p + l.seats);
+	s->in_use = (uint32_t *)(p + l.in_use);
 	s->feeds = (struct ring_cursor *)(p + l.feeds);
-	s->slot_memory = p + l.slots;
+	s->record_memory = p + l.records;
 	s->control_octets = control;
 	undo_init(&s->undo, p, control, p + l.undo, UNDO_OCTETS);
 	for (unsigned i = 0; i < STREAM_LOGS && r >= 0; i++)
@@ -109,9 +109,9 @@ static int read_geometry(int fd, struct stream_geometry *ret)
 		return -EBADMSG;
 	if (g.magic != magic || g.layout != layout_number())
 		return -ESTALE;
-	if (g.log_octets != linelog_size(g.log_octets) || g.slots > UINT16_MAX + 2u)
+	if (g.log_octets != linelog_size(g.log_octets) || g.records > UINT16_MAX + 2u)
 		return -EBADMSG;
-	want = geometry_of(g.log_octets, g.slots);
+	want = geometry_of(g.log_octets, g.records);
 	if (memcmp(&g, &want, sizeof g) != 0 || (uint64_t)st.st_size != g.octets)
 		return -EBADMSG;
 	*ret = g;
@@ -124,7 +124,7 @@ static int adopt(struct stream_state *s, int fd)
 	int r = read_geometry(fd, &g);
 
 	if (r >= 0)
-		r = map(s, fd, g.log_octets, g.slots);
+		r = map(s, fd, g.log_octets, g.records);
 	if (r < 0)
 		return r;
 	r = undo_rollback(&s->undo);
@@ -140,15 +140,15 @@ static int adopt(struct stream_state *s, int fd)
 }
 
 static int create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
-		  unsigned slots)
+		  unsigned records)
 {
-	struct stream_geometry g = geometry_of(log_octets, slots);
+	struct stream_geometry g = geometry_of(log_octets, records);
 	bool adopted;
 	int fd = fdstore_memfd(fdstore, STREAM_NAME, g.octets, &adopted), r;
 
 	if (fd < 0)
 		return fd;
-	r = map(s, fd, log_octets, slots);
+	r = map(s, fd, log_octets, records);
 	close(fd);
 	if (r < 0)
 		return r;
@@ -159,7 +159,7 @@ static int create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_
 }
 
 int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
-		      unsigned slots, bool *ret_adopted)
+		      unsigned records, bool *ret_adopted)
 {
 	int fd = fdstore_take(fdstore, STREAM_NAME), r;
 
@@ -176,7 +176,7 @@ int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t 
 		stream_state_forget(fdstore);
 	}
 	r = create(s, fdstore, linelog_size(log_octets),
-		   slots > STREAM_SLOTS_MIN ? slots : STREAM_SLOTS_MIN);
+		   records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN);
 	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
 }
 
@@ -200,7 +200,7 @@ struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned i
 	return &s->feeds[iface_id % IFACES * OPENER_RINGS_MAX + index % OPENER_RINGS_MAX];
 }
 
-struct subscriber_slot *stream_state_slot(const struct stream_state *s, unsigned i)
+struct subscriber_record *stream_state_record(const struct stream_state *s, unsigned i)
 {
-	return (struct subscriber_slot *)(s->slot_memory + i * slot_octets());
+	return (struct subscriber_record *)(s->record_memory + i * record_octets());
 }

@@ -13,10 +13,10 @@
 #include "synfind/linelog.h"
 
 struct fdstore;
-struct subscriber_slot;
+struct subscriber_record;
 
 enum {
-	STREAM_SLOTS_MIN = 1024, /* places that cost nothing until they are taken */
+	STREAM_RECORDS_MIN = 1024, /* places that cost nothing until they are taken */
 };
 
 /* Forms in which the same events are told: each has its lines. */
@@ -44,7 +44,7 @@ struct ring_cursor {
 struct stream_geometry {
 	uint64_t magic, octets;
 	uint64_t log_octets; /* of each log */
-	uint32_t layout, slots;
+	uint32_t layout, records;
 };
 
 struct stream_head {
@@ -62,10 +62,11 @@ struct stream_head {
 struct stream_state {
 	struct stream_head *head;      /* NULL: closed */
 	struct stream_progress *state; /* &head->state */
-	uint32_t
-		*seats; /* per slot: generation << 1 | taken, so that one store takes or frees it */
+	uint32_t *
+		/* per record: generation << 1 | taken, so that one store takes or frees it */
+		in_use;
 	struct ring_cursor *feeds;
-	unsigned char *slot_memory;
+	unsigned char *record_memory;
 	struct linelog log[STREAM_LOGS];
 	uint64_t committed[STREAM_LOGS]; /* heads at the last commit */
 	struct undo undo;
@@ -73,9 +74,9 @@ struct stream_state {
 };
 
 /* Takes the stream over from an earlier process, with the sizes that it had, or begins a new one:
- * lines in at least @log_octets, at least @slots subscribers.  Logs what fails; 0 or -errno. */
+ * lines in at least @log_octets, at least @records subscribers.  Logs what fails; 0 or -errno. */
 int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
-		      unsigned slots, bool *ret_adopted);
+		      unsigned records, bool *ret_adopted);
 
 /* The memory stays in the store.  A zeroed one is fine. */
 void stream_state_close(struct stream_state *s);
@@ -87,8 +88,8 @@ void stream_state_forget(struct fdstore *fdstore);
 struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned iface_id,
 					unsigned index);
 
-/* Slot @i, below geometry.slots. */
-struct subscriber_slot *stream_state_slot(const struct stream_state *s, unsigned i);
+/* Slot @i, below geometry.records. */
+struct subscriber_record *stream_state_record(const struct stream_state *s, unsigned i);
 
 /* Begins a transaction, or goes on with one: before the state, or what @feed (may be NULL) says, is
  * changed.  One transaction, one feed. */

@@ -14,16 +14,16 @@ enum {
 	SKIP_SPARE = 8, /* a part of the log: who is late shall not be late again at once */
 };
 
-void subscriber_slot_init(struct subscriber_slot *t, unsigned log, uint64_t at)
+void subscriber_record_init(struct subscriber_record *t, unsigned log, uint64_t at)
 {
-	t->place = (struct subscriber_place){ .at = at };
+	t->cursor = (struct subscriber_cursor){ .at = at };
 	t->log = log;
 	t->flight = FLIGHT_NONE;
 }
 
-int subscriber_put_aside(struct subscriber_slot *t, const char *octets, size_t n)
+int subscriber_put_aside(struct subscriber_record *t, const char *octets, size_t n)
 {
-	struct subscriber_place *p = &t->place;
+	struct subscriber_cursor *p = &t->cursor;
 
 	if (p->aside_at == p->aside_len)
 		p->aside_at = p->aside_len = 0;
@@ -34,10 +34,10 @@ int subscriber_put_aside(struct subscriber_slot *t, const char *octets, size_t n
 	return 0;
 }
 
-uint64_t subscriber_skip(struct subscriber_slot *t, const struct linelog *l, struct undo *u,
+uint64_t subscriber_skip(struct subscriber_record *t, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now)
 {
-	struct subscriber_place *p = &t->place;
+	struct subscriber_cursor *p = &t->cursor;
 	uint64_t line = linelog_line_at(l, p->at), least = linelog_line_at(l, clear), lost;
 	struct linelog_mark first = linelog_mark(l, line, seq_now), to;
 
@@ -64,9 +64,9 @@ uint64_t subscriber_skip(struct subscriber_slot *t, const struct linelog *l, str
 }
 
 /* After the line that was begun: says what is missing now. */
-static void report_lost(struct subscriber_slot *t, struct undo *u, uint64_t now_ns)
+static void report_lost(struct subscriber_record *t, struct undo *u, uint64_t now_ns)
 {
-	struct subscriber_place *p = &t->place;
+	struct subscriber_cursor *p = &t->cursor;
 	char line[LOST_LINE_MAX];
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
@@ -80,14 +80,14 @@ static void report_lost(struct subscriber_slot *t, struct undo *u, uint64_t now_
 
 /* ---- sending -------------------------------------------------------------------------------- */
 
-void subscriber_settle(struct subscriber_slot *t)
+void subscriber_settle(struct subscriber_record *t)
 {
 	uint32_t n = t->msg.msg_len; /* 0 until the kernel has taken some */
 
 	if (t->flight == FLIGHT_ASIDE)
-		t->place.aside_at = (uint32_t)t->from + n;
+		t->cursor.aside_at = (uint32_t)t->from + n;
 	else if (t->flight == FLIGHT_LOG)
-		t->place.at = t->from + n;
+		t->cursor.at = t->from + n;
 	undo_order();
 	t->flight = FLIGHT_NONE;
 }
@@ -96,7 +96,7 @@ void subscriber_settle(struct subscriber_slot *t)
 static ssize_t send_noted(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
 			  const char *p, size_t n)
 {
-	struct subscriber_slot *t = s->slot;
+	struct subscriber_record *t = s->record;
 
 	t->iov = (struct iovec){ .iov_base = (char *)p, .iov_len = n };
 	t->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &t->iov, .msg_iovlen = 1 } };
@@ -129,7 +129,7 @@ static ssize_t write_some(const struct subscriber *s, const char *p, size_t n)
 static ssize_t send_some(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
 			 const char *p, size_t n)
 {
-	struct subscriber_slot *t = s->slot;
+	struct subscriber_record *t = s->record;
 
 	if (n > SEND_AT_ONCE)
 		n = SEND_AT_ONCE;
@@ -139,17 +139,17 @@ static ssize_t send_some(struct subscriber *s, enum subscriber_flight flight, ui
 	ssize_t sent = write_some(s, p, n);
 
 	if (sent > 0 && flight == FLIGHT_ASIDE)
-		t->place.aside_at += (uint32_t)sent;
+		t->cursor.aside_at += (uint32_t)sent;
 	else if (sent > 0)
-		t->place.at += (uint64_t)sent;
+		t->cursor.at += (uint64_t)sent;
 	return sent;
 }
 
 enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
 					struct undo *u, uint64_t now_ns)
 {
-	struct subscriber_slot *t = s->slot;
-	const struct subscriber_place *p = &t->place;
+	struct subscriber_record *t = s->record;
+	const struct subscriber_cursor *p = &t->cursor;
 
 	for (size_t budget = SEND_AT_ONCE; budget;) {
 		ssize_t n;
@@ -174,9 +174,9 @@ enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linel
 	return SUBSCRIBER_WAITS;
 }
 
-bool subscriber_is_sound(const struct subscriber_slot *t, const struct linelog *l)
+bool subscriber_is_sound(const struct subscriber_record *t, const struct linelog *l)
 {
-	const struct subscriber_place *p = &t->place;
+	const struct subscriber_cursor *p = &t->cursor;
 
 	return p->aside_at <= p->aside_len && p->aside_len <= sizeof t->aside &&
 	       p->at <= l->end->head && l->end->head - p->at <= l->size &&

@@ -4,7 +4,7 @@
  * is in is kept aside, everything up to a line further on is lost, and a `lost` line says so
  * before the stream goes on.  Lines are whole, always.
  *
- * Where it stands is in a slot of shared memory, and so is the header of each send: the kernel
+ * Where it stands is in a record of shared memory, and so is the header of each send: the kernel
  * itself stores there how much it took (`msg_len`, net/socket.c: __sys_sendmmsg()) before the call
  * returns, and a process is killed only on its way out of the kernel.  So whoever takes over knows
  * to the octet what was sent: subscriber_settle().  Main thread only. */
@@ -25,7 +25,7 @@ struct undo;
 enum { SUBSCRIBER_ASIDE_MAX = 20 << 10 };
 
 /* Saved as a whole where several of them change. */
-struct subscriber_place {
+struct subscriber_cursor {
 	uint64_t at;			/* next octet of the log to send */
 	uint64_t lost_first, lost_last; /* to be told; 0: nothing */
 	uint64_t lost_total;
@@ -34,8 +34,8 @@ struct subscriber_place {
 
 enum subscriber_flight { FLIGHT_NONE, FLIGHT_ASIDE, FLIGHT_LOG };
 
-struct subscriber_slot {
-	struct subscriber_place place;
+struct subscriber_record {
+	struct subscriber_cursor cursor;
 	uint32_t log;	    /* which of the stream's logs it reads */
 	uint32_t flight;    /* enum subscriber_flight: what is being sent ... */
 	uint64_t from;	    /* ... from here on ... */
@@ -47,8 +47,8 @@ struct subscriber_slot {
 struct subscriber {
 	struct subscriber *next, **link;
 	struct publisher *publisher;
-	struct subscriber_slot *slot; /* borrowed */
-	unsigned seat;		      /* its number */
+	struct subscriber_record *record; /* borrowed */
+	unsigned index;			  /* its number */
 	sd_event_source *io;
 	int fd;		/* owned */
 	bool is_socket; /* else a pipe, terminal or file: standard output */
@@ -62,11 +62,11 @@ struct subscriber {
 
 enum subscriber_verdict { SUBSCRIBER_IDLE, SUBSCRIBER_WAITS, SUBSCRIBER_GONE };
 
-/* A slot for who reads log number @log from @at on. */
-void subscriber_slot_init(struct subscriber_slot *t, unsigned log, uint64_t at);
+/* A record for who reads log number @log from @at on. */
+void subscriber_record_init(struct subscriber_record *t, unsigned log, uint64_t at);
 
 /* Puts octets before those of the log (the hello line); -ENOBUFS. */
-int subscriber_put_aside(struct subscriber_slot *t, const char *octets, size_t n);
+int subscriber_put_aside(struct subscriber_record *t, const char *octets, size_t n);
 
 /* Called before the octets in front of @clear are overwritten: gives up what it has not sent of
  * them.
@@ -74,7 +74,7 @@ int subscriber_put_aside(struct subscriber_slot *t, const char *octets, size_t n
  * caller.  Returns how many events were lost; SUBSCRIBER_BROKEN: its line cannot be kept whole, so
  * it must go. */
 #define SUBSCRIBER_BROKEN UINT64_MAX
-uint64_t subscriber_skip(struct subscriber_slot *t, const struct linelog *l, struct undo *u,
+uint64_t subscriber_skip(struct subscriber_record *t, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now);
 
 /* Sends what can be sent without waiting.  IDLE: everything is sent; WAITS: the rest when the
@@ -83,9 +83,9 @@ uint64_t subscriber_skip(struct subscriber_slot *t, const struct linelog *l, str
 enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
 					struct undo *u, uint64_t now_ns);
 
-/* After each send, and first of all when a slot is taken over: notes what the kernel took.  May
+/* After each send, and first of all when a record is taken over: notes what the kernel took.  May
  * itself be ended anywhere and called again. */
-void subscriber_settle(struct subscriber_slot *t);
+void subscriber_settle(struct subscriber_record *t);
 
-/* Could this be what a process left that read @l?  Of a slot that was taken over and settled. */
-bool subscriber_is_sound(const struct subscriber_slot *t, const struct linelog *l);
+/* Could this be what a process left that read @l?  Of a record that was taken over and settled. */
+bool subscriber_is_sound(const struct subscriber_record *t, const struct linelog *l);

@@ -155,8 +155,8 @@ static uint64_t behind(const struct publisher *p)
 	uint64_t most = 0;
 
 	for (const struct subscriber *s = p->subscribers; s; s = s->next)
-		if (p->stream.state->end[0].head - s->slot->place.at > most)
-			most = p->stream.state->end[0].head - s->slot->place.at;
+		if (p->stream.state->end[0].head - s->record->cursor.at > most)
+			most = p->stream.state->end[0].head - s->record->cursor.at;
 	return most;
 }
 

@@ -177,10 +177,10 @@ static void keep_clear(struct stage *g, size_t n)
 	for (unsigned i = 0; i < g->readers; i++) {
 		struct subscriber *s = &g->reader[i]->s;
 
-		if (s->slot->place.at + g->log.size < g->log.end->head + n)
-			subscriber_skip(s->slot, &g->log, NULL, g->log.end->head + n - g->log.size,
-					g->seq);
-		g->overwritten += s->slot->place.at + g->log.size < g->log.end->head + n;
+		if (s->record->cursor.at + g->log.size < g->log.end->head + n)
+			subscriber_skip(s->record, &g->log, NULL,
+					g->log.end->head + n - g->log.size, g->seq);
+		g->overwritten += s->record->cursor.at + g->log.size < g->log.end->head + n;
 	}
 }
 
@@ -227,8 +227,8 @@ static struct reader *join_fd(struct stage *g, int to, int from, bool is_socket)
 
 	r->s = (struct subscriber){ .fd = to,
 				    .is_socket = is_socket,
-				    .slot = calloc(1, sizeof *r->s.slot) };
-	subscriber_slot_init(r->s.slot, 0, g->log.end->head);
+				    .record = calloc(1, sizeof *r->s.record) };
+	subscriber_record_init(r->s.record, 0, g->log.end->head);
 	r->fd = from;
 	r->seq = g->seq;
 	g->reader[g->readers++] = r;
@@ -250,7 +250,7 @@ static void stage_free(struct stage *g)
 	for (unsigned i = 0; i < g->readers; i++) {
 		close(g->reader[i]->s.fd);
 		close(g->reader[i]->fd);
-		free(g->reader[i]->s.slot);
+		free(g->reader[i]->s.record);
 		free(g->reader[i]);
 	}
 	log_free(&g->log);
@@ -366,7 +366,8 @@ static void test_keeps_up(void)
 				break;
 		}
 	}
-	ok(!differ && from == g->log.end->head && from > 10 * LOG && !r->s.slot->place.lost_total,
+	ok(!differ && from == g->log.end->head && from > 10 * LOG &&
+		   !r->s.record->cursor.lost_total,
 	   "who keeps up gets the log octet for octet, many times round");
 	stage_free(g);
 }
@@ -379,8 +380,8 @@ static struct reader *stuck_in_a_line(struct stage *g)
 	for (unsigned i = 0; i < 40; i++)
 		publish(g, 997);
 	subscriber_send(&r->s, &g->log, NULL, 0);
-	if (linelog_mark(&g->log, linelog_line_at(&g->log, r->s.slot->place.at), g->seq).at ==
-	    r->s.slot->place.at)
+	if (linelog_mark(&g->log, linelog_line_at(&g->log, r->s.record->cursor.at), g->seq).at ==
+	    r->s.record->cursor.at)
 		abort(); /* it happened to stop between two lines: not what this is about */
 	return r;
 }
@@ -389,24 +390,24 @@ static void test_overtaken(void)
 {
 	struct stage *g = stage_new();
 	struct reader *r = stuck_in_a_line(g);
-	uint64_t full = linelog_line_at(&g->log, r->s.slot->place.at), lost = 0;
+	uint64_t full = linelog_line_at(&g->log, r->s.record->cursor.at), lost = 0;
 
-	while (!r->s.slot->place.lost_total) {
+	while (!r->s.record->cursor.lost_total) {
 		uint64_t before = g->seq;
 
 		publish(g, 997);
-		if (r->s.slot->place.lost_total)
+		if (r->s.record->cursor.lost_total)
 			lost = before;
 	}
-	uint64_t kept = (linelog_line_at(&g->log, r->s.slot->place.at));
+	uint64_t kept = (linelog_line_at(&g->log, r->s.record->cursor.at));
 	uint64_t resumes = linelog_mark(&g->log, kept, g->seq).seq + 1;
 
-	ok(r->s.slot->place.lost_total == resumes - 1 - full &&
-		   r->s.slot->place.lost_first == full + 1 &&
-		   r->s.slot->place.lost_last == resumes - 1 && lost,
+	ok(r->s.record->cursor.lost_total == resumes - 1 - full &&
+		   r->s.record->cursor.lost_first == full + 1 &&
+		   r->s.record->cursor.lost_last == resumes - 1 && lost,
 	   "overtaken within a line: what follows that line is lost");
-	ok(r->s.slot->place.aside_len > r->s.slot->place.aside_at &&
-		   r->s.slot->place.aside_len - r->s.slot->place.aside_at < 997,
+	ok(r->s.record->cursor.aside_len > r->s.record->cursor.aside_at &&
+		   r->s.record->cursor.aside_len - r->s.record->cursor.aside_at < 997,
 	   "the rest of its line is kept");
 	drain(g, r);
 	ok(caught_up(g, r) && r->losts == 1 && r->lost == resumes - 1 - full &&
@@ -425,10 +426,10 @@ static void test_coalesce(void)
 	unsigned times = 0;
 
 	for (unsigned i = 0; i < 1000; i++) {
-		uint64_t before = r->s.slot->place.lost_total;
+		uint64_t before = r->s.record->cursor.lost_total;
 
 		publish(g, 999);
-		times += r->s.slot->place.lost_total != before;
+		times += r->s.record->cursor.lost_total != before;
 		subscriber_send(&r->s, &g->log, NULL, 0); /* nobody reads, nothing goes */
 	}
 	ok(times > 3, "overtaken %u times while nothing could be sent", times);
@@ -438,7 +439,7 @@ static void test_coalesce(void)
 		publish(g, 999);
 	drain(g, r);
 	ok(caught_up(g, r) && r->losts == 2, "the next time there is another one");
-	ok(r->lost == r->s.slot->place.lost_total, "the count it keeps is what it told");
+	ok(r->lost == r->s.record->cursor.lost_total, "the count it keeps is what it told");
 	stage_free(g);
 }
 
@@ -451,11 +452,11 @@ static void test_line_boundary(void)
 	drain(g, r);
 	for (unsigned i = 0; i < 300; i++)
 		publish(g, 999);
-	ok(r->s.slot->place.aside_at == r->s.slot->place.aside_len &&
-		   r->s.slot->place.lost_first == 2,
+	ok(r->s.record->cursor.aside_at == r->s.record->cursor.aside_len &&
+		   r->s.record->cursor.lost_first == 2,
 	   "overtaken between lines: nothing is kept aside");
 	drain(g, r);
-	ok(caught_up(g, r) && r->losts == 1 && r->s.slot->place.lost_total == r->lost,
+	ok(caught_up(g, r) && r->losts == 1 && r->s.record->cursor.lost_total == r->lost,
 	   "and the loss is told");
 	stage_free(g);
 }
@@ -466,7 +467,7 @@ static void test_hello_first(void)
 	struct stage *g = stage_new();
 	struct reader *r = join(g);
 
-	subscriber_put_aside(r->s.slot, hello, sizeof hello - 1);
+	subscriber_put_aside(r->s.record, hello, sizeof hello - 1);
 	for (unsigned i = 0; i < 300; i++)
 		publish(g, 999);
 	subscriber_send(&r->s, &g->log, NULL, 0);
@@ -596,32 +597,32 @@ static void test_taken_back(void)
 
 static void test_settle(void)
 {
-	struct subscriber_slot t = { .place = { .at = 100, .aside_at = 5, .aside_len = 50 } };
+	struct subscriber_record t = { .cursor = { .at = 100, .aside_at = 5, .aside_len = 50 } };
 
 	subscriber_settle(&t);
-	ok(t.place.at == 100 && t.place.aside_at == 5, "no send was begun: nothing moves");
+	ok(t.cursor.at == 100 && t.cursor.aside_at == 5, "no send was begun: nothing moves");
 	t.flight = FLIGHT_LOG;
 	t.from = 100;
 	t.msg.msg_len = 0;
 	subscriber_settle(&t);
-	ok(t.place.at == 100 && t.flight == FLIGHT_NONE, "the kernel took nothing: nothing moves");
+	ok(t.cursor.at == 100 && t.flight == FLIGHT_NONE, "the kernel took nothing: nothing moves");
 	t.flight = FLIGHT_LOG;
 	t.msg.msg_len = 30;
 	subscriber_settle(&t);
 	t.flight = FLIGHT_LOG; /* as if it had been ended before its last store */
 	subscriber_settle(&t);
-	ok(t.place.at == 130, "what the kernel took counts, once");
+	ok(t.cursor.at == 130, "what the kernel took counts, once");
 	t.flight = FLIGHT_ASIDE;
 	t.from = 5;
 	t.msg.msg_len = 45;
 	subscriber_settle(&t);
-	ok(t.place.at == 130 && t.place.aside_at == 50, "also of what was put aside");
+	ok(t.cursor.at == 130 && t.cursor.aside_at == 50, "also of what was put aside");
 }
 
 static void test_sound(void)
 {
 	static const struct {
-		struct subscriber_place p;
+		struct subscriber_cursor p;
 		const char *what;
 	} bad[] = {
 		{ { .at = 1u << 20 }, "before the log's end" },
@@ -630,7 +631,7 @@ static void test_sound(void)
 		{ { .at = 200000, .aside_at = 2, .aside_len = 1 }, "more sent than was aside" },
 		{ { .at = 200000, .lost_first = 2, .lost_last = 1 }, "lost less than nothing" },
 	};
-	struct subscriber_slot t = { .place = { .at = 200000 } };
+	struct subscriber_record t = { .cursor = { .at = 200000 } };
 	struct linelog l;
 	unsigned wrong = 0;
 
@@ -641,7 +642,7 @@ static void test_sound(void)
 	}
 	wrong += !subscriber_is_sound(&t, &l);
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
-		t.place = bad[i].p;
+		t.cursor = bad[i].p;
 		if (subscriber_is_sound(&t, &l)) {
 			printf("# %s\n", bad[i].what);
 			wrong++;
@@ -661,7 +662,7 @@ struct shared {
 	uint64_t seq; /* saved with it */
 	uint64_t mark_first;
 	enum op op; /* what is being done */
-	struct subscriber_slot slot;
+	struct subscriber_record record;
 	CACHE_ALIGNED unsigned char undo[1024];
 	struct linelog_mark marks[LOG / LINE_MIN];
 };
@@ -681,9 +682,9 @@ static void publish_shared(struct shared *m, struct linelog *l, struct undo *u)
 	char *p;
 	int n;
 
-	if (m->end.head + ROOM > m->slot.place.at + LOG) {
+	if (m->end.head + ROOM > m->record.cursor.at + LOG) {
 		mark(m, SKIP);
-		subscriber_skip(&m->slot, l, u, m->end.head + ROOM - LOG, m->seq);
+		subscriber_skip(&m->record, l, u, m->end.head + ROOM - LOG, m->seq);
 		undo_commit(u);
 	}
 	mark(m, PUBLISH);
@@ -712,7 +713,7 @@ _Noreturn static void publish_for_ever(struct shared *m, struct linelog *l, stru
 /* Octets that are still to be sent, those of a loss to be told included. */
 static uint64_t unsent(const struct shared *m)
 {
-	const struct subscriber_place *p = &m->slot.place;
+	const struct subscriber_cursor *p = &m->record.cursor;
 	char line[LOST_LINE_MAX];
 	struct strbuf t = { .p = line, .end = line + sizeof line };
 
@@ -741,10 +742,10 @@ static bool take_over(const struct shared *m, const struct linelog *l, struct sh
 	undo_init(&u, ret, COPIED, ret->undo, sizeof ret->undo);
 	if (undo_rollback(&u) != 0)
 		return false;
-	subscriber_settle(&ret->slot);
+	subscriber_settle(&ret->record);
 	view.end = &ret->end;
 	view.mark_first = &ret->mark_first;
-	return linelog_is_sound(&view) && subscriber_is_sound(&ret->slot, &view);
+	return linelog_is_sound(&view) && subscriber_is_sound(&ret->record, &view);
 }
 
 /* Follows one operation, instruction by instruction, to the next mark: how many of them were wrong
@@ -774,7 +775,7 @@ static unsigned follow(pid_t pid, const struct shared *m, const struct linelog *
 		}
 		/* It has happened as a whole, or not at all. */
 		if (memcmp(&now.end, &then.end, sizeof now.end + sizeof now.seq) ||
-		    memcmp(&now.slot.place, &then.slot.place, sizeof now.slot.place)) {
+		    memcmp(&now.record.cursor, &then.record.cursor, sizeof now.record.cursor)) {
 			wrong += changes++ > 0;
 			then = now;
 		}
@@ -798,7 +799,7 @@ static void test_each_instruction(void)
 	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
 	linelog_map(&l, fd, 0, LOG, m->marks, &m->end, &m->mark_first);
 	undo_init(&u, m, COPIED, m->undo, sizeof m->undo);
-	r->s = (struct subscriber){ .fd = fds[0], .is_socket = true, .slot = &m->slot };
+	r->s = (struct subscriber){ .fd = fds[0], .is_socket = true, .record = &m->record };
 	r->fd = fds[1];
 	pid = fork();
 	if (pid == 0) {
@@ -829,13 +830,13 @@ static void test_each_instruction(void)
 	ok(!wrong[SEND], "ended at any instruction of sending: to the octet the rest is known");
 	ok(times[SKIP] > 5 && times[SEND] > 15 && r->losts > 2, "of each there were many");
 	undo_rollback(&u);
-	subscriber_settle(&m->slot);
+	subscriber_settle(&m->record);
 	for (enum subscriber_verdict v = SUBSCRIBER_WAITS; v == SUBSCRIBER_WAITS;) {
 		v = subscriber_send(&r->s, &l, &u, 0);
 		while (receive(r, sizeof r->buf))
 			;
 	}
-	ok(!r->wrong && !r->n && r->seq == m->seq && r->lost == m->slot.place.lost_total &&
+	ok(!r->wrong && !r->n && r->seq == m->seq && r->lost == m->record.cursor.lost_total &&
 		   r->events + r->lost == m->seq,
 	   "and goes on: whole lines, each number told once, or as lost");
 	close(fds[0]);
@@ -882,7 +883,7 @@ static void test_random(unsigned most_room, const char *what)
 		struct reader *r = g->reader[i];
 
 		drain(g, r);
-		wrong += !caught_up(g, r) || r->lost != r->s.slot->place.lost_total;
+		wrong += !caught_up(g, r) || r->lost != r->s.record->cursor.lost_total;
 		lost += r->lost;
 		losts += r->losts;
 	}

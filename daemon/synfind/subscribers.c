@@ -1,4 +1,4 @@
-#include "synfind/audience.h"
+#include "synfind/subscribers.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,20 +31,20 @@ _Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED,
 
 static struct linelog *log_of(struct subscriber *s)
 {
-	return &s->publisher->stream.log[s->slot->log];
+	return &s->publisher->stream.log[s->record->log];
 }
 
 /* Its socket's name in the store: of one stay in one place. */
-#define READER "reader-"
-struct reader_name {
-	char s[sizeof READER + 24];
+#define SUBSCRIBER_NAME "reader-"
+struct subscriber_name {
+	char s[sizeof SUBSCRIBER_NAME + 24];
 };
 
-static struct reader_name reader_name(unsigned seat, uint32_t generation)
+static struct subscriber_name subscriber_name(unsigned index, uint32_t generation)
 {
-	struct reader_name n;
+	struct subscriber_name n;
 
-	snprintf(n.s, sizeof n.s, READER "%u-%u", seat, generation);
+	snprintf(n.s, sizeof n.s, SUBSCRIBER_NAME "%u-%u", index, generation);
 	return n;
 }
 
@@ -55,38 +55,38 @@ static void subscriber_free(struct subscriber *s)
 	if (s->next)
 		s->next->link = s->link;
 	s->publisher->connected--;
-	s->publisher->reading[s->slot->log]--;
+	s->publisher->reading[s->record->log]--;
 	sd_event_source_disable_unref(s->io);
 	if (s->fd != STDOUT_FILENO)
 		close(s->fd);
 	free(s);
 }
 
-void audience_remove(struct subscriber *s, const char *why)
+void subscribers_remove(struct subscriber *s, const char *why)
 {
 	struct publisher *p = s->publisher;
-	uint32_t *seat = &p->stream.seats[s->seat];
+	uint32_t *index = &p->stream.in_use[s->index];
 	bool is_stdout = s->fd == STDOUT_FILENO;
 
 	log_debug("Subscriber %d (pid %d) is gone: %s", s->fd, (int)s->pid, why);
-	*seat &= ~1u; /* first: now it is gone for whoever comes after us */
+	*index &= ~1u; /* first: now it is gone for whoever comes after us */
 	if (!is_stdout) {
 		shutdown(s->fd, SHUT_RDWR); /* or it would go on until the store has let go */
-		fdstore_remove(p->fdstore, reader_name(s->seat, *seat >> 1).s);
+		fdstore_remove(p->fdstore, subscriber_name(s->index, *index >> 1).s);
 	}
 	subscriber_free(s);
 	if (is_stdout) /* whoever watched has seen enough */
 		sd_event_exit(p->loop, 0);
 }
 
-bool audience_serve(struct subscriber *s, uint64_t now_ns)
+bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 {
 	enum subscriber_verdict v =
 		subscriber_send(s, log_of(s), &s->publisher->stream.undo, now_ns);
 	bool waits = v == SUBSCRIBER_WAITS;
 
 	if (v == SUBSCRIBER_GONE) {
-		audience_remove(s, strerror(errno));
+		subscribers_remove(s, strerror(errno));
 		return false;
 	}
 	if (s->plain_file) {
@@ -99,7 +99,7 @@ bool audience_serve(struct subscriber *s, uint64_t now_ns)
 	return true;
 }
 
-void audience_serve_all(struct publisher *p)
+void subscribers_serve_all(struct publisher *p)
 {
 	uint64_t now = wall_clock_ns();
 
@@ -108,7 +108,7 @@ void audience_serve_all(struct publisher *p)
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
 		if (!s->waits)
-			audience_serve(s, now);
+			subscribers_serve(s, now);
 	}
 }
 
@@ -137,26 +137,26 @@ static int on_subscriber(sd_event_source *io, int fd, uint32_t revents, void *ar
 
 	(void)io, (void)fd;
 	if (revents & (EPOLLHUP | EPOLLERR)) {
-		audience_remove(s, "it hung up");
+		subscribers_remove(s, "it hung up");
 		return 0;
 	}
 	if (revents & EPOLLIN && s->is_socket && !take_input(s)) {
-		audience_remove(s, strerror(errno));
+		subscribers_remove(s, strerror(errno));
 		return 0;
 	}
 	if (revents & EPOLLOUT)
-		audience_serve(s, wall_clock_ns());
+		subscribers_serve(s, wall_clock_ns());
 	return 0;
 }
 
 static int on_plain_file(sd_event_source *io, void *arg)
 {
 	(void)io;
-	audience_serve(arg, wall_clock_ns());
+	subscribers_serve(arg, wall_clock_ns());
 	return 0;
 }
 
-static int greet(struct publisher *p, struct subscriber_slot *t)
+static int greet(struct publisher *p, struct subscriber_record *t)
 {
 	const char *names[PUBLISHER_IFACES];
 	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
@@ -182,9 +182,9 @@ static int watch(struct publisher *p, struct subscriber *s)
 	return r < 0 ? r : sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
 }
 
-/* What a process has of a subscriber, whose seat may be taken already.  Takes @fd over, also on
+/* What a process has of a subscriber, whose index may be taken already.  Takes @fd over, also on
  * failure. */
-static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_socket,
+static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_socket,
 			  struct subscriber **ret)
 {
 	struct subscriber *s = calloc(1, sizeof *s);
@@ -202,8 +202,8 @@ static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_so
 	*s = (struct subscriber){ .next = p->subscribers,
 				  .link = &p->subscribers,
 				  .publisher = p,
-				  .slot = stream_state_slot(&p->stream, seat),
-				  .seat = seat,
+				  .record = stream_state_record(&p->stream, index),
+				  .index = index,
 				  .fd = fd,
 				  .is_socket = is_socket,
 				  .input_ended = !is_socket,
@@ -213,7 +213,7 @@ static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_so
 		s->next->link = &s->next;
 	p->subscribers = s;
 	p->connected++;
-	p->reading[s->slot->log]++;
+	p->reading[s->record->log]++;
 	r = watch(p, s);
 	if (r < 0) {
 		subscriber_free(s);
@@ -225,44 +225,44 @@ static int subscriber_new(struct publisher *p, unsigned seat, int fd, bool is_so
 
 /* One that reads @log from now on; its socket is in the store already.  Takes @fd over, also on
  * failure. */
-static int subscriber_add(struct publisher *p, unsigned seat, int fd, bool is_socket, unsigned log)
+static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_socket, unsigned log)
 {
-	uint32_t *word = &p->stream.seats[seat], generation = (*word >> 1) + 1;
-	struct subscriber_slot *t = stream_state_slot(&p->stream, seat);
+	uint32_t *word = &p->stream.in_use[index], generation = (*word >> 1) + 1;
+	struct subscriber_record *t = stream_state_record(&p->stream, index);
 	struct subscriber *s;
 	int r;
 
-	subscriber_slot_init(t, log, p->stream.state->end[log].head);
+	subscriber_record_init(t, log, p->stream.state->end[log].head);
 	r = greet(p, t);
 	undo_order();
 	*word = generation << 1 | 1; /* now it is one, for whoever comes after us */
 	undo_order();
 	if (r >= 0) {
-		r = subscriber_new(p, seat, fd, is_socket, &s);
+		r = subscriber_new(p, index, fd, is_socket, &s);
 	} else if (fd != STDOUT_FILENO) {
 		close(fd);
 	}
 	if (r < 0) {
 		*word &= ~1u;
-		fdstore_remove(p->fdstore, reader_name(seat, generation).s);
+		fdstore_remove(p->fdstore, subscriber_name(index, generation).s);
 		return log_errno(r, "Cannot serve a subscriber");
 	}
-	audience_serve(s, wall_clock_ns());
+	subscribers_serve(s, wall_clock_ns());
 	return 0;
 }
 
-/* The last seat is that of standard output. */
-static unsigned stdout_seat(const struct publisher *p)
+/* The last index is that of standard output. */
+static unsigned stdout_index(const struct publisher *p)
 {
-	return p->stream.head->geometry.slots - 1;
+	return p->stream.head->geometry.records - 1;
 }
 
-/* The first seat that is free, or stdout_seat(). */
-static unsigned free_seat(const struct publisher *p)
+/* The first index that is free, or stdout_index(). */
+static unsigned free_index(const struct publisher *p)
 {
 	unsigned i = 0;
 
-	while (i < stdout_seat(p) && p->stream.seats[i] & 1)
+	while (i < stdout_index(p) && p->stream.in_use[i] & 1)
 		i++;
 	return i;
 }
@@ -286,13 +286,13 @@ static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
 	return v;
 }
 
-void audience_judge(struct publisher *p)
+void subscribers_judge(struct publisher *p)
 {
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
 		/* Who is to see something else may come again. */
-		if (s->fd != STDOUT_FILENO && judge(p, s->fd, false) != s->slot->log)
-			audience_remove(s, "the configuration has changed");
+		if (s->fd != STDOUT_FILENO && judge(p, s->fd, false) != s->record->log)
+			subscribers_remove(s, "the configuration has changed");
 	}
 }
 
@@ -302,7 +302,7 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 	struct stream_head *h = p->stream.head;
 	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), r;
 	enum access_verdict v;
-	unsigned seat;
+	unsigned index;
 
 	(void)io, (void)revents;
 	if (c < 0) {
@@ -311,54 +311,56 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		return 0;
 	}
 	v = judge(p, c, true);
-	seat = free_seat(p);
-	if (!access_refused(v) && seat == stdout_seat(p)) /* say_sizes() said how many there are */
+	index = free_index(p);
+	if (!access_refused(v) &&
+	    index == stdout_index(p)) /* say_sizes() said how many there are */
 		v = ACCESS_LIMIT;
 	if (access_refused(v)) {
 		h->refused[v]++;
 		close(c);
 		return 0;
 	}
-	r = fdstore_put(p->fdstore, reader_name(seat, (p->stream.seats[seat] >> 1) + 1).s, c);
+	r = fdstore_put(p->fdstore, subscriber_name(index, (p->stream.in_use[index] >> 1) + 1).s,
+			c);
 	if (r < 0 && r != -ENOTCONN)
 		log_limited(LOG_LEVEL_WARN,
 			    "Cannot store a subscriber, it will not outlive a restart: %s",
 			    strerror(-r));
 	h->accepted++;
-	subscriber_add(p, seat, c, true, v);
+	subscriber_add(p, index, c, true, v);
 	return 0;
 }
 
-int audience_stdout(struct publisher *p)
+int subscribers_stdout(struct publisher *p)
 {
 	struct stat st;
 	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
 
-	return subscriber_add(p, stdout_seat(p), STDOUT_FILENO, is_socket, STREAM_ADDRESSES);
+	return subscriber_add(p, stdout_index(p), STDOUT_FILENO, is_socket, STREAM_ADDRESSES);
 }
 
 /* ---- subscribers of the process before ------------------------------------------------------- */
 
 /* Where it stands makes sense, and it may still see what it saw. */
-static bool may_go_on(const struct publisher *p, const struct subscriber_slot *t, int fd)
+static bool may_go_on(const struct publisher *p, const struct subscriber_record *t, int fd)
 {
 	return t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
 	       judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key);
 }
 
-static void adopt(struct publisher *p, unsigned seat)
+static void adopt(struct publisher *p, unsigned index)
 {
-	struct subscriber_slot *t = stream_state_slot(&p->stream, seat);
-	uint32_t *word = &p->stream.seats[seat];
-	struct reader_name name = reader_name(seat, *word >> 1);
-	int fd = seat == stdout_seat(p) ? -ENOENT : fdstore_take(p->fdstore, name.s);
+	struct subscriber_record *t = stream_state_record(&p->stream, index);
+	uint32_t *word = &p->stream.in_use[index];
+	struct subscriber_name name = subscriber_name(index, *word >> 1);
+	int fd = index == stdout_index(p) ? -ENOENT : fdstore_take(p->fdstore, name.s);
 	struct subscriber *s;
 
 	subscriber_settle(t);
 	if (fd >= 0 && may_go_on(p, t, fd)) {
-		if (subscriber_new(p, seat, fd, true, &s) == 0) {
-			if (t->place.at < p->slowest[t->log])
-				p->slowest[t->log] = t->place.at;
+		if (subscriber_new(p, index, fd, true, &s) == 0) {
+			if (t->cursor.at < p->slowest[t->log])
+				p->slowest[t->log] = t->cursor.at;
 			return;
 		}
 	} else if (fd >= 0) {
@@ -369,29 +371,29 @@ static void adopt(struct publisher *p, unsigned seat)
 	fdstore_remove(p->fdstore, name.s);
 }
 
-void audience_adopt(struct publisher *p)
+void subscribers_adopt(struct publisher *p)
 {
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
 		p->slowest[i] = p->stream.state->end[i].head;
-	for (unsigned i = 0; i <= stdout_seat(p); i++)
-		if (p->stream.seats[i] & 1)
+	for (unsigned i = 0; i <= stdout_index(p); i++)
+		if (p->stream.in_use[i] & 1)
 			adopt(p, i);
 }
 
-void audience_greet_late(struct publisher *p)
+void subscribers_greet_late(struct publisher *p)
 {
 	char name[FDSTORE_NAME_MAX + 1];
 	int fd;
 
-	while ((fd = fdstore_take_next(p->fdstore, READER, name)) >= 0) {
-		unsigned seat = 0, generation = 0;
+	while ((fd = fdstore_take_next(p->fdstore, SUBSCRIBER_NAME, name)) >= 0) {
+		unsigned index = 0, generation = 0;
 
-		if (p->adopted && sscanf(name, READER "%u-%u", &seat, &generation) == 2 &&
-		    seat < stdout_seat(p) && p->stream.seats[seat] == (generation - 1) << 1) {
+		if (p->adopted && sscanf(name, SUBSCRIBER_NAME "%u-%u", &index, &generation) == 2 &&
+		    index < stdout_index(p) && p->stream.in_use[index] == (generation - 1) << 1) {
 			enum access_verdict v = judge(p, fd, true);
 
 			if (!access_refused(v)) {
-				subscriber_add(p, seat, fd, true, v);
+				subscriber_add(p, index, fd, true, v);
 				continue;
 			}
 			p->stream.head->refused[v]++;
@@ -417,7 +419,7 @@ static int open_socket(struct publisher *p)
 	return fd;
 }
 
-int audience_listen(struct publisher *p)
+int subscribers_listen(struct publisher *p)
 {
 	int r;
 
@@ -434,7 +436,7 @@ int audience_listen(struct publisher *p)
 	return r < 0 ? log_errno(r, "Cannot watch the events socket") : 0;
 }
 
-bool audience_send_all(struct publisher *p)
+bool subscribers_send_all(struct publisher *p)
 {
 	bool waiting = false;
 
@@ -445,7 +447,7 @@ bool audience_send_all(struct publisher *p)
 	return waiting;
 }
 
-void audience_free(struct publisher *p)
+void subscribers_free(struct publisher *p)
 {
 	while (p->subscribers)
 		subscriber_free(p->subscribers);

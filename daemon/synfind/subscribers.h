@@ -1,5 +1,6 @@
-/* audience.h - the subscribers: who comes and is greeted, who is served, who goes, and who goes on
- * from an earlier process (docs/restart.md).  A part of the publisher: nobody else includes it. */
+/* subscribers.h - the subscribers: who comes and is greeted, who is served, who goes, and who goes
+ * on from an earlier process (docs/restart.md).  A part of the publisher: nobody else includes
+ * it. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -13,31 +14,31 @@ enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20, PRIO
 
 /* Opens the socket that the options or the service manager name, if any, and accepts from now on.
  * Logs what fails: 0 or -errno. */
-int audience_listen(struct publisher *p);
+int subscribers_listen(struct publisher *p);
 
 /* Standard output becomes a subscriber; when nobody reads it any more, the loop ends.  As above. */
-int audience_stdout(struct publisher *p);
+int subscribers_stdout(struct publisher *p);
 
-/* Takes over all that have a seat.  What they were not sent yet is in the log. */
-void audience_adopt(struct publisher *p);
+/* Takes over all that have a index.  What they were not sent yet is in the log. */
+void subscribers_adopt(struct publisher *p);
 
 /* Greets those who were accepted and stored by an earlier process, but not greeted any more. */
-void audience_greet_late(struct publisher *p);
+void subscribers_greet_late(struct publisher *p);
 
 /* Sends, and asks for the descriptor's attention as far as needed.  False: it is gone. */
-bool audience_serve(struct subscriber *s, uint64_t now_ns);
+bool subscribers_serve(struct subscriber *s, uint64_t now_ns);
 
 /* The same for all who do not wait for their descriptor. */
-void audience_serve_all(struct publisher *p);
+void subscribers_serve_all(struct publisher *p);
 
 /* Sends to all of them what they take now.  True: somebody has not yet taken all. */
-bool audience_send_all(struct publisher *p);
+bool subscribers_send_all(struct publisher *p);
 
 /* The options are other ones: who may not listen any more, or is to see something else, goes. */
-void audience_judge(struct publisher *p);
+void subscribers_judge(struct publisher *p);
 
 /* It goes: nobody after us knows it any more. */
-void audience_remove(struct subscriber *s, const char *why);
+void subscribers_remove(struct subscriber *s, const char *why);
 
 /* Lets go of what this process has of all of them; the next one goes on. */
-void audience_free(struct publisher *p);
+void subscribers_free(struct publisher *p);
