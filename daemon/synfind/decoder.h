@@ -9,7 +9,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include "base/spsc.h"
-#include "feed/json.h"
+#include "format/json.h"
 #include "flow/tracker.h"
 #include "source/source.h"
 #include "synfind/kept.h"

@@ -1,6 +1,6 @@
 /* identity.h - who this is, for the hello line. */
 #pragma once
-#include "feed/json.h"
+#include "format/json.h"
 
 struct identity {
 	char host[65], boot_id[33], run_id[33];

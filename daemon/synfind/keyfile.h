@@ -1,6 +1,6 @@
 /* keyfile.h - the secret that pseudonyms follow from, as the administrator keeps it. */
 #pragma once
-#include "feed/pseudonym.h"
+#include "format/pseudonym.h"
 
 /* The octets of the file @path; NULL: those of the credential of that name that the service manager
  * holds for us.  1: they are there; 0: NULL, and there is none; -errno: logged.  A file that

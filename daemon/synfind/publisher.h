@@ -10,7 +10,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
-#include "feed/json.h"
+#include "format/json.h"
 #include "synfind/identity.h"
 #include "synfind/stream_state.h"
 

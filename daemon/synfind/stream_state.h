@@ -8,7 +8,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/undo.h"
-#include "feed/pseudonym.h"
+#include "format/pseudonym.h"
 #include "synfind/access.h"
 #include "synfind/linelog.h"
 

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/undo.h"
-#include "feed/json.h"
+#include "format/json.h"
 
 enum {
 	SEND_AT_ONCE = 1 << 18, /* then the others have their turn */

@@ -5,7 +5,7 @@
  * ratios of CPU time per octet.  Events come in the proportions of short connections, a fifth over
  * IPv6. */
 #include <string.h>
-#include "feed/json.h"
+#include "format/json.h"
 #include "tests/bench/micro.h"
 #include "tests/bench/micro_event.h"
 

@@ -19,8 +19,8 @@ MAY = {
     "bpf": ["lib/base", "lib/wire"],
     "lib/source": ["lib/base", "lib/wire", "bpf"],
     "lib/flow": ["lib/base", "lib/wire", "bpf"],
-    "lib/feed": ["lib/base", "lib/wire", "lib/source", "lib/flow"],
-    "daemon/common": ["lib/base", "lib/wire", "lib/source", "lib/flow", "lib/feed", "bpf"],
+    "lib/format": ["lib/base", "lib/wire", "lib/source", "lib/flow"],
+    "daemon/common": ["lib/base", "lib/wire", "lib/source", "lib/flow", "lib/format", "bpf"],
 }
 DAEMON = MAY["daemon/common"] + ["daemon/common"]  # every other folder of daemon/
 MAY["daemon/synfind"] = DAEMON + ["daemon/opener"]  # which it is without a service

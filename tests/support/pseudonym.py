@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""The pseudonyms of lib/feed/pseudonym.h once more, from its description and the paper on SipHash.
+"""The pseudonyms of lib/format/pseudonym.h once more, from its description and the paper on SipHash.
 
     tests/support/pseudonym.py KEY-IN-HEX ADDRESS-OR-FLOW-ID...     prints what each one becomes
 """

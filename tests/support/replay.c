@@ -24,7 +24,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "base/undo.h"
-#include "feed/json.h"
+#include "format/json.h"
 #include "flow/tracker.h"
 #include "source/pcapfile.h"
 #include "tests/support/rand.h"

@@ -1,7 +1,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 #include "base/cc.h"
-#include "feed/community.h"
+#include "format/community.h"
 #include "tests/support/tap.h"
 
 /* The first four are published with the specification; the others come from another

@@ -2,8 +2,8 @@
 #include <jansson.h>
 #include <string.h>
 #include "base/cc.h"
-#include "feed/community.h"
-#include "feed/json.h"
+#include "format/community.h"
+#include "format/json.h"
 #include "tests/support/tap.h"
 #include "wire/tcpopt.h"
 

@@ -3,7 +3,7 @@
 #include <arpa/inet.h>
 #include <string.h>
 #include "base/cc.h"
-#include "feed/pseudonym.h"
+#include "format/pseudonym.h"
 #include "flow/event.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"

@@ -1,5 +1,5 @@
 /* SHA-1 of one block against libmd's own, with the machine's instructions and without. */
-#include "feed/sha1.c"
+#include "format/sha1.c"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 

@@ -1,4 +1,4 @@
-#include "feed/pseudonym.h"
+#include "format/pseudonym.h"
 #include <endian.h>
 #include <string.h>
 #include "base/hash.h"

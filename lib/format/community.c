@@ -1,6 +1,6 @@
-#include "feed/community.h"
+#include "format/community.h"
 #include <string.h>
-#include "feed/sha1.h"
+#include "format/sha1.h"
 
 enum { PROTO_TCP = 6 };
 

@@ -1,4 +1,4 @@
-#include "feed/sha1.h"
+#include "format/sha1.h"
 #include <endian.h>
 #include <sha1.h>
 #include <string.h>

@@ -1,6 +1,6 @@
-#include "feed/json.h"
+#include "format/json.h"
 #include "base/cc.h"
-#include "feed/community.h"
+#include "format/community.h"
 #include "wire/tcpopt.h"
 
 /* ---- events: the hot path -------------------------------------------------------------------- */
