@@ -366,7 +366,7 @@ int decoder_pull(struct decoder *d)
 			else
 				tcp++;
 		} else if (v == FRAME_ICMP) {
-			tracker_feed(d->tracker, segments, tcp); /* those before it */
+			tracker_input(d->tracker, segments, tcp); /* those before it */
 			tracker_unreachable(d->tracker, s);
 			tcp = 0;
 		}
@@ -378,7 +378,7 @@ int decoder_pull(struct decoder *d)
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
 			counter_add(&d->count->verdicts[v], verdicts[v]);
-	tracker_feed(d->tracker, segments, tcp);
+	tracker_input(d->tracker, segments, tcp);
 	if (d->undo)
 		afring_position(d->source, &d->kept.state->at);
 	commit(d);

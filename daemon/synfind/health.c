@@ -11,7 +11,7 @@
 enum { LOOK_USEC = 5000000 };
 
 /* A feed is looked at twice within the time that systemd allows; a decoder beats twice between. */
-enum { FEEDS = 2, BEATS = 2 };
+enum { WATCHDOG_LOOKS = 2, BEATS = 2 };
 
 int health_beat_ms(void)
 {
@@ -19,14 +19,14 @@ int health_beat_ms(void)
 
 	if (sd_watchdog_enabled(0, &usec) <= 0)
 		return 0;
-	usec /= FEEDS * BEATS * 1000;
+	usec /= WATCHDOG_LOOKS * BEATS * 1000;
 	return usec ? (int)usec : 1;
 }
 
 /* ---- status --------------------------------------------------------------------------------- */
 
 /* What was not there at the last look: frames that the kernel dropped on one interface. */
-static void say_drops(struct feed *f, const struct stats_decoder *d)
+static void say_drops(struct input_ring *f, const struct stats_decoder *d)
 {
 	uint64_t n = d->source.drops - f->drops_said;
 
@@ -52,7 +52,7 @@ static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 	uint64_t packets = 0, events = 0, drops = 0, syn_entries = 0, full_entries = 0, took;
 	unsigned ifaces = 0;
 
-	for (struct feed *f = h->publisher->feeds; f; f = f->next, ifaces++) {
+	for (struct input_ring *f = h->publisher->rings; f; f = f->next, ifaces++) {
 		struct stats_decoder d;
 
 		decoder_read_counters(f->decoder, f->iface, &d);
@@ -81,11 +81,11 @@ static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 /* ---- watchdog ------------------------------------------------------------------------------- */
 
 /* The first decoder that has not moved since the last time, or NULL. */
-static const struct feed *look_for_stall(struct health *h)
+static const struct input_ring *look_for_stall(struct health *h)
 {
-	const struct feed *stalled = NULL;
+	const struct input_ring *stalled = NULL;
 
-	for (struct feed *f = h->publisher->feeds; f; f = f->next) {
+	for (struct input_ring *f = h->publisher->rings; f; f = f->next) {
 		uint64_t beats = counter_get(&f->decoder->count->beats);
 
 		if (beats == f->beats && !atomic_load(&f->decoder->ended))
@@ -95,10 +95,10 @@ static const struct feed *look_for_stall(struct health *h)
 	return stalled;
 }
 
-static int on_feed(sd_event_source *s, uint64_t usec, void *arg)
+static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct health *h = arg;
-	const struct feed *f = look_for_stall(h);
+	const struct input_ring *f = look_for_stall(h);
 
 	if (!f)
 		sd_notify(0, "WATCHDOG=1");
@@ -107,7 +107,7 @@ static int on_feed(sd_event_source *s, uint64_t usec, void *arg)
 			  LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface }),
 			  "The decoder of %s stands still: the watchdog is not fed", f->iface);
 	h->stalled = f;
-	sd_event_source_set_time(s, usec + h->watchdog_usec / FEEDS);
+	sd_event_source_set_time(s, usec + h->watchdog_usec / WATCHDOG_LOOKS);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
@@ -125,14 +125,15 @@ int health_start(struct health *h, sd_event *loop, struct publisher *p)
 		r = sd_event_add_time_relative(loop, &h->look, CLOCK_MONOTONIC, LOOK_USEC, 0,
 					       on_look, h);
 	if (r >= 0 && h->watchdog_usec)
-		r = sd_event_add_time_relative(loop, &h->feed, CLOCK_MONOTONIC,
-					       h->watchdog_usec / FEEDS, 0, on_feed, h);
+		r = sd_event_add_time_relative(loop, &h->feed_watchdog, CLOCK_MONOTONIC,
+					       h->watchdog_usec / WATCHDOG_LOOKS, 0,
+					       on_feed_watchdog, h);
 	return r < 0 ? log_errno(r, "Cannot watch over the decoders") : 0;
 }
 
 void health_stop(struct health *h)
 {
 	sd_event_source_disable_unref(h->look);
-	sd_event_source_disable_unref(h->feed);
+	sd_event_source_disable_unref(h->feed_watchdog);
 	*h = (struct health){ 0 };
 }

@@ -12,7 +12,7 @@ struct publisher;
 
 struct health {
 	struct publisher *publisher; /* borrowed */
-	sd_event_source *look, *feed;
+	sd_event_source *look, *feed_watchdog;
 	uint64_t watchdog_usec;		   /* 0: none */
 	uint64_t at_usec, packets, events; /* at the last look */
 	bool stalled;			   /* and that was said */

@@ -72,7 +72,7 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
 
 /* Before the lines of one event, or of one loss: room for one in each log, and a transaction.  What
  * went before may become final here, so what belongs together changes behind this. */
-static void lines_begin(struct publisher *p, const struct feed *f, size_t room)
+static void lines_begin(struct publisher *p, const struct input_ring *f, size_t room)
 {
 	struct stream_state *st = &p->stream;
 
@@ -115,7 +115,7 @@ static bool is_read(const struct publisher *p, unsigned log)
 	return log == STREAM_ADDRESSES || p->reading[log];
 }
 
-static void publish_event(struct publisher *p, const struct feed *f, const struct event *e)
+static void publish_event(struct publisher *p, const struct input_ring *f, const struct event *e)
 {
 	struct json_context c = { .iface = f->iface,
 				  .second = &p->second,
@@ -144,7 +144,7 @@ static void publish_event(struct publisher *p, const struct feed *f, const struc
 
 /* A decoder's ring was full: what it could not say, up to event number @next, has numbers, but no
  * lines. */
-static void publish_ring_loss(struct publisher *p, const struct feed *f, uint64_t next)
+static void publish_ring_loss(struct publisher *p, const struct input_ring *f, uint64_t next)
 {
 	uint64_t count = next - f->cursor->number, first, now = wall_clock_ns();
 
@@ -223,7 +223,7 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 				       .limit = h->refused[ACCESS_LIMIT],
 				       .unknown = h->refused[ACCESS_UNKNOWN] },
 				.interval_ns = interval_ns };
-	struct feed *f = p->feeds;
+	struct input_ring *f = p->rings;
 
 	do {
 		for (l.n = 0; f && l.n < STATS_DECODERS; f = f->next)
@@ -247,7 +247,7 @@ void publisher_start(struct publisher *p)
 					  h->alive_ns && now > h->alive_ns ? now - h->alive_ns : 0,
 				  .reset = reset };
 
-	for (const struct feed *f = p->feeds; f && p->adopted; f = f->next)
+	for (const struct input_ring *f = p->rings; f && p->adopted; f = f->next)
 		if (!f->resumed && f->decoder->share.index == 0 && l.nreset < PUBLISHER_IFACES)
 			reset[l.nreset++] = f->iface;
 	if (p->adopted)
@@ -262,7 +262,7 @@ void publisher_start(struct publisher *p)
 /* ---- draining ------------------------------------------------------------------------------- */
 
 /* True: more is there than the budget allowed. */
-static bool drain(struct publisher *p, struct feed *f)
+static bool drain(struct publisher *p, struct input_ring *f)
 {
 	struct spsc *ring = &f->decoder->ring;
 	uint32_t ready = spsc_ready(ring), n = ready < DRAIN_AT_ONCE ? ready : DRAIN_AT_ONCE;
@@ -289,11 +289,11 @@ void publisher_drain(struct publisher *p)
 	 * same. */
 	for (unsigned i = 0; i < DRAIN_ROUNDS && more; i++) {
 		more = false;
-		for (struct feed *f = p->feeds; f; f = f->next)
+		for (struct input_ring *f = p->rings; f; f = f->next)
 			more |= drain(p, f);
 		subscribers_serve_all(p);
 	}
-	for (struct feed *f = p->feeds; f && !more; f = f->next)
+	for (struct input_ring *f = p->rings; f && !more; f = f->next)
 		more |= !spsc_may_sleep(&f->decoder->ring);
 	/* Whoever called: a ring that is not told that we sleep wakes nobody. */
 	sd_event_source_set_enabled(p->more, more ? SD_EVENT_ON : SD_EVENT_OFF);
@@ -332,14 +332,14 @@ static struct ring_cursor first_of(struct decoder *d)
 
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 {
-	struct feed *f = calloc(1, sizeof *f), **last = &p->feeds;
+	struct input_ring *f = calloc(1, sizeof *f), **last = &p->rings;
 
 	if (!f)
 		return -ENOMEM;
-	*f = (struct feed){ .decoder = d,
-			    .iface = iface,
-			    .cursor =
-				    stream_state_cursor(&p->stream, d->iface_id, d->share.index) };
+	*f = (struct input_ring){ .decoder = d,
+				  .iface = iface,
+				  .cursor = stream_state_cursor(&p->stream, d->iface_id,
+								d->share.index) };
 	f->resumed = f->cursor->birth == d->birth && spsc_resume_tail(&d->ring, f->cursor->tail);
 	if (!f->resumed) {
 		stream_state_begin(&p->stream, f->cursor);
@@ -356,8 +356,8 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 
 void publisher_remove(struct publisher *p, struct decoder *d)
 {
-	for (struct feed **link = &p->feeds; *link; link = &(*link)->next) {
-		struct feed *f = *link;
+	for (struct input_ring **link = &p->rings; *link; link = &(*link)->next) {
+		struct input_ring *f = *link;
 
 		if (f->decoder != d)
 			continue;
@@ -509,7 +509,7 @@ void publisher_pause(struct publisher *p)
 
 	while (more) {
 		more = false;
-		for (struct feed *f = p->feeds; f; f = f->next)
+		for (struct input_ring *f = p->rings; f; f = f->next)
 			more |= drain(p, f);
 		subscribers_serve_all(p);
 	}
@@ -521,10 +521,10 @@ void publisher_pause(struct publisher *p)
 void publisher_destroy(struct publisher *p)
 {
 	subscribers_free(p);
-	while (p->feeds) {
-		struct feed *f = p->feeds;
+	while (p->rings) {
+		struct input_ring *f = p->rings;
 
-		p->feeds = f->next;
+		p->rings = f->next;
 		free(f);
 	}
 	sd_event_source_disable_unref(p->listen_io);

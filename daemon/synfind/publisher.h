@@ -22,8 +22,8 @@ struct fdstore;
 enum { PUBLISHER_IFACES = 255 /* told in one line */ };
 
 /* A decoder as the publisher sees it. */
-struct feed {
-	struct feed *next;
+struct input_ring {
+	struct input_ring *next;
 	struct decoder *decoder;
 	const char *iface;	    /* borrowed */
 	struct ring_cursor *cursor; /* how far; borrowed */
@@ -42,7 +42,7 @@ struct publisher {
 	struct pseudonym_key key;
 	bool other_key;		  /* than the process before had */
 	struct fmt_second second; /* of the last event's time */
-	struct feed *feeds;
+	struct input_ring *rings;
 	struct subscriber *subscribers;
 	unsigned connected, reading[STREAM_LOGS];
 	uint64_t slowest[STREAM_LOGS]; /* no subscriber is behind this position */

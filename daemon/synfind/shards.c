@@ -175,7 +175,7 @@ static void lane_commit(struct event_sink *sink)
 {
 	struct lane *l = (struct lane *)((char *)sink - offsetof(struct decoder, sink));
 
-	l->d.slot->number = l->run ? moment_of(l->run_from, l->run[sink->feeding]) : l->moment;
+	l->d.slot->number = l->run ? moment_of(l->run_from, l->run[sink->current]) : l->moment;
 	spsc_commit(&l->d.ring);
 	counter_add(&l->d.count->events, 1);
 }
@@ -297,17 +297,17 @@ static void decode(struct shards *s, struct lane *l, struct batch *b)
 
 /* ---- tracking ------------------------------------------------------------------------------- */
 
-static void feed_one(struct lane *l, const struct batch *b, const struct part *p, unsigned k)
+static void input_one(struct lane *l, const struct batch *b, const struct part *p, unsigned k)
 {
 	l->moment = moment_of(b->first, p->at[k]);
 	if (p->at[k] & IS_ICMP)
 		tracker_unreachable(l->d.tracker, &p->segment[k]);
 	else
-		tracker_feed(l->d.tracker, &p->segment[k], 1);
+		tracker_input(l->d.tracker, &p->segment[k], 1);
 }
 
 /* All of @p: no sweep is due, so that each event is that of a segment. */
-static void feed_all(struct lane *l, const struct batch *b, const struct part *p)
+static void input_all(struct lane *l, const struct batch *b, const struct part *p)
 {
 	l->run_from = b->first;
 	for (unsigned k = 0, n; k < p->n; k += n) {
@@ -315,10 +315,10 @@ static void feed_all(struct lane *l, const struct batch *b, const struct part *p
 			;
 		if (n) {
 			l->run = &p->at[k];
-			tracker_feed(l->d.tracker, &p->segment[k], n);
+			tracker_input(l->d.tracker, &p->segment[k], n);
 			l->run = NULL;
 		} else {
-			feed_one(l, b, p, k++);
+			input_one(l, b, p, k++);
 		}
 	}
 }
@@ -345,7 +345,7 @@ static void track(struct lane *l, const struct batch *b)
 	if (!b->segments)
 		return;
 	if (b->sorted && b->from_ns >= l->now_ns && b->to_ns < l->sweep_at_ns) {
-		feed_all(l, b, p);
+		input_all(l, b, p);
 		tracker_advance(l->d.tracker, b->to_ns);
 		l->now_ns = b->to_ns;
 		return;
@@ -357,7 +357,7 @@ static void track(struct lane *l, const struct batch *b)
 		l->moment = MOMENT(b->first + i);
 		tracker_advance(l->d.tracker, b->ts_ns[i]);
 		if (k < p->n && (p->at[k] & ~IS_ICMP) == i)
-			feed_one(l, b, p, k++);
+			input_one(l, b, p, k++);
 	}
 }
 

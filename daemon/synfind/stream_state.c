@@ -16,14 +16,14 @@ enum {
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	IFACES = 256,
-	FEEDS = IFACES * OPENER_RINGS_MAX,
+	CURSORS = IFACES * OPENER_RINGS_MAX,
 };
 
 static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
 /* Where the parts are, in this order. */
 struct layout {
-	uint64_t undo, in_use, feeds, marks[STREAM_LOGS], records, log[STREAM_LOGS], octets;
+	uint64_t undo, in_use, cursors, marks[STREAM_LOGS], records, log[STREAM_LOGS], octets;
 };
 
 static uint64_t part(struct layout *l, uint64_t octets)
@@ -46,7 +46,7 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 	part(&l, sizeof(struct stream_head));
 	l.undo = part(&l, UNDO_OCTETS);
 	l.in_use = part(&l, records * sizeof(uint32_t));
-	l.feeds = part(&l, FEEDS * sizeof(struct ring_cursor));
+	l.cursors = part(&l, CURSORS * sizeof(struct ring_cursor));
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
 		l.marks[i] = part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
 	l.records = part(&l, records * record_octets());
@@ -86,7 +86,7 @@ static int map(struct stream_state *s, int fd, uint64_t log_octets, unsigned rec
 	s->head = (struct stream_head *)p;
 	s->state = &s->head->state;
 	s->in_use = (uint32_t *)(p + l.in_use);
-	s->feeds = (struct ring_cursor *)(p + l.feeds);
+	s->cursors = (struct ring_cursor *)(p + l.cursors);
 	s->record_memory = p + l.records;
 	s->control_octets = control;
 	undo_init(&s->undo, p, control, p + l.undo, UNDO_OCTETS);
@@ -197,7 +197,7 @@ void stream_state_forget(struct fdstore *fdstore)
 struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned iface_id,
 					unsigned index)
 {
-	return &s->feeds[iface_id % IFACES * OPENER_RINGS_MAX + index % OPENER_RINGS_MAX];
+	return &s->cursors[iface_id % IFACES * OPENER_RINGS_MAX + index % OPENER_RINGS_MAX];
 }
 
 struct subscriber_record *stream_state_record(const struct stream_state *s, unsigned i)

@@ -65,7 +65,7 @@ struct stream_state {
 	uint32_t *
 		/* per record: generation << 1 | taken, so that one store takes or frees it */
 		in_use;
-	struct ring_cursor *feeds;
+	struct ring_cursor *cursors;
 	unsigned char *record_memory;
 	struct linelog log[STREAM_LOGS];
 	uint64_t committed[STREAM_LOGS]; /* heads at the last commit */
@@ -93,13 +93,13 @@ struct subscriber_record *stream_state_record(const struct stream_state *s, unsi
 
 /* Begins a transaction, or goes on with one: before the state, or what @feed (may be NULL) says, is
  * changed.  One transaction, one feed. */
-static inline void stream_state_begin(struct stream_state *s, const struct ring_cursor *feed)
+static inline void stream_state_begin(struct stream_state *s, const struct ring_cursor *cursor)
 {
 	if (undo_is_open(&s->undo))
 		return;
 	undo_save(&s->undo, s->state, sizeof *s->state);
-	if (feed)
-		undo_save(&s->undo, feed, sizeof *feed);
+	if (cursor)
+		undo_save(&s->undo, cursor, sizeof *cursor);
 }
 
 /* All lines so far are final. */

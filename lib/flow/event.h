@@ -258,6 +258,6 @@ struct event_sink {
 	struct event *(*reserve)(struct event_sink *);
 	void (*commit)(struct event_sink *);
 	unsigned
-		feeding; /* the tracker's: which segment of tracker_feed() an event is of, from 0; not
+		current; /* the tracker's: which segment of tracker_input() an event is of, from 0; not
 			   * for those of a sweep */
 };

@@ -298,8 +298,8 @@ static void mark_overtaken(struct conn *c, const struct segment *s, struct gaps 
 }
 
 /* The short way for the textbook's segments: does what input_segment() would do. */
-static bool feed_predicted(struct tracker *t, struct flow *f, enum fsm_side from,
-			   const struct segment *s)
+static bool input_predicted(struct tracker *t, struct flow *f, enum fsm_side from,
+			    const struct segment *s)
 {
 	struct conn *c = f->c;
 	struct verdict p = { .anomaly = ANOMALY_NONE };
@@ -318,7 +318,7 @@ static bool feed_predicted(struct tracker *t, struct flow *f, enum fsm_side from
 
 void input_segment(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
 {
-	if (feed_predicted(t, f, from, s))
+	if (input_predicted(t, f, from, s))
 		return;
 	struct conn *c = f->c;
 	bool mirror = f->key.self && !(s->flags & TCP_RST);

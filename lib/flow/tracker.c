@@ -33,7 +33,7 @@ static bool answers_refused(const struct conn *c, enum fsm_side from, const stru
 }
 
 /* A segment for a connection that is over: a straggler, or the first of the next one. */
-static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+static void over_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
 
@@ -52,10 +52,9 @@ static void over_feed(struct tracker *t, struct flow *f, unsigned sender, const 
 }
 
 /* The short way for what is nearly all of the traffic: does what input_segment() would do. */
-static inline __attribute__((always_inline)) bool fastpath_feed(const struct tracker *t,
-								struct conn_hot *h, unsigned sender,
-								const struct segment *s,
-								struct undo *undo)
+static inline __attribute__((always_inline)) bool
+fastpath_input(const struct tracker *t, struct conn_hot *h, unsigned sender,
+	       const struct segment *s, struct undo *undo)
 {
 	enum fsm_side from = sender != h->client_end;
 
@@ -74,7 +73,7 @@ static inline __attribute__((always_inline)) bool fastpath_feed(const struct tra
 	return true;
 }
 
-static void known_feed(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+static void known_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
 	bool other_syn = bare_syn(s) &&
@@ -117,8 +116,8 @@ static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const s
 }
 
 /* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
-static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
-		 const struct segment *s)
+static void dispatch(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
+		     const struct segment *s)
 {
 	table_ref other = TABLE_NONE;
 
@@ -133,7 +132,7 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 			other = pending;
 		}
 		if (other != TABLE_NONE)
-			ref = incarnation_feed(t, f, other, ref, sender, s, &done);
+			ref = incarnation_input(t, f, other, ref, sender, s, &done);
 		if (done)
 			return;
 	}
@@ -150,9 +149,9 @@ static void feed(struct tracker *t, struct flow *f, table_ref ref, unsigned send
 		if (!fastpath_syn(t, f, sender, s))
 			input_first(t, f, sender, s, NULL);
 	} else if (fsm_over(f->c->state)) {
-		over_feed(t, f, sender, s);
+		over_input(t, f, sender, s);
 	} else {
-		known_feed(t, f, sender, s);
+		known_input(t, f, sender, s);
 		if (unlikely(t->bypass) && f->ref != TABLE_NONE &&
 		    table_shape_of(f->ref) == SHAPE_FULL)
 			bypass_consider(t->bypass, f->c, &f->key, f->hash);
@@ -178,7 +177,7 @@ static __attribute__((noinline)) void take(struct tracker *t, const struct ticke
 		ref = table_find(&t->table, k->hash, &k->key, NULL);
 	f.key = k->key;
 	f.hash = k->hash;
-	feed(t, &f, ref, k->sender, s);
+	dispatch(t, &f, ref, k->sender, s);
 }
 
 /* Nearly all there is. */
@@ -191,7 +190,7 @@ static inline __attribute__((always_inline)) bool take_predicted(struct tracker 
 		return false;
 	struct conn_hot *h = table_full(k->hint, k->entry, &k->key);
 
-	return h && !k->key.self && fastpath_feed(t, h, k->sender, s, undo);
+	return h && !k->key.self && fastpath_input(t, h, k->sender, s, undo);
 }
 
 /* The same with a log.  Not inline: others pay nothing for it. */
@@ -201,7 +200,7 @@ static __attribute__((noinline)) bool take_kept(struct tracker *t, const struct 
 	return take_predicted(t, k, s, t->undo);
 }
 
-void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
+void tracker_input(struct tracker *t, const struct segment *s, unsigned n)
 {
 	struct ticket ticket[TRACKER_BATCH];
 	const bool fastpath = !t->cfg.slow_only && !t->bypass && !t->undo;
@@ -235,7 +234,7 @@ void tracker_feed(struct tracker *t, const struct segment *s, unsigned n)
 			continue;
 		if (unlikely(kept) && take_kept(t, k, &s[i]))
 			continue;
-		t->sink->feeding = i;
+		t->sink->current = i;
 		take(t, k, &s[i]);
 	}
 	flow_gauges(t);

@@ -90,7 +90,7 @@ enum { TRACKER_BATCH = 512 };
 
 /* @n segments, at most TRACKER_BATCH, in capture order.  O(1) each; now and then a slice of the
  * table is looked through for entries that timed out. */
-void tracker_feed(struct tracker *t, const struct segment *s, unsigned n);
+void tracker_input(struct tracker *t, const struct segment *s, unsigned n);
 
 /* An ICMP or ICMPv6 error said that @quoted could not be delivered: if that is the SYN of an
  * attempt that nobody answered, by its number too (RFC 5927 4.1), it has failed.  Of @quoted only

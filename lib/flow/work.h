@@ -316,6 +316,6 @@ void incarnation_orphan(struct tracker *t, const struct flow *old);
 
 /* A segment of a 4-tuple with a pending attempt @new_ref and, maybe, an old connection.  Returns
  * the entry that the segment is for, or TABLE_NONE; *ret_done: nothing is left to do. */
-table_ref incarnation_feed(struct tracker *t, const struct flow *f, table_ref new_ref,
-			   table_ref old_ref, unsigned sender, const struct segment *s,
-			   bool *ret_done);
+table_ref incarnation_input(struct tracker *t, const struct flow *f, table_ref new_ref,
+			    table_ref old_ref, unsigned sender, const struct segment *s,
+			    bool *ret_done);

@@ -338,8 +338,8 @@ static uint64_t track_all(void *arg)
 	struct stages *s = arg;
 
 	for (unsigned i = 0; i < s->n; i += TRACKER_BATCH)
-		tracker_feed(s->tracker, s->segments + i,
-			     s->n - i < TRACKER_BATCH ? s->n - i : TRACKER_BATCH);
+		tracker_input(s->tracker, s->segments + i,
+			      s->n - i < TRACKER_BATCH ? s->n - i : TRACKER_BATCH);
 	return counter_get(&s->counters.opened);
 }
 

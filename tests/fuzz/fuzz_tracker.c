@@ -202,7 +202,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 			isn[0] += b[2] << 16;
 			isn[1] += b[4] << 20;
 		}
-		tracker_feed(t, &s, 1);
+		tracker_input(t, &s, 1);
 		must(counter_get(&count.syn_entries) <= MAX_HALF &&
 		     counter_get(&count.full_entries) <= MAX_WHOLE);
 	}

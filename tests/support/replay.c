@@ -165,7 +165,7 @@ static void feed(struct replay *r)
 	for (unsigned i = 0; i < n; i++)
 		if (frame_decode(&frames[i], &segments[tcp]) == FRAME_TCP)
 			tcp += !r->cfg.control || segment_is_control(&segments[tcp]);
-	tracker_feed(r->t, segments, tcp);
+	tracker_input(r->t, segments, tcp);
 	r->front->frames += n;
 	if (n < TRACKER_BATCH)
 		r->front->phase = CLOSING;

@@ -218,7 +218,7 @@ static void feed(struct rig *r, const struct packet *k)
 	struct segment s;
 
 	if (frame_decode(&f, &s) == FRAME_TCP)
-		tracker_feed(r->t, &s, 1);
+		tracker_input(r->t, &s, 1);
 }
 
 static void drain(unsigned leave)

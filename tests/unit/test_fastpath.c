@@ -389,7 +389,7 @@ static struct compared run(unsigned full, unsigned syn, unsigned spoiled_each, u
 				s[i].ts_ns -= below(2) ? below(50 * ms) : below(2 * second);
 		}
 		for (unsigned k = 0; k < 2; k++)
-			tracker_feed(r[k]->t, s, n);
+			tracker_input(r[k]->t, s, n);
 		ret.segments += n;
 		compare(r, &c, &ret);
 	}

@@ -220,7 +220,7 @@ static void transaction(struct rig *r, const struct deed *d)
 	transaction_begin(r);
 	switch (d->kind) {
 	case FEED:
-		tracker_feed(r->t, d->s, d->n);
+		tracker_input(r->t, d->s, d->n);
 		break;
 	case UNREACHABLE:
 		tracker_unreachable(r->t, d->s);

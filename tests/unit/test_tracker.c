@@ -49,7 +49,7 @@ static void rig_commit(struct event_sink *s)
 {
 	struct rig *r = (struct rig *)s;
 
-	r->cause[r->n++] = r->fed + s->feeding;
+	r->cause[r->n++] = r->fed + s->current;
 }
 
 static struct rig *rig_new(uint32_t max_connections, uint32_t max_half_open)
@@ -141,7 +141,7 @@ static struct segment seg(const struct ends *e, unsigned from, unsigned flags, u
 static void feed(struct rig *r, struct segment s)
 {
 	s.ts_ns = r->now;
-	tracker_feed(r->t, &s, 1);
+	tracker_input(r->t, &s, 1);
 }
 
 /* One segment for each letter, a millisecond apart; capitals are the client's:
@@ -888,7 +888,7 @@ static void test_world(uint32_t max_connections, uint32_t max_half_open, unsigne
 
 		s.ts_ns = r->now;
 		if (below(40))
-			tracker_feed(r->t, &s, 1);
+			tracker_input(r->t, &s, 1);
 		else
 			tracker_unreachable(r->t, &s);
 		world_check(&w);
@@ -1021,11 +1021,11 @@ static void test_batches(void)
 		s[i].ts_ns = now;
 	}
 	for (; one->fed < SEGMENTS_FED; one->fed++)
-		tracker_feed(one->t, &s[one->fed], 1);
+		tracker_input(one->t, &s[one->fed], 1);
 	for (unsigned n; many->fed < SEGMENTS_FED; many->fed += n) {
 		n = below(TRACKER_BATCH + 1);
 		n = n > SEGMENTS_FED - many->fed ? SEGMENTS_FED - many->fed : n;
-		tracker_feed(many->t, &s[many->fed], n);
+		tracker_input(many->t, &s[many->fed], n);
 	}
 	ok(one->n == many->n && one->n > 500 &&
 		   !memcmp(one->event, many->event, one->n * sizeof *one->event),
