@@ -20,7 +20,7 @@
 #include "synfind/renewal.h"
 #include "synfind/fdstore.h"
 #include "synfind/takeover.h"
-#include "synfind/tap.h"
+#include "synfind/interface.h"
 
 enum {
 	OPENER_PATIENCE_MS = 10000, /* at start */
@@ -29,22 +29,22 @@ enum {
 
 /* ---- what the opener tells ------------------------------------------------------------------ */
 
-static void say_state(const struct tap *t, const char *state)
+static void say_state(const struct interface *t, const char *state)
 {
 	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
 		  LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", state }),
 		  "Interface %s is %s", t->name, state);
 }
 
-static void tap_gone(struct capture *c, struct tap *t)
+static void interface_gone(struct capture *c, struct interface *t)
 {
 	if (t->asked) { /* it never was there, as far as anyone was told */
-		tap_forget(c, t);
+		interface_forget(c, t);
 		return;
 	}
 	say_state(t, "gone");
-	tap_last_words(t);
-	tap_report_link(c, t, KEPT_GONE, "gone");
+	interface_last_words(t);
+	interface_report_link(c, t, KEPT_GONE, "gone");
 }
 
 static void note_error(struct capture *c, int r)
@@ -53,7 +53,7 @@ static void note_error(struct capture *c, int r)
 		c->error = r;
 }
 
-static void ask(struct capture *c, struct tap *t)
+static void ask(struct capture *c, struct interface *t)
 {
 	t->asked = true;
 	opener_ask(c->opener, OPENER_OPEN, t->ifindex, 0);
@@ -61,50 +61,50 @@ static void ask(struct capture *c, struct tap *t)
 
 static void link_new(struct capture *c, const struct opener_reply *m)
 {
-	bool again = tap_name_known(c, m->name);
+	bool again = interface_name_known(c, m->name);
 	int id;
 
 	if (!m->named && c->starting && afring_link_type((int)m->arphrd) < 0) {
 		log_debug("Leaving %s out: frames of its kind are not understood", m->name);
 		return;
 	}
-	for (struct tap *t = c->taps; t; t = t->next)
+	for (struct interface *t = c->interfaces; t; t = t->next)
 		if (!t->decoders && !t->asked && !strcmp(t->name, m->name)) {
-			tap_forget(c, t); /* it comes back under the same name */
+			interface_forget(c, t); /* it comes back under the same name */
 			break;
 		}
-	id = tap_free_id(c);
+	id = interface_free_id(c);
 	if (id < 0) {
 		log_error("Cannot capture on '%s': %d interfaces are watched already", m->name,
-			  TAPS_MAX);
+			  INTERFACES_MAX);
 		note_error(c, -EMFILE);
 		return;
 	}
-	struct tap *t = calloc(1, sizeof *t);
+	struct interface *t = calloc(1, sizeof *t);
 
 	if (!t) {
 		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
 		return;
 	}
-	*t = (struct tap){ .next = c->taps,
-			   .ifindex = m->ifindex,
-			   .id = (uint8_t)id,
-			   .again = again,
-			   .up = m->flags & IFF_UP,
-			   .listed = true,
-			   .stop_fd = -1 };
+	*t = (struct interface){ .next = c->interfaces,
+				 .ifindex = m->ifindex,
+				 .id = (uint8_t)id,
+				 .again = again,
+				 .up = m->flags & IFF_UP,
+				 .listed = true,
+				 .stop_fd = -1 };
 	memcpy(t->name, m->name, sizeof t->name);
-	c->taps = t;
+	c->interfaces = t;
 	ask(c, t);
 }
 
 static void link_told(struct capture *c, const struct opener_reply *m)
 {
-	struct tap *t = tap_find(c, m->ifindex);
+	struct interface *t = interface_find(c, m->ifindex);
 	bool up = m->flags & IFF_UP;
 
 	if (t && strcmp(t->name, m->name)) { /* renamed while there was no opener */
-		tap_gone(c, t);
+		interface_gone(c, t);
 		t = NULL;
 	}
 	if (!t) {
@@ -120,10 +120,10 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	if (t->asked)
 		return;
 	say_state(t, up ? "up" : "down");
-	tap_report_link(c, t, up ? KEPT_UP : KEPT_DOWN, up ? "up" : "down");
+	interface_report_link(c, t, up ? KEPT_UP : KEPT_DOWN, up ? "up" : "down");
 }
 
-static void say_watching(const struct tap *t, const struct opener_reply *m)
+static void say_watching(const struct interface *t, const struct opener_reply *m)
 {
 	const struct log_field *fields =
 		LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" });
@@ -139,7 +139,7 @@ static void say_watching(const struct tap *t, const struct opener_reply *m)
 }
 
 /* The opener has read a configuration that this daemon will only have after its next start. */
-static void say_other_mode(const struct capture *c, const struct tap *t,
+static void say_other_mode(const struct capture *c, const struct interface *t,
 			   const struct opener_reply *m)
 {
 	enum capture_mode mode = m->bypass ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
@@ -155,35 +155,35 @@ static void say_other_mode(const struct capture *c, const struct tap *t,
 /* Its rings have come: @fds are ours. */
 static void rings_came(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
 {
-	struct tap *t = tap_find(c, m->ifindex);
+	struct interface *t = interface_find(c, m->ifindex);
 	int r;
 
-	if (t && t->renewing && m->rings && m->rings <= OPENER_RINGS_MAX && n == tap_fds(m)) {
+	if (t && t->renewing && m->rings && m->rings <= OPENER_RINGS_MAX && n == interface_fds(m)) {
 		renewal_rings(c, t, m, fds, n);
 		return;
 	}
-	if (!t || !t->asked || !m->rings || m->rings > OPENER_RINGS_MAX || n != tap_fds(m)) {
+	if (!t || !t->asked || !m->rings || m->rings > OPENER_RINGS_MAX || n != interface_fds(m)) {
 		/* it went meanwhile */
 		for (unsigned i = 0; i < n; i++)
 			close(fds[i]);
 		return;
 	}
 	t->asked = false;
-	r = tap_start(c, t, m, fds);
+	r = interface_start(c, t, m, fds);
 	if (r < 0) {
 		note_error(c, log_errno(r, "Cannot start a decoder for '%s'", t->name));
-		tap_forget(c, t);
+		interface_forget(c, t);
 		return;
 	}
 	say_watching(t, m);
 	say_other_mode(c, t, m);
 	if (!c->starting)
-		tap_report_link(c, t, KEPT_UP, t->again ? "back" : "up");
+		interface_report_link(c, t, KEPT_UP, t->again ? "back" : "up");
 }
 
 static void rings_failed(struct capture *c, const struct opener_reply *m)
 {
-	struct tap *t = tap_find(c, m->ifindex);
+	struct interface *t = interface_find(c, m->ifindex);
 
 	if (t && t->renewing) {
 		t->renewing = false;
@@ -207,7 +207,7 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 	else
 		log_errno(m->error, "Cannot capture on '%s': %s", t->name, m->step);
 	note_error(c, m->error);
-	tap_forget(c, t);
+	interface_forget(c, t);
 }
 
 /* A list begins: the first one, or that of an opener that took over. */
@@ -217,7 +217,7 @@ static void list_begins(struct capture *c)
 		log_event(LOG_LEVEL_INFO, LOG_ID_OPENER, LOG_FIELDS({ "SYNFIND_STATE", "back" }),
 			  "The opener is back");
 	c->listed = c->renewing = false;
-	for (struct tap *t = c->taps; t; t = t->next)
+	for (struct interface *t = c->interfaces; t; t = t->next)
 		t->listed = false;
 }
 
@@ -226,16 +226,16 @@ static void list_begins(struct capture *c)
 static void list_ends(struct capture *c)
 {
 	c->listed = true;
-	for (struct tap *t = c->taps, *next; t; t = next) {
+	for (struct interface *t = c->interfaces, *next; t; t = next) {
 		next = t->next;
 		if (!t->gone && !t->listed)
-			tap_gone(c, t);
+			interface_gone(c, t);
 	}
 }
 
 static void take_reply(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
 {
-	struct tap *t;
+	struct interface *t;
 
 	if (m->kind != OPENER_RINGS)
 		for (unsigned i = 0; i < n; i++)
@@ -245,7 +245,7 @@ static void take_reply(struct capture *c, const struct opener_reply *m, const in
 		list_begins(c);
 		break;
 	case OPENER_LINK:
-		t = tap_find(c, m->ifindex);
+		t = interface_find(c, m->ifindex);
 		if (t && t->asked && !t->listed)
 			ask(c, t); /* of one that died over it */
 		link_told(c, m);
@@ -254,9 +254,9 @@ static void take_reply(struct capture *c, const struct opener_reply *m, const in
 		list_ends(c);
 		break;
 	case OPENER_GONE:
-		t = tap_find(c, m->ifindex);
+		t = interface_find(c, m->ifindex);
 		if (t)
-			tap_gone(c, t);
+			interface_gone(c, t);
 		break;
 	case OPENER_RINGS:
 		rings_came(c, m, fds, n);
@@ -340,13 +340,13 @@ static void end_all(struct capture *c)
 {
 	publisher_drain(c->publisher);
 	publisher_stats(c->publisher, c->o->stats_interval_ns);
-	for (struct tap *t = c->taps; t; t = t->next)
+	for (struct interface *t = c->interfaces; t; t = t->next)
 		if (t->decoders)
-			tap_end(c, t);
+			interface_end(c, t);
 	sd_event_exit(c->loop, 0);
 }
 
-static bool tap_ended(const struct tap *t)
+static bool interface_ended(const struct interface *t)
 {
 	for (unsigned i = 0; i < t->decoders; i++)
 		if (!atomic_load(&t->decoder[i]->ended))
@@ -360,15 +360,15 @@ static void on_wake(void *arg)
 	struct capture *c = arg;
 	bool running = false;
 
-	for (struct tap *t = c->taps; t; t = t->next) {
+	for (struct interface *t = c->interfaces; t; t = t->next) {
 		if (!t->decoders)
 			continue;
 		if (t->turning)
 			renewal_end(c, t);
-		if (!tap_ended(t))
+		if (!interface_ended(t))
 			running = true;
 		else if (!c->stopping)
-			tap_end(c, t);
+			interface_end(c, t);
 	}
 	if (c->stopping && !running)
 		end_all(c);
@@ -379,7 +379,7 @@ static unsigned iface_names(void *arg, const char **ret, unsigned max)
 	const struct capture *c = arg;
 	unsigned n = 0;
 
-	for (const struct tap *t = c->taps; t && n < max; t = t->next)
+	for (const struct interface *t = c->interfaces; t && n < max; t = t->next)
 		if (t->decoders)
 			ret[n++] = t->name;
 	return n;
@@ -391,7 +391,7 @@ static unsigned iface_names(void *arg, const char **ret, unsigned max)
 static int check_named(const struct capture *c)
 {
 	for (char **w = c->o->interfaces; *w; w++) {
-		if (wanted_is_pattern(*w) || tap_name_known(c, *w))
+		if (wanted_is_pattern(*w) || interface_name_known(c, *w))
 			continue;
 		log_error("Cannot capture on '%s': there is no such interface", *w);
 		return -ENODEV;
@@ -401,7 +401,7 @@ static int check_named(const struct capture *c)
 
 static bool any_asked(const struct capture *c)
 {
-	for (const struct tap *t = c->taps; t; t = t->next)
+	for (const struct interface *t = c->interfaces; t; t = t->next)
 		if (t->asked)
 			return true;
 	return false;
@@ -436,7 +436,7 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	publisher->on_wake = on_wake;
 	publisher->ifaces = iface_names;
 	publisher->arg = c;
-	takeover_taps(c);
+	takeover_interfaces(c);
 	r = await_rings(c);
 	if (r < 0)
 		return r;
@@ -444,14 +444,14 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	r = check_named(c);
 	if (r < 0)
 		return r;
-	if (!c->taps)
+	if (!c->interfaces)
 		log_warn("No interface matches yet: waiting for one");
 	return watch_opener(c);
 }
 
 void capture_reload(struct capture *c)
 {
-	for (struct tap *t = c->taps; t; t = t->next)
+	for (struct interface *t = c->interfaces; t; t = t->next)
 		for (unsigned i = 0; i < t->decoders; i++)
 			if (decoder_configure(t->decoder[i], c->o) < 0)
 				log_error(
@@ -463,39 +463,39 @@ void capture_reload(struct capture *c)
 void capture_stop(struct capture *c)
 {
 	c->stopping = true;
-	for (struct tap *t = c->taps; t; t = t->next)
+	for (struct interface *t = c->interfaces; t; t = t->next)
 		if (t->decoders)
-			tap_stop(t);
+			interface_stop(t);
 	on_wake(c); /* there may be none */
 }
 
 void capture_pause(struct capture *c)
 {
 	c->stopping = true;
-	for (struct tap *t = c->taps; t; t = t->next) {
+	for (struct interface *t = c->interfaces; t; t = t->next) {
 		for (unsigned i = 0; i < t->decoders; i++)
 			atomic_store(&t->decoder[i]->paused, true);
 		if (t->decoders)
-			tap_stop(t);
+			interface_stop(t);
 		for (unsigned i = 0; i < t->decoders; i++)
 			decoder_join(t->decoder[i]);
-		tap_add_totals(&c->totals, t);
+		interface_add_totals(&c->totals, t);
 	}
 }
 
 void capture_destroy(struct capture *c)
 {
-	while (c->taps) {
-		struct tap *t = c->taps;
+	while (c->interfaces) {
+		struct interface *t = c->interfaces;
 
-		c->taps = t->next;
+		c->interfaces = t->next;
 		if (t->decoders) {
-			tap_stop(t);
+			interface_stop(t);
 			for (unsigned i = 0; i < t->decoders; i++)
 				t->decoder[i]->patient = false;
-			tap_join(c, t);
+			interface_join(c, t);
 		}
-		tap_free(t);
+		interface_free(t);
 	}
 	sd_event_source_disable_unref(c->opener_io);
 	sd_event_source_disable_unref(c->retry);

@@ -9,7 +9,7 @@ struct opener;
 struct options;
 struct publisher;
 struct fdstore;
-struct tap; /* one interface and its decoder */
+struct interface; /* one interface and its decoder */
 
 struct capture_totals { /* for the summary at the end */
 	uint64_t packets, drops, connections, events, lost;
@@ -22,7 +22,7 @@ struct capture {
 	struct opener *opener; /* borrowed, as is the store */
 	struct fdstore *fdstore;
 	sd_event_source *opener_io, *retry;
-	struct tap *taps;
+	struct interface *interfaces;
 	bool listed;	 /* the opener has told all that there are */
 	bool renewing;	 /* it was asked to begin anew */
 	unsigned pinned; /* decoder threads so far that were given a processor */

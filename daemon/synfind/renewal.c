@@ -7,7 +7,7 @@
 #include "synfind/decoder.h"
 #include "synfind/opener.h"
 #include "synfind/fdstore.h"
-#include "synfind/tap.h"
+#include "synfind/interface.h"
 
 /* Each opener can be asked once; and the daemon does, when it lists the interface. */
 void renewal_list(struct capture *c)
@@ -16,7 +16,7 @@ void renewal_list(struct capture *c)
 	opener_ask(c->opener, OPENER_AGAIN, 0, 0);
 }
 
-static bool wants_others(const struct capture *c, const struct tap *t)
+static bool wants_others(const struct capture *c, const struct interface *t)
 {
 	uint64_t wants = kept_wants(c->o);
 
@@ -27,7 +27,7 @@ static bool wants_others(const struct capture *c, const struct tap *t)
 	return false;
 }
 
-void renewal_ask(struct capture *c, struct tap *t)
+void renewal_ask(struct capture *c, struct interface *t)
 {
 	const struct decoder_share *share;
 
@@ -39,13 +39,13 @@ void renewal_ask(struct capture *c, struct tap *t)
 	opener_ask(c->opener, OPENER_OPEN, t->ifindex, share->known ? share->secret : 0);
 }
 
-static void say_old_rings_stay(const struct tap *t, const char *why)
+static void say_old_rings_stay(const struct interface *t, const char *why)
 {
 	log_error("%s keeps the ring that it has: %s", t->name, why);
 }
 
 /* Each connection must come to the decoder that has it. */
-static const char *unfit(const struct tap *t, const struct opener_reply *m)
+static const char *unfit(const struct interface *t, const struct opener_reply *m)
 {
 	const struct decoder_share *share = &t->decoder[0]->share;
 
@@ -60,10 +60,10 @@ static const char *unfit(const struct tap *t, const struct opener_reply *m)
 }
 
 /* The decoder goes over to it; takes the descriptor over, also on failure. */
-static int turn_decoder(struct capture *c, struct tap *t, const struct opener_reply *m, unsigned i,
-			int fd)
+static int turn_decoder(struct capture *c, struct interface *t, const struct opener_reply *m,
+			unsigned i, int fd)
 {
-	struct kept_ring ring = tap_ring_of(c, m, i, fd);
+	struct kept_ring ring = interface_ring_of(c, m, i, fd);
 	struct decoder *d = t->decoder[i];
 	struct source *source;
 	int r = afring_map(fd, &m->ring[i], NULL, &source);
@@ -73,8 +73,10 @@ static int turn_decoder(struct capture *c, struct tap *t, const struct opener_re
 		return r;
 	}
 	if (c->fdstore->live)
-		r = fdstore_put(c->fdstore,
-				tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s, fd);
+		r = fdstore_put(
+			c->fdstore,
+			interface_stored(interface_ring_name[!d->kept.head->current], t->id, i).s,
+			fd);
 	if (r < 0) {
 		source_free(source);
 		return r;
@@ -84,8 +86,8 @@ static int turn_decoder(struct capture *c, struct tap *t, const struct opener_re
 	return 0;
 }
 
-void renewal_rings(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds,
-		   unsigned n)
+void renewal_rings(struct capture *c, struct interface *t, const struct opener_reply *m,
+		   const int *fds, unsigned n)
 {
 	bool stale = t->wanted != kept_wants(c->o); /* the next list is on its way */
 	const char *why = unfit(t, m);
@@ -106,7 +108,7 @@ void renewal_rings(struct capture *c, struct tap *t, const struct opener_reply *
 	}
 }
 
-void renewal_end(struct capture *c, struct tap *t)
+void renewal_end(struct capture *c, struct interface *t)
 {
 	bool refused = false;
 
@@ -121,8 +123,9 @@ void renewal_end(struct capture *c, struct tap *t)
 		struct decoder *d = t->decoder[i];
 
 		decoder_turned(d);
-		fdstore_remove(c->fdstore,
-			       tap_stored(tap_ring_name[!d->kept.head->current], t->id, i).s);
+		fdstore_remove(
+			c->fdstore,
+			interface_stored(interface_ring_name[!d->kept.head->current], t->id, i).s);
 	}
 	t->turning = false;
 	if (refused)

@@ -5,17 +5,17 @@
 
 struct capture;
 struct opener_reply;
-struct tap;
+struct interface;
 
 /* Asks the opener to read the options again and to list the interfaces. */
 void renewal_list(struct capture *c);
 
 /* The opener lists @t: asks for other rings, if there should be some. */
-void renewal_ask(struct capture *c, struct tap *t);
+void renewal_ask(struct capture *c, struct interface *t);
 
 /* They have come: @n descriptors, which are ours. */
-void renewal_rings(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds,
-		   unsigned n);
+void renewal_rings(struct capture *c, struct interface *t, const struct opener_reply *m,
+		   const int *fds, unsigned n);
 
 /* Have all decoders ended their turn?  Then the rings that are of no use are let go. */
-void renewal_end(struct capture *c, struct tap *t);
+void renewal_end(struct capture *c, struct interface *t);

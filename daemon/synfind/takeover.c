@@ -9,7 +9,7 @@
 #include "synfind/decoder.h"
 #include "synfind/health.h"
 #include "synfind/fdstore.h"
-#include "synfind/tap.h"
+#include "synfind/interface.h"
 
 struct left { /* of one interface */
 	struct kept kept[OPENER_RINGS_MAX];
@@ -30,7 +30,7 @@ static void left_free(struct left *l)
 /* Decoder @i of interface @id, as far as it is there: can its ring go on? */
 static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i)
 {
-	int fd = fdstore_take(c->fdstore, tap_stored(TAP_TABLES, id, i).s);
+	int fd = fdstore_take(c->fdstore, interface_stored(INTERFACE_TABLES, id, i).s);
 	struct kept *k = &l->kept[i];
 	const struct kept_ring *ring, *first;
 
@@ -41,8 +41,9 @@ static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i
 		return false;
 	kept_map(k, fd);
 	close(fd);
-	for (unsigned slot = 0; slot < TAP_SLOTS; slot++)
-		l->fd[i][slot] = fdstore_take(c->fdstore, tap_stored(tap_ring_name[slot], id, i).s);
+	for (unsigned slot = 0; slot < INTERFACE_SLOTS; slot++)
+		l->fd[i][slot] = fdstore_take(c->fdstore,
+					      interface_stored(interface_ring_name[slot], id, i).s);
 	if (!k->memory || !l->kept[0].memory)
 		return false;
 	ring = kept_ring(k);
@@ -64,14 +65,14 @@ static bool left_take_all(struct capture *c, struct left *l, unsigned id)
 		return true;
 	for (unsigned i = 0; i < l->n; i++)
 		if (l->kept[i].memory || l->fd[i][0] >= 0 || l->fd[i][1] >= 0)
-			tap_unstore(c, id, i);
+			interface_unstore(c, id, i);
 	left_free(l);
 	return false;
 }
 
 /* Tables of another version or for other sizes are of no use: new ones, over the same ring. */
-static int tap_renew_decoder(struct capture *c, struct tap *t, struct decoder *d, struct left *l,
-			     unsigned i)
+static int interface_renew_decoder(struct capture *c, struct interface *t, struct decoder *d,
+				   struct left *l, unsigned i)
 {
 	struct kept_ring ring = *kept_ring(&l->kept[i]);
 	int *fd = &l->fd[i][l->kept[i].head->current];
@@ -81,15 +82,15 @@ static int tap_renew_decoder(struct capture *c, struct tap *t, struct decoder *d
 	if (r < 0)
 		return r;
 	*fd = -1;
-	tap_unstore(c, t->id, i);
-	r = tap_decoder_make(c, t, d, source, NULL, &ring);
+	interface_unstore(c, t->id, i);
+	r = interface_decoder_make(c, t, d, source, NULL, &ring);
 	d->inner = ring.inner;
 	return r;
 }
 
 /* The ring in use, and no other: a turn to another one that had not come to the cut is none. */
-static int tap_adopt_ring(struct capture *c, struct tap *t, struct decoder *d, int fd[2],
-			  unsigned i)
+static int interface_adopt_ring(struct capture *c, struct interface *t, struct decoder *d,
+				int fd[2], unsigned i)
 {
 	uint32_t slot = d->kept.head->current;
 	const struct kept_ring *ring = kept_ring(&d->kept);
@@ -101,12 +102,14 @@ static int tap_adopt_ring(struct capture *c, struct tap *t, struct decoder *d, i
 		return r;
 	fd[slot] = -1;
 	if (fd[!slot] >= 0)
-		fdstore_remove(c->fdstore, tap_stored(tap_ring_name[!slot], t->id, i).s);
+		fdstore_remove(c->fdstore,
+			       interface_stored(interface_ring_name[!slot], t->id, i).s);
 	t->turning |= atomic_load(&d->turn) != TURN_NONE;
 	return 0;
 }
 
-static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, unsigned i)
+static int interface_adopt_decoder(struct capture *c, struct interface *t, struct left *l,
+				   unsigned i)
 {
 	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
 	int r;
@@ -116,9 +119,9 @@ static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, u
 	t->decoder[t->decoders++] = d;
 	r = decoder_adopt(d, c->o, t->id, &l->kept[i]);
 	if (r == -ESTALE) {
-		r = tap_renew_decoder(c, t, d, l, i);
+		r = interface_renew_decoder(c, t, d, l, i);
 	} else if (r >= 0) {
-		r = tap_adopt_ring(c, t, d, l->fd[i], i);
+		r = interface_adopt_ring(c, t, d, l->fd[i], i);
 	}
 	d->beat_ms = health_beat_ms();
 	return r;
@@ -126,28 +129,28 @@ static int tap_adopt_decoder(struct capture *c, struct tap *t, struct left *l, u
 
 /* An interface goes on where the earlier process was: whether it is still there is for the opener
  * to say. */
-static void tap_adopt(struct capture *c, struct left *l, unsigned id)
+static void interface_adopt(struct capture *c, struct left *l, unsigned id)
 {
 	const struct kept_ring *ring = kept_ring(&l->kept[0]);
-	enum kept_link link = tap_link_settle(c, l->kept[0].head);
-	struct tap *t = calloc(1, sizeof *t);
+	enum kept_link link = interface_link_settle(c, l->kept[0].head);
+	struct interface *t = calloc(1, sizeof *t);
 	int r = t ? 0 : -ENOMEM;
 
 	if (r >= 0) {
-		*t = (struct tap){ .next = c->taps,
-				   .ifindex = ring->ifindex,
-				   .id = (uint8_t)id,
-				   .up = link != KEPT_DOWN,
-				   .wanted = ring->wants,
-				   .stop_fd = -1 };
+		*t = (struct interface){ .next = c->interfaces,
+					 .ifindex = ring->ifindex,
+					 .id = (uint8_t)id,
+					 .up = link != KEPT_DOWN,
+					 .wanted = ring->wants,
+					 .stop_fd = -1 };
 		memcpy(t->name, ring->geometry.ifname, sizeof t->name - 1);
-		c->taps = t;
+		c->interfaces = t;
 	}
 	for (unsigned i = 0; i < l->n && r >= 0; i++)
-		r = tap_adopt_decoder(c, t, l, i);
+		r = interface_adopt_decoder(c, t, l, i);
 	left_free(l);
 	if (r >= 0)
-		r = tap_run(c, t);
+		r = interface_run(c, t);
 	if (r >= 0) {
 		t->decoder[0]->kept.head->reported = (uint8_t)link;
 		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
@@ -155,16 +158,16 @@ static void tap_adopt(struct capture *c, struct left *l, unsigned id)
 				     { "SYNFIND_STATE", "watched" }),
 			  "Watching %s where the process before this one was", t->name);
 		if (link == KEPT_NEW)
-			tap_report_link(c, t, KEPT_UP, "up");
+			interface_report_link(c, t, KEPT_UP, "up");
 		if (link == KEPT_GONE)
-			tap_last_words(t);
+			interface_last_words(t);
 		return;
 	}
 	log_errno(r, "Cannot go on with interface %u of the process before", id);
 	for (unsigned i = 0; i < l->n; i++)
-		tap_unstore(c, id, i);
+		interface_unstore(c, id, i);
 	if (t)
-		tap_forget(c, t);
+		interface_forget(c, t);
 }
 
 /* Lets go of what nobody could use: now, for its name will be needed. */
@@ -179,14 +182,14 @@ static void drop(struct capture *c, const char *prefix)
 	}
 }
 
-void takeover_taps(struct capture *c)
+void takeover_interfaces(struct capture *c)
 {
 	struct left l;
 
-	for (unsigned id = 0; id < TAPS_MAX && c->fdstore->live; id++)
+	for (unsigned id = 0; id < INTERFACES_MAX && c->fdstore->live; id++)
 		if (left_take_all(c, &l, id))
-			tap_adopt(c, &l, id);
-	drop(c, TAP_TABLES "-");
-	drop(c, TAP_RING "-");
-	drop(c, TAP_TWIN "-");
+			interface_adopt(c, &l, id);
+	drop(c, INTERFACE_TABLES "-");
+	drop(c, INTERFACE_RING "-");
+	drop(c, INTERFACE_TWIN "-");
 }

@@ -6,4 +6,4 @@ struct capture;
 /* Takes rings and decoders that are in the store, as far as the options still want them, and runs
  * them; lets the others go.  Logs what fails: the opener has new rings for that.  Before the
  * opener's list, which says what is gone meanwhile. */
-void takeover_taps(struct capture *c);
+void takeover_interfaces(struct capture *c);

@@ -1,4 +1,5 @@
-/* rand.h - random numbers for tests: splitmix64, whose whole state is the seed (tap_seed()). */
+/* rand.h - random numbers for tests: splitmix64, whose whole state is the seed
+ * (interface_seed()). */
 #pragma once
 #include <stdint.h>
 

@@ -1,4 +1,4 @@
-"""The Test Anything Protocol for tests in Python; see tap.h, which does it for C."""
+"""The Test Anything Protocol for tests in Python; see interface.h, which does it for C."""
 import sys
 
 checks = failed = 0

@@ -149,5 +149,5 @@ int main(void)
 	by_number();
 	by_kernel();
 	key_file();
-	return tap_done();
+	return interface_done();
 }

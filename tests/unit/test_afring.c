@@ -319,7 +319,7 @@ static size_t build_tcp(uint8_t *p, bool raw, const char *tags, size_t tags_len,
 }
 
 /* Frames numbered @from up to @to - 1 arrive at a tap. */
-static bool tap_feed(int tap, uint32_t from, uint32_t to)
+static bool interface_feed(int tap, uint32_t from, uint32_t to)
 {
 	uint8_t p[128];
 
@@ -414,7 +414,7 @@ static void test_fallbacks(int tap)
 
 	fault.most_blocks = 0;
 	ok(fd >= 0 && g.block_nr == 8, "no memory for 32 blocks, nor for 16: 8");
-	ok(fd >= 0 && !afring_map(fd, &g, NULL, &s) && tap_feed(tap, 0, 3000),
+	ok(fd >= 0 && !afring_map(fd, &g, NULL, &s) && interface_feed(tap, 0, 3000),
 	   "and that ring maps");
 	drain(s, &seen);
 	ok(seen.frames == 3000 && seen.in_order, "and delivers");
@@ -424,7 +424,7 @@ static void test_fallbacks(int tap)
 	s = ring_open("tap0");
 	fault.option = 0;
 	seen = (struct seen){ 0 };
-	tap_feed(tap, 0, 10);
+	interface_feed(tap, 0, 10);
 	drain(s, &seen);
 	ok(seen.frames == 10 && seen.in_order && !seen.frame.gso_size,
 	   "a kernel that refuses PACKET_VNET_HDR: frames all the same");
@@ -674,7 +674,7 @@ static void test_group_programs(int tap)
 	uint8_t p[128];
 
 	if (program[0] < 0 || program[1] < 0) {
-		tap_skip("eBPF filters of a group", "needs CAP_BPF");
+		interface_skip("eBPF filters of a group", "needs CAP_BPF");
 		return;
 	}
 	c.programs = program;
@@ -768,8 +768,9 @@ static void test_overflow(int tap)
 
 	c.block_size = 1 << 16;
 	c.block_nr = 4;
-	ok(!afring_open(&c, &s, &step) && tap_feed(tap, 0, SENT / 2) && !source_stats(s, &syn) &&
-		   tap_feed(tap, SENT / 2, SENT) && !source_stats(s, &st),
+	ok(!afring_open(&c, &s, &step) && interface_feed(tap, 0, SENT / 2) &&
+		   !source_stats(s, &syn) && interface_feed(tap, SENT / 2, SENT) &&
+		   !source_stats(s, &st),
 	   "%d frames to a ring of 256 KiB that nobody reads", SENT);
 	ok(syn.packets + syn.drops == SENT / 2 && syn.drops && st.packets == syn.packets &&
 		   st.packets + st.drops == SENT && st.freezes,
@@ -780,7 +781,7 @@ static void test_overflow(int tap)
 	ok(seen.frames == st.packets && seen.in_order && seen.first_seq == 0,
 	   "those that it took are delivered, in order");
 	seen = (struct seen){ 0 };
-	tap_feed(tap, 0, 500);
+	interface_feed(tap, 0, 500);
 	drain(s, &seen);
 	ok(seen.frames == 500 && seen.in_order, "and the ring goes on");
 	source_free(s);
@@ -800,11 +801,11 @@ static void test_loan(int tap)
 
 	c.block_size = 1 << 16;
 	c.block_nr = 2;
-	ok(!afring_open(&c, &s, &step) && tap_feed(tap, 0, 50), "50 frames");
+	ok(!afring_open(&c, &s, &step) && interface_feed(tap, 0, 50), "50 frames");
 	p = (struct pollfd){ .fd = source_fd(s), .events = POLLIN };
 	poll(&p, 1, 1000);
 	n = source_next(s, f, 50);
-	tap_feed(tap, 1000, 5000);
+	interface_feed(tap, 1000, 5000);
 	for (int i = 0; i < n; i++) {
 		struct segment seg;
 
@@ -820,7 +821,7 @@ static void test_loan(int tap)
 	ok(!afring_open(&c, &s, &step), "a ring of %u blocks", c.block_nr);
 	seen = (struct seen){ 0 };
 	for (uint32_t i = 0; i < 5000; i += 100) {
-		tap_feed(tap, i, i + 100);
+		interface_feed(tap, i, i + 100);
 		while ((n = source_next(s, f, 1 + i / 100)) > 0)
 			for (int k = 0; k < n; k++)
 				look(&seen, &f[k]);
@@ -906,7 +907,7 @@ static void test_unprivileged(int tap)
 			r |= 16;
 		_exit(r);
 	}
-	tap_feed(tap, 0, 100);
+	interface_feed(tap, 0, 100);
 	waitpid(child, &status, 0);
 	ok(fd >= 0 && status == 0, "a process without capabilities, elsewhere, reads the ring (%x)",
 	   (unsigned)status);
@@ -929,7 +930,7 @@ static void test_map_again(int tap)
 
 	/* Often enough to begin at each block. */
 	for (int i = 0; i < 6; i++, from += 300) {
-		tap_feed(tap, from, from + 300);
+		interface_feed(tap, from, from + 300);
 		if (afring_map(dup(fd), &g, NULL, &s))
 			break;
 		seen = (struct seen){ 0 };
@@ -940,7 +941,7 @@ static void test_map_again(int tap)
 	}
 	ok(from == 1800, "a ring that is mapped again goes on where the last reader stopped");
 
-	tap_feed(tap, from, from + 20000);
+	interface_feed(tap, from, from + 20000);
 	usleep(20000);
 	if (afring_map(dup(fd), &g, NULL, &s))
 		exit(EXIT_FAILURE);
@@ -984,7 +985,7 @@ static void test_position(int tap)
 	c.block_nr = 16;
 	int fd = afring_socket(&c, &g, &step);
 
-	tap_feed(tap, 0, FRAMES);
+	interface_feed(tap, 0, FRAMES);
 	usleep(20000);
 	for (int idle = 0; next < FRAMES && idle < 100; lives++) {
 		if (afring_map(dup(fd), &g, &at, &s))
@@ -1044,13 +1045,13 @@ static void test_position_round(int tap)
 
 	if (afring_map(dup(fd), &g, NULL, &s))
 		exit(EXIT_FAILURE);
-	tap_feed(tap, 0, 20);
+	interface_feed(tap, 0, 20);
 	for (int i = 0, r; n < 20 && i < 1000; i++, usleep(1000))
 		n += (r = source_next(s, f, 50)) > 0 ? (unsigned)r : 0;
 	afring_position(s, &at);
 	ok(n == 20 && source_next(s, f, 50) == 0, "a block is read and given back");
 	source_free(s);
-	tap_feed(tap, 20, 20000); /* until all three are full again */
+	interface_feed(tap, 20, 20000); /* until all three are full again */
 	usleep(20000);
 	if (afring_map(dup(fd), &g, &at, &s))
 		exit(EXIT_FAILURE);
@@ -1187,7 +1188,7 @@ static void test_lies(int tap)
 		struct seen seen = { 0 };
 		int n, frames = 0;
 
-		tap_feed(tap, 0, 8);
+		interface_feed(tap, 0, 8);
 		int blocks = lie_in_ring(ring, NR, 8, lie);
 
 		for (; (n = source_next(s, f, BATCH)) > 0; frames += n)
@@ -1208,7 +1209,7 @@ static void test_lies(int tap)
 			printf("# lie %d: %d frames in %d blocks\n", (int)lie, frames, blocks);
 			wrong++;
 		}
-		tap_feed(tap, 100, 120);
+		interface_feed(tap, 100, 120);
 		drain(s, &seen);
 		lost += seen.frames != 20 || !seen.in_order || seen.first_seq != 100;
 	}
@@ -1227,18 +1228,18 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	alarm(100); /* a source that makes poll() spin fails here */
 	if (missing) {
-		tap_skip("the ring against the running kernel", missing);
-		return tap_done();
+		interface_skip("the ring against the running kernel", missing);
+		return interface_done();
 	}
 	int probe = socket(AF_PACKET, SOCK_RAW, 0);
 
 	if (probe < 0) {
-		tap_skip("the ring against the running kernel", "needs CAP_NET_RAW");
-		return tap_done();
+		interface_skip("the ring against the running kernel", "needs CAP_NET_RAW");
+		return interface_done();
 	}
 	close(probe);
 	if (!ok(veth_make(), "two namespaces with a veth pair between them"))
-		return tap_done();
+		return interface_done();
 	test_link_types();
 	test_refusals();
 	test_loopback();
@@ -1250,7 +1251,7 @@ int main(void)
 	int tap = tun_make("tap0", IFF_TAP);
 
 	if (tap < 0) {
-		tap_skip("what takes a tap or tun", "needs CAP_NET_ADMIN and /dev/net/tun");
+		interface_skip("what takes a tap or tun", "needs CAP_NET_ADMIN and /dev/net/tun");
 	} else {
 		test_vlan(tap);
 		test_group_programs(tap);
@@ -1268,5 +1269,5 @@ int main(void)
 	test_down_up();
 	kill(ns_b_pid, SIGKILL);
 	waitpid(ns_b_pid, NULL, 0);
-	return tap_done();
+	return interface_done();
 }

@@ -495,10 +495,10 @@ int main(void)
 	int r = load();
 
 	if (r < 0) {
-		tap_skip("the filter of mode=auto", strerror(-r));
-		return tap_done();
+		interface_skip("the filter of mode=auto", strerror(-r));
+		return interface_done();
 	}
-	rng = tap_seed(20251121);
+	rng = interface_seed(20251121);
 	for (unsigned i = 0; i < RUNS; i++)
 		run(i % 7, i & 8);
 	printf("# %u segments shown, %u withheld\n", shown, bypassed);
@@ -508,5 +508,5 @@ int main(void)
 	test_first_withheld_again();
 	test_not_silent();
 	test_forgotten();
-	return tap_done();
+	return interface_done();
 }

@@ -551,7 +551,7 @@ static void test_zeek_state(void)
 
 int main(void)
 {
-	rng = tap_seed(44);
+	rng = interface_seed(44);
 	test_durations();
 	test_history();
 	test_history_search();
@@ -563,5 +563,5 @@ int main(void)
 	test_counts();
 	test_notes();
 	test_zeek_state();
-	return tap_done();
+	return interface_done();
 }

@@ -132,5 +132,5 @@ int main(void)
 	test_numbers();
 	test_full();
 	test_reader();
-	return tap_done();
+	return interface_done();
 }

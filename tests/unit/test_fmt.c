@@ -250,11 +250,11 @@ static void test_words(void)
 
 int main(void)
 {
-	rng = tap_seed(5952);
+	rng = interface_seed(5952);
 	test_integers();
 	test_timestamps();
 	test_addresses();
 	test_words();
 	ok(!beyond, "nothing is touched more than PUT_SPARE octets behind the end");
-	return tap_done();
+	return interface_done();
 }

@@ -85,9 +85,9 @@ static void test_random(void)
 
 int main(void)
 {
-	rng = tap_seed(7411);
+	rng = interface_seed(7411);
 	test_one(1000);
 	test_one((uint32_t)-15);
 	test_random();
-	return tap_done();
+	return interface_done();
 }

@@ -450,5 +450,5 @@ int main(void)
 	test_icmp(6);
 	test_icmp_places();
 	test_names();
-	return tap_done();
+	return interface_done();
 }

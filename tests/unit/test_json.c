@@ -795,5 +795,5 @@ int main(void)
 	test_hello();
 	test_lost_and_iface();
 	test_stats();
-	return tap_done();
+	return interface_done();
 }

@@ -607,7 +607,7 @@ static void check_hostile(void)
 {
 	enum { BIG = 10 << 20 };
 	char *big = malloc(BIG), *config = "--config=/dev/zero";
-	unsigned long long seed = tap_seed(1);
+	unsigned long long seed = interface_seed(1);
 	char line[256];
 	bool bounded = true;
 
@@ -1007,5 +1007,5 @@ int main(void)
 
 	options_free(&o);
 	unlink(conf_path);
-	return tap_done();
+	return interface_done();
 }

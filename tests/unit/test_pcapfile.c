@@ -887,5 +887,5 @@ int main(void)
 	test_interfaces();
 	test_pipe();
 	test_large();
-	return tap_done();
+	return interface_done();
 }

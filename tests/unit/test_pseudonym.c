@@ -199,7 +199,7 @@ int main(void)
 {
 	uint8_t octets[PSEUDONYM_KEY_OCTETS];
 
-	rng = tap_seed(7);
+	rng = interface_seed(7);
 	for (unsigned i = 0; i < sizeof octets; i++)
 		octets[i] = (uint8_t)i;
 	key = pseudonym_key_of(octets);
@@ -211,5 +211,5 @@ int main(void)
 	every_key_bit_counts();
 	only_its_own_octets();
 	events();
-	return tap_done();
+	return interface_done();
 }

@@ -705,7 +705,7 @@ static void test_plain(void)
 
 int main(void)
 {
-	rng = tap_seed(3107);
+	rng = interface_seed(3107);
 	for (unsigned i = 0; i < ARRAY_SIZE(bases); i++) {
 		at = bases[i];
 		printf("# from ISN %#x\n", at);
@@ -724,5 +724,5 @@ int main(void)
 		test_resync();
 		test_plain();
 	}
-	return tap_done();
+	return interface_done();
 }

@@ -56,11 +56,11 @@ static void test_digests(void)
 
 int main(void)
 {
-	rng = tap_seed(180);
+	rng = interface_seed(180);
 	if (SHA_INSTRUCTIONS)
 		test_transform();
 	else
-		tap_skip("the SHA instructions", "this machine does not have them");
+		interface_skip("the SHA instructions", "this machine does not have them");
 	test_digests();
-	return tap_done();
+	return interface_done();
 }

@@ -277,11 +277,11 @@ static void test_full(void)
 
 int main(void)
 {
-	rng = tap_seed(1);
+	rng = interface_seed(1);
 	test_plans();
 	test_empty();
 	test_filters();
 	test_clock();
 	test_full();
-	return tap_done();
+	return interface_done();
 }

@@ -189,7 +189,7 @@ static void test_watched(unsigned deeds)
 
 int main(void)
 {
-	rng = tap_seed(64);
+	rng = interface_seed(64);
 	test_watched(20000);
-	return tap_done();
+	return interface_done();
 }

@@ -423,7 +423,7 @@ static void test_memory(void)
 
 int main(void)
 {
-	rng = tap_seed(12);
+	rng = interface_seed(12);
 	test_limits();
 	test_model(good_hash, 200000, "spread");
 	test_model(few_homes, 60000, "few homes");
@@ -431,5 +431,5 @@ int main(void)
 	test_long_chain();
 	test_octets();
 	test_memory();
-	return tap_done();
+	return interface_done();
 }

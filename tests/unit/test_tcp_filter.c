@@ -864,8 +864,8 @@ static void load_bulk(enum link_type link)
 		abort();
 	skel->rodata->raw_ip = link == LINK_RAW_IP;
 	if (bypass_bpf__load(skel) < 0) {
-		tap_skip("the filter of mode=auto agrees on each frame",
-			 "the kernel does not take it: CAP_BPF?");
+		interface_skip("the filter of mode=auto agrees on each frame",
+			       "the kernel does not take it: CAP_BPF?");
 		return;
 	}
 	fd = bpf_program__fd(skel->progs.bypass);
@@ -896,7 +896,7 @@ int main(void)
 					    sizeof(prog)),
 			"the kernel takes the program of link type %d, inside %u (%d instructions)",
 			spec.link, spec.inner, n))
-			return tap_done();
+			return interface_done();
 		spec.control = true;
 		n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX);
 		prog.len = (unsigned short)n;
@@ -904,7 +904,7 @@ int main(void)
 				!setsockopt(control[1], SOL_SOCKET, SO_ATTACH_FILTER, &prog,
 					    sizeof(prog)),
 			"and the one of control (%d instructions)", n))
-			return tap_done();
+			return interface_done();
 	}
 	test_control();
 	test_ip4();
@@ -913,8 +913,8 @@ int main(void)
 	test_raw_ip();
 	test_links();
 	test_inside();
-	rng = tap_seed(20240607) | 1;
+	rng = interface_seed(20240607) | 1;
 	for (inner = 0; inner < INSIDES; inner++)
 		test_random();
-	return tap_done();
+	return interface_done();
 }

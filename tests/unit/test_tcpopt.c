@@ -142,5 +142,5 @@ int main(void)
 	test_wscale();
 	test_end_and_nop();
 	test_lies();
-	return tap_done();
+	return interface_done();
 }

@@ -1077,7 +1077,7 @@ static void test_anomaly_limits(void)
 
 int main(void)
 {
-	uint64_t seed = tap_seed(9293);
+	uint64_t seed = interface_seed(9293);
 
 	rng = seed;
 	test_timeouts();
@@ -1099,5 +1099,5 @@ int main(void)
 	test_unreachable();
 	test_batches();
 	test_limits_of_one();
-	return tap_done();
+	return interface_done();
 }

@@ -1,4 +1,4 @@
-#include "synfind/tap.h"
+#include "synfind/interface.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,54 +18,54 @@
 
 /* ---- names in the store --------------------------------------------------------------------- */
 
-const char *const tap_ring_name[TAP_SLOTS] = { TAP_RING, TAP_TWIN };
+const char *const interface_ring_name[INTERFACE_SLOTS] = { INTERFACE_RING, INTERFACE_TWIN };
 
-struct tap_stored tap_stored(const char *what, unsigned id, unsigned decoder)
+struct interface_stored interface_stored(const char *what, unsigned id, unsigned decoder)
 {
-	struct tap_stored n;
+	struct interface_stored n;
 
 	snprintf(n.s, sizeof n.s, "%s-%u-%u", what, id, decoder);
 	return n;
 }
 
-void tap_unstore(struct capture *c, unsigned id, unsigned i)
+void interface_unstore(struct capture *c, unsigned id, unsigned i)
 {
-	for (unsigned slot = 0; slot < TAP_SLOTS; slot++)
-		fdstore_remove(c->fdstore, tap_stored(tap_ring_name[slot], id, i).s);
-	fdstore_remove(c->fdstore, tap_stored(TAP_TABLES, id, i).s);
+	for (unsigned slot = 0; slot < INTERFACE_SLOTS; slot++)
+		fdstore_remove(c->fdstore, interface_stored(interface_ring_name[slot], id, i).s);
+	fdstore_remove(c->fdstore, interface_stored(INTERFACE_TABLES, id, i).s);
 }
 
 /* ---- one interface -------------------------------------------------------------------------- */
 
-struct tap *tap_find(const struct capture *c, int ifindex)
+struct interface *interface_find(const struct capture *c, int ifindex)
 {
-	for (struct tap *t = c->taps; t; t = t->next)
+	for (struct interface *t = c->interfaces; t; t = t->next)
 		if (!t->gone && t->ifindex == ifindex)
 			return t;
 	return NULL;
 }
 
-bool tap_name_known(const struct capture *c, const char *name)
+bool interface_name_known(const struct capture *c, const char *name)
 {
-	for (struct tap *t = c->taps; t; t = t->next)
+	for (struct interface *t = c->interfaces; t; t = t->next)
 		if (!strcmp(t->name, name))
 			return true;
 	return false;
 }
 
-int tap_free_id(const struct capture *c)
+int interface_free_id(const struct capture *c)
 {
-	bool used[TAPS_MAX] = { false };
+	bool used[INTERFACES_MAX] = { false };
 
-	for (struct tap *t = c->taps; t; t = t->next)
+	for (struct interface *t = c->interfaces; t; t = t->next)
 		used[t->id] = true;
-	for (int i = 0; i < TAPS_MAX; i++)
+	for (int i = 0; i < INTERFACES_MAX; i++)
 		if (!used[i])
 			return i;
 	return -1;
 }
 
-static void tap_free_decoders(struct tap *t)
+static void interface_free_decoders(struct interface *t)
 {
 	for (; t->decoders; t->decoders--) {
 		decoder_destroy(t->decoder[t->decoders - 1]);
@@ -73,15 +73,15 @@ static void tap_free_decoders(struct tap *t)
 	}
 }
 
-void tap_free(struct tap *t)
+void interface_free(struct interface *t)
 {
-	tap_free_decoders(t);
+	interface_free_decoders(t);
 	if (t->stop_fd >= 0)
 		close(t->stop_fd);
 	free(t);
 }
 
-unsigned tap_fds(const struct opener_reply *m)
+unsigned interface_fds(const struct opener_reply *m)
 {
 	return m->bypass ? 3 * m->rings : m->rings;
 }
@@ -105,11 +105,12 @@ static int take_filter(struct capture *c, const struct opener_reply *m, unsigned
 	return 0;
 }
 
-int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,
-		     struct bypass_filter *bypass, const struct kept_ring *ring)
+int interface_decoder_make(struct capture *c, struct interface *t, struct decoder *d,
+			   struct source *source, struct bypass_filter *bypass,
+			   const struct kept_ring *ring)
 {
 	const struct decoder_share *share = &ring->share;
-	struct tap_stored tables = tap_stored(TAP_TABLES, t->id, share->index);
+	struct interface_stored tables = interface_stored(INTERFACE_TABLES, t->id, share->index);
 	struct kept_sizes sizes = decoder_sizes(c->o, t->id, share);
 	bool adopted = false;
 	void *memory;
@@ -127,12 +128,12 @@ int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct
 		return r;
 	d->kept.head->reported = !c->starting ? KEPT_NEW : t->up ? KEPT_UP : KEPT_DOWN;
 	kept_sign(&d->kept, ring);
-	return fdstore_put(c->fdstore, tap_stored(TAP_RING, t->id, share->index).s,
+	return fdstore_put(c->fdstore, interface_stored(INTERFACE_RING, t->id, share->index).s,
 			   source_fd(source));
 }
 
-struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i,
-			     int fd)
+struct kept_ring interface_ring_of(const struct capture *c, const struct opener_reply *m,
+				   unsigned i, int fd)
 {
 	return (struct kept_ring){ .cookie = kept_cookie(fd),
 				   .wants = kept_wants(c->o),
@@ -149,10 +150,10 @@ struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply 
 }
 
 /* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
-static int tap_make_decoder(struct capture *c, struct tap *t, const struct opener_reply *m,
-			    unsigned i, const int *fds)
+static int interface_make_decoder(struct capture *c, struct interface *t,
+				  const struct opener_reply *m, unsigned i, const int *fds)
 {
-	struct kept_ring ring = tap_ring_of(c, m, i, fds[i]);
+	struct kept_ring ring = interface_ring_of(c, m, i, fds[i]);
 	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
 	struct bypass_filter *bypass;
 	struct source *source = NULL;
@@ -167,32 +168,32 @@ static int tap_make_decoder(struct capture *c, struct tap *t, const struct opene
 		return r;
 	}
 	t->decoder[t->decoders++] = d;
-	r = tap_decoder_make(c, t, d, source, bypass, &ring);
+	r = interface_decoder_make(c, t, d, source, bypass, &ring);
 	d->beat_ms = health_beat_ms();
 	return r;
 }
 
 /* One for each ring; takes the descriptors over, also on failure. */
-static int tap_make_decoders(struct capture *c, struct tap *t, const struct opener_reply *m,
-			     const int *fds)
+static int interface_make_decoders(struct capture *c, struct interface *t,
+				   const struct opener_reply *m, const int *fds)
 {
 	unsigned i = 0;
 	int r = 0;
 
 	for (; i < m->rings && r >= 0; i++)
-		r = tap_make_decoder(c, t, m, i, fds);
+		r = interface_make_decoder(c, t, m, i, fds);
 	for (; i < m->rings; i++)
-		for (unsigned k = i; k < tap_fds(m); k += m->rings)
+		for (unsigned k = i; k < interface_fds(m); k += m->rings)
 			close(fds[k]);
 	return r;
 }
 
-void tap_stop(struct tap *t)
+void interface_stop(struct interface *t)
 {
 	eventfd_write(t->stop_fd, 1); /* stays readable: all of them see it */
 }
 
-void tap_join(struct capture *c, struct tap *t)
+void interface_join(struct capture *c, struct interface *t)
 {
 	for (unsigned i = 0; i < t->decoders; i++) {
 		decoder_join(t->decoder[i]);
@@ -200,7 +201,7 @@ void tap_join(struct capture *c, struct tap *t)
 	}
 }
 
-static void pin(struct capture *c, const struct tap *t, struct decoder *d)
+static void pin(struct capture *c, const struct interface *t, struct decoder *d)
 {
 	struct cpulist cpus;
 
@@ -220,7 +221,7 @@ static void pin(struct capture *c, const struct tap *t, struct decoder *d)
 	log_errno(r, "Cannot pin a decoder of %s", t->name);
 }
 
-int tap_run(struct capture *c, struct tap *t)
+int interface_run(struct capture *c, struct interface *t)
 {
 	int r = 0;
 
@@ -237,33 +238,34 @@ int tap_run(struct capture *c, struct tap *t)
 			pin(c, t, d);
 	}
 	if (r < 0) {
-		tap_stop(t);
-		tap_join(c, t);
+		interface_stop(t);
+		interface_join(c, t);
 	}
 	return r;
 }
 
-int tap_start(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds)
+int interface_start(struct capture *c, struct interface *t, const struct opener_reply *m,
+		    const int *fds)
 {
-	int r = tap_make_decoders(c, t, m, fds);
+	int r = interface_make_decoders(c, t, m, fds);
 
-	return r < 0 ? r : tap_run(c, t);
+	return r < 0 ? r : interface_run(c, t);
 }
 
-void tap_forget(struct capture *c, struct tap *t)
+void interface_forget(struct capture *c, struct interface *t)
 {
-	struct tap **link = &c->taps;
+	struct interface **link = &c->interfaces;
 
 	for (unsigned i = 0; i < t->decoders; i++)
-		tap_unstore(c, t->id, i);
+		interface_unstore(c, t->id, i);
 
 	while (*link != t)
 		link = &(*link)->next;
 	*link = t->next;
-	tap_free(t);
+	interface_free(t);
 }
 
-void tap_add_totals(struct capture_totals *sum, const struct tap *t)
+void interface_add_totals(struct capture_totals *sum, const struct interface *t)
 {
 	for (unsigned i = 0; i < t->decoders; i++) {
 		struct stats_decoder d;
@@ -277,18 +279,19 @@ void tap_add_totals(struct capture_totals *sum, const struct tap *t)
 	}
 }
 
-void tap_end(struct capture *c, struct tap *t)
+void interface_end(struct capture *c, struct interface *t)
 {
-	tap_join(c, t);
-	tap_add_totals(&c->totals, t);
+	interface_join(c, t);
+	interface_add_totals(&c->totals, t);
 	for (unsigned i = 0; i < t->decoders; i++)
-		tap_unstore(c, t->id, i);
-	tap_free_decoders(t);
+		interface_unstore(c, t->id, i);
+	interface_free_decoders(t);
 	close(t->stop_fd);
 	t->stop_fd = -1;
 }
 
-void tap_report_link(struct capture *c, struct tap *t, enum kept_link link, const char *state)
+void interface_report_link(struct capture *c, struct interface *t, enum kept_link link,
+			   const char *state)
 {
 	struct kept_head *h = t->decoders ? t->decoder[0]->kept.head : NULL;
 
@@ -306,7 +309,7 @@ void tap_report_link(struct capture *c, struct tap *t, enum kept_link link, cons
 	}
 }
 
-enum kept_link tap_link_settle(const struct capture *c, struct kept_head *h)
+enum kept_link interface_link_settle(const struct capture *c, struct kept_head *h)
 {
 	if (h->reporting_as && c->publisher->stream.state->seq >= h->reporting_as)
 		h->reported = h->reporting;
@@ -315,11 +318,11 @@ enum kept_link tap_link_settle(const struct capture *c, struct kept_head *h)
 	return (enum kept_link)h->reported;
 }
 
-void tap_last_words(struct tap *t)
+void interface_last_words(struct interface *t)
 {
 	t->gone = true;
 	for (unsigned i = 0; i < t->decoders; i++)
 		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
 	if (t->decoders)
-		tap_stop(t); /* a ring without an interface may never wake by itself */
+		interface_stop(t); /* a ring without an interface may never wake by itself */
 }

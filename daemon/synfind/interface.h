@@ -1,4 +1,4 @@
-/* tap.h - one interface that is watched: its decoders, and their names in the store.
+/* interface.h - one interface that is watched: its decoders, and their names in the store.
  *
  * What the parts of capture share, and nobody else includes:
  *
@@ -19,10 +19,10 @@ struct bypass_filter;
 struct decoder;
 struct source;
 
-enum { TAPS_MAX = 255 };
+enum { INTERFACES_MAX = 255 };
 
-struct tap {
-	struct tap *next;
+struct interface {
+	struct interface *next;
 	struct decoder *decoder[OPENER_RINGS_MAX]; /* owned */
 	unsigned decoders;			   /* 0: not yet, or not any more */
 	char name[IF_NAMESIZE];			   /* remembered when it is gone */
@@ -41,84 +41,87 @@ struct tap {
 
 /* ---- names in the store --------------------------------------------------------------------- */
 
-#define TAP_TABLES "tables" /* kept.h */
-#define TAP_RING   "ring"   /* the packet ring's socket */
-#define TAP_TWIN   "twin"   /* of the one that may take its place, or has */
+#define INTERFACE_TABLES "tables" /* kept.h */
+#define INTERFACE_RING	 "ring"	  /* the packet ring's socket */
+#define INTERFACE_TWIN	 "twin"	  /* of the one that may take its place, or has */
 
 /* Of kept_head.ring[]. */
-enum { TAP_SLOTS = 2 };
-extern const char *const tap_ring_name[TAP_SLOTS];
+enum { INTERFACE_SLOTS = 2 };
+extern const char *const interface_ring_name[INTERFACE_SLOTS];
 
-struct tap_stored {
+struct interface_stored {
 	char s[32];
 };
 
 /* The name of decoder @decoder of tap @id. */
-struct tap_stored tap_stored(const char *what, unsigned id, unsigned decoder);
+struct interface_stored interface_stored(const char *what, unsigned id, unsigned decoder);
 
 /* The next process shall know nothing of decoder @i of tap @id. */
-void tap_unstore(struct capture *c, unsigned id, unsigned i);
+void interface_unstore(struct capture *c, unsigned id, unsigned i);
 
 /* ---- which ones there are -------------------------------------------------------------------- */
 
 /* The one that watches @ifindex, or NULL. */
-struct tap *tap_find(const struct capture *c, int ifindex);
+struct interface *interface_find(const struct capture *c, int ifindex);
 
 /* Is or was one of this name watched? */
-bool tap_name_known(const struct capture *c, const char *name);
+bool interface_name_known(const struct capture *c, const char *name);
 
 /* The lowest id that no tap has, or -1; ids keep the flows of interfaces apart. */
-int tap_free_id(const struct capture *c);
+int interface_free_id(const struct capture *c);
 
 /* Takes @t out of the list and frees it; nothing of it outlives this. */
-void tap_forget(struct capture *c, struct tap *t);
+void interface_forget(struct capture *c, struct interface *t);
 
 /* Frees one that is in no list any more; the next process can go on with it. */
-void tap_free(struct tap *t);
+void interface_free(struct interface *t);
 
 /* ---- its decoders ---------------------------------------------------------------------------- */
 
 /* How many descriptors come with these rings. */
-unsigned tap_fds(const struct opener_reply *m);
+unsigned interface_fds(const struct opener_reply *m);
 
 /* What is kept of ring @i of those that have come, @fd. */
-struct kept_ring tap_ring_of(const struct capture *c, const struct opener_reply *m, unsigned i,
-			     int fd);
+struct kept_ring interface_ring_of(const struct capture *c, const struct opener_reply *m,
+				   unsigned i, int fd);
 
 /* A new decoder over @source, the ring @ring; what it needs to be gone on with is in the store
  * then.
  * @source and @bulk are the decoder's, also on failure.  The filters of mode=auto count on, whoever
  * goes on: there nothing is kept.  0 or -errno. */
-int tap_decoder_make(struct capture *c, struct tap *t, struct decoder *d, struct source *source,
-		     struct bypass_filter *bypass, const struct kept_ring *ring);
+int interface_decoder_make(struct capture *c, struct interface *t, struct decoder *d,
+			   struct source *source, struct bypass_filter *bypass,
+			   const struct kept_ring *ring);
 
 /* Makes decoders over the rings that have come, and runs them; takes the descriptors over, also on
  * failure.  0 or -errno. */
-int tap_start(struct capture *c, struct tap *t, const struct opener_reply *m, const int *fds);
+int interface_start(struct capture *c, struct interface *t, const struct opener_reply *m,
+		    const int *fds);
 
 /* Its decoders, which are made, begin.  0 or -errno. */
-int tap_run(struct capture *c, struct tap *t);
+int interface_run(struct capture *c, struct interface *t);
 
 /* Its decoders shall end. */
-void tap_stop(struct tap *t);
+void interface_stop(struct interface *t);
 
 /* They shall read what is left, close all, and end: the interface is gone. */
-void tap_last_words(struct tap *t);
+void interface_last_words(struct interface *t);
 
 /* Their threads have ended, or are told to: publishes what they said last. */
-void tap_join(struct capture *c, struct tap *t);
+void interface_join(struct capture *c, struct interface *t);
 
 /* Its decoders have ended: takes them out, keeps the name. */
-void tap_end(struct capture *c, struct tap *t);
+void interface_end(struct capture *c, struct interface *t);
 
 /* Adds what they counted. */
-void tap_add_totals(struct capture_totals *sum, const struct tap *t);
+void interface_add_totals(struct capture_totals *sum, const struct interface *t);
 
 /* ---- what is told of the interface ----------------------------------------------------------- */
 
 /* Publishes it, once, wherever this process ends: the number of the line tells the next one whether
  * that was before or after. */
-void tap_report_link(struct capture *c, struct tap *t, enum kept_link link, const char *state);
+void interface_report_link(struct capture *c, struct interface *t, enum kept_link link,
+			   const char *state);
 
 /* What the process before this one had told. */
-enum kept_link tap_link_settle(const struct capture *c, struct kept_head *h);
+enum kept_link interface_link_settle(const struct capture *c, struct kept_head *h);
