@@ -44,7 +44,7 @@ static void interface_gone(struct capture *c, struct interface *t)
 	}
 	say_state(t, "gone");
 	interface_last_words(t);
-	interface_report_link(c, t, KEPT_GONE, "gone");
+	interface_report_link(c, t, REPORTED_GONE, "gone");
 }
 
 static void note_error(struct capture *c, int r)
@@ -120,7 +120,7 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	if (t->asked)
 		return;
 	say_state(t, up ? "up" : "down");
-	interface_report_link(c, t, up ? KEPT_UP : KEPT_DOWN, up ? "up" : "down");
+	interface_report_link(c, t, up ? REPORTED_UP : REPORTED_DOWN, up ? "up" : "down");
 }
 
 static void say_watching(const struct interface *t, const struct opener_reply *m)
@@ -178,7 +178,7 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 	say_watching(t, m);
 	say_other_mode(c, t, m);
 	if (!c->starting)
-		interface_report_link(c, t, KEPT_UP, t->again ? "back" : "up");
+		interface_report_link(c, t, REPORTED_UP, t->again ? "back" : "up");
 }
 
 static void rings_failed(struct capture *c, const struct opener_reply *m)

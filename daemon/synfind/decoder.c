@@ -55,7 +55,7 @@ static struct event *ring_reserve(struct event_sink *s)
 		d->slot = spsc_reserve(&d->ring);
 	}
 	if (!d->slot) { /* its number is skipped, so that the gap shows */
-		d->kept.state->number++;
+		d->state.progress->number++;
 		counter_add(&d->count->lost, 1);
 	}
 	return d->slot;
@@ -65,7 +65,7 @@ static void ring_commit(struct event_sink *s)
 {
 	struct decoder *d = of_sink(s);
 
-	d->slot->number = d->kept.state->number++;
+	d->slot->number = d->state.progress->number++;
 	if (d->undo)
 		spsc_stage(&d->ring);
 	else
@@ -112,16 +112,16 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 
 static const struct decoder_share alone = { .of = 1 };
 
-struct kept_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
-				const struct decoder_share *share)
+struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
+					 const struct decoder_share *share)
 {
 	struct tracker_config c = tracker_config_of(o, share->of);
 
-	return (struct kept_sizes){ .max_connections = c.max_connections,
-				    .max_half_open = c.max_half_open,
-				    .events = o->event_ring_size,
-				    .control = c.control || share->control,
-				    .iface_id = iface_id };
+	return (struct decoder_state_sizes){ .max_connections = c.max_connections,
+					     .max_half_open = c.max_half_open,
+					     .events = o->event_ring_size,
+					     .control = c.control || share->control,
+					     .iface_id = iface_id };
 }
 
 /* All that the options say; returns the tracker's part. */
@@ -139,34 +139,35 @@ static struct tracker_config take_options(struct decoder *d, const struct option
 	d->sink = (struct event_sink){ .reserve = ring_reserve, .commit = ring_commit };
 	d->inner = options_inner(o);
 	d->control = cfg.control;
-	d->count = &d->kept.state->count;
+	d->count = &d->state.progress->count;
 	return cfg;
 }
 
 /* In @memory of these sizes; NULL: there is none. */
 static int make(struct decoder *d, const struct options *o, struct event_sink *sink,
-		uint8_t iface_id, const struct decoder_share *share, const struct kept_sizes *sizes,
-		void *memory, bool shared)
+		uint8_t iface_id, const struct decoder_share *share,
+		const struct decoder_state_sizes *sizes, void *memory, bool shared)
 {
-	struct kept_head *h;
+	struct decoder_state_head *h;
 
 	if (!memory)
 		return -ENOMEM;
-	kept_open(&d->kept, memory, sizes, shared);
-	d->undo = shared ? &d->kept.undo : NULL;
-	h = d->kept.head;
+	decoder_state_open(&d->state, memory, sizes, shared);
+	d->undo = shared ? &d->state.undo : NULL;
+	h = d->state.head;
 
 	struct tracker_config cfg = take_options(d, o, iface_id, share);
 
 	cfg.bypass = bypass_filter_kernel(d->bypass);
 	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret ||
-	    getrandom(&h->birth, sizeof h->birth, 0) != sizeof h->birth)
+	    getrandom(&h->generation, sizeof h->generation, 0) != sizeof h->generation)
 		return -errno;
-	d->birth = h->birth |= 1;
-	d->encap_ids = encap_id_init(d->kept.encap_ids, &cfg.secret);
+	d->generation = h->generation |= 1;
+	d->encap_ids = encap_id_init(d->state.encap_ids, &cfg.secret);
 	if (sizes->events)
-		spsc_init(&d->ring, d->kept.events, sizes->events, sizeof(struct event), 0);
-	d->tracker = tracker_new(&cfg, d->kept.tracker, sink ? sink : &d->sink, &d->count->tracker);
+		spsc_init(&d->ring, d->state.events, sizes->events, sizeof(struct event), 0);
+	d->tracker =
+		tracker_new(&cfg, d->state.tracker, sink ? sink : &d->sink, &d->count->tracker);
 	return d->tracker ? 0 : -ENOMEM;
 }
 
@@ -174,7 +175,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share)
 {
-	struct kept_sizes sizes = decoder_sizes(o, iface_id, share ? share : &alone);
+	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share ? share : &alone);
 
 	memset(d, 0, sizeof *d);
 	d->source = source;
@@ -182,47 +183,48 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	if (sink)
 		sizes.events = 0;
 	return make(d, o, sink, iface_id, share ? share : &alone, &sizes,
-		    map_lazily(kept_octets(&sizes, false)), false);
+		    map_lazily(decoder_state_octets(&sizes, false)), false);
 }
 
-int decoder_init_kept(struct decoder *d, const struct options *o, struct source *source,
-		      uint8_t iface_id, const struct decoder_share *share, void *memory)
+int decoder_init_shared(struct decoder *d, const struct options *o, struct source *source,
+			uint8_t iface_id, const struct decoder_share *share, void *memory)
 {
-	struct kept_sizes sizes = decoder_sizes(o, iface_id, share);
+	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share);
 
 	memset(d, 0, sizeof *d);
 	d->source = source;
 	return make(d, o, NULL, iface_id, share, &sizes, memory, true);
 }
 
-int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, struct kept *kept)
+int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
+		  struct decoder_state *state)
 {
-	struct decoder_share share = kept_ring(kept)->share;
-	struct kept_sizes sizes = decoder_sizes(o, iface_id, &share);
-	struct kept_head *h = kept->head;
+	struct decoder_share share = decoder_state_ring(state)->share;
+	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, &share);
+	struct decoder_state_head *h = state->head;
 
 	memset(d, 0, sizeof *d);
-	if (!kept_adopt(kept, &sizes))
+	if (!decoder_state_adopt(state, &sizes))
 		return -ESTALE;
-	d->kept = *kept;
-	d->undo = &d->kept.undo;
+	d->state = *state;
+	d->undo = &d->state.undo;
 
 	struct tracker_config cfg = take_options(d, o, iface_id, &share);
 
-	d->birth = h->birth;
-	d->encap_ids = encap_id_adopt(d->kept.encap_ids);
-	d->tracker = tracker_adopt(&cfg, d->kept.tracker, &d->sink, &d->count->tracker);
-	if (!d->tracker || !d->encap_ids || !d->birth ||
-	    !spsc_adopt(&d->ring, d->kept.events, sizes.events, sizeof(struct event))) {
+	d->generation = h->generation;
+	d->encap_ids = encap_id_adopt(d->state.encap_ids);
+	d->tracker = tracker_adopt(&cfg, d->state.tracker, &d->sink, &d->count->tracker);
+	if (!d->tracker || !d->encap_ids || !d->generation ||
+	    !spsc_adopt(&d->ring, d->state.events, sizes.events, sizeof(struct event))) {
 		memset(d, 0, sizeof *d);
 		return -ESTALE;
 	}
-	d->inner = kept_ring(&d->kept)->inner;
-	if (d->kept.successor->phase == SUCCESSOR_OLD) /* the other ring is not ours any more */
-		d->kept.successor->phase = SUCCESSOR_NONE;
-	if (d->kept.successor->phase == SUCCESSOR_NEW)
+	d->inner = decoder_state_ring(&d->state)->inner;
+	if (d->state.successor->phase == SUCCESSOR_OLD) /* the other ring is not ours any more */
+		d->state.successor->phase = SUCCESSOR_NONE;
+	if (d->state.successor->phase == SUCCESSOR_NEW)
 		atomic_init(&d->turn, TURN_UNDER_WAY);
-	*kept = (struct kept){ 0 };
+	*state = (struct decoder_state){ 0 };
 	return 0;
 }
 
@@ -236,7 +238,7 @@ void decoder_destroy(struct decoder *d)
 	if (d->nudge_fd > 0)
 		close(d->nudge_fd);
 	bypass_filter_free(d->bypass);
-	kept_close(&d->kept);
+	decoder_state_close(&d->state);
 	memset(d, 0, sizeof *d);
 }
 
@@ -246,7 +248,7 @@ static void begin(struct decoder *d)
 {
 	if (!d->undo)
 		return;
-	undo_save(d->undo, d->kept.state, sizeof *d->kept.state);
+	undo_save(d->undo, d->state.progress, sizeof *d->state.progress);
 	undo_save(d->undo, &d->ring.words->staged, sizeof d->ring.words->staged);
 	tracker_begin(d->tracker);
 }
@@ -313,7 +315,7 @@ static bool is_foreign(const struct decoder *d, const struct segment *s)
  * many frames are left. */
 static int turn_frames(struct decoder *d, struct frame *frames, int n)
 {
-	struct successor *s = d->kept.successor;
+	struct successor *s = d->state.successor;
 	int left = 0;
 
 	undo_save(d->undo, s, SUCCESSOR_SCALARS);
@@ -380,7 +382,7 @@ int decoder_pull(struct decoder *d)
 			counter_add(&d->count->verdicts[v], verdicts[v]);
 	tracker_input(d->tracker, segments, tcp);
 	if (d->undo)
-		afring_position(d->source, &d->kept.state->at);
+		afring_position(d->source, &d->state.progress->at);
 	commit(d);
 	return n;
 }
@@ -391,7 +393,7 @@ int decoder_pull(struct decoder *d)
  * has told, so the answer lies in what is kept until it is added up. */
 static void look_for_loss(struct decoder *d, uint64_t now)
 {
-	struct kept_state *s = d->kept.state;
+	struct decoder_progress *s = d->state.progress;
 	struct afring_counts *p = &s->pending;
 
 	d->stats_at_ns = now + stats_every_ns;
@@ -525,9 +527,9 @@ static void close_all(struct decoder *d, enum close_reason reason)
 
 /* ---- from one packet ring to another -------------------------------------------------------- */
 
-void decoder_succeed(struct decoder *d, struct source *source, const struct kept_ring *ring)
+void decoder_succeed(struct decoder *d, struct source *source, const struct decoder_ring *ring)
 {
-	struct kept_head *h = d->kept.head;
+	struct decoder_state_head *h = d->state.head;
 
 	h->ring[!h->current] = *ring;
 	d->next = source;
@@ -561,14 +563,14 @@ static void turn_said(struct decoder *d, enum decoder_turn turn)
 
 static void turn_begin(struct decoder *d)
 {
-	const struct kept_ring *ring = d->kept.head->ring;
+	const struct decoder_ring *ring = d->state.head->ring;
 	uint64_t timeout = ring[0].block_timeout_ns > ring[1].block_timeout_ns
 				   ? ring[0].block_timeout_ns
 				   : ring[1].block_timeout_ns;
 
 	begin(d);
-	undo_save(d->undo, d->kept.successor, SUCCESSOR_SCALARS);
-	successor_begin(d->kept.successor, clocks(), timeout);
+	undo_save(d->undo, d->state.successor, SUCCESSOR_SCALARS);
+	successor_begin(d->state.successor, clocks(), timeout);
 	commit(d);
 	atomic_store(&d->turn, TURN_UNDER_WAY);
 }
@@ -580,16 +582,16 @@ static void turn_cut(struct decoder *d, bool empty)
 	enum successor_verdict v;
 
 	begin(d);
-	undo_save(d->undo, d->kept.successor, SUCCESSOR_SCALARS);
-	undo_save(d->undo, &d->kept.head->current, sizeof d->kept.head->current);
-	v = successor_cut(d->kept.successor, clocks(), empty);
+	undo_save(d->undo, d->state.successor, SUCCESSOR_SCALARS);
+	undo_save(d->undo, &d->state.head->current, sizeof d->state.head->current);
+	v = successor_cut(d->state.successor, clocks(), empty);
 	if (v == SUCCESSOR_CUT) {
 		d->retired = d->source;
 		d->source = d->next;
 		d->next = NULL;
-		d->kept.head->current = !d->kept.head->current;
-		d->kept.state->at = (struct afring_position){ 0 };
-		d->inner = kept_ring(&d->kept)->inner;
+		d->state.head->current = !d->state.head->current;
+		d->state.progress->at = (struct afring_position){ 0 };
+		d->inner = decoder_state_ring(&d->state)->inner;
 	}
 	commit(d);
 	if (v == SUCCESSOR_IMPOSSIBLE)
@@ -598,7 +600,7 @@ static void turn_cut(struct decoder *d, bool empty)
 
 static void turn_step(struct decoder *d, bool empty)
 {
-	struct successor *s = d->kept.successor;
+	struct successor *s = d->state.successor;
 	bool over;
 
 	if (s->phase == SUCCESSOR_OLD) {
@@ -629,8 +631,8 @@ static void *decoder_run(void *arg)
 	struct decoder *d = arg;
 	bool go_on = true;
 
-	if (!d->kept.state->loss_from_ns)
-		d->kept.state->loss_from_ns = wall_clock_ns();
+	if (!d->state.progress->loss_from_ns)
+		d->state.progress->loss_from_ns = wall_clock_ns();
 	while (go_on && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
 		take_over_config(d);
 		sweep(d);

@@ -2,7 +2,7 @@
  *
  * A decoder owns its source, its flow table, its counters and the producing end of one SPSC ring.
  * Nothing of it is shared but the counters (read by the main thread) and the ring.  Another process
- * can go on with it: kept.h.  For a file the same steps run in the caller's thread:
+ * can go on with it: decoder_state.h.  For a file the same steps run in the caller's thread:
  * decoder_pull(). */
 #pragma once
 #include <pthread.h>
@@ -12,7 +12,7 @@
 #include "format/json.h"
 #include "flow/tracker.h"
 #include "source/source.h"
-#include "synfind/kept.h"
+#include "synfind/decoder_state.h"
 
 struct bypass_filter;
 struct options;
@@ -30,10 +30,10 @@ enum decoder_turn {
 };
 
 struct decoder {
-	struct kept kept;		/* what outlives the process, or would */
+	struct decoder_state state;	/* what outlives the process, or would */
 	struct undo *undo;		/* NULL: nothing does */
 	struct decoder_counters *count; /* in it */
-	uint64_t birth;			/* of the ring and its numbers: no other has it; never 0 */
+	uint64_t generation;		/* of the ring and its numbers: no other has it; never 0 */
 
 	struct spsc ring;
 	struct event_sink sink; /* into the ring */
@@ -78,18 +78,19 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 		 const struct decoder_share *share);
 
 /* What is needed of memory to make one that another process can go on with. */
-struct kept_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
-				const struct decoder_share *share);
+struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
+					 const struct decoder_share *share);
 
-/* As decoder_init(), with an SPSC ring, in @memory: zeroes, shared, kept_octets() of
- * decoder_sizes(); unmapped by decoder_destroy(), or on failure.  kept_sign() it then. */
-int decoder_init_kept(struct decoder *d, const struct options *o, struct source *source,
-		      uint8_t iface_id, const struct decoder_share *share, void *memory);
+/* As decoder_init(), with an SPSC ring, in @memory: zeroes, shared, decoder_state_octets() of
+ * decoder_sizes(); unmapped by decoder_destroy(), or on failure.  decoder_state_sign() it then. */
+int decoder_init_shared(struct decoder *d, const struct options *o, struct source *source,
+			uint8_t iface_id, const struct decoder_share *share, void *memory);
 
-/* Goes on with one that an earlier process made: @kept was mapped by kept_map(), and is taken over.
- * 0; -ESTALE: it is of no use, and still the caller's.  It has no source yet: the packet ring is to
- * be mapped at .kept.state->at. */
-int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id, struct kept *kept);
+/* Goes on with one that an earlier process made: @kept was mapped by decoder_state_map(), and is
+ * taken over. 0; -ESTALE: it is of no use, and still the caller's.  It has no source yet: the
+ * packet ring is to be mapped at .kept.state->at. */
+int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
+		  struct decoder_state *state);
 
 /* Stops nothing: join first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);
@@ -119,7 +120,7 @@ int decoder_configure(struct decoder *d, const struct options *o);
 /* Goes over to @source, a ring that is capturing already: owned from now on.  No turn may be under
  * way.
  * @ring: what is kept of it; whoever follows this process needs its socket, if anything is kept. */
-void decoder_succeed(struct decoder *d, struct source *source, const struct kept_ring *ring);
+void decoder_succeed(struct decoder *d, struct source *source, const struct decoder_ring *ring);
 
 /* The turn has ended, well or not: closes the ring that is of no use any more.  Only when all that
  * share the interface have ended theirs: those that leave a fan-out group change who gets what. */

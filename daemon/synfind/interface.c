@@ -107,11 +107,11 @@ static int take_filter(struct capture *c, const struct opener_reply *m, unsigned
 
 int interface_decoder_make(struct capture *c, struct interface *t, struct decoder *d,
 			   struct source *source, struct bypass_filter *bypass,
-			   const struct kept_ring *ring)
+			   const struct decoder_ring *ring)
 {
 	const struct decoder_share *share = &ring->share;
 	struct interface_stored tables = interface_stored(INTERFACE_TABLES, t->id, share->index);
-	struct kept_sizes sizes = decoder_sizes(c->o, t->id, share);
+	struct decoder_state_sizes sizes = decoder_sizes(c->o, t->id, share);
 	bool adopted = false;
 	void *memory;
 	int r;
@@ -119,41 +119,41 @@ int interface_decoder_make(struct capture *c, struct interface *t, struct decode
 	if (!c->fdstore->live || bypass) {
 		r = decoder_init(d, c->o, source, bypass, NULL, t->id, share);
 		if (r >= 0)
-			kept_sign(&d->kept, ring);
+			decoder_state_sign(&d->state, ring);
 		return r;
 	}
-	memory = fdstore_memory(c->fdstore, tables.s, kept_octets(&sizes, true), &adopted);
-	r = decoder_init_kept(d, c->o, source, t->id, share, memory);
+	memory = fdstore_memory(c->fdstore, tables.s, decoder_state_octets(&sizes, true), &adopted);
+	r = decoder_init_shared(d, c->o, source, t->id, share, memory);
 	if (r < 0)
 		return r;
-	d->kept.head->reported = !c->starting ? KEPT_NEW : t->up ? KEPT_UP : KEPT_DOWN;
-	kept_sign(&d->kept, ring);
+	d->state.head->reported = !c->starting ? REPORTED_NEW : t->up ? REPORTED_UP : REPORTED_DOWN;
+	decoder_state_sign(&d->state, ring);
 	return fdstore_put(c->fdstore, interface_stored(INTERFACE_RING, t->id, share->index).s,
 			   source_fd(source));
 }
 
-struct kept_ring interface_ring_of(const struct capture *c, const struct opener_reply *m,
-				   unsigned i, int fd)
+struct decoder_ring interface_ring_of(const struct capture *c, const struct opener_reply *m,
+				      unsigned i, int fd)
 {
-	return (struct kept_ring){ .cookie = kept_cookie(fd),
-				   .wants = kept_wants(c->o),
-				   .fixed = kept_fixed(c->o),
-				   .block_timeout_ns = c->o->block_timeout_ns,
-				   .inner = options_inner(c->o),
-				   .geometry = m->ring[i],
-				   .ifindex = m->ifindex,
-				   .share = { .index = i,
-					      .of = m->rings,
-					      .known = m->by_program,
-					      .secret = m->secret,
-					      .control = m->control } };
+	return (struct decoder_ring){ .cookie = decoder_state_cookie(fd),
+				      .wants = decoder_state_wants(c->o),
+				      .fixed = decoder_state_fixed(c->o),
+				      .block_timeout_ns = c->o->block_timeout_ns,
+				      .inner = options_inner(c->o),
+				      .geometry = m->ring[i],
+				      .ifindex = m->ifindex,
+				      .share = { .index = i,
+						 .of = m->rings,
+						 .known = m->by_program,
+						 .secret = m->secret,
+						 .control = m->control } };
 }
 
 /* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
 static int interface_make_decoder(struct capture *c, struct interface *t,
 				  const struct opener_reply *m, unsigned i, const int *fds)
 {
-	struct kept_ring ring = interface_ring_of(c, m, i, fds[i]);
+	struct decoder_ring ring = interface_ring_of(c, m, i, fds[i]);
 	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
 	struct bypass_filter *bypass;
 	struct source *source = NULL;
@@ -290,10 +290,10 @@ void interface_end(struct capture *c, struct interface *t)
 	t->stop_fd = -1;
 }
 
-void interface_report_link(struct capture *c, struct interface *t, enum kept_link link,
+void interface_report_link(struct capture *c, struct interface *t, enum reported_link link,
 			   const char *state)
 {
-	struct kept_head *h = t->decoders ? t->decoder[0]->kept.head : NULL;
+	struct decoder_state_head *h = t->decoders ? t->decoder[0]->state.head : NULL;
 
 	if (h) {
 		h->reporting = (uint8_t)link;
@@ -309,13 +309,13 @@ void interface_report_link(struct capture *c, struct interface *t, enum kept_lin
 	}
 }
 
-enum kept_link interface_link_settle(const struct capture *c, struct kept_head *h)
+enum reported_link interface_link_settle(const struct capture *c, struct decoder_state_head *h)
 {
 	if (h->reporting_as && c->publisher->stream.state->seq >= h->reporting_as)
 		h->reported = h->reporting;
 	undo_order();
 	h->reporting_as = 0;
-	return (enum kept_link)h->reported;
+	return (enum reported_link)h->reported;
 }
 
 void interface_last_words(struct interface *t)

@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include "opener/protocol.h"
 #include "synfind/capture.h"
-#include "synfind/kept.h"
+#include "synfind/decoder_state.h"
 
 struct bypass_filter;
 struct decoder;
@@ -35,17 +35,17 @@ struct interface {
 	bool listed;	 /* in the opener's present list */
 	bool renewing;	 /* asked for other rings, in place of those that it has */
 	bool turning;	 /* its decoders go over to them */
-	uint64_t wanted; /* kept_wants() when they were asked for */
+	uint64_t wanted; /* decoder_state_wants() when they were asked for */
 	int stop_fd;
 };
 
 /* ---- names in the store --------------------------------------------------------------------- */
 
-#define INTERFACE_TABLES "tables" /* kept.h */
+#define INTERFACE_TABLES "tables" /* decoder_state.h */
 #define INTERFACE_RING	 "ring"	  /* the packet ring's socket */
 #define INTERFACE_TWIN	 "twin"	  /* of the one that may take its place, or has */
 
-/* Of kept_head.ring[]. */
+/* Of decoder_state_head.ring[]. */
 enum { INTERFACE_SLOTS = 2 };
 extern const char *const interface_ring_name[INTERFACE_SLOTS];
 
@@ -82,8 +82,8 @@ void interface_free(struct interface *t);
 unsigned interface_fds(const struct opener_reply *m);
 
 /* What is kept of ring @i of those that have come, @fd. */
-struct kept_ring interface_ring_of(const struct capture *c, const struct opener_reply *m,
-				   unsigned i, int fd);
+struct decoder_ring interface_ring_of(const struct capture *c, const struct opener_reply *m,
+				      unsigned i, int fd);
 
 /* A new decoder over @source, the ring @ring; what it needs to be gone on with is in the store
  * then.
@@ -91,7 +91,7 @@ struct kept_ring interface_ring_of(const struct capture *c, const struct opener_
  * goes on: there nothing is kept.  0 or -errno. */
 int interface_decoder_make(struct capture *c, struct interface *t, struct decoder *d,
 			   struct source *source, struct bypass_filter *bypass,
-			   const struct kept_ring *ring);
+			   const struct decoder_ring *ring);
 
 /* Makes decoders over the rings that have come, and runs them; takes the descriptors over, also on
  * failure.  0 or -errno. */
@@ -120,8 +120,8 @@ void interface_add_totals(struct capture_totals *sum, const struct interface *t)
 
 /* Publishes it, once, wherever this process ends: the number of the line tells the next one whether
  * that was before or after. */
-void interface_report_link(struct capture *c, struct interface *t, enum kept_link link,
+void interface_report_link(struct capture *c, struct interface *t, enum reported_link link,
 			   const char *state);
 
 /* What the process before this one had told. */
-enum kept_link interface_link_settle(const struct capture *c, struct kept_head *h);
+enum reported_link interface_link_settle(const struct capture *c, struct decoder_state_head *h);

@@ -325,8 +325,8 @@ static struct ring_cursor first_of(struct decoder *d)
 {
 	const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
 
-	return (struct ring_cursor){ .birth = d->birth,
-				     .number = e ? e->number : d->kept.state->number,
+	return (struct ring_cursor){ .generation = d->generation,
+				     .number = e ? e->number : d->state.progress->number,
 				     .tail = spsc_tail(&d->ring) };
 }
 
@@ -340,7 +340,8 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 				  .iface = iface,
 				  .cursor = stream_state_cursor(&p->stream, d->iface_id,
 								d->share.index) };
-	f->resumed = f->cursor->birth == d->birth && spsc_resume_tail(&d->ring, f->cursor->tail);
+	f->resumed = f->cursor->generation == d->generation &&
+		     spsc_resume_tail(&d->ring, f->cursor->tail);
 	if (!f->resumed) {
 		stream_state_begin(&p->stream, f->cursor);
 		*f->cursor = first_of(d);
@@ -364,9 +365,9 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 		f->resumed = true; /* or it would wait for `restart` */
 		while (drain(p, f))
 			;
-		if (d->kept.state->number !=
+		if (d->state.progress->number !=
 		    f->cursor->number) { /* its thread has ended: this is final */
-			publish_ring_loss(p, f, d->kept.state->number);
+			publish_ring_loss(p, f, d->state.progress->number);
 			stream_state_commit(&p->stream);
 		}
 		subscribers_serve_all(p);

@@ -75,8 +75,8 @@ void publisher_destroy(struct publisher *p);
 /* The options are other ones: who may not listen any more is disconnected. */
 void publisher_reload(struct publisher *p);
 
-/* Takes part in the stream from now on, and goes on with the ring of events of @d.birth where the
- * process before was; @iface is borrowed until publisher_remove(). */
+/* Takes part in the stream from now on, and goes on with the ring of events of @d.generation where
+ * the process before was; @iface is borrowed until publisher_remove(). */
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface);
 
 /* Drains what is left of @d's ring and forgets it. */

@@ -18,11 +18,11 @@ void renewal_list(struct capture *c)
 
 static bool wants_others(const struct capture *c, const struct interface *t)
 {
-	uint64_t wants = kept_wants(c->o);
+	uint64_t wants = decoder_state_wants(c->o);
 
 	if (!t->gone && c->o->mode != MODE_AUTO)
 		for (unsigned i = 0; i < t->decoders; i++)
-			if (kept_ring(&t->decoder[i]->kept)->wants != wants)
+			if (decoder_state_ring(&t->decoder[i]->state)->wants != wants)
 				return true;
 	return false;
 }
@@ -34,7 +34,7 @@ void renewal_ask(struct capture *c, struct interface *t)
 	if (t->turning || !wants_others(c, t))
 		return;
 	share = &t->decoder[0]->share;
-	t->wanted = kept_wants(c->o);
+	t->wanted = decoder_state_wants(c->o);
 	t->renewing = true;
 	opener_ask(c->opener, OPENER_OPEN, t->ifindex, share->known ? share->secret : 0);
 }
@@ -63,7 +63,7 @@ static const char *unfit(const struct interface *t, const struct opener_reply *m
 static int turn_decoder(struct capture *c, struct interface *t, const struct opener_reply *m,
 			unsigned i, int fd)
 {
-	struct kept_ring ring = interface_ring_of(c, m, i, fd);
+	struct decoder_ring ring = interface_ring_of(c, m, i, fd);
 	struct decoder *d = t->decoder[i];
 	struct source *source;
 	int r = afring_map(fd, &m->ring[i], NULL, &source);
@@ -75,7 +75,7 @@ static int turn_decoder(struct capture *c, struct interface *t, const struct ope
 	if (c->fdstore->live)
 		r = fdstore_put(
 			c->fdstore,
-			interface_stored(interface_ring_name[!d->kept.head->current], t->id, i).s,
+			interface_stored(interface_ring_name[!d->state.head->current], t->id, i).s,
 			fd);
 	if (r < 0) {
 		source_free(source);
@@ -89,7 +89,7 @@ static int turn_decoder(struct capture *c, struct interface *t, const struct ope
 void renewal_rings(struct capture *c, struct interface *t, const struct opener_reply *m,
 		   const int *fds, unsigned n)
 {
-	bool stale = t->wanted != kept_wants(c->o); /* the next list is on its way */
+	bool stale = t->wanted != decoder_state_wants(c->o); /* the next list is on its way */
 	const char *why = unfit(t, m);
 
 	t->renewing = false;
@@ -125,7 +125,7 @@ void renewal_end(struct capture *c, struct interface *t)
 		decoder_turned(d);
 		fdstore_remove(
 			c->fdstore,
-			interface_stored(interface_ring_name[!d->kept.head->current], t->id, i).s);
+			interface_stored(interface_ring_name[!d->state.head->current], t->id, i).s);
 	}
 	t->turning = false;
 	if (refused)
@@ -133,6 +133,7 @@ void renewal_end(struct capture *c, struct interface *t)
 			t, "the clock was set, or there are too many frames; reload once more");
 	else
 		log_info("%s has its new ring", t->name);
-	if (t->wanted != kept_wants(c->o) && !c->stopping) /* there was a reload meanwhile */
+	if (t->wanted != decoder_state_wants(c->o) &&
+	    !c->stopping) /* there was a reload meanwhile */
 		renewal_list(c);
 }

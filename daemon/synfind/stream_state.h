@@ -35,9 +35,9 @@ struct stream_progress {
 
 /* How much of a decoder's ring has become lines; saved in its transactions. */
 struct ring_cursor {
-	uint64_t birth;	 /* whose this is: decoder.birth; 0: nobody's */
-	uint64_t number; /* of the event that comes next */
-	uint32_t tail;	 /* index of the record that comes next */
+	uint64_t generation; /* whose this is: decoder.generation; 0: nobody's */
+	uint64_t number;     /* of the event that comes next */
+	uint32_t tail;	     /* index of the record that comes next */
 };
 
 /* What is needed to understand the rest; equal in whoever takes over. */

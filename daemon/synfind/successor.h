@@ -15,10 +15,10 @@
  * Frames that are alike are interchangeable.  What the filter of the new ring alone lets pass is
  * taken from cut - window on.
  *
- * Pure, without pointers: it lies in memory that outlives the process (kept.h).  All that changes
- * is in the part up to .record, which the caller saves, or is saved in `undo`, or counts for
- * nothing if rolled back.  Stamps are of CLOCK_REALTIME; one that is stepped is seen by the clocks
- * drifting apart. */
+ * Pure, without pointers: it lies in memory that outlives the process (decoder_state.h).  All that
+ * changes is in the part up to .record, which the caller saves, or is saved in `undo`, or counts
+ * for nothing if rolled back.  Stamps are of CLOCK_REALTIME; one that is stepped is seen by the
+ * clocks drifting apart. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -12,15 +12,16 @@
 #include "synfind/interface.h"
 
 struct left { /* of one interface */
-	struct kept kept[OPENER_RINGS_MAX];
-	int fd[OPENER_RINGS_MAX][2]; /* rings, as kept_head.ring; -1: none, or not ours any more */
+	struct decoder_state state[OPENER_RINGS_MAX];
+	int fd[OPENER_RINGS_MAX]
+	      [2]; /* rings, as decoder_state_head.ring; -1: none, or not ours any more */
 	unsigned n;
 };
 
 static void left_free(struct left *l)
 {
 	for (unsigned i = 0; i < l->n; i++) {
-		kept_close(&l->kept[i]);
+		decoder_state_close(&l->state[i]);
 		for (unsigned slot = 0; slot < ARRAY_SIZE(l->fd[i]); slot++)
 			if (l->fd[i][slot] >= 0)
 				close(l->fd[i][slot]);
@@ -31,25 +32,25 @@ static void left_free(struct left *l)
 static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i)
 {
 	int fd = fdstore_take(c->fdstore, interface_stored(INTERFACE_TABLES, id, i).s);
-	struct kept *k = &l->kept[i];
-	const struct kept_ring *ring, *first;
+	struct decoder_state *k = &l->state[i];
+	const struct decoder_ring *ring, *first;
 
 	l->n = i + 1;
 	l->fd[i][0] = l->fd[i][1] = -1;
-	*k = (struct kept){ 0 };
+	*k = (struct decoder_state){ 0 };
 	if (fd < 0)
 		return false;
-	kept_map(k, fd);
+	decoder_state_map(k, fd);
 	close(fd);
 	for (unsigned slot = 0; slot < INTERFACE_SLOTS; slot++)
 		l->fd[i][slot] = fdstore_take(c->fdstore,
 					      interface_stored(interface_ring_name[slot], id, i).s);
-	if (!k->memory || !l->kept[0].memory)
+	if (!k->memory || !l->state[0].memory)
 		return false;
-	ring = kept_ring(k);
-	first = kept_ring(&l->kept[0]);
-	return ring->cookie && ring->cookie == kept_cookie(l->fd[i][k->head->current]) &&
-	       ring->fixed == kept_fixed(c->o) && ring->share.index == i &&
+	ring = decoder_state_ring(k);
+	first = decoder_state_ring(&l->state[0]);
+	return ring->cookie && ring->cookie == decoder_state_cookie(l->fd[i][k->head->current]) &&
+	       ring->fixed == decoder_state_fixed(c->o) && ring->share.index == i &&
 	       ring->share.of == first->share.of && ring->ifindex == first->ifindex;
 }
 
@@ -57,14 +58,14 @@ static bool left_take(struct capture *c, struct left *l, unsigned id, unsigned i
 static bool left_take_all(struct capture *c, struct left *l, unsigned id)
 {
 	bool good = left_take(c, l, id, 0);
-	unsigned of = l->kept[0].memory ? kept_ring(&l->kept[0])->share.of : 1;
+	unsigned of = l->state[0].memory ? decoder_state_ring(&l->state[0])->share.of : 1;
 
 	for (unsigned i = 1; i < of; i++)
 		good &= left_take(c, l, id, i);
 	if (good)
 		return true;
 	for (unsigned i = 0; i < l->n; i++)
-		if (l->kept[i].memory || l->fd[i][0] >= 0 || l->fd[i][1] >= 0)
+		if (l->state[i].memory || l->fd[i][0] >= 0 || l->fd[i][1] >= 0)
 			interface_unstore(c, id, i);
 	left_free(l);
 	return false;
@@ -74,8 +75,8 @@ static bool left_take_all(struct capture *c, struct left *l, unsigned id)
 static int interface_renew_decoder(struct capture *c, struct interface *t, struct decoder *d,
 				   struct left *l, unsigned i)
 {
-	struct kept_ring ring = *kept_ring(&l->kept[i]);
-	int *fd = &l->fd[i][l->kept[i].head->current];
+	struct decoder_ring ring = *decoder_state_ring(&l->state[i]);
+	int *fd = &l->fd[i][l->state[i].head->current];
 	struct source *source;
 	int r = afring_map(*fd, &ring.geometry, NULL, &source);
 
@@ -92,12 +93,12 @@ static int interface_renew_decoder(struct capture *c, struct interface *t, struc
 static int interface_adopt_ring(struct capture *c, struct interface *t, struct decoder *d,
 				int fd[2], unsigned i)
 {
-	uint32_t slot = d->kept.head->current;
-	const struct kept_ring *ring = kept_ring(&d->kept);
+	uint32_t slot = d->state.head->current;
+	const struct decoder_ring *ring = decoder_state_ring(&d->state);
 	int r = -EBADMSG;
 
-	if (ring->cookie && ring->cookie == kept_cookie(fd[slot]))
-		r = afring_map(fd[slot], &ring->geometry, &d->kept.state->at, &d->source);
+	if (ring->cookie && ring->cookie == decoder_state_cookie(fd[slot]))
+		r = afring_map(fd[slot], &ring->geometry, &d->state.progress->at, &d->source);
 	if (r < 0)
 		return r;
 	fd[slot] = -1;
@@ -117,7 +118,7 @@ static int interface_adopt_decoder(struct capture *c, struct interface *t, struc
 	if (!d)
 		return -ENOMEM;
 	t->decoder[t->decoders++] = d;
-	r = decoder_adopt(d, c->o, t->id, &l->kept[i]);
+	r = decoder_adopt(d, c->o, t->id, &l->state[i]);
 	if (r == -ESTALE) {
 		r = interface_renew_decoder(c, t, d, l, i);
 	} else if (r >= 0) {
@@ -131,8 +132,8 @@ static int interface_adopt_decoder(struct capture *c, struct interface *t, struc
  * to say. */
 static void interface_adopt(struct capture *c, struct left *l, unsigned id)
 {
-	const struct kept_ring *ring = kept_ring(&l->kept[0]);
-	enum kept_link link = interface_link_settle(c, l->kept[0].head);
+	const struct decoder_ring *ring = decoder_state_ring(&l->state[0]);
+	enum reported_link link = interface_link_settle(c, l->state[0].head);
 	struct interface *t = calloc(1, sizeof *t);
 	int r = t ? 0 : -ENOMEM;
 
@@ -140,7 +141,7 @@ static void interface_adopt(struct capture *c, struct left *l, unsigned id)
 		*t = (struct interface){ .next = c->interfaces,
 					 .ifindex = ring->ifindex,
 					 .id = (uint8_t)id,
-					 .up = link != KEPT_DOWN,
+					 .up = link != REPORTED_DOWN,
 					 .wanted = ring->wants,
 					 .stop_fd = -1 };
 		memcpy(t->name, ring->geometry.ifname, sizeof t->name - 1);
@@ -152,14 +153,14 @@ static void interface_adopt(struct capture *c, struct left *l, unsigned id)
 	if (r >= 0)
 		r = interface_run(c, t);
 	if (r >= 0) {
-		t->decoder[0]->kept.head->reported = (uint8_t)link;
+		t->decoder[0]->state.head->reported = (uint8_t)link;
 		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
 			  LOG_FIELDS({ "SYNFIND_INTERFACE", t->name },
 				     { "SYNFIND_STATE", "watched" }),
 			  "Watching %s where the process before this one was", t->name);
-		if (link == KEPT_NEW)
-			interface_report_link(c, t, KEPT_UP, "up");
-		if (link == KEPT_GONE)
+		if (link == REPORTED_NEW)
+			interface_report_link(c, t, REPORTED_UP, "up");
+		if (link == REPORTED_GONE)
 			interface_last_words(t);
 		return;
 	}

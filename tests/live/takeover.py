@@ -228,7 +228,7 @@ def option(text):
     return lambda m: m.argv.append(text)
 
 
-UNDO = 4 << 20  # kept.c
+UNDO = 4 << 20  # decoder_state.c
 ANEW = [  # what happened in between: does the packet ring go on?
     ("limits that are others", option("--max-connections=2000"), True),
     ("tables of another version", damage(8, b"\1" * 8), True),

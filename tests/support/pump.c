@@ -24,8 +24,8 @@
 enum { RECORDS = 1024, AT_ONCE = 300 };
 
 struct memory { /* in the store */
-	uint64_t birth;
-	struct kept_state state; /* nothing but the number of the event that comes next */
+	uint64_t generation;
+	struct decoder_progress state; /* nothing but the number of the event that comes next */
 	CACHE_ALIGNED unsigned char ring[SPSC_OCTETS(RECORDS, sizeof(struct event))];
 };
 
@@ -65,23 +65,23 @@ static void produce(struct decoder *d)
 			break;
 		*e = micro_event(number);
 		e->number = number;
-		d->kept.state->number = number + 1;
+		d->state.progress->number = number + 1;
 		spsc_commit(&d->ring);
 	}
 }
 
 static void adopt(struct decoder *d, struct memory *m)
 {
-	d->kept.state = &m->state;
+	d->state.progress = &m->state;
 	d->count = &m->state.count;
-	if (m->birth) {
+	if (m->generation) {
 		spsc_adopt(&d->ring, m->ring, RECORDS, sizeof(struct event));
 		m->state.number = d->ring.words->staged;
 	} else {
 		spsc_init(&d->ring, m->ring, RECORDS, sizeof(struct event), 0);
-		m->birth = wall_clock_ns() | 1;
+		m->generation = wall_clock_ns() | 1;
 	}
-	d->birth = m->birth;
+	d->generation = m->generation;
 	d->encap_ids =
 		encap_id_init(map_lazily(encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 }

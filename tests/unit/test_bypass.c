@@ -460,7 +460,7 @@ static void test_not_silent(void)
 	   "a long transfer: not a tenth of it is shown (%u of 4000)", shown - shown_before);
 	/* The last segment was bypassed 59 s after all that was shown. */
 	uint64_t last = now_ns + 59000 * ms;
-	int64_t kept = kernel.wall_minus_mono;
+	int64_t state = kernel.wall_minus_mono;
 
 	kernel.wall_minus_mono = (int64_t)last - (int64_t)mono.tv_sec * 1000000000 - mono.tv_nsec;
 	tracker_advance(behind->t, last + 59000 * ms);
@@ -476,7 +476,7 @@ static void test_not_silent(void)
 	   "and when it is, nothing is missing in its counts and times");
 	ok(counter_get(&behind->count.bypassed) == bypassed - before,
 	   "each withheld segment is counted");
-	kernel.wall_minus_mono = kept;
+	kernel.wall_minus_mono = state;
 	rig_free(behind);
 	rig_free(every);
 }

@@ -107,16 +107,16 @@ static void test_history_search(void)
 	for (unsigned i = 0; i < 100000; i++) {
 		struct conn c = { 0 };
 		bool there[2][HISTORY_FLIPPED + 1] = { 0 };
-		unsigned kept = 0;
+		unsigned state = 0;
 
 		for (uint64_t n = below(20); n; n--) {
 			unsigned side = (unsigned)below(2),
 				 code = 1 + (unsigned)below(HISTORY_FLIPPED);
 
 			conn_history_add(&c, side, code);
-			if (!there[side][code] && kept < HISTORY_LETTERS) {
+			if (!there[side][code] && state < HISTORY_LETTERS) {
 				there[side][code] = true;
-				kept++;
+				state++;
 			}
 		}
 		for (unsigned code = 1; code <= HISTORY_FLIPPED; code++)

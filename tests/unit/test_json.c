@@ -609,13 +609,13 @@ static void test_lost_and_iface(void)
 	   "iface: which one, and what became of it");
 	json_decref(j);
 
-	struct json_restart kept = { .cause = "stop", .down_ns = 7 };
+	struct json_restart state = { .cause = "stop", .down_ns = 7 };
 	struct json_restart reset = { .cause = "crash",
 				      .reset = (const char *[]){ "eth0", "br\"0" },
 				      .nreset = 2 };
 
 	t = room(JSON_LINE_MAX);
-	json_restart(&t, &kept, 6, 0);
+	json_restart(&t, &state, 6, 0);
 	j = parse(&t);
 	ok(str_is(j, "event_type", "restart") && num_is(j, "seq", 6) &&
 		   str_is(j, "cause", "stop") && num_is(j, "down_ns", 7) &&

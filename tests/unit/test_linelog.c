@@ -113,7 +113,7 @@ static void test_marks(void)
 
 		wrong += l.end->mark_next != i + 1 || begin[first] != oldest;
 		for (unsigned k = 0; k < 4; k++) {
-			uint64_t kept = i + 1 - first, line = first + below(kept);
+			uint64_t state = i + 1 - first, line = first + below(state);
 			uint64_t into = below(begin[line + 1] - begin[line]);
 			uint64_t found = linelog_line_at(&l, begin[line] + into);
 			struct linelog_mark m = linelog_mark(&l, line, n);
@@ -399,8 +399,8 @@ static void test_overtaken(void)
 		if (r->s.record->cursor.lost_total)
 			lost = before;
 	}
-	uint64_t kept = (linelog_line_at(&g->log, r->s.record->cursor.at));
-	uint64_t resumes = linelog_mark(&g->log, kept, g->seq).seq + 1;
+	uint64_t state = (linelog_line_at(&g->log, r->s.record->cursor.at));
+	uint64_t resumes = linelog_mark(&g->log, state, g->seq).seq + 1;
 
 	ok(r->s.record->cursor.lost_total == resumes - 1 - full &&
 		   r->s.record->cursor.lost_first == full + 1 &&

@@ -152,11 +152,11 @@ static void only_its_own_octets(void)
 
 	memset(a, 0x5a, sizeof a);
 	pseudonym_address(&key, 4, a);
-	bool kept = true;
+	bool state = true;
 
 	for (unsigned i = 4; i < sizeof a; i++)
-		kept &= a[i] == 0x5a;
-	ok(kept, "IPv4: only four octets are touched");
+		state &= a[i] == 0x5a;
+	ok(state, "IPv4: only four octets are touched");
 }
 
 static struct event event_of(unsigned kind, unsigned ip_v)

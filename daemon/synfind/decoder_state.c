@@ -1,4 +1,4 @@
-#include "synfind/kept.h"
+#include "synfind/decoder_state.h"
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -13,7 +13,7 @@
 #include "synfind/successor.h"
 
 /* Of the head up to ring: what another version can read.  The rest is `layout`. */
-static const uint64_t kept_magic = 0x73796e746162b001;
+static const uint64_t decoder_state_magic = 0x73796e746162b001;
 
 /* To be raised when anything else that is kept changes its meaning; sizes are seen without. */
 enum { LAYOUT_VERSION = 2 };
@@ -29,9 +29,12 @@ static uint64_t mix(uint64_t v, uint64_t word)
 
 static uint64_t layout(void)
 {
-	static const uint64_t sizes[] = { sizeof(struct kept_head),   sizeof(struct kept_state),
-					  sizeof(struct event),	      sizeof(struct spsc_words),
-					  sizeof(struct undo_record), EVENT_KINDS,
+	static const uint64_t sizes[] = { sizeof(struct decoder_state_head),
+					  sizeof(struct decoder_progress),
+					  sizeof(struct event),
+					  sizeof(struct spsc_words),
+					  sizeof(struct undo_record),
+					  EVENT_KINDS,
 					  sizeof(struct successor) };
 	uint64_t v = mix(LAYOUT_VERSION, tracker_layout());
 
@@ -44,14 +47,14 @@ struct parts { /* offsets, behind the head */
 	size_t state, events, tracker, encap_ids, successor, log, end;
 };
 
-static struct parts lay_out(const struct kept_sizes *s, bool shared)
+static struct parts lay_out(const struct decoder_state_sizes *s, bool shared)
 {
 	struct tracker_config c = { .max_connections = s->max_connections,
 				    .max_half_open = s->max_half_open };
 	struct parts p;
 
-	p.state = LINE_UP(sizeof(struct kept_head));
-	p.events = p.state + LINE_UP(sizeof(struct kept_state));
+	p.state = LINE_UP(sizeof(struct decoder_state_head));
+	p.events = p.state + LINE_UP(sizeof(struct decoder_progress));
 	p.tracker =
 		p.events + (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
 	p.encap_ids = p.tracker + LINE_UP(tracker_memory(&c));
@@ -61,42 +64,44 @@ static struct parts lay_out(const struct kept_sizes *s, bool shared)
 	return p;
 }
 
-static void view(struct kept *k, void *memory, const struct kept_sizes *s, bool shared)
+static void view(struct decoder_state *k, void *memory, const struct decoder_state_sizes *s,
+		 bool shared)
 {
 	struct parts p = lay_out(s, shared);
 	unsigned char *m = memory;
 
-	*k = (struct kept){ .memory = memory,
-			    .octets = p.end,
-			    .head = memory,
-			    .state = (struct kept_state *)(m + p.state),
-			    .events = m + p.events,
-			    .tracker = m + p.tracker,
-			    .encap_ids = m + p.encap_ids,
-			    .successor = (struct successor *)(m + p.successor) };
+	*k = (struct decoder_state){ .memory = memory,
+				     .octets = p.end,
+				     .head = memory,
+				     .progress = (struct decoder_progress *)(m + p.state),
+				     .events = m + p.events,
+				     .tracker = m + p.tracker,
+				     .encap_ids = m + p.encap_ids,
+				     .successor = (struct successor *)(m + p.successor) };
 	if (shared)
 		undo_init(&k->undo, m, p.log, m + p.log, undo_octets);
 }
 
-size_t kept_octets(const struct kept_sizes *s, bool shared)
+size_t decoder_state_octets(const struct decoder_state_sizes *s, bool shared)
 {
 	return lay_out(s, shared).end;
 }
 
-void kept_open(struct kept *k, void *memory, const struct kept_sizes *s, bool shared)
+void decoder_state_open(struct decoder_state *k, void *memory, const struct decoder_state_sizes *s,
+			bool shared)
 {
 	view(k, memory, s, shared);
 	k->head->sizes = *s;
 }
 
-void kept_sign(struct kept *k, const struct kept_ring *ring)
+void decoder_state_sign(struct decoder_state *k, const struct decoder_ring *ring)
 {
 	k->head->octets = k->octets;
 	k->head->layout = layout();
 	k->head->ring[0] = *ring;
 	k->head->current = 0;
 	undo_order();
-	k->head->magic = kept_magic;
+	k->head->magic = decoder_state_magic;
 }
 
 static bool share_valid(const struct decoder_share *s)
@@ -104,13 +109,13 @@ static bool share_valid(const struct decoder_share *s)
 	return s->of && s->of <= AFRING_GROUP_MAX && s->index < s->of;
 }
 
-int kept_map(struct kept *k, int fd)
+int decoder_state_map(struct decoder_state *k, int fd)
 {
-	const struct kept_head *h;
+	const struct decoder_state_head *h;
 	struct stat st;
 	void *p;
 
-	*k = (struct kept){ 0 };
+	*k = (struct decoder_state){ 0 };
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < sizeof *h)
@@ -119,33 +124,33 @@ int kept_map(struct kept *k, int fd)
 	if (p == MAP_FAILED)
 		return -errno;
 	h = p;
-	*k = (struct kept){ .memory = p, .octets = (size_t)st.st_size, .head = p };
-	if (h->magic == kept_magic && h->octets == k->octets && h->current < ARRAY_SIZE(h->ring) &&
-	    share_valid(&h->ring[h->current].share))
+	*k = (struct decoder_state){ .memory = p, .octets = (size_t)st.st_size, .head = p };
+	if (h->magic == decoder_state_magic && h->octets == k->octets &&
+	    h->current < ARRAY_SIZE(h->ring) && share_valid(&h->ring[h->current].share))
 		return 0;
-	kept_close(k);
+	decoder_state_close(k);
 	return -EBADMSG;
 }
 
-bool kept_adopt(struct kept *k, const struct kept_sizes *s)
+bool decoder_state_adopt(struct decoder_state *k, const struct decoder_state_sizes *s)
 {
-	if (k->head->layout != layout() || kept_octets(s, true) != k->octets ||
+	if (k->head->layout != layout() || decoder_state_octets(s, true) != k->octets ||
 	    memcmp(&k->head->sizes, s, sizeof *s) != 0)
 		return false;
 	view(k, k->memory, s, true);
 	return undo_rollback(&k->undo) == 0 && k->head->current < ARRAY_SIZE(k->head->ring);
 }
 
-void kept_close(struct kept *k)
+void decoder_state_close(struct decoder_state *k)
 {
 	if (k->memory)
 		munmap(k->memory, k->octets);
-	*k = (struct kept){ 0 };
+	*k = (struct decoder_state){ 0 };
 }
 
-uint64_t kept_wants(const struct options *o)
+uint64_t decoder_state_wants(const struct options *o)
 {
-	uint64_t v = mix(kept_fixed(o), options_inner(o));
+	uint64_t v = mix(decoder_state_fixed(o), options_inner(o));
 
 	v = mix(v, o->promiscuous);
 	v = mix(v, o->ring_size_bytes);
@@ -153,12 +158,12 @@ uint64_t kept_wants(const struct options *o)
 	return mix(v, o->block_timeout_ns);
 }
 
-uint64_t kept_fixed(const struct options *o)
+uint64_t decoder_state_fixed(const struct options *o)
 {
 	return mix(mix(0, o->mode), o->decoders);
 }
 
-uint64_t kept_cookie(int fd)
+uint64_t decoder_state_cookie(int fd)
 {
 	uint64_t cookie = 0;
 	socklen_t n = sizeof cookie;

@@ -1,5 +1,5 @@
-/* kept.h - what of one decoder outlives the process: its tables and counters, its ring of events,
- * and how far it has read its packet ring, in one memfd.
+/* decoder_state.h - what of one decoder outlives the process: its tables and counters, its ring of
+ * events, and how far it has read its packet ring, in one memfd.
  *
  *     head | state | ring of events | tracker | tunnels | successor | undo log
  *
@@ -39,17 +39,17 @@ struct decoder_share {
 };
 
 /* What the parts are made for: equal in whoever takes over. */
-struct kept_sizes {
+struct decoder_state_sizes {
 	uint32_t max_connections, max_half_open; /* of this decoder */
 	uint32_t events;
 	uint32_t control, iface_id;
 };
 
 /* The packet ring that belongs to it: a socket of its own in the store. */
-struct kept_ring {
+struct decoder_ring {
 	uint64_t cookie; /* SO_COOKIE: this socket and no other */
-	uint64_t wants;	 /* kept_wants() of who had it made */
-	uint64_t fixed;	 /* kept_fixed() likewise */
+	uint64_t wants;	 /* decoder_state_wants() of who had it made */
+	uint64_t fixed;	 /* decoder_state_fixed() likewise */
 	uint64_t block_timeout_ns;
 	uint32_t inner; /* sum of enum frame_inner: what its filter lets pass besides TCP */
 	struct afring_geometry geometry;
@@ -57,23 +57,23 @@ struct kept_ring {
 	struct decoder_share share;
 };
 
-enum kept_link { KEPT_NEW, KEPT_UP, KEPT_DOWN, KEPT_GONE };
+enum reported_link { REPORTED_NEW, REPORTED_UP, REPORTED_DOWN, REPORTED_GONE };
 
-struct kept_head {
+struct decoder_state_head {
 	uint64_t magic; /* last: the rest of it is there */
 	uint64_t layout, octets;
-	uint64_t birth; /* of the ring of events and its numbers: no other has it; never 0 */
-	struct kept_sizes sizes;
-	struct kept_ring
+	uint64_t generation; /* of the ring of events and its numbers: no other has it; never 0 */
+	struct decoder_state_sizes sizes;
+	struct decoder_ring
 		ring[2];  /* the one in use, and one that may take its place (successor.h) */
 	uint32_t current; /* 0 or 1: changed in a transaction */
 	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if
 	 * anything: once the stream has a number from .reporting_as on, they were. */
-	uint8_t reported, reporting; /* enum kept_link */
+	uint8_t reported, reporting; /* enum reported_link */
 	uint64_t reporting_as;	     /* 0: nothing */
 };
 
-struct kept_state { /* saved as a whole at the start of a transaction */
+struct decoder_progress { /* saved as a whole at the start of a transaction */
 	CACHE_ALIGNED struct decoder_counters count;
 	uint64_t number; /* of the next event, lost ones included */
 	struct afring_position at;
@@ -81,47 +81,50 @@ struct kept_state { /* saved as a whole at the start of a transaction */
 	uint64_t loss_from_ns;	      /* since when drops would be new ones */
 };
 
-struct kept {	      /* a process's view */
-	void *memory; /* owned; NULL: closed */
+struct decoder_state { /* a process's view */
+	void *memory;  /* owned; NULL: closed */
 	size_t octets;
-	struct kept_head *head;
-	struct kept_state *state;
+	struct decoder_state_head *head;
+	struct decoder_progress *progress;
 	void *events, *tracker, *encap_ids; /* where they lie */
 	struct successor *successor;
 	struct undo undo;
 };
 
 /* Of the parts; @shared: with an undo log. */
-size_t kept_octets(const struct kept_sizes *s, bool shared);
+size_t decoder_state_octets(const struct decoder_state_sizes *s, bool shared);
 
-/* Lays them out in @memory (zeroes, kept_octets(), a mapping that kept_close() unmaps). */
-void kept_open(struct kept *k, void *memory, const struct kept_sizes *s, bool shared);
+/* Lays them out in @memory (zeroes, decoder_state_octets(), a mapping that decoder_state_close()
+ * unmaps). */
+void decoder_state_open(struct decoder_state *k, void *memory, const struct decoder_state_sizes *s,
+			bool shared);
 
 /* From here on another process can take it over, with the packet ring @ring. */
-void kept_sign(struct kept *k, const struct kept_ring *ring);
+void decoder_state_sign(struct decoder_state *k, const struct decoder_ring *ring);
 
 /* Maps what @fd has, if it is signed, by whatever version: then its head->ring can be believed, and
  * nothing else.  0; -EBADMSG: it is none; -errno. */
-int kept_map(struct kept *k, int fd);
+int decoder_state_map(struct decoder_state *k, int fd);
 
-/* Goes on with what kept_map() mapped: what was under way is rolled back.  False: it was made by
- * another version, for other sizes, or its last transaction was too long to be rolled back. */
-bool kept_adopt(struct kept *k, const struct kept_sizes *s);
+/* Goes on with what decoder_state_map() mapped: what was under way is rolled back.  False: it was
+ * made by another version, for other sizes, or its last transaction was too long to be rolled
+ * back. */
+bool decoder_state_adopt(struct decoder_state *k, const struct decoder_state_sizes *s);
 
 /* A zeroed one is fine. */
-void kept_close(struct kept *k);
+void decoder_state_close(struct decoder_state *k);
 
 /* A number for what the options want of packet rings: others are to be made for other ones. */
-uint64_t kept_wants(const struct options *o);
+uint64_t decoder_state_wants(const struct options *o);
 
 /* A number for what no reload can change in it: rings for other ones are not taken over. */
-uint64_t kept_fixed(const struct options *o);
+uint64_t decoder_state_fixed(const struct options *o);
 
 /* The packet ring in use. */
-static inline struct kept_ring *kept_ring(const struct kept *k)
+static inline struct decoder_ring *decoder_state_ring(const struct decoder_state *k)
 {
 	return &k->head->ring[k->head->current];
 }
 
 /* The cookie of a socket; 0: it has none. */
-uint64_t kept_cookie(int fd);
+uint64_t decoder_state_cookie(int fd);
