@@ -19,7 +19,7 @@
 #include "synfind/publisher.h"
 #include "synfind/renewal.h"
 #include "synfind/fdstore.h"
-#include "synfind/takeover.h"
+#include "synfind/restore.h"
 #include "synfind/interface.h"
 
 enum {
@@ -436,7 +436,7 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	publisher->on_wake = on_wake;
 	publisher->ifaces = iface_names;
 	publisher->arg = c;
-	takeover_interfaces(c);
+	restore_interfaces(c);
 	r = await_rings(c);
 	if (r < 0)
 		return r;

@@ -3,7 +3,7 @@
  * What the parts of capture share, and nobody else includes:
  *
  *   capture.c   the opener's news: interfaces come, go, and get their rings
- *   takeover.c  at the start: interfaces go on where an earlier process was
+ *   restore.c  at the start: interfaces go on where an earlier process was
  *   renewal.c   after a reload: other rings in place of those that an interface has
  *
  * Main thread only. */

@@ -15,7 +15,7 @@ that is new.  Groups:
                   tests/bench; killed again and again it must tell what it tells undisturbed
     instructions  per packet, as callgrind counts them; at most 1 % more is the same
     rollback      hashes of the events that build/tests/test_rollback prints
-    live          live/reload.py, handover.py and takeover.py: their checks (numbers in names are
+    live          live/reload.py, handover.py and restore.py: their checks (numbers in names are
                   one), and the lives of connections that their streams tell (support/stories.py)
 
 `record` does all but the instructions twice: what is not the same in both runs is left out, by

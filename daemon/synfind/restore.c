@@ -1,4 +1,4 @@
-#include "synfind/takeover.h"
+#include "synfind/restore.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -183,7 +183,7 @@ static void drop(struct capture *c, const char *prefix)
 	}
 }
 
-void takeover_interfaces(struct capture *c)
+void restore_interfaces(struct capture *c)
 {
 	struct left l;
 

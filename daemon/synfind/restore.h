@@ -1,4 +1,4 @@
-/* takeover.h - interfaces go on where an earlier process was (docs/restart.md). */
+/* restore.h - interfaces go on where an earlier process was (docs/restart.md). */
 #pragma once
 
 struct capture;
@@ -6,4 +6,4 @@ struct capture;
 /* Takes rings and decoders that are in the store, as far as the options still want them, and runs
  * them; lets the others go.  Logs what fails: the opener has new rings for that.  Before the
  * opener's list, which says what is gone meanwhile. */
-void takeover_interfaces(struct capture *c);
+void restore_interfaces(struct capture *c);
