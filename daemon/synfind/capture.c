@@ -17,7 +17,7 @@
 #include "synfind/health.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
-#include "synfind/renewal.h"
+#include "synfind/ring_reload.h"
 #include "synfind/fdstore.h"
 #include "synfind/restore.h"
 #include "synfind/interface.h"
@@ -113,7 +113,7 @@ static void link_told(struct capture *c, const struct opener_reply *m)
 	}
 	t->listed = true;
 	if (!c->listed)
-		renewal_ask(c, t);
+		ring_reload_ask(c, t);
 	if (t->up == up)
 		return;
 	t->up = up;
@@ -158,8 +158,9 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 	struct interface *t = interface_find(c, m->ifindex);
 	int r;
 
-	if (t && t->renewing && m->rings && m->rings <= OPENER_RINGS_MAX && n == interface_fds(m)) {
-		renewal_rings(c, t, m, fds, n);
+	if (t && t->reloading && m->rings && m->rings <= OPENER_RINGS_MAX &&
+	    n == interface_fds(m)) {
+		ring_reload_rings(c, t, m, fds, n);
 		return;
 	}
 	if (!t || !t->asked || !m->rings || m->rings > OPENER_RINGS_MAX || n != interface_fds(m)) {
@@ -185,8 +186,8 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 {
 	struct interface *t = interface_find(c, m->ifindex);
 
-	if (t && t->renewing) {
-		t->renewing = false;
+	if (t && t->reloading) {
+		t->reloading = false;
 		log_errno(m->error, "%s keeps the ring that it has: %s", t->name, m->step);
 		return;
 	}
@@ -213,10 +214,10 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 /* A list begins: the first one, or that of an opener that took over. */
 static void list_begins(struct capture *c)
 {
-	if (c->listed && !c->renewing)
+	if (c->listed && !c->reloading)
 		log_event(LOG_LEVEL_INFO, LOG_ID_OPENER, LOG_FIELDS({ "SYNFIND_STATE", "back" }),
 			  "The opener is back");
-	c->listed = c->renewing = false;
+	c->listed = c->reloading = false;
 	for (struct interface *t = c->interfaces; t; t = t->next)
 		t->listed = false;
 }
@@ -308,7 +309,7 @@ static int on_opener(sd_event_source *io, int fd, uint32_t revents, void *arg)
 	(void)io, (void)fd, (void)revents;
 	if (take_replies(c) == 0)
 		return 0;
-	if (c->renewing && opener_connect(c->opener) == 0)
+	if (c->reloading && opener_connect(c->opener) == 0)
 		return watch_opener(c);
 	log_event(*c->opener->path ? LOG_LEVEL_WARN : LOG_LEVEL_ERR, LOG_ID_OPENER,
 		  LOG_FIELDS({ "SYNFIND_STATE", "gone" }),
@@ -363,8 +364,8 @@ static void on_wake(void *arg)
 	for (struct interface *t = c->interfaces; t; t = t->next) {
 		if (!t->decoders)
 			continue;
-		if (t->turning)
-			renewal_end(c, t);
+		if (t->switching)
+			ring_reload_end(c, t);
 		if (!interface_ended(t))
 			running = true;
 		else if (!c->stopping)
@@ -457,7 +458,7 @@ void capture_reload(struct capture *c)
 				log_error(
 					"No memory for the limits of '%s': they stay as they were",
 					t->name);
-	renewal_list(c);
+	ring_reload_list(c);
 }
 
 void capture_stop(struct capture *c)

@@ -24,7 +24,7 @@ struct capture {
 	sd_event_source *opener_io, *retry;
 	struct interface *interfaces;
 	bool listed;	 /* the opener has told all that there are */
-	bool renewing;	 /* it was asked to begin anew */
+	bool reloading;	 /* it was asked to begin anew */
 	unsigned pinned; /* decoder threads so far that were given a processor */
 	bool starting, stopping;
 	int error;		      /* at start: the first thing that failed */

@@ -14,7 +14,7 @@
 #include "source/afring.h"
 #include "source/fanout.h"
 #include "synfind/bypassfilter.h"
-#include "synfind/successor.h"
+#include "synfind/ring_switch.h"
 #include "wire/checksum.h"
 #include "wire/segment.h"
 
@@ -23,7 +23,7 @@ static const uint64_t wake_after_ns = 1000000;	  /* an event waits so long, whil
 static const uint32_t wake_events = 1024;	  /* or until they are so many */
 enum {
 	TICK_MS = 1000, /* how late a timeout may be told on an idle link */
-	TURN_MS = 10,	/* in a turn from one ring to another */
+	SWITCH_MS = 10, /* in a turn from one ring to another */
 	LOOK_MS = 100,	/* stats_every_ns: how late a loss may be told if nothing comes any more */
 };
 
@@ -220,10 +220,11 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		return -ESTALE;
 	}
 	d->inner = decoder_state_ring(&d->state)->inner;
-	if (d->state.successor->phase == SUCCESSOR_OLD) /* the other ring is not ours any more */
-		d->state.successor->phase = SUCCESSOR_NONE;
-	if (d->state.successor->phase == SUCCESSOR_NEW)
-		atomic_init(&d->turn, TURN_UNDER_WAY);
+	if (d->state.ring_switch->phase ==
+	    RING_SWITCH_OLD) /* the other ring is not ours any more */
+		d->state.ring_switch->phase = RING_SWITCH_NONE;
+	if (d->state.ring_switch->phase == RING_SWITCH_NEW)
+		atomic_init(&d->switching, SWITCH_UNDER_WAY);
 	*state = (struct decoder_state){ 0 };
 	return 0;
 }
@@ -313,25 +314,27 @@ static bool is_foreign(const struct decoder *d, const struct segment *s)
 
 /* In a turn: notes what comes of the old ring, and leaves out of the new one what was in that.  How
  * many frames are left. */
-static int turn_frames(struct decoder *d, struct frame *frames, int n)
+static int switch_frames(struct decoder *d, struct frame *frames, int n)
 {
-	struct successor *s = d->state.successor;
+	struct ring_switch *s = d->state.ring_switch;
 	int left = 0;
 
-	undo_save(d->undo, s, SUCCESSOR_SCALARS);
+	undo_save(d->undo, s, RING_SWITCH_SCALARS);
 	for (int i = 0; i < n; i++) {
-		if (s->phase == SUCCESSOR_OLD)
-			successor_had(s, &frames[i]);
-		else if (s->phase == SUCCESSOR_NEW && successor_leaves_out(s, d->undo, &frames[i]))
+		if (s->phase == RING_SWITCH_OLD)
+			ring_switch_had(s, &frames[i]);
+		else if (s->phase == RING_SWITCH_NEW &&
+			 ring_switch_leaves_out(s, d->undo, &frames[i]))
 			continue;
 		frames[left++] = frames[i];
 	}
 	return left;
 }
 
-static bool in_turn(const struct decoder *d)
+static bool is_switching(const struct decoder *d)
 {
-	return unlikely(atomic_load_explicit(&d->turn, memory_order_relaxed) == TURN_UNDER_WAY);
+	return unlikely(atomic_load_explicit(&d->switching, memory_order_relaxed) ==
+			SWITCH_UNDER_WAY);
 }
 
 int decoder_pull(struct decoder *d)
@@ -348,8 +351,8 @@ int decoder_pull(struct decoder *d)
 		return n;
 	d->unlooked = true;
 	begin(d);
-	if (in_turn(d))
-		used = turn_frames(d, frames, n);
+	if (is_switching(d))
+		used = switch_frames(d, frames, n);
 	for (int i = 0; i < used; i++) {
 		struct frame *f = &frames[i];
 		struct segment *s = &segments[tcp];
@@ -467,8 +470,8 @@ static bool wait_for_frames(struct decoder *d)
 		ms = d->beat_ms;
 	if (d->unlooked && (ms < 0 || ms > LOOK_MS))
 		ms = LOOK_MS;
-	if (in_turn(d))
-		ms = TURN_MS;
+	if (is_switching(d))
+		ms = SWITCH_MS;
 	poll(fds, ARRAY_SIZE(fds), ms);
 	if (fds[2].revents & POLLIN)
 		eventfd_read(d->nudge_fd, &nudges);
@@ -527,41 +530,41 @@ static void close_all(struct decoder *d, enum close_reason reason)
 
 /* ---- from one packet ring to another -------------------------------------------------------- */
 
-void decoder_succeed(struct decoder *d, struct source *source, const struct decoder_ring *ring)
+void decoder_switch_ring(struct decoder *d, struct source *source, const struct decoder_ring *ring)
 {
 	struct decoder_state_head *h = d->state.head;
 
 	h->ring[!h->current] = *ring;
 	d->next = source;
-	atomic_store(&d->turn, TURN_ASKED);
+	atomic_store(&d->switching, SWITCH_ASKED);
 	eventfd_write(d->nudge_fd, 1);
 }
 
-void decoder_turned(struct decoder *d)
+void decoder_switched(struct decoder *d)
 {
 	source_free(d->next);
 	source_free(d->retired);
 	d->next = d->retired = NULL;
-	atomic_store(&d->turn, TURN_NONE);
+	atomic_store(&d->switching, SWITCH_NONE);
 }
 
-static struct successor_clock clocks(void)
+static struct ring_switch_clock clocks(void)
 {
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (struct successor_clock){ .real = wall_clock_ns(),
-					 .monotonic = (uint64_t)ts.tv_sec * 1000000000u +
-						      (uint64_t)ts.tv_nsec };
+	return (struct ring_switch_clock){ .real = wall_clock_ns(),
+					   .monotonic = (uint64_t)ts.tv_sec * 1000000000u +
+							(uint64_t)ts.tv_nsec };
 }
 
-static void turn_said(struct decoder *d, enum decoder_turn turn)
+static void switch_report(struct decoder *d, enum decoder_switch phase)
 {
-	atomic_store(&d->turn, (int)turn);
+	atomic_store(&d->switching, (int)phase);
 	eventfd_write(d->wake_fd, 1);
 }
 
-static void turn_begin(struct decoder *d)
+static void switch_begin(struct decoder *d)
 {
 	const struct decoder_ring *ring = d->state.head->ring;
 	uint64_t timeout = ring[0].block_timeout_ns > ring[1].block_timeout_ns
@@ -569,23 +572,23 @@ static void turn_begin(struct decoder *d)
 				   : ring[1].block_timeout_ns;
 
 	begin(d);
-	undo_save(d->undo, d->state.successor, SUCCESSOR_SCALARS);
-	successor_begin(d->state.successor, clocks(), timeout);
+	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
+	ring_switch_begin(d->state.ring_switch, clocks(), timeout);
 	commit(d);
-	atomic_store(&d->turn, TURN_UNDER_WAY);
+	atomic_store(&d->switching, SWITCH_UNDER_WAY);
 }
 
 /* Leaves the old ring, if it is time to: which one is read, and from where, changes with one
  * commit. */
-static void turn_cut(struct decoder *d, bool empty)
+static void switch_cut(struct decoder *d, bool empty)
 {
-	enum successor_verdict v;
+	enum ring_switch_verdict v;
 
 	begin(d);
-	undo_save(d->undo, d->state.successor, SUCCESSOR_SCALARS);
+	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
 	undo_save(d->undo, &d->state.head->current, sizeof d->state.head->current);
-	v = successor_cut(d->state.successor, clocks(), empty);
-	if (v == SUCCESSOR_CUT) {
+	v = ring_switch_cut(d->state.ring_switch, clocks(), empty);
+	if (v == RING_SWITCH_CUT) {
 		d->retired = d->source;
 		d->source = d->next;
 		d->next = NULL;
@@ -594,36 +597,36 @@ static void turn_cut(struct decoder *d, bool empty)
 		d->inner = decoder_state_ring(&d->state)->inner;
 	}
 	commit(d);
-	if (v == SUCCESSOR_IMPOSSIBLE)
-		turn_said(d, TURN_REFUSED);
+	if (v == RING_SWITCH_IMPOSSIBLE)
+		switch_report(d, SWITCH_REFUSED);
 }
 
-static void turn_step(struct decoder *d, bool empty)
+static void switch_step(struct decoder *d, bool empty)
 {
-	struct successor *s = d->state.successor;
+	struct ring_switch *s = d->state.ring_switch;
 	bool over;
 
-	if (s->phase == SUCCESSOR_OLD) {
+	if (s->phase == RING_SWITCH_OLD) {
 		look_for_loss(d, wall_clock_ns()); /* nobody will ask the old one afterwards */
-		turn_cut(d, empty);
+		switch_cut(d, empty);
 		return;
 	}
 	begin(d);
-	undo_save(d->undo, s, SUCCESSOR_SCALARS);
-	over = successor_over(s, clocks(), empty);
+	undo_save(d->undo, s, RING_SWITCH_SCALARS);
+	over = ring_switch_over(s, clocks(), empty);
 	commit(d);
 	if (over)
-		turn_said(d, TURN_DONE);
+		switch_report(d, SWITCH_DONE);
 }
 
-static void turn(struct decoder *d, bool empty)
+static void switch_rings(struct decoder *d, bool empty)
 {
-	int said = atomic_load_explicit(&d->turn, memory_order_acquire);
+	int said = atomic_load_explicit(&d->switching, memory_order_acquire);
 
-	if (said == TURN_ASKED)
-		turn_begin(d);
-	else if (unlikely(said == TURN_UNDER_WAY))
-		turn_step(d, empty);
+	if (said == SWITCH_ASKED)
+		switch_begin(d);
+	else if (unlikely(said == SWITCH_UNDER_WAY))
+		switch_step(d, empty);
 }
 
 static void *decoder_run(void *arg)
@@ -647,7 +650,7 @@ static void *decoder_run(void *arg)
 
 		if (now >= d->stats_at_ns || now + 2 * stats_every_ns < d->stats_at_ns)
 			look_for_loss(d, now);
-		turn(d, n <= 0);
+		switch_rings(d, n <= 0);
 		if (n > 0) {
 			wake_consumer_soon(d, now);
 			continue;

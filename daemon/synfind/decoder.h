@@ -20,13 +20,13 @@ struct encap_ids;
 
 enum { DECODER_BATCH = TRACKER_BATCH };
 
-/* From one packet ring to another: successor.h. */
-enum decoder_turn {
-	TURN_NONE,
-	TURN_ASKED, /* by the main thread; what follows is said by the decoder's */
-	TURN_UNDER_WAY,
-	TURN_DONE,
-	TURN_REFUSED, /* the old ring stays */
+/* From one packet ring to another: ring_switch.h. */
+enum decoder_switch {
+	SWITCH_NONE,
+	SWITCH_ASKED, /* by the main thread; what follows is said by the decoder's */
+	SWITCH_UNDER_WAY,
+	SWITCH_DONE,
+	SWITCH_REFUSED, /* the old ring stays */
 };
 
 struct decoder {
@@ -41,8 +41,8 @@ struct decoder {
 
 	struct source *source; /* owned */
 	struct source *next,
-		*retired; /* in a turn: the ring to come, the one that was; owned or NULL */
-	_Atomic int turn; /* enum decoder_turn */
+		*retired;      /* in a turn: the ring to come, the one that was; owned or NULL */
+	_Atomic int switching; /* enum decoder_switch */
 	struct bypass_filter *bypass; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
 	bool control;		     /* leave out what segment_is_control() does not want */
@@ -120,11 +120,11 @@ int decoder_configure(struct decoder *d, const struct options *o);
 /* Goes over to @source, a ring that is capturing already: owned from now on.  No turn may be under
  * way.
  * @ring: what is kept of it; whoever follows this process needs its socket, if anything is kept. */
-void decoder_succeed(struct decoder *d, struct source *source, const struct decoder_ring *ring);
+void decoder_switch_ring(struct decoder *d, struct source *source, const struct decoder_ring *ring);
 
 /* The turn has ended, well or not: closes the ring that is of no use any more.  Only when all that
  * share the interface have ended theirs: those that leave a fan-out group change who gets what. */
-void decoder_turned(struct decoder *d);
+void decoder_switched(struct decoder *d);
 
 /* Waits for the thread to end. */
 void decoder_join(struct decoder *d);

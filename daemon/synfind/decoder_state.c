@@ -10,7 +10,7 @@
 #include "common/options.h"
 #include "flow/event.h"
 #include "flow/encap_id.h"
-#include "synfind/successor.h"
+#include "synfind/ring_switch.h"
 
 /* Of the head up to ring: what another version can read.  The rest is `layout`. */
 static const uint64_t decoder_state_magic = 0x73796e746162b001;
@@ -35,7 +35,7 @@ static uint64_t layout(void)
 					  sizeof(struct spsc_words),
 					  sizeof(struct undo_record),
 					  EVENT_KINDS,
-					  sizeof(struct successor) };
+					  sizeof(struct ring_switch) };
 	uint64_t v = mix(LAYOUT_VERSION, tracker_layout());
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
@@ -44,7 +44,7 @@ static uint64_t layout(void)
 }
 
 struct parts { /* offsets, behind the head */
-	size_t state, events, tracker, encap_ids, successor, log, end;
+	size_t state, events, tracker, encap_ids, ring_switch, log, end;
 };
 
 static struct parts lay_out(const struct decoder_state_sizes *s, bool shared)
@@ -58,8 +58,8 @@ static struct parts lay_out(const struct decoder_state_sizes *s, bool shared)
 	p.tracker =
 		p.events + (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
 	p.encap_ids = p.tracker + LINE_UP(tracker_memory(&c));
-	p.successor = p.encap_ids + LINE_UP(encap_id_memory());
-	p.log = p.successor + LINE_UP(sizeof(struct successor));
+	p.ring_switch = p.encap_ids + LINE_UP(encap_id_memory());
+	p.log = p.ring_switch + LINE_UP(sizeof(struct ring_switch));
 	p.end = p.log + (shared ? undo_octets : 0);
 	return p;
 }
@@ -77,7 +77,7 @@ static void view(struct decoder_state *k, void *memory, const struct decoder_sta
 				     .events = m + p.events,
 				     .tracker = m + p.tracker,
 				     .encap_ids = m + p.encap_ids,
-				     .successor = (struct successor *)(m + p.successor) };
+				     .ring_switch = (struct ring_switch *)(m + p.ring_switch) };
 	if (shared)
 		undo_init(&k->undo, m, p.log, m + p.log, undo_octets);
 }

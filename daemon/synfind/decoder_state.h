@@ -17,7 +17,7 @@
 #include "source/afring.h"
 
 struct options;
-struct successor;
+struct ring_switch;
 
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
@@ -65,7 +65,7 @@ struct decoder_state_head {
 	uint64_t generation; /* of the ring of events and its numbers: no other has it; never 0 */
 	struct decoder_state_sizes sizes;
 	struct decoder_ring
-		ring[2];  /* the one in use, and one that may take its place (successor.h) */
+		ring[2];  /* the one in use, and one that may take its place (ring_switch.h) */
 	uint32_t current; /* 0 or 1: changed in a transaction */
 	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if
 	 * anything: once the stream has a number from .reporting_as on, they were. */
@@ -87,7 +87,7 @@ struct decoder_state { /* a process's view */
 	struct decoder_state_head *head;
 	struct decoder_progress *progress;
 	void *events, *tracker, *encap_ids; /* where they lie */
-	struct successor *successor;
+	struct ring_switch *ring_switch;
 	struct undo undo;
 };
 

@@ -18,7 +18,7 @@
 
 /* ---- names in the store --------------------------------------------------------------------- */
 
-const char *const interface_ring_name[INTERFACE_SLOTS] = { INTERFACE_RING, INTERFACE_TWIN };
+const char *const interface_ring_name[INTERFACE_SLOTS] = { INTERFACE_RING, INTERFACE_SPARE };
 
 struct interface_stored interface_stored(const char *what, unsigned id, unsigned decoder)
 {

@@ -4,7 +4,7 @@
  *
  *   capture.c   the opener's news: interfaces come, go, and get their rings
  *   restore.c  at the start: interfaces go on where an earlier process was
- *   renewal.c   after a reload: other rings in place of those that an interface has
+ *   ring_reload.c   after a reload: other rings in place of those that an interface has
  *
  * Main thread only. */
 #pragma once
@@ -33,8 +33,8 @@ struct interface {
 	bool again; /* its name was watched before */
 	bool up;
 	bool listed;	 /* in the opener's present list */
-	bool renewing;	 /* asked for other rings, in place of those that it has */
-	bool turning;	 /* its decoders go over to them */
+	bool reloading;	 /* asked for other rings, in place of those that it has */
+	bool switching;	 /* its decoders go over to them */
 	uint64_t wanted; /* decoder_state_wants() when they were asked for */
 	int stop_fd;
 };
@@ -43,7 +43,7 @@ struct interface {
 
 #define INTERFACE_TABLES "tables" /* decoder_state.h */
 #define INTERFACE_RING	 "ring"	  /* the packet ring's socket */
-#define INTERFACE_TWIN	 "twin"	  /* of the one that may take its place, or has */
+#define INTERFACE_SPARE	 "twin"	  /* of the one that may take its place, or has */
 
 /* Of decoder_state_head.ring[]. */
 enum { INTERFACE_SLOTS = 2 };

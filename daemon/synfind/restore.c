@@ -105,7 +105,7 @@ static int interface_adopt_ring(struct capture *c, struct interface *t, struct d
 	if (fd[!slot] >= 0)
 		fdstore_remove(c->fdstore,
 			       interface_stored(interface_ring_name[!slot], t->id, i).s);
-	t->turning |= atomic_load(&d->turn) != TURN_NONE;
+	t->switching |= atomic_load(&d->switching) != SWITCH_NONE;
 	return 0;
 }
 
@@ -192,5 +192,5 @@ void restore_interfaces(struct capture *c)
 			interface_adopt(c, &l, id);
 	drop(c, INTERFACE_TABLES "-");
 	drop(c, INTERFACE_RING "-");
-	drop(c, INTERFACE_TWIN "-");
+	drop(c, INTERFACE_SPARE "-");
 }

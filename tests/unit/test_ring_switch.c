@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
-#include "../../daemon/synfind/successor.c"
+#include "../../daemon/synfind/ring_switch.c"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
@@ -34,7 +34,7 @@ struct plan {
 };
 
 static struct wire w;
-static struct successor s;
+static struct ring_switch s;
 
 static int by_stamp(const void *a, const void *b)
 {
@@ -87,19 +87,19 @@ static struct frame frame_of(const struct seen *f)
 	};
 }
 
-static struct successor_clock at(uint64_t real)
+static struct ring_switch_clock at(uint64_t real)
 {
-	return (struct successor_clock){ real, real - epoch + 77 };
+	return (struct ring_switch_clock){ real, real - epoch + 77 };
 }
 
 /* All of it, through both rings; the turn is asked for when the old one is at frame @from. */
 static bool go_over(unsigned from)
 {
-	enum successor_verdict v = SUCCESSOR_WAIT;
+	enum ring_switch_verdict v = RING_SWITCH_WAIT;
 	uint64_t now = epoch;
 	unsigned i = 0;
 
-	for (; i < w.n_old && v == SUCCESSOR_WAIT; i++) {
+	for (; i < w.n_old && v == RING_SWITCH_WAIT; i++) {
 		struct frame f = frame_of(&w.old[i]);
 
 		now = f.ts_ns > now ? f.ts_ns : now;
@@ -107,27 +107,27 @@ static bool go_over(unsigned from)
 		if (i < from)
 			continue;
 		if (i == from)
-			successor_begin(&s, at(now), 2 * ms);
-		successor_had(&s, &f);
+			ring_switch_begin(&s, at(now), 2 * ms);
+		ring_switch_had(&s, &f);
 		if (i % 64 == 63)
-			v = successor_cut(&s, at(now), false);
+			v = ring_switch_cut(&s, at(now), false);
 	}
-	for (unsigned n = 0; n < 100 && v == SUCCESSOR_WAIT; n++)
-		v = successor_cut(&s, at(now += 10 * ms), true);
-	if (v != SUCCESSOR_CUT)
+	for (unsigned n = 0; n < 100 && v == RING_SWITCH_WAIT; n++)
+		v = ring_switch_cut(&s, at(now += 10 * ms), true);
+	if (v != RING_SWITCH_CUT)
 		return false;
 	for (unsigned k = 0; k < w.n_new; k++) {
 		struct frame f = frame_of(&w.new[k]);
 
-		if (s.phase == SUCCESSOR_NONE || !successor_leaves_out(&s, NULL, &f))
+		if (s.phase == RING_SWITCH_NONE || !ring_switch_leaves_out(&s, NULL, &f))
 			w.taken[w.new[k].number]++;
 		now = f.ts_ns > now ? f.ts_ns : now;
-		if (s.phase == SUCCESSOR_NEW && k % 64 == 63)
-			successor_over(&s, at(now), false);
+		if (s.phase == RING_SWITCH_NEW && k % 64 == 63)
+			ring_switch_over(&s, at(now), false);
 	}
-	if (s.phase == SUCCESSOR_NEW)
-		successor_over(&s, at(now + 1000 * ms), true);
-	return s.phase == SUCCESSOR_NONE;
+	if (s.phase == RING_SWITCH_NEW)
+		ring_switch_over(&s, at(now + 1000 * ms), true);
+	return s.phase == RING_SWITCH_NONE;
 }
 
 /* Frames that were not taken once; frames that are alike are one kind, and their number counts. */
@@ -196,21 +196,24 @@ static void test_empty(void)
 	struct frame f = one(t - ms, 1);
 
 	make(&(struct plan){ .gap_ns = us }, 10);
-	successor_begin(&s, at(t), 2 * ms);
-	ok(successor_cut(&s, at(t + 100 * ms), true) == SUCCESSOR_WAIT,
+	ring_switch_begin(&s, at(t), 2 * ms);
+	ok(ring_switch_cut(&s, at(t + 100 * ms), true) == RING_SWITCH_WAIT,
 	   "an empty ring may still have a block to hand over");
-	ok(successor_cut(&s, at(t + 200 * ms), false) == SUCCESSOR_WAIT,
+	ok(ring_switch_cut(&s, at(t + 200 * ms), false) == RING_SWITCH_WAIT,
 	   "one that was not empty may be far behind");
-	ok(successor_cut(&s, at(t + 200 * ms), true) == SUCCESSOR_CUT && s.phase == SUCCESSOR_NEW,
+	ok(ring_switch_cut(&s, at(t + 200 * ms), true) == RING_SWITCH_CUT &&
+		   s.phase == RING_SWITCH_NEW,
 	   "after that time it has none");
-	ok(successor_leaves_out(&s, NULL, &f), "what is from before is not the new ring's to give");
+	ok(ring_switch_leaves_out(&s, NULL, &f),
+	   "what is from before is not the new ring's to give");
 	f = one(t + 190 * ms, 1);
-	ok(!successor_leaves_out(&s, NULL, &f), "what comes later is");
-	successor_begin(&s, at(t), 2 * ms);
-	successor_cut(&s, at(t + 200 * ms), true);
-	ok(!successor_over(&s, at(t + 201 * ms), true),
+	ok(!ring_switch_leaves_out(&s, NULL, &f), "what comes later is");
+	ring_switch_begin(&s, at(t), 2 * ms);
+	ring_switch_cut(&s, at(t + 200 * ms), true);
+	ok(!ring_switch_over(&s, at(t + 201 * ms), true),
 	   "it is not over as long as a frame may be unseen");
-	ok(successor_over(&s, at(t + 1000 * ms), true) && s.phase == SUCCESSOR_NONE, "then it is");
+	ok(ring_switch_over(&s, at(t + 1000 * ms), true) && s.phase == RING_SWITCH_NONE,
+	   "then it is");
 }
 
 static void test_filters(void)
@@ -219,18 +222,18 @@ static void test_filters(void)
 	unsigned taken = 0, doubled = 0;
 
 	make(&(struct plan){ .gap_ns = us }, 1000);
-	successor_begin(&s, at(t), 2 * ms);
+	ring_switch_begin(&s, at(t), 2 * ms);
 	for (unsigned i = 0; i < 500; i++) {
 		struct frame f = one(t + i * 100 * us, i);
 
 		if (i % 2) /* the new filter alone lets the others pass */
-			successor_had(&s, &f);
+			ring_switch_had(&s, &f);
 	}
-	ok(successor_cut(&s, at(t + 50 * ms), false) == SUCCESSOR_CUT, "the cut");
+	ok(ring_switch_cut(&s, at(t + 50 * ms), false) == RING_SWITCH_CUT, "the cut");
 	for (unsigned i = 0; i < 1000; i++) {
 		struct frame f = one(t + i * 100 * us, i);
 
-		if (successor_leaves_out(&s, NULL, &f))
+		if (ring_switch_leaves_out(&s, NULL, &f))
 			continue;
 		taken += i >= 500;
 		doubled += i < 500 && i % 2;
@@ -241,22 +244,22 @@ static void test_filters(void)
 static void test_clock(void)
 {
 	uint64_t t = epoch + 1000 * ms;
-	struct successor_clock c = at(t + 500 * ms);
+	struct ring_switch_clock c = at(t + 500 * ms);
 
 	make(&(struct plan){ .gap_ns = us }, 10);
-	successor_begin(&s, at(t), 2 * ms);
+	ring_switch_begin(&s, at(t), 2 * ms);
 	c.real += 3600000 * ms;
-	ok(successor_cut(&s, c, true) == SUCCESSOR_IMPOSSIBLE && s.phase == SUCCESSOR_NONE,
+	ok(ring_switch_cut(&s, c, true) == RING_SWITCH_IMPOSSIBLE && s.phase == RING_SWITCH_NONE,
 	   "the clock was set forward: there is no cut");
-	successor_begin(&s, at(t), 2 * ms);
+	ring_switch_begin(&s, at(t), 2 * ms);
 	c.real = epoch;
-	ok(successor_cut(&s, c, true) == SUCCESSOR_IMPOSSIBLE, "or back");
-	successor_begin(&s, at(t), 2 * ms);
+	ok(ring_switch_cut(&s, c, true) == RING_SWITCH_IMPOSSIBLE, "or back");
+	ring_switch_begin(&s, at(t), 2 * ms);
 	c = at(t + 500 * ms);
 	c.real += ms;
-	ok(successor_cut(&s, c, true) == SUCCESSOR_CUT, "one that is trimmed does no harm");
+	ok(ring_switch_cut(&s, c, true) == RING_SWITCH_CUT, "one that is trimmed does no harm");
 	c.real -= 500 * ms;
-	ok(successor_over(&s, c, false),
+	ok(ring_switch_over(&s, c, false),
 	   "set back behind the cut: nothing is left out by its stamp");
 }
 
@@ -266,13 +269,14 @@ static void test_full(void)
 	struct frame f = one(t + ms, 0);
 
 	make(&(struct plan){ .gap_ns = us }, 10);
-	successor_begin(&s, at(t), 2 * ms);
-	for (unsigned i = 0; i < SUCCESSOR_RECORDS; i++)
-		successor_had(&s, &f);
-	ok(successor_cut(&s, at(t + 2 * ms), false) == SUCCESSOR_WAIT,
+	ring_switch_begin(&s, at(t), 2 * ms);
+	for (unsigned i = 0; i < RING_SWITCH_RECORDS; i++)
+		ring_switch_had(&s, &f);
+	ok(ring_switch_cut(&s, at(t + 2 * ms), false) == RING_SWITCH_WAIT,
 	   "as many as can be recorded");
-	successor_had(&s, &f);
-	ok(successor_cut(&s, at(t + 2 * ms), false) == SUCCESSOR_IMPOSSIBLE, "one more: no cut");
+	ring_switch_had(&s, &f);
+	ok(ring_switch_cut(&s, at(t + 2 * ms), false) == RING_SWITCH_IMPOSSIBLE,
+	   "one more: no cut");
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-#include "synfind/successor.h"
+#include "synfind/ring_switch.h"
 #include <stddef.h>
 #include <string.h>
 #include "base/hash.h"
@@ -30,69 +30,71 @@ static uint64_t distance(uint64_t a, uint64_t b)
 	return a > b ? a - b : b - a;
 }
 
-static bool stepped(const struct successor *s, struct successor_clock now)
+static bool stepped(const struct ring_switch *s, struct ring_switch_clock now)
 {
 	return distance(now.real, s->since.real + (now.monotonic - s->since.monotonic)) >
 	       window_ns / 2;
 }
 
-void successor_begin(struct successor *s, struct successor_clock now, uint64_t block_timeout_ns)
+void ring_switch_begin(struct ring_switch *s, struct ring_switch_clock now,
+		       uint64_t block_timeout_ns)
 {
-	memset(s, 0, SUCCESSOR_SCALARS);
+	memset(s, 0, RING_SWITCH_SCALARS);
 	s->since = now;
 	s->latency_ns = timer_late_ns + 4 * block_timeout_ns;
-	s->phase = SUCCESSOR_OLD;
+	s->phase = RING_SWITCH_OLD;
 }
 
-void successor_had(struct successor *s, const struct frame *f)
+void ring_switch_had(struct ring_switch *s, const struct frame *f)
 {
 	if (f->ts_ns > s->newest_ns)
 		s->newest_ns = f->ts_ns;
 	if (f->ts_ns < s->since.real || s->full)
 		return; /* 3 windows at least before any cut */
-	if (s->records == SUCCESSOR_RECORDS) {
+	if (s->records == RING_SWITCH_RECORDS) {
 		s->full = true;
 		return;
 	}
 	s->record[s->records++] =
-		(struct successor_record){ .hash = hash_of(f), .ts_ns = f->ts_ns };
+		(struct ring_switch_record){ .hash = hash_of(f), .ts_ns = f->ts_ns };
 }
 
 /* Chains in which the oldest comes first. */
-static void sort_records(struct successor *s)
+static void sort_records(struct ring_switch *s)
 {
 	memset(s->head, 0, sizeof s->head);
 	for (uint32_t i = s->records; i; i--) {
-		uint32_t *head = &s->head[s->record[i - 1].hash % SUCCESSOR_HEADS];
+		uint32_t *head = &s->head[s->record[i - 1].hash % RING_SWITCH_HEADS];
 
 		s->record[i - 1].next = *head;
 		*head = i;
 	}
 }
 
-enum successor_verdict successor_cut(struct successor *s, struct successor_clock now, bool empty)
+enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_switch_clock now,
+					 bool empty)
 {
 	uint64_t cut = s->newest_ns;
 
 	if (s->full || stepped(s, now)) {
-		s->phase = SUCCESSOR_NONE;
-		return SUCCESSOR_IMPOSSIBLE;
+		s->phase = RING_SWITCH_NONE;
+		return RING_SWITCH_IMPOSSIBLE;
 	}
 	/* What is older than that would have been seen. */
 	if (empty && cut < now.real - s->latency_ns)
 		cut = now.real - s->latency_ns;
 	if (cut < s->since.real + 4 * window_ns)
-		return SUCCESSOR_WAIT;
+		return RING_SWITCH_WAIT;
 	sort_records(s);
 	s->cut_ns = cut;
 	s->until_ns = now.monotonic + s->latency_ns + 2 * window_ns;
-	s->phase = SUCCESSOR_NEW;
-	return SUCCESSOR_CUT;
+	s->phase = RING_SWITCH_NEW;
+	return RING_SWITCH_CUT;
 }
 
 /* Records that are good for nothing any more do not stand in the way of many frames that are
  * alike. */
-static void forget_first(struct successor *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
+static void forget_first(struct ring_switch *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
 {
 	uint32_t i = *head;
 
@@ -106,15 +108,15 @@ static void forget_first(struct successor *s, struct undo *u, uint32_t *head, ui
 
 /* Is a frame like it on record, of about that time?  Then not once more.  The nearest one, so that
  * what is amiss at the beginning, among frames that are alike, does not pass on to the end. */
-static bool strike_out(struct successor *s, struct undo *u, const struct frame *f)
+static bool strike_out(struct ring_switch *s, struct undo *u, const struct frame *f)
 {
 	uint64_t hash = hash_of(f), nearest = window_ns + 1;
-	uint32_t *head = &s->head[hash % SUCCESSOR_HEADS];
-	struct successor_record *found = NULL;
+	uint32_t *head = &s->head[hash % RING_SWITCH_HEADS];
+	struct ring_switch_record *found = NULL;
 
 	forget_first(s, u, head, f->ts_ns);
 	for (uint32_t i = *head; i; i = s->record[i - 1].next) {
-		struct successor_record *r = &s->record[i - 1];
+		struct ring_switch_record *r = &s->record[i - 1];
 
 		if (r->ts_ns > f->ts_ns + nearest + disorder_ns)
 			break;
@@ -130,7 +132,7 @@ static bool strike_out(struct successor *s, struct undo *u, const struct frame *
 	return true;
 }
 
-bool successor_leaves_out(struct successor *s, struct undo *u, const struct frame *f)
+bool ring_switch_leaves_out(struct ring_switch *s, struct undo *u, const struct frame *f)
 {
 	if (f->ts_ns > s->newest_ns)
 		s->newest_ns = f->ts_ns;
@@ -141,12 +143,12 @@ bool successor_leaves_out(struct successor *s, struct undo *u, const struct fram
 	return strike_out(s, u, f) || f->ts_ns <= s->cut_ns - window_ns;
 }
 
-bool successor_over(struct successor *s, struct successor_clock now, bool empty)
+bool ring_switch_over(struct ring_switch *s, struct ring_switch_clock now, bool empty)
 {
 	bool over = s->newest_ns > s->cut_ns + 3 * window_ns ||
 		    (empty && now.monotonic >= s->until_ns) || stepped(s, now);
 
 	if (over)
-		s->phase = SUCCESSOR_NONE;
+		s->phase = RING_SWITCH_NONE;
 	return over;
 }

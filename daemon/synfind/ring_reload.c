@@ -1,4 +1,4 @@
-#include "synfind/renewal.h"
+#include "synfind/ring_reload.h"
 #include <string.h>
 #include <unistd.h>
 #include "common/log.h"
@@ -10,9 +10,9 @@
 #include "synfind/interface.h"
 
 /* Each opener can be asked once; and the daemon does, when it lists the interface. */
-void renewal_list(struct capture *c)
+void ring_reload_list(struct capture *c)
 {
-	c->renewing = c->listed;
+	c->reloading = c->listed;
 	opener_ask(c->opener, OPENER_AGAIN, 0, 0);
 }
 
@@ -27,15 +27,15 @@ static bool wants_others(const struct capture *c, const struct interface *t)
 	return false;
 }
 
-void renewal_ask(struct capture *c, struct interface *t)
+void ring_reload_ask(struct capture *c, struct interface *t)
 {
 	const struct decoder_share *share;
 
-	if (t->turning || !wants_others(c, t))
+	if (t->switching || !wants_others(c, t))
 		return;
 	share = &t->decoder[0]->share;
 	t->wanted = decoder_state_wants(c->o);
-	t->renewing = true;
+	t->reloading = true;
 	opener_ask(c->opener, OPENER_OPEN, t->ifindex, share->known ? share->secret : 0);
 }
 
@@ -60,8 +60,8 @@ static const char *unfit(const struct interface *t, const struct opener_reply *m
 }
 
 /* The decoder goes over to it; takes the descriptor over, also on failure. */
-static int turn_decoder(struct capture *c, struct interface *t, const struct opener_reply *m,
-			unsigned i, int fd)
+static int switch_decoder(struct capture *c, struct interface *t, const struct opener_reply *m,
+			  unsigned i, int fd)
 {
 	struct decoder_ring ring = interface_ring_of(c, m, i, fd);
 	struct decoder *d = t->decoder[i];
@@ -81,18 +81,18 @@ static int turn_decoder(struct capture *c, struct interface *t, const struct ope
 		source_free(source);
 		return r;
 	}
-	t->turning = true;
-	decoder_succeed(d, source, &ring);
+	t->switching = true;
+	decoder_switch_ring(d, source, &ring);
 	return 0;
 }
 
-void renewal_rings(struct capture *c, struct interface *t, const struct opener_reply *m,
-		   const int *fds, unsigned n)
+void ring_reload_rings(struct capture *c, struct interface *t, const struct opener_reply *m,
+		       const int *fds, unsigned n)
 {
 	bool stale = t->wanted != decoder_state_wants(c->o); /* the next list is on its way */
 	const char *why = unfit(t, m);
 
-	t->renewing = false;
+	t->reloading = false;
 	if (why && !stale)
 		say_old_rings_stay(t, why);
 	if (why || stale) {
@@ -101,33 +101,33 @@ void renewal_rings(struct capture *c, struct interface *t, const struct opener_r
 		return;
 	}
 	for (unsigned i = 0; i < n; i++) {
-		int r = turn_decoder(c, t, m, i, fds[i]);
+		int r = switch_decoder(c, t, m, i, fds[i]);
 
 		if (r < 0)
 			say_old_rings_stay(t, strerror(-r));
 	}
 }
 
-void renewal_end(struct capture *c, struct interface *t)
+void ring_reload_end(struct capture *c, struct interface *t)
 {
 	bool refused = false;
 
 	for (unsigned i = 0; i < t->decoders; i++) {
-		int turn = atomic_load(&t->decoder[i]->turn);
+		int switching = atomic_load(&t->decoder[i]->switching);
 
-		if (turn == TURN_ASKED || turn == TURN_UNDER_WAY)
+		if (switching == SWITCH_ASKED || switching == SWITCH_UNDER_WAY)
 			return;
-		refused |= turn == TURN_REFUSED;
+		refused |= switching == SWITCH_REFUSED;
 	}
 	for (unsigned i = 0; i < t->decoders; i++) {
 		struct decoder *d = t->decoder[i];
 
-		decoder_turned(d);
+		decoder_switched(d);
 		fdstore_remove(
 			c->fdstore,
 			interface_stored(interface_ring_name[!d->state.head->current], t->id, i).s);
 	}
-	t->turning = false;
+	t->switching = false;
 	if (refused)
 		say_old_rings_stay(
 			t, "the clock was set, or there are too many frames; reload once more");
@@ -135,5 +135,5 @@ void renewal_end(struct capture *c, struct interface *t)
 		log_info("%s has its new ring", t->name);
 	if (t->wanted != decoder_state_wants(c->o) &&
 	    !c->stopping) /* there was a reload meanwhile */
-		renewal_list(c);
+		ring_reload_list(c);
 }

@@ -1,5 +1,5 @@
-/* successor.h - from one packet ring to another of the same interface: which frames of the new one
- * has the old one already given?
+/* ring_switch.h - from one packet ring to another of the same interface: which frames of the new
+ * one has the old one already given?
  *
  * For a while both rings get every frame.  The reader goes on with the old one, and what it takes
  * there is recorded; then it leaves the old one, at any frame (the cut), and leaves out of the new
@@ -27,57 +27,60 @@
 struct undo;
 
 enum {
-	SUCCESSOR_RECORDS = 1 << 16, /* of the 40 ms before the cut: 1.6 million frames a second */
-	SUCCESSOR_HEADS = 1 << 14,
+	RING_SWITCH_RECORDS =
+		1 << 16, /* of the 40 ms before the cut: 1.6 million frames a second */
+	RING_SWITCH_HEADS = 1 << 14,
 };
 
-enum successor_phase {
-	SUCCESSOR_NONE,
-	SUCCESSOR_OLD, /* reading the old ring */
-	SUCCESSOR_NEW, /* reading the new one, and leaving out */
+enum ring_switch_phase {
+	RING_SWITCH_NONE,
+	RING_SWITCH_OLD, /* reading the old ring */
+	RING_SWITCH_NEW, /* reading the new one, and leaving out */
 };
 
-struct successor_clock { /* the present, ns */
+struct ring_switch_clock { /* the present, ns */
 	uint64_t real, monotonic;
 };
 
-struct successor {
+struct ring_switch {
 	uint32_t phase;
 	bool full; /* more frames than can be recorded: there can be no cut */
 	uint32_t records;
-	uint64_t latency_ns;	      /* the longest that a frame stays unseen in either ring */
-	struct successor_clock since; /* both got every frame, at the latest */
-	uint64_t newest_ns;	      /* stamp of what the reader had */
-	uint64_t cut_ns;	      /* stamp */
+	uint64_t latency_ns;		/* the longest that a frame stays unseen in either ring */
+	struct ring_switch_clock since; /* both got every frame, at the latest */
+	uint64_t newest_ns;		/* stamp of what the reader had */
+	uint64_t cut_ns;		/* stamp */
 	uint64_t until_ns; /* monotonic: what is stamped in the window has been seen by then */
 
-	struct successor_record {
+	struct ring_switch_record {
 		uint64_t hash, ts_ns;
 		uint32_t next; /* of the same head: number + 1; 0: none */
 		uint32_t used;
-	} record[SUCCESSOR_RECORDS]; /* the order in which they came */
-	uint32_t head[SUCCESSOR_HEADS];
+	} record[RING_SWITCH_RECORDS]; /* the order in which they came */
+	uint32_t head[RING_SWITCH_HEADS];
 };
 
-/* What successor_begin(), _had(), _cut() and _over() change. */
-#define SUCCESSOR_SCALARS offsetof(struct successor, record)
+/* What ring_switch_begin(), _had(), _cut() and _over() change. */
+#define RING_SWITCH_SCALARS offsetof(struct ring_switch, record)
 
 /* From now on the old ring's frames are recorded; the new one has been there for some time.
  * @block_timeout_ns: the longer one of the two rings'. */
-void successor_begin(struct successor *s, struct successor_clock now, uint64_t block_timeout_ns);
+void ring_switch_begin(struct ring_switch *s, struct ring_switch_clock now,
+		       uint64_t block_timeout_ns);
 
 /* The reader has taken @f out of the old ring. */
-void successor_had(struct successor *s, const struct frame *f);
+void ring_switch_had(struct ring_switch *s, const struct frame *f);
 
-enum successor_verdict { SUCCESSOR_WAIT, SUCCESSOR_CUT, SUCCESSOR_IMPOSSIBLE };
+enum ring_switch_verdict { RING_SWITCH_WAIT, RING_SWITCH_CUT, RING_SWITCH_IMPOSSIBLE };
 
 /* May the reader leave the old ring, behind what it had?  @empty: nothing was ready there.  With
- * SUCCESSOR_CUT that is done.  SUCCESSOR_IMPOSSIBLE: the clock was stepped, or it is too much: the
- * old ring stays, and the phase is NONE again. */
-enum successor_verdict successor_cut(struct successor *s, struct successor_clock now, bool empty);
+ * RING_SWITCH_CUT that is done.  RING_SWITCH_IMPOSSIBLE: the clock was stepped, or it is too much:
+ * the old ring stays, and the phase is NONE again. */
+enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_switch_clock now,
+					 bool empty);
 
 /* Had the old ring given @f, of the new one? */
-bool successor_leaves_out(struct successor *s, struct undo *u, const struct frame *f);
+bool ring_switch_leaves_out(struct ring_switch *s, struct undo *u, const struct frame *f);
 
 /* Does the new ring give nothing any more that the old one had?  Then the phase is NONE again. */
-bool successor_over(struct successor *s, struct successor_clock now, bool empty);
+bool ring_switch_over(struct ring_switch *s, struct ring_switch_clock now, bool empty);
