@@ -14,7 +14,7 @@
 #include "opener/wanted.h"
 #include "source/afring.h"
 #include "synfind/decoder.h"
-#include "synfind/health.h"
+#include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/ring_reload.h"

@@ -12,7 +12,7 @@
 #include "source/afring.h"
 #include "synfind/bypassfilter.h"
 #include "synfind/decoder.h"
-#include "synfind/health.h"
+#include "synfind/watchdog.h"
 #include "synfind/publisher.h"
 #include "synfind/fdstore.h"
 
@@ -169,7 +169,7 @@ static int interface_make_decoder(struct capture *c, struct interface *t,
 	}
 	t->decoder[t->decoders++] = d;
 	r = interface_decoder_make(c, t, d, source, bypass, &ring);
-	d->beat_ms = health_beat_ms();
+	d->beat_ms = watchdog_beat_ms();
 	return r;
 }
 

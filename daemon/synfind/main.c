@@ -11,10 +11,10 @@
 #include "common/options.h"
 #include "common/sandbox.h"
 #include "synfind/capture.h"
-#include "synfind/health.h"
+#include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
-#include "synfind/read.h"
+#include "synfind/offline.h"
 #include "synfind/fdstore.h"
 
 enum { EXIT_USAGE = 2 };
@@ -31,7 +31,7 @@ struct daemon {
 	struct fdstore fdstore;
 	struct publisher publisher;
 	struct capture capture;
-	struct health health;
+	struct watchdog watchdog;
 	bool paused; /* another process goes on */
 };
 
@@ -221,7 +221,7 @@ static int daemon_run(struct daemon *d)
 		if (r < 0)
 			return r;
 	}
-	r = health_start(&d->health, d->loop, &d->publisher);
+	r = watchdog_start(&d->watchdog, d->loop, &d->publisher);
 	if (r < 0)
 		return r;
 	log_event(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
@@ -249,14 +249,14 @@ int main(int argc, char **argv)
 		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	log_set_level(d.o.log_level);
 	if (d.o.read_file) {
-		r = read_run(&d.o);
+		r = offline_run(&d.o);
 		options_free(&d.o);
 		return r;
 	}
 	d.room = d.o.max_connections;
 	d.syn_room = d.o.max_half_open;
 	r = daemon_run(&d);
-	health_stop(&d.health);
+	watchdog_stop(&d.watchdog);
 	if (r < 0 && d.fdstore.live) /* the next start may do better: it shall find all as it was */
 		capture_pause(&d.capture);
 	capture_destroy(&d.capture);

@@ -28,7 +28,7 @@ struct input_ring {
 	const char *iface;	    /* borrowed */
 	struct ring_cursor *cursor; /* how far; borrowed */
 	bool resumed;		    /* it goes on where an earlier process was */
-	uint64_t beats, drops_said; /* health.c: what it saw last */
+	uint64_t beats, drops_said; /* watchdog.c: what it saw last */
 };
 
 struct publisher {

@@ -7,7 +7,7 @@
 #include "common/log.h"
 #include "source/afring.h"
 #include "synfind/decoder.h"
-#include "synfind/health.h"
+#include "synfind/watchdog.h"
 #include "synfind/fdstore.h"
 #include "synfind/interface.h"
 
@@ -124,7 +124,7 @@ static int interface_adopt_decoder(struct capture *c, struct interface *t, struc
 	} else if (r >= 0) {
 		r = interface_adopt_ring(c, t, d, l->fd[i], i);
 	}
-	d->beat_ms = health_beat_ms();
+	d->beat_ms = watchdog_beat_ms();
 	return r;
 }
 

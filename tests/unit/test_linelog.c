@@ -154,7 +154,7 @@ static void test_short_lines(void)
 
 enum { READERS = 6 };
 
-struct reader {
+struct offline {
 	struct subscriber s;
 	int fd;		   /* the other end */
 	char buf[1 << 17]; /* what came, from the last whole line on */
@@ -167,7 +167,7 @@ struct reader {
 struct stage {
 	struct linelog log;
 	uint64_t seq;
-	struct reader *reader[READERS];
+	struct offline *reader[READERS];
 	unsigned readers, overwritten;
 };
 
@@ -221,9 +221,9 @@ static struct stage *stage_new(void)
 	return g;
 }
 
-static struct reader *join_fd(struct stage *g, int to, int from, bool is_socket)
+static struct offline *join_fd(struct stage *g, int to, int from, bool is_socket)
 {
-	struct reader *r = calloc(1, sizeof *r);
+	struct offline *r = calloc(1, sizeof *r);
 
 	r->s = (struct subscriber){ .fd = to,
 				    .is_socket = is_socket,
@@ -235,7 +235,7 @@ static struct reader *join_fd(struct stage *g, int to, int from, bool is_socket)
 	return r;
 }
 
-static struct reader *join(struct stage *g)
+static struct offline *join(struct stage *g)
 {
 	int fds[2], small = 1;
 
@@ -265,7 +265,7 @@ static uint64_t number(const json_t *j, const char *key)
 }
 
 /* A whole line: it must go on where the last one ended. */
-static void take_line(struct reader *r, const char *p, size_t n)
+static void take_line(struct offline *r, const char *p, size_t n)
 {
 	json_t *j = json_loadb(p, n, 0, NULL);
 	const char *type = json_string_value(json_object_get(j, "event_type"));
@@ -305,7 +305,7 @@ static void take_line(struct reader *r, const char *p, size_t n)
 }
 
 /* Reads up to @max octets. */
-static size_t receive(struct reader *r, size_t max)
+static size_t receive(struct offline *r, size_t max)
 {
 	if (max > sizeof r->buf - r->n)
 		max = sizeof r->buf - r->n;
@@ -326,7 +326,7 @@ static size_t receive(struct reader *r, size_t max)
 }
 
 /* Until everything is there. */
-static void drain(struct stage *g, struct reader *r)
+static void drain(struct stage *g, struct offline *r)
 {
 	for (;;) {
 		enum subscriber_verdict v = subscriber_send(&r->s, &g->log, NULL, 0);
@@ -338,7 +338,7 @@ static void drain(struct stage *g, struct reader *r)
 	}
 }
 
-static bool caught_up(const struct stage *g, const struct reader *r)
+static bool caught_up(const struct stage *g, const struct offline *r)
 {
 	return !r->wrong && !r->n && r->seq == g->seq && r->events + r->lost <= g->seq;
 }
@@ -348,7 +348,7 @@ static bool caught_up(const struct stage *g, const struct reader *r)
 static void test_keeps_up(void)
 {
 	struct stage *g = stage_new();
-	struct reader *r = join(g);
+	struct offline *r = join(g);
 	unsigned differ = 0;
 	uint64_t from = 0;
 	char got[ROOM];
@@ -373,9 +373,9 @@ static void test_keeps_up(void)
 }
 
 /* @r has the first lines of the log and a part of the next one: its kernel buffer is full. */
-static struct reader *stuck_in_a_line(struct stage *g)
+static struct offline *stuck_in_a_line(struct stage *g)
 {
-	struct reader *r = join(g);
+	struct offline *r = join(g);
 
 	for (unsigned i = 0; i < 40; i++)
 		publish(g, 997);
@@ -389,7 +389,7 @@ static struct reader *stuck_in_a_line(struct stage *g)
 static void test_overtaken(void)
 {
 	struct stage *g = stage_new();
-	struct reader *r = stuck_in_a_line(g);
+	struct offline *r = stuck_in_a_line(g);
 	uint64_t full = linelog_line_at(&g->log, r->s.record->cursor.at), lost = 0;
 
 	while (!r->s.record->cursor.lost_total) {
@@ -422,7 +422,7 @@ static void test_overtaken(void)
 static void test_coalesce(void)
 {
 	struct stage *g = stage_new();
-	struct reader *r = stuck_in_a_line(g);
+	struct offline *r = stuck_in_a_line(g);
 	unsigned times = 0;
 
 	for (unsigned i = 0; i < 1000; i++) {
@@ -446,7 +446,7 @@ static void test_coalesce(void)
 static void test_line_boundary(void)
 {
 	struct stage *g = stage_new();
-	struct reader *r = join(g);
+	struct offline *r = join(g);
 
 	publish(g, 300);
 	drain(g, r);
@@ -465,7 +465,7 @@ static void test_hello_first(void)
 {
 	static const char hello[] = "{\"event_type\":\"hello\"}\n";
 	struct stage *g = stage_new();
-	struct reader *r = join(g);
+	struct offline *r = join(g);
 
 	subscriber_put_aside(r->s.record, hello, sizeof hello - 1);
 	for (unsigned i = 0; i < 300; i++)
@@ -519,7 +519,7 @@ static void test_clears_enough(void)
 static void test_gone(void)
 {
 	struct stage *g = stage_new();
-	struct reader *r = join(g);
+	struct offline *r = join(g);
 
 	ok(subscriber_send(&r->s, &g->log, NULL, 0) == SUBSCRIBER_IDLE, "nothing to send: idle");
 	publish(g, 300);
@@ -724,7 +724,7 @@ static uint64_t unsent(const struct shared *m)
 }
 
 /* Octets that are on their way to @r. */
-static uint64_t in_socket(const struct reader *r)
+static uint64_t in_socket(const struct offline *r)
 {
 	int n = 0;
 
@@ -751,7 +751,7 @@ static bool take_over(const struct shared *m, const struct linelog *l, struct sh
 /* Follows one operation, instruction by instruction, to the next mark: how many of them were wrong
  * to end at. */
 static unsigned follow(pid_t pid, const struct shared *m, const struct linelog *l,
-		       const struct reader *r, uint64_t *steps)
+		       const struct offline *r, uint64_t *steps)
 {
 	static struct shared first, then, now; /* before it, after it, as it would be found */
 	uint64_t sum;
@@ -788,7 +788,7 @@ static void test_each_instruction(void)
 		mmap(NULL, sizeof *m, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	int fd = memfd_create("log", 0), fds[2], small = 1, status;
 	unsigned wrong[OPS] = { 0 }, times[OPS] = { 0 };
-	struct reader *r = calloc(1, sizeof *r);
+	struct offline *r = calloc(1, sizeof *r);
 	uint64_t steps = 0;
 	struct linelog l;
 	struct undo u;
@@ -859,7 +859,7 @@ static void test_random(unsigned most_room, const char *what)
 		join(g);
 	for (unsigned step = 0; step < 60000; step++) {
 		unsigned i = below(READERS);
-		struct reader *r = g->reader[i];
+		struct offline *r = g->reader[i];
 
 		switch (below(4)) {
 		case 0:
@@ -880,7 +880,7 @@ static void test_random(unsigned most_room, const char *what)
 		}
 	}
 	for (unsigned i = 0; i < READERS; i++) {
-		struct reader *r = g->reader[i];
+		struct offline *r = g->reader[i];
 
 		drain(g, r);
 		wrong += !caught_up(g, r) || r->lost != r->s.record->cursor.lost_total;

@@ -1,4 +1,4 @@
-/* health.h - what the service manager and the log are told about how it goes (sd_notify(3)).
+/* watchdog.h - what the service manager and the log are told about how it goes (sd_notify(3)).
  *
  * STATUS: rates, connections, drops, every few seconds.  WATCHDOG, if it is wanted: fed from the
  * loop, and only if each decoder's heartbeat moved since the last time; so it stops when either
@@ -10,7 +10,7 @@
 
 struct publisher;
 
-struct health {
+struct watchdog {
 	struct publisher *publisher; /* borrowed */
 	sd_event_source *look, *feed_watchdog;
 	uint64_t watchdog_usec;		   /* 0: none */
@@ -19,10 +19,10 @@ struct health {
 };
 
 /* For decoders, before they start: the longest wait without a beat in ms; 0: any. */
-int health_beat_ms(void);
+int watchdog_beat_ms(void);
 
 /* Begins to look; 0 or -errno, logged. */
-int health_start(struct health *h, sd_event *loop, struct publisher *p);
+int watchdog_start(struct watchdog *h, sd_event *loop, struct publisher *p);
 
 /* A zeroed one is fine. */
-void health_stop(struct health *h);
+void watchdog_stop(struct watchdog *h);

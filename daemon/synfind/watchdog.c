@@ -1,4 +1,4 @@
-#include "synfind/health.h"
+#include "synfind/watchdog.h"
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +13,7 @@ enum { LOOK_USEC = 5000000 };
 /* A feed is looked at twice within the time that systemd allows; a decoder beats twice between. */
 enum { WATCHDOG_LOOKS = 2, BEATS = 2 };
 
-int health_beat_ms(void)
+int watchdog_beat_ms(void)
 {
 	uint64_t usec;
 
@@ -48,7 +48,7 @@ static unsigned long long rate(uint64_t now, uint64_t before, uint64_t usec)
 
 static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 {
-	struct health *h = arg;
+	struct watchdog *h = arg;
 	uint64_t packets = 0, events = 0, drops = 0, syn_entries = 0, full_entries = 0, took;
 	unsigned ifaces = 0;
 
@@ -81,7 +81,7 @@ static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 /* ---- watchdog ------------------------------------------------------------------------------- */
 
 /* The first decoder that has not moved since the last time, or NULL. */
-static const struct input_ring *look_for_stall(struct health *h)
+static const struct input_ring *look_for_stall(struct watchdog *h)
 {
 	const struct input_ring *stalled = NULL;
 
@@ -97,7 +97,7 @@ static const struct input_ring *look_for_stall(struct health *h)
 
 static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 {
-	struct health *h = arg;
+	struct watchdog *h = arg;
 	const struct input_ring *f = look_for_stall(h);
 
 	if (!f)
@@ -113,11 +113,11 @@ static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-int health_start(struct health *h, sd_event *loop, struct publisher *p)
+int watchdog_start(struct watchdog *h, sd_event *loop, struct publisher *p)
 {
 	int r;
 
-	*h = (struct health){ .publisher = p };
+	*h = (struct watchdog){ .publisher = p };
 	if (sd_watchdog_enabled(0, &h->watchdog_usec) <= 0)
 		h->watchdog_usec = 0;
 	r = sd_event_now(loop, CLOCK_MONOTONIC, &h->at_usec);
@@ -131,9 +131,9 @@ int health_start(struct health *h, sd_event *loop, struct publisher *p)
 	return r < 0 ? log_errno(r, "Cannot watch over the decoders") : 0;
 }
 
-void health_stop(struct health *h)
+void watchdog_stop(struct watchdog *h)
 {
 	sd_event_source_disable_unref(h->look);
 	sd_event_source_disable_unref(h->feed_watchdog);
-	*h = (struct health){ 0 };
+	*h = (struct watchdog){ 0 };
 }

@@ -1,4 +1,4 @@
-#include "synfind/read.h"
+#include "synfind/offline.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <libgen.h>
@@ -18,7 +18,7 @@
 enum { OUT_OCTETS = 1 << 17, PIPE_OCTETS = 1 << 20 };
 static const uint64_t progress_every_ns = 500000000;
 
-struct reader {
+struct offline {
 	struct event_sink sink; /* encodes at once: there is nobody to wait for */
 	struct event event;
 	struct decoder decoder;
@@ -47,7 +47,7 @@ static void widen_pipe(int fd)
 		(void)fcntl(fd, F_SETPIPE_SZ, PIPE_OCTETS);
 }
 
-static void flush(struct reader *r)
+static void flush(struct offline *r)
 {
 	for (size_t done = 0; done < r->used && !r->error;) {
 		ssize_t n = write(STDOUT_FILENO, r->out + done, r->used - done);
@@ -61,21 +61,21 @@ static void flush(struct reader *r)
 }
 
 /* Room for a line of up to @n octets. */
-static struct strbuf line_begin(struct reader *r, size_t n)
+static struct strbuf line_begin(struct offline *r, size_t n)
 {
 	if (r->used + n > OUT_OCTETS)
 		flush(r);
 	return (struct strbuf){ .p = r->out + r->used, .end = r->out + OUT_OCTETS };
 }
 
-static void line_end(struct reader *r, const struct strbuf *t)
+static void line_end(struct offline *r, const struct strbuf *t)
 {
 	r->used = (size_t)(t->p - r->out);
 }
 
 static struct event *sink_reserve(struct event_sink *s)
 {
-	struct reader *r = (struct reader *)s;
+	struct offline *r = (struct offline *)s;
 
 	if (!r->o->quiet)
 		return &r->event;
@@ -83,7 +83,7 @@ static struct event *sink_reserve(struct event_sink *s)
 	return NULL;
 }
 
-static const char *iface_name(const struct reader *r, unsigned i)
+static const char *iface_name(const struct offline *r, unsigned i)
 {
 	const char *name = r->shards ? shards_iface(r->shards, i) : source_iface(r->source, i);
 
@@ -92,7 +92,7 @@ static const char *iface_name(const struct reader *r, unsigned i)
 
 /* The first line, once the first event is there: by then the interfaces are known, and its time is
  * the capture's, so that the same file gives the same lines. */
-static void say_hello(struct reader *r, uint64_t ts_ns)
+static void say_hello(struct offline *r, uint64_t ts_ns)
 {
 	const char *names[PCAPFILE_IFACES];
 	struct identity id;
@@ -119,7 +119,7 @@ static void say_hello(struct reader *r, uint64_t ts_ns)
 	line_end(r, &t);
 }
 
-static void say_event(struct reader *r, const struct event *e)
+static void say_event(struct offline *r, const struct event *e)
 {
 	struct tunnel tunnel;
 	unsigned iface = r->shards ? shards_where(r->shards, e->iface, &tunnel)
@@ -143,13 +143,13 @@ static void say_event(struct reader *r, const struct event *e)
 
 static void sink_commit(struct event_sink *s)
 {
-	struct reader *r = (struct reader *)s;
+	struct offline *r = (struct offline *)s;
 
 	counter_add(&r->decoder.count->events, 1);
 	say_event(r, &r->event);
 }
 
-static void say_stats(struct reader *r)
+static void say_stats(struct offline *r)
 {
 	struct source_stats s;
 	struct stats_decoder d;
@@ -175,7 +175,7 @@ static void say_stats(struct reader *r)
 }
 
 /* A line that stays in place, on a terminal, while a long file is read. */
-static void show_progress(struct reader *r)
+static void show_progress(struct offline *r)
 {
 	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->source), at;
 	struct stats_decoder d;
@@ -204,7 +204,7 @@ static void show_progress(struct reader *r)
 }
 
 /* Reads to the end, or to where it breaks: 0 or -errno. */
-static int pull_all(struct reader *r)
+static int pull_all(struct offline *r)
 {
 	unsigned batches = 0;
 	int n;
@@ -222,7 +222,7 @@ static int pull_all(struct reader *r)
 }
 
 /* The same by several threads. */
-static int merge_all(struct reader *r)
+static int merge_all(struct offline *r)
 {
 	bool pipe = source_fd(r->source) >= 0;
 	unsigned events = 0;
@@ -253,7 +253,7 @@ static void on_sigbus(int sig)
 	_exit(write(STDERR_FILENO, words, sizeof words - 1) < 0 ? 2 : 1);
 }
 
-static int read_opened(struct reader *r)
+static int offline_opened(struct offline *r)
 {
 	int e = r->o->decoders > 1
 			? shards_start(r->o, r->source, &r->shards)
@@ -289,9 +289,9 @@ static int read_opened(struct reader *r)
 	return 0;
 }
 
-int read_run(const struct options *o)
+int offline_run(const struct options *o)
 {
-	struct reader *r = aligned_alloc(CACHE_LINE, sizeof *r);
+	struct offline *r = aligned_alloc(CACHE_LINE, sizeof *r);
 	char error[PCAPFILE_ERROR_MAX];
 	char *path = strdup(strcmp(o->read_file, "-") ? o->read_file : "stdin");
 	int status = 1;
@@ -309,7 +309,7 @@ int read_run(const struct options *o)
 		log_error("%s: %s", o->read_file, error);
 		goto out;
 	}
-	status = read_opened(r);
+	status = offline_opened(r);
 	if (r->shards || !r->decoder.source)
 		source_free(r->source);
 	shards_free(r->shards);

@@ -1,8 +1,8 @@
-/* read.h - `synfind --read FILE`: the whole pipeline over a file, in one thread. */
+/* offline.h - `synfind --read FILE`: the whole pipeline over a file, in one thread. */
 #pragma once
 
 struct options;
 
 /* Tells the events of options->read_file on stdout.  Returns the exit status: 0, or 1 after one
  * sentence on stderr that names the file and the octet where it ends to make sense. */
-int read_run(const struct options *o);
+int offline_run(const struct options *o);
