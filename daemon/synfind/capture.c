@@ -43,7 +43,7 @@ static void interface_gone(struct capture *c, struct interface *t)
 		return;
 	}
 	say_state(t, "gone");
-	interface_last_words(t);
+	interface_close_all(t);
 	interface_report_link(c, t, REPORTED_GONE, "gone");
 }
 
@@ -493,7 +493,7 @@ void capture_destroy(struct capture *c)
 		if (t->decoders) {
 			interface_stop(t);
 			for (unsigned i = 0; i < t->decoders; i++)
-				t->decoder[i]->patient = false;
+				t->decoder[i]->block_when_full = false;
 			interface_join(c, t);
 		}
 		interface_free(t);

@@ -47,7 +47,7 @@ static struct event *ring_reserve(struct event_sink *s)
 	struct decoder *d = of_sink(s);
 
 	d->slot = spsc_reserve(&d->ring);
-	while (!d->slot && d->patient && !d->undo) {
+	while (!d->slot && d->block_when_full && !d->undo) {
 		if (spsc_must_wake(&d->ring))
 			eventfd_write(d->wake_fd, 1);
 		counter_add(&d->count->beats, 1);
@@ -236,8 +236,8 @@ void decoder_destroy(struct decoder *d)
 	source_free(d->source);
 	source_free(d->next);
 	source_free(d->retired);
-	if (d->nudge_fd > 0)
-		close(d->nudge_fd);
+	if (d->control_fd > 0)
+		close(d->control_fd);
 	bypass_filter_free(d->bypass);
 	decoder_state_close(&d->state);
 	memset(d, 0, sizeof *d);
@@ -349,7 +349,7 @@ int decoder_pull(struct decoder *d)
 	counter_add(&d->count->beats, 1);
 	if (n <= 0)
 		return n;
-	d->unlooked = true;
+	d->stats_pending = true;
 	begin(d);
 	if (is_switching(d))
 		used = switch_frames(d, frames, n);
@@ -400,7 +400,7 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 	struct afring_counts *p = &s->pending;
 
 	d->stats_at_ns = now + stats_every_ns;
-	d->unlooked = false;
+	d->stats_pending = false;
 	bypass_filter_set_clock(d->bypass);
 	if (!p->packets && !p->drops && !p->freezes && afring_take_counts(d->source, p) < 0)
 		return;
@@ -461,20 +461,20 @@ static bool wait_for_frames(struct decoder *d)
 {
 	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
 				{ .fd = d->stop_fd, .events = POLLIN },
-				{ .fd = d->nudge_fd, .events = POLLIN } };
-	eventfd_t nudges;
+				{ .fd = d->control_fd, .events = POLLIN } };
+	eventfd_t requests;
 
 	int ms = anything_tracked(d) ? TICK_MS : -1;
 
 	if (d->beat_ms && (ms < 0 || ms > d->beat_ms))
 		ms = d->beat_ms;
-	if (d->unlooked && (ms < 0 || ms > LOOK_MS))
+	if (d->stats_pending && (ms < 0 || ms > LOOK_MS))
 		ms = LOOK_MS;
 	if (is_switching(d))
 		ms = SWITCH_MS;
 	poll(fds, ARRAY_SIZE(fds), ms);
 	if (fds[2].revents & POLLIN)
-		eventfd_read(d->nudge_fd, &nudges);
+		eventfd_read(d->control_fd, &requests);
 	return !(fds[1].revents & POLLIN);
 }
 
@@ -537,7 +537,7 @@ void decoder_switch_ring(struct decoder *d, struct source *source, const struct 
 	h->ring[!h->current] = *ring;
 	d->next = source;
 	atomic_store(&d->switching, SWITCH_ASKED);
-	eventfd_write(d->nudge_fd, 1);
+	eventfd_write(d->control_fd, 1);
 }
 
 void decoder_switched(struct decoder *d)
@@ -643,7 +643,7 @@ static void *decoder_run(void *arg)
 		int n = decoder_pull(d);
 
 		if (n == -ENODEV) { /* nothing will come any more; rtnetlink says so as well */
-			atomic_store(&d->last_words, REASON_CAPTURE_END);
+			atomic_store(&d->close_reason, REASON_CAPTURE_END);
 			break;
 		}
 		uint64_t now = wall_clock_ns();
@@ -668,8 +668,8 @@ static void *decoder_run(void *arg)
 		wake_consumer_soon(d, wall_clock_ns());
 	}
 	look_for_loss(d, wall_clock_ns());
-	d->patient = true;
-	close_all(d, (enum close_reason)atomic_load(&d->last_words));
+	d->block_when_full = true;
+	close_all(d, (enum close_reason)atomic_load(&d->close_reason));
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;
@@ -679,10 +679,10 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 {
 	d->wake_fd = wake_fd;
 	d->stop_fd = stop_fd;
-	d->nudge_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (d->nudge_fd < 0)
+	d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (d->control_fd < 0)
 		return -errno;
-	atomic_init(&d->last_words, REASON_SHUTDOWN);
+	atomic_init(&d->close_reason, REASON_SHUTDOWN);
 	int r = pthread_create(&d->thread, NULL, decoder_run, d);
 
 	d->started = !r;

@@ -51,21 +51,21 @@ struct decoder {
 	uint8_t iface_id;	     /* put into every frame: flows of two interfaces never mix */
 	struct decoder_share share;
 	uint32_t max_connections, max_half_open; /* its part of the options' */
-	bool patient; /* at the end: rather wait for the consumer than lose events */
+	bool block_when_full; /* at the end: rather wait for the consumer than lose events */
 
 	/* the thread */
 	pthread_t thread;
 	bool started;
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
-	int nudge_fd;	      /* owned: readable: there is something new to look at */
+	int control_fd;	      /* owned: readable: there is something new to look at */
 	int beat_ms; /* the longest wait without a beat; 0: for ever.  Set before the start */
 	_Atomic(struct tracker_config *) fresh; /* to be taken over by the thread, owned; or NULL */
-	_Atomic bool paused;	/* end at once, and leave all as it is: another process goes on */
-	_Atomic bool ended;	/* set by the thread, last of all */
-	_Atomic int last_words; /* enum close_reason for what is open at the end */
+	_Atomic bool paused;	  /* end at once, and leave all as it is: another process goes on */
+	_Atomic bool ended;	  /* set by the thread, last of all */
+	_Atomic int close_reason; /* enum close_reason for what is open at the end */
 	uint64_t stats_at_ns;
-	bool unlooked;	   /* frames came since the kernel was asked for its counters */
-	uint32_t woken_at; /* the events before this were there when the consumer was last woken */
+	bool stats_pending; /* frames came since the kernel was asked for its counters */
+	uint32_t woken_at;  /* the events before this were there when the consumer was last woken */
 	uint64_t waiting_since_ns; /* the first event after those; 0: there is none */
 };
 

@@ -318,11 +318,11 @@ enum reported_link interface_link_settle(const struct capture *c, struct decoder
 	return (enum reported_link)h->reported;
 }
 
-void interface_last_words(struct interface *t)
+void interface_close_all(struct interface *t)
 {
 	t->gone = true;
 	for (unsigned i = 0; i < t->decoders; i++)
-		atomic_store(&t->decoder[i]->last_words, REASON_CAPTURE_END);
+		atomic_store(&t->decoder[i]->close_reason, REASON_CAPTURE_END);
 	if (t->decoders)
 		interface_stop(t); /* a ring without an interface may never wake by itself */
 }

@@ -105,7 +105,7 @@ int interface_run(struct capture *c, struct interface *t);
 void interface_stop(struct interface *t);
 
 /* They shall read what is left, close all, and end: the interface is gone. */
-void interface_last_words(struct interface *t);
+void interface_close_all(struct interface *t);
 
 /* Their threads have ended, or are told to: publishes what they said last. */
 void interface_join(struct capture *c, struct interface *t);

@@ -18,7 +18,7 @@
 #include "synfind/fdstore.h"
 
 enum { EXIT_USAGE = 2 };
-static const uint64_t last_words_ns = 2000000000; /* for subscribers to take what is theirs */
+static const uint64_t end_wait_ns = 2000000000; /* for subscribers to take what is theirs */
 
 struct daemon {
 	int argc;
@@ -232,7 +232,7 @@ static int daemon_run(struct daemon *d)
 	if (r < 0)
 		return log_errno(r, "The event loop failed");
 	if (!d->paused)
-		publisher_end(&d->publisher, last_words_ns);
+		publisher_end(&d->publisher, end_wait_ns);
 	say_summary(&d->capture.totals);
 	return 0;
 }

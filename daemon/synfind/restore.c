@@ -161,7 +161,7 @@ static void interface_adopt(struct capture *c, struct left *l, unsigned id)
 		if (link == REPORTED_NEW)
 			interface_report_link(c, t, REPORTED_UP, "up");
 		if (link == REPORTED_GONE)
-			interface_last_words(t);
+			interface_close_all(t);
 		return;
 	}
 	log_errno(r, "Cannot go on with interface %u of the process before", id);
