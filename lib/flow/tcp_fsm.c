@@ -1,101 +1,83 @@
 #include "flow/tcp_fsm.h"
 #include <assert.h>
 
-/* Short names, so that the table fits the page. */
+/* Two letters for each state, so that the table fits the page.  Lower case: the edge rests on
+ * segments that were not seen (INFERRED).  xx: there is no such edge. */
+/* clang-format off */
 enum {
-	NONE = FSM_NONE,
-	SYNS = FSM_SYN,
-	XSYN = FSM_CROSSED,
-	XACA = FSM_CROSSED_A,
-	XACB = FSM_CROSSED_B,
-	ANSW = FSM_ANSWERED,
-	CLAI = FSM_CLAIMED,
-	OPEN = FSM_OPEN,
-	FINA = FSM_FIN_A,
-	FINB = FSM_FIN_B,
-	HLFA = FSM_HALF_A,
-	HLFB = FSM_HALF_B,
-	LSTA = FSM_LAST_A,
-	LSTB = FSM_LAST_B,
-	BOTH = FSM_BOTH,
-	BTHA = FSM_BOTH_A,
-	BTHB = FSM_BOTH_B,
-	GAPA = FSM_GAP_A,
-	GAPB = FSM_GAP_B,
-	GAPX = FSM_GAP_AB,
-	WATA = FSM_WAIT_A,
-	WATB = FSM_WAIT_B,
-	DONA = FSM_DONE_A,
-	DONB = FSM_DONE_B,
-	DONX = FSM_DONE_X,
-	RSET = FSM_RESET,
-	xxxx = FSM_ILLEGAL,
+	NO = FSM_NONE,      SY = FSM_SYN,       XS = FSM_CROSSED,   XA = FSM_CROSSED_A,
+	XB = FSM_CROSSED_B, AN = FSM_ANSWERED,  CL = FSM_CLAIMED,   OP = FSM_OPEN,
+	FA = FSM_FIN_A,     FB = FSM_FIN_B,     HA = FSM_HALF_A,    HB = FSM_HALF_B,
+	LA = FSM_LAST_A,    LB = FSM_LAST_B,    BO = FSM_BOTH,      BA = FSM_BOTH_A,
+	BB = FSM_BOTH_B,    GA = FSM_GAP_A,     GB = FSM_GAP_B,     GX = FSM_GAP_AB,
+	WA = FSM_WAIT_A,    WB = FSM_WAIT_B,    DA = FSM_DONE_A,    DB = FSM_DONE_B,
+	DX = FSM_DONE_X,    RS = FSM_RESET,     xx = FSM_ILLEGAL,
 	INFERRED = 0x20,
-	/* edges that rest on segments which were not seen */
-	clai = CLAI | INFERRED,
-	answ = ANSW | INFERRED,
-	open = OPEN | INFERRED,
-	fina = FINA | INFERRED,
-	finb = FINB | INFERRED,
+	cl = CL | INFERRED, an = AN | INFERRED, op = OP | INFERRED,
+	fa = FA | INFERRED, fb = FB | INFERRED,
 };
 static_assert((int)FSM_STATES < (int)INFERRED, "a state and the mark share an octet");
 
-/* One reason per row; "stay" cells repeat the column's own state. */
-/* clang-format off */
-static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
-/* at:                  NONE  SYNS  XSYN  XACA  XACB  ANSW  CLAI  OPEN  FINA  FINB  HLFA  HLFB  LSTA
- * LSTB  BOTH  BTHA  BTHB  GAPA  GAPB  GAPX  WATA  WATB  DONA  DONB  DONX  RSET */
-/* A is by definition whoever opened */
-[SIDE_A][EV_SYN]     = { SYNS, SYNS, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
-/* B's SYN without ACK crosses A's: RFC 9293 3.5, figure 7 */
-[SIDE_B][EV_SYN]     = { xxxx, XSYN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
-/* A answers only a SYN that crossed; one behind B's SYN-ACK shows that B's had, and was
- * overtaken */
-[SIDE_A][EV_SYN_ACK] = { xxxx, xxxx, XACB, OPEN, XACB, XACA, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
-/* without A's SYN before it the capture began late or reordered; behind A's ACK likewise */
-[SIDE_B][EV_SYN_ACK] = { answ, ANSW, XACA, XACA, OPEN, ANSW, OPEN, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx },
-/* A's own ACK completes the handshake; from SYNS it claims an answer that was not seen */
-[SIDE_A][EV_ACK]     = { open, clai, XACB, OPEN, XACB, OPEN, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-/* B's bare ACK proves that it has A's SYN, not that A has B's (challenge ACKs look like it) */
-[SIDE_B][EV_ACK]     = { open, answ, XACA, XACA, OPEN, ANSW, open, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_A][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFB, xxxx, HLFB, DONA, LSTB, BTHB, DONX, BTHB, WATB, BTHB, WATB, DONX, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_ACK_FIN] = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, HLFA, xxxx, HLFA, xxxx, LSTA, DONB, BTHA, BTHA, DONX, BTHA, WATA, WATA, WATA, DONX, DONA, DONB, DONX, RSET },
-/* now the peer has its FIN, which counts in sequence */
-[SIDE_A][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, BOTH, GAPB, GAPB, WATA, BTHB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FILL]    = { xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, xxxx, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, BOTH, GAPA, BTHA, WATB, DONA, DONB, DONX, RSET },
-/* only who is established sends data: the ACK of its SYN was there, if not seen.  Data carries an
- * ACK too, and the proof of that comes first: where it moves the state nothing is left for data */
-[SIDE_A][EV_DATA]    = { xxxx, xxxx, xxxx, xxxx, open, xxxx, CLAI, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-/* a server sends no data before the handshake's ACK (but with Fast Open: the segment check
- * knows) */
-[SIDE_B][EV_DATA]    = { xxxx, xxxx, xxxx, open, xxxx, open, xxxx, OPEN, FINA, FINB, HLFA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_A][EV_FIN]     = { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, BOTH, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FIN]     = { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, BOTH, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-/* crossed FINs, but octets are missing: no end is known to have the other's FIN (RFC 9293 3.10.7.4,
- * eighth step: a FIN counts in sequence) */
-[SIDE_A][EV_FIN_GAP_OWN] =
-		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, GAPA, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_A][EV_FIN_GAP_PEER] =
-		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, GAPB, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_A][EV_FIN_GAP_BOTH] =
-		        { xxxx, xxxx, fina, fina, fina, fina, fina, FINA, FINA, GAPX, HLFA, LSTB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FIN_GAP_OWN] =
-		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, GAPB, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FIN_GAP_PEER] =
-		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, GAPA, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_FIN_GAP_BOTH] =
-		        { xxxx, xxxx, finb, finb, finb, finb, finb, FINB, GAPX, FINB, LSTA, HLFB, LSTA, LSTB, BOTH, BTHA, BTHB, GAPA, GAPB, GAPX, WATA, WATB, DONA, DONB, DONX, RSET },
-/* after both FINs an RST changes nothing that is told, but nobody is left: RFC 1337 */
-[SIDE_A][EV_RST]     = { xxxx, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, DONA, DONB, DONX, RSET },
-[SIDE_B][EV_RST]     = { xxxx, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, RSET, DONA, DONB, DONX, RSET },
+/* One reason per row.  A cell that repeats the name of its column stays. */
+#define ROW(side, ev) [SIDE_##side][EV_##ev] =
+static const uint8_t edge[SIDES][EV_FIN + 1][FSM_STATES] = {
+/* at:           NO SY XS XA XB AN CL OP FA FB HA HB LA LB BO BA BB GA GB GX WA WB DA DB DX RS */
+/* The client is whoever opened. */
+ROW(A, SYN)     {SY,SY,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx},
+/* B's SYN without an ACK crosses A's (RFC 9293 3.5, figure 7). */
+ROW(B, SYN)     {xx,XS,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx},
+/* A answers only a SYN that crossed.  After B's SYN-ACK it shows that the SYNs had crossed. */
+ROW(A, SYN_ACK) {xx,xx,XB,OP,XB,XA,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx},
+/* From NO the capture began late or was reordered.  From CL A's ACK overtook it. */
+ROW(B, SYN_ACK) {an,AN,XA,XA,OP,AN,OP,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx},
+/* A's own ACK completes the handshake.  From SY it implies an answer that was not seen. */
+ROW(A, ACK)     {op,cl,XB,OP,XB,OP,CL,OP,FA,FB,HA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
+/* B's bare ACK proves that B has A's SYN, not that A has B's: a challenge ACK looks the same. */
+ROW(B, ACK)     {op,an,XA,XA,OP,AN,op,OP,FA,FB,HA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
+/* A has B's FIN. */
+ROW(A, ACK_FIN) {xx,xx,xx,xx,xx,xx,xx,xx,xx,HB,xx,HB,DA,LB,BB,DX,BB,WB,BB,WB,DX,WB,DA,DB,DX,RS},
+/* B has A's FIN. */
+ROW(B, ACK_FIN) {xx,xx,xx,xx,xx,xx,xx,xx,HA,xx,HA,xx,LA,DB,BA,BA,DX,BA,WA,WA,WA,DX,DA,DB,DX,RS},
+/* A filled its gap, so B now has A's FIN, which counts in sequence. */
+ROW(A, FILL)    {xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,LA,LB,BO,BA,BB,BO,GB,GB,WA,BB,DA,DB,DX,RS},
+/* B filled its gap, so A now has B's FIN. */
+ROW(B, FILL)    {xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,LA,LB,BO,BA,BB,GA,BO,GA,BA,WB,DA,DB,DX,RS},
+/* Only an established side sends data.  Its ACK was applied first: where that moved the state,
+ * data adds nothing. */
+ROW(A, DATA)    {xx,xx,xx,xx,op,xx,CL,OP,FA,FB,HA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
+/* A server sends no data before the handshake's ACK, except with Fast Open (segment_check). */
+ROW(B, DATA)    {xx,xx,xx,op,xx,op,xx,OP,FA,FB,HA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
+/* A closes.  If B closed too and neither has the other's FIN, see crossed[]. */
+ROW(A, FIN)     {xx,xx,fa,fa,fa,fa,fa,FA,FA,BO,HA,LB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
+/* B closes, likewise. */
+ROW(B, FIN)     {xx,xx,fb,fb,fb,fb,fb,FB,BO,FB,LA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
 };
+#undef ROW
+
+/* FINs that cross (RFC 9293 3.6): a FIN counts in sequence (3.10.7.4, eighth step), so the octets
+ * that are missing decide who can have received the other's FIN.  By EV_FIN and EV_FIN_GAP_*. */
+static const uint8_t crossed[SIDES][4] = {
+	/* missing: none, the sender's own, its peer's, both */
+	[SIDE_A] = {BO,GA,GB,GX},
+	[SIDE_B] = {BO,GB,GA,GX},
+};
+
+/* An RST.  After both FINs it changes nothing that is reported (RFC 1337). */
+static const uint8_t reset[FSM_STATES] =
+/*               NO SY XS XA XB AN CL OP FA FB HA HB LA LB BO BA BB GA GB GX WA WB DA DB DX RS */
+		{xx,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,DA,DB,DX,RS};
 /* clang-format on */
 
 enum fsm_state fsm_step(enum fsm_state from, enum fsm_side sender, enum fsm_evidence ev,
 			bool *ret_inferred)
 {
-	uint8_t to = edge[sender][ev][from];
+	uint8_t to;
 
+	if (ev == EV_RST)
+		return reset[from];
+	to = edge[sender][ev < EV_FIN ? ev : EV_FIN][from];
+	if (to == FSM_BOTH && ev >= EV_FIN && from != FSM_BOTH)
+		to = crossed[sender][ev - EV_FIN];
 	if (to & INFERRED)
 		*ret_inferred = true;
 	return to & (INFERRED - 1);
@@ -108,10 +90,8 @@ static const struct {
 	uint8_t fins;
 	uint8_t timeout;
 } about[FSM_STATES] = {
-#define ENDS(a, b)                                                                                 \
-	{                                                                                          \
-		TCPS_##a, TCPS_##b                                                                 \
-	}
+/* clang-format off */
+#define ENDS(a, b) { TCPS_##a, TCPS_##b }
 	[FSM_NONE] = { ENDS(CLOSED, CLOSED), 0, 0, FSM_T_SYN_SENT },
 	[FSM_SYN] = { ENDS(SYN_SENT, LISTEN), 0, 0, FSM_T_SYN_SENT },
 	[FSM_CROSSED] = { ENDS(SYN_RECEIVED, SYN_RECEIVED), 0, 0, FSM_T_SYN_RECEIVED },
@@ -139,6 +119,7 @@ static const struct {
 	[FSM_DONE_X] = { ENDS(TIME_WAIT, TIME_WAIT), 3, 3, FSM_T_TIME_WAIT },
 	[FSM_RESET] = { ENDS(CLOSED, CLOSED), 0, 0, FSM_T_RESET },
 #undef ENDS
+	/* clang-format on */
 };
 
 enum tcp_state fsm_endpoint(enum fsm_state s, enum fsm_side side)

@@ -45,12 +45,12 @@ CLASS = {"syn": ("SYN", "0", "-", 0), "syn2": ("SYN", "700000", "-", 0),
          "rst": ("RST", "f", "-", 0), "rsta": ("RST-ACK", "f", "p", 0),
          "rstw": ("RST", "w", "-", 0), "rsto": ("RST", "b", "-", 0),
          "synfin": ("SYN-FIN", "f", "-", 0), "none": ("NONE", "f", "-", 0)}
-HANDSHAKE = ("NONE", "SYN", "CROSS", "CROSS-A", "CROSS-B", "ANSWER", "CLAIM")
+HANDSHAKE = ("NONE", "SYN", "CROSSED", "CROSSED-A", "CROSSED-B", "ANSWERED", "CLAIMED")
 OVER = ("DONE-A", "DONE-B", "DONE-X", "RESET")
 FIRST = {"FIN-A": "client", "HALF-A": "client", "LAST-A": "client",
          "FIN-B": "server", "HALF-B": "server", "LAST-B": "server",
-         "BOTH": "both", "BOTH-A": "both", "BOTH-B": "both", "HOLE-A": "both", "HOLE-B": "both",
-         "HOLE-AB": "both", "WAIT-A": "both", "WAIT-B": "both"}
+         "BOTH": "both", "BOTH-A": "both", "BOTH-B": "both", "GAP-A": "both", "GAP-B": "both",
+         "GAP-AB": "both", "WAIT-A": "both", "WAIT-B": "both"}
 BOTH_FINS = [s for s in FIRST if not s.startswith(("FIN", "HALF"))]
 TIMEOUTS = {"syn-sent": 20, "syn-received": 30, "established": 50, "closing": 40,
             "half-closed": 60, "time-wait": 25, "reset": 15}
@@ -232,7 +232,7 @@ class Talk:
         self.merge(before, after)
         self.state = after
         if before == "NONE":
-            how = {"SYN": "syn", "ANSWER": "syn_ack"}.get(after, "port")
+            how = {"SYN": "syn", "ANSWERED": "syn_ack"}.get(after, "port")
             return self.want("tcp_open", after, flags, basis=basis, midstream=how == "port",
                              direction_basis=how)
         if (was.client, was.server) == (now.client, now.server):

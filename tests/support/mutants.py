@@ -32,18 +32,19 @@ import synflood_mutants
 import segment_check_mutants
 import run
 
-FSM, GUARD, QUICK, FLOOD = (f"lib/flow/{name}.c" for name in ("fsm", "guard", "fastpath", "flood"))
-UNITS = {FSM: ["test_fsm"], GUARD: ["test_guard", "test_quick"], QUICK: ["test_quick"],
-         FLOOD: ["test_flood"]}
+FSM, CHECK, FASTPATH, SYNFLOOD = (f"lib/flow/{name}.c" for name in
+                                  ("tcp_fsm", "segment_check", "fastpath", "synflood"))
+UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"], FASTPATH: ["test_fastpath"],
+         SYNFLOOD: ["test_synflood"]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
       "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
 EQUIVALENT = {
-    "guard: a FIN overtaken though it was acknowledged":
+    "segment_check: a FIN overtaken though it was acknowledged":
         "the window, whose lower end is what was acknowledged, refuses it two lines later",
-    "guard: early data after the handshake":
-        "data moves nothing there, and in CLAIM the ACK that it carries moves first",
-    "guard: early data of the client":
+    "segment_check: early data after the handshake":
+        "data moves nothing there, and in CLAIMED the ACK that it carries moves first",
+    "segment_check: early data of the client":
         "its ACK has completed the handshake, and its SYNs cannot have crossed with Fast Open",
 }
 
@@ -63,21 +64,33 @@ def twin(state, columns):
     return other if other in columns else columns[(columns.index(state) + 1) % len(columns)]
 
 
+def cell_mutants(text, name, row, columns):
+    """Each legal cell of one row of states to illegal, to another state, and its mark turned round."""
+    words = row[1].split(",")
+    for i, (word, column) in enumerate(zip(words, columns, strict=True)):
+        if word == "xx":
+            continue
+        state, inferred = word.upper(), word.islower()
+        other = twin(state, TWO_LETTERS)
+        for new in ["xx", other + (" | INFERRED" if inferred else ""),
+                    state if inferred else state + " | INFERRED"]:
+            cell = words[:i] + [new] + words[i + 1:]
+            yield Mutant(f"{name} at {column}: {word} to {new}", FSM,
+                         text[:row.start(1)] + ",".join(cell) + text[row.end(1):])
+
+
+TWO_LETTERS = "NO SY XS XA XB AN CL OP FA FB HA HB LA LB BO BA BB GA GB GX WA WB DA DB DX RS".split()
+
+
 def fsm_mutants(text):
-    columns = re.search(r"/\* at:([A-Z\s]*)\*/", text)[1].split()
-    row = re.compile(r"\[(SIDE_[AB])\]\[(EV_\w+)\]\s*=\s*\{ ([^}]*) \},")
-    for m in row.finditer(text):
-        words = [w.strip() for w in m[3].rstrip(", ").split(",")]
-        for i, (word, column) in enumerate(zip(words, columns, strict=True)):
-            if word == "xxxx":
-                continue
-            state, inferred = word.upper(), word.islower()
-            other = twin(state, columns)
-            for new in ["xxxx", other + (" | INFERRED" if inferred else ""),
-                        state if inferred else state + " | INFERRED"]:
-                cell = words[:i] + [new] + words[i + 1:]
-                yield Mutant(f"{m[1]} {m[2]} at {column}: {word} to {new}", FSM,
-                             text[:m.start(3)] + ", ".join(cell) + text[m.end(3):])
+    for m in re.finditer(r"ROW\((\w, \w+)\)\s*(?=\{)", text):
+        row = re.compile(r"\{([^}]*)\},").match(text, m.end())
+        yield from cell_mutants(text, m[1], row, TWO_LETTERS)
+    for m in re.finditer(r"\[(SIDE_[AB])\] = (?=\{BO)", text):
+        row = re.compile(r"\{([^}]*)\},").match(text, m.end())
+        yield from cell_mutants(text, f"crossed {m[1]}", row, ["none", "own", "peer", "both"])
+    row = re.compile(r"\{(xx,RS[^}]*)\};").search(text)
+    yield from cell_mutants(text, "reset", row, TWO_LETTERS)
     ends = "LISTEN SYN_SENT SYN_RECEIVED ESTABLISHED FIN_WAIT_1 FIN_WAIT_2 CLOSE_WAIT CLOSING " \
            "LAST_ACK TIME_WAIT CLOSED".split()
     waits = "SYN_SENT SYN_RECEIVED ESTABLISHED HALF_CLOSED CLOSING TIME_WAIT RESET".split()
@@ -159,7 +172,7 @@ class Bench:
         except subprocess.CalledProcessError as e:
             return "the compiler: " + e.stderr.decode()[:200]
         try:
-            if mutant.path == FLOOD:
+            if mutant.path == SYNFLOOD:
                 return self.flood(synfind) or self.units(mutant, obj, work)
             return self.cells(synfind) or self.conformance(synfind) or self.units(mutant, obj, work)
         except subprocess.TimeoutExpired:
@@ -217,13 +230,13 @@ def try_one(mutant):
 def read_all():
     """The sources, and all that is broken in them."""
     sources = {}
-    for path in (FSM, GUARD, QUICK, FLOOD):
+    for path in (FSM, CHECK, FASTPATH, SYNFLOOD):
         with open(os.path.join(ROOT, path)) as f:
             sources[path] = f.read()
     return sources, [*fsm_mutants(sources[FSM]),
-                     *piece_mutants(GUARD, sources[GUARD], segment_check_mutants.PIECES),
-                     *piece_mutants(QUICK, sources[QUICK], segment_check_mutants.QUICK_PIECES),
-                     *piece_mutants(FLOOD, sources[FLOOD], synflood_mutants.PIECES)]
+                     *piece_mutants(CHECK, sources[CHECK], segment_check_mutants.PIECES),
+                     *piece_mutants(FASTPATH, sources[FASTPATH], segment_check_mutants.FASTPATH_PIECES),
+                     *piece_mutants(SYNFLOOD, sources[SYNFLOOD], synflood_mutants.PIECES)]
 
 
 def main():

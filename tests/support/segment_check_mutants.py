@@ -21,12 +21,12 @@ PIECES = [
     # syn_unacked
     ("return s == FSM_SYN || s == FSM_CROSSED || s == FSM_CROSSED_B;", [
         ("A's SYN is acknowledged in SYN", "return s == FSM_CROSSED || s == FSM_CROSSED_B;"),
-        ("A's SYN is acknowledged in CROSS", "return s == FSM_SYN || s == FSM_CROSSED_B;"),
-        ("A's SYN is acknowledged in CROSS-B", "return s == FSM_SYN || s == FSM_CROSSED;")]),
+        ("A's SYN is acknowledged in CROSSED", "return s == FSM_SYN || s == FSM_CROSSED_B;"),
+        ("A's SYN is acknowledged in CROSSED-B", "return s == FSM_SYN || s == FSM_CROSSED;")]),
     ("return s == FSM_ANSWERED || s == FSM_CROSSED || s == FSM_CROSSED_A;", [
-        ("B's SYN is acknowledged in ANSWER", "return s == FSM_CROSSED || s == FSM_CROSSED_A;"),
-        ("B's SYN is acknowledged in CROSS", "return s == FSM_ANSWERED || s == FSM_CROSSED_A;"),
-        ("B's SYN is acknowledged in CROSS-A", "return s == FSM_ANSWERED || s == FSM_CROSSED;")]),
+        ("B's SYN is acknowledged in ANSWERED", "return s == FSM_CROSSED || s == FSM_CROSSED_A;"),
+        ("B's SYN is acknowledged in CROSSED", "return s == FSM_ANSWERED || s == FSM_CROSSED_A;"),
+        ("B's SYN is acknowledged in CROSSED-A", "return s == FSM_ANSWERED || s == FSM_CROSSED;")]),
     # prove_syn
     ("if (from == SIDE_A && s->seq == c->isn)", [
         ("any SYN of A's is the same", "if (from == SIDE_A)"),
@@ -55,11 +55,11 @@ PIECES = [
          "(s->ack != c->isn + 1 && !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A] + 1))))")]),
     ("(c->state == FSM_SYN || c->state == FSM_CLAIMED ||\n", [
         ("A's SYN-ACK in SYN", "(c->state == FSM_CLAIMED ||\n"),
-        ("A's SYN-ACK in CLAIM", "(c->state == FSM_SYN ||\n"),
+        ("A's SYN-ACK in CLAIMED", "(c->state == FSM_SYN ||\n"),
         ("A's SYN-ACK never", "(true ||\n")]),
     ("(c->state == FSM_ANSWERED && s->seq != c->isn)))", [
-        ("A's SYN-ACK with another number in ANSWER", "false))"),
-        ("A's SYN-ACK not in ANSWER", "c->state == FSM_ANSWERED))")]),
+        ("A's SYN-ACK with another number in ANSWERED", "false))"),
+        ("A's SYN-ACK not in ANSWERED", "c->state == FSM_ANSWERED))")]),
     ("c->acked[SIDE_B] - !syn_unacked(c->state, SIDE_B);", [
         ("B's ISN, once it is acknowledged", "c->acked[SIDE_B];"),
         ("B's ISN, until it is acknowledged", "c->acked[SIDE_B] - 1;")]),
@@ -69,8 +69,8 @@ PIECES = [
         ("a SYN-ACK of data", "if (s->ack != isn + 1)"),
         ("a SYN-ACK of anything", "if (false)")]),
     ("if (c->state == FSM_CLAIMED && s->seq + 1 != c->acked[SIDE_B])", [
-        ("any SYN-ACK in CLAIM", "if (false)"),
-        ("the ISN one off in CLAIM", "if (c->state == FSM_CLAIMED && s->seq != c->acked[SIDE_B])")]),
+        ("any SYN-ACK in CLAIMED", "if (false)"),
+        ("the ISN one off in CLAIMED", "if (c->state == FSM_CLAIMED && s->seq != c->acked[SIDE_B])")]),
     ("p.repeat = c->state == FSM_ANSWERED && from == SIDE_B;", [
         ("no SYN-ACK is the same", "p.repeat = false;"),
         ("A's late SYN-ACK is a repetition", "p.repeat = c->state == FSM_ANSWERED;")]),
@@ -339,7 +339,7 @@ PIECES = [
     ("(!p.repeat || anew)) {\n\t\t\tc->next[from] = segment_end(s);", [
         ("a SYN that is not learned", "(!p.repeat || anew)) {\n\t\t\t;")]),
     ("c->acked[from] = s->seq;", [("a SYN acknowledges itself", "c->acked[from] = s->seq + 1;")]),
-    ("if (c->state != FSM_CLAIMED) /*", [("A's ACK is forgotten in CLAIM", "if (true) /*")]),
+    ("if (c->state != FSM_CLAIMED) /*", [("A's ACK is forgotten in CLAIMED", "if (true) /*")]),
     ("if (!known_syn && (!p.repeat || anew)) {", [
         ("another SYN-ACK is not learned", "if (!known_syn && !p.repeat) {"),
         ("any repeated SYN-ACK is learned", "if (!known_syn) {"),
@@ -415,7 +415,7 @@ PIECES = [
         ("an orderly window overwrites the timestamp", "\tc->acked[!from] = s->ack;\n")]),
 ]
 
-QUICK_PIECES = [
+FASTPATH_PIECES = [
     ("return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;", [
         ("data on a SYN", "return s->wire_segs == 1 && s->wire_len <= UINT8_MAX;"),
         ("several SYNs at once", "return !s->payload_len && s->wire_len <= UINT8_MAX;"),
