@@ -13,6 +13,7 @@
 #include <bpf/bpf_helpers.h>
 #include "bpf/bypass.h"
 #include "bpf/link.bpf.h"
+#include "bpf/predict.h"
 #include "wire/ip.h"
 #include "wire/link.h"
 
@@ -142,22 +143,22 @@ static __always_inline struct numbers numbers_of(struct __sk_buff *skb, const st
 	return n;
 }
 
-/* fastpath_predict_open(), with the window as the long way would look at it. */
-static __always_inline bool is_plain(const struct bypass_slot *s, unsigned d,
-				     const struct numbers *n)
+/* Is it predicted, by the window as the general path would look at it? */
+static __always_inline bool is_predicted(const struct bypass_slot *s, unsigned d,
+					 const struct numbers *n)
 {
 	unsigned peer = !d;
-	__u64 window = (__u64)s->window[peer] << (s->shift[peer] & 15);
+	__u32 window = s->window[peer] << (s->shift[peer] & 15);
+	__u32 most = window < WINDOW_FLOOR ? WINDOW_FLOOR : window;
 
-	if (window < BYPASS_WINDOW_FLOOR)
-		window = BYPASS_WINDOW_FLOOR;
-	return n->usual && n->window && n->seq == s->next[d] && n->seq - s->acked[d] <= window &&
-	       n->ack - s->acked[peer] <= s->next[peer] - s->acked[peer] &&
-	       s->next[peer] - s->acked[peer] <= BYPASS_WINDOW_MOST &&
+	return n->usual &&
+	       predict((struct predict_side){ s->next[d], s->acked[d] },
+		       (struct predict_side){ s->next[peer], s->acked[peer] }, n->seq, n->ack,
+		       n->window, most) &&
 	       s->may[d] & (n->payload ? BYPASS_MAY_DATA : BYPASS_MAY_ACK);
 }
 
-/* fastpath_learn_open() */
+/* As the fast path learns. */
 static __always_inline void take(struct bypass_slot *s, unsigned d, const struct numbers *n)
 {
 	s->next[d] = n->end;
@@ -170,7 +171,7 @@ static __always_inline void take(struct bypass_slot *s, unsigned d, const struct
 static __always_inline void follow(struct bypass_slot *s, __u32 phase, unsigned d,
 				   const struct numbers *n)
 {
-	if (!is_plain(s, d, n)) {
+	if (!is_predicted(s, d, n)) {
 		s->unpredicted = 1;
 		return;
 	}
@@ -190,7 +191,7 @@ static __always_inline void learn(struct bypass_slot *s, unsigned d, const struc
 {
 	if (!n->usual)
 		return;
-	if (s->seen[d] && is_plain(s, d, n)) {
+	if (s->seen[d] && is_predicted(s, d, n)) {
 		take(s, d, n);
 		if (n->payload && s->seen[!d] && before(s->base_next[d], n->end)) {
 			s->marker = n->end;
@@ -280,7 +281,7 @@ int bypass(struct __sk_buff *skb)
 	}
 	if (phase != BYPASS_BYPASSED)
 		return pass;
-	if (!is_plain(s, d, &n)) {
+	if (!is_predicted(s, d, &n)) {
 		__sync_val_compare_and_swap(&s->phase, BYPASS_BYPASSED, BYPASS_FROZEN);
 		return pass;
 	}

@@ -9,9 +9,6 @@
 
 enum { BYPASS_SLOTS = 16384 };
 
-/* Least and largest window to believe in: WINDOW_FLOOR and _MOST of flow/segment_check.h. */
-enum { BYPASS_WINDOW_FLOOR = 65535, BYPASS_WINDOW_MOST = 1 << 30 };
-
 /* A slot goes round.  User space arms it, but is behind by what waits in its ring.  So all frames
  * pass yet, and the filter takes the newest numbers from them; a plain one becomes the marker.
  * When user space comes to the marker and finds that nothing is in the way, the slot is ready.  All

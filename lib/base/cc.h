@@ -18,6 +18,9 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+/* A function off the hot path: kept out of line, and out of the way. */
+#define COLD __attribute__((cold, noinline))
+
 /* Two threads that write within one line slow each other down (x86, arm64: 64 octets). */
 enum { CACHE_LINE = 64 };
 #define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))

@@ -73,6 +73,14 @@ static inline void undo_save(struct undo *u, const void *p, size_t n)
 	undo_order(); /* and counts before anything is changed */
 }
 
+/* Saves the @n octets at @p, then lends them to be changed.  Whoever keeps its memory const can change
+ * it in no other way. */
+static inline void *undo_edit(struct undo *u, const void *p, size_t n)
+{
+	undo_save(u, p, n);
+	return (void *)p;
+}
+
 /* Everything since the last commit is final. */
 static inline void undo_commit(struct undo *u)
 {

@@ -3,12 +3,10 @@
 #include <string.h>
 #include "base/cc.h"
 #include "bpf/bypass.h"
+#include "flow/conn.h"
 #include "flow/segment_check.h"
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
-
-_Static_assert((unsigned)BYPASS_WINDOW_FLOOR == (unsigned)WINDOW_FLOOR, "one floor");
-_Static_assert((unsigned)BYPASS_WINDOW_MOST == (unsigned)WINDOW_MOST, "one ceiling");
 
 enum { PATIENCE = 4096, PLACES = 2 * BYPASS_SLOTS, NONE = UINT32_MAX };
 
@@ -126,8 +124,8 @@ static struct watch *take_free(struct bypass *b)
 /* Segments of a kind that the side has not sent yet are not plain: they are of some interest. */
 static uint8_t may_of(const struct conn *c, enum fsm_side side)
 {
-	bool ack = c->complete & COMPLETE_ACK && conn_history_has(c, side, HISTORY_ACK);
-	bool data = c->complete & COMPLETE_DATA && conn_history_has(c, side, HISTORY_DATA);
+	bool ack = c->complete & COMPLETE_ACK && conn_history_has(&c->cold, side, HISTORY_ACK);
+	bool data = c->complete & COMPLETE_DATA && conn_history_has(&c->cold, side, HISTORY_DATA);
 
 	return (ack ? BYPASS_MAY_ACK : 0) | (data ? BYPASS_MAY_DATA : 0);
 }

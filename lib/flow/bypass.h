@@ -11,9 +11,10 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "flow/conn.h"
 #include "flow/key.h"
+#include "flow/tcp_fsm.h"
 
+struct conn;
 struct bypass_key;
 struct bypass_slot;
 struct segment;

@@ -1,4 +1,5 @@
 #include "flow/control_mode.h"
+#include "flow/conn.h"
 #include "wire/seq.h"
 
 /* @side's next octet is @at.  Modulo 2^32 the steps add up, whichever way they go. */

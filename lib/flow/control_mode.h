@@ -4,8 +4,11 @@
  * lie anywhere: how far the conversation got between is known by nobody but this very segment.  So
  * it is taken at its word, and the segment check finds the numbers that it says. */
 #pragma once
-#include "flow/conn.h"
-#include "wire/segment.h"
+#include <stdint.h>
+#include "flow/tcp_fsm.h"
+
+struct conn;
+struct segment;
 
 /* Before @s is proved: @c goes on to where @s says that both ends are, as far as no FIN fixed it.
  * Returns the segment to prove in its place: @s, or *@room, which is @s without the data that came

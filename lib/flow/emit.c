@@ -1,11 +1,45 @@
 #include "flow/emit.h"
 #include <string.h>
 #include "flow/control_mode.h"
+#include "flow/entry_store.h"
+#include "flow/tracker_state.h"
 #include "wire/tcpopt.h"
 
-void emit_common(struct event *e, enum event_kind kind, const struct flow_key *key,
-		 const struct conn *c, enum fsm_state before, struct trigger trigger)
+/* Room for the next event, or NULL: it is lost.  Then emit_end(). */
+static struct event *emit_begin(struct tracker *t)
 {
+	return t->sink->reserve(t->sink);
+}
+
+static void emit_end(struct tracker *t)
+{
+	t->sink->commit(t->sink);
+}
+
+static enum event_segment segment_kind(const struct segment *s)
+{
+	if (s->flags & TCP_RST)
+		return SEGMENT_RST;
+	if (s->flags & TCP_SYN)
+		return s->flags & TCP_ACK ? SEGMENT_SYN_ACK : SEGMENT_SYN;
+	if (s->flags & TCP_FIN)
+		return s->flags & TCP_ACK ? SEGMENT_FIN_ACK : SEGMENT_FIN;
+	return SEGMENT_ACK;
+}
+
+struct trigger trigger_of(const struct segment *s, bool inferred)
+{
+	return (struct trigger){ .ts_ns = s->ts_ns,
+				 .segment = segment_kind(s),
+				 .basis = inferred ? BASIS_INFERRED : BASIS_OBSERVED };
+}
+
+/* What every TCP event has: @f in its state after the event, @before in prev_state. */
+static void fill_common(struct event *e, enum event_kind kind, const struct flow *f,
+			enum fsm_state before, struct trigger trigger)
+{
+	const struct conn *c = f->c;
+	const struct flow_key *key = &f->key;
 	unsigned client = c->client_end;
 
 	e->ts_ns = trigger.ts_ns;
@@ -29,7 +63,9 @@ void emit_common(struct event *e, enum event_kind kind, const struct flow_key *k
 	}
 }
 
-void emit_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id)
+/* ---- tcp_open -------------------------------------------------------------------------------- */
+
+static void fill_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id)
 {
 	e->open.has_options = syn;
 	e->open.prev_flow_id = prev_flow_id;
@@ -43,7 +79,53 @@ void emit_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t pre
 							  .mptcp = syn->mptcp };
 }
 
-void emit_established(struct event *e, const struct conn *c, enum fsm_state before, uint64_t now_ns)
+void emit_open(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
+	       uint64_t prev_flow_id, struct trigger trigger)
+{
+	struct event *e = emit_begin(t);
+
+	counter_add(&t->count->opened, 1);
+	if (!e)
+		return;
+	fill_common(e, EVENT_TCP_OPEN, f, FSM_NONE, trigger);
+	fill_open(e, opt, ecn, prev_flow_id);
+	emit_end(t);
+}
+
+void emit_open_syn(struct tracker *t, struct flow *f, const struct syn_entry *se,
+		   const struct tcpopt *opt, const struct segment *s)
+{
+	struct event *e = emit_begin(t);
+
+	counter_add(&t->count->opened, 1);
+	if (!e)
+		return;
+	syn_entry_unpack(se, f->c);
+	fill_common(e, EVENT_TCP_OPEN, f, FSM_NONE, trigger_of(s, false));
+	fill_open(e, opt, se->ecn, 0);
+	emit_end(t);
+}
+
+void emit_open_deferred(struct tracker *t, const struct flow *f, uint16_t mss,
+			uint64_t prev_flow_id)
+{
+	const struct conn *c = f->c;
+	struct tcpopt offered = { .mss = mss,
+				  .wscale = c->wscale0,
+				  .sack = c->offer.sack & 1,
+				  .timestamps = c->offer.timestamps & 1,
+				  .tfo = c->offer.tfo & 1,
+				  .mptcp = c->offer.mptcp & 1 };
+
+	emit_open(t, f, &offered, c->offer.ecn & 1, prev_flow_id,
+		  (struct trigger){ .ts_ns = c->start_ns, .segment = SEGMENT_SYN });
+}
+
+/* ---- tcp_state and tcp_established ----------------------------------------------------------- */
+
+/* @c as it was before the handshake ended.  Leaves out times that rest on segments that were not seen. */
+static void fill_established(struct event *e, const struct conn *c, enum fsm_state before,
+			     uint64_t now_ns)
 {
 	uint64_t age = now_ns > c->start_ns ? now_ns - c->start_ns : 0;
 
@@ -67,8 +149,8 @@ void emit_established(struct event *e, const struct conn *c, enum fsm_state befo
 
 		e->established.client_rtt_ns = age > asked ? age - asked : 0;
 	}
-	/* Without the SYN: a SYN-ACK repeats only what was offered (RFC 7323 2.2, 3.2), but how far
-	 * the client scales it does not say. */
+	/* Without the SYN: a SYN-ACK repeats what was offered (RFC 7323 2.2, 3.2), but not the
+	 * client's scale. */
 	bool syn = c->complete & COMPLETE_SYN;
 	unsigned agreed = syn ? 3 : 2;
 
@@ -83,6 +165,45 @@ void emit_established(struct event *e, const struct conn *c, enum fsm_state befo
 	e->established.options.mptcp = (c->offer.mptcp & agreed) == agreed;
 	e->established.options.tfo = c->tfo;
 }
+
+void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
+	       struct trigger trigger, const uint64_t moved_ns[static SIDES],
+	       const struct conn *offered)
+{
+	struct event *e = emit_begin(t);
+
+	if (!e)
+		return;
+	fill_common(e, offered ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, f, before, trigger);
+	memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
+	if (offered)
+		fill_established(e, offered, before, trigger.ts_ns);
+	emit_end(t);
+}
+
+void emit_answer_deferred(struct tracker *t, const struct flow *f)
+{
+	uint64_t after = dur40_ns(f->c->since[SIDE_B]);
+
+	emit_move(t, f, FSM_SYN,
+		  (struct trigger){ .ts_ns = f->c->start_ns + after, .segment = SEGMENT_SYN_ACK },
+		  (uint64_t[SIDES]){ DURATION_UNKNOWN, after }, NULL);
+}
+
+void emit_answer_syn(struct tracker *t, struct flow *f, const struct syn_entry *se,
+		     const struct segment *s)
+{
+	struct event *e = emit_begin(t);
+
+	if (!e)
+		return;
+	syn_entry_unpack(se, f->c);
+	fill_common(e, EVENT_TCP_STATE, f, FSM_SYN, trigger_of(s, false));
+	e->prev_state_ns[SIDE_B] = se->answered_ns;
+	emit_end(t);
+}
+
+/* ---- tcp_close ------------------------------------------------------------------------------- */
 
 static enum teardown teardown_of(const struct conn *c, enum fsm_state before,
 				 enum close_reason reason)
@@ -105,8 +226,8 @@ static enum closed_by closed_by_of(enum fsm_state before, enum close_reason reas
 	return CLOSED_BY_NONE;
 }
 
-void emit_close(struct event *e, const struct conn *c, enum fsm_state before,
-		enum close_reason reason, int rst_by, bool lossy)
+static void fill_close(struct event *e, const struct conn *c, enum fsm_state before,
+		       enum close_reason reason, int rst_by)
 {
 	e->close.start_ns = c->start_ns;
 	e->close.end_ns = c->last_ns;
@@ -126,26 +247,10 @@ void emit_close(struct event *e, const struct conn *c, enum fsm_state before,
 	e->close.conn_state = conn_zeek_state(c, before, rst_by);
 	e->close.completeness = c->complete;
 	e->close.counts = COUNTS_SEGMENTS;
-	e->close.lossy = lossy;
 }
 
-void emit_flood(struct event *e, enum synflood_phase phase, const struct flow_key *k,
-		uint16_t iface, uint64_t now_ns, uint64_t started_ns)
-{
-	e->ts_ns = now_ns;
-	e->flow_id = flow_id_of(k, started_ns, 0);
-	memset(e->addr[0], 0, sizeof e->addr[0]);
-	e->port[0] = 0;
-	flow_key_end(k, 0, e->addr[1], &e->port[1]);
-	e->nvlan = 0;
-	e->iface = iface;
-	e->kind = EVENT_SYN_FLOOD;
-	e->ip_v = k->ip_v;
-	e->flood.phase = phase;
-	e->flood.started_ns = started_ns;
-}
-
-void emit_close_control_mode(struct event *e, const struct conn *c, enum fsm_state before)
+/* In control mode: removes what cannot be known without the other segments. */
+static void fill_close_control(struct event *e, const struct conn *c, enum fsm_state before)
 {
 	e->close.counts = COUNTS_SEQUENCE;
 	for (unsigned side = 0; side < SIDES; side++)
@@ -154,4 +259,114 @@ void emit_close_control_mode(struct event *e, const struct conn *c, enum fsm_sta
 	if (e->close.teardown == TEARDOWN_FOUR_SEGMENTS ||
 	    e->close.teardown == TEARDOWN_THREE_SEGMENTS)
 		e->close.teardown = TEARDOWN_UNKNOWN;
+}
+
+void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
+		enum close_reason reason, int rst_by, struct trigger trigger,
+		const uint64_t *moved_ns)
+{
+	struct event *e = emit_begin(t);
+
+	counter_add(&t->count->closed, 1);
+	if (!e)
+		return;
+	fill_common(e, EVENT_TCP_CLOSE, f, before, trigger);
+	if (moved_ns)
+		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
+	fill_close(e, f->c, before, reason, rst_by);
+	e->close.lossy = tracker_was_lossy(t, f->c);
+	if (t->cfg.control)
+		fill_close_control(e, f->c, before);
+	emit_end(t);
+}
+
+/* ---- the others ------------------------------------------------------------------------------ */
+
+void emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, enum anomaly kind,
+		  struct trigger trigger, bool report)
+{
+	uint64_t second = t->now_ns / 1000000000;
+	struct event *e;
+
+	counter_add(&t->count->anomalies, 1);
+	if (second != t->anomaly_second) {
+		t->anomaly_second = second;
+		t->anomalies_reported = 0;
+	}
+	if (!report || conn_deferred(f->c) || f->c->anomalies >= t->cfg.anomalies_per_connection ||
+	    t->anomalies_reported >= t->cfg.anomalies_per_second) {
+		counter_add(&t->count->anomalies_suppressed, 1);
+		return;
+	}
+	f->c->anomalies++;
+	t->anomalies_reported++;
+	e = emit_begin(t);
+	if (!e)
+		return;
+	fill_common(e, EVENT_TCP_ANOMALY, f, f->c->state, trigger);
+	e->anomaly.kind = (uint8_t)kind;
+	e->anomaly.from = from;
+	e->anomaly.count = f->c->anomalies;
+	emit_end(t);
+}
+
+void emit_loss(struct tracker *t, const struct loss_window *w, uint64_t count, uint64_t freezes)
+{
+	struct event *e = emit_begin(t);
+
+	if (!e)
+		return;
+	e->ts_ns = w->to_ns;
+	e->flow_id = 0;
+	e->kind = EVENT_CAPTURE_LOSS;
+	e->loss.count = count;
+	e->loss.freezes = freezes;
+	e->loss.from_ns = w->from_ns;
+	e->loss.to_ns = w->to_ns;
+	emit_end(t);
+}
+
+static void fill_synflood(struct event *e, const struct synflood_report *r)
+{
+	const uint64_t *w = r->server.w;
+	uint64_t rest = w[3] << 32 | w[2] << 16;
+	struct flow_key k = { .ip_v = r->server.ip_v };
+
+	/* The server is end 0: of an IPv4 key that is the upper half. */
+	k.w[0] = k.ip_v == 4 ? w[0] << 32 : w[0];
+	k.w[1] = k.ip_v == 4 ? rest : w[1];
+	k.w[4] = rest;
+	e->flow_id = flow_id_of(&k, r->started_ns, 0);
+	memset(e->addr[0], 0, sizeof e->addr[0]);
+	e->port[0] = 0;
+	flow_key_end(&k, 0, e->addr[1], &e->port[1]);
+	e->nvlan = 0;
+	e->iface = (uint16_t)w[3];
+	e->kind = EVENT_SYN_FLOOD;
+	e->ip_v = k.ip_v;
+	e->flood.phase = r->phase;
+	e->flood.started_ns = r->started_ns;
+	memcpy(e->flood.count, r->count, sizeof e->flood.count);
+	e->flood.half_open = r->half_open;
+	e->flood.new_attempts = r->new_attempts;
+	e->flood.rate = r->rate;
+}
+
+void emit_synflood(struct tracker *t, const struct synflood_report *r)
+{
+	struct event *e;
+
+	if (r->phase == SYNFLOOD_PHASES)
+		return;
+	if (r->phase == SYNFLOOD_BEGIN)
+		counter_add(&t->count->floods, 1);
+	if (r->phase == SYNFLOOD_END)
+		counter_add(&t->count->floods, (uint64_t)-1);
+	e = emit_begin(t);
+	if (!e)
+		return;
+	e->ts_ns = t->now_ns;
+	fill_synflood(e, r);
+	e->flood.shares = t->cfg.decoders;
+	emit_end(t);
 }

@@ -1,41 +1,68 @@
-/* emit.h - fills event records from a connection.  No decisions about state are made here. */
+/* emit.h - fills and delivers every event of the tracker.  Decides nothing about state.
+ *
+ * An event that the sink has no room for is lost: the sink counts it.  Private to lib/flow, in the
+ * tracker's thread. */
 #pragma once
-#include <stdbool.h>
-#include <stdint.h>
-#include "flow/conn.h"
 #include "flow/event.h"
-#include "flow/key.h"
+#include "flow/tcp_fsm.h"
 
+struct conn;
+struct flow;
+struct loss_window;
+struct segment;
+struct syn_entry;
+struct synflood_report;
 struct tcpopt;
+struct tracker;
 
-/* What brought an event about. */
+/* What caused an event. */
 struct trigger {
 	uint64_t ts_ns;
 	uint8_t segment; /* enum event_segment */
 	uint8_t basis;	 /* enum event_basis */
 };
 
-/* What every TCP event has.  @c in its state after the event, @before in prev_state. */
-void emit_common(struct event *e, enum event_kind kind, const struct flow_key *key,
-		 const struct conn *c, enum fsm_state before, struct trigger trigger);
+/* The segment @s as a trigger. */
+struct trigger trigger_of(const struct segment *s, bool inferred);
 
-/* @syn: what the SYN offered, or NULL; @prev_flow_id: of the connection it takes over from, or
- * 0. */
-void emit_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id);
+/* tcp_open.  @opt: what the SYN offered, or NULL; @prev_flow_id: 0, or the connection that it takes
+ * over from. */
+void emit_open(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
+	       uint64_t prev_flow_id, struct trigger trigger);
 
-/* @c as it was before the handshake's facts were overwritten (fsm_offering()).  Times that rest on
- * segments which were not seen are left out. */
-void emit_established(struct event *e, const struct conn *c, enum fsm_state before,
-		      uint64_t now_ns);
+/* The same of the SYN entry @e that @s began; @f has its key, and its .c is scratch. */
+void emit_open_syn(struct tracker *t, struct flow *f, const struct syn_entry *e,
+		   const struct tcpopt *opt, const struct segment *s);
 
-/* @rst_by: the side whose RST ended it, or -1. */
-void emit_close(struct event *e, const struct conn *c, enum fsm_state before,
-		enum close_reason reason, int rst_by, bool lossy);
+/* The tcp_open of an attempt that was deferred, as it was then: @f has seen only SYNs and SYN-ACKs.
+ * @mss: what the SYN offered. */
+void emit_open_deferred(struct tracker *t, const struct flow *f, uint16_t mss,
+			uint64_t prev_flow_id);
 
-/* A line of the series about the server that is end 0 of @k, on @iface: all but the counts. */
-void emit_flood(struct event *e, enum synflood_phase phase, const struct flow_key *k,
-		uint16_t iface, uint64_t now_ns, uint64_t started_ns);
+/* The tcp_state of a SYN-ACK that was deferred, as it was then. */
+void emit_answer_deferred(struct tracker *t, const struct flow *f);
 
-/* Behind emit_close(), in control mode: takes back what nobody can know who saw no other
- * segments. */
-void emit_close_control_mode(struct event *e, const struct conn *c, enum fsm_state before);
+/* The tcp_state of the SYN-ACK @s that made @e of an attempt; as emit_open_syn(). */
+void emit_answer_syn(struct tracker *t, struct flow *f, const struct syn_entry *e,
+		     const struct segment *s);
+
+/* tcp_state, or tcp_established if @offered is not NULL: @f->c as it was before the handshake ended.
+ * @moved_ns: how long each endpoint was in its state, DURATION_UNKNOWN if it did not move. */
+void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
+	       struct trigger trigger, const uint64_t moved_ns[static SIDES],
+	       const struct conn *offered);
+
+/* tcp_close.  @rst_by: the side whose RST it was, or -1; @moved_ns: NULL if no endpoint moved. */
+void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
+		enum close_reason reason, int rst_by, struct trigger trigger,
+		const uint64_t *moved_ns);
+
+/* Counts an anomaly; reports it if @report and if the limits allow. */
+void emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, enum anomaly kind,
+		  struct trigger trigger, bool report);
+
+/* capture_loss. */
+void emit_loss(struct tracker *t, const struct loss_window *w, uint64_t count, uint64_t freezes);
+
+/* syn_flood, if there is something to report. */
+void emit_synflood(struct tracker *t, const struct synflood_report *r);

@@ -6,7 +6,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/conststr.h"
-#include "flow/tcp_fsm.h"
+#include "flow/duration.h"
 
 enum event_kind {
 	EVENT_TCP_OPEN,
@@ -164,8 +164,6 @@ struct event_options {	   /* of a SYN, or what both sides agreed on */
 	uint8_t wscale[2]; /* TCPOPT_WSCALE_NONE: absent; tcp_open: [0] only */
 	bool sack, timestamps, tfo, ecn, mptcp;
 };
-
-#define DURATION_UNKNOWN (UINT64_MAX)
 
 struct event {
 	uint64_t number; /* the producer's own count, from 0: a gap means records were lost */

@@ -1,134 +1,202 @@
-/* The SYN and the SYN-ACK of a handshake as the textbook has it, on the SYN entry itself: does
- * what input_first() and input_segment() would do by way of a struct conn
- * (tests/unit/test_fastpath.c). */
-#include "flow/segment_check.h"
-#include "flow/work.h"
+#include "flow/fastpath.h"
+#include "flow/deferral.h"
+#include "flow/emit.h"
+#include "flow/entry_store.h"
+#include "flow/tracker_state.h"
+#include "flow/transition.h"
 #include "wire/tcpopt.h"
+
+/* ---- open connections, and those that close -------------------------------------------------- */
+
+static struct conn_cold *cold_edit(const struct table *t, table_ref ref)
+{
+	return undo_edit(t->undo, table_cold(t, ref), sizeof(struct conn_cold));
+}
+
+/* The first ACK, or data, of its side in the open state: a letter. */
+static void note_first(struct conn_hot *h, struct conn_cold *k, enum fsm_side from, bool data)
+{
+	h->noted |= conn_note_bit(from, data) & 15;
+	k->complete |= data ? COMPLETE_DATA : COMPLETE_ACK;
+	conn_history_add(k, from, data ? HISTORY_DATA : HISTORY_ACK);
+}
+
+COLD void fastpath_note(const struct table *t, table_ref ref, struct conn_hot *h,
+			enum fsm_side from, bool data)
+{
+	note_first(h, cold_edit(t, ref), from, data);
+}
+
+/* conn_note_history() of a predicted segment. */
+static void note_history(struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	bool data = s->payload_len, fin = s->flags & TCP_FIN;
+	bool open = fsm_phase_of(c->state) == PHASE_OPEN;
+
+	if (!fin && open) {
+		if (!(c->noted & conn_note_bit(from, data)))
+			note_first(&c->hot, &c->cold, from, data);
+		return;
+	}
+	c->complete |= (fin ? COMPLETE_FIN : 0) | (data ? COMPLETE_DATA : COMPLETE_ACK);
+	conn_history_add(&c->cold, from, fin ? HISTORY_FIN : data ? HISTORY_DATA : HISTORY_ACK);
+}
+
+/* States where both sides are known and no octet is missing before a FIN. */
+static const uint32_t predicted_states = 1 << FSM_ANSWERED | 1 << FSM_OPEN | 1 << FSM_FIN_A |
+					 1 << FSM_FIN_B | 1 << FSM_HALF_A | 1 << FSM_HALF_B |
+					 1 << FSM_LAST_A | 1 << FSM_LAST_B | 1 << FSM_BOTH |
+					 1 << FSM_BOTH_A | 1 << FSM_BOTH_B;
+
+unsigned fastpath_predict(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	enum fsm_side peer = !from;
+	unsigned flags = s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK);
+	bool fin = flags == (TCP_FIN | TCP_ACK);
+	unsigned evidence = 1 << EV_ACK;
+
+	if (!(predicted_states >> c->state & 1) || (flags != TCP_ACK && !fin) ||
+	    (c->sent & c->heard) != 3 ||
+	    !predict(predict_side(&c->hot, from), predict_side(&c->hot, peer), s->seq, s->ack,
+		     s->window, WINDOW_FLOOR) ||
+	    s->payload_len > WINDOW_FLOOR)
+		return 0;
+	if (c->state == FSM_ANSWERED) { /* the client's ACK of the SYN that waits for it */
+		if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)
+			return 0;
+	} else if (c->gaps) {
+		return 0;
+	}
+	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])
+		evidence |= 1 << EV_ACK_FIN;
+	if (!fin && !s->payload_len)
+		return evidence;
+	if (fsm_fin_seen(c->state, from))
+		return 0;
+	if (s->payload_len)
+		evidence |= 1 << EV_DATA;
+	if (!fin)
+		return evidence;
+	if (s->seq + s->payload_len - c->acked[from] > segment_window(c, peer)) /* as fin_fits() */
+		return 0;
+	return evidence | 1 << EV_FIN;
+}
+
+void fastpath_learn(struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	c->next[from] = segment_end(s);
+	c->acked[!from] = s->ack;
+	if (!fsm_fin_seen(c->state, SIDE_A) || !fsm_fin_seen(c->state, SIDE_B))
+		conn_set_window(&c->hot, from, s->window);
+}
+
+bool fastpath_segment(struct tracker *t, struct flow *f, enum fsm_side from,
+		      const struct segment *s)
+{
+	struct verdict v = { .anomaly = ANOMALY_NONE };
+	struct conn *c = f->c;
+
+	if (!tracker_is_fast(t) || c->suspect || f->key.self)
+		return false;
+	v.evidence = (uint16_t)fastpath_predict(c, from, s);
+	if (!v.evidence)
+		return false;
+	conn_account(c, from, s, s->payload_len);
+	fastpath_learn(c, from, s);
+	note_history(c, from, s);
+	transition_apply(t, f, from, s, v, c->state, false);
+	return true;
+}
+
+/* ---- SYN and SYN-ACK ------------------------------------------------------------------------- */
+
+static struct syn_where syn_where_of(const struct segment *s)
+{
+	return (struct syn_where){ .iface = s->iface,
+				   .outer = s->nvlan > 0 ? s->vlan[0] & 0xfff : VLAN_NONE,
+				   .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
+}
 
 static bool flags_are(const struct segment *s, unsigned flags)
 {
 	return (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == flags;
 }
 
-/* One that a SYN entry can count, see syn_entry_pack(). */
+/* Can a SYN entry count it?  See syn_entry_pack(). */
 static bool is_small(const struct segment *s)
 {
 	return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;
 }
 
-static void emit_begin(struct tracker *t, struct flow *f, const struct syn_entry *h,
-		       const struct tcpopt *o, const struct segment *s)
-{
-	struct event *e = event_begin(t);
-
-	counter_add(&t->count->opened, 1);
-	if (!e)
-		return;
-	syn_entry_unpack(h, f->c);
-	emit_common(e, EVENT_TCP_OPEN, &f->key, f->c, FSM_NONE, trigger_of(s, false));
-	emit_open(e, o, h->ecn, 0);
-	event_end(t);
-}
-
 bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	if (!t->fastpath || !flags_are(s, TCP_SYN) || !is_small(s))
+	if (!tracker_is_fast(t) || !flags_are(s, TCP_SYN) || !is_small(s))
 		return false;
 
 	struct tcpopt o = tcpopt_parse(s->options);
-	bool ecn = conn_asks_ecn(s);
-	struct synflood_server server = synflood_server_of(&f->key, sender);
-	bool deferred = unlikely(t->floods.n) && synflood_defers(t, &server);
-	struct syn_entry h = { .start_ns = s->ts_ns,
+	struct flow_server server = flow_server_of(&f->key, sender);
+	bool deferred = unlikely(synflood_watched(&t->synflood)) && deferral_wanted(t, &server);
+	struct syn_entry e = { .start_ns = s->ts_ns,
 			       .isn = { s->seq },
 			       .mss = o.mss,
 			       .header = { (uint8_t)s->wire_len },
 			       .syns = 1,
 			       .wscale0 = o.wscale & 15,
 			       .wscale1 = TCPOPT_WSCALE_NONE,
-			       .where = conn_where_of(s),
+			       .where = syn_where_of(s),
 			       .sack = o.sack,
 			       .timestamps = o.timestamps,
 			       .tfo = o.tfo,
-			       .ecn = ecn,
+			       .ecn = conn_asks_ecn(s),
 			       .mptcp = o.mptcp,
 			       .client_end = sender & 1,
 			       .deferred = deferred };
 
-	flow_count_state(t, FSM_NONE, FSM_SYN);
+	tracker_count_state(t, FSM_NONE, FSM_SYN);
 	if (!deferred)
-		emit_begin(t, f, &h, &o, s);
-	f->ref = flow_slot_syn(t, f, &server, TABLE_NONE);
-	if (f->ref != TABLE_NONE)
-		*table_syn(&t->table, f->ref) = h;
+		emit_open_syn(t, f, &e, &o, s);
+	deferral_add(t, f, &server, &e);
 	return true;
 }
 
 bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		      const struct segment *s)
 {
-	if (!t->fastpath || table_shape_of(ref) != SHAPE_SYN || !flags_are(s, TCP_SYN | TCP_ACK))
+	if (!tracker_is_fast(t) || table_shape_of(ref) != SHAPE_SYN ||
+	    !flags_are(s, TCP_SYN | TCP_ACK))
 		return false;
 
-	struct syn_entry *h = table_syn(&t->table, ref);
-	uint64_t at = s->ts_ns - h->start_ns, asked = dur40_ns(h->last);
+	const struct syn_entry *was = table_syn(&t->table, ref);
+	uint64_t at = s->ts_ns - was->start_ns, asked = dur40_ns(was->last);
 
 	/* A segment from before the start has a huge offset. */
-	if (h->syn_acks || h->deferred || sender == h->client_end || f->key.self || !is_small(s) ||
-	    s->ack != h->isn[SIDE_A] + 1 || at > UINT32_MAX ||
-	    t->now_ns >= h->start_ns + asked + t->cfg.timeout_ns[fsm_timeout_of(FSM_SYN)])
+	if (was->syn_acks || was->deferred || sender == was->client_end || f->key.self ||
+	    !is_small(s) || s->ack != was->isn[SIDE_A] + 1 || at > UINT32_MAX ||
+	    t->now_ns >= was->start_ns + asked + t->cfg.timeout_ns[fsm_timeout_of(FSM_SYN)])
 		return false;
 
+	struct syn_entry *e = table_edit(&t->table, ref).syn;
 	struct tcpopt o = tcpopt_parse(s->options);
-	bool scales = h->wscale0 != TCPOPT_WSCALE_NONE && o.wscale != TCPOPT_WSCALE_NONE;
+	bool scales = e->wscale0 != TCPOPT_WSCALE_NONE && o.wscale != TCPOPT_WSCALE_NONE;
 	const unsigned bit = 1 << SIDE_B;
 
-	undo_save(t->undo, h, sizeof *h);
-	h->answered_ns = (uint32_t)at;
-	h->server_rtt = dur32_of(at > asked ? at - asked : 0);
+	e->answered_ns = (uint32_t)at;
+	e->server_rtt = dur32_of(at > asked ? at - asked : 0);
 	if (at > asked)
-		h->last = dur40_of(at);
-	h->isn[SIDE_B] = s->seq;
-	h->window = window_scaled_down(s->window, scales ? o.wscale : 0);
-	h->header[SIDE_B] = (uint8_t)s->wire_len;
-	h->syn_acks = 1;
-	h->wscale1 = o.wscale & 15;
-	if (o.mss && (!h->mss || o.mss < h->mss))
-		h->mss = o.mss;
-	h->sack |= o.sack ? bit : 0;
-	h->timestamps |= o.timestamps ? bit : 0;
-	h->tfo |= o.tfo ? bit : 0;
-	h->mptcp |= o.mptcp ? bit : 0;
-	h->ecn |= conn_asks_ecn(s) ? bit : 0;
-	flow_count_state(t, FSM_SYN, FSM_ANSWERED);
-	struct event *e = event_begin(t);
-
-	if (!e)
-		return true;
-	syn_entry_unpack(h, f->c);
-	emit_common(e, EVENT_TCP_STATE, &f->key, f->c, FSM_SYN, trigger_of(s, false));
-	e->prev_state_ns[SIDE_B] = at;
-	event_end(t);
+		e->last = dur40_of(at);
+	e->isn[SIDE_B] = s->seq;
+	e->window = window_scaled_down(s->window, scales ? o.wscale : 0);
+	e->header[SIDE_B] = (uint8_t)s->wire_len;
+	e->syn_acks = 1;
+	e->wscale1 = o.wscale & 15;
+	if (o.mss && (!e->mss || o.mss < e->mss))
+		e->mss = o.mss;
+	e->sack |= o.sack ? bit : 0;
+	e->timestamps |= o.timestamps ? bit : 0;
+	e->tfo |= o.tfo ? bit : 0;
+	e->mptcp |= o.mptcp ? bit : 0;
+	e->ecn |= conn_asks_ecn(s) ? bit : 0;
+	tracker_count_state(t, FSM_SYN, FSM_ANSWERED);
+	emit_answer_syn(t, f, e, s);
 	return true;
-}
-
-bool fastpath_drop(struct tracker *t, const struct waiting *w, enum close_reason reason)
-{
-	const struct syn_entry *h = w->h;
-	enum fsm_state state = h->syn_acks ? FSM_ANSWERED : FSM_SYN;
-
-	if (!t->fastpath || !h->deferred || h->rivalled ||
-	    !synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason)))
-		return false;
-	undo_save(t->undo, h, sizeof *h);
-	flow_remove_syn(t, w->hash, w->ref, state, &w->server);
-	return true;
-}
-
-bool fastpath_drop_at(struct tracker *t, table_ref r, enum close_reason reason)
-{
-	struct waiting w;
-
-	flow_waits(t, r, &w);
-	return fastpath_drop(t, &w, reason);
 }

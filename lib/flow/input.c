@@ -1,259 +1,49 @@
-#include <string.h>
-#include "flow/segment_check.h"
-#include "flow/emit.h"
+#include "flow/input.h"
+#include "flow/close.h"
 #include "flow/control_mode.h"
-#include "flow/work.h"
+#include "flow/deferral.h"
+#include "flow/entry_store.h"
+#include "flow/tracker_state.h"
+#include "flow/transition.h"
 #include "wire/tcpopt.h"
 
-void conn_count_retrans(struct conn *c, enum fsm_side from)
+/* ---- refused segments, and gaps: what is remembered by the hash of the 4-tuple --------------- */
+
+static struct resync_candidate *candidate_edit(struct tracker *t, const struct flow *f)
 {
-	if (c->retrans[from] != UINT16_MAX)
-		c->retrans[from]++;
+	const struct resync_candidate *k = &t->candidate[f->hash & (RESYNC_CANDIDATES - 1)];
+
+	return undo_edit(t->undo, k, sizeof *k);
 }
 
-/* Zeek's letters and Wireshark's bits: one letter for the kind of segment, then those for what
- * happened on it, as Zeek orders them.  Data and FIN do not count as ACK to either of them. */
-void conn_note_history(struct conn *c, enum fsm_side from, const struct segment *s,
-		       struct learned l, struct verdict p)
+static const struct gaps *gaps_slot(const struct tracker *t, const struct flow *f)
 {
-	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
-	bool ack = s->flags & TCP_ACK, data = s->payload_len && !p.probe;
-	enum fsm_side peer = !from;
-
-	if (syn + fin + rst > 1) {
-		conn_history_add(c, from, fin && rst ? HISTORY_INCONSISTENT : HISTORY_MULTI_FLAG);
-		return;
-	}
-	if (syn) {
-		c->complete |= ack ? COMPLETE_SYN_ACK : COMPLETE_SYN;
-		if (data && !ack)
-			c->complete |= COMPLETE_DATA;
-		/* A SYN-ACK of crossed SYNs has the number of the SYN: the same one to Zeek. */
-		if (!conn_history_has(c, from, ack ? HISTORY_SYN : HISTORY_SYN_ACK))
-			conn_history_add(c, from, ack ? HISTORY_SYN_ACK : HISTORY_SYN);
-		return;
-	}
-	if (ack)
-		c->complete |= data ? COMPLETE_DATA : COMPLETE_ACK;
-	c->complete |= (fin ? COMPLETE_FIN : 0) | (rst ? COMPLETE_RST : 0);
-	conn_history_add(c, from,
-			 rst	? HISTORY_RST
-			 : fin	? HISTORY_FIN
-			 : data ? HISTORY_DATA
-				: HISTORY_ACK);
-	if (!rst && !fin && fsm_phase_of(c->state) == PHASE_OPEN)
-		conn_mark_noted(c, from, data);
-	/* Who has sent a FIN needs no window any more. */
-	if (!s->window && !rst && !fsm_fin_seen(c->state, peer))
-		conn_history_add(c, from, HISTORY_ZERO_WINDOW);
-	if (data && l.again)
-		conn_history_add(c, from, HISTORY_RETRANSMIT);
-	if (fsm_offering(c->state) || !(c->complete & COMPLETE_SYN_ACK))
-		return;
-	if (l.acks_gap || p.anomaly == ANOMALY_ACK_UNSEEN)
-		conn_history_add(c, peer, HISTORY_GAP);
+	return &t->gaps[f->hash & (GAP_FLOWS - 1)];
 }
 
-/* What a SYN or SYN-ACK offers. */
-void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
-		      const struct tcpopt *o)
+static struct gaps *gaps_edit(struct tracker *t, const struct flow *f)
 {
-	unsigned bit = 1u << from;
-
-	if (from == SIDE_A)
-		c->wscale0 = o->wscale;
-	else
-		c->wscale1 = o->wscale;
-	if (!fsm_offering(c->state))
-		return;
-	if (o->mss && (!c->offer.mss || o->mss < c->offer.mss))
-		c->offer.mss = o->mss;
-	c->offer.sack |= o->sack ? bit : 0;
-	c->offer.timestamps |= o->timestamps ? bit : 0;
-	c->offer.tfo |= o->tfo ? bit : 0;
-	c->offer.mptcp |= o->mptcp ? bit : 0;
-	c->offer.ecn |= conn_asks_ecn(s) ? bit : 0;
+	return undo_edit(t->undo, gaps_slot(t, f), sizeof(struct gaps));
 }
 
-/* What the SYNs offered gives way to what only a longer life needs. */
-static void leave_offer(struct conn *c)
-{
-	struct conn_counts n[SIDES] = { conn_counts(c, SIDE_A), conn_counts(c, SIDE_B) };
-
-	c->gap_bytes = c->gaps = 0;
-	c->state = FSM_CLAIMED; /* any that offers nothing */
-	conn_set_counts(c, SIDE_A, n[SIDE_A]);
-	conn_set_counts(c, SIDE_B, n[SIDE_B]);
-}
-
-/* The connection goes to @to.  How long each end was where it was, if it moved: @ret_moved_ns. */
-bool flow_change(struct tracker *t, struct conn *c, enum fsm_state to, uint64_t ts_ns,
-		 uint64_t ret_moved_ns[static SIDES])
-{
-	enum fsm_state before = c->state;
-	uint64_t at = conn_offset(c, ts_ns);
-	bool moved = false;
-
-	for (unsigned side = 0; side < SIDES; side++) {
-		ret_moved_ns[side] = DURATION_UNKNOWN;
-		if (fsm_endpoint(before, side) == fsm_endpoint(to, side))
-			continue;
-		uint64_t since = dur40_ns(c->since[side]);
-
-		ret_moved_ns[side] = at > since ? at - since : 0;
-		c->since[side] = dur40_of(at);
-		moved = true;
-	}
-	if (fsm_offering(before) && !fsm_offering(to))
-		leave_offer(c);
-	if (fsm_phase_of(before) != fsm_phase_of(to))
-		c->noted = 0;
-	c->merged |= (before == FSM_FIN_A && to == FSM_LAST_A) ||
-		     (before == FSM_FIN_B && to == FSM_LAST_B);
-	c->state = to & 31;
-	flow_count_state(t, before, to);
-	return moved;
-}
-
-static bool both_fins(enum fsm_state s)
-{
-	return fsm_fin_seen(s, SIDE_A) && fsm_fin_seen(s, SIDE_B);
-}
-
-static enum close_reason reason_of(enum fsm_state before, enum fsm_state after, enum fsm_side from)
-{
-	if (after != FSM_RESET || both_fins(before))
-		return REASON_FIN; /* after both FINs an RST changes nothing: RFC 1337 */
-	/* an RST to a SYN refuses it, unless it is the client's own */
-	return before == FSM_SYN && from == SIDE_B ? REASON_REFUSED : REASON_RST;
-}
-
-/* Of the last FIN: the next incarnation is compared with it.  window[] is not needed any more. */
-static void keep_tsval(struct conn *c, const struct segment *s)
-{
-	struct tcpopt o = tcpopt_parse(s->options);
-
-	conn_set_tsval(c, o.tsval);
-	c->tsval_ok = o.timestamps;
-}
-
-/* Tells what the ends did.  @offered: what the handshake knew, if this ended it. */
-static void emit_move(struct tracker *t, struct flow *f, enum fsm_state before,
-		      struct trigger trigger, const uint64_t *moved_ns, const struct conn *offered)
-{
-	struct event *e = event_begin(t);
-
-	if (!e)
-		return;
-	emit_common(e, offered ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, &f->key, f->c, before,
-		    trigger);
-	memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
-	if (offered)
-		emit_established(e, offered, before, trigger.ts_ns);
-	event_end(t);
-}
-
-/* The handshake ends by going to @to for @s. */
-static __attribute__((noinline)) bool establish(struct tracker *t, struct flow *f,
-						enum fsm_state to, const struct segment *s,
-						bool inferred)
-{
-	struct conn offered = *f->c; /* before it is overwritten */
-	uint64_t moved_ns[SIDES];
-
-	if (!flow_change(t, f->c, to, s->ts_ns, moved_ns))
-		return false;
-	emit_move(t, f, (enum fsm_state)offered.state, trigger_of(s, inferred), moved_ns, &offered);
-	return true;
-}
-
-/* The connection goes to @to for @s; tells what its ends did.  False: nothing, there was no word
- * to say. */
-static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm_state to,
-		 const struct segment *s, bool inferred)
-{
-	enum fsm_state before = f->c->state;
-	uint64_t moved_ns[SIDES];
-
-	bool deferred = unlikely(conn_deferred(f->c)) && synflood_keeps(t, f, to, s);
-
-	if (fsm_handshaking(before) && !fsm_handshaking(to) && !fsm_over(to))
-		return establish(t, f, to, s, inferred);
-	bool moved = flow_change(t, f->c, to, s->ts_ns, moved_ns);
-
-	if (both_fins(to) && !both_fins(before))
-		keep_tsval(f->c, s);
-	if (!moved)
-		return false;
-	if (deferred)
-		return true;
-	if (fsm_over(to))
-		flow_emit_close(t, f, before, reason_of(before, to, from),
-				to == FSM_RESET ? (int)from : -1, trigger_of(s, inferred),
-				moved_ns);
-	else
-		emit_move(t, f, before, trigger_of(s, inferred), moved_ns, NULL);
-	return true;
-}
-
-/* Applies proofs in their order, beginning at state @to.  With @mirror each is applied for both
- * sides: self-connection.  A remark that the proof carries is told only if nothing better is: one
- * segment, one event. */
-static void apply(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s,
-		  struct verdict p, enum fsm_state to, bool mirror)
-{
-	unsigned anomaly = p.anomaly;
-	/* A FIN shows that there was a handshake, but not the ACK that ended it. */
-	bool inferred = t->cfg.control && !(s->flags & TCP_SYN) && fsm_handshaking(to);
-
-	for (unsigned proofs = p.evidence; proofs; proofs &= proofs - 1) {
-		enum fsm_evidence ev = (enum fsm_evidence)__builtin_ctz(proofs);
-		enum fsm_state next = fsm_step(to, from, ev, &inferred);
-
-		if (next != FSM_ILLEGAL && mirror)
-			next = fsm_step(next, !from, ev, &inferred);
-		if (next == FSM_ILLEGAL) {
-			anomaly = ANOMALY_ILLEGAL;
-			break;
-		}
-		to = next;
-	}
-	bool reported = to != f->c->state && move(t, f, from, to, s, inferred);
-
-	if (anomaly != ANOMALY_NONE)
-		flow_emit_anomaly(t, f, from, anomaly, trigger_of(s, false), !reported);
-}
-
-/* A segment that answers a SYN tells how long that took: before anything is changed. */
-static void time_answer(struct conn *c, const struct segment *s)
-{
-	uint64_t at = conn_offset(c, s->ts_ns), asked = conn_age(c);
-
-	c->server_rtt = dur32_of(at > asked ? at - asked : 0);
-}
-
-/* A segment with wrong numbers: together with the peer's last one it may be a right one after all,
- * after a loss; otherwise it is remembered for the peer's next one. */
+/* A segment with wrong numbers.  Together with the peer's last one it may be right after all, after a
+ * loss; otherwise it is remembered for the peer's next one. */
 static struct verdict reconsider(struct tracker *t, struct flow *f, enum fsm_side from,
-				 const struct segment *s, struct verdict p, const struct gaps *h)
+				 const struct segment *s, struct verdict v, const struct gaps *g)
 {
-	struct resync_candidate *candidate = &t->candidate[f->hash & (RESYNC_CANDIDATES - 1)];
+	struct resync_candidate *k = candidate_edit(t, f);
 
-	undo_save(t->undo, candidate, sizeof *candidate);
-	if (candidate->flow == f->hash &&
-	    segment_resync(f->c, from, s, candidate, flow_was_lossy(t, f->c))) {
-		candidate->flow = 0;
-		return segment_check(f->c, from, s, h);
+	if (k->flow == f->hash && segment_resync(f->c, from, s, k, tracker_was_lossy(t, f->c))) {
+		k->flow = 0;
+		return segment_check(f->c, from, s, g);
 	}
-	*candidate = (struct resync_candidate){ .flow = f->hash,
-						.seq = s->seq,
-						.end = segment_end(s),
-						.ack = s->ack,
-						.side = (uint8_t)from };
-	return p;
+	*k = (struct resync_candidate){ .flow = f->hash,
+					.seq = s->seq,
+					.end = segment_end(s),
+					.ack = s->ack,
+					.side = (uint8_t)from };
+	return v;
 }
-
-/* ---- what is missing ------------------------------------------------------------------------ */
 
 static bool has_gaps(const struct conn *c)
 {
@@ -262,124 +52,132 @@ static bool has_gaps(const struct conn *c)
 
 static void gaps_load(const struct tracker *t, const struct flow *f, struct gaps *ret)
 {
-	const struct gaps *h = &t->gaps[f->hash & (GAP_FLOWS - 1)];
+	const struct gaps *g = gaps_slot(t, f);
 
-	if (has_gaps(f->c) && h->flow == f->hash)
-		*ret = *h;
+	if (has_gaps(f->c) && g->flow == f->hash)
+		*ret = *g;
 	else
 		ret->n[SIDE_A] = ret->n[SIDE_B] = 0;
 }
 
 /* After a segment that came in state @before. */
-static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before, struct gaps *h)
+static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before, struct gaps *g)
 {
-	struct gaps *slot = &t->gaps[f->hash & (GAP_FLOWS - 1)];
-	struct conn *c = f->c;
-
-	if (!(h->n[SIDE_A] | h->n[SIDE_B]))
+	if (!(g->n[SIDE_A] | g->n[SIDE_B]))
 		return;
-	if (fsm_offering(before) && !fsm_offering(c->state))
-		segment_keep_gaps(c, h);
-	if (!has_gaps(c))
+	if (fsm_offering(before) && !fsm_offering(f->c->state))
+		segment_keep_gaps(f->c, g);
+	if (!has_gaps(f->c))
 		return;
-	h->flow = f->hash;
-	undo_save(t->undo, slot, sizeof *slot);
-	*slot = *h;
+	g->flow = f->hash;
+	*gaps_edit(t, f) = *g;
 }
 
-/* The SYN-ACK was overtaken by data of its server's (RFC 7413 4.2): a client in SYN-SENT drops it
- * (RFC 9293 3.10.7.3, fifth step), and it has to come again. */
-static void mark_overtaken(struct conn *c, const struct segment *s, struct gaps *h)
+/* ---- a known connection ---------------------------------------------------------------------- */
+
+/* The server's data overtook its SYN-ACK @s (RFC 7413 4.2).  A client in SYN-SENT drops such data (RFC
+ * 9293 3.10.7.3, fifth step), so it must come again. */
+static void mark_overtaken(struct conn *c, const struct segment *s, struct gaps *g)
 {
 	if (c->complete & COMPLETE_SYN_ACK || !c->payload_lo[SIDE_B] || c->offer.overtaken)
 		return;
 	c->offer.overtaken = 1;
-	gaps_add(h, SIDE_B, (struct gap){ s->seq + 1, c->next[SIDE_B], true });
+	gaps_add(g, SIDE_B, (struct gap){ s->seq + 1, c->next[SIDE_B], true });
 }
 
-/* The short way for the textbook's segments: does what input_segment() would do. */
-static bool input_predicted(struct tracker *t, struct flow *f, enum fsm_side from,
-			    const struct segment *s)
+/* A SYN-ACK that does not acknowledge the data on the SYN: it comes again, and counts once. */
+static void uncount_syn_data(struct conn *c)
 {
-	struct conn *c = f->c;
-	struct verdict p = { .anomaly = ANOMALY_NONE };
+	struct conn_counts n = conn_counts(c, SIDE_A);
 
-	if (!t->fastpath || c->suspect || f->key.self)
-		return false;
-	p.evidence = (uint16_t)fastpath_predict(c, from, s);
-	if (!p.evidence)
-		return false;
-	conn_account(c, from, s, s->payload_len);
-	fastpath_learn(c, from, s);
-	conn_note_predicted(c, from, s);
-	apply(t, f, from, s, p, c->state, false);
-	return true;
+	n.header += n.payload;
+	n.payload = 0;
+	conn_set_counts(c, SIDE_A, n);
+	c->complete &= ~COMPLETE_DATA & 63;
+}
+
+/* A SYN or SYN-ACK that counts, before its numbers are learned. */
+static void learn_syn(struct conn *c, enum fsm_side from, const struct segment *s, struct verdict v,
+		      struct gaps *g)
+{
+	bool answer = v.acceptable && c->state == FSM_SYN && s->flags & TCP_ACK;
+	struct tcpopt o = tcpopt_parse(s->options);
+
+	conn_learn_offer(c, from, s, &o);
+	if (answer && from == SIDE_B) {
+		uint64_t at = conn_offset(c, s->ts_ns), asked = conn_age(c);
+
+		c->server_rtt = dur32_of(at > asked ? at - asked : 0);
+	}
+	if (v.refuses_data)
+		uncount_syn_data(c);
+	else if (answer && c->payload_lo[SIDE_A])
+		c->tfo = 1;
+	if (v.repeat && s->flags & TCP_ACK && c->state == FSM_ANSWERED)
+		mark_overtaken(c, s, g);
+}
+
+/* A segment that shows that the SYN was answered, though the SYN-ACK was not seen. */
+static void learn_unseen_answer(struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	c->tfo = segment_fast_open(c, from, s);
+	if (c->wscale0 != TCPOPT_WSCALE_NONE) /* the server's scale is not known: the most */
+		c->wscale1 = TCPOPT_WSCALE_MAX;
+}
+
+/* A self-connection received its own SYN: that is a crossed one.  Returns the state to begin at. */
+static enum fsm_state cross_own_syn(struct conn *c)
+{
+	c->next[SIDE_B] = c->next[SIDE_A];
+	c->acked[SIDE_B] = c->acked[SIDE_A];
+	c->sent = c->heard = 3;
+	return FSM_CROSSED;
+}
+
+static struct verdict check(struct tracker *t, struct flow *f, enum fsm_side from,
+			    const struct segment *s, enum fsm_state at, const struct gaps *g)
+{
+	enum fsm_state before = f->c->state;
+
+	f->c->state = at & 31;
+	struct verdict v = segment_check(f->c, from, s, g);
+
+	f->c->state = before & 31;
+	if (v.anomaly == ANOMALY_OUT_OF_WINDOW || v.anomaly == ANOMALY_BAD_ACK ||
+	    v.anomaly == ANOMALY_FIN_OUT_OF_WINDOW)
+		return reconsider(t, f, from, s, v, g);
+	return v;
 }
 
 void input_segment(struct tracker *t, struct flow *f, enum fsm_side from, const struct segment *s)
 {
-	if (input_predicted(t, f, from, s))
-		return;
 	struct conn *c = f->c;
-	bool mirror = f->key.self && !(s->flags & TCP_RST);
+	bool mirror = f->key.self && !(s->flags & TCP_RST), syn = s->flags & TCP_SYN;
 	enum fsm_state before = c->state, at = before;
 	struct learned l = { 0 };
-	struct gaps h;
-	struct segment room;
+	struct gaps g;
+	struct segment bare;
 
 	if (t->cfg.control)
-		s = control_mode_believe(c, from, s, &room);
-	if (mirror && at == FSM_SYN && s->flags & TCP_SYN && s->flags & TCP_ACK) {
-		/* It received its own SYN meanwhile: that is a crossed one. */
-		c->next[SIDE_B] = c->next[SIDE_A];
-		c->acked[SIDE_B] = c->acked[SIDE_A];
-		c->sent = c->heard = 3;
-		at = FSM_CROSSED;
-	}
-	gaps_load(t, f, &h);
-	c->state = at & 31;
-	struct verdict p = segment_check(c, from, s, &h);
+		s = control_mode_believe(c, from, s, &bare);
+	if (mirror && at == FSM_SYN && syn && s->flags & TCP_ACK)
+		at = cross_own_syn(c);
+	gaps_load(t, f, &g);
 
-	c->state = before & 31;
-	if (p.anomaly == ANOMALY_OUT_OF_WINDOW || p.anomaly == ANOMALY_BAD_ACK ||
-	    p.anomaly == ANOMALY_FIN_OUT_OF_WINDOW)
-		p = reconsider(t, f, from, s, p, &h);
-	bool syn = s->flags & TCP_SYN;
-
-	if (syn && (p.acceptable || p.repeat)) {
-		struct tcpopt o = tcpopt_parse(s->options);
-
-		conn_learn_offer(c, from, s, &o);
-		if (p.acceptable && c->state == FSM_SYN && from == SIDE_B && s->flags & TCP_ACK)
-			time_answer(c, s);
-		if (p.refuses_data) { /* it comes again: not counted twice */
-			struct conn_counts n = conn_counts(c, SIDE_A);
-
-			n.header += n.payload;
-			n.payload = 0;
-			conn_set_counts(c, SIDE_A, n);
-			c->complete &= ~COMPLETE_DATA & 63;
-		} else if (p.acceptable && c->state == FSM_SYN && s->flags & TCP_ACK &&
-			   c->payload_lo[SIDE_A]) {
-			c->tfo = 1;
-		}
-		if (p.repeat && s->flags & TCP_ACK && c->state == FSM_ANSWERED)
-			mark_overtaken(c, s, &h);
-	}
-	if (p.acceptable && !syn && c->state == FSM_SYN) {
-		c->tfo = segment_fast_open(c, from, s);
-		/* The answer was not seen: how far the server scales is not known. */
-		if (c->wscale0 != TCPOPT_WSCALE_NONE)
-			c->wscale1 = TCPOPT_WSCALE_MAX;
-	}
+	struct verdict v = check(t, f, from, s, at, &g);
+	bool counts = v.acceptable || v.repeat;
 	/* The first of its kind may be overtaken by what it led to: then it repeats nothing. */
 	bool late =
-		p.repeat && !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
+		v.repeat && !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
 
-	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
-	if (p.acceptable || p.repeat) {
-		l = segment_learn(c, from, s, p, &h);
-		l.again |= p.repeat && !late;
+	if (syn && counts)
+		learn_syn(c, from, s, v, &g);
+	if (v.acceptable && !syn && c->state == FSM_SYN)
+		learn_unseen_answer(c, from, s);
+	conn_account(c, from, s, v.probe ? 0 : s->payload_len);
+	if (counts) {
+		l = segment_learn(c, from, s, v, &g);
+		l.again |= v.repeat && !late;
 		if (mirror) {
 			c->next[!from] = c->next[from];
 			c->acked[from] = c->acked[!from];
@@ -387,95 +185,53 @@ void input_segment(struct tracker *t, struct flow *f, enum fsm_side from, const 
 		if (!(s->flags & TCP_RST))
 			c->suspect = 0;
 	}
-	if (p.acceptable || p.repeat || late || s->flags & TCP_RST || (syn && s->flags & TCP_FIN))
-		conn_note_history(c, from, s, l, p);
+	if (counts || late || s->flags & TCP_RST || (syn && s->flags & TCP_FIN))
+		conn_note_history(
+			c, from, s,
+			(struct conn_note){ v.probe, l.again,
+					    l.acks_gap || v.anomaly == ANOMALY_ACK_UNSEEN });
 	if (l.again)
 		conn_count_retrans(c, from);
-	c->suspect |= p.suspect;
-	apply(t, f, from, s, p, at, mirror);
-	gaps_store(t, f, before, &h);
+	c->suspect |= v.suspect;
+	transition_apply(t, f, from, s, v, at, mirror);
+	gaps_store(t, f, before, &g);
 }
 
-/* ---- connections begin ---------------------------------------------------------------------- */
+/* ---- connections begin ----------------------------------------------------------------------- */
 
-/* Who is the client, when no SYN says so?  The end whose port looks like a service is not. */
-static unsigned guess_client(const struct segment *s, unsigned sender, enum direction_basis *ret)
+/* The state that the evidence of a first segment leads to; FSM_NONE or FSM_ILLEGAL: it begins
+ * nothing (an RST to nothing, a scan's flags). */
+static enum fsm_state first_state(struct verdict v, enum fsm_side from, bool *ret_inferred)
 {
-	enum { WELL_KNOWN = 1024, EPHEMERAL = 32768 }; /* IANA; Linux ip_local_port_range */
-	bool low = s->sport < WELL_KNOWN, low_peer = s->dport < WELL_KNOWN;
+	enum fsm_state to = FSM_NONE;
 
-	if (low == low_peer) {
-		low = s->sport < EPHEMERAL;
-		low_peer = s->dport < EPHEMERAL;
-	}
-	*ret = low == low_peer ? DIRECTION_FIRST_PACKET : DIRECTION_PORT;
-	return low && !low_peer ? !sender : sender;
+	for (unsigned ev = 0; v.acceptable && ev < EVIDENCES; ev++)
+		if (v.evidence >> ev & 1)
+			to = fsm_step(to, from, ev, ret_inferred);
+	return to;
 }
 
-/* An entry for the connection that @s begins, as it is before @s.  @old, if not NULL, is the one
- * that the 4-tuple had: where the clock is too coarse to tell them apart, the new one begins a
- * nanosecond later, since the flow id follows from the start. */
-void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old)
-{
-	const struct conn_where where = conn_where_of(s);
-	enum direction_basis basis = DIRECTION_SYN;
-	unsigned client = sender;
-	bool syn = s->flags & TCP_SYN;
-
-	*c = (struct conn){ .start_ns = s->ts_ns,
-			    .last_ns = s->ts_ns,
-			    .iface = s->iface,
-			    .outer = where.outer,
-			    .inner = where.inner,
-			    .wscale0 = TCPOPT_WSCALE_NONE,
-			    .wscale1 = TCPOPT_WSCALE_NONE };
-	if (syn && s->flags & TCP_ACK) {
-		basis = DIRECTION_SYN_ACK;
-		client = !sender;
-		c->isn = s->ack - 1;
-		c->next[SIDE_A] = c->acked[SIDE_A] = s->ack;
-		c->sent = c->heard = 1 << SIDE_A;
-		c->server_rtt.v = UINT32_MAX;
-		c->wscale0 = TCPOPT_WSCALE_MAX; /* the client's SYN, not seen, may have said so */
-	} else if (!syn) {
-		client = guess_client(s, sender, &basis);
-		c->isn = s->seq;
-		c->wscale0 = c->wscale1 = TCPOPT_WSCALE_MAX; /* not known: the most there is */
-	} else {
-		c->isn = s->seq;
-	}
-	c->client_end = client & 1;
-	c->direction = basis & 3;
-	if (old)
-		conn_begin_after(c, old->start_ns);
-}
-
-/* The first segment of a connection; @old, if not NULL, is the one that it takes over from. */
 void input_first(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s,
 		 const struct conn *old)
 {
-	uint64_t prev_flow_id =
-		old && !conn_deferred(old) ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
+	bool has_prev = old && !conn_deferred(old), watched = synflood_watched(&t->synflood);
+	uint64_t prev = has_prev ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
 	struct conn *c = f->c;
 	struct tcpopt opt, *offered = NULL;
+	struct gaps g = { 0 };
+	struct syn_entry e;
 	bool inferred = false;
 
 	f->ref = TABLE_NONE;
 	conn_begin(c, s, sender, old);
 
 	enum fsm_side from = sender != c->client_end;
-	struct verdict p = segment_check(c, from, s, &gaps_none);
-	struct gaps gaps = { 0 };
-	enum fsm_state to = FSM_NONE;
+	struct verdict v = segment_check(c, from, s, &gaps_none);
+	enum fsm_state to = first_state(v, from, &inferred);
+	bool late = unlikely(watched) && to == FSM_ANSWERED && s->flags & TCP_SYN && !old &&
+		    deferral_is_late(t, f);
 
-	for (unsigned ev = 0; p.acceptable && ev < EVIDENCES; ev++)
-		if (p.evidence >> ev & 1)
-			to = fsm_step(to, from, ev, &inferred);
-	bool late = unlikely(t->floods.n) && to == FSM_ANSWERED && s->flags & TCP_SYN && !old &&
-		    synflood_late(t, f);
-
-	if (to == FSM_NONE || to == FSM_ILLEGAL ||
-	    late) { /* an RST to nothing, a scan's odd flags */
+	if (to == FSM_NONE || to == FSM_ILLEGAL || late) {
 		counter_add(&t->count->unmatched, 1);
 		return;
 	}
@@ -485,14 +241,31 @@ void input_first(struct tracker *t, struct flow *f, unsigned sender, const struc
 		offered = s->flags & TCP_ACK ? NULL : &opt;
 		conn_learn_offer(c, from, s, &opt);
 	}
-	conn_account(c, from, s, p.probe ? 0 : s->payload_len);
-	segment_learn(c, from, s, p, &gaps);
+	conn_account(c, from, s, v.probe ? 0 : s->payload_len);
+	segment_learn(c, from, s, v, &g);
 	if (from == SIDE_B) /* Zeek marks likewise that its first sender is not the originator */
-		conn_history_add(c, SIDE_B, HISTORY_FLIPPED);
-	conn_note_history(c, from, s, (struct learned){ 0 }, p);
-	flow_count_state(t, FSM_NONE, to);
-	if (likely(!t->floods.n) || !synflood_defer(t, f))
-		flow_emit_open(t, f, offered, offered && c->offer.ecn >> from & 1, prev_flow_id,
-			       trigger_of(s, inferred));
-	flow_store(t, f);
+		conn_history_add(&c->cold, SIDE_B, HISTORY_FLIPPED);
+	conn_note_history(c, from, s,
+			  (struct conn_note){ v.probe, false, v.anomaly == ANOMALY_ACK_UNSEEN });
+	tracker_count_state(t, FSM_NONE, to);
+	if (likely(!watched) || !deferral_begin(t, f))
+		emit_open(t, f, offered, offered && c->offer.ecn >> from & 1, prev,
+			  trigger_of(s, inferred));
+	if (entry_fits_syn(t, c, &e)) {
+		struct flow_server server = flow_server(f);
+
+		deferral_add(t, f, &server, &e);
+	} else {
+		entry_save(t, f);
+	}
+}
+
+void input_replace(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+{
+	struct conn old = *f->c;
+
+	close_connection(t, f, REASON_REUSE, -1, trigger_of(s, false));
+	if (conn_deferred(&old)) /* it may have been reported with its end */
+		old = *f->c;
+	input_first(t, f, sender, s, &old);
 }

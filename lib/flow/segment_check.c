@@ -1,4 +1,6 @@
 #include "flow/segment_check.h"
+#include "flow/conn.h"
+#include "flow/gaps.h"
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
 
@@ -19,8 +21,7 @@ static unsigned shift_of(const struct conn *c, enum fsm_side side)
 	return side == SIDE_A ? c->wscale0 : c->wscale1;
 }
 
-/* Octets that @side takes beyond what it acknowledged. */
-static uint32_t window_of(const struct conn *c, enum fsm_side side)
+uint32_t segment_window(const struct conn *c, enum fsm_side side)
 {
 	if (both_fins(c) || !known(c->sent, side))
 		/* window[] holds something else by then, or nothing yet */
@@ -75,19 +76,19 @@ static struct verdict check_syn_ack(const struct conn *c, enum fsm_side from,
 				    const struct segment *s)
 {
 	enum fsm_side peer = !from;
-	struct verdict p = proves(1 << EV_SYN_ACK);
+	struct verdict v = proves(1 << EV_SYN_ACK);
 
 	if (c->state == FSM_NONE)
-		return p;
+		return v;
 	if (!fsm_handshaking(c->state)) { /* late repetition, its number known from the handshake */
-		p = (struct verdict){ .anomaly = ANOMALY_NONE, .repeat = true };
+		v = (struct verdict){ .anomaly = ANOMALY_NONE, .repeat = true };
 		/* With Fast Open it acknowledges data as well, and data may have overtaken it. */
 		bool first = !(c->complete & COMPLETE_SYN_ACK);
 
 		if (from != SIDE_B || (s->ack != c->isn + 1 &&
 				       !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A]))))
-			p = anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
-		return p;
+			v = anomalous(ANOMALY_SYN_ACK_UNEXPECTED);
+		return v;
 	}
 	/* A sends one only in SYN-RECEIVED: where B's SYN was not seen its numbers must be
 	 * exact. */
@@ -101,9 +102,9 @@ static struct verdict check_syn_ack(const struct conn *c, enum fsm_side from,
 		return anomalous(ANOMALY_BAD_ACK);
 	if (c->state == FSM_CLAIMED && s->seq + 1 != c->acked[SIDE_B])
 		return anomalous(ANOMALY_BAD_ACK); /* the client acknowledged another one */
-	p.repeat = c->state == FSM_ANSWERED && from == SIDE_B;
-	p.refuses_data = c->state == FSM_SYN && s->ack != c->next[peer];
-	return p;
+	v.repeat = c->state == FSM_ANSWERED && from == SIDE_B;
+	v.refuses_data = c->state == FSM_SYN && s->ack != c->next[peer];
+	return v;
 }
 
 static struct verdict check_rst(const struct conn *c, enum fsm_side from, const struct segment *s)
@@ -133,14 +134,14 @@ static struct verdict check_rst(const struct conn *c, enum fsm_side from, const 
 	/* Linux takes one with the FIN's own number too, where the FIN was received. */
 	if (fsm_fin_seen(c->state, from) && s->seq + 1 == c->next[from])
 		return exact;
-	if (seq_within(lo, s->seq, lo + window_of(c, !from)))
+	if (seq_within(lo, s->seq, lo + segment_window(c, !from)))
 		return suspect;
 	return anomalous(ANOMALY_RST_OUT_OF_WINDOW);
 }
 
 /* Does the ACK field fit what the peer sent?  May leave a remark in @p. */
 static bool ack_fits(const struct conn *c, enum fsm_side from, const struct segment *s,
-		     struct verdict *p)
+		     struct verdict *v)
 {
 	enum fsm_side peer = !from;
 
@@ -148,9 +149,9 @@ static bool ack_fits(const struct conn *c, enum fsm_side from, const struct segm
 		/* Of octets that were not seen here: possible within the window that @from offered,
 		 * unless the peer cannot have sent any. */
 		if (syn_unacked(c->state, peer) || fsm_fin_seen(c->state, peer) ||
-		    s->ack - c->next[peer] > at_least_floor(window_of(c, from)))
+		    s->ack - c->next[peer] > at_least_floor(segment_window(c, from)))
 			return false;
-		p->anomaly = ANOMALY_ACK_UNSEEN;
+		v->anomaly = ANOMALY_ACK_UNSEEN;
 		return true;
 	}
 	if (!known(c->heard, peer))
@@ -158,13 +159,13 @@ static bool ack_fits(const struct conn *c, enum fsm_side from, const struct segm
 	if (syn_unacked(c->state, peer))
 		return seq_lt(c->acked[peer], s->ack);
 	/* An old one is a reordered one, if it is not too old (RFC 5961 5.2). */
-	return seq_le(c->acked[peer] - at_least_floor(window_of(c, from)), s->ack);
+	return seq_le(c->acked[peer] - at_least_floor(segment_window(c, from)), s->ack);
 }
 
 /* Does the segment touch what the receiver takes, give or take a window of old data? */
 static bool seq_fits(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
-	uint32_t window = at_least_floor(window_of(c, !from)), base;
+	uint32_t window = at_least_floor(segment_window(c, !from)), base;
 
 	if (c->state == FSM_SYN && from == SIDE_A) /* nothing is known of B: it must be exact */
 		return seq_within(c->isn + 1, s->seq, c->next[SIDE_A]);
@@ -189,30 +190,30 @@ static unsigned fin_fits(const struct conn *c, enum fsm_side from, uint32_t fin)
 	    !(fin + 1 == c->next[from] && known(c->heard, from) && seq_le(c->acked[from], fin)))
 		return ANOMALY_FIN_OUT_OF_WINDOW; /* it sent more than that already */
 	if (known(c->heard, from) && known(c->sent, !from) &&
-	    !seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from)))
+	    !seq_within(c->acked[from], fin, c->acked[from] + segment_window(c, !from)))
 		return ANOMALY_FIN_OUT_OF_WINDOW;
 	return ANOMALY_NONE;
 }
 
 /* Are octets of @from's missing, and @s brings the last of them? */
 static bool fills(const struct conn *c, enum fsm_side from, const struct segment *s,
-		  const struct gaps *h)
+		  const struct gaps *g)
 {
 	uint32_t end = segment_end(s);
 
 	if (fsm_offering(c->state) || !known(c->gaps, from))
 		return false;
 	/* Where they are need not be known if all comes that is not acknowledged. */
-	return gaps_end(h, from, s->seq, end) ||
+	return gaps_end(g, from, s->seq, end) ||
 	       (seq_le(s->seq, c->acked[from]) && end == c->next[from]);
 }
 
 /* A FIN, and whether octets are missing in front of it or in the peer's. */
 static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
-				      const struct segment *s, const struct gaps *h)
+				      const struct segment *s, const struct gaps *g)
 {
 	bool offering = fsm_offering(c->state); /* no gaps are kept yet */
-	bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, h)) ||
+	bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, g)) ||
 		   (known(c->sent, from) && seq_lt(c->next[from], s->seq));
 	bool peer = !offering && known(c->gaps, !from);
 
@@ -228,16 +229,16 @@ bool segment_fast_open(const struct conn *c, enum fsm_side from, const struct se
 }
 
 static struct verdict check_rest(const struct conn *c, enum fsm_side from, const struct segment *s,
-				 const struct gaps *h)
+				 const struct gaps *g)
 {
 	enum fsm_side peer = !from;
-	struct verdict p = proves(1 << EV_ACK);
+	struct verdict v = proves(1 << EV_ACK);
 
 	if (!(s->flags & TCP_ACK))
 		return anomalous(ANOMALY_BAD_FLAGS);
 	if (!seq_fits(c, from, s))
 		return anomalous(ANOMALY_OUT_OF_WINDOW);
-	if (!ack_fits(c, from, s, &p))
+	if (!ack_fits(c, from, s, &v))
 		return anomalous(ANOMALY_BAD_ACK);
 
 	/* A segment of old octets alone is answered and dropped, its ACK unread (3.10.7.4, first
@@ -245,84 +246,36 @@ static struct verdict check_rest(const struct conn *c, enum fsm_side from, const
 	bool old = known(c->heard, from) && seq_lt(segment_end(s), c->acked[from]);
 
 	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer] && !old)
-		p.evidence |= 1 << EV_ACK_FIN;
-	if (both_fins(c) && fills(c, from, s, h))
-		p.evidence |= 1 << EV_FILL;
-	p.probe = known(c->sent, from) && known(c->heard, from) &&
+		v.evidence |= 1 << EV_ACK_FIN;
+	if (both_fins(c) && fills(c, from, s, g))
+		v.evidence |= 1 << EV_FILL;
+	v.probe = known(c->sent, from) && known(c->heard, from) &&
 		  c->acked[from] == c->next[from] && s->seq + 1 == c->next[from] &&
 		  s->payload_len <= 1 && !(s->flags & TCP_FIN);
 
 	uint32_t fin = s->seq + s->payload_len;
 
-	if (s->payload_len && !p.probe) {
+	if (s->payload_len && !v.probe) {
 		if (fsm_fin_seen(c->state, from) && seq_lt(c->next[from] - 1, fin)) {
-			p = anomalous(ANOMALY_DATA_AFTER_FIN);
-			return p;
+			v = anomalous(ANOMALY_DATA_AFTER_FIN);
+			return v;
 		}
 		/* With Fast Open a server may send before the handshake's ACK (RFC 7413 4.2). */
 		if (!(segment_fast_open(c, from, s) && fsm_offering(c->state)))
-			p.evidence |= 1 << EV_DATA;
+			v.evidence |= 1 << EV_DATA;
 	}
 	if (s->flags & TCP_FIN) {
 		unsigned a = fin_fits(c, from, fin);
 
 		if (a != ANOMALY_NONE)
 			return anomalous(a);
-		p.evidence |= 1 << fin_evidence(c, from, s, h);
+		v.evidence |= 1 << fin_evidence(c, from, s, g);
 	}
-	return p;
-}
-
-/* States where both ends are known and no octet is missing before a FIN. */
-static const uint32_t predicted_states = 1 << FSM_ANSWERED | 1 << FSM_OPEN | 1 << FSM_FIN_A |
-					 1 << FSM_FIN_B | 1 << FSM_HALF_A | 1 << FSM_HALF_B |
-					 1 << FSM_LAST_A | 1 << FSM_LAST_B | 1 << FSM_BOTH |
-					 1 << FSM_BOTH_A | 1 << FSM_BOTH_B;
-
-unsigned fastpath_predict(const struct conn *c, enum fsm_side from, const struct segment *s)
-{
-	enum fsm_side peer = !from;
-	unsigned flags = s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK);
-	bool fin = flags == (TCP_FIN | TCP_ACK);
-	unsigned evidence = 1 << EV_ACK;
-
-	/* As fastpath_predict_open() has it. */
-	if (!(predicted_states >> c->state & 1) || (flags != TCP_ACK && !fin) ||
-	    (c->sent & c->heard) != 3 || s->seq != c->next[from] || !s->window ||
-	    s->seq - c->acked[from] > WINDOW_FLOOR || s->payload_len > WINDOW_FLOOR ||
-	    !ack_in_flight(c->acked[peer], s->ack, c->next[peer]))
-		return 0;
-	if (c->state == FSM_ANSWERED) { /* the client's, of the SYN that waits for it */
-		if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)
-			return 0;
-	} else if (c->gaps) {
-		return 0;
-	}
-	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer])
-		evidence |= 1 << EV_ACK_FIN;
-	if (!fin && !s->payload_len)
-		return evidence;
-	if (fsm_fin_seen(c->state, from))
-		return 0;
-	if (s->payload_len)
-		evidence |= 1 << EV_DATA;
-	if (!fin)
-		return evidence;
-	if (s->seq + s->payload_len - c->acked[from] > window_of(c, peer)) /* as fin_fits() */
-		return 0;
-	return evidence | 1 << EV_FIN;
-}
-
-void fastpath_learn(struct conn *c, enum fsm_side from, const struct segment *s)
-{
-	c->next[from] = segment_end(s);
-	c->acked[!from] = s->ack;
-	if (!both_fins(c))
-		conn_set_window(&c->hot, from, s->window);
+	return v;
 }
 
 struct verdict segment_check(const struct conn *c, enum fsm_side from, const struct segment *s,
-			     const struct gaps *h)
+			     const struct gaps *g)
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 
@@ -332,7 +285,7 @@ struct verdict segment_check(const struct conn *c, enum fsm_side from, const str
 		return check_rst(c, from, s);
 	if (syn)
 		return s->flags & TCP_ACK ? check_syn_ack(c, from, s) : check_syn(c, from, s);
-	return check_rest(c, from, s, h);
+	return check_rest(c, from, s, g);
 }
 
 /* Stays at the most that the field holds. */
@@ -342,7 +295,7 @@ static uint32_t more_gap(uint32_t gap, uint32_t n)
 }
 
 /* Returns true for octets that came before. */
-static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s, struct gaps *h)
+static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s, struct gaps *g)
 {
 	uint32_t end = segment_end(s), filled = 0;
 
@@ -352,9 +305,9 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 		return false;
 	}
 	if (!fsm_offering(c->state) && known(c->gaps, from)) {
-		if (fills(c, from, s, h))
+		if (fills(c, from, s, g))
 			c->gaps &= ~(1 << from) & 3;
-		filled = gaps_fill(h, from, s->seq, end);
+		filled = gaps_fill(g, from, s->seq, end);
 		c->gap_bytes -= filled < c->gap_bytes ? filled : c->gap_bytes;
 	}
 	bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;
@@ -364,8 +317,8 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 			c->state); /* the caller will keep them, see segment_keep_gaps() */
 
 		/* Where some are there that nobody knows, this one cannot be the last. */
-		if (offering || h->n[from] || !known(c->gaps, from))
-			gaps_add(h, from, (struct gap){ c->next[from], s->seq, false });
+		if (offering || g->n[from] || !known(c->gaps, from))
+			gaps_add(g, from, (struct gap){ c->next[from], s->seq, false });
 		if (!offering) {
 			c->gap_bytes = more_gap(c->gap_bytes, s->seq - c->next[from]);
 			c->gaps |= 1 << from & 3;
@@ -378,21 +331,21 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 
 /* @from has all of the peer's before acked[]: no gap is left there.  True: octets were never
  * seen. */
-static bool pass_gaps(struct conn *c, enum fsm_side peer, struct gaps *h)
+static bool pass_gaps(struct conn *c, enum fsm_side peer, struct gaps *g)
 {
-	bool known_where = h->n[peer], unseen = gaps_pass(h, peer, c->acked[peer]);
+	bool known_where = g->n[peer], unseen = gaps_pass(g, peer, c->acked[peer]);
 
-	if (known_where ? !h->n[peer] : c->acked[peer] == c->next[peer])
+	if (known_where ? !g->n[peer] : c->acked[peer] == c->next[peer])
 		c->gaps &= ~(1 << peer) & 3;
 	return known_where ? unseen : !known(c->gaps, peer);
 }
 
-void segment_keep_gaps(struct conn *c, struct gaps *h)
+void segment_keep_gaps(struct conn *c, struct gaps *g)
 {
 	for (unsigned side = 0; side < SIDES; side++) {
-		gaps_pass(h, side, c->acked[side]);
-		c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(h, side));
-		c->gaps |= h->n[side] ? 1 << side & 3 : 0;
+		gaps_pass(g, side, c->acked[side]);
+		c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(g, side));
+		c->gaps |= g->n[side] ? 1 << side & 3 : 0;
 	}
 }
 
@@ -402,13 +355,13 @@ uint16_t window_scaled_down(uint16_t window, unsigned shift)
 }
 
 struct learned segment_learn(struct conn *c, enum fsm_side from, const struct segment *s,
-			     struct verdict p, struct gaps *h)
+			     struct verdict v, struct gaps *g)
 {
 	enum fsm_side peer = !from;
 	struct learned l = { 0 };
 	bool syn = s->flags & TCP_SYN;
 
-	if (p.refuses_data)
+	if (v.refuses_data)
 		c->next[peer] = s->ack; /* RFC 9293: it will be sent again */
 	if (syn) {
 		bool known_syn = known(c->sent, from) && s->seq + 1 == c->next[from];
@@ -417,15 +370,15 @@ struct learned segment_learn(struct conn *c, enum fsm_side from, const struct se
 		bool anew = c->state == FSM_ANSWERED && known(c->heard, from) &&
 			    c->acked[from] + 1 == c->next[from];
 
-		if (!known_syn && (!p.repeat || anew)) {
+		if (!known_syn && (!v.repeat || anew)) {
 			c->next[from] = segment_end(s);
 			if (c->state != FSM_CLAIMED) /* there the peer acknowledged it before */
 				c->acked[from] = s->seq;
 			c->sent |= 1 << from;
 			c->heard |= 1 << from;
 		}
-	} else if (!p.probe) {
-		l.again = learn_seq(c, from, s, h);
+	} else if (!v.probe) {
+		l.again = learn_seq(c, from, s, g);
 	}
 	/* A's SYN-ACK behind B's only tells that the SYNs had crossed: A's ACK is still to come. */
 	bool crossed_late = syn && from == SIDE_A && c->state == FSM_ANSWERED;
@@ -443,7 +396,7 @@ struct learned segment_learn(struct conn *c, enum fsm_side from, const struct se
 		if (!newest)
 			return l;
 		if (!fsm_offering(c->state) && known(c->gaps, peer))
-			l.acks_gap = pass_gaps(c, peer, h);
+			l.acks_gap = pass_gaps(c, peer, g);
 	}
 	if (both_fins(c))
 		return l;
@@ -475,8 +428,8 @@ bool segment_resync(struct conn *c, enum fsm_side from, const struct segment *s,
 		    const struct resync_candidate *candidate, bool lossy)
 {
 	enum fsm_side peer = !from;
-	uint32_t window[SIDES] = { at_least_floor(window_of(c, SIDE_A)),
-				   at_least_floor(window_of(c, SIDE_B)) };
+	uint32_t window[SIDES] = { at_least_floor(segment_window(c, SIDE_A)),
+				   at_least_floor(segment_window(c, SIDE_B)) };
 	bool goes_on[SIDES];
 
 	if (candidate->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||

@@ -1,156 +1,120 @@
-/* synflood.h - a server under a SYN flood: one series of events for it, in place of two for each
- * SYN.
+/* synflood.h - is a server under a SYN flood?  Pure: counts go in, a verdict or a report comes out.
  *
- * From SYNFLOOD_DEFER_FROM half-open connections of a server on, a new attempt is *deferred*: a bit
- * in its SYN entry says that nothing of it was told.  That loses nothing and only delays, for it
- * ends in one of these ways:
+ * From SYNFLOOD_DEFER_FROM half-open connections of a server on, the detector watches it: each new
+ * attempt is to be deferred ("flow/deferral.h"), and is counted here.
  *
- *   - it goes on beyond a SYN and its SYN-ACK (mostly the handshake's ACK: who forges his address
- *     cannot acknowledge a number that he does not see).  Then its tcp_open and tcp_state are told
- *     as they would have been, then what the segment did;
- *   - SYNFLOOD_DEFER_NS passed, and there is no flood: the same, by the next sweep;
- *   - it ends, or the capture does.  In a flood it is counted, and nothing is told; otherwise it is
- *     told in full.
+ * Half-open connections alone make no flood.  An honest server has as many as its rate times its
+ * round trip (20,000/s at 100 ms: 2,000), with SYN cookies or without, and many more after a pause.
+ * But they complete within the second.  So a flood begins when at the end of a second, or after so
+ * many attempts that the table is in danger, both are true:
  *
- * Half-open connections alone make no flood: an honest server has as many of them as its rate times
- * its round trip (20,000/s at 100 ms: 2,000), SYN cookies or not, and with a pause of its own many
- * more.  But they come to be connections within the second.  So it is a flood when at the end of a
- * second, or after so many attempts that the table is in danger,
+ *   - more attempts are deferred than `half_open`, or than a quarter of all SYN entries;
+ *   - at least `rate` attempts a second, and at least a quarter of all attempts, did not complete.
+ *     (A server that is down and asked now and then is under no flood.)
  *
- *   - more attempts are deferred than cfg.flood_half_open, or a quarter of all SYN entries, and
- *   - those of that time which did not go on are cfg.flood_rate in a second, at least, and a
- *     quarter of them all.  (A server that is down and asked now and then is under no flood.)
+ * It ends when for SYNFLOOD_CALM_NS the second was false, and half of the first as well.
  *
- * A SYN-ACK that comes (again) for an attempt which was evicted in a flood begins nothing.  If it
- * was a real one after all, its next segment begins it: picked up mid-stream.
+ * SYNFLOODS servers are watched at once.  Several decoders that share an interface have each a share
+ * of a server's attempts and of the thresholds, and a series of reports of their own.
  *
- * It is over when for SYNFLOOD_CALM_NS the second did not hold, and half of the first not either.
- *
- * SYNFLOODS servers are watched at once; attempts at further ones are told as ever, and counted.
- * All of it follows from the segments and the configuration alone.  Where several decoders share an
- * interface each has its part of a server's attempts, of the thresholds, and a series of its own.
- *
- * This is state of the run, but for the bits `deferred` and `mss_apart` of a SYN entry. */
+ * struct synflood is a process's view.  What it remembers is kept memory: const here, changed only
+ * after it was saved for the undo log. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/hash.h"
 #include "flow/event.h"
 #include "flow/key.h"
-#include "flow/table.h"
 
-struct flow;
-struct segment;
-struct tracker;
+struct undo;
 
 enum {
 	SYNFLOODS = 64,
-	SYNFLOOD_DEFER_FROM = 16, /* ... / decoders; the first ones are told one by one */
-	SYNFLOOD_PART = 4,	  /* of all SYN entries, for one server: the table is in danger */
+	SYNFLOOD_DEFER_FROM = 16, /* / decoders */
+	SYNFLOOD_PART = 4,	  /* this part of all SYN entries, for one server, is a danger */
 };
-static const uint64_t SYNFLOOD_DEFER_NS = 1000000000, SYNFLOOD_CALM_NS = 10000000000;
+static const uint64_t SYNFLOOD_CALM_NS = 10000000000;
 
-enum { SERVERS = 4096 }; /* of which SYN entries are counted, by hash, a power of two */
-
-/* What of a key is the server's: address (two words), port, interface. */
+/* A watched server. */
 struct synflood_server {
-	uint64_t w[4];
-	uint8_t ip_v;
-	uint16_t hash; /* which struct synflood_servers is its own; the same in every run */
-};
-
-/* A server of which attempts are deferred. */
-struct synflood {
-	struct synflood_server server;
+	struct flow_server server;
 	bool reported;			 /* a flood: its series has begun */
-	uint8_t next;			 /* see struct synflood_servers */
-	uint32_t deferred;		 /* entries, now */
-	uint64_t count[SYNFLOOD_COUNTS]; /* since since_ns; see event.h for what they add up to */
+	uint8_t next;			 /* see struct synflood_memory */
+	uint32_t deferred;		 /* attempts, now */
+	uint64_t count[SYNFLOOD_COUNTS]; /* since since_ns; event.h says what they add up to */
 	uint64_t since_ns;
 	uint64_t ended_ns; /* end of the last series: attempts before it belong to that */
 	uint64_t window_ns, window_attempts, window_completed; /* where the present second began */
 	uint64_t calm_ns;		 /* when it became calm; UINT64_MAX: it is not */
-	uint64_t line_ns, line_attempts; /* of the last line of the series */
+	uint64_t line_ns, line_attempts; /* of the last report */
 };
 
-struct synfloods {
+struct synflood_memory {
 	unsigned n;
-	struct synflood slot[SYNFLOODS];
+	struct synflood_server slot[SYNFLOODS];
+	uint8_t first[FLOW_SERVERS]; /* by hash: slot[] of a server, from 1; `next` of that is
+				      * another one's; 0: none */
 };
 
-/* The servers of one hash: mostly one. */
-struct synflood_servers {
-	uint32_t syn; /* their SYN entries */
-	/* floods.slot[] of one of them, from 1; `next` of that is another's; 0: none */
-	uint8_t watch;
+struct synflood_config {
+	uint32_t half_open; /* 0: no server is ever under a flood */
+	uint32_t rate;	    /* attempts in a second */
+	uint64_t interval_ns;
+	uint16_t decoders; /* that share the connections, at least 1 */
+	uint32_t max_syn_entries;
 };
 
-/* Takes over what t->cfg says: see tracker_configure(). */
-void synflood_configure(struct tracker *t);
+struct synflood {
+	struct synflood_config cfg;
+	/* SYN entries of a server from which on it is watched, and deferred ones that make a flood;
+	 * attempts in a second that are a danger to the table. */
+	uint32_t from, limit, danger;
+	const struct synflood_memory *memory; /* borrowed, zeroed at first */
+	struct undo *undo;		      /* borrowed, or NULL */
+};
 
-/* The server of @k, whose client is end @client_end. */
-static inline struct synflood_server synflood_server_of(const struct flow_key *k,
-							unsigned client_end)
+/* What is to be reported of a server. */
+struct synflood_report {
+	enum synflood_phase phase; /* SYNFLOOD_PHASES: nothing */
+	struct flow_server server;
+	uint64_t started_ns;
+	uint64_t count[SYNFLOOD_COUNTS];
+	uint32_t half_open, new_attempts, rate;
+};
+
+/* Other thresholds. */
+void synflood_configure(struct synflood *d, const struct synflood_config *c);
+
+/* Watches @s, of which more than .from SYN entries wait.  False: too many servers are watched. */
+bool synflood_watch(struct synflood *d, const struct flow_server *s, uint64_t now_ns);
+
+/* A new attempt at @s, of which @waiting SYN entries wait.  True: it is to be deferred, and is
+ * counted; *ret is what is to be reported now. */
+bool synflood_defers(struct synflood *d, const struct flow_server *s, uint32_t waiting,
+		     uint64_t now_ns, struct synflood_report *ret);
+
+/* A SYN-ACK came of whose SYN nothing is known.  True: @s is under a flood, so it mostly answers an
+ * attempt that was evicted; counted. */
+bool synflood_is_late(struct synflood *d, const struct flow_server *s);
+
+/* A deferred attempt at @s was answered. */
+void synflood_answered(struct synflood *d, const struct flow_server *s);
+
+/* Does an attempt of @start_ns at @s, which is deferred, belong to a flood? */
+bool synflood_has(const struct synflood *d, const struct flow_server *s, uint64_t start_ns);
+
+/* A deferred attempt at @s is no longer that, for the reason @as. */
+void synflood_undefer(struct synflood *d, const struct flow_server *s, enum synflood_count as);
+
+/* About a second has passed: judges one watched server, from the last to the first.  Begin with *at
+ * = synflood_watched().  @waiting: SYN entries by hash of the server.  False: that was all. */
+bool synflood_tick(struct synflood *d, unsigned *at, const uint32_t *waiting, uint64_t now_ns,
+		   struct synflood_report *ret);
+
+static inline unsigned synflood_watched(const struct synflood *d)
 {
-	static const struct hash_key fixed = {
-		{ 0x73796e66696e6421, 0x666c6f6f64732121, 0x736572766572733f, 0x243f6a8885a308d3,
-		  0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89, 0x452821e638d01377 }
-	};
-	struct synflood_server s = { .ip_v = k->ip_v };
-	uint64_t rest = k->w[k->ip_v == 4 ? 1 : 4];
-
-	if (k->ip_v == 4) {
-		s.w[0] = (uint32_t)(client_end ? k->w[0] >> 32 : k->w[0]);
-	} else {
-		s.w[0] = k->w[client_end ? 0 : 2];
-		s.w[1] = k->w[client_end ? 1 : 3];
-	}
-	s.w[2] = rest >> (client_end ? 16 : 0) & 0xffff;
-	s.w[3] = rest >> 32;
-	s.hash = (uint16_t)((hash_quick(&fixed, s.w, 4) >> 32) * SERVERS >> 32);
-	return s;
+	return d->memory->n;
 }
 
-/* More than SYNFLOOD_DEFER_FROM SYN entries wait for @s: from now on attempts are deferred. */
-void synflood_watch(struct tracker *t, const struct synflood_server *s);
-
-/* A new attempt at @s, of which a SYN entry can tell all.  True: it is deferred, its tcp_open must
- * not be told. */
-bool synflood_defers(struct tracker *t, const struct synflood_server *s);
-
-/* The same of any attempt @f, complete but not stored. */
-bool synflood_defer(struct tracker *t, struct flow *f);
-
-/* The SYN-ACK that would begin @f, since nothing is known of its SYN.  True: its server is under a
- * flood, so that it mostly answers an attempt that was given up: it begins nothing. */
-bool synflood_late(struct tracker *t, const struct flow *f);
-
-/* A deferred attempt @f goes to state @to, by @s of @from, and is still as it was before.  True:
- * nothing of that is to be told; false: all of it, what came before is told now. */
-bool synflood_keeps(struct tracker *t, struct flow *f, enum fsm_state to, const struct segment *s);
-
-/* A deferred attempt ends, and never went on.  As synflood_keeps(). */
-bool synflood_ends(struct tracker *t, struct flow *f, enum synflood_count how);
-
-/* How that counts, by the reason that its tcp_close would give. */
-enum synflood_count synflood_count_of(enum close_reason reason);
-
-/* Does one of @start_ns end in a flood of @s?  Then that is counted; otherwise nothing was done. */
-bool synflood_swallows(struct tracker *t, const struct synflood_server *s, uint64_t start_ns,
-		       enum synflood_count how);
-
-/* Tells what was deferred of @f, in the order of time; it is deferred no more.  @as: how that
- * counts. */
-void synflood_release(struct tracker *t, struct flow *f, enum synflood_count as);
-
-/* Is the live entry @r deferred for so long that it must be told, unless there is a flood? */
-bool synflood_overdue(const struct tracker *t, table_ref r);
-
-/* If there is none: tells what was deferred of @f, an entry that is overdue. */
-void synflood_let_go(struct tracker *t, struct flow *f);
-
-/* A second has passed, more or less, and nothing was given up for its age since. */
-void synflood_tick(struct tracker *t);
-
-/* Every entry is gone: series end. */
-void synflood_end_all(struct tracker *t);
+/* Every entry is gone: ends one series, from the first on.  Begin with *at = 0.  False: that was all,
+ * and no server is watched any more. */
+bool synflood_end(struct synflood *d, unsigned *at, uint64_t now_ns, struct synflood_report *ret);

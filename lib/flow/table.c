@@ -21,7 +21,7 @@ struct key6 { /* as struct key4 */
 } __attribute__((packed));
 
 struct free_slot {
-	uint64_t mark; /* CONN_FREE, where an entry has a time */
+	uint64_t mark; /* ENTRY_FREE, where an entry has a time */
 	uint32_t next;
 } __attribute__((packed));
 
@@ -36,15 +36,10 @@ static unsigned pool_of(enum table_shape s, unsigned ip_v)
 	return (unsigned)s << 1 | (ip_v == 6);
 }
 
-static uint64_t line_up(uint64_t n)
-{
-	return (n + CACHE_LINE - 1) & ~(uint64_t)(CACHE_LINE - 1);
-}
-
 /* Lays out the region; returns its size. */
-static uint64_t lay_out(struct table_head *h, uint32_t max_full, uint32_t max_syn)
+static uint64_t table_lay_out(struct table_head *h, uint32_t max_full, uint32_t max_syn)
 {
-	uint64_t at = line_up(sizeof *h);
+	uint64_t at = LINE_UP(sizeof *h);
 
 	*h = (struct table_head){ .magic = table_magic, .max_full = max_full, .max_syn = max_syn };
 	h->buckets = (uint32_t)(((uint64_t)max_full + max_syn) / LOAD_WAYS + 2);
@@ -57,11 +52,11 @@ static uint64_t lay_out(struct table_head *h, uint32_t max_full, uint32_t max_sy
 						  .stride = (uint32_t)(shape_octets(s) + key),
 						  .free = TABLE_NONE,
 						  .offset = at };
-		at += line_up((uint64_t)h->pool[p].capacity * h->pool[p].stride);
+		at += LINE_UP((uint64_t)h->pool[p].capacity * h->pool[p].stride);
 		if (s != SHAPE_FULL)
 			continue;
 		h->pool[p].cold = at;
-		at += line_up((uint64_t)max_full * sizeof(struct conn_cold));
+		at += LINE_UP((uint64_t)max_full * sizeof(struct conn_cold));
 	}
 	h->octets = at;
 	return at;
@@ -71,16 +66,16 @@ size_t table_size(uint32_t max_full, uint32_t max_syn)
 {
 	struct table_head h;
 
-	return lay_out(&h, max_full, max_syn);
+	return table_lay_out(&h, max_full, max_syn);
 }
 
-static void view(struct table *ret, void *mem)
+static void table_view(struct table *ret, void *mem)
 {
 	struct table_head *h = mem;
 
 	*ret = (struct table){ .head = h,
 			       .bucket =
-				       (struct table_bucket *)((uint8_t *)mem + line_up(sizeof *h)),
+				       (struct table_bucket *)((uint8_t *)mem + LINE_UP(sizeof *h)),
 			       .buckets = h->buckets };
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		ret->pool[p] = (uint8_t *)mem + h->pool[p].offset;
@@ -92,8 +87,8 @@ static void view(struct table *ret, void *mem)
 
 void table_init(struct table *ret, void *mem, uint32_t max_full, uint32_t max_syn)
 {
-	lay_out(mem, max_full, max_syn);
-	view(ret, mem);
+	table_lay_out(mem, max_full, max_syn);
+	table_view(ret, mem);
 }
 
 bool table_adopt(struct table *ret, void *mem, uint32_t max_full, uint32_t max_syn)
@@ -101,7 +96,7 @@ bool table_adopt(struct table *ret, void *mem, uint32_t max_full, uint32_t max_s
 	const struct table_head *h = mem;
 	struct table_head want;
 
-	lay_out(&want, max_full, max_syn);
+	table_lay_out(&want, max_full, max_syn);
 	if (h->magic != want.magic || h->octets != want.octets || h->max_full != want.max_full ||
 	    h->max_syn != want.max_syn || h->buckets != want.buckets)
 		return false;
@@ -113,7 +108,7 @@ bool table_adopt(struct table *ret, void *mem, uint32_t max_full, uint32_t max_s
 		    a->used > a->high || (a->free != TABLE_NONE && a->free >= a->high))
 			return false;
 	}
-	view(ret, mem);
+	table_view(ret, mem);
 	return true;
 }
 
@@ -127,12 +122,12 @@ uint32_t table_max(const struct table *t, enum table_shape s)
 	return s == SHAPE_SYN ? t->head->max_syn : t->head->max_full;
 }
 
-static uint32_t home(const struct table *t, uint64_t hash)
+static uint32_t bucket_home(const struct table *t, uint64_t hash)
 {
 	return (uint32_t)((hash >> 32) * t->buckets >> 32);
 }
 
-static uint32_t after(const struct table *t, uint32_t b)
+static uint32_t bucket_after(const struct table *t, uint32_t b)
 {
 	return ++b == t->buckets ? 0 : b;
 }
@@ -173,9 +168,10 @@ static bool key_is(const struct table *t, table_ref r, const struct flow_key *k)
 	return table_ip_v(r) == k->ip_v && key_equals(table_key_at(t, r), table_iface(t, r), k);
 }
 
-static void put_key(const struct table *t, table_ref r, const struct flow_key *k)
+/* Writes @k after the entry at @entry of @shape. */
+static void set_key(void *entry, enum table_shape shape, const struct flow_key *k)
 {
-	uint8_t *at = table_at(t, r) + shape_octets(table_shape_of(r));
+	uint8_t *at = (uint8_t *)entry + shape_octets(shape);
 
 	if (k->ip_v == 4) {
 		struct key4 k4 = { k->w[0], (uint32_t)k->w[1] };
@@ -229,17 +225,17 @@ static unsigned next_match(struct tag_match *m)
 
 void table_prefetch(const struct table *t, uint64_t hash)
 {
-	__builtin_prefetch(&t->bucket[home(t, hash)], 1);
+	__builtin_prefetch(&t->bucket[bucket_home(t, hash)], 1);
 }
 
-table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_entry)
+table_ref table_prefetch_entry(const struct table *t, uint64_t hash, const void **ret_entry)
 {
-	const struct table_bucket *k = &t->bucket[home(t, hash)];
+	const struct table_bucket *k = &t->bucket[bucket_home(t, hash)];
 	struct tag_match m = match_tags(k, tag_of(hash));
 	table_ref first = TABLE_NONE;
 
 	for (unsigned i = next_match(&m); i < WAYS; i = next_match(&m)) {
-		uint8_t *at = table_at(t, k->ref[i]);
+		const uint8_t *at = table_at(t, k->ref[i]);
 		uint32_t octets = t->stride[k->ref[i] >> TABLE_POOL_SHIFT];
 
 		__builtin_prefetch(at, 1);
@@ -262,12 +258,12 @@ void table_prefetch_cold(const struct table *t, table_ref r)
 	__builtin_prefetch(k + sizeof(struct conn_cold) - 1, 1);
 }
 
-struct conn_hot *table_full(table_ref r, void *entry, const struct flow_key *key)
+const struct conn_hot *table_full(table_ref r, const void *entry, const struct flow_key *key)
 {
-	struct conn_hot *h = entry;
+	const struct conn_hot *h = entry;
 
 	if (table_shape_of(r) != SHAPE_FULL || table_ip_v(r) != key->ip_v ||
-	    h->last_ns == CONN_FREE)
+	    h->last_ns == ENTRY_FREE)
 		return NULL;
 	return key_equals(h + 1, h->iface, key) ? h : NULL;
 }
@@ -277,15 +273,16 @@ bool table_is(const struct table *t, table_ref r, const struct flow_key *key)
 	return key_is(t, r, key) && table_live(t, r);
 }
 
-static __attribute__((noinline)) table_ref search(const struct table *t, uint64_t hash,
-						  const struct flow_key *key, table_ref *ret_other)
+static __attribute__((noinline)) table_ref
+index_search(const struct table *t, uint64_t hash, const struct flow_key *key, table_ref *ret_other)
 {
 	table_ref found = TABLE_NONE;
 	uint8_t tag = tag_of(hash);
 
 	if (ret_other)
 		*ret_other = TABLE_NONE;
-	for (uint32_t b = home(t, hash), n = 0; n < t->buckets; b = after(t, b), n++) {
+	for (uint32_t b = bucket_home(t, hash), n = 0; n < t->buckets;
+	     b = bucket_after(t, b), n++) {
 		const struct table_bucket *k = &t->bucket[b];
 		struct tag_match m = match_tags(k, tag);
 
@@ -310,76 +307,135 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 		     table_ref *ret_other)
 {
 	/* Mostly it is a new one, and its home bucket says so at a glance. */
-	const struct table_bucket *k = &t->bucket[home(t, hash)];
+	const struct table_bucket *k = &t->bucket[bucket_home(t, hash)];
 	struct tag_match m = match_tags(k, tag_of(hash));
 
 	if (m.low | m.high | k->passed)
-		return search(t, hash, key, ret_other);
+		return index_search(t, hash, key, ret_other);
 	if (ret_other)
 		*ret_other = TABLE_NONE;
 	return TABLE_NONE;
 }
 
-static table_ref slot_take(struct table *t, unsigned pool)
+/* ---- what is written, and saved before it ---------------------------------------------------- */
+
+void table_pools_edit(const struct table *t)
 {
+	undo_edit(t->undo, t->head->pool, sizeof t->head->pool);
+}
+
+struct table_edit table_edit(const struct table *t, table_ref r)
+{
+	bool full = table_shape_of(r) == SHAPE_FULL;
+	struct table_edit e = { .cold = NULL };
+
+	if (!full) {
+		e.syn = undo_edit(t->undo, table_syn(t, r), sizeof *e.syn);
+		return e;
+	}
+	e.hot = undo_edit(t->undo, table_hot(t, r), sizeof *e.hot);
+	e.cold = undo_edit(t->undo, table_cold(t, r), sizeof *e.cold);
+	return e;
+}
+
+__attribute__((noinline)) struct conn_hot *table_hot_saved_edit(const struct table *t,
+								const struct conn_hot *h)
+{
+	return undo_edit(t->undo, h, sizeof *h);
+}
+
+/* A slot and its key, to be filled. */
+static struct table_edit slot_edit(const struct table *t, table_ref r)
+{
+	struct table_edit e = { .cold = NULL };
+
+	e.hot = undo_edit(t->undo, table_at(t, r), t->stride[r >> TABLE_POOL_SHIFT]);
+	if (table_shape_of(r) == SHAPE_FULL)
+		e.cold = undo_edit(t->undo, table_cold(t, r), sizeof *e.cold);
+	return e;
+}
+
+static struct free_slot *free_slot_edit(const struct table *t, table_ref r)
+{
+	return undo_edit(t->undo, table_at(t, r), sizeof(struct free_slot));
+}
+
+static struct table_bucket *bucket_edit(const struct table *t, const struct table_bucket *k)
+{
+	return undo_edit(t->undo, k, sizeof *k);
+}
+
+static uint16_t *passed_edit(const struct table *t, const struct table_bucket *k)
+{
+	return undo_edit(t->undo, &k->passed, sizeof k->passed);
+}
+
+static table_ref *ref_edit(const struct table *t, const struct table_bucket *k, unsigned way)
+{
+	return undo_edit(t->undo, &k->ref[way], sizeof k->ref[way]);
+}
+
+static uint8_t *tag_edit(const struct table *t, const struct table_bucket *k, unsigned way)
+{
+	return undo_edit(t->undo, &k->tag[way], sizeof k->tag[way]);
+}
+
+/* ---- slots ----------------------------------------------------------------------------------- */
+
+/* A slot of @shape for @key, lent with its key set. */
+static table_ref slot_take(struct table *t, enum table_shape shape, const struct flow_key *key,
+			   struct table_edit *ret)
+{
+	unsigned pool = pool_of(shape, key->ip_v);
 	struct table_pool *p = &t->head->pool[pool];
-	bool full = pool >> 1 == SHAPE_FULL;
-	table_ref r;
+	table_ref r = table_slot(pool, p->free);
 
 	if (p->free != TABLE_NONE) {
-		struct free_slot f;
+		uint32_t next = ((const struct free_slot *)table_at(t, r))->next;
 
-		r = table_slot(pool, p->free);
-		memcpy(&f, table_at(t, r), sizeof f);
-		p->free = f.next;
-		if (f.next != TABLE_NONE) { /* it has been idle for long, and may be far away */
-			__builtin_prefetch(table_at(t, table_slot(pool, f.next)), 1);
-			if (full)
-				table_prefetch_cold(t, table_slot(pool, f.next));
+		p->free = next;
+		if (next != TABLE_NONE) { /* not touched for long: it may be far away */
+			__builtin_prefetch(table_at(t, table_slot(pool, next)), 1);
+			if (shape == SHAPE_FULL)
+				table_prefetch_cold(t, table_slot(pool, next));
 		}
 	} else {
 		r = table_slot(pool, p->high++);
 	}
 	p->used++;
-	undo_save(t->undo, table_at(t, r), p->stride);
-	if (full)
-		undo_save(t->undo, table_cold(t, r), sizeof(struct conn_cold));
+	*ret = slot_edit(t, r);
+	set_key(ret->hot, shape, key);
 	return r;
 }
 
 static void slot_give(struct table *t, table_ref r)
 {
 	struct table_pool *p = &t->head->pool[r >> TABLE_POOL_SHIFT];
-	struct free_slot f = { .mark = CONN_FREE, .next = p->free };
 
-	memcpy(table_at(t, r), &f, sizeof f);
+	*free_slot_edit(t, r) = (struct free_slot){ .mark = ENTRY_FREE, .next = p->free };
 	p->free = table_number(r);
 	p->used--;
 }
 
-/* One entry more or less lives behind this bucket.  At the maximum it stays: a longer search, no
- * error. */
-static void bucket_pass(struct table *t, struct table_bucket *k, int by)
+/* One entry more or less lives beyond this bucket.  At the maximum the count stays: a longer search,
+ * no error. */
+static void bucket_pass(struct table *t, const struct table_bucket *k, int by)
 {
-	if (k->passed == UINT16_MAX)
-		return;
-	undo_save(t->undo, &k->passed, sizeof k->passed);
-	k->passed = (uint16_t)(k->passed + by);
+	if (k->passed != UINT16_MAX)
+		*passed_edit(t, k) = (uint16_t)(k->passed + by);
 }
 
 table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
-		       enum table_shape shape)
+		       enum table_shape shape, struct table_edit *ret)
 {
 	if (table_used(t, shape) >= table_max(t, shape))
 		return TABLE_NONE;
 
-	table_ref r = slot_take(t, pool_of(shape, key->ip_v));
-	uint32_t b = home(t, hash);
+	table_ref r = slot_take(t, shape, key, ret);
 
-	put_key(t, r, key);
-	for (;; b = after(t, b)) { /* ends: the index has room for more than all entries */
-		struct table_bucket *k = &t->bucket[b];
-
+	/* This ends: the index has room for more than all entries. */
+	for (uint32_t b = bucket_home(t, hash);; b = bucket_after(t, b)) {
+		const struct table_bucket *k = &t->bucket[b];
 		struct tag_match empty = match_tags(k, 0);
 		unsigned i = next_match(&empty);
 
@@ -387,20 +443,23 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 			bucket_pass(t, k, 1);
 			continue;
 		}
-		undo_save(t->undo, k, sizeof *k);
-		k->tag[i] = tag_of(hash);
-		k->ref[i] = r;
+		struct table_bucket *to = bucket_edit(t, k);
+
+		to->tag[i] = tag_of(hash);
+		to->ref[i] = r;
 		return r;
 	}
 }
 
 /* Where the index has @r; false: nowhere. */
-static inline __attribute__((always_inline)) bool
-place_of(const struct table *t, uint64_t hash, table_ref r, uint32_t *ret_bucket, unsigned *ret_way)
+static inline __attribute__((always_inline)) bool index_find(const struct table *t, uint64_t hash,
+							     table_ref r, uint32_t *ret_bucket,
+							     unsigned *ret_way)
 {
 	uint8_t tag = tag_of(hash);
 
-	for (uint32_t b = home(t, hash), n = 0; n < t->buckets; b = after(t, b), n++) {
+	for (uint32_t b = bucket_home(t, hash), n = 0; n < t->buckets;
+	     b = bucket_after(t, b), n++) {
 		const struct table_bucket *k = &t->bucket[b];
 		struct tag_match m = match_tags(k, tag);
 
@@ -416,18 +475,16 @@ place_of(const struct table *t, uint64_t hash, table_ref r, uint32_t *ret_bucket
 }
 
 table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struct flow_key *key,
-			enum table_shape shape)
+			enum table_shape shape, struct table_edit *ret)
 {
 	uint32_t b;
 	unsigned way;
 
-	if (table_used(t, shape) >= table_max(t, shape) || !place_of(t, hash, r, &b, &way))
+	if (table_used(t, shape) >= table_max(t, shape) || !index_find(t, hash, r, &b, &way))
 		return TABLE_NONE;
-	table_ref to = slot_take(t, pool_of(shape, key->ip_v));
+	table_ref to = slot_take(t, shape, key, ret);
 
-	put_key(t, to, key);
-	undo_save(t->undo, &t->bucket[b].ref[way], sizeof to);
-	t->bucket[b].ref[way] = to;
+	*ref_edit(t, &t->bucket[b], way) = to;
 	slot_give(t, r);
 	return to;
 }
@@ -437,11 +494,10 @@ void table_remove(struct table *t, uint64_t hash, table_ref r)
 	uint32_t b;
 	unsigned way;
 
-	if (!place_of(t, hash, r, &b, &way))
+	if (!index_find(t, hash, r, &b, &way))
 		return;
-	undo_save(t->undo, &t->bucket[b].tag[way], sizeof t->bucket[b].tag[way]);
-	t->bucket[b].tag[way] = 0;
-	for (uint32_t back = home(t, hash); back != b; back = after(t, back))
+	*tag_edit(t, &t->bucket[b], way) = 0;
+	for (uint32_t back = bucket_home(t, hash); back != b; back = bucket_after(t, back))
 		bucket_pass(t, &t->bucket[back], -1);
 	slot_give(t, r);
 }

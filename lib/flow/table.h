@@ -1,27 +1,30 @@
-/* table.h - the flow table: fixed memory, open addressing, slots named by number.
+/* table.h - the flow table: fixed memory, open addressing, entries named by slot number.
  *
- * All of it lies in one region that the caller lends, without a pointer inside, so that it can
- * live in a memfd and outlast the process.  Two shapes of entry (conn.h) times two address
- * families make four pools; each entry is the shape's octets with the key behind them, and whole
- * ones have their cold part in an array of its own:
+ * The table lies in one region that the caller lends, without a pointer in it, so it can live in a
+ * memfd and outlast the process.  Two shapes of entry ("flow/entry.h") times two address families
+ * make four pools.  A slot has the entry's octets, then the key; full entries have their cold part
+ * in an array of its own:
  *
- *     IPv4  half 56   whole 64 + 52        IPv6  half 80   whole 88 + 52
+ *     IPv4  SYN 56   full 64 + 52        IPv6  SYN 80   full 88 + 52
  *
- * plus 64 octets of index for 12 entries at 5/6 load: 6.4 an entry.  All in: 122.4 octets for a
- * connection, 62.4 half-open (IPv4); 146.4 and 86.4 (IPv6).  Untouched memory costs nothing.
+ * The index adds 64 octets for 12 entries at 5/6 load: 6.4 an entry.  In all, a connection takes
+ * 122.4 octets and a half-open one 62.4 (IPv4), or 146.4 and 86.4 (IPv6).  Untouched memory costs
+ * nothing.
  *
- * The index is an array of cache lines (buckets).  An entry lives in its home bucket or, while
- * that is full, in one of the next; each bucket counts the entries that wanted it and went on, so
- * that a search knows when to stop and removal leaves no tombstone.
+ * The index is an array of cache lines (buckets).  An entry lives in its home bucket or, while that
+ * is full, in one of the next.  Each bucket counts the entries that passed it, so that a search
+ * knows when to stop and a removal leaves no tombstone.
  *
- * One thread owns a table.  Nothing here allocates, logs or reads a clock. */
+ * Readers get const pointers.  To write, call table_edit(), table_hot_edit() or table_insert(): they
+ * save the entry in the undo log and lend it.  One thread owns a table.  Nothing here allocates,
+ * evicts, logs or reads a clock. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/cc.h"
 #include "base/undo.h"
-#include "flow/conn.h"
+#include "flow/entry.h"
 #include "flow/key.h"
 
 enum table_shape { SHAPE_SYN, SHAPE_FULL, SHAPES };
@@ -31,6 +34,10 @@ typedef uint32_t table_ref;
 #define TABLE_NONE ((table_ref)UINT32_MAX)
 
 enum { TABLE_POOLS = 4, TABLE_POOL_SHIFT = 30, TABLE_MAX_SLOTS = 1 << 28 };
+
+/* Slots of each shape beyond the limit that the table's user keeps: one segment takes at most so
+ * many, and eviction comes after it. */
+enum { TABLE_SPARE = 2 };
 
 static inline enum table_shape table_shape_of(table_ref r)
 {
@@ -65,8 +72,8 @@ struct table { /* a process's view of the region */
 	uint8_t *cold[2];	    /* of full entries of IPv4, of IPv6: slot 0's cold part */
 	uint32_t stride[TABLE_POOLS];
 	uint32_t buckets;
-	struct undo *undo; /* the owner sets it: what a transaction changes is saved there, but for
-			    * head->pool and what is written to entries */
+	/* Set by the owner, or NULL.  head->pool is the owner's to save: table_pools_edit(). */
+	struct undo *undo;
 };
 
 /* The number of the slot in its pool. */
@@ -76,7 +83,7 @@ static inline uint32_t table_number(table_ref r)
 }
 
 /* The entry's octets. */
-static inline uint8_t *table_at(const struct table *t, table_ref r)
+static inline const uint8_t *table_at(const struct table *t, table_ref r)
 {
 	unsigned p = r >> TABLE_POOL_SHIFT;
 
@@ -102,7 +109,7 @@ void table_prefetch(const struct table *t, uint64_t hash);
 
 /* Returns the first entry that may be the one, or TABLE_NONE: see table_is().  *ret_entry: its
  * octets. */
-table_ref table_prefetch_entry(const struct table *t, uint64_t hash, void **ret_entry);
+table_ref table_prefetch_entry(const struct table *t, uint64_t hash, const void **ret_entry);
 
 /* The same for the cold part of the full entry @r. */
 void table_prefetch_cold(const struct table *t, table_ref r);
@@ -110,42 +117,65 @@ void table_prefetch_cold(const struct table *t, table_ref r);
 /* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
 
-/* The entry @r at @entry, if it is a whole one and @key's, as table_is() has it; else NULL. */
-struct conn_hot *table_full(table_ref r, void *entry, const struct flow_key *key);
+/* The entry @r at @entry, if it is a full one and @key's, as table_is() has it; else NULL. */
+const struct conn_hot *table_full(table_ref r, const void *entry, const struct flow_key *key);
 
 /* The entries of @key: *ret_other, if not NULL, is a second one (a pending SYN entry). */
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
 		     table_ref *ret_other);
 
-/* Adds an entry of @shape for @key, its octets unset (the caller sets them at once).
- * TABLE_NONE: this shape is at its maximum. */
-table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
-		       enum table_shape shape);
+/* An entry that is lent to be written; saved for the undo log. */
+struct table_edit {
+	union {
+		struct syn_entry *syn;
+		struct conn_hot *hot;
+	};
+	struct conn_cold *cold; /* NULL for a SYN entry */
+};
 
-/* The entry @r of @key takes another @shape, and so another slot, its octets unset; the index is
- * not searched for a place again.  TABLE_NONE: that shape is at its maximum, @r stays. */
-table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struct flow_key *key,
-			enum table_shape shape);
+/* Lends the entry @r. */
+struct table_edit table_edit(const struct table *t, table_ref r);
 
-/* Takes an entry out; @hash is its key's. */
-void table_remove(struct table *t, uint64_t hash, table_ref r);
+/* Lends only the hot part @h of a full entry.  Without an undo log that costs a comparison. */
+struct conn_hot *table_hot_saved_edit(const struct table *t, const struct conn_hot *h);
 
-/* The entry: struct syn_entry, or the two parts of a whole one, as table_shape_of() says. */
-static inline struct conn_hot *table_hot(const struct table *t, table_ref r)
+static inline struct conn_hot *table_hot_edit(const struct table *t, const struct conn_hot *h)
 {
-	return (struct conn_hot *)table_at(t, r);
+	return unlikely(t->undo) ? table_hot_saved_edit(t, h) : (struct conn_hot *)h;
 }
 
-static inline struct conn_cold *table_cold(const struct table *t, table_ref r)
+/* Lends the pools' heads; once at the start of each transaction. */
+void table_pools_edit(const struct table *t);
+
+/* Adds an entry of @shape for @key and lends it, its octets unset (the caller sets them at once).
+ * TABLE_NONE: this shape is at its maximum. */
+table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
+		       enum table_shape shape, struct table_edit *ret);
+
+/* The entry @r of @key takes another @shape, and so another slot, lent with its octets unset; its
+ * place in the index stays.  TABLE_NONE: that shape is at its maximum, @r stays. */
+table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struct flow_key *key,
+			enum table_shape shape, struct table_edit *ret);
+
+/* Removes an entry; @hash is its key's. */
+void table_remove(struct table *t, uint64_t hash, table_ref r);
+
+/* The entry, to be read: a SYN entry, or the two parts of a full one, as table_shape_of() says. */
+static inline const struct conn_hot *table_hot(const struct table *t, table_ref r)
+{
+	return (const struct conn_hot *)table_at(t, r);
+}
+
+static inline const struct conn_cold *table_cold(const struct table *t, table_ref r)
 {
 	unsigned p = r >> TABLE_POOL_SHIFT;
 
-	return (struct conn_cold *)t->cold[p & 1] + table_number(r);
+	return (const struct conn_cold *)t->cold[p & 1] + table_number(r);
 }
 
-static inline struct syn_entry *table_syn(const struct table *t, table_ref r)
+static inline const struct syn_entry *table_syn(const struct table *t, table_ref r)
 {
-	return (struct syn_entry *)table_at(t, r);
+	return (const struct syn_entry *)table_at(t, r);
 }
 
 /* struct flow_key without what the pool and the entry say: its words, the last without iface. */
@@ -188,7 +218,7 @@ static inline struct flow_key table_key(const struct table *t, table_ref r)
 /* Is this slot in use?  For walks over pool @p: refs table_slot(p, 0 .. pool.high-1). */
 static inline bool table_live(const struct table *t, table_ref r)
 {
-	return table_syn(t, r)->start_ns != CONN_FREE; /* where every shape has it */
+	return table_syn(t, r)->start_ns != ENTRY_FREE; /* where every shape has it */
 }
 
 static inline table_ref table_slot(unsigned pool, uint32_t slot)

@@ -1,5 +1,6 @@
 #include "flow/tcp_fsm.h"
 #include <assert.h>
+#include "base/cc.h"
 
 /* Two letters for each state, so that the table fits the page.  Lower case: the edge rests on
  * segments that were not seen (INFERRED).  xx: there is no such edge. */
@@ -20,7 +21,9 @@ static_assert((int)FSM_STATES < (int)INFERRED, "a state and the mark share an oc
 
 /* One reason per row.  A cell that repeats the name of its column stays. */
 #define ROW(side, ev) [SIDE_##side][EV_##ev] =
-static const uint8_t edge[SIDES][EV_FIN + 1][FSM_STATES] = {
+#define FINS(side) [SIDE_##side][EV_FIN ... EV_FIN_GAP_BOTH] =
+#define EITHER(ev) [SIDE_A ... SIDE_B][EV_##ev] =
+static const uint8_t edge[SIDES][EVIDENCES][FSM_STATES] = {
 /* at:           NO SY XS XA XB AN CL OP FA FB HA HB LA LB BO BA BB GA GB GX WA WB DA DB DX RS */
 /* The client is whoever opened. */
 ROW(A, SYN)     {SY,SY,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx,xx},
@@ -48,11 +51,15 @@ ROW(A, DATA)    {xx,xx,xx,xx,op,xx,CL,OP,FA,FB,HA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,
 /* A server sends no data before the handshake's ACK, except with Fast Open (segment_check). */
 ROW(B, DATA)    {xx,xx,xx,op,xx,op,xx,OP,FA,FB,HA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
 /* A closes.  If B closed too and neither has the other's FIN, see crossed[]. */
-ROW(A, FIN)     {xx,xx,fa,fa,fa,fa,fa,FA,FA,BO,HA,LB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
+FINS(A)         {xx,xx,fa,fa,fa,fa,fa,FA,FA,BO,HA,LB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
 /* B closes, likewise. */
-ROW(B, FIN)     {xx,xx,fb,fb,fb,fb,fb,FB,BO,FB,LA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
+FINS(B)         {xx,xx,fb,fb,fb,fb,fb,FB,BO,FB,LA,HB,LA,LB,BO,BA,BB,GA,GB,GX,WA,WB,DA,DB,DX,RS},
+/* Either aborts.  After both FINs that changes nothing that is reported (RFC 1337). */
+EITHER(RST)     {xx,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,DA,DB,DX,RS},
 };
 #undef ROW
+#undef FINS
+#undef EITHER
 
 /* FINs that cross (RFC 9293 3.6): a FIN counts in sequence (3.10.7.4, eighth step), so the octets
  * that are missing decide who can have received the other's FIN.  By EV_FIN and EV_FIN_GAP_*. */
@@ -61,22 +68,14 @@ static const uint8_t crossed[SIDES][4] = {
 	[SIDE_A] = {BO,GA,GB,GX},
 	[SIDE_B] = {BO,GB,GA,GX},
 };
-
-/* An RST.  After both FINs it changes nothing that is reported (RFC 1337). */
-static const uint8_t reset[FSM_STATES] =
-/*               NO SY XS XA XB AN CL OP FA FB HA HB LA LB BO BA BB GA GB GX WA WB DA DB DX RS */
-		{xx,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,RS,DA,DB,DX,RS};
 /* clang-format on */
 
 enum fsm_state fsm_step(enum fsm_state from, enum fsm_side sender, enum fsm_evidence ev,
 			bool *ret_inferred)
 {
-	uint8_t to;
+	uint8_t to = edge[sender][ev][from];
 
-	if (ev == EV_RST)
-		return reset[from];
-	to = edge[sender][ev < EV_FIN ? ev : EV_FIN][from];
-	if (to == FSM_BOTH && ev >= EV_FIN && from != FSM_BOTH)
+	if (unlikely(ev > EV_FIN && ev <= EV_FIN_GAP_BOTH && to == FSM_BOTH && from != FSM_BOTH))
 		to = crossed[sender][ev - EV_FIN];
 	if (to & INFERRED)
 		*ret_inferred = true;

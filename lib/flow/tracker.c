@@ -1,29 +1,38 @@
 #include "flow/tracker.h"
 #include <stdlib.h>
 #include <string.h>
-#include "base/cc.h"
-#include "flow/segment_check.h"
-#include "flow/work.h"
+#include "flow/bypass.h"
+#include "flow/close.h"
+#include "flow/deferral.h"
+#include "flow/emit.h"
+#include "flow/entry_store.h"
+#include "flow/evict.h"
+#include "flow/fastpath.h"
+#include "flow/incarnation.h"
+#include "flow/input.h"
+#include "flow/timeout.h"
+#include "flow/tracker_state.h"
+#include "flow/transition.h"
 
-static bool bare_syn(const struct segment *s)
+static const uint64_t sweep_every_ns = 1000000000;
+static const uint64_t clock_step_ns = 10000000000; /* more is a clock change, not reordering */
+
+/* Sets the gauges of entries: last of all in each call from outside. */
+static void set_gauges(struct tracker *t)
+{
+	counter_set(&t->count->syn_entries, table_used(&t->table, SHAPE_SYN));
+	counter_set(&t->count->full_entries, table_used(&t->table, SHAPE_FULL));
+}
+
+/* ---- one segment ----------------------------------------------------------------------------- */
+
+static bool is_bare_syn(const struct segment *s)
 {
 	return (s->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
 }
 
-/* Closes what was there and begins anew on the same 4-tuple. */
-static void flow_replace(struct tracker *t, struct flow *f, unsigned sender,
-			 const struct segment *s)
-{
-	struct conn old = *f->c;
-
-	flow_give_up(t, f, REASON_REUSE, -1, trigger_of(s, false));
-	if (conn_deferred(&old)) /* perhaps it was told with its end */
-		old = *f->c;
-	input_first(t, f, sender, s, &old);
-}
-
-/* The SYN was refused, so it seemed; but now the same one is accepted.  Its RST overtook another
- * answer, or the SYN came twice and the port had opened meanwhile. */
+/* The SYN seemed to be refused, but now it is accepted: its RST overtook another answer, or the SYN
+ * came twice and the port had opened meanwhile. */
 static bool answers_refused(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	return c->state == FSM_RESET && from == SIDE_B &&
@@ -38,58 +47,39 @@ static void over_input(struct tracker *t, struct flow *f, unsigned sender, const
 	enum fsm_side from = sender != f->c->client_end;
 
 	if (answers_refused(f->c, from, s)) {
-		flow_replace(t, f, sender, s);
+		input_replace(t, f, sender, s);
 		return;
 	}
-	if (!bare_syn(s) || (from == SIDE_A && s->seq == f->c->isn))
+	if (!is_bare_syn(s) || (from == SIDE_A && s->seq == f->c->isn))
 		return;
 	if (incarnation_supersedes(f->c, from, s))
-		flow_replace(t, f, sender, s);
+		input_replace(t, f, sender, s);
 	else
-		incarnation_hold(t, f, sender, s);
+		incarnation_keep(t, f, sender, s);
 	if (f->ref != TABLE_NONE)
-		flow_store(t, f);
-}
-
-/* The short way for what is nearly all of the traffic: does what input_segment() would do. */
-static inline __attribute__((always_inline)) bool
-fastpath_input(const struct tracker *t, struct conn_hot *h, unsigned sender,
-	       const struct segment *s, struct undo *undo)
-{
-	enum fsm_side from = sender != h->client_end;
-
-	if (!fastpath_predict_open(h, from, s) ||
-	    t->now_ns >= h->last_ns + t->cfg.timeout_ns[FSM_T_ESTABLISHED])
-		return false;
-	undo_save(undo, h, sizeof *h);
-	if (unlikely(!(h->noted & conn_note_bit(from, s->payload_len))) &&
-	    !conn_note(h, from, s->payload_len))
-		return false;
-	if (!conn_count_low(h, from, s->wire_segs, s->wire_len - s->payload_len, s->payload_len))
-		return false;
-	if (s->ts_ns > h->last_ns)
-		h->last_ns = s->ts_ns;
-	fastpath_learn_open(h, from, s);
-	return true;
+		deferral_save(t, f);
 }
 
 static void known_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
-	bool other_syn = bare_syn(s) &&
+	bool other_syn = is_bare_syn(s) &&
 			 segment_check(f->c, from, s, &gaps_none).anomaly == ANOMALY_SYN_IN_OPEN;
 
 	if (f->key.self)
 		from = SIDE_A;
 	if (other_syn && from == SIDE_A && f->c->state == FSM_SYN) {
-		flow_replace(t, f, sender, s); /* it gave the first attempt up */
+		input_replace(t, f, sender, s); /* the client gave the first attempt up */
 		return;
 	}
-	if (other_syn && incarnation_hold(t, f, sender, s)) /* counted there */
-		flow_emit_anomaly(t, f, from, ANOMALY_SYN_IN_OPEN, trigger_of(s, false), true);
-	else
+	if (other_syn && incarnation_keep(t, f, sender, s)) /* counted there */
+		emit_anomaly(t, f, from, ANOMALY_SYN_IN_OPEN, trigger_of(s, false), true);
+	else if (!fastpath_segment(t, f, from, s))
 		input_segment(t, f, from, s);
-	flow_store(t, f);
+	if (unlikely(conn_deferred(f->c)))
+		deferral_save(t, f);
+	else
+		entry_save(t, f);
 }
 
 /* Does the 4-tuple of this entry have a second one? */
@@ -97,13 +87,57 @@ static bool entry_has_rival(const struct tracker *t, table_ref r)
 {
 	if (table_shape_of(r) == SHAPE_FULL)
 		return table_hot(&t->table, r)->rivalled;
-	const struct syn_entry *h = table_syn(&t->table, r);
+	const struct syn_entry *e = table_syn(&t->table, r);
 
-	return h->incarnation || h->rivalled;
+	return e->incarnation || e->rivalled;
 }
 
-/* What the kernel bypassed before @s. */
-static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
+/* A 4-tuple that may have two entries, an old connection and an unconfirmed incarnation: which one is
+ * @s for?  Expires both first.  *ret_done: nothing is left to do. */
+static table_ref choose_incarnation(struct tracker *t, const struct flow *f, unsigned sender,
+				    const struct segment *s, bool *ret_done)
+{
+	struct flow old = { .key = f->key, .hash = f->hash, .ref = TABLE_NONE }, pend = old;
+	table_ref other, ref = table_find(&t->table, f->hash, &f->key, &other);
+
+	if (table_shape_of(ref) == SHAPE_SYN && table_syn(&t->table, ref)->incarnation) {
+		table_ref incarnation = ref;
+
+		ref = other;
+		other = incarnation;
+	}
+	if (other == TABLE_NONE)
+		return ref;
+	if (ref != TABLE_NONE) {
+		entry_load(t, &old, ref);
+		if (timeout_expire(t, &old)) { /* and the incarnation with it, maybe */
+			other = table_find(&t->table, f->hash, &f->key, NULL);
+			if (other == TABLE_NONE)
+				return TABLE_NONE;
+		}
+	}
+	entry_load(t, &pend, other);
+	if (timeout_expire(t, &pend))
+		return old.ref;
+	if (old.ref == TABLE_NONE) { /* nothing rivals it any more: an attempt like any other */
+		incarnation_confirm(t, &pend, &old, s);
+		return pend.ref;
+	}
+	switch (incarnation_input(t, &pend, &old, sender, s)) {
+	case INCARNATION_FOR_NEW:
+		return pend.ref;
+	case INCARNATION_DONE:
+		*ret_done = true;
+		break;
+	case INCARNATION_FOR_OLD:
+		break;
+	}
+	return old.ref;
+}
+
+/* Adds what the kernel counted before @s. */
+static void bypass_before(struct tracker *t, struct flow *f, unsigned sender,
+			  const struct segment *s)
 {
 	if (table_shape_of(f->ref) == SHAPE_SYN)
 		return;
@@ -112,37 +146,34 @@ static void catch_up(struct tracker *t, struct flow *f, unsigned sender, const s
 	if (!n)
 		return;
 	counter_add(&t->count->bypassed, n);
-	flow_store(t, f);
+	entry_save(t, f);
 }
 
-/* Key and hash of @f are set; @sender is the end that sent @s, @ref an entry of the key, if any. */
+static void bypass_after(struct tracker *t, const struct flow *f)
+{
+	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_FULL)
+		bypass_consider(t->bypass, f->c, &f->key, f->hash);
+}
+
+/* Sends @s to the path that it is for.  Key and hash of @f are set; @sender is the end that sent @s,
+ * @ref an entry of the key, if any. */
 static void dispatch(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		     const struct segment *s)
 {
-	table_ref other = TABLE_NONE;
+	bool done = false;
 
-	if (ref != TABLE_NONE && unlikely(entry_has_rival(t, ref))) {
-		bool done = false;
-
-		ref = table_find(&t->table, f->hash, &f->key, &other);
-		if (table_shape_of(ref) == SHAPE_SYN && table_syn(&t->table, ref)->incarnation) {
-			table_ref pending = ref;
-
-			ref = other;
-			other = pending;
-		}
-		if (other != TABLE_NONE)
-			ref = incarnation_input(t, f, other, ref, sender, s, &done);
-		if (done)
-			return;
-	}
+	f->ref = TABLE_NONE;
+	if (ref != TABLE_NONE && unlikely(entry_has_rival(t, ref)))
+		ref = choose_incarnation(t, f, sender, s, &done);
+	if (unlikely(done))
+		return;
 	if (ref != TABLE_NONE && fastpath_syn_ack(t, f, ref, sender, s))
 		return;
 	if (ref != TABLE_NONE) {
-		flow_load(t, f, ref);
+		entry_load(t, f, ref);
 		if (unlikely(t->bypass))
-			catch_up(t, f, sender, s);
-		if (unlikely(flow_expire(t, f)))
+			bypass_before(t, f, sender, s);
+		if (unlikely(timeout_expire(t, f)))
 			ref = TABLE_NONE;
 	}
 	if (ref == TABLE_NONE) {
@@ -152,18 +183,19 @@ static void dispatch(struct tracker *t, struct flow *f, table_ref ref, unsigned 
 		over_input(t, f, sender, s);
 	} else {
 		known_input(t, f, sender, s);
-		if (unlikely(t->bypass) && f->ref != TABLE_NONE &&
-		    table_shape_of(f->ref) == SHAPE_FULL)
-			bypass_consider(t->bypass, f->c, &f->key, f->hash);
+		if (unlikely(t->bypass))
+			bypass_after(t, f);
 	}
 }
 
-/* A segment that waits for its turn while the memory that it needs is on its way. */
+/* ---- a batch of them ------------------------------------------------------------------------- */
+
+/* A segment that waits while the memory that it needs is on its way. */
 struct ticket {
 	struct flow_key key;
 	uint64_t hash;
-	table_ref hint; /* the entry that may be its own, when that was looked for ... */
-	void *entry;	/* ... and where it lies */
+	table_ref hint;	   /* the entry that may be its own, when that was looked for ... */
+	const void *entry; /* ... and where it lies */
 	unsigned sender;
 };
 
@@ -178,33 +210,26 @@ static __attribute__((noinline)) void take(struct tracker *t, const struct ticke
 	f.key = k->key;
 	f.hash = k->hash;
 	dispatch(t, &f, ref, k->sender, s);
+	if (unlikely(t->over_limit))
+		evict_to_limit(t, f.ref);
 }
 
-/* Nearly all there is. */
-static inline __attribute__((always_inline)) bool take_predicted(struct tracker *t,
-								 const struct ticket *k,
-								 const struct segment *s,
-								 struct undo *undo)
+static inline __attribute__((always_inline)) bool
+take_open(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
 	if (unlikely(k->hint == TABLE_NONE))
 		return false;
-	struct conn_hot *h = table_full(k->hint, k->entry, &k->key);
+	const struct conn_hot *h = table_full(k->hint, k->entry, &k->key);
 
-	return h && !k->key.self && fastpath_input(t, h, k->sender, s, undo);
+	return h && !k->key.self &&
+	       fastpath_open(&t->table, k->hint, h, k->sender, s, t->now_ns,
+			     t->cfg.timeout_ns[FSM_T_ESTABLISHED]);
 }
 
-/* The same with a log.  Not inline: others pay nothing for it. */
-static __attribute__((noinline)) bool take_kept(struct tracker *t, const struct ticket *k,
-						const struct segment *s)
-{
-	return take_predicted(t, k, s, t->undo);
-}
-
-void tracker_input(struct tracker *t, const struct segment *s, unsigned n)
+__attribute__((noinline)) void tracker_input(struct tracker *t, const struct segment *s, unsigned n)
 {
 	struct ticket ticket[TRACKER_BATCH];
-	const bool fastpath = !t->cfg.slow_only && !t->bypass && !t->undo;
-	const bool kept = !t->cfg.slow_only && t->undo;
+	const bool fast = !t->cfg.slow_only && !t->bypass;
 
 	/* A table of millions is memory far away: ask for all lines first, then work. */
 	for (unsigned i = 0; i < n; i++) {
@@ -230,32 +255,12 @@ void tracker_input(struct tracker *t, const struct segment *s, unsigned n)
 			t->now_ns = ts_ns;
 		else
 			tracker_advance(t, ts_ns);
-		if (likely(fastpath) && likely(take_predicted(t, k, &s[i], NULL)))
-			continue;
-		if (unlikely(kept) && take_kept(t, k, &s[i]))
+		if (likely(fast) && likely(take_open(t, k, &s[i])))
 			continue;
 		t->sink->current = i;
 		take(t, k, &s[i]);
 	}
-	flow_gauges(t);
-}
-
-/* The SYN of @f, which @quoted seems to be, could not be delivered. */
-static void refuse(struct tracker *t, struct flow *f, unsigned sender, const struct segment *quoted)
-{
-	uint64_t moved_ns[SIDES];
-
-	if (flow_expire(t, f) || f->c->state != FSM_SYN || sender != f->c->client_end ||
-	    quoted->seq != f->c->isn)
-		return;
-	bool suppressed = conn_deferred(f->c) && synflood_ends(t, f, SYNFLOOD_REFUSED);
-
-	flow_change(t, f->c, FSM_RESET, quoted->ts_ns, moved_ns);
-	if (!suppressed)
-		flow_emit_close(t, f, FSM_SYN, REASON_UNREACHABLE, -1,
-				(struct trigger){ .ts_ns = quoted->ts_ns, .segment = SEGMENT_ICMP },
-				moved_ns);
-	flow_store(t, f);
+	set_gauges(t);
 }
 
 void tracker_unreachable(struct tracker *t, const struct segment *quoted)
@@ -270,38 +275,99 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 
 	if (ref == TABLE_NONE || entry_has_rival(t, ref))
 		return;
-	flow_load(t, &f, ref);
-	refuse(t, &f, sender, quoted);
-	flow_gauges(t);
+	entry_load(t, &f, ref);
+	if (!timeout_expire(t, &f) && f.c->state == FSM_SYN && sender == f.c->client_end &&
+	    quoted->seq == f.c->isn) {
+		transition_unreachable(t, &f, quoted->ts_ns);
+		entry_save(t, &f);
+		evict_to_limit(t, f.ref);
+	}
+	set_gauges(t);
+}
+
+/* ---- time, and losses ------------------------------------------------------------------------ */
+
+/* A connection whose segments the kernel bypasses is not silent. */
+static void touch(void *arg, const struct flow_key *key, uint64_t hash, uint64_t last_ns)
+{
+	struct tracker *t = arg;
+	table_ref ref = table_find(&t->table, hash, key, NULL);
+
+	if (ref == TABLE_NONE || table_shape_of(ref) != SHAPE_FULL)
+		return;
+	const struct conn_hot *h = table_hot(&t->table, ref);
+
+	if (last_ns > h->last_ns)
+		table_hot_edit(&t->table, h)->last_ns = last_ns;
+}
+
+static void judge_floods(struct tracker *t)
+{
+	unsigned at = synflood_watched(&t->synflood);
+	struct synflood_report r;
+
+	while (synflood_tick(&t->synflood, &at, t->waiting, t->now_ns, &r))
+		emit_synflood(t, &r);
+}
+
+void tracker_advance(struct tracker *t, uint64_t now_ns)
+{
+	if (now_ns + clock_step_ns < t->now_ns) { /* the clock was set back: continue from there */
+		t->now_ns = now_ns;
+		t->sweep_at_ns = now_ns + sweep_every_ns;
+	}
+	if (now_ns <= t->now_ns)
+		return;
+	/* After a pause no timeout may be late: sweep the whole table before anything is reported. */
+	bool all = now_ns - t->now_ns > sweep_every_ns * SWEEP_PARTS && t->now_ns;
+
+	t->now_ns = now_ns;
+	if (now_ns < t->sweep_at_ns)
+		return;
+	t->sweep_at_ns = now_ns + sweep_every_ns;
+	if (t->bypass)
+		bypass_refresh(t->bypass, touch, t);
+	judge_floods(t);
+	timeout_sweep_begin(t, all ? SWEEP_PARTS + 1 : 1);
+	while (!t->undo && tracker_step(t))
+		;
+}
+
+bool tracker_has_steps(const struct tracker *t)
+{
+	return t->sweep_pools;
+}
+
+bool tracker_step(struct tracker *t)
+{
+	bool more = timeout_sweep(t);
+
+	set_gauges(t);
+	return more;
+}
+
+static struct loss_window *loss_edit(struct tracker *t)
+{
+	return undo_edit(t->undo, t->loss, sizeof t->loss);
 }
 
 void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,
 		  uint64_t freezes)
 {
-	struct event *e;
+	struct loss_window *loss = loss_edit(t);
 
-	undo_save(t->undo, t->loss, sizeof t->loss);
 	if (t->losses ==
-	    LOSS_WINDOWS) { /* the two oldest become one: rather too wide than unsaid */
-		t->loss[1].from_ns = t->loss[0].from_ns;
-		memmove(t->loss, t->loss + 1, sizeof *t->loss * (LOSS_WINDOWS - 1));
+	    LOSS_WINDOWS) { /* the two oldest become one: too wide, but nothing is lost */
+		loss[1].from_ns = loss[0].from_ns;
+		memmove(loss, loss + 1, sizeof *loss * (LOSS_WINDOWS - 1));
 		t->losses--;
 	}
-	t->loss[t->losses++] = (struct loss_window){ from_ns, to_ns };
-	e = event_begin(t);
-	if (!e)
-		return;
-	e->ts_ns = to_ns;
-	e->flow_id = 0;
-	e->kind = EVENT_CAPTURE_LOSS;
-	e->loss.count = count;
-	e->loss.freezes = freezes;
-	e->loss.from_ns = from_ns;
-	e->loss.to_ns = to_ns;
-	event_end(t);
+	loss[t->losses] = (struct loss_window){ from_ns, to_ns };
+	emit_loss(t, &loss[t->losses++], count, freezes);
 }
 
-/* Closes one slot. */
+/* ---- the end --------------------------------------------------------------------------------- */
+
 static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 {
 	struct trigger trigger = { .ts_ns = t->now_ns,
@@ -311,33 +377,45 @@ static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 
 	if (!table_live(&t->table, r))
 		return;
-	if (entry_deferred(t, r) && !flow_due(t, r) && fastpath_drop_at(t, r, reason))
+	if (entry_deferred(t, r) && !timeout_due(t, r) && close_deferred_at(t, r, reason))
 		return;
-	flow_at(t, &f, r);
-	if (!flow_expire(t, &f))
-		flow_end(t, &f, reason, -1, trigger);
+	entry_load_at(t, &f, r);
+	if (!timeout_expire(t, &f))
+		close_entry(t, &f, reason, -1, trigger);
 }
 
-bool tracker_close_some(struct tracker *t, enum close_reason reason)
+/* Up to STEP_SLOTS of them; false: that was all. */
+static bool close_slots(struct tracker *t, enum close_reason reason)
 {
 	enum { AHEAD = 16 };
 	unsigned n = STEP_SLOTS;
 
 	for (unsigned p = 0; p < TABLE_POOLS; p++)
 		while (t->close_slot[p] < t->table.head->pool[p].high) {
-			if (!n--) {
-				flow_gauges(t);
+			if (!n--)
 				return true;
-			}
 			table_ref r = table_slot(p, t->close_slot[p]++);
 
-			flow_prefetch(t, r + AHEAD);
+			entry_prefetch(t, r + AHEAD);
 			close_slot(t, r, reason);
 		}
-	memset(t->close_slot, 0, sizeof t->close_slot);
-	synflood_end_all(t);
-	flow_gauges(t);
 	return false;
+}
+
+bool tracker_close_some(struct tracker *t, enum close_reason reason)
+{
+	bool more = close_slots(t, reason);
+
+	if (!more) {
+		struct synflood_report r;
+		unsigned at = 0;
+
+		memset(t->close_slot, 0, sizeof t->close_slot);
+		while (synflood_end(&t->synflood, &at, t->now_ns, &r))
+			emit_synflood(t, &r);
+	}
+	set_gauges(t);
+	return more;
 }
 
 void tracker_close_all(struct tracker *t, enum close_reason reason)
@@ -346,45 +424,48 @@ void tracker_close_all(struct tracker *t, enum close_reason reason)
 		;
 }
 
-/* ---- life ----------------------------------------------------------------------------------- */
+/* ---- life ------------------------------------------------------------------------------------ */
+
+static size_t table_offset(void)
+{
+	return LINE_UP(sizeof(struct tracker));
+}
 
 size_t tracker_memory(const struct tracker_config *c)
 {
-	return LINE_UP(sizeof(struct tracker)) + table_size(c->max_connections, c->max_half_open);
+	return table_offset() +
+	       table_size(c->max_connections + TABLE_SPARE, c->max_half_open + TABLE_SPARE);
 }
 
-static void *table_region(void *memory)
-{
-	return (uint8_t *)memory + LINE_UP(sizeof(struct tracker));
-}
-
-/* To be raised when anything that is kept changes its meaning; sizes are seen without. */
-enum { LAYOUT_VERSION = 2 };
+/* To be raised when kept memory changes its meaning; sizes and offsets are seen without. */
+enum { LAYOUT_VERSION = 3 };
 
 uint64_t tracker_layout(void)
 {
-	static const uint64_t sizes[] = { sizeof(struct tracker),
+	static const uint64_t parts[] = { sizeof(struct tracker),
 					  sizeof(struct conn_hot),
 					  sizeof(struct conn_cold),
 					  sizeof(struct syn_entry),
 					  sizeof(struct gaps),
 					  sizeof(struct resync_candidate),
 					  sizeof(struct table_head),
-					  sizeof(struct synflood),
+					  sizeof(struct synflood_server),
 					  offsetof(struct tracker, now_ns),
 					  FSM_STATES };
 	uint64_t v = LAYOUT_VERSION;
 
-	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
-		v = v * 0x9e3779b97f4a7c15 + sizes[i];
+	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
+		v = v * 0x9e3779b97f4a7c15 + parts[i];
 	return v | 1;
 }
 
-static void view(struct tracker *t, const struct tracker_config *c, struct event_sink *sink,
-		 struct tracker_counters *counters)
+/* What is the process's own of the tracker at @t. */
+static void tracker_view(struct tracker *t, const struct tracker_config *c, struct event_sink *sink,
+			 struct tracker_counters *counters)
 {
 	t->bypass = NULL;
 	t->undo = t->table.undo = c->undo;
+	t->synflood = (struct synflood){ .memory = &t->synflood_memory, .undo = c->undo };
 	t->sink = sink;
 	t->count = counters;
 	tracker_configure(t, c);
@@ -396,8 +477,10 @@ struct tracker *tracker_new(const struct tracker_config *c, void *memory, struct
 	struct tracker *t = memory;
 
 	t->cfg.secret = c->secret;
-	table_init(&t->table, table_region(memory), c->max_connections, c->max_half_open);
-	view(t, c, sink, counters);
+	table_init(&t->table, (uint8_t *)memory + table_offset(), c->max_connections + TABLE_SPARE,
+		   c->max_half_open + TABLE_SPARE);
+	tracker_view(t, c, sink, counters);
+	t->newest[SHAPE_SYN] = t->newest[SHAPE_FULL] = TABLE_NONE;
 	if (c->bypass && !(t->bypass = bypass_new(c->bypass)))
 		return NULL;
 	t->layout = tracker_layout();
@@ -410,34 +493,46 @@ struct tracker *tracker_adopt(const struct tracker_config *c, void *memory, stru
 	struct tracker *t = memory;
 
 	if (t->layout != tracker_layout() ||
-	    !table_adopt(&t->table, table_region(memory), c->max_connections, c->max_half_open) ||
-	    t->losses > LOSS_WINDOWS || t->floods.n > SYNFLOODS)
+	    !table_adopt(&t->table, (uint8_t *)memory + table_offset(),
+			 c->max_connections + TABLE_SPARE, c->max_half_open + TABLE_SPARE) ||
+	    t->losses > LOSS_WINDOWS || t->synflood_memory.n > SYNFLOODS)
 		return NULL;
-	view(t, c, sink, counters);
-	memset(t->close_slot, 0, sizeof t->close_slot); /* who closed may be fed again */
+	tracker_view(t, c, sink, counters);
+	memset(t->close_slot, 0, sizeof t->close_slot); /* after a close segments may come again */
 	return t;
 }
 
 void tracker_begin(struct tracker *t)
 {
-	undo_save(t->undo, &t->now_ns,
-		  offsetof(struct tracker, floods.slot) - offsetof(struct tracker, now_ns));
-	undo_save(t->undo, t->table.head->pool, sizeof t->table.head->pool);
+	undo_edit(t->undo, &t->now_ns,
+		  offsetof(struct tracker, layout) - offsetof(struct tracker, now_ns));
+	table_pools_edit(&t->table);
+}
+
+static uint32_t at_most(uint32_t n, uint32_t most)
+{
+	return n < most ? n : most;
 }
 
 void tracker_configure(struct tracker *t, const struct tracker_config *c)
 {
+	uint32_t full = table_max(&t->table, SHAPE_FULL) - TABLE_SPARE;
+	uint32_t syn = table_max(&t->table, SHAPE_SYN) - TABLE_SPARE;
 	struct hash_key secret = t->cfg.secret;
-	uint32_t full = table_max(&t->table, SHAPE_FULL), syn = table_max(&t->table, SHAPE_SYN);
 
 	t->cfg = *c;
 	t->cfg.secret = secret;
-	t->fastpath = !c->control && !c->slow_only;
-	if (t->cfg.anomalies_per_connection > ANOMALIES_REPORTED_MAX)
-		t->cfg.anomalies_per_connection = ANOMALIES_REPORTED_MAX;
-	t->limit[SHAPE_FULL] = c->max_connections < full ? c->max_connections : full;
-	t->limit[SHAPE_SYN] = c->max_half_open < syn ? c->max_half_open : syn;
-	synflood_configure(t);
+	t->cfg.decoders = c->decoders ? c->decoders : 1;
+	t->cfg.anomalies_per_connection =
+		at_most(c->anomalies_per_connection, ANOMALIES_REPORTED_MAX);
+	t->limit[SHAPE_FULL] = at_most(c->max_connections, full);
+	t->limit[SHAPE_SYN] = at_most(c->max_half_open, syn);
+	synflood_configure(&t->synflood,
+			   &(struct synflood_config){ .half_open = c->flood_half_open,
+						      .rate = c->flood_rate,
+						      .interval_ns = c->flood_interval_ns,
+						      .decoders = t->cfg.decoders,
+						      .max_syn_entries = syn });
 }
 
 void tracker_free(struct tracker *t)

@@ -10,6 +10,7 @@
 #include "base/fmt.h"
 #include "base/strbuf.h"
 #include "flow/event.h"
+#include "flow/tcp_fsm.h"
 #include "source/source.h"
 #include "wire/tunnel.h"
 

@@ -143,9 +143,11 @@ static void fill_table(struct stages *s)
 	for (unsigned i = 0; i < ENTRIES; i++) {
 		struct flow_key k = random_key();
 		uint64_t hash = flow_key_hash(&k, &s->secret);
-		table_ref r = table_insert(&s->table, hash, &k, SHAPE_FULL);
+		struct table_edit e;
 
-		*table_hot(&s->table, r) = (struct conn_hot){ .last_ns = i };
+		table_insert(&s->table, hash, &k, SHAPE_FULL, &e);
+
+		*e.hot = (struct conn_hot){ .last_ns = i };
 		if (i % (ENTRIES / FINDS) == 0) {
 			s->keys[i / (ENTRIES / FINDS)] = k;
 			s->hashes[i / (ENTRIES / FINDS)] = hash;
@@ -206,9 +208,10 @@ static uint64_t insert_and_remove(void *arg)
 	for (unsigned i = 0; i < STEPS; i++) {
 		struct flow_key k = random_key();
 		uint64_t hash = flow_key_hash(&k, &s->secret);
-		table_ref r = table_insert(&s->table, hash, &k, SHAPE_SYN);
+		struct table_edit e;
+		table_ref r = table_insert(&s->table, hash, &k, SHAPE_SYN, &e);
 
-		*table_syn(&s->table, r) = (struct syn_entry){ .start_ns = i };
+		*e.syn = (struct syn_entry){ .start_ns = i };
 		sum += r;
 		table_remove(&s->table, hash, r);
 	}

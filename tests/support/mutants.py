@@ -83,14 +83,12 @@ TWO_LETTERS = "NO SY XS XA XB AN CL OP FA FB HA HB LA LB BO BA BB GA GB GX WA WB
 
 
 def fsm_mutants(text):
-    for m in re.finditer(r"ROW\((\w, \w+)\)\s*(?=\{)", text):
-        row = re.compile(r"\{([^}]*)\},").match(text, m.end())
-        yield from cell_mutants(text, m[1], row, TWO_LETTERS)
+    row = re.compile(r"\{([^}]*)\},")
+    for m in re.finditer(r"^(ROW|FINS|EITHER)\(([^)]*)\)\s*(?=\{)", text, re.M):
+        yield from cell_mutants(text, f"{m[1]} {m[2]}", row.match(text, m.end()), TWO_LETTERS)
     for m in re.finditer(r"\[(SIDE_[AB])\] = (?=\{BO)", text):
-        row = re.compile(r"\{([^}]*)\},").match(text, m.end())
-        yield from cell_mutants(text, f"crossed {m[1]}", row, ["none", "own", "peer", "both"])
-    row = re.compile(r"\{(xx,RS[^}]*)\};").search(text)
-    yield from cell_mutants(text, "reset", row, TWO_LETTERS)
+        yield from cell_mutants(text, f"crossed {m[1]}", row.match(text, m.end()),
+                                ["none", "own", "peer", "both"])
     ends = "LISTEN SYN_SENT SYN_RECEIVED ESTABLISHED FIN_WAIT_1 FIN_WAIT_2 CLOSE_WAIT CLOSING " \
            "LAST_ACK TIME_WAIT CLOSED".split()
     waits = "SYN_SENT SYN_RECEIVED ESTABLISHED HALF_CLOSED CLOSING TIME_WAIT RESET".split()

@@ -101,7 +101,7 @@ static void tell_counters(const struct tracker_counters *c)
 	const struct counter *all[] = { &c->opened,	  &c->closed,	 &c->evicted_syn,
 					&c->evicted_full, &c->anomalies, &c->anomalies_suppressed,
 					&c->unmatched,	  &c->bypassed,	 &c->syn_entries,
-					&c->full_entries,	  &c->floods,	 &c->deferred,
+					&c->full_entries, &c->floods,	 &c->deferred,
 					&c->suppressed,	  &c->unwatched };
 
 	printf("{\"counters\":[");

@@ -2,7 +2,7 @@
 [(what is broken, the piece broken that way)...])."""
 
 PIECES = [
-    # shift_of, window_of
+    # shift_of, segment_window
     ("c->wscale0 == TCPOPT_WSCALE_NONE || c->wscale1 == TCPOPT_WSCALE_NONE", [
         ("a scale that one end alone offers", "false")]),
     ("side == SIDE_A ? c->wscale0 : c->wscale1", [
@@ -27,7 +27,7 @@ PIECES = [
         ("B's SYN is acknowledged in ANSWERED", "return s == FSM_CROSSED || s == FSM_CROSSED_A;"),
         ("B's SYN is acknowledged in CROSSED", "return s == FSM_ANSWERED || s == FSM_CROSSED_A;"),
         ("B's SYN is acknowledged in CROSSED-A", "return s == FSM_ANSWERED || s == FSM_CROSSED;")]),
-    # prove_syn
+    # check_syn
     ("if (from == SIDE_A && s->seq == c->isn)", [
         ("any SYN of A's is the same", "if (from == SIDE_A)"),
         ("no SYN of A's is the same", "if (false)"),
@@ -42,7 +42,7 @@ PIECES = [
         ("B's SYN crosses in any state", "if (from == SIDE_B)\n\t\treturn proves"),
         ("B's SYN never crosses", "if (false)\n\t\treturn proves")]),
     ("return anomalous(ANOMALY_SYN_IN_OPEN);", [("a SYN with another ISN", "return repeat;")]),
-    # prove_syn_ack
+    # check_syn_ack
     ("if (!fsm_handshaking(c->state)) {", [("a handshake without end", "if (false) {")]),
     ("if (from != SIDE_B ||\n", [("A's late SYN-ACK", "if (\n")]),
     ("(s->ack != c->isn + 1 && !(first && seq_within(c->isn + 1, s->ack, c->next[SIDE_A]))))", [
@@ -71,13 +71,13 @@ PIECES = [
     ("if (c->state == FSM_CLAIMED && s->seq + 1 != c->acked[SIDE_B])", [
         ("any SYN-ACK in CLAIMED", "if (false)"),
         ("the ISN one off in CLAIMED", "if (c->state == FSM_CLAIMED && s->seq != c->acked[SIDE_B])")]),
-    ("p.repeat = c->state == FSM_ANSWERED && from == SIDE_B;", [
-        ("no SYN-ACK is the same", "p.repeat = false;"),
-        ("A's late SYN-ACK is a repetition", "p.repeat = c->state == FSM_ANSWERED;")]),
-    ("p.refuses_data = c->state == FSM_SYN && s->ack != c->next[peer];", [
-        ("no data is refused", "p.refuses_data = false;"),
-        ("all data is refused", "p.refuses_data = c->state == FSM_SYN;")]),
-    # prove_rst
+    ("v.repeat = c->state == FSM_ANSWERED && from == SIDE_B;", [
+        ("no SYN-ACK is the same", "v.repeat = false;"),
+        ("A's late SYN-ACK is a repetition", "v.repeat = c->state == FSM_ANSWERED;")]),
+    ("v.refuses_data = c->state == FSM_SYN && s->ack != c->next[peer];", [
+        ("no data is refused", "v.refuses_data = false;"),
+        ("all data is refused", "v.refuses_data = c->state == FSM_SYN;")]),
+    # check_rst
     ("bool answers_syn = s->flags & TCP_ACK && from == SIDE_B &&", [
         ("an RST without ACK to a SYN", "bool answers_syn = from == SIDE_B &&"),
         ("the client's RST to its SYN", "bool answers_syn = s->flags & TCP_ACK &&")]),
@@ -108,13 +108,13 @@ PIECES = [
         ("any RST is exact", "return exact;"), ("no RST is exact", ""),
         ("an RST one below", "if (seq_within(lo - 1, s->seq, hi))\n\t\treturn exact;"),
         ("an RST one above", "if (seq_within(lo, s->seq, hi + 1))\n\t\treturn exact;")]),
-    ("if (seq_within(lo, s->seq, lo + window_of(c, !from)))\n\t\treturn suspect;", [
+    ("if (seq_within(lo, s->seq, lo + segment_window(c, !from)))\n\t\treturn suspect;", [
         ("an RST far above", "if (seq_within(lo, s->seq, lo + (1u << 30)))\n\t\treturn suspect;"),
         ("an RST in the sender's window",
-         "if (seq_within(lo, s->seq, lo + window_of(c, from)))\n\t\treturn suspect;"),
+         "if (seq_within(lo, s->seq, lo + segment_window(c, from)))\n\t\treturn suspect;"),
         ("no RST is in the window", ""),
         ("an RST in the window closes",
-         "if (seq_within(lo, s->seq, lo + window_of(c, !from)))\n\t\treturn exact;"),
+         "if (seq_within(lo, s->seq, lo + segment_window(c, !from)))\n\t\treturn exact;"),
         ("an RST anywhere is suspect", "return suspect;")]),
     (".anomaly = ANOMALY_RST_IN_WINDOW, .suspect = true", [
         ("nobody is suspect", ".anomaly = ANOMALY_RST_IN_WINDOW")]),
@@ -131,32 +131,32 @@ PIECES = [
         ("no ACK of unseen data behind one's own FIN",
          "if (syn_unacked(c->state, peer) || fsm_fin_seen(c->state, peer) ||\n"
          "\t\t    fsm_fin_seen(c->state, from) ||")]),
-    ("s->ack - c->next[peer] > at_least_floor(window_of(c, from)))", [
+    ("s->ack - c->next[peer] > at_least_floor(segment_window(c, from)))", [
         ("an ACK of any number of unseen octets", "false)"),
-        ("an ACK up to the window", "s->ack - c->next[peer] >= at_least_floor(window_of(c, from)))"),
-        ("an ACK one beyond", "s->ack - c->next[peer] > at_least_floor(window_of(c, from)) + 1)"),
+        ("an ACK up to the window", "s->ack - c->next[peer] >= at_least_floor(segment_window(c, from)))"),
+        ("an ACK one beyond", "s->ack - c->next[peer] > at_least_floor(segment_window(c, from)) + 1)"),
         ("an ACK in the peer's window",
-         "s->ack - c->next[peer] > at_least_floor(window_of(c, peer)))")]),
-    ("p->anomaly = ANOMALY_ACK_UNSEEN;\n\t\treturn true;", [
+         "s->ack - c->next[peer] > at_least_floor(segment_window(c, peer)))")]),
+    ("v->anomaly = ANOMALY_ACK_UNSEEN;\n\t\treturn true;", [
         ("no remark", "return true;"), ("no ACK of unseen octets", "return false;")]),
     ("if (!known(c->heard, peer))\n\t\treturn true;", [("the first ACK of a side", "")]),
     ("if (syn_unacked(c->state, peer))\n\t\treturn seq_lt(c->acked[peer], s->ack);", [
         ("the SYN is not acknowledged", ""),
         ("the ISN is acknowledged",
          "if (syn_unacked(c->state, peer))\n\t\treturn seq_le(c->acked[peer], s->ack);")]),
-    ("return seq_le(c->acked[peer] - at_least_floor(window_of(c, from)), s->ack);", [
+    ("return seq_le(c->acked[peer] - at_least_floor(segment_window(c, from)), s->ack);", [
         ("no old ACK", "return seq_le(c->acked[peer], s->ack);"),
         ("any old ACK", "return true;"),
         ("an old ACK at the edge",
-         "return seq_lt(c->acked[peer] - at_least_floor(window_of(c, from)), s->ack);"),
+         "return seq_lt(c->acked[peer] - at_least_floor(segment_window(c, from)), s->ack);"),
         ("an old ACK one beyond",
-         "return seq_le(c->acked[peer] - at_least_floor(window_of(c, from)) - 1, s->ack);"),
+         "return seq_le(c->acked[peer] - at_least_floor(segment_window(c, from)) - 1, s->ack);"),
         ("an old ACK by the peer's window",
-         "return seq_le(c->acked[peer] - at_least_floor(window_of(c, peer)), s->ack);")]),
+         "return seq_le(c->acked[peer] - at_least_floor(segment_window(c, peer)), s->ack);")]),
     # seq_fits
-    ("uint32_t window = at_least_floor(window_of(c, !from)), base;", [
+    ("uint32_t window = at_least_floor(segment_window(c, !from)), base;", [
         ("any number fits", "return true;\n\tuint32_t window = 0, base;"),
-        ("the sender's window", "uint32_t window = at_least_floor(window_of(c, from)), base;")]),
+        ("the sender's window", "uint32_t window = at_least_floor(segment_window(c, from)), base;")]),
     ("return seq_within(c->isn + 1, s->seq, c->next[SIDE_A]);", [
         ("in SYN any number", ";"),
         ("in SYN the ISN", "return seq_within(c->isn, s->seq, c->next[SIDE_A]);"),
@@ -204,22 +204,22 @@ PIECES = [
     ("if (known(c->heard, from) && known(c->sent, !from) &&\n", [
         ("a FIN without a window", "if (false &&\n"),
         ("a FIN in a window that was not seen", "if (known(c->heard, from) &&\n")]),
-    ("!seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from)))", [
+    ("!seq_within(c->acked[from], fin, c->acked[from] + segment_window(c, !from)))", [
         ("a FIN one beyond",
-         "!seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from) + 1))"),
+         "!seq_within(c->acked[from], fin, c->acked[from] + segment_window(c, !from) + 1))"),
         ("a FIN at the edge",
-         "!seq_within(c->acked[from], fin, c->acked[from] + window_of(c, !from) - 2))"),
+         "!seq_within(c->acked[from], fin, c->acked[from] + segment_window(c, !from) - 2))"),
         ("a FIN in the sender's window",
-         "!seq_within(c->acked[from], fin, c->acked[from] + window_of(c, from)))"),
+         "!seq_within(c->acked[from], fin, c->acked[from] + segment_window(c, from)))"),
         ("a FIN by what was sent",
-         "!seq_within(c->acked[from], fin, c->next[from] + window_of(c, !from)))"),
+         "!seq_within(c->acked[from], fin, c->next[from] + segment_window(c, !from)))"),
         ("a FIN below what was acknowledged",
-         "seq_lt(c->acked[from] + window_of(c, !from), fin))")]),
-    # prove_rest
+         "seq_lt(c->acked[from] + segment_window(c, !from), fin))")]),
+    # check_rest
     ("if (!(s->flags & TCP_ACK))\n\t\treturn anomalous(ANOMALY_BAD_FLAGS);", [
         ("a segment without ACK", "")]),
     ("if (!seq_fits(c, from, s))", [("no look at the number", "if (false)")]),
-    ("if (!ack_fits(c, from, s, &p))", [("no look at the ACK", "if (!ack_fits(c, from, s, &p) && false)")]),
+    ("if (!ack_fits(c, from, s, &v))", [("no look at the ACK", "if (!ack_fits(c, from, s, &v) && false)")]),
     ("if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer] && !old)", [
         ("the ACK of a FIN that is not there", "if (s->ack == c->next[peer])"),
         ("any ACK is one of the FIN", "if (fsm_fin_seen(c->state, peer))"),
@@ -257,16 +257,16 @@ PIECES = [
         ("the ACK on old octets is read", "bool old = false;"),
         ("the ACK on the last octets is not read",
          "bool old = known(c->heard, from) && seq_le(segment_end(s), c->acked[from]);")]),
-    ("p.evidence |= 1 << EV_DATA;", [("data proves nothing", ";")]),
+    ("v.evidence |= 1 << EV_DATA;", [("data proves nothing", ";")]),
     ("if (a != ANOMALY_NONE)\n\t\t\treturn anomalous(a);", [("any FIN fits", "(void)a;")]),
-    ("p.evidence |= 1 << fin_evidence(c, from, s, h);", [
-        ("a FIN proves nothing", ";"), ("a FIN has no gap", "p.evidence |= 1 << EV_FIN;")]),
+    ("v.evidence |= 1 << fin_evidence(c, from, s, g);", [
+        ("a FIN proves nothing", ";"), ("a FIN has no gap", "v.evidence |= 1 << EV_FIN;")]),
     # fin_evidence
     # fills
     ("if (fsm_offering(c->state) || !known(c->gaps, from))\n\t\treturn false;", [
         ("what fills where nothing is missing",
          "if (fsm_offering(c->state))\n\t\treturn false;")]),
-    ("return gaps_end(h, from, s->seq, end) ||\n", [
+    ("return gaps_end(g, from, s->seq, end) ||\n", [
         ("no gap is filled where it is", "return\n"),
         ("a gap is filled by anything", "return true ||\n")]),
     ("(seq_le(s->seq, c->acked[from]) && end == c->next[from]);", [
@@ -275,24 +275,24 @@ PIECES = [
         ("what begins one too late fills",
          "(seq_le(s->seq, c->acked[from] + 1) && end == c->next[from]);"),
         ("what ends anywhere fills", "seq_le(s->seq, c->acked[from]);")]),
-    ("bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, h)) ||\n"
+    ("bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, g)) ||\n"
      "\t\t   (known(c->sent, from) && seq_lt(c->next[from], s->seq));", [
         ("no gap before the FIN's segment",
          "bool own = known(c->sent, from) && seq_lt(c->next[from], s->seq);"),
         ("a gap that the FIN's segment fills", "bool own = (!offering && known(c->gaps, from)) ||\n"
          "(known(c->sent, from) && seq_lt(c->next[from], s->seq));"),
         ("no gap just before the FIN",
-         "bool own = !offering && known(c->gaps, from) && !fills(c, from, s, h);"),
-        ("a gap where the FIN goes on", "bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, h)) ||\n"
+         "bool own = !offering && known(c->gaps, from) && !fills(c, from, s, g);"),
+        ("a gap where the FIN goes on", "bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, g)) ||\n"
          "(known(c->sent, from) && seq_le(c->next[from], s->seq));")]),
-    ("if (both_fins(c) && fills(c, from, s, h))", [
+    ("if (both_fins(c) && fills(c, from, s, g))", [
         ("nothing fills before a FIN", "if (false)"),
         ("all fills before a FIN", "if (both_fins(c))")]),
     ("bool peer = !offering && known(c->gaps, !from);", [
         ("no gap before the peer's FIN", "bool peer = false;"),
         ("the peer's gap is one's own", "bool peer = !offering && known(c->gaps, from);")]),
     ("uint32_t fin = s->seq + s->payload_len;", [("the FIN before its data", "uint32_t fin = s->seq;")]),
-    # guard_prove
+    # segment_check
     ("if (syn + fin + rst > 1)", [
         ("flags combined", "if (false)"), ("two flags combined", "if (syn + fin + rst > 2)")]),
     ("return s->flags & TCP_ACK ? check_syn_ack(c, from, s) : check_syn(c, from, s);", [
@@ -301,26 +301,26 @@ PIECES = [
     # learn_seq
     ("c->sent |= 1 << from;\n\t\treturn false;", [("a side never seen", "return false;")]),
     ("if (seq_lt(c->next[from], end))\n\t\tc->next[from] = end;", [("nothing new is sent", "")]),
-    ("if (fills(c, from, s, h))\n\t\t\tc->gaps &=", [
+    ("if (fills(c, from, s, g))\n\t\t\tc->gaps &=", [
         ("what is filled stays a gap", "if (false)\n\t\t\tc->gaps &="),
         ("what is syn filled is none", "if (true)\n\t\t\tc->gaps &=")]),
-    ("filled = gaps_fill(h, from, s->seq, end);", [("nothing was missing", ";")]),
+    ("filled = gaps_fill(g, from, s->seq, end);", [("nothing was missing", ";")]),
     ("c->gap_bytes -= filled < c->gap_bytes ? filled : c->gap_bytes;", [("a filled gap stays", ";")]),
     ("c->gaps |= 1 << from & 3;", [("no gap", ";"), ("the peer's gap", "c->gaps |= 1 << !from & 3;")]),
-    ("gaps_add(h, from, (struct gap){ c->next[from], s->seq, false });", [
+    ("gaps_add(g, from, (struct gap){ c->next[from], s->seq, false });", [
         ("a gap nowhere", ";"),
-        ("a gap from the next", "gaps_add(h, from, (struct gap){ c->next[from] + 1, s->seq, false });")]),
-    ("if (offering || h->n[from] || !known(c->gaps, from))", [
+        ("a gap from the next", "gaps_add(g, from, (struct gap){ c->next[from] + 1, s->seq, false });")]),
+    ("if (offering || g->n[from] || !known(c->gaps, from))", [
         ("a gap beside unknown ones", "if (true)"),
-        ("no gap in the handshake", "if (!offering && (h->n[from] || !known(c->gaps, from)))")]),
-    # guard_keep
-    ("gaps_pass(h, side, c->acked[side]);\n", [("a gap that was acknowledged is kept", "")]),
-    ("c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(h, side));", [("no gap of the handshake", ";")]),
-    ("c->gaps |= h->n[side] ? 1 << side & 3 : 0;", [("no gap of the handshake is kept", ";")]),
+        ("no gap in the handshake", "if (!offering && (g->n[from] || !known(c->gaps, from)))")]),
+    # segment_keep_gaps
+    ("gaps_pass(g, side, c->acked[side]);\n", [("a gap that was acknowledged is kept", "")]),
+    ("c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(g, side));", [("no gap of the handshake", ";")]),
+    ("c->gaps |= g->n[side] ? 1 << side & 3 : 0;", [("no gap of the handshake is kept", ";")]),
     # pass_holes
-    ("if (known_where ? !h->n[peer] : c->acked[peer] == c->next[peer])", [
+    ("if (known_where ? !g->n[peer] : c->acked[peer] == c->next[peer])", [
         ("an ACK ends no gap", "if (false)"), ("any ACK ends all gaps", "if (true)"),
-        ("an ACK ends unknown gaps before all is acknowledged", "if (!h->n[peer])"),
+        ("an ACK ends unknown gaps before all is acknowledged", "if (!g->n[peer])"),
         ("an ACK ends gaps with all that was sent", "if (c->acked[peer] == c->next[peer])")]),
     ("return known_where ? unseen : !known(c->gaps, peer);", [
         ("an ACK of a gap is no gap", "return !known_where && !known(c->gaps, peer);"),
@@ -334,20 +334,20 @@ PIECES = [
         ("an old ACK comes again", "bool again = seq_lt(s->seq, c->next[from]) && !filled;"),
         ("what fills comes again", "bool again = seq_lt(s->seq, c->next[from]) && end != s->seq;"),
         ("an overlap is new", "bool again = seq_le(end, c->next[from]) && end != s->seq && !filled;")]),
-    # guard_learn
+    # segment_learn
     ("c->next[peer] = s->ack; /*", [("refused data counts as sent", "; /*")]),
-    ("(!p.repeat || anew)) {\n\t\t\tc->next[from] = segment_end(s);", [
-        ("a SYN that is not learned", "(!p.repeat || anew)) {\n\t\t\t;")]),
+    ("(!v.repeat || anew)) {\n\t\t\tc->next[from] = segment_end(s);", [
+        ("a SYN that is not learned", "(!v.repeat || anew)) {\n\t\t\t;")]),
     ("c->acked[from] = s->seq;", [("a SYN acknowledges itself", "c->acked[from] = s->seq + 1;")]),
     ("if (c->state != FSM_CLAIMED) /*", [("A's ACK is forgotten in CLAIMED", "if (true) /*")]),
-    ("if (!known_syn && (!p.repeat || anew)) {", [
-        ("another SYN-ACK is not learned", "if (!known_syn && !p.repeat) {"),
+    ("if (!known_syn && (!v.repeat || anew)) {", [
+        ("another SYN-ACK is not learned", "if (!known_syn && !v.repeat) {"),
         ("any repeated SYN-ACK is learned", "if (!known_syn) {"),
-        ("a repeated SYN is learned again", "if (!p.repeat || anew) {")]),
+        ("a repeated SYN is learned again", "if (!v.repeat || anew) {")]),
     ("bool anew = c->state == FSM_ANSWERED && known(c->heard, from) &&\n\t\t\t    c->acked[from] + 1 == c->next[from];", [
         ("a late SYN-ACK is learned", "bool anew = known(c->heard, from) && c->acked[from] + 1 == c->next[from];"),
         ("a SYN-ACK behind its data is learned", "bool anew = c->state == FSM_ANSWERED;")]),
-    ("} else if (!p.probe) {", [("a probe is learned", "} else {")]),
+    ("} else if (!v.probe) {", [("a probe is learned", "} else {")]),
     ("if (!known(c->heard, peer))\n\t\t\tc->acked[peer] = s->ack;\n\t\telse if", [
         ("the first ACK is not learned", "if")]),
     ("else if (seq_lt(s->ack, c->acked[peer]))\n\t\t\tnewest = false;", [("an old ACK is learned", "")]),
@@ -371,7 +371,7 @@ PIECES = [
         ("the window of a SYN is scaled", "conn_set_window(&c->hot, from, s->window);"),
         ("all windows are as in a SYN",
          "conn_set_window(&c->hot, from, window_scaled_down(s->window, shift_of(c, from)));")]),
-    # guard_resync
+    # segment_resync
     ("if (candidate->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||", [
         ("two candidate ones of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),
         ("a jump of one side alone", "if (candidate->side != peer || fsm_handshaking(c->state) ||"),

@@ -9,7 +9,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "base/undo.h"
-#include "flow/work.h"
+#include "flow/tracker_state.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
@@ -251,11 +251,11 @@ static void say_difference(const struct rig *r, const unsigned char *before, con
 		const char *name;
 	} parts[] = { { PART(cfg) },
 		      { PART(now_ns) },
-		      { PART(floods) },
+		      { PART(synflood_memory) },
 		      { PART(incarnation_ns) },
 		      { PART(loss) },
 		      { PART(candidate) },
-		      { PART(servers) },
+		      { PART(waiting) },
 		      { PART(gaps) },
 		      { LINE_UP(sizeof(struct tracker)), "the table" } };
 	size_t i = 0;

@@ -4,7 +4,7 @@
 #include <sys/mman.h>
 #include "base/cc.h"
 #include "base/undo.h"
-#include "flow/work.h"
+#include "flow/synflood.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
@@ -13,47 +13,31 @@ static const uint64_t second = 1000000000;
 enum { SERVERS_SEEN = 2 * SYNFLOODS, ALIKE = 5, LOG_OCTETS = 1 << 20 };
 
 struct rig {
-	struct event_sink sink;
-	struct tracker_counters count;
+	struct synflood d;
 	struct undo undo;
 	size_t octets;
-	unsigned char *memory, *before;
-	struct tracker *t;
-	struct synflood_server server[SERVERS_SEEN]; /* ALIKE at a time have one hash */
+	unsigned char *memory, *before; /* struct synflood_memory, then the log */
+	uint32_t waiting[FLOW_SERVERS];
+	uint64_t now_ns;
+	unsigned unwatched;
+	struct flow_server server[SERVERS_SEEN]; /* ALIKE at a time have one hash */
 	bool watched[SERVERS_SEEN];
 };
 
-static struct event *no_room(struct event_sink *s)
-{
-	(void)s;
-	return NULL;
-}
-
-static void nothing(struct event_sink *s)
-{
-	(void)s;
-}
-
-static struct synflood_server random_server(void)
+static struct flow_server random_server(void)
 {
 	struct flow_key k = { .ip_v = below(2) ? 4 : 6 };
 
 	for (unsigned i = 0; i < (k.ip_v == 4 ? 2 : 5); i++)
 		k.w[i] = rand64() & (i == 4 || (k.ip_v == 4 && i) ? UINT64_MAX >> 16 : UINT64_MAX);
-	return synflood_server_of(&k, below(2));
+	return flow_server_of(&k, below(2));
 }
 
 static struct rig *rig_new(void)
 {
 	struct rig *r = calloc(1, sizeof *r);
-	struct tracker_config c = { .max_connections = 10,
-				    .max_half_open = 1000,
-				    .flood_half_open = 100,
-				    .flood_rate = UINT32_MAX, /* none is ever told */
-				    .undo = &r->undo };
-	size_t octets = LINE_UP(tracker_memory(&c));
+	size_t octets = LINE_UP(sizeof(struct synflood_memory));
 
-	r->sink = (struct event_sink){ .reserve = no_room, .commit = nothing };
 	r->octets = octets;
 	r->memory = mmap(NULL, octets + LOG_OCTETS, PROT_READ | PROT_WRITE,
 			 MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -61,7 +45,11 @@ static struct rig *rig_new(void)
 	if (r->memory == MAP_FAILED || !r->before)
 		abort();
 	undo_init(&r->undo, r->memory, octets, r->memory + octets, LOG_OCTETS);
-	r->t = tracker_new(&c, r->memory, &r->sink, &r->count);
+	r->d = (struct synflood){ .memory = (struct synflood_memory *)r->memory, .undo = &r->undo };
+	synflood_configure(&r->d, &(struct synflood_config){ .half_open = 100,
+							     .rate = UINT32_MAX, /* never one */
+							     .decoders = 1,
+							     .max_syn_entries = 1000 });
 	for (unsigned i = 0; i < SERVERS_SEEN; i++)
 		do
 			r->server[i] = random_server();
@@ -77,28 +65,32 @@ static void rig_free(struct rig *r)
 }
 
 /* The plain list. */
-static struct synflood *slot_of(struct rig *r, unsigned server)
+static const struct synflood_server *slot_of(const struct rig *r, unsigned server)
 {
-	for (unsigned i = 0; i < r->t->floods.n; i++)
-		if (!memcmp(r->t->floods.slot[i].server.w, r->server[server].w,
-			    sizeof r->server->w))
-			return &r->t->floods.slot[i];
+	const struct synflood_memory *m = r->d.memory;
+
+	for (unsigned i = 0; i < m->n; i++)
+		if (!memcmp(m->slot[i].server.w, r->server[server].w, sizeof r->server->w))
+			return &m->slot[i];
 	return NULL;
 }
 
-enum deed { WATCH, HOLD, TICK, DEEDS };
+enum deed { WATCH, DEFER, TICK, DEEDS };
 
 static bool transaction(struct rig *r, enum deed deed, unsigned server)
 {
-	tracker_begin(r->t);
+	const struct flow_server *s = &r->server[server];
+	struct synflood_report report;
+	unsigned at = synflood_watched(&r->d);
+
 	switch (deed) {
 	case WATCH:
-		synflood_watch(r->t, &r->server[server]);
-		return true;
-	case HOLD:
-		return synflood_defers(r->t, &r->server[server]);
+		return synflood_watch(&r->d, s, r->now_ns);
+	case DEFER:
+		return synflood_defers(&r->d, s, r->waiting[s->hash], r->now_ns, &report);
 	default:
-		synflood_tick(r->t);
+		while (synflood_tick(&r->d, &at, r->waiting, r->now_ns, &report))
+			;
 		return true;
 	}
 }
@@ -115,26 +107,25 @@ static bool transact(struct rig *r, enum deed deed, unsigned server, bool *ret)
 	return true;
 }
 
-/* What the list says of it: is one more deferred, and of none other? */
-static bool held_right(struct rig *r, unsigned server, bool deferred, const uint32_t *before)
+/* What the list says of it: is one more deferred, and of no other server? */
+static bool deferred_right(const struct rig *r, unsigned server, bool deferred,
+			   const uint32_t *before)
 {
 	for (unsigned i = 0; i < SERVERS_SEEN; i++) {
-		const struct synflood *d = slot_of(r, i);
+		const struct synflood_server *d = slot_of(r, i);
 
 		if ((d ? d->deferred : 0) != before[i] + (i == server && deferred))
 			return false;
 	}
-	return deferred == (r->watched[server] &&
-			    r->t->servers[r->server[server].hash].syn > r->t->synflood_from);
+	return deferred == (r->watched[server] && r->waiting[r->server[server].hash] > r->d.from);
 }
 
 static void forget(struct rig *r)
 {
 	for (unsigned i = 0; i < SERVERS_SEEN; i++) {
-		const struct synflood *d = slot_of(r, i);
+		const struct synflood_server *d = slot_of(r, i);
 
-		if (!d ||
-		    (!d->deferred && r->t->servers[r->server[i].hash].syn <= r->t->synflood_from))
+		if (!d || (!d->deferred && r->waiting[r->server[i].hash] <= r->d.from))
 			r->watched[i] = false;
 	}
 }
@@ -142,48 +133,53 @@ static void forget(struct rig *r)
 static void test_watched(unsigned deeds)
 {
 	struct rig *r = rig_new();
-	unsigned wrong = 0, left = 0, most = 0, alike = 0;
+	const struct synflood_memory *m = r->d.memory;
+	unsigned wrong = 0, left = 0, most = 0, alike = 0, linked = 0, at = 0;
+	struct synflood_report report;
 
 	for (unsigned n = 0; n < deeds; n++) {
 		enum deed deed = below(12) ? below(TICK) : TICK;
 		unsigned server = below(SERVERS_SEEN), of_hash = 0;
 		uint32_t before[SERVERS_SEEN];
-		bool ret = false;
+		bool ret = false, full = m->n == SYNFLOODS;
 
 		if (below(3))
-			r->t->servers[r->server[server].hash].syn = below(4) ? 1000 : 0;
+			r->waiting[r->server[server].hash] = below(4) ? 1000 : 0;
 		for (unsigned i = 0; i < SERVERS_SEEN; i++) {
-			struct synflood *d = slot_of(r, i);
+			const struct synflood_server *d = slot_of(r, i);
 
 			if (d && deed == TICK && !below(2))
-				d->deferred = 0;
+				((struct synflood_server *)d)->deferred = 0;
 			before[i] = d ? d->deferred : 0;
 			of_hash += r->watched[i] && r->server[i].hash == r->server[server].hash;
 		}
-		most = r->t->floods.n > most ? r->t->floods.n : most;
+		most = m->n > most ? m->n : most;
 		alike = of_hash > alike ? of_hash : alike;
-		if (deed == WATCH && r->t->floods.n < SYNFLOODS)
+		if (deed == WATCH && !full)
 			r->watched[server] = true;
 		if (deed == TICK) {
-			r->t->now_ns += second;
+			r->now_ns += second;
 			forget(r);
 		}
 		left += !transact(r, deed, server, &ret);
-		if (deed == HOLD)
-			wrong += !held_right(r, server, ret, before);
+		if (deed == DEFER)
+			wrong += !deferred_right(r, server, ret, before);
+		if (deed == WATCH) {
+			wrong += ret != r->watched[server];
+			r->unwatched += !ret;
+		}
 		for (unsigned i = 0; i < SERVERS_SEEN; i++)
 			wrong += r->watched[i] != !!slot_of(r, i);
 	}
-	ok(most == SYNFLOODS && alike == ALIKE && counter_get(&r->count.unwatched),
+	ok(most == SYNFLOODS && alike == ALIKE && r->unwatched,
 	   "%u servers are watched at once, %u of one hash, and others not", most, alike);
 	ok(!wrong, "each is found among those of its hash, and forgotten when it is idle");
 	ok(!left, "rolled back, every octet is as it was");
-	synflood_end_all(r->t);
-	unsigned linked = 0;
-
-	for (unsigned i = 0; i < SERVERS; i++)
-		linked += r->t->servers[i].watch;
-	ok(!r->t->floods.n && !linked, "at the end none is");
+	while (synflood_end(&r->d, &at, r->now_ns, &report))
+		;
+	for (unsigned i = 0; i < FLOW_SERVERS; i++)
+		linked += m->first[i];
+	ok(!m->n && !linked, "at the end none is");
 	rig_free(r);
 }
 

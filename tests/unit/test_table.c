@@ -86,10 +86,10 @@ static struct conn_cold cold_of(uint64_t stamp)
 	return k;
 }
 
-static void put_whole(const struct table *t, table_ref r, uint64_t stamp, uint8_t iface)
+static void fill_full(struct table_edit e, uint64_t stamp, uint8_t iface)
 {
-	*table_hot(t, r) = hot_of(stamp, iface);
-	*table_cold(t, r) = cold_of(stamp);
+	*e.hot = hot_of(stamp, iface);
+	*e.cold = cold_of(stamp);
 }
 
 static struct syn_entry half_of(uint64_t stamp, uint8_t iface)
@@ -130,7 +130,8 @@ static unsigned count_of(const struct model *m, uint32_t key)
 static void model_insert(struct model *m, uint32_t key, enum table_shape shape)
 {
 	struct flow_key k = key_of(key);
-	table_ref r = table_insert(&m->t, m->hash(key), &k, shape);
+	struct table_edit edit;
+	table_ref r = table_insert(&m->t, m->hash(key), &k, shape, &edit);
 	bool full = m->used[shape] == (shape == SHAPE_FULL ? MAX_WHOLE : MAX_HALF);
 
 	m->wrong += (r == TABLE_NONE) != full;
@@ -142,9 +143,9 @@ static void model_insert(struct model *m, uint32_t key, enum table_shape shape)
 	struct entry e = { key, r, ++m->stamps };
 
 	if (shape == SHAPE_FULL)
-		put_whole(&m->t, r, e.stamp, iface_of(&k));
+		fill_full(edit, e.stamp, iface_of(&k));
 	else
-		*table_syn(&m->t, r) = half_of(e.stamp, iface_of(&k));
+		*edit.syn = half_of(e.stamp, iface_of(&k));
 	m->live[m->n++] = e;
 	m->used[shape]++;
 }
@@ -287,9 +288,11 @@ static void test_long_chain(void)
 	for (uint32_t n = 0; n < MANY; n++) {
 		struct flow_key k = key_of(2 * n);
 
-		ref[n] = table_insert(&t, worst_hash(0), &k, SHAPE_SYN);
+		struct table_edit edit;
+
+		ref[n] = table_insert(&t, worst_hash(0), &k, SHAPE_SYN, &edit);
 		lost += ref[n] == TABLE_NONE;
-		*table_syn(&t, ref[n]) = half_of(n + 1, iface_of(&k));
+		*edit.syn = half_of(n + 1, iface_of(&k));
 	}
 	ok(!lost, "%u connections that all want one bucket find their places", MANY);
 	for (uint32_t n = 0; n < MANY; n += n < MANY - 50 ? 997 : 1) {
@@ -317,6 +320,7 @@ static void test_long_chain(void)
 static void test_limits(void)
 {
 	struct table t = table_make(3, 2);
+	struct table_edit edit;
 	table_ref r[8];
 	struct flow_key k[8];
 
@@ -325,25 +329,25 @@ static void test_limits(void)
 	ok(table_max(&t, SHAPE_FULL) == 3 && table_max(&t, SHAPE_SYN) == 2,
 	   "it says how many it holds");
 	for (unsigned i = 0; i < 4; i++)
-		r[i] = table_insert(&t, good_hash(i), &k[i], SHAPE_FULL);
+		r[i] = table_insert(&t, good_hash(i), &k[i], SHAPE_FULL, &edit);
 	ok(r[0] != TABLE_NONE && r[1] != TABLE_NONE && r[2] != TABLE_NONE,
 	   "it takes as many as that, whatever their families");
 	ok(r[3] == TABLE_NONE && table_used(&t, SHAPE_FULL) == 3, "and no more");
-	r[4] = table_insert(&t, good_hash(4), &k[4], SHAPE_SYN);
-	r[6] = table_insert(&t, good_hash(6), &k[6], SHAPE_SYN);
+	r[4] = table_insert(&t, good_hash(4), &k[4], SHAPE_SYN, &edit);
+	r[6] = table_insert(&t, good_hash(6), &k[6], SHAPE_SYN, &edit);
 	ok(r[4] != TABLE_NONE && r[6] != TABLE_NONE &&
-		   table_insert(&t, good_hash(5), &k[5], SHAPE_SYN) == TABLE_NONE,
+		   table_insert(&t, good_hash(5), &k[5], SHAPE_SYN, &edit) == TABLE_NONE,
 	   "half-open ones have a limit of their own");
 	table_remove(&t, good_hash(1), r[1]);
-	ok(table_insert(&t, good_hash(3), &k[3], SHAPE_FULL) != TABLE_NONE,
+	ok(table_insert(&t, good_hash(3), &k[3], SHAPE_FULL, &edit) != TABLE_NONE,
 	   "one that leaves makes room for one of either family");
 	ok(table_find(&t, good_hash(1), &k[1], NULL) == TABLE_NONE,
 	   "what was removed is not found");
 	free(t.head);
 
 	t = table_make(1, 1);
-	r[0] = table_insert(&t, good_hash(0), &k[0], SHAPE_FULL);
-	r[1] = table_insert(&t, good_hash(0), &k[0], SHAPE_SYN);
+	r[0] = table_insert(&t, good_hash(0), &k[0], SHAPE_FULL, &edit);
+	r[1] = table_insert(&t, good_hash(0), &k[0], SHAPE_SYN, &edit);
 	table_ref other, one = table_find(&t, good_hash(0), &k[0], &other);
 
 	ok((one == r[0] && other == r[1]) || (one == r[1] && other == r[0]),
@@ -393,12 +397,14 @@ static double resident(enum table_shape shape, unsigned ip_v, uint32_t n)
 	table_init(&t, mem, max_full, max_syn);
 	for (uint32_t i = 0; i < n; i++) {
 		struct flow_key k = key_of(i << 1 | (ip_v == 6));
-		table_ref r = table_insert(&t, good_hash(i << 1 | (ip_v == 6)), &k, shape);
+		struct table_edit edit;
+
+		table_insert(&t, good_hash(i << 1 | (ip_v == 6)), &k, shape, &edit);
 
 		if (shape == SHAPE_FULL)
-			put_whole(&t, r, 1, 0);
+			fill_full(edit, 1, 0);
 		else
-			*table_syn(&t, r) = half_of(1, 0);
+			*edit.syn = half_of(1, 0);
 	}
 	mincore(mem, size, map);
 	for (size_t i = 0; i < pages; i++)

@@ -1,0 +1,85 @@
+/* tracker_state.h - what a tracker remembers, shared by its parts: private to lib/flow.
+ *
+ * struct tracker lies at the start of the region that the caller lends; the table follows.  Another
+ * process may adopt it, so nothing kept is a pointer.  Kept memory is const here, or saved as a whole
+ * at the start of each transaction: whatever writes it calls an *_edit() first, which saves it for
+ * the undo log. */
+#pragma once
+#include "base/cc.h"
+#include "base/undo.h"
+#include "flow/conn.h"
+#include "flow/gaps.h"
+#include "flow/segment_check.h"
+#include "flow/synflood.h"
+#include "flow/table.h"
+#include "flow/tracker.h"
+
+struct bypass;
+
+enum {
+	LOSS_WINDOWS = 64,	 /* remembered; older ones are merged into the oldest */
+	RESYNC_CANDIDATES = 256, /* refused segments that are remembered, a power of two */
+	GAP_FLOWS = 4096,	 /* connections of which gaps are remembered, a power of two */
+};
+
+struct loss_window {
+	uint64_t from_ns, to_ns;
+};
+
+struct tracker {
+	/* The process's own: tracker_adopt() makes it anew. */
+	struct tracker_config cfg; /* but for the secret, which is kept */
+	struct table table;
+	struct synflood synflood;
+	uint32_t limit[SHAPES]; /* entries of each shape that may be left after a segment */
+	struct bypass *bypass;	/* NULL: not wanted */
+	struct undo *undo;	/* NULL: the memory ends with the process */
+	struct event_sink *sink;
+	struct tracker_counters *count;
+
+	/* Kept from here on.  Saved as a whole by tracker_begin(). */
+	uint64_t now_ns; /* the newest time seen */
+	uint64_t sweep_at_ns;
+	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
+	uint32_t sweep_pools, sweep_left; /* still to be looked at: pools, slots of the first */
+	uint32_t close_slot[TABLE_POOLS]; /* tracker_close_some() */
+	uint64_t anomaly_second, anomalies_reported; /* in that second */
+	unsigned losses;
+	/* Shapes that the present segment brought over their limit (bits 1 << enum table_shape),
+	 * and the entries that did: free slots are topped up after the segment. */
+	unsigned over_limit;
+	table_ref newest[SHAPES];
+
+	/* Saved where it is changed. */
+	uint64_t layout; /* 0: none yet */
+	const struct loss_window loss[LOSS_WINDOWS];
+	const uint64_t incarnation_ns[RESYNC_CANDIDATES];	    /* newest starts, by hash */
+	const struct resync_candidate candidate[RESYNC_CANDIDATES]; /* by hash */
+	const struct gaps gaps[GAP_FLOWS];			    /* by hash */
+	const uint32_t waiting[FLOW_SERVERS]; /* SYN entries, by hash of the server */
+	const struct synflood_memory synflood_memory;
+};
+
+/* Keeps the gauges of states; FSM_NONE: no entry. */
+static inline void tracker_count_state(struct tracker *t, enum fsm_state from, enum fsm_state to)
+{
+	if (from != FSM_NONE)
+		counter_add(&t->count->states[from], (uint64_t)-1);
+	if (to != FSM_NONE)
+		counter_add(&t->count->states[to], 1);
+}
+
+/* Did the capture lose frames while this connection lived? */
+static inline bool tracker_was_lossy(const struct tracker *t, const struct conn *c)
+{
+	for (unsigned i = 0; i < t->losses; i++)
+		if (c->start_ns <= t->loss[i].to_ns && t->loss[i].from_ns <= c->last_ns)
+			return true;
+	return false;
+}
+
+/* May short ways be taken?  In control mode the segments that they predict are not seen. */
+static inline bool tracker_is_fast(const struct tracker *t)
+{
+	return !t->cfg.slow_only && !t->cfg.control;
+}
