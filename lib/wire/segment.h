@@ -23,16 +23,16 @@ struct segment {
 	uint8_t src[16]; /* IPv4: the first 4 octets, the rest 0 */
 	uint8_t dst[16];
 	uint16_t sport, dport;
-	uint8_t ip_v;	    /* 4 or 6 */
-	bool fragment;	    /* first of several IP fragments: payload_len is incomplete */
-	uint8_t nvlan;	    /* tags kept in vlan[], outermost first */
-	bool extended;	    /* IPv6 extension headers: the checksum may cover another address */
-	uint16_t vlan[2];   /* VLAN ids, 12 bits */
-	uint16_t iface;	    /* as in struct frame */
-	uint16_t flags;	    /* enum tcp_flag */
-	uint16_t window;    /* as on the wire, unscaled */
-	uint16_t wire_segs; /* segments on the wire, at least 1 */
-	uint32_t seq, ack;  /* ack: as on the wire, valid with TCP_ACK */
+	uint8_t ip_v;	      /* 4 or 6 */
+	bool fragment;	      /* first of several IP fragments: payload_len is incomplete */
+	uint8_t nvlan;	      /* tags kept in vlan[], outermost first */
+	bool extended;	      /* IPv6 extension headers: the checksum may cover another address */
+	uint16_t vlan[2];     /* VLAN ids, 12 bits */
+	uint16_t iface;	      /* as in struct frame */
+	uint16_t flags;	      /* enum tcp_flag */
+	uint16_t window;      /* as on the wire, unscaled */
+	uint16_t wire_segs;   /* segments on the wire, at least 1 */
+	uint32_t seq, ack;    /* ack: as on the wire, valid with TCP_ACK */
 	uint32_t payload_len; /* octets on the wire, may exceed the captured ones */
 	uint32_t wire_len;    /* octets of the frame(s) on the wire, link header included */
 	struct span options;  /* borrowed from the frame */

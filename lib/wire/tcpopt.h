@@ -11,7 +11,7 @@
 enum { TCPOPT_WSCALE_NONE = 15, TCPOPT_WSCALE_MAX = 14 };
 
 struct tcpopt {
-	uint16_t mss; /* 0: absent */
+	uint16_t mss;	/* 0: absent */
 	uint8_t wscale; /* 0..14 (RFC 7323 2.3: more counts as 14); TCPOPT_WSCALE_NONE: absent */
 	bool sack;
 	bool timestamps;
