@@ -134,9 +134,9 @@ static void test_staged(uint32_t first, const char *where)
 	spsc_publish(&r);
 	ok(!wrong_records(&r, 0, 3), "%s: once published all of it is", where);
 	stage(&r, 3, 8);
-	ok(!spsc_reserve(&r) && !spsc_room(&r), "%s: what is staged takes room", where);
+	ok(!spsc_reserve(&r) && !spsc_space(&r), "%s: what is staged takes room", where);
 	spsc_release(&r, 2);
-	ok(spsc_room(&r) == 2 && spsc_reserve(&r), "%s: what is given back is room again", where);
+	ok(spsc_space(&r) == 2 && spsc_reserve(&r), "%s: what is given back is room again", where);
 }
 
 static void test_adopted(uint32_t first, const char *where)
@@ -162,7 +162,7 @@ static void test_adopted(uint32_t first, const char *where)
 	stage(&r, 4, 6);
 	ok(spsc_adopt(&r, mem, 8, sizeof(struct record)) && !wrong_records(&r, 1, 6),
 	   "%s: what was staged and stands is published", where);
-	ok(spsc_resume_tail(&r, first + 5) && !wrong_records(&r, 5, 6) && spsc_room(&r) == 7,
+	ok(spsc_resume_tail(&r, first + 5) && !wrong_records(&r, 5, 6) && spsc_space(&r) == 7,
 	   "%s: its consumer goes on where it had come to", where);
 	ok(!spsc_resume_tail(&r, first + 7) && !spsc_resume_tail(&r, first - 3) &&
 		   !wrong_records(&r, 5, 6),
@@ -222,7 +222,7 @@ static void *produce_batches(void *arg)
 	for (uint64_t n = 0; n < s->total;) {
 		uint32_t want = 1 + (uint32_t)(rng_next(&rng) % 16);
 
-		if (spsc_room(&s->ring) < want) {
+		if (spsc_space(&s->ring) < want) {
 			s->full++;
 			sched_yield();
 			continue;
