@@ -17,8 +17,8 @@ struct pseudonym_key pseudonym_key_of(const uint8_t octets[static PSEUDONYM_KEY_
 				       { le64toh(w[2]), le64toh(w[3]) } };
 }
 
-/* Which of the LEVELS bits after the first @depth bits of @a to flip.  Hash inputs have one word for
- * IPv4 and three for IPv6, so they never coincide. */
+/* Which of the LEVELS bits after the first @depth bits of @a to flip.  Hash inputs have one word
+ * for IPv4 and three for IPv6, so they never coincide. */
 static uint64_t flips_of(const struct pseudonym_key *k, unsigned ip_v, unsigned __int128 a,
 			 unsigned depth)
 {

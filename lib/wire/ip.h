@@ -26,8 +26,8 @@ enum ip6_extension {
 	IP6_SHIM6 = 140,
 };
 
-/* Octets of extension header @kind with length field @len; 0: not an extension header.  RFC 8200 4.3
- * to 4.6; AH counts words of 4 octets, minus 2 (RFC 4302 2.2). */
+/* Octets of extension header @kind with length field @len; 0: not an extension header.  RFC 8200
+ * 4.3 to 4.6; AH counts words of 4 octets, minus 2 (RFC 4302 2.2). */
 static inline uint32_t ip6_header_len(uint8_t kind, uint8_t len)
 {
 	switch (kind) {
