@@ -96,7 +96,7 @@ static void test_history(void)
 	for (unsigned code = HISTORY_SYN; code <= HISTORY_FLIPPED; code++)
 		conn_history_add(&all, SIDE_A, code);
 	history_text(all.history, text);
-	ok(!strcmp(text, "shadfrgtwiq^"), "history: what finds no room is left out, nothing moves");
+	ok(!strcmp(text, "shadfrgtwiq^"), "history: what does not fit is omitted, nothing moves");
 	ok(all.anomalies == 0, "history: the octets beside it stay as they are");
 }
 
@@ -254,7 +254,7 @@ static void test_held(void)
 		kept_apart += apart;
 	}
 	ok(!changed && kept_apart > 1000,
-	   "a held one keeps what its SYN offered, or does not fit the small shape");
+	   "a deferred entry keeps the options of its SYN, or does not fit the small shape");
 }
 
 static uint64_t pkts(const struct conn *c, unsigned side)
@@ -326,7 +326,7 @@ static void test_refusals(void)
 		"more SYNs than the low bits say");
 }
 
-/* ---- the two parts of a whole one
+/* ---- the two parts of a full entry
  * --------------------------------------------------------------- */
 
 static struct conn_counts random_counts(bool offering)
@@ -441,9 +441,9 @@ static void test_counts(void)
 	   "counts: ... and low bits that are full take no more");
 }
 
-/* Notes kinds of segments in the order of the digits of @code (base 5, 0: the end), the first @told
- * of them as the long way does; 0: other letters, or another order, came out; -1: no order at
- * all. */
+/* Notes kinds of segments in the order of the digits of @code (base 5, 0: the end), the first
+ * @reported of them like the slow path.  0: the letters or their order differ; -1: @code is not an
+ * order. */
 static int notes(unsigned code, unsigned reported)
 {
 	static const char letter[] = "AaDd";
@@ -484,7 +484,7 @@ static int notes(unsigned code, unsigned reported)
 	if (code)
 		code /= 5;
 	if (code)
-		return -1; /* the fifth digit, or something behind the end */
+		return -1; /* the fifth digit, or something after the end */
 	full_entry_split(&c, &h, &k);
 	full_entry_join(&h, &k, &c);
 	history_text(c.history, text);

@@ -49,7 +49,7 @@ static struct rig *rig_new(void)
 	struct tracker_config c = { .max_connections = 10,
 				    .max_half_open = 1000,
 				    .flood_half_open = 100,
-				    .flood_rate = UINT32_MAX, /* none is ever told */
+				    .flood_rate = UINT32_MAX, /* none is ever reported */
 				    .undo = &r->undo };
 	size_t octets = LINE_UP(tracker_memory(&c));
 

@@ -86,7 +86,7 @@ static struct conn_cold cold_of(uint64_t stamp)
 	return k;
 }
 
-static void put_whole(const struct table *t, table_ref r, uint64_t stamp, uint8_t iface)
+static void fill_full(const struct table *t, table_ref r, uint64_t stamp, uint8_t iface)
 {
 	*table_hot(t, r) = hot_of(stamp, iface);
 	*table_cold(t, r) = cold_of(stamp);
@@ -142,7 +142,7 @@ static void model_insert(struct model *m, uint32_t key, enum table_shape shape)
 	struct entry e = { key, r, ++m->stamps };
 
 	if (shape == SHAPE_FULL)
-		put_whole(&m->t, r, e.stamp, iface_of(&k));
+		fill_full(&m->t, r, e.stamp, iface_of(&k));
 	else
 		*table_syn(&m->t, r) = half_of(e.stamp, iface_of(&k));
 	m->live[m->n++] = e;
@@ -176,7 +176,7 @@ static void model_find(struct model *m, uint32_t key)
 	m->wrong += one != want[0] && (n < 2 || one != want[1]);
 }
 
-/* As the tracker does when a half-open connection becomes a whole one: the new one first. */
+/* As the tracker does when a SYN entry becomes a full entry: the new one first. */
 static void model_promote(struct model *m, unsigned i)
 {
 	struct entry e = m->live[i];
@@ -360,17 +360,17 @@ static void test_octets(void)
 	double syn = (double)(table_size(M, 2 * M) - table_size(M, M)) / M;
 	const uint32_t cold = sizeof(struct conn_cold);
 	/* The region has room for all in either family; only one of them is ever touched. */
-	double index_whole = full - p[2].stride - p[3].stride - 2 * cold;
-	double index_half = syn - p[0].stride - p[1].stride;
+	double index_full = full - p[2].stride - p[3].stride - 2 * cold;
+	double index_syn = syn - p[0].stride - p[1].stride;
 
-	printf("# IPv4 %.1f whole, %.1f half; IPv6 %.1f whole, %.1f half; index %.2f\n",
-	       p[2].stride + cold + index_whole, p[0].stride + index_half,
-	       p[3].stride + cold + index_whole, p[1].stride + index_half, index_whole);
-	ok(index_whole > 64. / 12 && index_whole < 6.5 && index_half > 64. / 12 && index_half < 6.5,
+	printf("# IPv4 %.1f full, %.1f syn; IPv6 %.1f full, %.1f syn; index %.2f\n",
+	       p[2].stride + cold + index_full, p[0].stride + index_syn,
+	       p[3].stride + cold + index_full, p[1].stride + index_syn, index_full);
+	ok(index_full > 64. / 12 && index_full < 6.5 && index_syn > 64. / 12 && index_syn < 6.5,
 	   "the index takes 6.4 octets an entry");
-	ok(p[2].stride + cold + index_whole <= 128,
+	ok(p[2].stride + cold + index_full <= 128,
 	   "at most 128 octets for an IPv4 connection, all in");
-	ok(p[0].stride + index_half <= 64, "at most 64 octets for one half-open, all in");
+	ok(p[0].stride + index_syn <= 64, "at most 64 octets for one half-open, all in");
 	ok(p[0].stride == 56 && p[2].stride == 64 && p[1].stride == 80 && p[3].stride == 88 &&
 		   cold == 52,
 	   "the strides are those that the header promises");
@@ -396,7 +396,7 @@ static double resident(enum table_shape shape, unsigned ip_v, uint32_t n)
 		table_ref r = table_insert(&t, good_hash(i << 1 | (ip_v == 6)), &k, shape);
 
 		if (shape == SHAPE_FULL)
-			put_whole(&t, r, 1, 0);
+			fill_full(&t, r, 1, 0);
 		else
 			*table_syn(&t, r) = half_of(1, 0);
 	}
@@ -414,7 +414,7 @@ static void test_memory(void)
 	double full = resident(SHAPE_FULL, 4, N), syn = resident(SHAPE_SYN, 4, N);
 	double whole6 = resident(SHAPE_FULL, 6, N), half6 = resident(SHAPE_SYN, 6, N);
 
-	printf("# resident: IPv4 %.1f whole, %.1f half; IPv6 %.1f whole, %.1f half\n", full, syn,
+	printf("# resident: IPv4 %.1f full, %.1f syn; IPv6 %.1f full, %.1f syn\n", full, syn,
 	       whole6, half6);
 	ok(full > 116 && full <= 128, "a table full of IPv4 connections takes 128 octets each");
 	ok(syn > 56 && syn <= 64, "a table full of half-open ones takes 64 octets each");
