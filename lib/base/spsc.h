@@ -154,7 +154,7 @@ static inline uint32_t spsc_tail(const struct spsc *r)
 /* Consumer: number of records ready to be read. */
 static inline uint32_t spsc_ready(struct spsc *r)
 {
-	uint32_t tail = atomic_load_explicit(&r->words->tail, memory_order_relaxed);
+	uint32_t tail = spsc_tail(r);
 
 	if (r->head_seen == tail)
 		r->head_seen = atomic_load_explicit(&r->words->head, memory_order_acquire);
@@ -164,15 +164,13 @@ static inline uint32_t spsc_ready(struct spsc *r)
 /* Consumer: ready record @i, counted from the tail; valid until released. */
 static inline const void *spsc_at(const struct spsc *r, uint32_t i)
 {
-	return spsc_slot(r, atomic_load_explicit(&r->words->tail, memory_order_relaxed) + i);
+	return spsc_slot(r, spsc_tail(r) + i);
 }
 
 /* Consumer: releases the first @n ready records. */
 static inline void spsc_release(struct spsc *r, uint32_t n)
 {
-	uint32_t tail = atomic_load_explicit(&r->words->tail, memory_order_relaxed);
-
-	atomic_store_explicit(&r->words->tail, tail + n, memory_order_release);
+	atomic_store_explicit(&r->words->tail, spsc_tail(r) + n, memory_order_release);
 }
 
 /* Consumer: announces sleep.  True: the ring is empty, sleep until woken.  False: records arrived

@@ -665,14 +665,14 @@ static enum parsed fail_truncated(struct pcapfile *f)
 static int map_more(struct pcapfile *f)
 {
 	size_t at = (size_t)(f->end - f->base), from = at & ~((size_t)WINDOW - 1);
-	size_t behind = (size_t)(f->p - f->base) & ~((size_t)WINDOW - 1);
+	size_t done = (size_t)(f->p - f->base) & ~((size_t)WINDOW - 1);
 	size_t to = f->file_size - from > WINDOW ? from + WINDOW : f->file_size;
 	struct stat st;
 
 	if (at >= f->file_size)
 		return 0;
-	if (behind)
-		madvise((void *)(f->base + behind - WINDOW), WINDOW, MADV_DONTNEED);
+	if (done)
+		madvise((void *)(f->base + done - WINDOW), WINDOW, MADV_DONTNEED);
 	if (madvise((void *)(f->base + from), to - from, MADV_POPULATE_READ) < 0 &&
 	    (errno == EFAULT || errno == EHWPOISON)) {
 		if (fstat(f->fd, &st) < 0 || (uintmax_t)st.st_size >= to) {
