@@ -95,7 +95,7 @@ static __always_inline uint32_t connection(struct __sk_buff *skb, const struct i
 			   fanout_end(secret, ip->addr[1][0], ip->addr[1][1], be16(b + 2)));
 }
 
-/* An ICMP error at @at, as icmp_walk() in wire/icmp.c: the connection whose segment it quotes. */
+/* An ICMP error at @at, as icmp_decode() in wire/icmp.c: the connection whose segment it quotes. */
 static __always_inline uint32_t quoted(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
 {
 	struct ip ip;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* link.bpf.h - from the link header to the IP header, for programs in the kernel: what link_walk()
- * in wire/link.c is for frames here.
+/* link.bpf.h - from the link header to the IP header, for kernel programs, like link_decode() in
+ * wire/link.c.
  *
  * Socket filters get no pointer into the frame: all reads are copies.  A step moves *at behind what
  * it read, and returns the IP version that is said to follow, or NOTHING. */
@@ -79,7 +79,7 @@ static __noinline unsigned carrier_walk(struct __sk_buff *skb, uint32_t type, ui
 	return version_of(type);
 }
 
-/* From behind an EtherType, as type_walk() in wire/link.c.  In most frames it is IP at once. */
+/* From the octet after an EtherType, like ethertype_decode() in wire/link.c; usually IP. */
 static __always_inline unsigned type_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
 {
 	unsigned ip_v = version_of(type);

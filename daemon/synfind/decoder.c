@@ -507,7 +507,7 @@ static void take_over_config(struct decoder *d)
  * process has to go on. */
 static bool await_room(struct decoder *d)
 {
-	while (d->undo && spsc_room(&d->ring) < STEP_EVENTS) {
+	while (d->undo && spsc_space(&d->ring) < STEP_EVENTS) {
 		if (atomic_load(&d->paused))
 			return false;
 		wake_consumer(d);

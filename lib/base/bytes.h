@@ -1,7 +1,7 @@
 /* bytes.h - borrowed octets, and a bounded cursor over them with a sticky error.
  *
- * Pure and total: reading past the end yields 0 and sets `bad`; nothing moves any more after
- * that.  Check `bad` once, at the end.  Multi-octet reads are big-endian (network order). */
+ * Pure and total: a read past the end yields 0 and sets `bad`; the cursor then stops moving.  Check
+ * `bad` once, at the end.  Cursors read big-endian integers (network order). */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -32,18 +32,28 @@ static inline uint64_t be64_at(const uint8_t *p)
 	return (uint64_t)be32_at(p) << 32 | be32_at(p + 4);
 }
 
+static inline uint16_t le16_at(const uint8_t *p)
+{
+	return (uint16_t)(p[1] << 8 | p[0]);
+}
+
+static inline uint32_t le32_at(const uint8_t *p)
+{
+	return (uint32_t)le16_at(p + 2) << 16 | le16_at(p);
+}
+
 static inline struct cursor cursor_of(struct span s)
 {
 	return (struct cursor){ .p = s.p, .end = s.p + s.n };
 }
 
-/* Octets that are left. */
+/* Octets left. */
 static inline size_t cursor_left(const struct cursor *c)
 {
 	return (size_t)(c->end - c->p);
 }
 
-/* The next @n octets, which the cursor then stands behind; NULL and `bad` if fewer are left. */
+/* Returns the next @n octets and moves past them; NULL and `bad` if fewer are left. */
 static inline const uint8_t *cursor_take(struct cursor *c, size_t n)
 {
 	const uint8_t *p = c->p;

@@ -1,13 +1,13 @@
-/* cc.h - the few compiler helpers that the whole tree shares. */
+/* cc.h - compiler helpers. */
 #pragma once
 #include <stddef.h>
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof *(a))
 
-/* Runs @fn on the variable's address when it leaves scope. */
+/* Calls @fn with the address of the variable when it leaves scope. */
 #define AUTO(fn) __attribute__((cleanup(fn)))
 
-/* Moves a pointer out of an AUTO variable: the caller owns it now. */
+/* Moves a pointer out of an AUTO variable; the caller now owns it. */
 #define TAKE(p)                                                                                    \
 	({                                                                                         \
 		__typeof__(p) take_ = (p);                                                         \
@@ -21,9 +21,9 @@
 /* A function off the hot path: kept out of line, and out of the way. */
 #define COLD __attribute__((cold, noinline))
 
-/* Two threads that write within one line slow each other down (x86, arm64: 64 octets). */
+/* Threads that write to the same line slow each other down (x86, arm64: 64 octets). */
 enum { CACHE_LINE = 64 };
 #define CACHE_ALIGNED __attribute__((aligned(CACHE_LINE)))
 
-/* @n octets, up to a whole number of lines. */
+/* @n octets, rounded up to whole cache lines. */
 #define LINE_UP(n) (((n) + CACHE_LINE - 1) / CACHE_LINE * CACHE_LINE)

@@ -1,13 +1,12 @@
-/* conststr.h - a short constant string that knows its length, to be copied without looking for its
- * end.
+/* conststr.h - a short constant string with its length.
  *
- * All words have the same room, so that a copy is two stores whatever the word is. */
+ * All have the same size, so that a copy is two stores for any of them. */
 #pragma once
 
 enum { CONSTSTR_MAX = 22 };
 
 struct conststr {
-	unsigned char n; /* octets of it, first: a plain "..." in a table does not compile */
+	unsigned char n; /* octets; first, so that a plain "..." in a table does not compile */
 	char s[CONSTSTR_MAX + 1]; /* terminated */
 };
 

@@ -1,7 +1,7 @@
 /* counter.h - counters with one writer and any number of readers in other threads.
  *
- * The writer pays for a plain add; readers see some recent value, never a torn one.  Counters of
- * different writers must not share a cache line: keep each thread's in one CACHE_ALIGNED struct. */
+ * An update costs a plain add; readers see a recent value, never a torn one.  Counters of different
+ * writers must not share a cache line: keep those of a thread in one CACHE_ALIGNED struct. */
 #pragma once
 #include <stdatomic.h>
 #include <stdint.h>
@@ -18,7 +18,7 @@ static inline void counter_add(struct counter *c, uint64_t n)
 	atomic_store_explicit(&c->v, v + n, memory_order_relaxed);
 }
 
-/* Writer only: a gauge. */
+/* Writer only, for gauges. */
 static inline void counter_set(struct counter *c, uint64_t n)
 {
 	atomic_store_explicit(&c->v, n, memory_order_relaxed);

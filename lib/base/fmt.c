@@ -9,7 +9,7 @@ char *fmt_long(char *p, uint64_t v)
 	return p + 8;
 }
 
-/* Sixteen octets side by side; digits are below 16, so that signed compares are right. */
+/* Digits are below 16, so signed comparison is correct. */
 typedef int8_t octets16 __attribute__((vector_size(16)));
 typedef uint8_t octets16u __attribute__((vector_size(16)));
 
@@ -18,7 +18,7 @@ static octets16 hex_chars(octets16 digits)
 	return digits + '0' + ((digits > 9) & ('a' - '0' - 10));
 }
 
-/* Two digits for each octet of @a, in order: of the first eight, of the last eight. */
+/* Two digits for each octet of @a: of the first eight octets, or with @halves 2 of all sixteen. */
 static void fmt_hex(char *p, octets16 a, unsigned halves)
 {
 	octets16 high = (octets16)((octets16u)a >> 4), low = a & 15;
@@ -43,9 +43,8 @@ char *fmt_hex64(char *p, uint64_t v)
 	return p + 16;
 }
 
-/* The civil date of a day number since 1970-01-01, read as the number YYYYMMDD (Hinnant,
- * "chrono-Compatible Low-Level Date Algorithms": days_from_civil's inverse, for days that are not
- * negative). */
+/* The date @days after 1970-01-01 as the number YYYYMMDD (Hinnant, "chrono-Compatible Low-Level
+ * Date Algorithms": civil_from_days for non-negative days). */
 static uint32_t date_of(uint32_t days)
 {
 	uint32_t z = days + 719468, era = z / 146097, doe = z % 146097;
@@ -56,8 +55,7 @@ static uint32_t date_of(uint32_t days)
 	return year * 10000 + month * 100 + doy - (153 * mp + 2) / 5 + 1;
 }
 
-/* Up to the point before the fraction.  From the front, each store over what the one before wrote
- * too much. */
+/* Up to the decimal point, first to last: each store overwrites the excess of the one before. */
 static void fmt_second(char *p, uint64_t s)
 {
 	uint32_t sec = (uint32_t)(s % 86400);
@@ -79,7 +77,7 @@ static void fmt_second(char *p, uint64_t s)
 	p[20] = '.';
 }
 
-/* What follows that. */
+/* The fraction and what follows. */
 static char *fmt_fraction(char *p, uint32_t ns)
 {
 	p[0] = (char)('0' + ns / FMT_SHORT);
@@ -108,7 +106,7 @@ char *fmt_timestamp_near(char *p, uint64_t ns, struct fmt_second *memo)
 	return fmt_fraction(p + SECOND_OCTETS, (uint32_t)(ns % SECOND));
 }
 
-/* "0." to "255.", and how long it is */
+/* "0." to "255.", with length */
 #define OCTET(t)                                                                                   \
 	{                                                                                          \
 		t ".", sizeof t                                                                    \
@@ -137,15 +135,14 @@ char *fmt_ip4(char *p, const uint8_t a[static 4])
 	return p - 1; /* the last dot */
 }
 
-/* Of an IPv6 address, and their digits.  Four octets are read wherever one begins: hence the
- * spare. */
+/* The groups of an IPv6 address, and their digits; 4 spare octets, because each read is 4 wide. */
 struct groups {
 	unsigned v[8];
 	char hex[8 * 4 + 4];
 };
 
-/* The groups @from to @to - 1 without zeros in front, a colon behind each. */
-static char *put_groups(char *p, const struct groups *g, unsigned from, unsigned to)
+/* Groups @from to @to - 1 without leading zeros, each with a colon after it. */
+static char *fmt_groups(char *p, const struct groups *g, unsigned from, unsigned to)
 {
 	for (unsigned i = from; i < to; i++) {
 		unsigned n = (unsigned)(35 - __builtin_clz(g->v[i] | 1)) / 4; /* digits */
@@ -172,19 +169,19 @@ char *fmt_ip6(char *p, const uint8_t a[static 16])
 	}
 	memcpy(&octets, a, sizeof octets);
 	fmt_hex(g.hex, octets, 2);
-	/* Of the places where a run of `run` zeros begins the first is that of the longest run, in
-	 * the end; of equals the first (RFC 5952 4.2.3). */
+	/* Bit i: a run of at least `run` zeros begins at group i.  The last non-zero value gives the
+	 * longest run; its lowest bit is the first of them (RFC 5952 4.2.3). */
 	for (; zeros; run++) {
 		last = zeros;
 		zeros &= zeros >> 1;
 	}
-	if (run < 2) /* a single zero is not shortened (4.2.2) */
-		return put_groups(p, &g, 0, 8) - 1;
+	if (run < 2) /* a single zero group is not compressed (4.2.2) */
+		return fmt_groups(p, &g, 0, 8) - 1;
 	from = (unsigned)__builtin_ctz(last);
-	p = put_groups(p, &g, 0, from);
+	p = fmt_groups(p, &g, 0, from);
 	if (!from)
 		*p++ = ':';
 	*p++ = ':';
-	p = put_groups(p, &g, from + run, 8);
+	p = fmt_groups(p, &g, from + run, 8);
 	return from + run < 8 ? p - 1 : p;
 }

@@ -1,9 +1,9 @@
-/* fmt.h - text at a pointer, for lines whose greatest length is known: "base/strbuf.h" is the
- * builder that checks its room, and uses these.
+/* fmt.h - formats text at a pointer, for lines of known maximum length.  "base/strbuf.h" checks the
+ * space.
  *
- * Every put_x(p, ...) writes at @p and returns the place behind.  It may also touch up to FMT_SPARE
- * octets behind that: stores have one width, and what comes next overwrites what was too much.  So
- * the caller has room for the longest line and FMT_SPARE more.  No terminator.  Pure. */
+ * Each fmt_x(p, ...) writes at @p and returns the end of what it wrote.  It may also overwrite up
+ * to FMT_SPARE octets after that, because stores have a fixed width.  So the caller needs space
+ * for the longest line and FMT_SPARE more.  No terminator.  Pure. */
 #pragma once
 #include <endian.h>
 #include <stddef.h>
@@ -16,7 +16,7 @@ enum {
 	FMT_SHORT = 100000000, /* 10^8 */
 	FMT_U64_MAX = 20,
 	FMT_TIMESTAMP_MAX = 32,
-	FMT_IP_MAX = 39, /* eight groups of four digits and seven colons */
+	FMT_IP_MAX = 39, /* 8 groups of 4 digits, 7 colons */
 };
 
 /* @n octets. */
@@ -26,7 +26,7 @@ static inline char *fmt_octets(char *p, const char *s, size_t n)
 	return p + n;
 }
 
-/* A string literal: its length is known to the compiler. */
+/* A string literal. */
 #define fmt_lit(p, s) fmt_octets((p), "" s, sizeof(s) - 1)
 
 static inline char *fmt_conststr(char *p, const struct conststr *w)
@@ -35,16 +35,16 @@ static inline char *fmt_conststr(char *p, const struct conststr *w)
 	return p + w->n;
 }
 
-/* Eight octets, the low one first. */
+/* Eight octets, the least significant one first. */
 static inline void fmt_store8(char *p, uint64_t v)
 {
 	v = htole64(v);
 	memcpy(p, &v, sizeof v);
 }
 
-/* The eight decimal digits of @v < 10^8, not yet characters, the first in the low octet.  Halves,
- * quarters and eighths of the number side by side in one word: 10486 / 2^20 is 1/100 for all below
- * 10^4, 103 / 2^10 is 1/10 for all below 100. */
+/* The eight decimal digits of @v < 10^8 as numbers, the first one in the lowest octet.  Splits the
+ * number into halves, quarters and eighths within one 64-bit integer.  v * 10486 / 2^20 is v / 100
+ * for all v < 10^4; v * 103 / 2^10 is v / 10 for all v < 100. */
 static inline uint64_t fmt_eight(uint32_t v)
 {
 	uint64_t x = v / 10000 | (uint64_t)(v % 10000) << 32;
@@ -57,11 +57,11 @@ static inline uint64_t fmt_eight(uint32_t v)
 
 #define FMT_ZEROS 0x3030303030303030u /* "00000000" */
 
-/* Decimal, @v < 10^8.  No branch: digits of connections are not to be predicted. */
+/* Decimal, @v < 10^8.  Branch-free: the number of digits is unpredictable. */
 static inline char *fmt_short(char *p, uint32_t v)
 {
 	uint64_t d = fmt_eight(v);
-	/* of the zeros in front the last one stays */
+	/* at least one digit stays */
 	unsigned zeros = (unsigned)__builtin_ctzll(d | 1ull << 56) / 8;
 
 	fmt_store8(p, (d | FMT_ZEROS) >> 8 * zeros);
@@ -77,7 +77,7 @@ static inline char *fmt_u64(char *p, uint64_t v)
 	return v < FMT_SHORT ? fmt_short(p, (uint32_t)v) : fmt_long(p, v);
 }
 
-/* Decimal, of what seldom has more than one digit. */
+/* Decimal, fast for one digit. */
 static inline char *fmt_few(char *p, uint64_t v)
 {
 	if (v > 9)
@@ -89,26 +89,25 @@ static inline char *fmt_few(char *p, uint64_t v)
 /* 16 lower-case hexadecimal digits. */
 char *fmt_hex64(char *p, uint64_t v);
 
-/* RFC 3339, UTC, nine digits of fraction, in quotes: FMT_TIMESTAMP_MAX octets, always.  @ns since
+/* RFC 3339, UTC, nine digits of fraction, in quotes: always FMT_TIMESTAMP_MAX octets.  @ns since
  * 1970; years 1970 to 2554. */
 char *fmt_timestamp(char *p, uint64_t ns);
 
-enum { FMT_SECONDS = 8 }; /* a connection often ends a few after its start */
+enum { FMT_SECONDS = 8 }; /* many connections last only a few seconds */
 
-/* Up to the fraction: what was written last of the seconds with the same remainder.  Zeroed:
- * nothing. */
+/* Cache of timestamps up to the fraction: one per second modulo FMT_SECONDS.  Zeroed: empty. */
 struct fmt_second {
 	struct fmt_second_text {
-		uint64_t next; /* the second after it */
+		uint64_t next; /* the cached second + 1; 0: none */
 		char text[FMT_TIMESTAMP_MAX];
 	} near[FMT_SECONDS];
 };
 
-/* The same text as fmt_timestamp(), sooner if the second of @ns was written lately. */
+/* Same as fmt_timestamp(), but faster if @memo has the second of @ns. */
 char *fmt_timestamp_near(char *p, uint64_t ns, struct fmt_second *memo);
 
-/* IPv4 dotted, @addr of 4 octets. */
+/* IPv4, dotted decimal. */
 char *fmt_ip4(char *p, const uint8_t addr[static 4]);
 
-/* IPv6 in the canonical form of RFC 5952 (IPv4-mapped ones in mixed notation). */
+/* IPv6 in the canonical form of RFC 5952; IPv4-mapped addresses in mixed notation. */
 char *fmt_ip6(char *p, const uint8_t addr[static 16]);

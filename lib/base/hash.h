@@ -1,13 +1,12 @@
-/* hash.h - keyed 64-bit hashes of a few words.  Pure.
+/* hash.h - keyed 64-bit hashes of a few 64-bit integers.  Pure.
  *
- * hash_words()  SipHash-1-3 (Aumasson, Bernstein, 2012): a pseudo-random function, for what others
- *               get to see
- * hash_quick()  NH of UMAC (Black et al., 1999; RFC 4418 5.2), with 64-bit words, and folded: an
- *               eighth of the work.  For tables: whoever sees no hash and does not know the key
- *               finds two inputs that collide no sooner than by trying.
+ * siphash()     SipHash-c-d (Aumasson, Bernstein, 2012): a pseudo-random function
+ * hash_words()  SipHash-1-3, for values that leave the process
+ * hash_quick()  NH of UMAC (Black et al., 1999; RFC 4418 5.2) with 64-bit words, folded: an eighth
+ *               of the work.  For tables: without the key and the hashes, an attacker finds
+ *               collisions only by chance.
  *
- * The words are taken as they are: callers put them together the same way on both sides of a
- * comparison. */
+ * Integers are hashed in host order: compare only hashes of values built the same way. */
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -32,29 +31,34 @@ static inline void hash_round(uint64_t v[static 4])
 	v[2] = HASH_ROTL(v[2], 32);
 }
 
-/* Hash of @n words under @key; inlined, so that a constant @n unrolls. */
-static inline uint64_t hash_words(const struct hash_key *key, const uint64_t *w, size_t n)
+/* SipHash-@c-@d of @n words; inlined, so that constants unroll. */
+static inline __attribute__((always_inline)) uint64_t
+siphash(const uint64_t key[static 2], const uint64_t *w, size_t n, unsigned c, unsigned d)
 {
-	uint64_t v[4] = { key->k[0] ^ 0x736f6d6570736575u, key->k[1] ^ 0x646f72616e646f6du,
-			  key->k[0] ^ 0x6c7967656e657261u, key->k[1] ^ 0x7465646279746573u };
-	uint64_t last = (uint64_t)(n * 8) << 56;
+	uint64_t v[4] = { key[0] ^ 0x736f6d6570736575u, key[1] ^ 0x646f72616e646f6du,
+			  key[0] ^ 0x6c7967656e657261u, key[1] ^ 0x7465646279746573u };
 
-	for (size_t i = 0; i < n; i++) {
-		v[3] ^= w[i];
-		hash_round(v);
-		v[0] ^= w[i];
+	for (size_t i = 0; i <= n; i++) {
+		uint64_t word = i < n ? w[i] : (uint64_t)(n * 8) << 56;
+
+		v[3] ^= word;
+		for (unsigned round = 0; round < c; round++)
+			hash_round(v);
+		v[0] ^= word;
 	}
-	v[3] ^= last;
-	hash_round(v);
-	v[0] ^= last;
 	v[2] ^= 0xff;
-	hash_round(v);
-	hash_round(v);
-	hash_round(v);
+	for (unsigned round = 0; round < d; round++)
+		hash_round(v);
 	return v[0] ^ v[1] ^ v[2] ^ v[3];
 }
 
-/* Hash of @n words, at most 6, under @key; inlined, so that a constant @n unrolls. */
+/* SipHash-1-3 of @n words. */
+static inline uint64_t hash_words(const struct hash_key *key, const uint64_t *w, size_t n)
+{
+	return siphash(key->k, w, n, 1, 3);
+}
+
+/* @n: at most 6; inlined, so that a constant @n unrolls. */
 static inline uint64_t hash_quick(const struct hash_key *key, const uint64_t *w, size_t n)
 {
 	unsigned __int128 sum = 0;

@@ -1,22 +1,21 @@
 /* spsc.h - ring of fixed-size records between one producer thread and one consumer thread.
  *
  * Wait-free on both sides: no call loops or blocks.  Indices run freely and are compared by
- * unsigned difference, so wrap-around is harmless.  Each side's index has a cache line of its own
- * and each side remembers the other's last known index, to touch that line only when it must.
+ * unsigned difference, so wrap-around is harmless.  Each side's index has its own cache line, and
+ * each side caches the other's index to avoid reading that line.
  *
- * Orders: the producer's release-store of `head` pairs with the consumer's acquire-load (the
- * record is complete before it is visible); the consumer's release-store of `tail` pairs with the
- * producer's acquire-load (the record was read before it is overwritten).
+ * Memory order: the producer's release-store of `head` pairs with the consumer's acquire-load (a
+ * visible record is complete); the consumer's release-store of `tail` pairs with the producer's
+ * acquire-load (a record is read before it is overwritten).
  *
- * What is shared lies in memory that the caller lends, without a pointer, and may outlast the
- * process: spsc_adopt().  A producer whose records count only all together *stages* them
- * (spsc_stage()): the consumer sees none until they are published, and one that was never published
- * was never seen.
+ * The shared part is in the caller's memory, contains no pointer, and may outlast the process
+ * (spsc_adopt()).  spsc_stage() completes a record without publishing it; spsc_publish() makes all
+ * staged records visible together.
  *
- * Sleep and wake: the consumer says that it is about to sleep and then looks once more; the
- * producer publishes and then looks whether someone sleeps.  Each is a store followed by a load
- * of the other's word, which only a full fence on BOTH sides orders (Dekker): without either one
- * both may read the old value, and the record lies there until the next one comes. */
+ * Sleep and wake: the consumer announces sleep, then checks for records again; the producer
+ * publishes, then checks for the announcement.  Each side stores one value and loads the other's.
+ * Only a full fence on BOTH sides orders that (Dekker).  If one is missing, both may read the old
+ * value, and the record waits until the next one arrives. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -29,11 +28,11 @@ struct spsc_words { /* shared; the records follow */
 	uint32_t staged;		     /* next to be written */
 	/* consumer's line */
 	CACHE_ALIGNED _Atomic uint32_t tail; /* next to be read */
-	/* written by the consumer before it sleeps, by the producer when it wakes it */
+	/* set by the consumer before it sleeps, cleared by the side that ends the sleep */
 	CACHE_ALIGNED _Atomic uint32_t asleep;
 };
 
-struct spsc {			  /* a process's view */
+struct spsc {			  /* the view of one process */
 	struct spsc_words *words; /* borrowed */
 	uint32_t mask;
 	uint32_t record_size;
@@ -41,17 +40,16 @@ struct spsc {			  /* a process's view */
 	CACHE_ALIGNED uint32_t head_seen; /* the consumer's */
 };
 
-/* Octets of memory for @n records (a power of two, at most 2^31) of @size octets; a constant, if
- * they are. */
+/* Octets of memory for @n records (a power of two, at most 2^31) of @size octets. */
 #define SPSC_OCTETS(n, size) (sizeof(struct spsc_words) + (size_t)(n) * (size))
 
-/* Views @mem, which the caller owns: SPSC_OCTETS(), aligned to a cache line. */
+/* A view of @mem: SPSC_OCTETS(), aligned to a cache line, owned by the caller. */
 static inline struct spsc spsc_view(void *mem, uint32_t n, uint32_t size)
 {
 	return (struct spsc){ .words = mem, .mask = n - 1, .record_size = size };
 }
 
-/* Makes an empty ring in @mem.  @first is the starting index: 0, or anything in tests. */
+/* Initialises an empty ring in @mem.  @first: the first index; 0 except in tests. */
 static inline void spsc_init(struct spsc *r, void *mem, uint32_t n, uint32_t size, uint32_t first)
 {
 	*r = spsc_view(mem, n, size);
@@ -62,9 +60,9 @@ static inline void spsc_init(struct spsc *r, void *mem, uint32_t n, uint32_t siz
 	atomic_init(&r->words->asleep, 0);
 }
 
-/* Goes on with the ring in @mem, as threads that are no more left it, wherever they ended: what is
- * staged is published (take back first what shall not be: `staged`), and nobody is asleep.
- * False: such a ring cannot be. */
+/* Continues with the ring in @mem after a former process, which may have ended at any instruction.
+ * Publishes the staged records (reset `staged` first to drop them) and clears the sleep.
+ * False: the indices are inconsistent. */
 static inline bool spsc_adopt(struct spsc *r, void *mem, uint32_t n, uint32_t size)
 {
 	*r = spsc_view(mem, n, size);
@@ -79,8 +77,8 @@ static inline bool spsc_adopt(struct spsc *r, void *mem, uint32_t n, uint32_t si
 	return head - tail <= n;
 }
 
-/* Consumer, after spsc_adopt() and before anything else: it has had all before @tail.  False: that
- * cannot be, nothing is changed. */
+/* Consumer, directly after spsc_adopt(): continues at record @tail.  False, and no change: @tail is
+ * not in the ring. */
 static inline bool spsc_resume_tail(struct spsc *r, uint32_t tail)
 {
 	uint32_t head = atomic_load_explicit(&r->words->head, memory_order_acquire);
@@ -97,8 +95,8 @@ static inline void *spsc_slot(const struct spsc *r, uint32_t index)
 	return (unsigned char *)(r->words + 1) + (size_t)(index & r->mask) * r->record_size;
 }
 
-/* Producer: the slot of the next record, to be filled and then committed or staged; NULL: the ring
- * is full, nothing is changed.  Asking again before that gives the same slot. */
+/* Producer: the slot of the next record, to be filled and then committed or staged.  Until then
+ * another call returns the same slot.  NULL: the ring is full. */
 static inline void *spsc_reserve(struct spsc *r)
 {
 	uint32_t next = r->words->staged;
@@ -111,20 +109,20 @@ static inline void *spsc_reserve(struct spsc *r)
 	return spsc_slot(r, next);
 }
 
-/* Producer: how many records there is room for, at least. */
-static inline uint32_t spsc_room(struct spsc *r)
+/* Producer: number of free slots, at least. */
+static inline uint32_t spsc_space(struct spsc *r)
 {
 	r->tail_seen = atomic_load_explicit(&r->words->tail, memory_order_acquire);
 	return r->mask + 1 - (r->words->staged - r->tail_seen);
 }
 
-/* Producer: the reserved record is complete; it will be seen with the others. */
+/* Producer: the reserved record is complete; spsc_publish() makes it visible. */
 static inline void spsc_stage(struct spsc *r)
 {
 	r->words->staged++;
 }
 
-/* Producer: makes what is staged visible. */
+/* Producer: makes the staged records visible. */
 static inline void spsc_publish(struct spsc *r)
 {
 	atomic_store_explicit(&r->words->head, r->words->staged, memory_order_release);
@@ -137,10 +135,10 @@ static inline void spsc_commit(struct spsc *r)
 	spsc_publish(r);
 }
 
-/* Producer, after it published: must the consumer be woken?  True at most once per sleep. */
+/* Producer, after publishing: must the consumer be woken?  True at most once per sleep. */
 static inline bool spsc_must_wake(struct spsc *r)
 {
-	/* Without this fence the load below may pass the store of `head`: see the top. */
+	/* Without this fence the load may pass the store of `head`: see the top. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!atomic_load_explicit(&r->words->asleep, memory_order_relaxed))
 		return false;
@@ -156,33 +154,31 @@ static inline uint32_t spsc_tail(const struct spsc *r)
 /* Consumer: number of records ready to be read. */
 static inline uint32_t spsc_ready(struct spsc *r)
 {
-	uint32_t tail = atomic_load_explicit(&r->words->tail, memory_order_relaxed);
+	uint32_t tail = spsc_tail(r);
 
 	if (r->head_seen == tail)
 		r->head_seen = atomic_load_explicit(&r->words->head, memory_order_acquire);
 	return r->head_seen - tail;
 }
 
-/* Consumer: record @i of those that are ready; valid until it is released. */
+/* Consumer: ready record @i, counted from the tail; valid until released. */
 static inline const void *spsc_at(const struct spsc *r, uint32_t i)
 {
-	return spsc_slot(r, atomic_load_explicit(&r->words->tail, memory_order_relaxed) + i);
+	return spsc_slot(r, spsc_tail(r) + i);
 }
 
-/* Consumer: gives the first @n ready records back. */
+/* Consumer: releases the first @n ready records. */
 static inline void spsc_release(struct spsc *r, uint32_t n)
 {
-	uint32_t tail = atomic_load_explicit(&r->words->tail, memory_order_relaxed);
-
-	atomic_store_explicit(&r->words->tail, tail + n, memory_order_release);
+	atomic_store_explicit(&r->words->tail, spsc_tail(r) + n, memory_order_release);
 }
 
-/* Consumer: announces sleep.  True: nothing is there, sleep until woken.  False: records came
+/* Consumer: announces sleep.  True: the ring is empty, sleep until woken.  False: records arrived
  * meanwhile, do not sleep. */
 static inline bool spsc_may_sleep(struct spsc *r)
 {
 	atomic_store_explicit(&r->words->asleep, 1, memory_order_relaxed);
-	/* Without this fence the look below may pass the store of `asleep`: see the top. */
+	/* Without this fence the load may pass the store of `asleep`: see the top. */
 	atomic_thread_fence(memory_order_seq_cst);
 	if (!spsc_ready(r))
 		return true;

@@ -1,5 +1,7 @@
-/* strbuf.h - bounded text builder: a piece that does not fit is left out whole and sets `full`, and
- * everything after it is refused as well.  Check `full` once, at the end.  No terminator. */
+/* strbuf.h - bounded text builder.
+ *
+ * A piece that does not fit is dropped completely and sets `full`; all later pieces are dropped as
+ * well.  Check `full` once, at the end.  No terminator. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -7,7 +9,7 @@
 #include <string.h>
 
 struct strbuf {
-	char *p, *end; /* next octet, end of the room; borrowed */
+	char *p, *end; /* next octet, end of the space; borrowed */
 	bool full;
 };
 
@@ -21,7 +23,7 @@ static inline void strbuf_put(struct strbuf *t, const char *s, size_t n)
 	t->p += n;
 }
 
-/* A string literal: its length is known to the compiler. */
+/* A string literal. */
 #define strbuf_lit(t, s) strbuf_put((t), "" s, sizeof(s) - 1)
 
 /* A terminated string. */
@@ -33,15 +35,15 @@ static inline void strbuf_str(struct strbuf *t, const char *s)
 /* Decimal. */
 void strbuf_u64(struct strbuf *t, uint64_t v);
 
-/* Octets of the UTF-8 sequence at @s (RFC 3629 section 4), at least 1 and, before the NUL that ends
- * @s, never more than are there; 0: not one. */
+/* Octets of the UTF-8 sequence at @s (RFC 3629 section 4); 0: not UTF-8.  Never reaches beyond the
+ * terminator of @s; the terminator itself is a sequence of 1. */
 unsigned strbuf_utf8_length(const char *s);
 
-/* Octets that stand for themselves in a JSON string; not the terminator. */
+/* Octets that need no escaping in a JSON string; false for the terminator. */
 extern const bool strbuf_plain[256];
 
-/* @s as a JSON string with its quotes; octets that are not UTF-8 come out as U+FFFD (RFC 8259
- * sections 7 and 8.1: a line must be valid UTF-8 whatever an interface is called). */
+/* @s as a JSON string in quotes (RFC 8259 section 7).  Octets that are not UTF-8 become U+FFFD: a
+ * line must be valid UTF-8 (section 8.1), but the name of an interface need not be. */
 void strbuf_json_string(struct strbuf *t, const char *s);
 
 /* RFC 3339, UTC, nine digits of fraction, in quotes.  @ns since 1970; years 1970 to 2554. */

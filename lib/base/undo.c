@@ -6,7 +6,7 @@ _Static_assert(sizeof(struct undo_record) == 8, "undo.h");
 void undo_init(struct undo *u, void *base, size_t size, void *log, size_t octets)
 {
 	*u = (struct undo){
-		.base = base, .size = size, .log = log, .room = octets - sizeof(struct undo_log)
+		.base = base, .size = size, .log = log, .capacity = octets - sizeof(struct undo_log)
 	};
 }
 
@@ -19,7 +19,7 @@ int undo_rollback(struct undo *u)
 
 	if (end == UNDO_OVERFLOW)
 		return -ENOSPC;
-	if (end > u->room)
+	if (end > u->capacity)
 		return -EBADMSG;
 	while (end) {
 		struct undo_record r;
@@ -32,6 +32,6 @@ int undo_rollback(struct undo *u)
 		end -= UNDO_COST(r.n);
 		memcpy(u->base + r.offset, u->log->records + end, r.n);
 	}
-	undo_commit(u); /* last: ended before that, all of it is put back once more */
+	undo_commit(u); /* last: until then, an interrupted rollback starts over */
 	return 0;
 }

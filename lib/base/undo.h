@@ -1,13 +1,15 @@
-/* undo.h - a transaction over shared memory that survives SIGKILL: what is about to change is
- * copied to a log first, and a process that finds the log in use puts it back.
+/* undo.h - transactions over shared memory that survive SIGKILL.
  *
- * Against the end of a process at any instruction, not of the machine: every store that a thread
- * executed, in program order, is in memory that others map.  So the compiler alone has to keep the
- * order, and the log needs no flush.  One store, `used` = 0, is the commit.
+ * Octets are copied to a log before they change.  The next process that finds records in the log
+ * restores them.
  *
- * The log lies in shared memory, in or beside what it protects; it holds offsets, no pointers.
- * struct undo is the view of one process, and for one thread at a time.  A NULL one is fine
- * everywhere but in undo_init(), and does nothing: memory that need not survive. */
+ * This protects against the end of the process at any instruction, not against a machine crash: the
+ * stores that a thread executed are visible to the next process in program order.  So only the
+ * compiler must keep their order, and the log needs no flush.  One store, `used` = 0, commits.
+ *
+ * The log is in shared memory, inside or outside the protected memory; it has offsets, no pointers.
+ * struct undo is the view of one process, used by one thread at a time.  All functions but
+ * undo_init() accept NULL and do nothing: memory that need not survive. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -22,13 +24,13 @@ struct undo_log {
 };
 
 struct undo {
-	unsigned char *base; /* of what is protected; borrowed, as is the log */
+	unsigned char *base; /* protected memory; borrowed, like the log */
 	size_t size;
 	struct undo_log *log;
-	size_t room; /* for records */
+	size_t capacity; /* octets of records */
 };
 
-/* A record is the octets, then what they are: so the last one is found from the end of the log. */
+/* Follows the octets of a record, so that the last record can be found from the end of the log. */
 struct undo_record {
 	uint64_t offset : 44, n : 20;
 };
@@ -36,22 +38,23 @@ struct undo_record {
 enum { UNDO_SAVE_MAX = (1 << 20) - 1 };
 #define UNDO_OVERFLOW UINT64_MAX
 
-/* Octets of log that one undo_save() of @n octets takes, for planning. */
+/* Octets of log for one undo_save() of @n octets. */
 #define UNDO_COST(n) ((n) + sizeof(struct undo_record))
 
-/* Views @size octets at @base, protected by the log of @octets at @log (8-aligned, of zeroes if it
- * is new).  Changes nothing: undo_rollback() next, if the memory was adopted. */
+/* Makes @u the view of @size octets at @base, protected by the log of @octets at @log (8-aligned; a
+ * new one is zeroed).  Does not write to either: call undo_rollback() next if a former process used
+ * them. */
 void undo_init(struct undo *u, void *base, size_t size, void *log, size_t octets);
 
-/* The compiler moves no store across; the processor need not care. */
+/* The compiler moves no store across it; the processor may. */
 static inline void undo_order(void)
 {
 	atomic_signal_fence(memory_order_seq_cst);
 }
 
-/* Call it before the @n octets at @p, within what is protected, are changed; at most UNDO_SAVE_MAX.
- * Saving octets twice in a transaction is right, only not free.  Without room the transaction can
- * no longer be rolled back; it can be committed as ever. */
+/* Call before changing the @n octets at @p (protected; at most UNDO_SAVE_MAX).  Octets may be saved
+ * twice in a transaction.  If the log is full, the transaction cannot be rolled back any more, but
+ * can still be committed. */
 static inline void undo_save(struct undo *u, const void *p, size_t n)
 {
 	if (!u)
@@ -61,27 +64,26 @@ static inline void undo_save(struct undo *u, const void *p, size_t n)
 	uint64_t used = atomic_load_explicit(&l->used, memory_order_relaxed);
 	struct undo_record r = { .offset = (uint64_t)((const unsigned char *)p - u->base), .n = n };
 
-	if (unlikely(used > u->room || u->room - used < UNDO_COST(n))) {
+	if (unlikely(used > u->capacity || u->capacity - used < UNDO_COST(n))) {
 		used = UNDO_OVERFLOW;
 	} else {
 		memcpy(l->records + used, p, n);
 		memcpy(l->records + used + n, &r, sizeof r);
 		used += UNDO_COST(n);
 	}
-	undo_order(); /* the record is whole before it counts */
+	undo_order(); /* the record is complete before it counts */
 	atomic_store_explicit(&l->used, used, memory_order_relaxed);
-	undo_order(); /* and counts before anything is changed */
+	undo_order(); /* it counts before the caller changes anything */
 }
 
-/* Saves the @n octets at @p, then lends them to be changed.  Whoever keeps its memory const can change
- * it in no other way. */
+/* Saves the @n octets at @p, then lends them to be changed.  For memory that is const otherwise. */
 static inline void *undo_edit(struct undo *u, const void *p, size_t n)
 {
 	undo_save(u, p, n);
 	return (void *)p;
 }
 
-/* Everything since the last commit is final. */
+/* Makes all changes since the last commit final. */
 static inline void undo_commit(struct undo *u)
 {
 	if (!u)
@@ -97,7 +99,7 @@ static inline bool undo_is_open(const struct undo *u)
 	return u && atomic_load_explicit(&u->log->used, memory_order_relaxed);
 }
 
-/* Puts back what was changed since the last commit, newest first.  May itself be ended anywhere and
- * called again.  0; -ENOSPC: the log overflowed in this transaction, -EBADMSG: it is none: then
- * nothing may be believed of what it protects, and undo_commit() begins anew. */
+/* Reverts all changes since the last commit, newest first.  May be interrupted by SIGKILL and
+ * called again.  0; -ENOSPC: the log overflowed; -EBADMSG: the log is corrupt.  After an error the
+ * protected memory is inconsistent: reinitialise it, then call undo_commit(). */
 int undo_rollback(struct undo *u);

@@ -1,13 +1,13 @@
-/* community.h - Community ID, version 1: one id for a connection in every tool that speaks it.
+/* community.h - Community ID version 1: the same id for a connection in every tool.
  *
- * Source: the Community ID specification (Corelight, community-id-spec): SHA-1 over seed, ordered
- * addresses, protocol and ordered ports, in Base64.  Pure. */
+ * Source: community-id-spec (Corelight): SHA-1 of seed, ordered addresses, protocol and ordered
+ * ports, in Base64.  Pure. */
 #pragma once
 #include <stdint.h>
 
 enum { COMMUNITY_ID_CHARS = 30 }; /* "1:" and 28 characters */
 
 /* Writes the id of the TCP connection between two ends, terminated.
- * @ip_v 4 or 6; addresses network order (IPv4: 4 octets), ports host order. */
+ * @ip_v  4 or 6; addresses in network order (IPv4: 4 octets), ports and seed in host order */
 void community_id(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16_t seed,
 		  const uint8_t *addr0, uint16_t port0, const uint8_t *addr1, uint16_t port1);

@@ -5,9 +5,9 @@
 
 /* ---- events: the hot path -------------------------------------------------------------------- */
 
-/* These write at a pointer: the longest line is known but for the interface's name, which has a
- * bound of its own. */
-enum { NAME_ROOM = JSON_LINE_MAX / 2, NAME_SHORT = 15 };
+/* These functions write at a pointer without checking space: the longest line is known, except for
+ * the interface's name, which is checked. */
+enum { NAME_SPACE = JSON_LINE_MAX / 2, NAME_SHORT = 15 };
 
 #define add_key(p, name)	 fmt_lit(p, ",\"" name "\":")
 #define add_u64(p, name, v)	 fmt_u64(add_key(p, name), v)
@@ -19,6 +19,10 @@ enum { NAME_ROOM = JSON_LINE_MAX / 2, NAME_SHORT = 15 };
 
 #define add_duration(p, name, v) ((v) == DURATION_UNKNOWN ? (p) : add_u64(p, name, v))
 
+/* @v[0] is what the client sent, @v[1] what the server sent. */
+#define add_both_ways(add, p, name, v)                                                             \
+	add(add(p, name "_toserver", (v)[0]), name "_toclient", (v)[1])
+
 static const struct conststr truth[2] = { CONSTSTR("false"), CONSTSTR("true") };
 static const struct conststr side_str[SIDES] = { CONSTSTR("client"), CONSTSTR("server") };
 
@@ -29,7 +33,7 @@ static char *add_event(char *p, const struct event *e, uint64_t seq, struct fmt_
 	return add_u64(p, "seq", seq);
 }
 
-/* NULL: a name that is too long. */
+/* NULL: the name is too long. */
 static char *add_iface(char *p, const char *iface)
 {
 	char *q = fmt_lit(p, ",\"in_iface\":\"");
@@ -37,10 +41,10 @@ static char *add_iface(char *p, const char *iface)
 
 	for (; n < NAME_SHORT && strbuf_plain[(unsigned char)iface[n]]; n++)
 		q[n] = iface[n];
-	if (likely(!iface[n])) /* nothing to escape, as nearly always */
+	if (likely(!iface[n])) /* nothing to escape: the usual case */
 		return fmt_lit(q + n, "\"");
 
-	struct strbuf t = { .p = add_key(p, "in_iface"), .end = p + NAME_ROOM };
+	struct strbuf t = { .p = add_key(p, "in_iface"), .end = p + NAME_SPACE };
 
 	strbuf_json_string(&t, iface);
 	return t.full ? NULL : t.p;
@@ -65,19 +69,24 @@ static char *add_tunnel(char *p, const struct tunnel *u)
 	return fmt_lit(p, "}");
 }
 
-static char *put_ip(char *p, const struct event *e, unsigned side)
+static char *fmt_ip(char *p, const struct event *e, unsigned side)
 {
 	return e->ip_v == 4 ? fmt_ip4(p, e->addr[side]) : fmt_ip6(p, e->addr[side]);
+}
+
+static char *add_server(char *p, const struct event *e)
+{
+	p = fmt_ip(fmt_lit(p, ",\"dest_ip\":\""), e, 1);
+	p = fmt_u64(fmt_lit(p, "\",\"dest_port\":"), e->port[1]);
+	return fmt_lit(p, ",\"proto\":\"TCP\"");
 }
 
 static char *add_ends(char *p, const struct event *e)
 {
 	p = add_few(p, "ip_v", e->ip_v);
-	p = put_ip(fmt_lit(p, ",\"src_ip\":\""), e, 0);
+	p = fmt_ip(fmt_lit(p, ",\"src_ip\":\""), e, 0);
 	p = fmt_u64(fmt_lit(p, "\",\"src_port\":"), e->port[0]);
-	p = put_ip(fmt_lit(p, ",\"dest_ip\":\""), e, 1);
-	p = fmt_u64(fmt_lit(p, "\",\"dest_port\":"), e->port[1]);
-	return fmt_lit(p, ",\"proto\":\"TCP\"");
+	return add_server(p, e);
 }
 
 static char *add_community(char *p, const struct event *e, const struct json_context *c)
@@ -98,7 +107,7 @@ static char *add_states(char *p, const struct event *e)
 	return fmt_lit(p, "\"");
 }
 
-/* What brought the event about; no segment for those that the daemon itself ends. */
+/* The trigger of the event; absent if the daemon itself closed the connection. */
 static char *add_trigger(char *p, const struct event *e)
 {
 	if (e->segment == SEGMENT_NONE)
@@ -182,17 +191,12 @@ static char *add_close(char *p, const struct event *e, struct fmt_second *second
 	p = add_u64(p, "age_ns", stop > start ? stop - start : 0);
 	if (e->close.counts == COUNTS_SEQUENCE) {
 		p = fmt_lit(p, ",\"counts\":\"sequence\"");
-		p = add_duration(p, "stream_toserver", e->close.payload[0]);
-		return add_duration(p, "stream_toclient", e->close.payload[1]);
+		return add_both_ways(add_duration, p, "stream", e->close.payload);
 	}
-	p = add_u64(p, "pkts_toserver", e->close.pkts[0]);
-	p = add_u64(p, "pkts_toclient", e->close.pkts[1]);
-	p = add_u64(p, "bytes_toserver", e->close.bytes[0]);
-	p = add_u64(p, "bytes_toclient", e->close.bytes[1]);
-	p = add_u64(p, "payload_toserver", e->close.payload[0]);
-	p = add_u64(p, "payload_toclient", e->close.payload[1]);
-	p = add_few(p, "retrans_toserver", e->close.retrans[0]);
-	p = add_few(p, "retrans_toclient", e->close.retrans[1]);
+	p = add_both_ways(add_u64, p, "pkts", e->close.pkts);
+	p = add_both_ways(add_u64, p, "bytes", e->close.bytes);
+	p = add_both_ways(add_u64, p, "payload", e->close.payload);
+	p = add_both_ways(add_few, p, "retrans", e->close.retrans);
 	return add_few(p, "gap_bytes", e->close.gap_bytes);
 }
 
@@ -212,21 +216,13 @@ static char *add_loss(char *p, const struct event *e)
 	return add_time(p, "to", e->loss.to_ns);
 }
 
-static char *add_server(char *p, const struct event *e)
-{
-	p = add_few(p, "ip_v", e->ip_v);
-	p = put_ip(fmt_lit(p, ",\"dest_ip\":\""), e, 1);
-	p = fmt_u64(fmt_lit(p, "\",\"dest_port\":"), e->port[1]);
-	return fmt_lit(p, ",\"proto\":\"TCP\"");
-}
-
 static char *add_flood(char *p, const struct event *e, const struct json_context *c)
 {
 	const uint64_t *n = e->flood.count;
 
 	if (c->tunnel.type != TUNNEL_NONE)
 		p = add_tunnel(p, &c->tunnel);
-	p = add_server(p, e);
+	p = add_server(add_few(p, "ip_v", e->ip_v), e);
 	p = fmt_hex64(fmt_lit(p, ",\"flood\":{\"id\":\""), e->flow_id);
 	p = fmt_lit(p, "\"");
 	p = add_conststr(p, "phase", &synflood_phase_str[e->flood.phase]);
@@ -307,18 +303,23 @@ void json_event(struct strbuf *t, const struct event *e, uint64_t seq, const str
 /* ,"key":value - every member but the first of an object */
 #define key(t, name) strbuf_lit(t, ",\"" name "\":")
 
-/* A word of ours: nothing in it needs escaping. */
-static void strbuf_conststr(struct strbuf *t, const char *w)
+/* A string of ours, which needs no escaping. */
+static void strbuf_quoted(struct strbuf *t, const char *s)
 {
 	strbuf_lit(t, "\"");
-	strbuf_str(t, w);
+	strbuf_str(t, s);
 	strbuf_lit(t, "\"");
 }
 
 #define key_u64(t, name, v) (key(t, name), strbuf_u64(t, v))
-#define key_str(t, name, v) (key(t, name), strbuf_conststr(t, v))
+#define key_str(t, name, v) (key(t, name), strbuf_quoted(t, v))
+/* An object that begins with a number. */
+#define key_object(t, name, first, v)                                                              \
+	(strbuf_lit(t, ",\"" name "\":{\"" first "\":"), strbuf_u64(t, v))
+/* Precedes element @i of an array or object. */
+#define comma(t, i) strbuf_str(t, (i) ? "," : "")
 
-static void begin(struct strbuf *t, const char *type, uint64_t seq, uint64_t ts_ns)
+static void json_begin(struct strbuf *t, const char *type, uint64_t seq, uint64_t ts_ns)
 {
 	strbuf_lit(t, "{\"timestamp\":");
 	strbuf_timestamp(t, ts_ns);
@@ -326,25 +327,24 @@ static void begin(struct strbuf *t, const char *type, uint64_t seq, uint64_t ts_
 	key_u64(t, "seq", seq);
 }
 
-static void end(struct strbuf *t)
+static void json_end(struct strbuf *t)
 {
 	strbuf_lit(t, "}\n");
 }
 
-static void put_names(struct strbuf *t, const char *const *values, unsigned n)
+static void json_names(struct strbuf *t, const char *const *names, unsigned n)
 {
 	strbuf_lit(t, "[");
 	for (unsigned i = 0; i < n; i++) {
-		if (i)
-			strbuf_lit(t, ",");
-		strbuf_json_string(t, values[i]);
+		comma(t, i);
+		strbuf_json_string(t, names[i]);
 	}
 	strbuf_lit(t, "]");
 }
 
 void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
 {
-	begin(t, "hello", seq, ts_ns);
+	json_begin(t, "hello", seq, ts_ns);
 	strbuf_lit(t, ",\"schema\":\"synfind/1\",\"version\":");
 	strbuf_json_string(t, h->version);
 	key(t, "host");
@@ -354,69 +354,65 @@ void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint
 	key(t, "run_id");
 	strbuf_json_string(t, h->run_id);
 	key(t, "interfaces");
-	put_names(t, h->ifaces, h->nifaces);
+	json_names(t, h->ifaces, h->nifaces);
 	key_u64(t, "next_seq", seq + 1);
 	key_str(t, "policy", h->policy);
 	if (h->mode)
 		key_str(t, "mode", h->mode);
 	if (h->pseudonyms)
 		key_str(t, "addresses", "pseudonyms");
-	end(t);
+	json_end(t);
 }
 
 void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,
 	       uint64_t ts_ns)
 {
-	begin(t, "lost", last, ts_ns);
+	json_begin(t, "lost", last, ts_ns);
 	key_u64(t, "count", count);
 	key_u64(t, "first_seq", first);
 	key_u64(t, "last_seq", last);
 	key_str(t, "reason", reason);
-	end(t);
+	json_end(t);
 }
 
 void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t seq, uint64_t ts_ns)
 {
-	begin(t, "iface", seq, ts_ns);
+	json_begin(t, "iface", seq, ts_ns);
 	key(t, "in_iface");
 	strbuf_json_string(t, name);
 	key_str(t, "state", state);
-	end(t);
+	json_end(t);
 }
 
 void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns)
 {
-	begin(t, "restart", seq, ts_ns);
+	json_begin(t, "restart", seq, ts_ns);
 	key_str(t, "cause", r->cause);
 	key_u64(t, "down_ns", r->down_ns);
 	key_str(t, "tables", r->nreset ? "reset" : "kept");
 	if (r->nreset) {
 		key(t, "reset");
-		put_names(t, r->reset, r->nreset);
+		json_names(t, r->reset, r->nreset);
 	}
-	end(t);
+	json_end(t);
 }
 
-/* Connections by the state of both ends, as "client/server"; those that are over are not. */
-static void put_by_state(struct strbuf *t, const struct stats_decoder *d)
+/* Open connections by the state of both ends, as "client/server". */
+static void json_by_state(struct strbuf *t, const struct stats_decoder *d)
 {
-	bool first = true;
+	unsigned shown = 0;
 
 	strbuf_lit(t, ",\"by_state\":{");
-	for (unsigned s = FSM_SYN; s < FSM_STATES; s++) {
+	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
 		uint64_t n = d->states[s];
 
-		if (fsm_over(s))
-			break;
 		if (s == FSM_CROSSED_A || s == FSM_CROSSED_B)
-			continue; /* the same pair as FSM_CROSSED, counted there */
+			continue; /* the same two states as FSM_CROSSED, which includes them */
 		if (s == FSM_CROSSED)
 			n += d->states[FSM_CROSSED_A] + d->states[FSM_CROSSED_B];
 		if (!n)
 			continue;
-		if (!first)
-			strbuf_lit(t, ",");
-		first = false;
+		comma(t, shown++);
 		strbuf_lit(t, "\"");
 		strbuf_str(t, tcp_state_name(fsm_endpoint(s, SIDE_A)));
 		strbuf_lit(t, "/");
@@ -427,7 +423,7 @@ static void put_by_state(struct strbuf *t, const struct stats_decoder *d)
 	strbuf_lit(t, "}");
 }
 
-static void put_connections(struct strbuf *t, const struct stats_decoder *d)
+static void json_connections(struct strbuf *t, const struct stats_decoder *d)
 {
 	uint64_t total = 0, half_open = 0;
 
@@ -435,23 +431,22 @@ static void put_connections(struct strbuf *t, const struct stats_decoder *d)
 		total += d->states[s];
 		half_open += fsm_handshaking(s) ? d->states[s] : 0;
 	}
-	strbuf_lit(t, ",\"connections\":{\"total\":");
-	strbuf_u64(t, total);
+	key_object(t, "connections", "total", total);
 	key_u64(t, "half_open", half_open);
-	put_by_state(t, d);
+	json_by_state(t, d);
 	key_u64(t, "opened", d->opened);
 	key_u64(t, "closed", d->closed);
 	key_u64(t, "evicted_half_open", d->evicted_syn);
 	key_u64(t, "evicted", d->evicted_full);
-	strbuf_lit(t, "},\"table\":{\"entries\":");
-	strbuf_u64(t, d->full_entries);
+	strbuf_lit(t, "}");
+	key_object(t, "table", "entries", d->full_entries);
 	key_u64(t, "max_entries", d->max_full);
 	key_u64(t, "half_open_entries", d->syn_entries);
 	key_u64(t, "max_half_open_entries", d->max_syn);
 	strbuf_lit(t, "}");
 }
 
-static void put_decoder(struct strbuf *t, const struct stats_decoder *d)
+static void json_decoder(struct strbuf *t, const struct stats_decoder *d)
 {
 	strbuf_lit(t, "{\"in_iface\":");
 	strbuf_json_string(t, d->iface);
@@ -464,9 +459,8 @@ static void put_decoder(struct strbuf *t, const struct stats_decoder *d)
 	key_u64(t, "freezes", d->source.freezes);
 	strbuf_lit(t, ",\"verdicts\":{");
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++) {
-		if (v)
-			strbuf_lit(t, ",");
-		strbuf_conststr(t, frame_verdict_name(v));
+		comma(t, v);
+		strbuf_quoted(t, frame_verdict_name(v));
 		strbuf_lit(t, ":");
 		strbuf_u64(t, d->verdicts[v]);
 	}
@@ -476,9 +470,8 @@ static void put_decoder(struct strbuf *t, const struct stats_decoder *d)
 		key_u64(t, "withheld", d->bypassed);
 	if (d->filtered)
 		key_u64(t, "left_out", d->filtered);
-	put_connections(t, d);
-	strbuf_lit(t, ",\"syn_flood\":{\"servers\":");
-	strbuf_u64(t, d->floods);
+	json_connections(t, d);
+	key_object(t, "syn_flood", "servers", d->floods);
 	key_u64(t, "held", d->deferred);
 	key_u64(t, "untold", d->suppressed);
 	key_u64(t, "unwatched", d->unwatched);
@@ -495,25 +488,23 @@ void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned
 		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
 		uint64_t ts_ns)
 {
-	begin(t, "stats", seq, ts_ns);
+	json_begin(t, "stats", seq, ts_ns);
 	key_u64(t, "interval_ns", interval_ns);
 	strbuf_lit(t, ",\"decoders\":[");
 	for (unsigned i = 0; i < n; i++) {
-		if (i)
-			strbuf_lit(t, ",");
-		put_decoder(t, &decoders[i]);
+		comma(t, i);
+		json_decoder(t, &decoders[i]);
 	}
-	strbuf_lit(t, "],\"subscribers\":{\"connected\":");
-	strbuf_u64(t, s->connected);
+	strbuf_lit(t, "]");
+	key_object(t, "subscribers", "connected", s->connected);
 	key_u64(t, "accepted", s->accepted);
 	key_u64(t, "refused", s->unlisted + s->uid_limit + s->limit + s->unknown);
-	strbuf_lit(t, ",\"refused_by\":{\"unlisted\":");
-	strbuf_u64(t, s->unlisted);
+	key_object(t, "refused_by", "unlisted", s->unlisted);
 	key_u64(t, "uid_limit", s->uid_limit);
 	key_u64(t, "limit", s->limit);
 	key_u64(t, "unknown", s->unknown);
 	strbuf_lit(t, "}");
 	key_u64(t, "lost_events", s->lost_events);
 	strbuf_lit(t, "}");
-	end(t);
+	json_end(t);
 }

@@ -1,9 +1,8 @@
-/* json.h - events to lines: nothing else knows the field names.
+/* json.h - encodes events; the only place that knows the field names.
  *
- * One line of JSON each, newline included, UTF-8, in the vocabulary of docs/events.schema.json.
- * Written by hand and not with jansson, which takes 35 times as long for such a line; the tests
- * hold every line against jansson and the schema.  Pure: what is not in the record comes in
- * struct json_context. */
+ * Each event is one line of JSON in UTF-8, newline included, as docs/events.schema.json defines.
+ * jansson takes 35 times as long for a line, so it only serves the tests: they check every line
+ * with it and against the schema.  Pure: data outside the record comes in struct json_context. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -14,7 +13,7 @@
 #include "source/source.h"
 #include "wire/tunnel.h"
 
-enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record, the spare of fmt.h too */
+enum { JSON_LINE_MAX = 4096 }; /* enough for any line of json_event(), FMT_SPARE included */
 
 enum community_policy { COMMUNITY_OPEN_CLOSE, COMMUNITY_ALL, COMMUNITY_OFF };
 
@@ -22,25 +21,25 @@ struct json_context {
 	const char *iface; /* name, borrowed */
 	enum community_policy community;
 	uint16_t community_seed;
-	struct tunnel tunnel;	   /* of the connection; zeroed: none */
-	struct fmt_second *second; /* that events are in; borrowed, kept from line to line */
+	struct tunnel tunnel;	   /* zeroed: none */
+	struct fmt_second *second; /* cache, kept from line to line; borrowed */
 };
 
-/* A line for @e under number @seq.  Needs JSON_LINE_MAX octets of room, however short the line;
- * with less, or an interface whose name alone takes half of that, @t is full and nothing is
- * written. */
+/* The line of @e with sequence number @seq.  Needs JSON_LINE_MAX octets of space, however short the
+ * line.  With less, or if the interface's name takes half of that, writes nothing and sets
+ * t->full. */
 void json_event(struct strbuf *t, const struct event *e, uint64_t seq,
 		const struct json_context *c);
 
-/* What the daemon is, as the first line to each subscriber. */
+/* The first line to each subscriber. */
 struct json_hello {
 	const char *version, *host, *boot_id, *run_id, *policy, *mode; /* mode may be NULL */
 	const char *const *ifaces; /* borrowed, @nifaces of them */
 	unsigned nifaces;
-	bool pseudonyms; /* are in the place of addresses */
+	bool pseudonyms; /* pseudonyms replace addresses */
 };
 
-/* @seq is that of the event before the next one, @ts_ns the present. */
+/* @seq is that of the last event, @ts_ns the current time. */
 void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns);
 
 /* Events @first to @last are missing from the stream; @reason "subscriber" or "ring". */
@@ -51,15 +50,15 @@ void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, 
 void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t seq,
 		uint64_t ts_ns);
 
-/* The stream goes on in another process. */
+/* Another process continues the stream. */
 struct json_restart {
 	const char *cause; /* "stop" or "crash" */
 	uint64_t down_ns;
-	const char *const *reset; /* interfaces whose connections were forgotten; borrowed */
+	const char *const *reset; /* interfaces whose connections were lost; borrowed */
 	unsigned nreset;
 };
 
-/* Room for the names of @r beyond 512 octets. */
+/* Needs 512 octets of space and the names of @r. */
 void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns);
 
 /* Counters of one decoder, read once. */
@@ -72,21 +71,21 @@ struct stats_decoder {
 	uint64_t anomalies, anomalies_suppressed, unmatched;
 	uint64_t floods, deferred, suppressed, unwatched;
 	uint64_t events, lost, bad_checksum;
-	uint64_t bypassed; /* segments that the kernel counted instead */
-	uint64_t filtered; /* decoded segments that the mode does not want */
+	uint64_t bypassed; /* segments that only the kernel counted */
+	uint64_t filtered; /* decoded segments that the mode excludes */
 	uint64_t max_syn, max_full;
-	bool several; /* of this interface; then this is number ... */
-	unsigned index;
-	bool split_known; /* ... and can tell how many segments came to the wrong one */
+	bool several;	  /* several decoders share the interface: this is ... */
+	unsigned index;	  /* ... number `index` */
+	bool split_known; /* `split` is counted: segments that reached the wrong decoder */
 	uint64_t split;
 };
 
 struct stats_subscribers {
 	uint64_t connected, accepted, lost_events;
-	uint64_t unlisted, uid_limit, limit, unknown; /* refused: for each reason */
+	uint64_t unlisted, uid_limit, limit, unknown; /* refused, by reason */
 };
 
-/* @decoders need up to 1,900 octets of room each. */
+/* Needs up to 1,900 octets of space for each decoder. */
 void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned n,
 		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
 		uint64_t ts_ns);

@@ -3,12 +3,12 @@
 #include <sha1.h>
 #include <string.h>
 
-/* clang before 17 cannot ask whether they are there. */
+/* clang before version 17 cannot test for "sha". */
 #if defined __x86_64__ && !defined __clang__
 #include <immintrin.h>
 #define SHA_INSTRUCTIONS (__builtin_cpu_supports("sha") && __builtin_cpu_supports("sse4.1"))
 
-/* Four rounds each (Intel, "Intel SHA Extensions", 2013).  @h: the state before and after. */
+/* Intel, "Intel SHA Extensions", 2013.  @h: the state, updated in place. */
 __attribute__((target("sha,sse4.1"))) static void transform(uint32_t h[static 5],
 							    const uint8_t block[static SHA1_BLOCK])
 {
@@ -21,42 +21,25 @@ __attribute__((target("sha,sse4.1"))) static void transform(uint32_t h[static 5]
 		w[i] = _mm_shuffle_epi8(_mm_loadu_si128((const __m128i *)block + i), big_endian);
 	e = _mm_add_epi32(e0, w[0]);
 
-/* Rounds 4 @i to 4 @i + 3.  Their words are w[@i % 4], which then become those of 16 rounds on. */
-#define ROUNDS(i)                                                                                  \
-	do {                                                                                       \
+/* Rounds 4 i to 4 i + 3, five times, with function @f (an immediate operand).  Their words in
+ * w[i % 4] are replaced with those of 16 rounds later. */
+#define TWENTY_ROUNDS(f)                                                                           \
+	for (unsigned i = 5 * (f); i < 5 * (f) + 5; i++) {                                         \
 		if (i)                                                                             \
-			e = _mm_sha1nexte_epu32(e, w[(i) % 4]);                                    \
+			e = _mm_sha1nexte_epu32(e, w[i % 4]);                                      \
 		next = abcd;                                                                       \
-		abcd = _mm_sha1rnds4_epu32(abcd, e, (i) / 5);                                      \
+		abcd = _mm_sha1rnds4_epu32(abcd, e, f);                                            \
 		e = next;                                                                          \
-		if ((i) < 16) {                                                                    \
-			next = _mm_sha1msg1_epu32(w[(i) % 4], w[((i) + 1) % 4]);                   \
-			next = _mm_xor_si128(next, w[((i) + 2) % 4]);                              \
-			w[(i) % 4] = _mm_sha1msg2_epu32(next, w[((i) + 3) % 4]);                   \
-		}                                                                                  \
-	} while (0)
+		next = _mm_sha1msg1_epu32(w[i % 4], w[(i + 1) % 4]);                               \
+		next = _mm_xor_si128(next, w[(i + 2) % 4]);                                        \
+		w[i % 4] = _mm_sha1msg2_epu32(next, w[(i + 3) % 4]);                               \
+	}
 
-	ROUNDS(0);
-	ROUNDS(1);
-	ROUNDS(2);
-	ROUNDS(3);
-	ROUNDS(4);
-	ROUNDS(5);
-	ROUNDS(6);
-	ROUNDS(7);
-	ROUNDS(8);
-	ROUNDS(9);
-	ROUNDS(10);
-	ROUNDS(11);
-	ROUNDS(12);
-	ROUNDS(13);
-	ROUNDS(14);
-	ROUNDS(15);
-	ROUNDS(16);
-	ROUNDS(17);
-	ROUNDS(18);
-	ROUNDS(19);
-#undef ROUNDS
+	TWENTY_ROUNDS(0)
+	TWENTY_ROUNDS(1)
+	TWENTY_ROUNDS(2)
+	TWENTY_ROUNDS(3)
+#undef TWENTY_ROUNDS
 	e = _mm_sha1nexte_epu32(e, e0);
 	abcd = _mm_shuffle_epi32(_mm_add_epi32(abcd, abcd0), 0x1b);
 	_mm_storeu_si128((__m128i *)h, abcd);
@@ -72,8 +55,7 @@ void sha1_one_block(uint8_t block[static SHA1_BLOCK], size_t n, uint8_t ret[stat
 	uint32_t h[5] = { 0x67452301, 0xefcdab89, 0x98badcfe, 0x10325476, 0xc3d2e1f0 };
 	uint64_t bits = htobe64(8 * n);
 
-	/* Not SHA1Final(): libmd's adds the padding octet by octet, and takes as long as the
-	 * rounds. */
+	/* Not SHA1Final(): libmd's pads octet by octet, which takes as long as the rounds. */
 	memset(block + n, 0, SHA1_BLOCK - n);
 	block[n] = 0x80;
 	memcpy(block + SHA1_BLOCK - sizeof bits, &bits, sizeof bits);

@@ -14,10 +14,10 @@
 
 enum { PCAP_HEADER = 24, RECORD_HEADER = 16, RECORD_HEADER_MODIFIED = 24 };
 enum { NS_PER_S = 1000000000 };
-/* Room for the largest record wherever the one before ended; pages that are never reached cost
- * nothing.  What one read() brings should stay in the cache until it is decoded. */
+/* The buffer takes the largest record at any alignment; untouched pages cost nothing.  One read()
+ * should fit in the cache until it is decoded. */
 enum { BUFFER_OCTETS = PCAPFILE_RECORD_MAX + RECORD_HEADER_MODIFIED, READ_OCTETS = 1 << 20 };
-/* The part of a map that is looked at in one go; a multiple of every page size. */
+/* Octets of a map that are populated at once; a multiple of every page size. */
 enum { WINDOW = 4 << 20 };
 
 /* Block types (draft-ietf-opsawg-pcapng section 11.1) and options. */
@@ -42,47 +42,46 @@ enum { BLOCK_HEADER = 8, BLOCK_TRAILER = 4 };
 
 struct iface {
 	char name[PCAPFILE_NAME_MAX + 1];
-	uint16_t dlt;	  /* the file's number of the link type */
+	uint16_t dlt;	  /* link type, as in the file */
 	uint8_t link;	  /* enum link_type; LINK_TYPES: not supported */
-	uint32_t section; /* the last one that declared it */
+	uint32_t section; /* the last section that declares it */
 	uint32_t snaplen; /* 0: none */
-	/* Unit of its times: the first of the three that is not 0. */
+	/* Unit of timestamps: the first of the three that is not 0. */
 	uint64_t ts_mult, ts_div; /* ns = t * ts_mult, t / ts_div */
 	uint8_t ts_shift;	  /* ns = t * 10^9 / 2^ts_shift */
-	int64_t ts_offset;	  /* s, to be added */
-	uint64_t ts_plain;	  /* times below it are just t * ts_mult */
-	uint64_t ifdrop, osdrop;  /* in this section, as last reported */
+	int64_t ts_offset;	  /* s, added to each timestamp */
+	uint64_t ts_plain;	  /* timestamps below it are t * ts_mult, without offset */
+	uint64_t ifdrop, osdrop;  /* last reported in this section */
 };
 
 enum format { FORMAT_UNKNOWN, FORMAT_PCAP, FORMAT_PCAPNG };
 
 struct pcapfile {
 	struct source source;
-	const uint8_t *p, *end; /* at hand and not yet handed out */
+	const uint8_t *p, *end; /* available, not yet returned */
 	enum format format;
-	bool swap; /* the file's (section's) integers are in the other byte order */
+	bool swap; /* the file (section) has the other byte order */
 	bool eof;  /* read() said so */
 	/* pcap */
 	uint32_t record_header;
 	uint32_t frac_ns; /* unit of the fraction of a second */
 	/* pcapng */
 	uint64_t last_ts_ns;
-	uint64_t drops_before; /* in sections before this one */
+	uint64_t drops_before; /* in earlier sections */
 	uint32_t section;
 	unsigned section_ifaces;
-	uint8_t iface_of[PCAPFILE_IFACES]; /* section's interface id -> index */
+	uint8_t iface_of[PCAPFILE_IFACES]; /* interface id in the section -> index */
 
 	uint64_t frames;
-	const uint8_t *base;  /* where the map or the buffer begins ... */
-	uint64_t base_offset; /* ... and which octet of the file that is */
+	const uint8_t *base;  /* start of the map or buffer ... */
+	uint64_t base_offset; /* ... and its offset in the file */
 	int fd;
 	bool owns_fd;
-	size_t map_size; /* 0: not mapped, then: */
+	size_t map_size; /* 0: not mapped, but buffered */
 	uint8_t *buffer;
-	size_t file_size; /* as far as it can be mapped still */
+	size_t file_size; /* octets that can be read through the map */
 
-	/* Why the last step fell short: `what` at p takes `need` octets; of these, `lead` are there
-	 * and say so. */
+	/* After PARSE_SHORT: `what` at p takes `need` octets, according to its first `lead` ones. */
 	struct {
 		const char *what;
 		size_t lead, need;
@@ -93,15 +92,21 @@ struct pcapfile {
 	struct iface ifaces[PCAPFILE_IFACES];
 };
 
-/* One step through the file. */
-enum taken {
-	TAKEN_FRAME, /* *ret is a frame */
-	TAKEN_OTHER, /* something without a frame was passed */
-	TAKEN_SHORT, /* nothing: more octets are needed (`wants`) */
-	TAKEN_BAD,   /* nothing: the file is broken (`failed`, `error`) */
+/* Result of one step through the file. */
+enum parsed {
+	PARSED_FRAMES, /* frames, as many as requested */
+	PARSED_OTHER,  /* skipped something that is not a frame */
+	PARSE_SHORT,   /* more octets are needed (`wants`) */
+	PARSE_BAD,     /* the file is broken (`failed`, `error`) */
 };
 
-static struct pcapfile *of(struct source *s)
+/* Frames to return. */
+struct batch {
+	struct frame *frame;
+	unsigned n, max;
+};
+
+static struct pcapfile *pcapfile_of(struct source *s)
 {
 	return (struct pcapfile *)s;
 }
@@ -130,14 +135,14 @@ static uint64_t u64_at(const struct pcapfile *f, const uint8_t *p)
 	return f->swap ? __builtin_bswap64(v) : v;
 }
 
-static uint64_t offset_of(const struct pcapfile *f, const uint8_t *p)
+static unsigned long long offset_of(const struct pcapfile *f, const uint8_t *p)
 {
-	return f->base_offset + (uint64_t)(p - f->base);
+	return f->base_offset + (size_t)(p - f->base);
 }
 
-/* Breaks the source for good. */
-__attribute__((format(printf, 3, 4))) static enum taken fail(struct pcapfile *f, int err,
-							     const char *fmt, ...)
+/* Breaks the source permanently. */
+__attribute__((format(printf, 3, 4))) static enum parsed fail(struct pcapfile *f, int err,
+							      const char *fmt, ...)
 {
 	va_list ap;
 
@@ -145,62 +150,49 @@ __attribute__((format(printf, 3, 4))) static enum taken fail(struct pcapfile *f,
 	va_start(ap, fmt);
 	vsnprintf(f->error, sizeof f->error, fmt, ap);
 	va_end(ap);
-	/* Interface names come from the file; they are not to drive a terminal. */
+	/* Interface names come from the file and must not control a terminal. */
 	for (char *c = f->error; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
-	return TAKEN_BAD;
+	return PARSE_BAD;
 }
 
 #define corrupt(f, at, fmt, ...)                                                                   \
-	fail((f), -EBADMSG, "corrupt at byte %llu: " fmt,                                          \
-	     (unsigned long long)offset_of((f), (at)), ##__VA_ARGS__)
+	fail((f), -EBADMSG, "corrupt at byte %llu: " fmt, offset_of((f), (at)), ##__VA_ARGS__)
 
-static enum taken fall_short(struct pcapfile *f, const char *what, size_t lead, size_t need)
+static enum parsed fall_short(struct pcapfile *f, const char *what, size_t lead, size_t need)
 {
 	f->wants.what = what;
 	f->wants.lead = lead;
 	f->wants.need = need;
-	return TAKEN_SHORT;
+	return PARSE_SHORT;
 }
 
-/* LINK_TYPES: not supported.  Numbers: draft-ietf-opsawg-pcaplinktype. */
+/* LINK_TYPES: not supported.  Numbers: draft-ietf-opsawg-pcaplinktype; 12 and 14 are DLT_RAW in
+ * files that have a system's own number. */
 static enum link_type link_of(uint32_t dlt)
 {
-	switch (dlt) {
-	case 1:
-		return LINK_ETHERNET;
-	case 12: /* DLT_RAW where files were written with the system's own number */
-	case 14: /* ... on OpenBSD */
-	case 101:
-	case 228: /* IPv4 */
-	case 229: /* IPv6 */
-		return LINK_RAW_IP;
-	case 0:
-	case 108:
-		return LINK_NULL;
-	case 113:
-		return LINK_SLL;
-	case 276:
-		return LINK_SLL2;
-	case 9:
-	case 50:
-		return LINK_PPP;
-	case 51:
-		return LINK_PPPOE;
-	case 105:
-		return LINK_80211;
-	case 127:
-		return LINK_RADIOTAP;
-	default:
-		return LINK_TYPES;
-	}
+	static const struct {
+		uint16_t dlt;
+		uint8_t link;
+	} known[] = {
+		{ 1, LINK_ETHERNET }, { 101, LINK_RAW_IP }, { 228, LINK_RAW_IP },
+		{ 229, LINK_RAW_IP }, { 12, LINK_RAW_IP },  { 14, LINK_RAW_IP },
+		{ 0, LINK_NULL },     { 108, LINK_NULL },   { 113, LINK_SLL },
+		{ 276, LINK_SLL2 },   { 9, LINK_PPP },	    { 50, LINK_PPP },
+		{ 51, LINK_PPPOE },   { 105, LINK_80211 },  { 127, LINK_RADIOTAP },
+	};
+
+	for (unsigned i = 0; i < ARRAY_SIZE(known); i++)
+		if (known[i].dlt == dlt)
+			return known[i].link;
+	return LINK_TYPES;
 }
 
 /* --- pcap --- */
 
-/* A walk waits for memory at each record, since only a record's length tells where the next one
- * is; records tend to resemble each other, which gives a good guess. */
+/* The next record's place depends on this record's length, so a walk waits for memory at each
+ * record.  Records tend to have similar lengths: guess. */
 static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
 {
 	size_t ahead = 4 * record;
@@ -211,7 +203,7 @@ static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
 	}
 }
 
-static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
+static enum parsed pcap_parse_header(struct pcapfile *f, uint32_t magic)
 {
 	static const struct {
 		uint32_t magic, frac_ns, record_header;
@@ -236,7 +228,7 @@ static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
 		return fall_short(f, "file header", 0, PCAP_HEADER);
 
 	unsigned major = u16_at(f, p + 4), minor = u16_at(f, p + 6);
-	/* Behind the link type stand the length of the frames' FCS and whether that is known. */
+	/* The upper bits describe the FCS. */
 	uint32_t dlt = u32_at(f, p + 20) & 0x03ffffff;
 	enum link_type link = link_of(dlt);
 
@@ -251,7 +243,7 @@ static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
 	f->ifaces[0] = (struct iface){ .dlt = (uint16_t)dlt, .link = (uint8_t)link };
 	f->nifaces = 1;
 	f->p += PCAP_HEADER;
-	return TAKEN_OTHER;
+	return PARSED_OTHER;
 }
 
 /* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
@@ -260,64 +252,54 @@ static inline uint64_t pcap_time(uint32_t s, uint32_t frac, uint32_t frac_ns)
 	return (uint64_t)s * NS_PER_S + (uint64_t)frac * frac_ns;
 }
 
-static inline enum taken pcap_take(struct pcapfile *f, struct frame *ret)
-{
-	const uint8_t *p = f->p;
-	size_t left = (size_t)(f->end - p), header = f->record_header;
-
-	if (unlikely(left < header))
-		return fall_short(f, "record header", 0, header);
-
-	uint32_t caplen = u32_at(f, p + 8), len = u32_at(f, p + 12);
-
-	if (unlikely(caplen > PCAPFILE_RECORD_MAX))
-		return corrupt(f, p, "a record claims %u octets, more than %d", caplen,
-			       PCAPFILE_RECORD_MAX);
-	if (unlikely(left - header < caplen))
-		return fall_short(f, "record header", header, header + caplen);
-	prefetch_ahead(p, header + caplen, left);
-	*ret = (struct frame){ .data = p + header,
-			       .caplen = caplen,
-			       .len = len < caplen ? caplen : len,
-			       .ts_ns = pcap_time(u32_at(f, p), u32_at(f, p + 4), f->frac_ns),
-			       .link = f->ifaces[0].link,
-			       .unverified = true };
-	f->p = p + header + caplen;
-	return TAKEN_FRAME;
-}
-
-/* Records in this machine's byte order, one behind the other.  Stops at @max, and before the first
- * one that is not all right, or not all there: pcap_take() will say. */
-static unsigned pcap_take_run(struct pcapfile *f, struct frame *ret, unsigned max)
+static enum parsed pcap_parse(struct pcapfile *f, struct batch *ret)
 {
 	const uint8_t *p = f->p, *end = f->end;
 	const size_t header = f->record_header;
 	const uint32_t frac_ns = f->frac_ns;
 	const uint8_t link = f->ifaces[0].link;
-	unsigned n = 0;
+	const bool swap = f->swap;
+	struct frame *to = ret->frame + ret->n, *const last = ret->frame + ret->max;
+	enum parsed result = PARSED_FRAMES;
 
-	if (f->format != FORMAT_PCAP || f->swap)
-		return 0;
-	for (; n < max && (size_t)(end - p) >= header; n++) {
+	for (; to < last; to++) {
 		size_t left = (size_t)(end - p);
 		struct {
 			uint32_t s, frac, caplen, len;
 		} r;
 
-		memcpy(&r, p, sizeof r);
-		if (unlikely(r.caplen > left - header || r.caplen > PCAPFILE_RECORD_MAX))
+		if (unlikely(left < header)) {
+			result = fall_short(f, "record header", 0, header);
 			break;
+		}
+		memcpy(&r, p, sizeof r);
+		if (unlikely(swap)) {
+			r.s = __builtin_bswap32(r.s);
+			r.frac = __builtin_bswap32(r.frac);
+			r.caplen = __builtin_bswap32(r.caplen);
+			r.len = __builtin_bswap32(r.len);
+		}
+		if (unlikely(r.caplen > PCAPFILE_RECORD_MAX)) {
+			result = corrupt(f, p, "a record claims %u octets, more than %d", r.caplen,
+					 PCAPFILE_RECORD_MAX);
+			break;
+		}
+		if (unlikely(left - header < r.caplen)) {
+			result = fall_short(f, "record header", header, header + r.caplen);
+			break;
+		}
 		prefetch_ahead(p, header + r.caplen, left);
-		ret[n] = (struct frame){ .data = p + header,
-					 .caplen = r.caplen,
-					 .len = r.len < r.caplen ? r.caplen : r.len,
-					 .ts_ns = pcap_time(r.s, r.frac, frac_ns),
-					 .link = link,
-					 .unverified = true };
+		*to = (struct frame){ .data = p + header,
+				      .caplen = r.caplen,
+				      .len = r.len < r.caplen ? r.caplen : r.len,
+				      .ts_ns = pcap_time(r.s, r.frac, frac_ns),
+				      .link = link,
+				      .unverified = true };
 		p += header + r.caplen;
 	}
+	ret->n = (unsigned)(to - ret->frame);
 	f->p = p;
-	return n;
+	return result;
 }
 
 /* --- pcapng --- */
@@ -327,8 +309,9 @@ struct option {
 	const uint8_t *value;
 };
 
-/* Takes the next option off @rest.  False: none is left; then rest->n is 0 unless a length lied. */
-static bool option_take(const struct pcapfile *f, struct span *rest, struct option *ret)
+/* Takes the next option from @rest.  False: no more options; rest->n is then 0 unless a length is
+ * wrong. */
+static bool option_next(const struct pcapfile *f, struct span *rest, struct option *ret)
 {
 	if (rest->n < 4)
 		return false;
@@ -355,7 +338,7 @@ static uint64_t power10(unsigned n)
 	return v;
 }
 
-/* @resol: bit 7 says power of 2, else of 10; the rest is the negative exponent. */
+/* @resol: a negative exponent of 2 if bit 7 is set, else of 10. */
 static void set_resolution(struct iface *i, uint8_t resol)
 {
 	unsigned n = resol & 0x7f;
@@ -365,15 +348,15 @@ static void set_resolution(struct iface *i, uint8_t resol)
 		i->ts_shift = (uint8_t)n;
 	else if (n <= 9)
 		i->ts_mult = power10(9 - n);
-	else /* 10^19 is the last to fit 64 bits; finer units can no longer count one ns */
+	else /* 10^19 is the largest power in 64 bits; finer units cannot count to 1 ns */
 		i->ts_div = n - 9 > 19 ? UINT64_MAX : power10(n - 9);
 }
 
 static uint64_t time_ns(const struct iface *i, uint64_t t)
 {
-	__int128 ns; /* 2^64 * 10^9 and 2^63 * 10^9 on top fit with room to spare */
+	__int128 ns; /* 2^64 * 10^9 + 2^63 * 10^9 fits */
 
-	/* The usual ones, 10^-6 and 10^-9: 128 bits cost as much as the rest of the walk. */
+	/* The usual units, us and ns: 128 bits cost as much as the rest of the walk. */
 	if (likely(t < i->ts_plain))
 		return t * i->ts_mult;
 	if (i->ts_mult)
@@ -395,8 +378,8 @@ static uint64_t section_drops(const struct pcapfile *f)
 	return n;
 }
 
-/* A block: @b, its first octet, @len octets that are all at hand, header and trailer included. */
-static enum taken take_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
+/* parse_*(): a block at @b of @len octets, header and trailer included, all available. */
+static enum parsed parse_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 28)
 		return corrupt(f, b, "a section header of %u octets", len);
@@ -411,11 +394,11 @@ static enum taken take_section(struct pcapfile *f, const uint8_t *b, uint32_t le
 		f->ifaces[i].ifdrop = f->ifaces[i].osdrop = 0;
 	f->section++;
 	f->section_ifaces = 0;
-	return TAKEN_OTHER;
+	return PARSED_OTHER;
 }
 
-/* The index of @like: an interface of an earlier section, or a new one; -1: no room.  Two of one
- * section are never the same, however alike: they may have no names. */
+/* The index of @like: that of the same interface in an earlier section, or a new one; -1: too many.
+ * Interfaces of one section are always different, even if they have no names. */
 static int iface_index(const struct pcapfile *f, const struct iface *like)
 {
 	for (unsigned i = 0; i < f->nifaces; i++) {
@@ -428,7 +411,7 @@ static int iface_index(const struct pcapfile *f, const struct iface *like)
 	return f->nifaces < PCAPFILE_IFACES ? (int)f->nifaces : -1;
 }
 
-static enum taken take_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
+static enum parsed parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 20)
 		return corrupt(f, b, "an interface description of %u octets", len);
@@ -441,7 +424,7 @@ static enum taken take_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	struct span rest = { b + 16, len - 16 - BLOCK_TRAILER };
 	struct option o;
 
-	while (option_take(f, &rest, &o)) {
+	while (option_next(f, &rest, &o)) {
 		if (o.code == OPT_IF_NAME) {
 			size_t n = o.len < PCAPFILE_NAME_MAX ? o.len : PCAPFILE_NAME_MAX;
 
@@ -470,11 +453,10 @@ static enum taken take_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	if ((unsigned)index == f->nifaces)
 		f->nifaces++;
 	f->iface_of[f->section_ifaces++] = (uint8_t)index;
-	return TAKEN_OTHER;
+	return PARSED_OTHER;
 }
 
-/* Interface @id of the section, to which block @b refers; NULL: there is none, and the source is
- * broken now. */
+/* Interface @id of the section, which block @b refers to.  NULL: missing; breaks the source. */
 static struct iface *iface_get(struct pcapfile *f, const uint8_t *b, uint32_t id)
 {
 	if (likely(id < f->section_ifaces))
@@ -484,7 +466,7 @@ static struct iface *iface_get(struct pcapfile *f, const uint8_t *b, uint32_t id
 	return NULL;
 }
 
-static enum taken take_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
+static enum parsed parse_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 24)
 		return corrupt(f, b, "interface statistics of %u octets", len);
@@ -494,8 +476,8 @@ static enum taken take_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	struct option o;
 
 	if (!i)
-		return TAKEN_BAD;
-	while (option_take(f, &rest, &o)) {
+		return PARSE_BAD;
+	while (option_next(f, &rest, &o)) {
 		if (o.code == OPT_ISB_IFDROP && o.len == 8)
 			i->ifdrop = u64_at(f, o.value);
 		else if (o.code == OPT_ISB_OSDROP && o.len == 8)
@@ -503,34 +485,34 @@ static enum taken take_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	}
 	if (rest.n)
 		return corrupt(f, b, "an option of interface statistics goes beyond its block");
-	return TAKEN_OTHER;
+	return PARSED_OTHER;
 }
 
-/* A frame of @i: @caplen octets at @data, within @room of its block @b. */
-static inline enum taken give_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
-				    struct span data, size_t room, uint32_t len, struct frame *ret)
+/* Adds a frame of @i: @data, in block @b, which has space for @max octets. */
+static inline enum parsed add_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
+				    struct span data, size_t max, uint32_t len, struct batch *ret)
 {
-	if (unlikely(data.n > room))
+	if (unlikely(data.n > max))
 		return corrupt(f, b,
 			       "a packet block has %zu octets of frame, its length leaves %zu",
-			       data.n, room);
+			       data.n, max);
 	if (unlikely(i->link == LINK_TYPES))
 		return fail(f, -EBADMSG,
 			    "link type %u at byte %llu is not supported: interface '%s'", i->dlt,
-			    (unsigned long long)offset_of(f, b), i->name);
-	*ret = (struct frame){ .data = data.p,
-			       .caplen = (uint32_t)data.n,
-			       .len = len < data.n ? (uint32_t)data.n : len,
-			       .ts_ns = f->last_ts_ns,
-			       .iface = (uint16_t)(i - f->ifaces),
-			       .link = i->link,
-			       .unverified = true };
-	return TAKEN_FRAME;
+			    offset_of(f, b), i->name);
+	ret->frame[ret->n++] = (struct frame){ .data = data.p,
+					       .caplen = (uint32_t)data.n,
+					       .len = len < data.n ? (uint32_t)data.n : len,
+					       .ts_ns = f->last_ts_ns,
+					       .iface = (uint16_t)(i - f->ifaces),
+					       .link = i->link,
+					       .unverified = true };
+	return PARSED_FRAMES;
 }
 
-/* Enhanced Packet Block, and the obsolete one, which differs in the interface's id alone. */
-static inline enum taken take_packet(struct pcapfile *f, const uint8_t *b, uint32_t type,
-				     uint32_t len, struct frame *ret)
+/* Enhanced Packet Block, or the obsolete one, which differs only in the interface id. */
+static inline enum parsed parse_packet(struct pcapfile *f, const uint8_t *b, uint32_t type,
+				       uint32_t len, struct batch *ret)
 {
 	if (unlikely(len < 32))
 		return corrupt(f, b, "a packet block of %u octets", len);
@@ -539,13 +521,14 @@ static inline enum taken take_packet(struct pcapfile *f, const uint8_t *b, uint3
 		iface_get(f, b, type == NG_ENHANCED ? u32_at(f, b + 8) : u16_at(f, b + 8));
 
 	if (unlikely(!i))
-		return TAKEN_BAD;
+		return PARSE_BAD;
 	f->last_ts_ns = time_ns(i, (uint64_t)u32_at(f, b + 12) << 32 | u32_at(f, b + 16));
-	return give_frame(f, b, i, (struct span){ b + 28, u32_at(f, b + 20) }, len - 32,
-			  u32_at(f, b + 24), ret);
+	return add_frame(f, b, i, (struct span){ b + 28, u32_at(f, b + 20) }, len - 32,
+			 u32_at(f, b + 24), ret);
 }
 
-static enum taken take_simple(struct pcapfile *f, const uint8_t *b, uint32_t len, struct frame *ret)
+static enum parsed parse_simple(struct pcapfile *f, const uint8_t *b, uint32_t len,
+				struct batch *ret)
 {
 	if (len < 16)
 		return corrupt(f, b, "a simple packet block of %u octets", len);
@@ -554,34 +537,34 @@ static enum taken take_simple(struct pcapfile *f, const uint8_t *b, uint32_t len
 	uint32_t wire = u32_at(f, b + 8);
 
 	if (!i)
-		return TAKEN_BAD;
-	return give_frame(
+		return PARSE_BAD;
+	return add_frame(
 		f, b, i,
 		(struct span){ b + 12, i->snaplen && i->snaplen < wire ? i->snaplen : wire },
 		len - 16, wire, ret);
 }
 
-static enum taken take_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
-			     struct frame *ret)
+static enum parsed parse_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
+			       struct batch *ret)
 {
 	switch (type) {
 	case NG_SECTION:
-		return take_section(f, b, len);
+		return parse_section(f, b, len);
 	case NG_IFACE:
-		return take_iface(f, b, len);
+		return parse_iface(f, b, len);
 	case NG_PACKET:
 	case NG_ENHANCED:
-		return take_packet(f, b, type, len, ret);
+		return parse_packet(f, b, type, len, ret);
 	case NG_SIMPLE:
-		return take_simple(f, b, len, ret);
+		return parse_simple(f, b, len, ret);
 	case NG_STATS:
-		return take_stats(f, b, len);
+		return parse_stats(f, b, len);
 	default:
-		return TAKEN_OTHER;
+		return PARSED_OTHER;
 	}
 }
 
-static inline enum taken pcapng_take(struct pcapfile *f, struct frame *ret)
+static inline enum parsed pcapng_parse(struct pcapfile *f, struct batch *ret)
 {
 	const uint8_t *b = f->p;
 	size_t left = (size_t)(f->end - b);
@@ -591,7 +574,7 @@ static inline enum taken pcapng_take(struct pcapfile *f, struct frame *ret)
 
 	uint32_t type = u32_at(f, b);
 
-	if (unlikely(type == NG_SECTION)) { /* a palindrome; its byte order comes with it */
+	if (unlikely(type == NG_SECTION)) { /* a palindrome; sets the byte order */
 		uint32_t order;
 
 		if (left < BLOCK_HEADER + 4)
@@ -617,17 +600,17 @@ static inline enum taken pcapng_take(struct pcapfile *f, struct frame *ret)
 			       again);
 	prefetch_ahead(b, len, left);
 
-	enum taken t = take_block(f, b, type, len, ret);
+	enum parsed result = parse_block(f, b, type, len, ret);
 
-	if (likely(t != TAKEN_BAD))
+	if (likely(result != PARSE_BAD))
 		f->p = b + len;
-	return t;
+	return result;
 }
 
 /* --- both --- */
 
-/* The beginning of the file tells the format. */
-static enum taken head_take(struct pcapfile *f)
+/* The first octets of the file decide the format. */
+static enum parsed head_parse(struct pcapfile *f)
 {
 	static const struct {
 		uint8_t magic[3];
@@ -645,26 +628,26 @@ static enum taken head_take(struct pcapfile *f)
 	memcpy(&magic, f->p, sizeof magic);
 	if (magic == NG_SECTION) {
 		f->format = FORMAT_PCAPNG;
-		return TAKEN_OTHER;
+		return PARSED_OTHER;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(packed); i++)
 		if (!memcmp(f->p, packed[i].magic, sizeof packed[i].magic))
 			return fail(f, -EBADMSG, "compressed: unpack it with '%s -dc' first",
 				    packed[i].tool);
-	return pcap_take_header(f, magic);
+	return pcap_parse_header(f, magic);
 }
 
-static inline enum taken take(struct pcapfile *f, struct frame *ret)
+static inline enum parsed pcapfile_parse(struct pcapfile *f, struct batch *ret)
 {
 	if (likely(f->format == FORMAT_PCAP))
-		return pcap_take(f, ret);
+		return pcap_parse(f, ret);
 	if (likely(f->format == FORMAT_PCAPNG))
-		return pcapng_take(f, ret);
-	return head_take(f);
+		return pcapng_parse(f, ret);
+	return head_parse(f);
 }
 
-/* The file ended while a step wanted more. */
-static enum taken fail_truncated(struct pcapfile *f)
+/* The file ended where a step needs more. */
+static enum parsed fail_truncated(struct pcapfile *f)
 {
 	size_t left = (size_t)(f->end - f->p), lead = f->wants.lead;
 
@@ -672,26 +655,24 @@ static enum taken fail_truncated(struct pcapfile *f)
 		return fail(f, -EBADMSG, "the file is empty");
 	return fail(f, -EBADMSG,
 		    "truncated at byte %llu: the %s at %llu %s %zu octets, %zu are left",
-		    (unsigned long long)offset_of(f, f->end), f->wants.what,
-		    (unsigned long long)offset_of(f, f->p), lead ? "says" : "takes",
-		    f->wants.need - lead, left - lead);
+		    offset_of(f, f->end), f->wants.what, offset_of(f, f->p),
+		    lead ? "says" : "takes", f->wants.need - lead, left - lead);
 }
 
-/* Lays open the map's next window, and gives the pages behind p back, so that a huge file does not
- * look like a huge process.  Populating it first costs nothing, since all of it will be touched,
- * and turns what would be a SIGBUS in the middle of a walk into an error: a bad disk, a file that
- * shrank meanwhile.  (Linux 5.14; before, those are a SIGBUS.) */
+/* Populates the next window of the map, and releases the pages before p, so that a huge file does
+ * not make a huge process.  Populating is free, since all of it will be read, and reports a bad
+ * disk or a truncated file as an error instead of a SIGBUS in the walk (Linux 5.14 or later). */
 static int map_more(struct pcapfile *f)
 {
 	size_t at = (size_t)(f->end - f->base), from = at & ~((size_t)WINDOW - 1);
-	size_t behind = (size_t)(f->p - f->base) & ~((size_t)WINDOW - 1);
+	size_t done = (size_t)(f->p - f->base) & ~((size_t)WINDOW - 1);
 	size_t to = f->file_size - from > WINDOW ? from + WINDOW : f->file_size;
 	struct stat st;
 
 	if (at >= f->file_size)
 		return 0;
-	if (behind)
-		madvise((void *)(f->base + behind - WINDOW), WINDOW, MADV_DONTNEED);
+	if (done)
+		madvise((void *)(f->base + done - WINDOW), WINDOW, MADV_DONTNEED);
 	if (madvise((void *)(f->base + from), to - from, MADV_POPULATE_READ) < 0 &&
 	    (errno == EFAULT || errno == EHWPOISON)) {
 		if (fstat(f->fd, &st) < 0 || (uintmax_t)st.st_size >= to) {
@@ -704,8 +685,8 @@ static int map_more(struct pcapfile *f)
 	return to > at;
 }
 
-/* Brings more octets behind those at p, which may move: nothing may be lent from the buffer.
- * 1: done; 0: there are no more; -errno. */
+/* Makes more octets available after those at p, which may move: no frame may be lent from the
+ * buffer.  1; 0: end of the file; -errno. */
 static int refill(struct pcapfile *f)
 {
 	size_t left = (size_t)(f->end - f->p);
@@ -731,55 +712,48 @@ static int refill(struct pcapfile *f)
 			f->eof = true;
 		if (n >= 0)
 			return n > 0;
-		/* Somebody else's O_NONBLOCK: a shared stdin. */
+		/* Another process set O_NONBLOCK on a shared stdin. */
 		if (errno == EAGAIN && poll(&(struct pollfd){ f->fd, POLLIN, 0 }, 1, -1) >= 0)
 			continue;
 		if (errno == EINTR)
 			return -EINTR;
-		fail(f, -EIO, "cannot read at byte %llu: %m",
-		     (unsigned long long)offset_of(f, f->end));
+		fail(f, -EIO, "cannot read at byte %llu: %m", offset_of(f, f->end));
 		return -EIO;
 	}
 }
 
+/* After PARSE_SHORT.  1; 0: end of the file; -errno. */
+static int read_more(struct pcapfile *f)
+{
+	int r = refill(f);
+
+	if (r == 0 && !(f->p == f->end && f->format))
+		fail_truncated(f);
+	return r == 0 ? f->failed : r;
+}
+
 static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
 {
-	struct pcapfile *f = of(s);
-	unsigned n = 0;
-	int r;
+	struct pcapfile *f = pcapfile_of(s);
+	struct batch b = { .frame = ret, .max = max };
 
-	while (!f->failed) {
-		n += pcap_take_run(f, ret + n, max - n);
-		if (n == max)
+	while (!f->failed && b.n < b.max) {
+		if (likely(pcapfile_parse(f, &b) != PARSE_SHORT))
+			continue;
+		if (b.n) /* lent: the buffer stays as it is */
 			break;
-		switch (take(f, ret + n)) {
-		case TAKEN_FRAME:
-			n++;
-			break;
-		case TAKEN_SHORT:
-			if (n) /* lent: the buffer stays as it is */
-				goto out;
-			r = refill(f);
-			if (r < 0)
-				return r;
-			if (r == 0 && f->p == f->end && f->format)
-				return 0;
-			if (r == 0)
-				fail_truncated(f);
-			break;
-		case TAKEN_OTHER:
-		case TAKEN_BAD:
-			break;
-		}
+		int r = read_more(f);
+
+		if (r <= 0)
+			return r;
 	}
-out:
-	f->frames += n;
-	return n ? (int)n : f->failed;
+	f->frames += b.n;
+	return b.n ? (int)b.n : f->failed;
 }
 
 static int pcapfile_stats(struct source *s, struct source_stats *ret)
 {
-	const struct pcapfile *f = of(s);
+	const struct pcapfile *f = pcapfile_of(s);
 
 	*ret = (struct source_stats){ .packets = f->frames,
 				      .drops = f->drops_before + section_drops(f) };
@@ -788,27 +762,27 @@ static int pcapfile_stats(struct source *s, struct source_stats *ret)
 
 static const char *pcapfile_iface(struct source *s, unsigned index)
 {
-	const struct pcapfile *f = of(s);
+	const struct pcapfile *f = pcapfile_of(s);
 
 	return index < f->nifaces ? f->ifaces[index].name : "";
 }
 
 static int pcapfile_fd(struct source *s)
 {
-	const struct pcapfile *f = of(s);
+	const struct pcapfile *f = pcapfile_of(s);
 
 	return f->map_size ? -1 : f->fd;
 }
 
 static void pcapfile_free(struct source *s)
 {
-	struct pcapfile *f = of(s);
+	struct pcapfile *f = pcapfile_of(s);
 
 	if (f->map_size)
 		munmap((void *)f->base, f->map_size);
 	if (f->buffer)
 		munmap(f->buffer, BUFFER_OCTETS);
-	if (f->owns_fd)
+	if (f->owns_fd && f->fd >= 0)
 		close(f->fd);
 	free(f);
 }
@@ -821,8 +795,8 @@ static const struct source_ops ops = {
 	.free = pcapfile_free,
 };
 
-/* Maps the file from where its descriptor stands.  False: it has to be read. */
-static bool map(struct pcapfile *f, off_t size)
+/* Maps the file from the current offset of its descriptor.  False: cannot be mapped. */
+static bool map_file(struct pcapfile *f, off_t size)
 {
 	off_t at = lseek(f->fd, 0, SEEK_CUR);
 
@@ -840,33 +814,36 @@ static bool map(struct pcapfile *f, off_t size)
 	return true;
 }
 
-/* open() and all that may fail behind it; 0 or -errno, with a text if it is not errno's own. */
-static int start(struct pcapfile *f, const char *path)
+static int fail_errno(struct pcapfile *f)
+{
+	fail(f, -errno, "%m");
+	return f->failed;
+}
+
+/* Opens the file.  0 or -errno, with `error` set. */
+static int pcapfile_start(struct pcapfile *f, const char *path)
 {
 	struct stat st;
 
 	f->owns_fd = strcmp(path, "-");
 	f->fd = f->owns_fd ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : STDIN_FILENO;
-	if (f->fd < 0) {
-		f->owns_fd = false;
-		return -errno;
+	if (f->fd < 0 || fstat(f->fd, &st) < 0)
+		return fail_errno(f);
+	if (S_ISDIR(st.st_mode)) {
+		errno = EISDIR;
+		return fail_errno(f);
 	}
-	if (fstat(f->fd, &st) < 0)
-		return -errno;
-	if (S_ISDIR(st.st_mode))
-		return -EISDIR;
-	if (!S_ISREG(st.st_mode) || !map(f, st.st_size)) {
+	if (!S_ISREG(st.st_mode) || !map_file(f, st.st_size)) {
 		void *m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 		if (m == MAP_FAILED)
-			return -errno;
+			return fail_errno(f);
 		f->buffer = m;
 		f->base = f->p = f->end = f->buffer;
 	}
-	while (S_ISREG(st.st_mode) && !f->format && !f->failed && head_take(f) == TAKEN_SHORT)
-		if (refill(f) == 0)
-			fail_truncated(f);
+	while (S_ISREG(st.st_mode) && !f->format && !f->failed && head_parse(f) == PARSE_SHORT)
+		read_more(f);
 	return f->failed;
 }
 
@@ -876,17 +853,13 @@ int pcapfile_open(const char *path, struct source **ret, char reterr[static PCAP
 	int r;
 
 	if (!f) {
-		snprintf(reterr, PCAPFILE_ERROR_MAX, "%s", strerror(ENOMEM));
+		snprintf(reterr, PCAPFILE_ERROR_MAX, "%m");
 		return -ENOMEM;
 	}
 	f->source.ops = &ops;
-	r = start(f, path);
+	r = pcapfile_start(f, path);
 	if (r < 0) {
-		errno = -r;
-		if (f->failed)
-			memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);
-		else
-			snprintf(reterr, PCAPFILE_ERROR_MAX, "%m");
+		memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);
 		pcapfile_free(&f->source);
 		return r;
 	}

@@ -6,17 +6,16 @@
 
 enum { TCP_FIXED = 20 };
 
-/* Ones' complement sums know no byte order (RFC 1071 2): words are added as they lie in memory. */
-static inline uint64_t add(uint64_t sum, uint64_t v)
+/* Ones' complement sums are independent of byte order (RFC 1071 2): integers are added in memory
+ * order. */
+static inline uint64_t sum_add(uint64_t sum, uint64_t v)
 {
-	uint64_t with;
+	bool carry = __builtin_add_overflow(sum, v, &sum);
 
-	bool carry = __builtin_add_overflow(sum, v, &with);
-
-	return with + carry;
+	return sum + carry;
 }
 
-static inline uint64_t word(const uint8_t *p)
+static inline uint64_t native_u32(const uint8_t *p)
 {
 	uint32_t v;
 
@@ -24,34 +23,34 @@ static inline uint64_t word(const uint8_t *p)
 	return v;
 }
 
-/* The last octet, if it is odd, has a zero behind it. */
-static inline uint64_t add_octets(uint64_t sum, const uint8_t *p, uint32_t n)
+/* An odd last octet is padded with a zero. */
+static inline uint64_t sum_add_octets(uint64_t sum, const uint8_t *p, uint32_t n)
 {
 	uint64_t v;
 	uint16_t two;
 
 	for (; n >= sizeof v; p += sizeof v, n -= (uint32_t)sizeof v) {
 		memcpy(&v, p, sizeof v);
-		sum = add(sum, v);
+		sum = sum_add(sum, v);
 	}
 	if (n & 4) {
-		sum = add(sum, word(p));
+		sum = sum_add(sum, native_u32(p));
 		p += 4;
 	}
 	if (n & 2) {
 		memcpy(&two, p, sizeof two);
-		sum = add(sum, two);
+		sum = sum_add(sum, two);
 		p += 2;
 	}
 	if (n & 1) {
 		two = 0;
 		memcpy(&two, p, 1);
-		sum = add(sum, two);
+		sum = sum_add(sum, two);
 	}
 	return sum;
 }
 
-static uint16_t fold(uint64_t sum)
+static uint16_t sum_fold(uint64_t sum)
 {
 	sum = (sum & 0xffffffff) + (sum >> 32);
 	sum = (sum & 0xffffffff) + (sum >> 32);
@@ -71,11 +70,11 @@ bool checksum_wrong(const struct segment *s, const uint8_t *end)
 	uint64_t pseudo = (uint64_t)htobe32(len) + htobe32(PROTO_TCP);
 	uint16_t field;
 
-	pseudo += word(s->src) + word(s->dst);
+	pseudo += native_u32(s->src) + native_u32(s->dst);
 	for (unsigned at = 4; s->ip_v != 4 && at < sizeof s->src; at += 4)
-		pseudo += word(s->src + at) + word(s->dst + at);
-	if (fold(add_octets(pseudo, tcp, len)) == 0xffff)
+		pseudo += native_u32(s->src + at) + native_u32(s->dst + at);
+	if (sum_fold(sum_add_octets(pseudo, tcp, len)) == 0xffff)
 		return false;
 	memcpy(&field, tcp + 16, sizeof field);
-	return field != fold(pseudo);
+	return field != sum_fold(pseudo);
 }

@@ -1,5 +1,5 @@
-/* ip.h - what can stand behind an IP header: numbers that the decoders here and those in the kernel
- * (bpf/) go by.  Constants and arithmetic only, since kernel programs have no more. */
+/* ip.h - IP protocol numbers and IPv6 extension headers, for the decoders here and in the kernel
+ * (bpf/).  Constants and arithmetic only, because kernel programs include it. */
 #pragma once
 #include <stdint.h>
 
@@ -14,7 +14,7 @@ enum ip_protocol {
 	PROTO_ICMP6 = 58,
 };
 
-/* Those of them that are IPv6 extension headers. */
+/* IPv6 extension headers. */
 enum ip6_extension {
 	IP6_HOPOPTS = 0,
 	IP6_ROUTING = 43,
@@ -26,8 +26,8 @@ enum ip6_extension {
 	IP6_SHIM6 = 140,
 };
 
-/* Octets of extension header @kind whose second octet is @len; 0: not one.  RFC 8200 4.3 to 4.6; AH
- * counts words of 4 octets less 2 (RFC 4302 2.2). */
+/* Octets of extension header @kind with length field @len; 0: not an extension header.  RFC 8200
+ * 4.3 to 4.6; AH counts words of 4 octets, minus 2 (RFC 4302 2.2). */
 static inline uint32_t ip6_header_len(uint8_t kind, uint8_t len)
 {
 	switch (kind) {

@@ -1,110 +1,93 @@
 #include "wire/link.h"
 #include "base/cc.h"
-#include "wire/segment.h"
-#include "wire/walk.h"
+#include "wire/decode.h"
 
 enum {
-	ETHERTYPE_MIN = 0x0600, /* below it is a length: IEEE 802.3 3.2.6 */
+	ETHERTYPE_MIN = 0x0600, /* smaller values are lengths: IEEE 802.3 3.2.6 */
 	ETHERTYPE_V4 = 0x0800,
 	ETHERTYPE_V6 = 0x86dd,
 	ETHERTYPE_MPLS = 0x8847,
-	ETHERTYPE_MPLS_UPSTREAM = 0x8848, /* RFC 5332 2: also multicast */
+	ETHERTYPE_MPLS_UPSTREAM = 0x8848, /* or multicast: RFC 5332 2 */
 	ETHERTYPE_PPPOE = 0x8864,
 };
 enum { PPP_V4 = 0x0021, PPP_V6 = 0x0057, PPP_MPLS = 0x0281 }; /* RFC 1332, 5072, 3032 4.2 */
 enum { LLC_SNAP = 0xaaaa03 }; /* SAPs and UI: IEEE 802.2, RFC 1042 */
 
-static bool is_vlan(uint32_t type)
+static bool ethertype_is_vlan(uint32_t type)
 {
 	return type == 0x8100 || type == 0x88a8 || type == 0x9100;
 }
 
-static uint16_t le16_at(const uint8_t *p)
+/* The version nibble identifies the protocol (for MPLS: RFC 4928 3). */
+static enum frame_verdict version_decode(struct decode *d)
 {
-	return (uint16_t)(p[1] << 8 | p[0]);
-}
-
-static uint32_t le32_at(const uint8_t *p)
-{
-	return (uint32_t)le16_at(p + 2) << 16 | le16_at(p);
-}
-
-static enum frame_verdict ip_is(uint8_t ip_v, uint8_t *ret_ip_v)
-{
-	*ret_ip_v = ip_v;
-	return FRAME_TCP;
-}
-
-/* Nothing names the protocol: the version nibble does (RFC 4928 3 tells why that is so in MPLS). */
-static enum frame_verdict version_walk(const struct cursor *c, uint8_t *ret_ip_v)
-{
-	if (c->bad || !cursor_left(c))
+	if (d->c.bad || !cursor_left(&d->c))
 		return FRAME_CUT;
-	uint8_t v = *c->p >> 4;
+	uint8_t v = *d->c.p >> 4;
 
-	return v == 4 || v == 6 ? ip_is(v, ret_ip_v) : FRAME_NOT_TCP;
+	return v == 4 || v == 6 ? ip_follows(d, v) : FRAME_NOT_TCP;
 }
 
-/* RFC 3032 2.1: entries of 4 octets, the last of the stack has the bit. */
-static enum frame_verdict mpls_walk(struct cursor *c, uint8_t *ret_ip_v)
+/* RFC 3032 2.1: entries of 4 octets; bit S marks the last one. */
+static enum frame_verdict mpls_decode(struct decode *d)
 {
 	for (unsigned n = 0; n < LINK_MAX_MPLS; n++) {
-		uint32_t entry = cursor_be32(c);
+		uint32_t entry = cursor_be32(&d->c);
 
-		if (c->bad)
+		if (d->c.bad)
 			return FRAME_CUT;
 		if (entry & 0x100)
-			return version_walk(c, ret_ip_v);
+			return version_decode(d);
 	}
 	return FRAME_TOO_DEEP;
 }
 
-static enum frame_verdict ppp_protocol_walk(uint32_t protocol, struct cursor *c, uint8_t *ret_ip_v)
+static enum frame_verdict ppp_protocol_decode(uint32_t protocol, struct decode *d)
 {
-	if (c->bad)
+	if (d->c.bad)
 		return FRAME_CUT;
 	switch (protocol) {
 	case PPP_V4:
-		return ip_is(4, ret_ip_v);
+		return ip_follows(d, 4);
 	case PPP_V6:
-		return ip_is(6, ret_ip_v);
+		return ip_follows(d, 6);
 	case PPP_MPLS:
-		return mpls_walk(c, ret_ip_v);
+		return mpls_decode(d);
 	default:
 		return FRAME_NOT_TCP;
 	}
 }
 
-/* RFC 1661 2 and 6.5: the protocol takes one octet if that is odd.  RFC 1662 3.1: FF 03 before it,
- * unless the ends agreed to leave that out. */
-static enum frame_verdict ppp_walk(struct cursor *c, uint8_t *ret_ip_v)
+/* RFC 1661 2 and 6.5: a protocol whose first octet is odd has one octet.  RFC 1662 3.1: FF 03
+ * stands before it unless the ends negotiated it away. */
+static enum frame_verdict ppp_decode(struct decode *d)
 {
-	uint32_t protocol = cursor_u8(c);
+	uint32_t protocol = cursor_u8(&d->c);
 
-	if (protocol == 0xff && cursor_u8(c) == 0x03)
-		protocol = cursor_u8(c);
+	if (protocol == 0xff && cursor_u8(&d->c) == 0x03)
+		protocol = cursor_u8(&d->c);
 	if (!(protocol & 1))
-		protocol = protocol << 8 | cursor_u8(c);
-	return ppp_protocol_walk(protocol, c, ret_ip_v);
+		protocol = protocol << 8 | cursor_u8(&d->c);
+	return ppp_protocol_decode(protocol, d);
 }
 
-/* RFC 2516 4: version 1, type 1, code 0, session, length.  IPv4 and IPv6 only, as the kernel's
- * filter has it. */
-static enum frame_verdict pppoe_walk(struct cursor *c, uint8_t *ret_ip_v)
+/* RFC 2516 4: version 1, type 1, code 0, session, length.  IPv4 and IPv6 only, like the kernel's
+ * filter. */
+static enum frame_verdict pppoe_decode(struct decode *d)
 {
-	uint32_t head = cursor_be32(c);
+	uint32_t head = cursor_be32(&d->c);
 
-	cursor_be16(c);
-	uint32_t protocol = cursor_be16(c);
+	cursor_be16(&d->c);
+	uint32_t protocol = cursor_be16(&d->c);
 
-	if (c->bad)
+	if (d->c.bad)
 		return FRAME_CUT;
 	if (head >> 16 != 0x1100 || protocol == PPP_MPLS)
 		return FRAME_NOT_TCP;
-	return ppp_protocol_walk(protocol, c, ret_ip_v);
+	return ppp_protocol_decode(protocol, d);
 }
 
-/* The EtherType behind LLC and SNAP; 0: something else is there. */
+/* The EtherType after LLC and SNAP; 0: no SNAP header, or cut. */
 static uint32_t snap_type(struct cursor *c)
 {
 	uint32_t head = cursor_be32(c), oui = cursor_be16(c), type = cursor_be16(c);
@@ -112,33 +95,33 @@ static uint32_t snap_type(struct cursor *c)
 	return head >> 8 == LLC_SNAP && !(head & 0xff) && !oui ? type : 0;
 }
 
-enum frame_verdict type_walk(uint32_t type, struct cursor *c, struct segment *s, uint8_t *ret_ip_v)
+enum frame_verdict ethertype_decode(uint32_t type, struct decode *d)
 {
-	for (unsigned tags = 0; is_vlan(type); tags++) {
+	for (unsigned tags = 0; ethertype_is_vlan(type); tags++) {
 		if (tags == LINK_MAX_VLAN)
 			return FRAME_TOO_DEEP;
-		segment_add_vlan(s, cursor_be16(c));
-		type = cursor_be16(c);
+		segment_add_vlan(d->s, cursor_be16(&d->c));
+		type = cursor_be16(&d->c);
 	}
-	if (c->bad)
+	if (d->c.bad)
 		return FRAME_CUT;
-	if (type < ETHERTYPE_MIN) { /* and then IP at once, as the kernel's filter has it */
-		type = snap_type(c);
-		if (c->bad)
+	if (type < ETHERTYPE_MIN) { /* SNAP, then IP only, like the kernel's filter */
+		type = snap_type(&d->c);
+		if (d->c.bad)
 			return FRAME_CUT;
 		if (type != ETHERTYPE_V4 && type != ETHERTYPE_V6)
 			return FRAME_NOT_TCP;
 	}
 	switch (type) {
 	case ETHERTYPE_V4:
-		return ip_is(4, ret_ip_v);
+		return ip_follows(d, 4);
 	case ETHERTYPE_V6:
-		return ip_is(6, ret_ip_v);
+		return ip_follows(d, 6);
 	case ETHERTYPE_MPLS:
 	case ETHERTYPE_MPLS_UPSTREAM:
-		return mpls_walk(c, ret_ip_v);
+		return mpls_decode(d);
 	case ETHERTYPE_PPPOE:
-		return pppoe_walk(c, ret_ip_v);
+		return pppoe_decode(d);
 	default:
 		return FRAME_NOT_TCP;
 	}
@@ -146,7 +129,7 @@ enum frame_verdict type_walk(uint32_t type, struct cursor *c, struct segment *s,
 
 /* ---- IEEE 802.11 ---- */
 
-enum { /* octet 0 and 1 of the frame control field: IEEE 802.11-2020 9.2.4.1 */
+enum { /* octets 0 and 1 of the frame control field: IEEE 802.11-2020 9.2.4.1 */
        FC_VERSION_AND_TYPE = 0x0f,
        FC_DATA = 0x08,
        FC_NO_DATA = 0x40,
@@ -157,51 +140,49 @@ enum { /* octet 0 and 1 of the frame control field: IEEE 802.11-2020 9.2.4.1 */
 };
 enum { QOS_AMSDU = 0x80 };
 
-/* A data frame of one MSDU in clear, then LLC and SNAP.  @padded: the MAC header was filled up to
+/* An unencrypted data frame with one MSDU, then LLC and SNAP.  @padded: the MAC header is padded to
  * a multiple of 4 octets. */
-static enum frame_verdict ieee80211_walk(struct cursor *c, bool padded, struct segment *s,
-					 uint8_t *ret_ip_v)
+static enum frame_verdict ieee80211_decode(struct decode *d, bool padded)
 {
-	uint8_t fc0 = cursor_u8(c), fc1 = cursor_u8(c);
-	unsigned header = 24;
+	const uint8_t *header = d->c.p;
+	uint8_t fc0 = cursor_u8(&d->c), fc1 = cursor_u8(&d->c);
 
-	if (c->bad)
+	if (d->c.bad)
 		return FRAME_CUT;
 	if ((fc0 & FC_VERSION_AND_TYPE) != FC_DATA || fc0 & FC_NO_DATA || fc1 & FC_PROTECTED)
 		return FRAME_NOT_TCP;
-	cursor_take(c, 2 + 3 * 6); /* duration, addresses */
-	const uint8_t *sequence = cursor_take(c, 2);
+	cursor_take(&d->c, 2 + 3 * 6); /* duration, addresses */
+	const uint8_t *sequence = cursor_take(&d->c, 2);
 
 	if (sequence && sequence[0] & 0x0f)
 		return FRAME_FRAGMENT;
 	if ((fc1 & FC_TO_AND_FROM_DS) == FC_TO_AND_FROM_DS)
-		cursor_take(c, 6), header += 6;
+		cursor_take(&d->c, 6); /* fourth address */
 	if (fc0 & FC_QOS) {
-		const uint8_t *qos = cursor_take(c, 2);
+		const uint8_t *qos = cursor_take(&d->c, 2);
 
-		header += 2;
 		if (qos && qos[0] & QOS_AMSDU)
-			return FRAME_TOO_DEEP; /* several MSDUs; a frame gives one segment */
+			return FRAME_TOO_DEEP; /* several MSDUs; a frame yields one segment */
 		if (fc1 & FC_HT_CONTROL)
-			cursor_take(c, 4), header += 4;
+			cursor_take(&d->c, 4);
 	}
 	if (padded)
-		cursor_take(c, -header & 3);
-	uint32_t type = snap_type(c);
+		cursor_take(&d->c, (size_t)(header - d->c.p) & 3);
+	uint32_t type = snap_type(&d->c);
 
 	if (type < ETHERTYPE_MIN)
-		return c->bad ? FRAME_CUT : FRAME_NOT_TCP;
-	return type_walk(type, c, s, ret_ip_v);
+		return d->c.bad ? FRAME_CUT : FRAME_NOT_TCP;
+	return ethertype_decode(type, d);
 }
 
-/* Radiotap (radiotap.org): little-endian; words of presence bits, each with bit 31 announces
- * another; then fields by ascending bit, aligned to their size. */
+/* Radiotap (radiotap.org), little-endian: words of presence bits, where bit 31 announces another
+ * word; then the fields in the order of their bits, each aligned to its size. */
 enum { RT_TSFT = 1, RT_FLAGS = 2 };
 enum { RT_FLAG_PADDED = 0x20 };
 
-static enum frame_verdict radiotap_walk(struct cursor *c, bool *ret_padded)
+static enum frame_verdict radiotap_decode(struct decode *d)
 {
-	const uint8_t *h = cursor_take(c, 8);
+	const uint8_t *h = cursor_take(&d->c, 8);
 
 	if (!h)
 		return FRAME_CUT;
@@ -209,7 +190,7 @@ static enum frame_verdict radiotap_walk(struct cursor *c, bool *ret_padded)
 
 	if (h[0] || len < at)
 		return FRAME_BAD;
-	if (!cursor_take(c, len - at))
+	if (!cursor_take(&d->c, len - at))
 		return FRAME_CUT;
 	for (uint32_t more = present; more >> 31; at += 4) {
 		if (at + 4 > len)
@@ -218,46 +199,38 @@ static enum frame_verdict radiotap_walk(struct cursor *c, bool *ret_padded)
 	}
 	if (present & RT_TSFT)
 		at = ((at + 7) & ~7u) + 8;
-	*ret_padded = present & RT_FLAGS && at < len && h[at] & RT_FLAG_PADDED;
-	return FRAME_TCP;
+	return ieee80211_decode(d, present & RT_FLAGS && at < len && h[at] & RT_FLAG_PADDED);
 }
 
-enum frame_verdict link_walk(enum link_type link, struct cursor *c, struct segment *s,
-			     uint8_t *ret_ip_v)
+enum frame_verdict link_decode(enum link_type link, struct decode *d)
 {
-	bool padded = false;
 	uint32_t type;
 
 	switch (link) {
 	case LINK_ETHERNET:
-		cursor_take(c, 12);
-		return type_walk(cursor_be16(c), c, s, ret_ip_v);
+		cursor_take(&d->c, 12);
+		return ethertype_decode(cursor_be16(&d->c), d);
 	case LINK_SLL:
-		cursor_take(c, 14);
-		return type_walk(cursor_be16(c), c, s, ret_ip_v);
+		cursor_take(&d->c, 14);
+		return ethertype_decode(cursor_be16(&d->c), d);
 	case LINK_SLL2:
-		type = cursor_be16(c);
-		cursor_take(c, 18);
-		return type_walk(type, c, s, ret_ip_v);
+		type = cursor_be16(&d->c);
+		cursor_take(&d->c, 18);
+		return ethertype_decode(type, d);
 	case LINK_NULL:
-		cursor_take(c, 4);
-		return version_walk(c, ret_ip_v);
+		cursor_take(&d->c, 4);
+		return version_decode(d);
 	case LINK_PPP:
-		return ppp_walk(c, ret_ip_v);
+		return ppp_decode(d);
 	case LINK_PPPOE:
-		return pppoe_walk(c, ret_ip_v);
-	case LINK_RADIOTAP: {
-		enum frame_verdict v = radiotap_walk(c, &padded);
-
-		if (v)
-			return v;
-		return ieee80211_walk(c, padded, s, ret_ip_v);
-	}
+		return pppoe_decode(d);
+	case LINK_RADIOTAP:
+		return radiotap_decode(d);
 	case LINK_80211:
-		return ieee80211_walk(c, false, s, ret_ip_v);
+		return ieee80211_decode(d, false);
 	case LINK_RAW_IP:
 	case LINK_TYPES:
 		break;
 	}
-	return version_walk(c, ret_ip_v);
+	return version_decode(d);
 }

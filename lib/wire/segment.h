@@ -1,7 +1,7 @@
 /* segment.h - one decoded TCP segment, as a value (RFC 9293 section 3.1).
  *
- * Integers are host order, addresses network order.  A super-frame (GRO, TSO) is one segment here
- * that stands for `wire_segs` on the wire. */
+ * Integers are in host order, addresses in network order.  A super-frame (GRO, TSO) is one segment
+ * here and `wire_segs` segments on the wire. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -23,35 +23,35 @@ struct segment {
 	uint8_t src[16]; /* IPv4: the first 4 octets, the rest 0 */
 	uint8_t dst[16];
 	uint16_t sport, dport;
-	uint8_t ip_v;	    /* 4 or 6 */
-	bool fragment;	    /* first of several IP fragments: payload_len is a part */
-	uint8_t nvlan;	    /* tags kept in vlan[], outermost first */
-	bool extended;	    /* IPv6 extension headers: addresses may not be those of the checksum */
-	uint16_t vlan[2];   /* VLAN ids, 12 bits */
-	uint16_t iface;	    /* as in struct frame */
-	uint16_t flags;	    /* enum tcp_flag */
-	uint16_t window;    /* as on the wire, unscaled */
-	uint16_t wire_segs; /* segments on the wire, at least 1 */
-	uint32_t seq, ack;  /* ack: as on the wire, meaningful with TCP_ACK */
-	uint32_t payload_len; /* octets on the wire, may exceed what was captured */
+	uint8_t ip_v;	      /* 4 or 6 */
+	bool fragment;	      /* first of several IP fragments: payload_len is incomplete */
+	uint8_t nvlan;	      /* tags kept in vlan[], outermost first */
+	bool extended;	      /* IPv6 extension headers: the checksum may cover another address */
+	uint16_t vlan[2];     /* VLAN ids, 12 bits */
+	uint16_t iface;	      /* as in struct frame */
+	uint16_t flags;	      /* enum tcp_flag */
+	uint16_t window;      /* as on the wire, unscaled */
+	uint16_t wire_segs;   /* segments on the wire, at least 1 */
+	uint32_t seq, ack;    /* ack: as on the wire, valid with TCP_ACK */
+	uint32_t payload_len; /* octets on the wire, may exceed the captured ones */
 	uint32_t wire_len;    /* octets of the frame(s) on the wire, link header included */
-	struct span options;  /* borrowed from the frame, dies with it */
+	struct span options;  /* borrowed from the frame */
 };
 
-/* Keeps the id of a tag, the outermost two of them. */
+/* Records the VLAN id of a tag; only the two outermost are kept. */
 static inline void segment_add_vlan(struct segment *s, uint16_t tci)
 {
-	if (s->nvlan < sizeof(s->vlan) / sizeof(s->vlan[0]))
+	if (s->nvlan < sizeof s->vlan / sizeof s->vlan[0])
 		s->vlan[s->nvlan++] = tci & 0x0fff;
 }
 
-/* Does it begin or end a connection?  All others are payload and its acknowledgements. */
+/* Can it open or close a connection?  All others carry data or acknowledge it. */
 static inline bool segment_is_control(const struct segment *s)
 {
 	return s->flags & (TCP_SYN | TCP_FIN | TCP_RST);
 }
 
-/* Sequence number behind the segment: SYN and FIN count one each. */
+/* Sequence number after the segment: SYN and FIN count one each. */
 static inline uint32_t segment_end(const struct segment *s)
 {
 	return s->seq + s->payload_len + !!(s->flags & TCP_SYN) + !!(s->flags & TCP_FIN);

@@ -1,6 +1,6 @@
 /* seq.h - serial arithmetic on 32-bit sequence numbers (RFC 9293 section 3.4, modulo 2^32).
  *
- * Right for numbers less than 2^31 apart. */
+ * Valid for numbers less than 2^31 apart. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>

@@ -14,8 +14,8 @@ enum option_kind {
 
 enum { TFO_EXPERIMENT = 0xF989 };
 
-/* One option whose body (behind kind and length) is @body. */
-static void take(struct tcpopt *o, uint8_t kind, struct cursor body)
+/* @body: the option without kind and length. */
+static void tcpopt_take(struct tcpopt *o, uint8_t kind, struct cursor body)
 {
 	size_t n = cursor_left(&body);
 
@@ -61,7 +61,7 @@ struct tcpopt tcpopt_parse(struct span options)
 	struct tcpopt o = { .wscale = TCPOPT_WSCALE_NONE };
 	struct cursor c = cursor_of(options);
 
-	/* Of nearly every segment behind the handshake: RFC 7323 appendix A. */
+	/* Timestamps alone, after the handshake in nearly every segment: RFC 7323 appendix A. */
 	if (options.n == 12 && be32_at(options.p) == 0x0101080a) {
 		o.timestamps = true;
 		o.tsval = be32_at(options.p + 4);
@@ -83,7 +83,7 @@ struct tcpopt tcpopt_parse(struct span options)
 			o.malformed = true;
 			break;
 		}
-		take(&o, kind, cursor_of((struct span){ body, len - 2u }));
+		tcpopt_take(&o, kind, cursor_of((struct span){ body, len - 2u }));
 	}
 	return o;
 }

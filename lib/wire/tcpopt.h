@@ -1,4 +1,4 @@
-/* tcpopt.h - the TCP options that matter when a connection opens.
+/* tcpopt.h - the TCP options of a handshake.
  *
  * Sources: RFC 9293 3.2 (MSS), RFC 7323 2-3 (window scale, timestamps), RFC 2018 2 (SACK
  * permitted), RFC 7413 4.1.1 (Fast Open, 34; experimental 254 with magic 0xF989, RFC 6994),
@@ -11,14 +11,13 @@
 enum { TCPOPT_WSCALE_NONE = 15, TCPOPT_WSCALE_MAX = 14 };
 
 struct tcpopt {
-	uint16_t mss; /* 0: absent */
-	/* 0..14; TCPOPT_WSCALE_NONE: absent (RFC 7323 2.3: above 14 counts as 14) */
-	uint8_t wscale;
+	uint16_t mss;	/* 0: absent */
+	uint8_t wscale; /* 0..14 (RFC 7323 2.3: more counts as 14); TCPOPT_WSCALE_NONE: absent */
 	bool sack;
 	bool timestamps;
-	bool tfo; /* Fast Open option present, cookie or request */
+	bool tfo; /* Fast Open: a cookie or a request */
 	bool mptcp;
-	bool malformed;	       /* a length octet lied; what came before it is kept */
+	bool malformed;	       /* a length was wrong; the options before it are valid */
 	uint32_t tsval, tsecr; /* with `timestamps` */
 };
 

@@ -1,4 +1,4 @@
-/* tunnel.h - packets that carry packets, one level at a time: see frame_decode_inner().
+/* tunnel.h - tunnel types that frame_decode_inner() decapsulates.
  *
  * Layouts: RFC 7348 5 (VXLAN), RFC 8926 3 (Geneve), RFC 2784, 2890 (GRE), RFC 7637 (NVGRE),
  * draft-foschiano-erspan-03 (ERSPAN I, II, III), RFC 2003, 4213 3.5, 2473 (IP in IP),
@@ -6,11 +6,6 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-
-struct cursor;
-struct packet;
-struct segment;
-struct upper;
 
 enum tunnel_type {
 	TUNNEL_NONE,
@@ -26,12 +21,12 @@ enum tunnel_type {
 	TUNNEL_TYPES
 };
 
-/* Destination ports of UDP. */
+/* UDP destination ports. */
 enum tunnel_port {
 	PORT_GTP_U = 2152,
 	PORT_VXLAN = 4789,
 	PORT_GENEVE = 6081,
-	PORT_VXLAN_LINUX = 8472, /* which Linux had before there was a number */
+	PORT_VXLAN_LINUX = 8472, /* Linux, before IANA assigned 4789 */
 };
 
 enum {
@@ -39,17 +34,12 @@ enum {
 	TUNNEL_MAX_GTP_HEADERS = 8, /* extension headers of one GTP-U packet */
 };
 
-/* A tunnel.  `id` is 0 where there is none.  GTP-U has none here: its TEIDs name one direction each
- * (TS 29.281 3.1), so that the two of a conversation differ. */
+/* GTP-U has no id: its TEIDs differ between the two directions of a connection (TS 29.281 3.1). */
 struct tunnel {
 	uint8_t type; /* enum tunnel_type */
 	bool has_id;
-	uint32_t id; /* VNI, GRE key, ERSPAN session */
+	uint32_t id; /* VNI, GRE key or ERSPAN session; 0 without has_id */
 };
 
 /* Name of a type, as in events. */
 const char *tunnel_name(enum tunnel_type t);
-
-/* The tunnel that @packet is of, by protocol and port; TUNNEL_NONE: not one, or too short to tell.
- * @upper was read from @packet, and is not a later fragment. */
-enum tunnel_type tunnel_of(const struct packet *packet, const struct upper *upper);

@@ -1,6 +1,6 @@
-/* Any octets as a frame.  The first ones choose what a source would know of it:
- *   0: link type   1: bit 0 VLAN in metadata, bits 1-2 enum frame_inner   2-3: octets of the frame that were not captured, x 4
- *   4-5: gso_size
+/* Any octets as a frame.  The first six are the source's metadata:
+ *   0: link type   1: bit 0 VLAN in metadata, bits 1-2 enum frame_inner
+ *   2-3: octets of the frame that were not captured, / 4   4-5: gso_size
  * The rest is the frame, in memory of exactly its size. */
 #include <stddef.h>
 #include <stdint.h>
@@ -32,9 +32,9 @@ static void check_segment(const struct segment *s, const struct frame *f)
 	(void)checksum_wrong(s, f->data + f->caplen);
 }
 
-/* Tunnels and ICMP errors: what is not written on failure, and that it is a refinement of
- * frame_decode(), which the filter's contract rests upon. */
-static void check_inside(const struct frame *f, unsigned inner, enum frame_verdict plain)
+/* frame_decode_inner() writes nothing on failure, and refines only FRAME_NOT_TCP of frame_decode():
+ * the contract of the kernel's filter depends on that. */
+static void check_inner(const struct frame *f, unsigned inner, enum frame_verdict plain)
 {
 	struct segment s, untouched;
 	struct tunnel t = { .type = TUNNEL_TYPES };
@@ -92,7 +92,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *in, size_t n)
 		must(s.payload_len + 40 <= f.len);
 		check_segment(&s, &f);
 	}
-	check_inside(&f, in[1] >> 1 & 3, v);
+	check_inner(&f, in[1] >> 1 & 3, v);
 	free(data);
 	return 0;
 }

@@ -115,7 +115,7 @@ static int run(struct command *c, const void *file, size_t n, struct options *re
 
 /* ---- what a refusal says -------------------------------------------------------------------- */
 
-/* What is behind "@file:N" at @s, N one of @lines; NULL: it begins otherwise. */
+/* What is after "@file:N" at @s, N one of @lines; NULL: it begins otherwise. */
 static const char *after_place(const char *s, const char *file, size_t lines)
 {
 	size_t n = strlen(file);
@@ -129,7 +129,7 @@ static const char *after_place(const char *s, const char *file, size_t lines)
 	return end;
 }
 
-/* What is behind "--name", "--no-name", "-c" at @s. */
+/* What is after "--name", "--no-name", "-c" at @s. */
 static const char *after_flag(const char *s)
 {
 	char *unknown = strstr(s, ": unknown option"); /* its name may be anything */

@@ -11,7 +11,7 @@
 #include <unistd.h>
 #include "source/pcapfile.h"
 
-enum { INPUT_MAX = 60000 }; /* a pipe holds that much, so nobody needs to write meanwhile */
+enum { INPUT_MAX = 60000 }; /* a pipe holds that much, so no second thread needs to write */
 
 static void must(int truth)
 {

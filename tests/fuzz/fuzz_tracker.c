@@ -8,7 +8,7 @@
 #include "flow/tracker.h"
 #include "wire/segment.h"
 
-enum { FLOWS = 4096, MAX_WHOLE = 24, MAX_HALF = 12 };
+enum { FLOWS = 4096, MAX_FULL = 24, MAX_SYN = 12 };
 
 struct flow_seen {
 	uint64_t id;
@@ -75,7 +75,7 @@ static void check_flood(struct oracle *o, const struct event *e)
 	uint64_t ends = e->flood.half_open;
 
 	must(e->flood.phase < SYNFLOOD_PHASES && e->flood.shares == 1 &&
-	     e->flood.half_open <= MAX_HALF);
+	     e->flood.half_open <= MAX_SYN);
 	must(e->ts_ns >= e->flood.started_ns);
 	for (unsigned i = SYNFLOOD_COMPLETED; i < SYNFLOOD_COUNTS; i++)
 		ends += e->flood.count[i];
@@ -168,8 +168,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	static _Alignas(4096) uint8_t memory[1 << 21];
 	static struct oracle o;
 	static struct tracker_counters count;
-	struct tracker_config cfg = { .max_connections = MAX_WHOLE,
-				      .max_half_open = MAX_HALF,
+	struct tracker_config cfg = { .max_connections = MAX_FULL,
+				      .max_half_open = MAX_SYN,
 				      .timeout_ns = { 3000000000u, 3000000000u, 60000000000u,
 						      60000000000u, 10000000000u, 6000000000u,
 						      1000000000u },
@@ -189,7 +189,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (head[8] & 1)
 		memcpy(&o.refuse, head, sizeof o.refuse);
 
-	cfg.flood_half_open = head[8] >> 1 & 7; /* 0: off; MAX_HALF / 4 is the most */
+	cfg.flood_half_open = head[8] >> 1 & 7; /* 0: off; MAX_SYN / 4 is the most */
 	struct tracker *t = tracker_new(&cfg, memory, &o.sink, &count);
 	uint32_t isn[2] = { 0xffffff00u, 1000 };
 
@@ -203,8 +203,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 			isn[1] += b[4] << 20;
 		}
 		tracker_input(t, &s, 1);
-		must(counter_get(&count.syn_entries) <= MAX_HALF &&
-		     counter_get(&count.full_entries) <= MAX_WHOLE);
+		must(counter_get(&count.syn_entries) <= MAX_SYN &&
+		     counter_get(&count.full_entries) <= MAX_FULL);
 	}
 	tracker_close_all(t, REASON_CAPTURE_END);
 	must(counter_get(&count.opened) == counter_get(&count.closed));

@@ -165,7 +165,7 @@ static inline enum frame_verdict decode_inner(unsigned inner)
 	return frame_decode_inner(&fr, inner, &tun, &seg);
 }
 
-#define is_inside(want, inner, ...)                                                                \
+#define is_inner(want, inner, ...)                                                                 \
 	do {                                                                                       \
 		enum frame_verdict is_ = decode_inner(inner);                                      \
 		if (!ok(is_ == (want), __VA_ARGS__))                                               \

@@ -41,7 +41,7 @@ static void by_name(void)
 	ok(of(&allow, BOB, 0, 0) == ACCESS_UNLISTED &&
 		   of(&allow, STAFF, ALICE, ALICE) == ACCESS_UNLISTED &&
 		   of(&allow, 0, 0, 0) == ACCESS_UNLISTED,
-	   "nobody else then, whose numbers stand for something else, nor root");
+	   "no one else then, whose numbers stand for something else, nor root");
 	ok(of(&mask, ALICE, 0, 0) == ACCESS_PSEUDONYMS &&
 		   of(&mask, BOB, GUESTS, 0) == ACCESS_PSEUDONYMS &&
 		   of(&mask, BOB, 0, GUESTS) == ACCESS_PSEUDONYMS,
@@ -50,10 +50,10 @@ static void by_name(void)
 	   "without other lists, everybody else sees addresses");
 	ok(of(&both, BOB, GUESTS, 0) == ACCESS_PSEUDONYMS &&
 		   of(&both, BOB, 0, 0) == ACCESS_UNLISTED,
-	   "with lists of both kinds, whoever is in neither is refused");
+	   "with lists of both kinds, a user in neither is refused");
 	ok(of(&both, BOB, STAFF, GUESTS) == ACCESS_ADDRESSES &&
 		   of(&both, BOB, GUESTS, STAFF) == ACCESS_ADDRESSES,
-	   "whoever is in both sees addresses");
+	   "a user in both sees addresses");
 }
 
 static void by_number(void)
@@ -89,13 +89,13 @@ static void by_kernel(void)
 		abort();
 	ok(access_peer_of(pair[0], &p) == 0 && p.uid == geteuid() && p.gid == getegid() &&
 		   p.pid == getpid(),
-	   "the kernel tells user, group and process");
+	   "the kernel reports user, group and process");
 	ok(p.ngroups == (size_t)n && !memcmp(p.groups, groups, (size_t)n * sizeof *groups),
 	   "and all supplementary groups, %d here", n);
 	access_peer_free(&p);
 	ok(!p.groups && access_peer_of(pipes[0], &p) == -ENOTSOCK &&
 		   access_peer_of(-1, &p) == -EBADF,
-	   "of what is no socket it tells nothing");
+	   "it reports nothing about a descriptor that is not a socket");
 }
 
 /* ---- the key -------------------------------------------------------------------------------- */
@@ -131,8 +131,7 @@ static void key_file(void)
 	memset(key, 0, sizeof key);
 	ok(keyfile_read(NULL, key) == 1 && key[31] == 32, "from a credential as well");
 	ok(read_of(32, 0440) == 1, "its group may read it: so systemd hands credentials over");
-	ok(read_of(32, 0604) == -EPERM && read_of(32, 0666) == -EPERM,
-	   "not if anybody can read it");
+	ok(read_of(32, 0604) == -EPERM && read_of(32, 0666) == -EPERM, "not if others can read it");
 	ok(read_of(31, 0600) == -EINVAL && read_of(33, 0600) == -EINVAL &&
 		   read_of(0, 0600) == -EINVAL,
 	   "not one octet less, nor more");

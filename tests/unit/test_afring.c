@@ -300,7 +300,7 @@ static bool exchange(int server, int client, const char *addr, size_t octets)
 	return (size_t)got == octets;
 }
 
-/* Ethernet (none if @raw), @tags, IPv4, TCP; to nobody, so nobody answers. */
+/* Ethernet (none if @raw), @tags, IPv4, TCP; without a receiver, so there is no answer. */
 static size_t build_tcp(uint8_t *p, bool raw, const char *tags, size_t tags_len, uint32_t seq)
 {
 	size_t n = 0;
@@ -756,7 +756,7 @@ static void test_tun(void)
 	close(fd[1]);
 }
 
-/* Frames that a full ring could not take are told, each of them. */
+/* Frames that a full ring could not take are reported, each of them. */
 static void test_overflow(int tap)
 {
 	enum { SENT = 20000 };
@@ -771,7 +771,7 @@ static void test_overflow(int tap)
 	ok(!afring_open(&c, &s, &step) && interface_feed(tap, 0, SENT / 2) &&
 		   !source_stats(s, &syn) && interface_feed(tap, SENT / 2, SENT) &&
 		   !source_stats(s, &st),
-	   "%d frames to a ring of 256 KiB that nobody reads", SENT);
+	   "%d frames to a ring of 256 KiB without a reader", SENT);
 	ok(syn.packets + syn.drops == SENT / 2 && syn.drops && st.packets == syn.packets &&
 		   st.packets + st.drops == SENT && st.freezes,
 	   "%llu packets + %llu drops are all of them, over two readings (%llu freezes)",
@@ -783,7 +783,7 @@ static void test_overflow(int tap)
 	seen = (struct seen){ 0 };
 	interface_feed(tap, 0, 500);
 	drain(s, &seen);
-	ok(seen.frames == 500 && seen.in_order, "and the ring goes on");
+	ok(seen.frames == 500 && seen.in_order, "and the ring continues");
 	source_free(s);
 }
 
@@ -939,7 +939,7 @@ static void test_map_again(int tap)
 		if (seen.first_seq != from || seen.frames != 300 || !seen.in_order)
 			break;
 	}
-	ok(from == 1800, "a ring that is mapped again goes on where the last reader stopped");
+	ok(from == 1800, "a ring that is mapped again continues where the last reader stopped");
 
 	interface_feed(tap, from, from + 20000);
 	usleep(20000);
@@ -969,7 +969,7 @@ static void test_map_again(int tap)
 }
 
 /* A reader that is gone after any number of frames, with or without the block given back: the
- * next one goes on behind what was kept. */
+ * next one continues after what was kept. */
 static void test_position(int tap)
 {
 	enum { FRAMES = 2500 };
@@ -1020,10 +1020,10 @@ static void test_position(int tap)
 	ok(source_next(s, f, 50) == 0 && afring_take_counts(s, &counts) == 0 &&
 		   counts.packets == FRAMES && !counts.drops,
 	   "the counts are those of all readers");
-	ok(afring_take_counts(s, &counts) == 0 && !counts.packets, "and are told once");
+	ok(afring_take_counts(s, &counts) == 0 && !counts.packets, "and are reported once");
 	source_free(s);
 	at.block = g.block_nr;
-	ok(afring_map(fd, &g, &at, &s) == -EINVAL, "a position behind the ring is refused");
+	ok(afring_map(fd, &g, &at, &s) == -EINVAL, "a position after the ring is refused");
 	close(fd);
 }
 
@@ -1057,7 +1057,7 @@ static void test_position_round(int tap)
 		exit(EXIT_FAILURE);
 	drain(s, &seen);
 	ok(seen.frames > 100 && seen.first_seq == 20 && seen.in_order,
-	   "the next reader begins behind it, though it is full of newer frames by now (%u frames)",
+	   "the next reader begins after it, though it is full of newer frames by now (%u frames)",
 	   seen.frames);
 	source_free(s);
 	close(fd);
@@ -1085,7 +1085,7 @@ enum lie {
 	LIES
 };
 
-static void tell(struct tpacket_block_desc *b, enum lie lie)
+static void set_lie(struct tpacket_block_desc *b, enum lie lie)
 {
 	struct tpacket_hdr_v1 *h = &b->hdr.bh1;
 	struct tpacket3_hdr *f = (struct tpacket3_hdr *)((char *)b + h->offset_to_first_pkt);
@@ -1139,7 +1139,7 @@ static void tell(struct tpacket_block_desc *b, enum lie lie)
 	}
 }
 
-/* Tells @lie in each block that the reader has, once they hold @frames; the number of blocks. */
+/* Reports @lie in each block that the reader has, once they hold @frames; the number of blocks. */
 static int lie_in_ring(uint8_t *ring, unsigned blocks, unsigned frames, enum lie lie)
 {
 	for (int tries = 0; tries < 200; tries++, usleep(5000)) {
@@ -1158,7 +1158,7 @@ static int lie_in_ring(uint8_t *ring, unsigned blocks, unsigned frames, enum lie
 			struct tpacket_block_desc *b = (void *)(ring + (size_t)i * (1 << 16));
 
 			if (b->hdr.bh1.block_status & 1) {
-				tell(b, lie);
+				set_lie(b, lie);
 				reported++;
 			}
 		}

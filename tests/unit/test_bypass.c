@@ -1,5 +1,5 @@
-/* The filter of mode=auto in the kernel, and a tracker behind it, beside a tracker that is fed
- * every segment: whatever passes on the wire, both must tell the same.
+/* The filter of mode=auto in the kernel, and a tracker after it, beside a tracker that is fed
+ * every segment: whatever passes on the wire, both must report the same.
  *
  * The filter is on the receiving end of an AF_UNIX datagram pair, as in test_tcp_filter.c.  Between
  * it and its tracker frames wait for a while, as they do in a ring. */
@@ -24,7 +24,7 @@
 enum { EVENTS = 2048, RING = 256, FRAME = 1500, RUNS = 400, STEPS = 600 };
 static const uint64_t start_ns = 1700000000000000000, ms = 1000000;
 
-/* ---- a tracker and what it told ---- */
+/* ---- a tracker and what it reported ---- */
 
 struct rig {
 	struct event_sink sink; /* first */
@@ -377,7 +377,7 @@ static void begin(void)
 	now_ns = start_ns;
 }
 
-/* Both are through: did they tell the same? */
+/* Both are through: did they report the same? */
 static bool finish(unsigned id, uint64_t seed, bool capture_ends)
 {
 	drain(0);
@@ -432,7 +432,7 @@ static void test_first_withheld_again(void)
 	}
 	show(make(0, 0, TCP_ACK, seq, 5001, 60000, 100));
 	ok(finish(0, rng, false) && bypassed == before + 1,
-	   "the first segment that was withheld comes again: a retransmission");
+	   "the first segment that was bypassed comes again: a retransmission");
 }
 
 /* A long one in order, with the time of the kernel: it is not silent, though nothing is shown. */
@@ -465,7 +465,7 @@ static void test_not_silent(void)
 	kernel.wall_minus_mono = (int64_t)last - (int64_t)mono.tv_sec * 1000000000 - mono.tv_nsec;
 	tracker_advance(behind->t, last + 59000 * ms);
 	ok(!counter_get(&behind->count.closed),
-	   "a connection is not silent while its segments are withheld");
+	   "a connection is not silent while its segments are bypassed");
 	tracker_advance(behind->t, last + 130000 * ms);
 	const struct event *e = &behind->event[behind->n - 1];
 
@@ -475,7 +475,7 @@ static void test_not_silent(void)
 		   e->close.end_ns < last + 5000 * ms,
 	   "and when it is, nothing is missing in its counts and times");
 	ok(counter_get(&behind->count.bypassed) == bypassed - before,
-	   "each withheld segment is counted");
+	   "each bypassed segment is counted");
 	kernel.wall_minus_mono = state;
 	rig_free(behind);
 	rig_free(every);
@@ -501,10 +501,10 @@ int main(void)
 	rng = interface_seed(20251121);
 	for (unsigned i = 0; i < RUNS; i++)
 		run(i % 7, i & 8);
-	printf("# %u segments shown, %u withheld\n", shown, bypassed);
-	ok(!differences, "%u connections: behind the filter the same is told as with all segments",
-	   RUNS);
-	ok(bypassed > shown / 2, "though many of them were withheld");
+	printf("# %u segments passed, %u bypassed\n", shown, bypassed);
+	ok(!differences,
+	   "%u connections: after the filter the same is reported as with all segments", RUNS);
+	ok(bypassed > shown / 2, "although many of them were bypassed");
 	test_first_withheld_again();
 	test_not_silent();
 	test_forgotten();

@@ -97,7 +97,7 @@ static void test_unknowable(void)
 	extension(6, 2, 24);
 	tcp(TCP_ACK, 0, 10);
 	finish();
-	ok(!wrong((uint32_t)pkt_n), "... behind a routing header cannot be judged");
+	ok(!wrong((uint32_t)pkt_n), "... after a routing header cannot be judged");
 }
 
 int main(void)

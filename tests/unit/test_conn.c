@@ -97,7 +97,7 @@ static void test_history(void)
 	for (unsigned code = HISTORY_SYN; code <= HISTORY_FLIPPED; code++)
 		conn_history_add(&all.cold, SIDE_A, code);
 	history_text(all.history, text);
-	ok(!strcmp(text, "shadfrgtwiq^"), "history: what finds no room is left out, nothing moves");
+	ok(!strcmp(text, "shadfrgtwiq^"), "history: what does not fit is omitted, nothing moves");
 	ok(all.anomalies == 0, "history: the octets beside it stay as they are");
 }
 
@@ -254,7 +254,7 @@ static void test_held(void)
 		kept_apart += apart;
 	}
 	ok(!changed && kept_apart > 1000,
-	   "a held one keeps what its SYN offered, or does not fit the small shape");
+	   "a deferred entry keeps the options of its SYN, or does not fit the small shape");
 }
 
 static uint64_t pkts(const struct conn *c, unsigned side)
@@ -327,8 +327,7 @@ static void test_refusals(void)
 		"more SYNs than the low bits say");
 }
 
-/* ---- the two parts of a whole one
- * --------------------------------------------------------------- */
+/* ---- the two parts of a full entry ---------------------------------------------------------- */
 
 static struct conn_counts random_counts(bool offering)
 {

@@ -122,7 +122,7 @@ static void test_reader(void)
 				      memory_order_relaxed);
 	}
 	pthread_join(reader, NULL);
-	ok(!s.wrong && s.seen, "a reader beside the writer sees whole entries (%u looked up)",
+	ok(!s.wrong && s.seen, "a reader beside the writer sees complete entries (%u looked up)",
 	   s.seen);
 	free(s.t);
 }

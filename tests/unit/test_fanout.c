@@ -13,7 +13,7 @@
 enum { KNOBS = 6, CHANGES = 40, MIN_FRAME = 14, BOTH = INNER_TUNNELS | INNER_ICMP };
 
 static const uint64_t secret = 0x0123456789abcdef;
-static int program[2][BOTH + 1]; /* [raw IP][inside] */
+static int program[2][BOTH + 1]; /* [raw IP][inner] */
 static unsigned compared, wrong, runs;
 
 static int run(int fd, const uint8_t *p, size_t n, uint32_t *ret)
@@ -25,7 +25,7 @@ static int run(int fd, const uint8_t *p, size_t n, uint32_t *ret)
 	return r;
 }
 
-/* The verdict on pkt with @inside; the segment is in seg. */
+/* The verdict on pkt with @inner; the segment is in seg. */
 static enum frame_verdict look(bool raw, unsigned inner)
 {
 	fr = (struct frame){ .link = raw ? LINK_RAW_IP : LINK_ETHERNET,
@@ -38,7 +38,7 @@ static enum frame_verdict look(bool raw, unsigned inner)
 
 static void compare(bool raw, unsigned inner)
 {
-	static uint8_t octets[MIN_FRAME + sizeof pkt]; /* raw IP: behind a header of zeros */
+	static uint8_t octets[MIN_FRAME + sizeof pkt]; /* raw IP: after a header of zeros */
 	size_t before = raw ? MIN_FRAME : 0;
 	enum frame_verdict v = look(raw, inner);
 	uint32_t got;
@@ -52,7 +52,7 @@ static void compare(bool raw, unsigned inner)
 		return;
 	compared++;
 	if (got != fanout_hash_of(secret, &seg) && !wrong++)
-		printf("# link %u inside %u verdict %s, %zu octets: %08x, not %08x\n", fr.link,
+		printf("# link %u inner %u verdict %s, %zu octets: %08x, not %08x\n", fr.link,
 		       inner, frame_verdict_name(v), pkt_n, got, fanout_hash_of(secret, &seg));
 }
 
@@ -151,7 +151,7 @@ int main(void)
 				return interface_done();
 			}
 			ok(program[raw][inner] >= 0,
-			   "the kernel takes the program: raw IP %u, inside %u", raw, inner);
+			   "the kernel takes the program: raw IP %u, inner %u", raw, inner);
 		}
 	compare_corpus("tests/fuzz/corpus/frame");
 	ok(runs > 1000 && compared > 500, "%u runs, %u of TCP", runs, compared);

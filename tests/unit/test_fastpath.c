@@ -1,5 +1,5 @@
 /* The tracker's short ways beside the general one: two trackers, one with tracker_config.slow_only,
- * are fed the same, and must tell the same, count the same, and leave the same in their tables.
+ * are fed the same, and must report the same, count the same, and leave the same in their tables.
  * Traffic is mostly as the textbook has it, since that is what the short ways take; now and then
  * something is wrong with a segment. */
 #include <string.h>
@@ -198,7 +198,7 @@ static struct segment go_on(struct talk *k)
 	return said(k, from, TCP_ACK | (fin ? TCP_FIN : 0), len);
 }
 
-/* A SYN of somebody new, and perhaps an answer, another SYN, the answer once more: then nothing. */
+/* A SYN of a new client, and perhaps an answer, another SYN, the answer once more: then nothing. */
 static struct segment flood_on(struct talk *k)
 {
 	struct segment s;
@@ -376,7 +376,7 @@ static struct compared run(unsigned full, unsigned syn, unsigned spoiled_each, u
 				if (!below(spoiled_each))
 					spoil(&s[i], k);
 				s[i].wire_len = 54 + (uint32_t)s[i].options.n + s[i].payload_len;
-				if (!below(50)) /* something behind the packet */
+				if (!below(50)) /* something after the packet */
 					s[i].wire_len += below(400);
 			}
 			s[i].ts_ns = now;

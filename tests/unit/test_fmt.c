@@ -255,6 +255,6 @@ int main(void)
 	test_timestamps();
 	test_addresses();
 	test_words();
-	ok(!beyond, "nothing is touched more than PUT_SPARE octets behind the end");
+	ok(!beyond, "nothing is touched more than FMT_SPARE octets after the end");
 	return interface_done();
 }

@@ -21,7 +21,7 @@ static void test_segment(void)
 	   "... its numbers");
 	ok(!memcmp(seg.src, "\xc0\0\2\1", 4) && !memcmp(seg.dst, "\xc6\x33\x64\2", 4) &&
 		   !memcmp(seg.src + 4, zero, 12) && !memcmp(seg.dst + 4, zero, 12),
-	   "... its addresses, zeros behind them");
+	   "... its addresses, zeros after them");
 	ok(seg.flags == (TCP_SYN | TCP_ECE | TCP_CWR | 0x100),
 	   "... its flags, the ninth too, not the offset");
 	ok(seg.payload_len == 7 && seg.wire_len == 81 && seg.wire_segs == 1 && !seg.fragment &&
@@ -138,7 +138,7 @@ static void test_links(void)
 	put_run(0, 18);
 	tag(0x8100, 0); /* not where SLL2 has its EtherType */
 	finish();
-	is(FRAME_CUT, "SLL2 and nothing behind it");
+	is(FRAME_CUT, "SLL2 and nothing after it");
 	start(LINK_SLL);
 	put_run(0, 14);
 	put16(V4);
@@ -146,7 +146,7 @@ static void test_links(void)
 	ip4(6, 0);
 	tcp(TCP_ACK, 0, 0);
 	finish();
-	is(FRAME_TCP, "a tag behind SLL");
+	is(FRAME_TCP, "a tag after SLL");
 	ok(seg.nvlan == 1 && seg.vlan[0] == 9, "... is kept");
 }
 
@@ -208,7 +208,7 @@ static void test_80211(void)
 	put16(9);
 	put16(V4);
 	tcp_packet();
-	is(FRAME_TCP, "802.11: a tag behind SNAP");
+	is(FRAME_TCP, "802.11: a tag after SNAP");
 	ok(seg.nvlan == 1 && seg.vlan[0] == 9, "... is kept");
 }
 
@@ -240,15 +240,15 @@ static void test_radiotap(void)
 	radiotap(9, 2, 0, 8);
 	is(FRAME_TCP, "radiotap: flags");
 	radiotap(17, 3, 0, 16);
-	is(FRAME_TCP, "radiotap: flags behind TSFT, aligned to 8");
+	is(FRAME_TCP, "radiotap: flags after TSFT, aligned to 8");
 	radiotap(25, 0x80000003, 1, 24);
 	is(FRAME_TCP, "radiotap: two words of presence bits");
 	radiotap(25, 0x80000002, 0, 12);
-	is(FRAME_TCP, "radiotap: flags behind two words");
+	is(FRAME_TCP, "radiotap: flags after two words");
 	radiotap(24, 0x80000003, 0x80000001, 0);
 	is(FRAME_BAD, "radiotap: presence bits without an end");
 	radiotap(8, 2, 0, 0);
-	is(FRAME_NOT_TCP, "radiotap: flags announced behind its end do not count");
+	is(FRAME_NOT_TCP, "radiotap: flags announced after its end do not count");
 	radiotap(7, 0, 0, 0);
 	is(FRAME_BAD, "radiotap: a length that is too short");
 	radiotap(9, 2, 0, 8);
@@ -318,7 +318,7 @@ static void test_carriers(void)
 	ethernet(0x00ff);
 	snap(0x8100);
 	tcp_packet();
-	is(FRAME_NOT_TCP, "... a tag behind SNAP");
+	is(FRAME_NOT_TCP, "... a tag after SNAP");
 }
 
 static void tagged(unsigned n, unsigned tpid)
@@ -444,7 +444,7 @@ static void test_ip4(void)
 	ethernet(V4);
 	ip4(6, 0);
 	finish();
-	is(FRAME_CUT, "an IPv4 header and nothing behind it");
+	is(FRAME_CUT, "an IPv4 header and nothing after it");
 }
 
 static void test_fragments(void)
@@ -567,8 +567,8 @@ static void test_ip6(void)
 	set16(ip_at + 4, 27);
 	is(FRAME_TCP_BAD, "IPv6: ... within the TCP header");
 	set16(ip_at + 4, 28);
-	is(FRAME_TCP, "IPv6: ... behind it");
-	ok(seg.payload_len == 0, "IPv6: what is behind the payload length is padding");
+	is(FRAME_TCP, "IPv6: ... after it");
+	ok(seg.payload_len == 0, "IPv6: what is after the payload length is padding");
 	set16(ip_at + 4, 34);
 	is(FRAME_TCP_BAD, "IPv6: a payload length beyond the frame on the wire");
 	set16(ip_at + 4, 0);

@@ -14,9 +14,9 @@ static void test_one(uint32_t at)
 {
 	struct gaps h = gaps_none;
 
-	ok(!gaps_end(&h, SIDE_A, at, at + 1000), "where no hole is known, nothing ends it");
+	ok(!gaps_end(&h, SIDE_A, at, at + 1000), "where no gap is known, nothing ends it");
 	dig(&h, at + 10, at + 20);
-	ok(h.n[SIDE_A] == 1 && !h.n[SIDE_B], "a hole is of one side");
+	ok(h.n[SIDE_A] == 1 && !h.n[SIDE_B], "a gap is of one side");
 	ok(gaps_end(&h, SIDE_A, at + 10, at + 20) && gaps_end(&h, SIDE_A, at, at + 99) &&
 		   !gaps_end(&h, SIDE_A, at + 11, at + 20) &&
 		   !gaps_end(&h, SIDE_A, at + 10, at + 19),
@@ -79,7 +79,7 @@ static void test_random(void)
 			wrong += h.n[SIDE_A] > GAPS_MAX;
 		}
 	}
-	ok(!wrong && full > 1000, "holes are where a map of octets has them (%u times with many)",
+	ok(!wrong && full > 1000, "gaps are where a map of octets has them (%u times with many)",
 	   full);
 }
 

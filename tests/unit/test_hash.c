@@ -117,7 +117,7 @@ static void test_quick_bits(unsigned words)
 			k.k[bit / 64] ^= 1ull << bit % 64;
 		}
 	}
-	ok(!same, "each bit of %u words and of the key makes another quick hash", words);
+	ok(!same, "each bit of %u words and of the key makes another hash_quick()", words);
 }
 
 int main(void)

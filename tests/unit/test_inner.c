@@ -58,10 +58,10 @@ static void vxlan(void)
 static void expect(enum tunnel_type type, int64_t id, const char *what)
 {
 	is(FRAME_NOT_TCP, "%s: not for frame_decode()", what);
-	is_inside(FRAME_NOT_TCP, INNER_ICMP, "%s: nor where tunnels are not asked for", what);
+	is_inner(FRAME_NOT_TCP, INNER_ICMP, "%s: nor where tunnels are not asked for", what);
 	ok(frame_holds_inner(&fr, INNER_TUNNELS) && !frame_holds_inner(&fr, INNER_ICMP),
 	   "%s: the filter is to let it pass for --decap", what);
-	is_inside(FRAME_TCP, INNER_TUNNELS, "%s: TCP", what);
+	is_inner(FRAME_TCP, INNER_TUNNELS, "%s: TCP", what);
 	ok(tun.type == type && tun.has_id == (id >= 0) && tun.id == (id < 0 ? 0 : id),
 	   "... type and id of the tunnel");
 	ok(seg.sport == 40000 && seg.dport == 443 && seg.payload_len == 5 && seg.options.n == 8 &&
@@ -80,7 +80,7 @@ static void cut_everywhere(const char *what)
 		enum frame_verdict want = fr.caplen <= header	    ? FRAME_CUT
 					  : fr.caplen < header + 20 ? FRAME_TCP_CUT
 								    : FRAME_TCP;
-		/* Where the port, or the first octet behind the header, is missing it is no
+		/* Where the port, or the first octet after the header, is missing it is no
 		 * tunnel. */
 		bool early = fr.caplen < outer_at + 24 && got == FRAME_NOT_TCP;
 
@@ -96,57 +96,57 @@ static void test_vxlan(void)
 	expect(TUNNEL_VXLAN, 42, "VXLAN");
 	cut_everywhere("VXLAN");
 	set16(outer_at + 22, 8472);
-	is_inside(FRAME_TCP, INNER_TUNNELS, "VXLAN: Linux's old port");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "VXLAN: Linux's old port");
 	set16(outer_at + 22, 4790);
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "VXLAN: another port");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "VXLAN: another port");
 	set16(outer_at + 22, 4789);
 	pkt[outer_at + 28] = 0xf7;
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "VXLAN: the VNI is not valid");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "VXLAN: the VNI is not valid");
 
 	vxlan();
 	fr.has_vlan = 1;
 	fr.vlan_tci = 7;
-	is_inside(FRAME_TCP, INNER_TUNNELS, "VXLAN: a tag outside");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "VXLAN: a tag outside");
 	ok(!seg.nvlan, "... is not the inner frame's");
 	vxlan_header();
 	tag(0x8100, 0x2005);
 	inner_tcp();
-	is_inside(FRAME_TCP, INNER_TUNNELS, "VXLAN: a tag inside");
-	ok(seg.nvlan == 1 && seg.vlan[0] == 5, "... is told");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "VXLAN: a tag in the inner frame");
+	ok(seg.nvlan == 1 && seg.vlan[0] == 5, "... is reported");
 	vxlan_header();
 	ip4(17, 0);
 	put_run(0, 20);
 	finish_outer();
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "VXLAN: UDP inside");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "VXLAN: inner UDP");
 }
 
 static void test_lengths(void)
 {
 	vxlan();
 	set16(outer_at + 6, 0x2000);
-	is_inside(FRAME_TCP, INNER_TUNNELS, "the first fragment of the outer packet");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "the first fragment of the outer packet");
 	set16(outer_at + 6, 0x2001);
-	is_inside(FRAME_FRAGMENT, INNER_TUNNELS, "a later one");
+	is_inner(FRAME_FRAGMENT, INNER_TUNNELS, "a later one");
 	set16(outer_at + 6, 0);
 	set16(ip_at + 2, 500);
-	is_inside(FRAME_TCP_BAD, INNER_TUNNELS, "the inner packet is longer than the outer");
+	is_inner(FRAME_TCP_BAD, INNER_TUNNELS, "the inner packet is longer than the outer");
 	set16(outer_at + 6, 0x2000);
-	is_inside(FRAME_TCP, INNER_TUNNELS, "... which is a fragment");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "... which is a fragment");
 	ok(seg.payload_len == 500 - 48 && seg.wire_len == pkt_n + 500 - 53,
 	   "... all of the payload is on the wire, some elsewhere");
 	set16(outer_at + 6, 0);
 	set16(outer_at + 2, 0xffff);
-	is_inside(FRAME_BAD, INNER_TUNNELS, "the outer packet is longer than the frame");
+	is_inner(FRAME_BAD, INNER_TUNNELS, "the outer packet is longer than the frame");
 	set16(outer_at + 2, 19);
-	is_inside(FRAME_BAD, INNER_TUNNELS, "the outer packet is shorter than its header");
+	is_inner(FRAME_BAD, INNER_TUNNELS, "the outer packet is shorter than its header");
 	vxlan();
 	put_run(0, 10);
 	fr.len = fr.caplen = (uint32_t)pkt_n;
 	set16(ip_at + 2, 60);
-	is_inside(FRAME_TCP_BAD, INNER_TUNNELS, "padding of the frame is none of the inner packet");
+	is_inner(FRAME_TCP_BAD, INNER_TUNNELS, "padding of the frame is none of the inner packet");
 	vxlan();
 	fr.gso_size = 2;
-	is_inside(FRAME_TCP, INNER_TUNNELS, "a super-frame");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "a super-frame");
 	ok(seg.wire_segs == 3 && seg.wire_len == pkt_n + 2 * (pkt_n - 5),
 	   "... each of its segments has all of the headers");
 }
@@ -169,10 +169,10 @@ static void test_geneve(void)
 	inner_tcp();
 	expect(TUNNEL_GENEVE, 0, "Geneve: IPv4");
 	pkt[outer_at + 28] = 0x40;
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "Geneve: version 1");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "Geneve: version 1");
 	pkt[outer_at + 28] = 0;
 	set16(outer_at + 30, 0x0001);
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "Geneve: a protocol type that is none");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "Geneve: a protocol type that is none");
 }
 
 static void test_gre(void)
@@ -208,10 +208,10 @@ static void test_gre(void)
 	put32(V4);
 	inner_tcp();
 	pkt[outer_at + 20] = 0x40;
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "GRE: a source route");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "GRE: a source route");
 	pkt[outer_at + 20] = 0;
 	pkt[outer_at + 21] = 1;
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "GRE: version 1");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "GRE: version 1");
 }
 
 static void test_erspan(void)
@@ -232,12 +232,12 @@ static void test_erspan(void)
 	expect(TUNNEL_ERSPAN, 0x3ff, "ERSPAN II");
 	cut_everywhere("ERSPAN II");
 	set16(ip_at + 2, 1000);
-	is_inside(FRAME_TCP_BAD, INNER_TUNNELS, "ERSPAN II: the mirrored packet is longer");
+	is_inner(FRAME_TCP_BAD, INNER_TUNNELS, "ERSPAN II: the mirrored packet is longer");
 	pkt[outer_at + 34] |= 4;
-	is_inside(FRAME_TCP, INNER_TUNNELS, "ERSPAN II: ... for the mirror cut it");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "ERSPAN II: ... for the mirror cut it");
 	ok(seg.payload_len == 1000 - 48, "... its own length counts");
 	pkt[outer_at + 32] = 0x20;
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "ERSPAN II: another version");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "ERSPAN II: another version");
 	for (unsigned o = 0; o < 2; o++) {
 		for (unsigned type = 0; type < 3; type++) {
 			outer(47);
@@ -253,8 +253,8 @@ static void test_erspan(void)
 			if (type != 1)
 				expect(TUNNEL_ERSPAN, 3, "ERSPAN III");
 			else
-				is_inside(FRAME_NOT_TCP, INNER_TUNNELS,
-					  "ERSPAN III: a frame of another kind");
+				is_inner(FRAME_NOT_TCP, INNER_TUNNELS,
+					 "ERSPAN III: a frame of another kind");
 		}
 	}
 	cut_everywhere("ERSPAN III");
@@ -273,7 +273,7 @@ static void test_ip_in_ip(void)
 	extension(6, 0, 8);
 	tcp(TCP_SYN, 8, 5);
 	finish_outer();
-	is_inside(FRAME_TCP, INNER_TUNNELS, "IPv6 in IPv4");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "IPv6 in IPv4");
 	ok(tun.type == TUNNEL_6IN4 && seg.ip_v == 6 && seg.src[15] == 0x20 && seg.extended,
 	   "... type, addresses, extension headers");
 	ethernet(V6);
@@ -284,7 +284,7 @@ static void test_ip_in_ip(void)
 	tcp(TCP_SYN, 8, 5);
 	finish();
 	set16(six + 4, (unsigned)(pkt_n - six - 40));
-	expect(TUNNEL_4IN6, -1, "IPv4 in IPv6, behind hop-by-hop options");
+	expect(TUNNEL_4IN6, -1, "IPv4 in IPv6, after hop-by-hop options");
 	ethernet(V6);
 	ip6(41);
 	six = ip_at;
@@ -292,7 +292,7 @@ static void test_ip_in_ip(void)
 	tcp(TCP_SYN, 8, 5);
 	finish();
 	set16(six + 4, (unsigned)(pkt_n - six - 40));
-	is_inside(FRAME_TCP, INNER_TUNNELS, "IPv6 in IPv6");
+	is_inner(FRAME_TCP, INNER_TUNNELS, "IPv6 in IPv6");
 	ok(tun.type == TUNNEL_6IN6 && !seg.extended, "... its type");
 
 	for (unsigned levels = 1; levels <= 3; levels++) {
@@ -308,8 +308,8 @@ static void test_ip_in_ip(void)
 		finish();
 		for (unsigned i = 0; i < levels; i++)
 			set16(at[i] + 2, (unsigned)(pkt_n - at[i]));
-		is_inside(levels <= 2 ? FRAME_TCP : FRAME_TOO_DEEP, INNER_TUNNELS, "%u levels",
-			  levels);
+		is_inner(levels <= 2 ? FRAME_TCP : FRAME_TOO_DEEP, INNER_TUNNELS, "%u levels",
+			 levels);
 	}
 }
 
@@ -322,10 +322,10 @@ static void test_gtp_u(void)
 	expect(TUNNEL_GTP_U, -1, "GTP-U");
 	cut_everywhere("GTP-U");
 	pkt[outer_at + 29] = 1;
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "GTP-U: echo request");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "GTP-U: echo request");
 	pkt[outer_at + 29] = 255;
 	pkt[outer_at + 28] = 0x20;
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "GTP-U: GTP'");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "GTP-U: GTP'");
 	for (unsigned n = 0; n <= 9; n++) {
 		udp(2152);
 		put32(n ? 0x34ff0000 : 0x32ff0000);
@@ -338,11 +338,11 @@ static void test_gtp_u(void)
 			expect(TUNNEL_GTP_U, -1, "GTP-U with extension headers");
 			cut_everywhere("GTP-U with extension headers");
 		} else {
-			is_inside(FRAME_TOO_DEEP, INNER_TUNNELS, "GTP-U: too many of them");
+			is_inner(FRAME_TOO_DEEP, INNER_TUNNELS, "GTP-U: too many of them");
 		}
 	}
 	pkt[outer_at + 40] = 0;
-	is_inside(FRAME_BAD, INNER_TUNNELS, "GTP-U: an extension header of no length");
+	is_inner(FRAME_BAD, INNER_TUNNELS, "GTP-U: an extension header of no length");
 }
 
 /* An ICMP error of @type about TCP of which @octets are quoted. */
@@ -372,8 +372,8 @@ static void test_icmp(unsigned v)
 
 	icmp(v, type, 1, 8);
 	is(FRAME_NOT_TCP, "ICMP of IPv%u is nothing to frame_decode()", v);
-	is_inside(FRAME_NOT_TCP, INNER_TUNNELS, "... nor where it is not asked for");
-	is_inside(FRAME_ICMP, INNER_ICMP, "... 8 octets of TCP are quoted");
+	is_inner(FRAME_NOT_TCP, INNER_TUNNELS, "... nor where it is not asked for");
+	is_inner(FRAME_ICMP, INNER_ICMP, "... 8 octets of TCP are quoted");
 	ok(frame_holds_inner(&fr, INNER_ICMP) && !frame_holds_inner(&fr, INNER_TUNNELS),
 	   "... the filter is to let it pass for --icmp");
 	ok(seg.ip_v == v && seg.sport == 40000 && seg.dport == 443 && seg.seq == 0x01020304 &&
@@ -387,33 +387,33 @@ static void test_icmp(unsigned v)
 
 	icmp(v, type, 1, 20);
 	pkt[outer_at + length_at] = v == 4 ? 7 : 6;
-	is_inside(FRAME_ICMP, INNER_ICMP, "... 28 or 48 octets are the datagram (RFC 4884)");
+	is_inner(FRAME_ICMP, INNER_ICMP, "... 28 or 48 octets are the datagram (RFC 4884)");
 	pkt[outer_at + length_at] = v == 4 ? 6 : 5;
-	is_inside(FRAME_CUT, INNER_ICMP, "... 24 or 40 are");
+	is_inner(FRAME_CUT, INNER_ICMP, "... 24 or 40 are");
 	icmp(v, type + 1, 1, 20);
-	is_inside(FRAME_NOT_TCP, INNER_ICMP, "... another type");
+	is_inner(FRAME_NOT_TCP, INNER_ICMP, "... another type");
 	icmp(v, type, 4, 20);
-	is_inside(v == 4 ? FRAME_NOT_TCP : FRAME_ICMP, INNER_ICMP,
-		  "... fragmentation needed; in IPv6 port unreachable");
+	is_inner(v == 4 ? FRAME_NOT_TCP : FRAME_ICMP, INNER_ICMP,
+		 "... fragmentation needed; in IPv6 port unreachable");
 	icmp(v, type, 1, 20);
 	pkt[ip_at + (v == 4 ? 9 : 6)] = 17;
-	is_inside(FRAME_NOT_TCP, INNER_ICMP, "... UDP is quoted");
+	is_inner(FRAME_NOT_TCP, INNER_ICMP, "... UDP is quoted");
 	icmp(v, type, 1, 20);
 	pkt[ip_at] = v == 4 ? 0x60 : 0x45;
-	is_inside(FRAME_BAD, INNER_ICMP, "... the other version is quoted");
+	is_inner(FRAME_BAD, INNER_ICMP, "... the other version is quoted");
 	icmp(v, type, 1, 20);
 	pkt[outer_at + (v == 4 ? 9 : 6)] = v == 4 ? 58 : 1;
-	is_inside(FRAME_NOT_TCP, INNER_ICMP, "... under the other version's number");
+	is_inner(FRAME_NOT_TCP, INNER_ICMP, "... under the other version's number");
 }
 
 static void test_icmp_places(void)
 {
 	icmp(4, 3, 1, 20);
 	set16(ip_at + 6, 0x0001);
-	is_inside(FRAME_FRAGMENT, INNER_ICMP, "ICMP that quotes a later fragment");
+	is_inner(FRAME_FRAGMENT, INNER_ICMP, "ICMP that quotes a later fragment");
 	set16(ip_at + 6, 0);
 	set16(outer_at + 6, 0x0001);
-	is_inside(FRAME_NOT_TCP, INNER_ICMP, "a later fragment of an ICMP error");
+	is_inner(FRAME_NOT_TCP, INNER_ICMP, "a later fragment of an ICMP error");
 
 	vxlan_header();
 	ip4(1, 0);
@@ -422,8 +422,8 @@ static void test_icmp_places(void)
 	ip4(6, 0);
 	tcp(TCP_SYN, 0, 0);
 	finish_outer();
-	is_inside(FRAME_ICMP, INNER_ICMP | INNER_TUNNELS, "an ICMP error in a tunnel");
-	ok(tun.type == TUNNEL_VXLAN && tun.id == 42 && seg.dport == 443, "... which is told");
+	is_inner(FRAME_ICMP, INNER_ICMP | INNER_TUNNELS, "an ICMP error in a tunnel");
+	ok(tun.type == TUNNEL_VXLAN && tun.id == 42 && seg.dport == 443, "... which is reported");
 }
 
 static void test_names(void)

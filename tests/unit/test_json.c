@@ -7,7 +7,7 @@
 #include "tests/support/tap.h"
 #include "wire/tcpopt.h"
 
-/* One line at a time: encoded, deferred against what every line must be, and parsed. */
+/* One line at a time: encoded, checked against what every line must be, and parsed. */
 static char line[1 << 20];
 static size_t line_len;
 
@@ -19,7 +19,7 @@ static json_t *parse(const struct strbuf *t)
 	line_len = (size_t)(t->p - line);
 	if (t->full || !line_len || line[line_len - 1] != '\n' ||
 	    memchr(line, '\n', line_len - 1)) {
-		printf("# not one whole line\n");
+		printf("# not one complete line\n");
 		return NULL;
 	}
 	j = json_loadb(line, line_len, JSON_REJECT_DUPLICATES, &error);
@@ -227,7 +227,7 @@ static void test_open(void)
 		   bool_is(j, "tcp.options.timestamps", true) &&
 		   bool_is(j, "tcp.options.tfo", true) && bool_is(j, "tcp.options.mptcp", true) &&
 		   bool_is(j, "tcp.options.sack", false),
-	   "tcp_open: absent options are left out");
+	   "tcp_open: absent options are omitted");
 	json_decref(j);
 	e.open.options.wscale[0] = 0;
 	j = event_json(&e, 1, &eth0);
@@ -244,7 +244,7 @@ static void test_state(void)
 	ok(str_is(j, "tcp.prev_client_state", "syn_sent") &&
 		   str_is(j, "tcp.prev_server_state", "listen") &&
 		   num_is(j, "tcp.client_prev_ns", 5) && absent(j, "tcp.server_prev_ns"),
-	   "tcp_state: where they were, and how long whoever moved was there");
+	   "tcp_state: where they were, and how long the end that moved was in its state");
 	json_decref(j);
 	for (unsigned s = 0; s < SEGMENTS; s++) {
 		for (unsigned b = 0; b < BASES; b++) {
@@ -304,7 +304,7 @@ static void test_established(void)
 	ok(absent(j, "tcp.handshake.server_rtt_ns") && absent(j, "tcp.handshake.client_rtt_ns") &&
 		   absent(j, "tcp.handshake.total_ns") && absent(j, "tcp.options.client_wscale") &&
 		   absent(j, "tcp.options.server_wscale"),
-	   "tcp_established: what is not known is left out");
+	   "tcp_established: what is not known is omitted");
 	json_decref(j);
 }
 
@@ -504,7 +504,7 @@ static void test_longest(void)
 		json_event(&t, &e, INT64_MAX, &nasty);
 		torn += !t.full || t.p > t.end;
 	}
-	ok(!torn, "too little room is told, and nothing is written beyond it");
+	ok(!torn, "too little space is reported, and nothing is written beyond it");
 
 	unsigned wrong = 0;
 
@@ -531,7 +531,8 @@ static void test_longest(void)
 	memset(name, 'x', sizeof name);
 	name[sizeof name - 1] = '\0';
 	json_event(&t, &e, 1, &endless);
-	ok(t.full && t.p == line, "a name that no line has room for is told, and nothing is begun");
+	ok(t.full && t.p == line,
+	   "a name too long for any line is reported, and nothing is written");
 }
 
 /* ---- the daemon's own events ----------------------------------------------------------------- */
@@ -582,7 +583,7 @@ static void test_hello(void)
 	t = room(sizeof line);
 	json_hello(&t, &h, 0, 0);
 	j = parse(&t);
-	ok(str_is(j, "addresses", "pseudonyms"), "hello: pseudonyms are told as such");
+	ok(str_is(j, "addresses", "pseudonyms"), "hello: pseudonyms are reported as such");
 	json_decref(j);
 }
 
@@ -620,7 +621,7 @@ static void test_lost_and_iface(void)
 	ok(str_is(j, "event_type", "restart") && num_is(j, "seq", 6) &&
 		   str_is(j, "cause", "stop") && num_is(j, "down_ns", 7) &&
 		   str_is(j, "tables", "kept") && !json_object_get(j, "reset"),
-	   "restart: why, and how long nobody was there");
+	   "restart: why, and how long the daemon was down");
 	json_decref(j);
 	t = room(JSON_LINE_MAX);
 	json_restart(&t, &reset, 7, 0);

@@ -430,16 +430,16 @@ static void test_coalesce(void)
 
 		publish(g, 999);
 		times += r->s.record->cursor.lost_total != before;
-		subscriber_send(&r->s, &g->log, NULL, 0); /* nobody reads, nothing goes */
+		subscriber_send(&r->s, &g->log, NULL, 0); /* no reader, nothing is sent */
 	}
 	ok(times > 3, "overtaken %u times while nothing could be sent", times);
 	drain(g, r);
-	ok(caught_up(g, r) && r->losts == 1, "one 'lost' tells it all");
+	ok(caught_up(g, r) && r->losts == 1, "one 'lost' reports it all");
 	for (unsigned i = 0; i < 1000; i++)
 		publish(g, 999);
 	drain(g, r);
 	ok(caught_up(g, r) && r->losts == 2, "the next time there is another one");
-	ok(r->lost == r->s.record->cursor.lost_total, "the count it keeps is what it told");
+	ok(r->lost == r->s.record->cursor.lost_total, "the count it keeps is what it reported");
 	stage_free(g);
 }
 
@@ -457,7 +457,7 @@ static void test_line_boundary(void)
 	   "overtaken between lines: nothing is kept aside");
 	drain(g, r);
 	ok(caught_up(g, r) && r->losts == 1 && r->s.record->cursor.lost_total == r->lost,
-	   "and the loss is told");
+	   "and the loss is reported");
 	stage_free(g);
 }
 
@@ -525,7 +525,7 @@ static void test_gone(void)
 	publish(g, 300);
 	shutdown(r->fd, SHUT_RDWR);
 	ok(subscriber_send(&r->s, &g->log, NULL, 0) == SUBSCRIBER_GONE,
-	   "nobody reads any more: gone");
+	   "no reader left: disconnected");
 	stage_free(g);
 
 	int fds[2];
@@ -589,9 +589,9 @@ static void test_taken_back(void)
 	memset(linelog_reserve(&l, ROOM), 'c', 500);
 	linelog_append(&l, 500, 300);
 	ok(linelog_is_sound(&l) && linelog_mark(&l, 300, 0).seq == 300,
-	   "and it goes on from there");
+	   "and it continues from there");
 	l.end->head -= 600;
-	ok(!linelog_is_sound(&l), "a log whose last line begins behind its end is not taken over");
+	ok(!linelog_is_sound(&l), "a log whose last line begins after its end is not taken over");
 	log_free(&l);
 }
 
@@ -710,7 +710,7 @@ _Noreturn static void publish_for_ever(struct shared *m, struct linelog *l, stru
 	}
 }
 
-/* Octets that are still to be sent, those of a loss to be told included. */
+/* Octets that are still to be sent, those of a loss to be reported included. */
 static uint64_t unsent(const struct shared *m)
 {
 	const struct subscriber_cursor *p = &m->record.cursor;
@@ -773,7 +773,7 @@ static unsigned follow(pid_t pid, const struct shared *m, const struct linelog *
 			wrong += unsent(&now) + in_socket(r) != sum;
 			continue;
 		}
-		/* It has happened as a whole, or not at all. */
+		/* It has happened completely, or not at all. */
 		if (memcmp(&now.end, &then.end, sizeof now.end + sizeof now.seq) ||
 		    memcmp(&now.record.cursor, &then.record.cursor, sizeof now.record.cursor)) {
 			wrong += changes++ > 0;
@@ -838,7 +838,7 @@ static void test_each_instruction(void)
 	}
 	ok(!r->wrong && !r->n && r->seq == m->seq && r->lost == m->record.cursor.lost_total &&
 		   r->events + r->lost == m->seq,
-	   "and goes on: whole lines, each number told once, or as lost");
+	   "and continues: whole lines, each number reported once, or as lost");
 	close(fds[0]);
 	close(fds[1]);
 	close(fd);
@@ -891,7 +891,8 @@ static void test_random(unsigned most_room, const char *what)
 	       (unsigned long long)g->seq, READERS, (unsigned long long)lost,
 	       (unsigned long long)losts);
 	ok(!g->overwritten, "%s: no octet that was still to be sent is overwritten", what);
-	ok(!wrong, "%s: for every reader each number is an event or told as lost, in order", what);
+	ok(!wrong, "%s: for every reader each number is an event or reported as lost, in order",
+	   what);
 	ok(losts > 100 && !g->reader[0]->wrong, "%s: many were overtaken", what);
 	stage_free(g);
 }

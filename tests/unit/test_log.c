@@ -23,7 +23,7 @@ static size_t run_child(void (*say)(void), int in, int out)
 		_exit(0);
 	}
 	close(out);
-	/* EIO: nobody holds the terminal's other end any more */
+	/* EIO: the terminal's other end is closed */
 	while ((r = read(in, seen + n, sizeof seen - 1 - n)) > 0)
 		n += (size_t)r;
 	seen[n] = '\0';
@@ -102,7 +102,7 @@ static void check_entry(void)
 	ok(e.iov[1].iov_len == FIELD_MAX_OCTETS - 1, "a long one is cut");
 	for (int i = 0; i < 2 * FIELDS_MAX; i++)
 		entry_add(&e, "C=%d", i);
-	ok(e.n == FIELDS_MAX, "and too many are left out");
+	ok(e.n == FIELDS_MAX, "and too many are omitted");
 	for (int i = 1; i < LOG_IDS; i++)
 		for (int j = 1; j <= i; j++)
 			if (!message_ids[i] || strlen(message_ids[i]) != 32 ||
@@ -208,7 +208,7 @@ static void limit_alone(void)
 	ok(shared_limit.held_back == THREADS * 10000 - 1, "and what was held back is counted");
 	shared_limit.quiet_until_ns = 0; /* as if the ten seconds were over */
 	ok(log_limit_pass(&shared_limit, &held_back) && held_back == THREADS * 10000 - 1,
-	   "the next one that may speak is told how many");
+	   "the next line reports how many");
 	ok(!log_limit_pass(&shared_limit, &held_back), "and then it is quiet again");
 }
 
@@ -220,7 +220,7 @@ int main(void)
 
 	on_pipe(say_each_level);
 	ok(!strcmp(seen, "synfind: error: one 1\nsynfind: warning: two\nsynfind: three\n"),
-	   "a pipe gets plain lines, debug left out by default");
+	   "a pipe gets plain lines, debug omitted by default");
 	on_pipe(say_errors_only);
 	ok(!strcmp(seen, "synfind: error: one 1\n"), "level err leaves only errors");
 	on_pipe(say_with_debug);

@@ -63,7 +63,7 @@ static int run_file(const char *text)
 	return run_octets(text, strlen(text), NULL);
 }
 
-/* Was @msg told of @line of the file? */
+/* Was @msg reported for @line of the file? */
 static bool reported(int line, const char *msg)
 {
 	char want[512];
@@ -144,7 +144,7 @@ static bool good(const struct opt *opt, const char *text, uint64_t want)
 	return true;
 }
 
-/* Refused by file and by flag, told with place, name, value and @why. */
+/* Refused by file and by flag, reported with place, name, value and @why. */
 static bool bad(const struct opt *opt, const char *text, const char *why)
 {
 	char msg[256];
@@ -460,7 +460,7 @@ static void check_ids(void)
 		   reported(
 			   2,
 			   "allow-user: 'nobody-of-this-name' is no user that there is; allowed: "),
-	   "an unknown user is told by name and line");
+	   "an unknown user is reported by name and line");
 	ok(run_file("\nallow-group = nobody-of-this-name\n") == -EINVAL &&
 		   reported(2, "allow-group: 'nobody-of-this-name' is no group that there is; "
 			       "allowed: "),
@@ -501,7 +501,7 @@ static void check_precedence(void)
 	memset(letters + 1, 'x', ERRORS_SHOWN);
 	ok(run("--config=/", letters) == -EINVAL && count_lines(err) == ERRORS_SHOWN + 1 &&
 		   strstr(err, "error: 1 errors more\n"),
-	   "one that cannot be read is one error, told or counted as any other");
+	   "one that cannot be read is one error, reported or counted as any other");
 
 	/* What options_parse() does with the default path. */
 	struct parser p = { .errors = 0 };
@@ -570,11 +570,11 @@ static void check_all_errors_told(void)
 	ok(reported(7, "'ring-size' belongs to section [capture], not [tracking]\n"),
 	   "an option must stand in its section");
 	ok(reported(8, "expected name = value\n") && reported(9, "expected name = value\n"),
-	   "lines that are no assignment are told");
+	   "lines that are no assignment are reported");
 	ok(reported(10, "'timeout-reset' was given already in line 5\n"),
 	   "a repeated option names both lines");
 	ok(reported(11, "max-connections: '5' is out of range; allowed: 1024 to 268435456\n"),
-	   "a value out of range tells the range");
+	   "a value out of range reports the range");
 	ok(reported(12, "'read' can only be given as a flag, --read\n"),
 	   "flags are not for the file");
 	ok(reported(13, "'[capture] ring-size = 9' is not a section"),
@@ -584,7 +584,7 @@ static void check_all_errors_told(void)
 	   "nothing near, nothing offered");
 	ok(reported(16, "unknown option 'max_half_open'; did you mean 'max-half-open'?\n"),
 	   "the last line counts without its end");
-	ok(count_lines(err) == 12, "each error is told once");
+	ok(count_lines(err) == 12, "each error is reported once");
 }
 
 static void check_layout(void)
@@ -673,7 +673,7 @@ static void check_hostile(void)
 		int r = run_octets(big, n, NULL);
 		refused = refused && (r == 0 ? !*err : r == -EINVAL && *err);
 	}
-	ok(refused, "noise is either fine or an error that is told");
+	ok(refused, "noise is either fine or an error that is reported");
 	free(big);
 }
 
@@ -690,15 +690,15 @@ static void check_flags(void)
 		   told_flag("--no-promiscous: unknown option; did you mean "
 			     "'--no-promiscuous'?\n") &&
 		   count_lines(err) == 4,
-	   "unknown flags: all are told, with the nearest");
+	   "unknown flags: all are reported, with the nearest");
 	ok(run("--max-connection=5000") == -EINVAL, "a flag is spelled in full, even if unique");
 	ok(run("trace.pcap") == -EINVAL &&
 		   told_flag("'trace.pcap': unexpected argument; did you mean --read="),
 	   "stray arguments get a hint");
 	ok(run("--config=/dev/null", "--", "x", "--stdout") == -EINVAL && count_lines(err) == 2,
-	   "behind -- too");
+	   "after -- too");
 	ok(run("--ring-size") == -EINVAL && told_flag("--ring-size: needs a value, --ring-size="),
-	   "a missing value is told");
+	   "a missing value is reported");
 	ok(run("-i") == -EINVAL && told_flag("--interface: needs a value"), "of a letter too");
 	ok(run("--help=1") == -EINVAL && told_flag("--help: takes no value"), "so is one too many");
 	ok(run_argv((char *[]){ NULL }) == 0 || *err, "no argv[0] is survived");
@@ -760,7 +760,7 @@ static void check_answers(void)
 	ok(run_octets("ring-size = 128M\n", 17, "--check-config") == 1 &&
 		   !strncmp(out, "configuration OK\n", 17) && strstr(out, conf_path) &&
 		   strstr(out, "128M per decoder, 1024 blocks of 128K"),
-	   "--check-config tells the sizes");
+	   "--check-config reports the sizes");
 	ok(run("--config=/dev/null", "--check-config", "--ring-size=5G") == -EINVAL && !*out,
 	   "--check-config takes flags into account");
 	ok(run("--help", "--bogus") == 1 && run("--bogus", "--help") == -EINVAL,
@@ -857,7 +857,7 @@ static char *slurp(const char *path)
 	return text;
 }
 
-/* Does the text from @from to @to (NULL: its end) tell the range of @opt?  The timeouts share one
+/* Does the text from @from to @to (NULL: its end) report the range of @opt?  The timeouts share one
  * sentence, words and switches have no range. */
 static bool says_range(const struct opt *opt, const char *from, const char *to)
 {

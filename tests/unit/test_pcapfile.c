@@ -17,7 +17,7 @@ struct file {
 	uint8_t b[1 << 15];
 	size_t n;
 	bool swap;
-	size_t ends[64]; /* where its records (blocks) end: a file cut there is whole */
+	size_t ends[64]; /* where its records (blocks) end: a file cut there is complete */
 	unsigned nends;
 	unsigned frames_at[64]; /* frames before that end */
 	unsigned frames;
@@ -47,7 +47,7 @@ static void put64(struct file *f, uint64_t v)
 	put(f, &v, sizeof v);
 }
 
-static void put_end(struct file *f)
+static void record_end(struct file *f)
 {
 	if (f->nends == ARRAY_SIZE(f->ends))
 		return; /* no file that gets cut has that many */
@@ -56,7 +56,7 @@ static void put_end(struct file *f)
 }
 
 /* @n octets that frame @i of a test alone has. */
-static void put_data(struct file *f, unsigned i, size_t n)
+static void add_data(struct file *f, unsigned i, size_t n)
 {
 	while (n--)
 		f->b[f->n++] = (uint8_t)(0x40 + i);
@@ -82,7 +82,7 @@ static void pcap_header(struct file *f, bool swap, uint32_t magic, uint32_t link
 	put32(f, 0);
 	put32(f, 65535);
 	put32(f, link);
-	put_end(f);
+	record_end(f);
 }
 
 static void pcap_record(struct file *f, uint32_t sec, uint32_t frac, uint32_t caplen, uint32_t len)
@@ -91,8 +91,8 @@ static void pcap_record(struct file *f, uint32_t sec, uint32_t frac, uint32_t ca
 	put32(f, frac);
 	put32(f, caplen);
 	put32(f, len);
-	put_data(f, f->frames++, caplen);
-	put_end(f);
+	add_data(f, f->frames++, caplen);
+	record_end(f);
 }
 
 static size_t block_begin(struct file *f, uint32_t type)
@@ -113,7 +113,7 @@ static void block_end(struct file *f, size_t at)
 	len = (uint32_t)(f->n + 4 - at);
 	put32(f, len);
 	memcpy(f->b + at + 4, f->b + f->n - 4, 4);
-	put_end(f);
+	record_end(f);
 }
 
 static void option(struct file *f, uint16_t code, const void *p, uint16_t n)
@@ -177,7 +177,7 @@ static void ng_packet(struct file *f, uint32_t iface, uint64_t ts, uint32_t capl
 	put32(f, (uint32_t)ts);
 	put32(f, caplen);
 	put32(f, len);
-	put_data(f, f->frames++, caplen);
+	add_data(f, f->frames++, caplen);
 	block_end(f, at);
 }
 
@@ -186,7 +186,7 @@ static void ng_simple(struct file *f, uint32_t len, uint32_t caplen)
 	size_t at = block_begin(f, 3);
 
 	put32(f, len);
-	put_data(f, f->frames++, caplen);
+	add_data(f, f->frames++, caplen);
 	block_end(f, at);
 }
 
@@ -444,7 +444,7 @@ static void build_ng(struct file *f, bool swap)
 	ng_iface(f, 1, 0, "eth0", 0, 0);
 	ng_iface(f, 101, 0, "tun0", 9, 0);
 	ng_packet(f, 0, 1700000000123456, 61, 1514);
-	at = block_begin(f, 0x0bad); /* nobody knows it */
+	at = block_begin(f, 0x0bad); /* an unknown type */
 	put(f, "some octets", 11);
 	block_end(f, at);
 	ng_packet(f, 1, 1700000000123456789, 40, 40);
@@ -456,7 +456,7 @@ static void build_ng(struct file *f, bool swap)
 	put32(f, 5);
 	put32(f, 3);
 	put32(f, 3);
-	put_data(f, f->frames++, 3);
+	add_data(f, f->frames++, 3);
 	block_end(f, at);
 	ng_stats(f, 0, 1, 2);
 	ng_stats(f, 0, 10, 20);
@@ -487,7 +487,7 @@ static void test_pcapng(bool swap)
 	   "pcapng: an enhanced packet in us");
 	ok(next(s) == 1 && data_is(&fr, 1, 40) && fr.link == LINK_RAW_IP &&
 		   fr.ts_ns == 1700000000123456789 && !strcmp(source_iface(s, fr.iface), "tun0"),
-	   "pcapng: another behind an unknown block, of another link type, in ns");
+	   "pcapng: another after an unknown block, of another link type, in ns");
 	ok(next(s) == 1 && data_is(&fr, 2, 33) && fr.len == 33 && fr.iface == 0 &&
 		   fr.ts_ns == 1700000000123456789,
 	   "pcapng: a simple packet has interface 0 and the time of the one before");
@@ -818,7 +818,7 @@ static void test_pipe(void)
 	sigaction(SIGALRM, &old, NULL);
 	ok(write(fds[1], f.b + 54, 10) == 10 && source_next(s, two, 2) == 1 &&
 		   data_is(&two[0], 1, 4),
-	   "... and it goes on where it was");
+	   "... and it continues where it was");
 	close(fds[1]);
 	ok(source_next(s, two, 2) == 0, "the writer is gone: the end");
 	source_free(s);
@@ -867,7 +867,7 @@ static void test_large(void)
 	ok(next(s) == 1 && fr.caplen == sizes[0] && ftruncate(copy, 22 << 20) == 0 &&
 		   next(s) == 1 && next(s) == 1 && data_is(&fr, 2, sizes[2]) && next(s) == 1 &&
 		   next(s) == -EBADMSG && starts(pcapfile_error(s), "truncated at byte 23068672: "),
-	   "a file that shrinks behind the part that is being read: %s", pcapfile_error(s));
+	   "a file that shrinks after the part that is being read: %s", pcapfile_error(s));
 	source_free(s);
 	close(copy);
 	free(b);

@@ -67,7 +67,7 @@ static unsigned shared(const uint8_t *a, const uint8_t *b, unsigned bits)
 	return i;
 }
 
-/* Pairs that part at each bit in turn, and are random behind it. */
+/* Pairs that part at each bit in turn, and are random after it. */
 static void prefixes_are_kept(unsigned ip_v)
 {
 	unsigned bits = ip_v == 4 ? 32 : 128, wrong = 0, moved = 0, tried = 0;
@@ -145,7 +145,7 @@ static void every_key_bit_counts(void)
 	ok(!without, "every bit of the key makes a difference");
 }
 
-/* IPv4 leaves the other octets alone: records are compared and encoded as a whole elsewhere. */
+/* IPv4 leaves the other octets alone: other code compares and encodes all of them. */
 static void only_its_own_octets(void)
 {
 	uint8_t a[16];

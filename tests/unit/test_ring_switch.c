@@ -30,7 +30,7 @@ struct plan {
 	unsigned kinds;	     /* frames that differ; 0: all */
 	unsigned burst;	     /* so many at once, with a pause that keeps the average */
 	unsigned new_begins; /* the new ring lacks so many of the first ones */
-	unsigned unsure;     /* of each turn: frames that nobody could tell apart */
+	unsigned unsure;     /* of each turn: frames that cannot be distinguished */
 };
 
 static struct wire w;
@@ -260,7 +260,7 @@ static void test_clock(void)
 	ok(ring_switch_cut(&s, c, true) == RING_SWITCH_CUT, "one that is trimmed does no harm");
 	c.real -= 500 * ms;
 	ok(ring_switch_over(&s, c, false),
-	   "set back behind the cut: nothing is left out by its stamp");
+	   "set back after the cut: nothing is omitted by its stamp");
 }
 
 static void test_full(void)

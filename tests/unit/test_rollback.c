@@ -1,5 +1,5 @@
 /* A tracker whose process ends anywhere in a transaction: what was done is put back, octet for
- * octet, and done again it tells the same. */
+ * octet, and done again it reports the same. */
 #include <errno.h>
 #include <signal.h>
 #include <string.h>
@@ -15,14 +15,14 @@
 
 static const uint64_t ms = 1000000, second = 1000000000, start_ns = 1700000000000000000;
 
-/* ---- a tracker and what it told -------------------------------------------------------------- */
+/* ---- a tracker and what it reported ---------------------------------------------------------- */
 
 enum { EVENTS = 4096, LOG_OCTETS = 1 << 21 };
 
-/* As a decoder keeps it: saved as a whole at the start of each transaction. */
+/* As a decoder keeps it: saved completely at the start of each transaction. */
 struct front {
 	struct tracker_counters count;
-	uint32_t events; /* told in this transaction */
+	uint32_t events; /* reported in this transaction */
 	bool closing;	 /* all that is open, and not through with it */
 };
 
@@ -103,7 +103,7 @@ enum { PAIRS_MAX = 4000 };
 
 struct world { /* of whom the segments come */
 	unsigned pairs;
-	bool flooding; /* one server is asked, and hardly anybody goes on */
+	bool flooding; /* one server gets SYNs, and few handshakes complete */
 	uint64_t now;
 	struct {
 		uint32_t isn[2], next[2];
@@ -277,7 +277,7 @@ static bool same_events(const struct rig *a, const struct rig *b)
 	       !memcmp(a->event, b->event, a->front->events * sizeof *a->event);
 }
 
-/* What was told, as a number (FNV-1a): support/freeze.py holds it against what it was. */
+/* What was reported, as a number (FNV-1a): support/freeze.py compares it with its former value. */
 static const uint64_t hash_begin = 0xcbf29ce484222325;
 
 static void hash_events(uint64_t *h, const struct rig *r)
@@ -476,7 +476,7 @@ static void test_killed(unsigned kills)
 	free(w);
 }
 
-/* ---- another process goes on ----------------------------------------------------------------- */
+/* ---- another process continues --------------------------------------------------------------- */
 
 static void test_adopted(void)
 {

@@ -74,7 +74,7 @@ static struct conn open_with(uint32_t flight)
 	return c;
 }
 
-/* ... and its FIN behind them, not acknowledged. */
+/* ... and its FIN after them, not acknowledged. */
 static struct conn fin_with(uint32_t flight)
 {
 	struct conn c = open_with(flight);
@@ -163,7 +163,7 @@ static void test_syn_ack(void)
 	c.acked[SIDE_B] = at + PEER + 1;
 	c.heard = 3;
 	ok(is_proof(prove(c, SIDE_B, seg(f, at + PEER, at + 1, 0)), 1 << EV_SYN_ACK),
-	   "SYN-ACK behind the ACK that it caused");
+	   "SYN-ACK after the ACK that it caused");
 	ok(is_anomaly(prove(c, SIDE_B, seg(f, at + PEER + 1, at + 1, 0)), ANOMALY_BAD_ACK),
 	   "another SYN-ACK than the one that was acknowledged");
 }
@@ -176,7 +176,7 @@ static void test_syn_window(void)
 	c.wscale0 = c.wscale1 = 7; /* the tracker has read the options by then */
 	segment_learn(&c, SIDE_B, &sa, segment_check(&c, SIDE_B, &sa, &gaps), &gaps);
 	c.state = FSM_OPEN;
-	/* 500 octets, not 500 << 7; up to a granule of 128 more cannot be told. */
+	/* 500 octets, not 500 << 7; up to a granule of 128 more cannot be known. */
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, at + 1 + 400, at + PEER + 1, 0)).evidence &
 			   (1 << EV_FIN_GAP_OWN) &&
 		   is_anomaly(
@@ -222,7 +222,7 @@ static void test_rst(void)
 	ok(is_exact(prove(c, SIDE_A, seg(TCP_RST, nxt + 50, 0, 0))),
 	   "RST within what is in flight: the receiver may be anywhere there");
 	ok(is_exact(prove(c, SIDE_A, seg(TCP_RST, nxt + 100, 0, 0))),
-	   "RST behind what is in flight");
+	   "RST after what is in flight");
 	ok(is_suspect(prove(c, SIDE_A, seg(TCP_RST, nxt + 101, 0, 0))),
 	   "RST one beyond: suspect (RFC 5961 3)");
 	ok(is_suspect(prove(c, SIDE_A, seg(TCP_RST, nxt + WIN_B - 1, 0, 0))),
@@ -292,12 +292,12 @@ static void test_fin(void)
 	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt, peer, 20)), ACK | DATA | FIN),
 	   "a FIN with data");
 	ok(is_proof(prove(open_with(100), SIDE_A, seg(f, nxt + 100, peer, 0)), ACK | FIN),
-	   "a FIN behind data in flight");
+	   "a FIN after data in flight");
 	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt + WIN_B - 1, peer, 0)),
 		    ACK | 1 << EV_FIN_GAP_OWN),
 	   "a FIN at the last number of the window");
 	ok(is_proof(prove(open_with(0), SIDE_A, seg(f, nxt, peer, WIN_B - 1)), ACK | DATA | FIN),
-	   "a FIN behind data, both filling the window");
+	   "a FIN after data, both filling the window");
 	ok(is_anomaly(prove(open_with(0), SIDE_A, seg(f, nxt + WIN_B + 2, peer, 0)),
 		      ANOMALY_FIN_OUT_OF_WINDOW),
 	   "a FIN beyond the window");
@@ -322,13 +322,13 @@ static void test_fin(void)
 	ok(is_anomaly(prove(c, SIDE_A, seg(f, nxt + 99, peer, 0)), ANOMALY_FIN_MOVED),
 	   "a second FIN one before");
 	ok(is_anomaly(prove(c, SIDE_A, seg(TCP_ACK, nxt + 101, peer, 1)), ANOMALY_DATA_AFTER_FIN),
-	   "data behind the FIN");
+	   "data after the FIN");
 	ok(is_anomaly(prove(c, SIDE_A, seg(TCP_ACK, nxt + 100, peer, 1)), ANOMALY_DATA_AFTER_FIN),
 	   "data in the FIN's own place");
 	ok(is_proof(prove(c, SIDE_A, seg(TCP_ACK, nxt + 90, peer, 10)), ACK | DATA),
 	   "data before the FIN, again");
 	ok(is_proof(prove(c, SIDE_A, seg(TCP_ACK, nxt + 101, peer, 0)), ACK),
-	   "an ACK behind the FIN");
+	   "an ACK after the FIN");
 
 	ok(is_proof(prove(c, SIDE_B, seg(TCP_ACK, peer, nxt + 101, 0)), ACK | ACK_FIN),
 	   "an ACK of the FIN");
@@ -464,7 +464,7 @@ static void test_learn(void)
 	   "so is what is partly new, and it counts");
 	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 250, peer, 50)) && c.gap_bytes == 100 &&
 		   c.next[SIDE_A] == nxt + 300,
-	   "a hole is a gap");
+	   "skipped octets are a gap");
 	ok(!learn(&c, SIDE_A, seg(TCP_ACK, nxt + 150, peer, 100)) && c.gap_bytes == 0 &&
 		   c.next[SIDE_A] == nxt + 300,
 	   "what fills it was reordered, not repeated");
@@ -516,9 +516,9 @@ static void test_holes(void)
 	uint32_t nxt = at + 1, peer = at + PEER + 1;
 	struct conn c = crossed_with_hole();
 
-	ok(c.gap_bytes == 100 && c.gaps == 1 << SIDE_A, "what a FIN skips is a hole of its side");
+	ok(c.gap_bytes == 100 && c.gaps == 1 << SIDE_A, "what a FIN skips is a gap of its side");
 	ok(prove(c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL,
-	   "all of it fills the hole");
+	   "all of it fills the gap");
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 150)).evidence & FILL,
 	   "so does more than that, with the FIN again");
 	ok(!(prove(c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 99)).evidence & FILL) &&
@@ -544,7 +544,7 @@ static void test_holes(void)
 	c = crossed_with_hole();
 	gaps = gaps_none; /* forgotten */
 	ok(!(prove(c, SIDE_A, seg(TCP_ACK, nxt + 50, peer, 100)).evidence & FILL),
-	   "a hole that is forgotten may be anywhere");
+	   "a gap that is forgotten may be anywhere");
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 150)).evidence & FILL,
 	   "but not in what repeats all that is not acknowledged");
 	ok(!(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 1, peer, 149)).evidence & FILL),
@@ -584,7 +584,7 @@ static void test_holes(void)
 	ack.ack = nxt + 150;
 	l = segment_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
 	ok(l.acks_gap && !c.gaps && c.gap_bytes == 100,
-	   "an ACK of all of it ends the hole, but it was never seen");
+	   "an ACK of all of it ends the gap, but it was never seen");
 	l = segment_learn(&c, SIDE_B, &ack, prove(c, SIDE_B, ack), &gaps);
 	ok(!l.acks_gap, "that is said once");
 
@@ -602,14 +602,14 @@ static void test_holes(void)
 	ok(!c.gap_bytes && !c.gaps, "but not what was acknowledged by then");
 
 	c = open_with(0);
-	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 1, peer, 0)); /* the ACK behind the FIN came first */
+	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 1, peer, 0)); /* the ACK after the FIN came first */
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt, peer, 0)).evidence & FIN,
-	   "a FIN that its own ACK has overtaken leaves no hole");
+	   "a FIN that its own ACK has overtaken leaves no gap");
 	c = open_with(0);
 	learn(&c, SIDE_A, seg(TCP_ACK, nxt + 10, peer, 10));
 	ok(prove(c, SIDE_A, seg(TCP_FIN | TCP_ACK, nxt + 20, peer, 0)).evidence &
 		   1 << EV_FIN_GAP_OWN,
-	   "a FIN behind a hole has one before it");
+	   "a FIN after a gap has one before it");
 	ok(prove(c, SIDE_B, seg(TCP_FIN | TCP_ACK, peer, nxt, 0)).evidence & 1 << EV_FIN_GAP_PEER,
 	   "and the peer's FIN meets it");
 }
@@ -630,12 +630,12 @@ static void test_resync(void)
 {
 	enum { FAR = 10 * FLOOR };
 	uint32_t nxt = at + 1, peer = at + PEER + 1;
-	/* Each acknowledges what the other sends; neither goes on where it was. */
+	/* Each acknowledges what the other sends; neither continues where it was. */
 	struct resync_candidate both = {
 		.seq = peer + FAR, .end = peer + FAR + 9, .ack = nxt + 2 * FAR, .side = SIDE_B
 	};
 	struct segment answer = seg(TCP_ACK, nxt + 2 * FAR, peer + FAR + 9, 5), wrong = answer;
-	/* The server goes on where it was and acknowledges what was not seen. */
+	/* The server continues where it was and acknowledges what was not seen. */
 	struct resync_candidate one = {
 		.seq = peer, .end = peer, .ack = nxt + FAR, .side = SIDE_B
 	};
@@ -643,11 +643,11 @@ static void test_resync(void)
 	struct conn c, was = open_with(0);
 
 	ok(!resync(both, answer, false, &c) && !memcmp(&c, &was, sizeof c),
-	   "two sides that both jump are not believed: whoever knows nothing could forge them");
+	   "two sides that both jump are not believed: an off-path attacker could forge them");
 	ok(resync(both, answer, true, &c) && c.next[SIDE_A] == nxt + 2 * FAR &&
 		   c.acked[SIDE_A] == nxt + 2 * FAR && c.next[SIDE_B] == peer + FAR + 9 &&
 		   c.acked[SIDE_B] == peer + FAR + 9,
-	   "after a loss that the capture told they are, and the numbers are theirs");
+	   "after a loss that the capture reported they are, and the numbers are theirs");
 	ok(prove(c, SIDE_A, answer).acceptable, "so that the segment which showed it fits");
 	wrong.ack += FAR;
 	ok(!resync(both, wrong, true, &c) && !memcmp(&c, &was, sizeof c),
@@ -655,7 +655,7 @@ static void test_resync(void)
 	both.side = SIDE_A;
 	ok(!resync(both, answer, true, &c), "nor one side be its own witness");
 	ok(resync(one, goes_on, false, &c) && c.next[SIDE_A] == nxt + FAR && c.next[SIDE_B] == peer,
-	   "without a loss one side may jump, if the other goes on where it was");
+	   "without a loss one side may jump, if the other continues where it was");
 }
 
 /* ---- the short way

@@ -102,7 +102,7 @@ static void test_must_wake(void)
 	   "it may not sleep when something is there, and then needs no waking");
 }
 
-/* ---- staged records, and a process that goes on with the ring of another
+/* ---- staged records, and a process that continues with the ring of another
  * ---------------------- */
 
 /* Writes records @from .. @to - 1 without showing them. */
@@ -134,9 +134,9 @@ static void test_staged(uint32_t first, const char *where)
 	spsc_publish(&r);
 	ok(!wrong_records(&r, 0, 3), "%s: once published all of it is", where);
 	stage(&r, 3, 8);
-	ok(!spsc_reserve(&r) && !spsc_room(&r), "%s: what is staged takes room", where);
+	ok(!spsc_reserve(&r) && !spsc_space(&r), "%s: what is staged takes room", where);
 	spsc_release(&r, 2);
-	ok(spsc_room(&r) == 2 && spsc_reserve(&r), "%s: what is given back is room again", where);
+	ok(spsc_space(&r) == 2 && spsc_reserve(&r), "%s: what is given back is room again", where);
 }
 
 static void test_adopted(uint32_t first, const char *where)
@@ -158,12 +158,12 @@ static void test_adopted(uint32_t first, const char *where)
 	w->staged = committed;
 	ok(spsc_adopt(&r, mem, 8, sizeof(struct record)) && !wrong_records(&r, 1, 4),
 	   "%s: adopted, it has what was published and not yet taken", where);
-	ok(!spsc_must_wake(&r), "%s: nobody sleeps in it", where);
+	ok(!spsc_must_wake(&r), "%s: no sleeper is announced", where);
 	stage(&r, 4, 6);
 	ok(spsc_adopt(&r, mem, 8, sizeof(struct record)) && !wrong_records(&r, 1, 6),
 	   "%s: what was staged and stands is published", where);
-	ok(spsc_resume_tail(&r, first + 5) && !wrong_records(&r, 5, 6) && spsc_room(&r) == 7,
-	   "%s: its consumer goes on where it had come to", where);
+	ok(spsc_resume_tail(&r, first + 5) && !wrong_records(&r, 5, 6) && spsc_space(&r) == 7,
+	   "%s: its consumer continues where it had come to", where);
 	ok(!spsc_resume_tail(&r, first + 7) && !spsc_resume_tail(&r, first - 3) &&
 		   !wrong_records(&r, 5, 6),
 	   "%s: but not at what was never there", where);
@@ -213,7 +213,7 @@ static void *produce(void *arg)
 	return NULL;
 }
 
-/* In batches of uneven size, each seen as a whole or not at all. */
+/* In batches of uneven size, each seen completely or not at all. */
 static void *produce_batches(void *arg)
 {
 	struct stream_state *s = arg;
@@ -222,7 +222,7 @@ static void *produce_batches(void *arg)
 	for (uint64_t n = 0; n < s->total;) {
 		uint32_t want = 1 + (uint32_t)(rng_next(&rng) % 16);
 
-		if (spsc_room(&s->ring) < want) {
+		if (spsc_space(&s->ring) < want) {
 			s->full++;
 			sched_yield();
 			continue;
@@ -285,7 +285,8 @@ static void test_two_threads(uint64_t seed, void *(*producer)(void *), const cha
 	printf("# found full %llu times, empty %llu times\n", (unsigned long long)s.full,
 	       (unsigned long long)s.empty);
 	ok(!s.wrong,
-	   "two threads, %s: every record whole and in order, across the turn of the indices", how);
+	   "two threads, %s: every record complete and in order, across the turn of the indices",
+	   how);
 	ok(s.full && s.empty, "two threads, %s: the ring was full at times and empty at others",
 	   how);
 	ok(!spsc_ready(&s.ring), "two threads, %s: nothing more came out than went in", how);
@@ -366,7 +367,7 @@ static void test_wake_ups(uint64_t seed)
 	printf("# %llu sleeps, %llu wake-ups\n", (unsigned long long)s.sleeps,
 	       (unsigned long long)s.wakes);
 	ok(!s.empty, "sleep and wake: no wake-up is lost");
-	ok(!s.wrong, "sleep and wake: every record whole and in order");
+	ok(!s.wrong, "sleep and wake: every record complete and in order");
 	/* More than one for each sleep, since a consumer may find the record by itself. */
 	ok(s.sleeps && s.sleeps <= s.wakes && s.wakes <= s.announced,
 	   "sleep and wake: at most one wake-up each time that sleep is announced");
@@ -374,7 +375,7 @@ static void test_wake_ups(uint64_t seed)
 }
 
 /* The bare protocol, without any sleeping, both sides let loose at the same moment: on x86 it is
- * the one place where a missing fence shows (a store passed by the load behind it). */
+ * the one place where a missing fence shows (a store passed by the load after it). */
 struct litmus {
 	struct spsc ring;
 	CACHE_ALIGNED unsigned char mem[SPSC_OCTETS(SLOTS, sizeof(struct record))];
@@ -383,7 +384,7 @@ struct litmus {
 	CACHE_ALIGNED _Atomic bool wakes;
 };
 
-/* Both have come to @round; whoever waits long lets others run. */
+/* Both have come to @round; a long wait yields the processor. */
 static void meet(struct litmus *l, unsigned me, unsigned round)
 {
 	atomic_store_explicit(&l->round[me], round, memory_order_release);
@@ -463,7 +464,7 @@ static void test_wake_race(void)
 	sched_setaffinity(0, sizeof before, &before);
 	printf("# %u rounds: lay down %u times, woken %u times, lost %u\n", l.rounds, l.lay_down,
 	       l.woken, l.lost);
-	ok(!l.lost, "race of sleep and wake: whoever lies down is woken");
+	ok(!l.lost, "race of sleep and wake: a sleeper is woken");
 	ok(!wrong, "race of sleep and wake: the record is there afterwards");
 }
 
@@ -532,7 +533,7 @@ static void test_ping_pong(void)
 	pthread_join(t, NULL);
 	ok(!p.there.empty && !p.back.empty, "ping-pong: %llu records each way, no wake-up is lost",
 	   (unsigned long long)p.back.total);
-	ok(!p.there.wrong && !p.back.wrong, "ping-pong: every record whole and in order");
+	ok(!p.there.wrong && !p.back.wrong, "ping-pong: every record complete and in order");
 	close(p.there.wake);
 	close(p.back.wake);
 }

@@ -92,7 +92,7 @@ static void test_json_strings(void)
 
 		wrong += !sound(in);
 	}
-	ok(!wrong, "JSON string: every pair of octets is told well-formed or not as by jansson");
+	ok(!wrong, "JSON string: every pair of octets is well-formed or not, as for jansson");
 	for (unsigned i = 0; i < 200000; i++) {
 		static const unsigned char odd[] = {
 			0x7f, 0x80, 0x8f, 0x90, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xdf, 0xe0, 0xed,

@@ -73,7 +73,7 @@ static void print_frame(enum link_type link, const uint8_t *p, size_t n, const c
 }
 
 /* A tunnel or an ICMP error: the copy decodes as the whole does, as far as it goes. */
-static const char *inside_agrees(enum link_type link, const uint8_t *p, size_t n, size_t copied)
+static const char *inner_agrees(enum link_type link, const uint8_t *p, size_t n, size_t copied)
 {
 	struct frame f = frame_of(link, p, n, n), g = frame_of(link, p, copied, n);
 	struct segment full = { 0 }, cut = { 0 };
@@ -133,7 +133,7 @@ static bool agree(enum link_type link, const uint8_t *p, size_t n, int *ret_copi
 	} else if ((frame_claims_tcp(v) || deferred) != (copied > 0)) {
 		why = "verdicts differ";
 	} else if (copied && deferred) {
-		why = inside_agrees(link, p, n, (size_t)copied);
+		why = inner_agrees(link, p, n, (size_t)copied);
 	} else if (copied) {
 		if (decode(link, p, (size_t)copied, n, &cut) != v)
 			why = "the copy decodes otherwise";
@@ -271,7 +271,7 @@ static void test_ip4(void)
 	add_tcp(&b, 20, 1000);
 	check(&b, LINK_ETHERNET, 14 + 20 + 60, "IPv4 TCP with payload: headers only");
 	b.n = 14 + 20 + 20;
-	check(&b, LINK_ETHERNET, 14 + 20 + 20, "IPv4 TCP, cut behind a bare TCP header: all of it");
+	check(&b, LINK_ETHERNET, 14 + 20 + 20, "IPv4 TCP, cut after a bare TCP header: all of it");
 	b.n = 14 + 20 + 1;
 	check(&b, LINK_ETHERNET, 35, "IPv4, one octet of TCP");
 	b.n = 14 + 20;
@@ -328,14 +328,14 @@ static void test_vlan(void)
 		add_ethernet(&b, tag, n, 0x0800);
 		add_ip4(&b, 24, 6, 0, 200);
 		add_tcp(&b, 20, 180);
-		snprintf(what, sizeof(what), "IPv4 behind %u tags", n);
+		snprintf(what, sizeof(what), "IPv4 after %u tags", n);
 		check(&b, LINK_ETHERNET, fits ? (int)(14 + 4 * n + 24 + 60) : 0, what);
 
 		b.n = 0;
 		add_ethernet(&b, tag, n, 0x86dd);
 		add_ip6(&b, 6, 200);
 		add_tcp(&b, 20, 180);
-		snprintf(what, sizeof(what), "IPv6 behind %u tags", n);
+		snprintf(what, sizeof(what), "IPv6 after %u tags", n);
 		check(&b, LINK_ETHERNET, fits ? (int)(14 + 4 * n + 40 + 60) : 0, what);
 	}
 	struct build b = { .n = 0 };
@@ -431,7 +431,7 @@ static void test_raw_ip(void)
 	add_ip6(&b, 0, 8 + 1020);
 	add_ext(&b, 0, 6, 0, 0);
 	add_tcp(&b, 20, 1000);
-	check(&b, LINK_RAW_IP, 108, "raw IPv6 TCP behind hop-by-hop options");
+	check(&b, LINK_RAW_IP, 108, "raw IPv6 TCP after hop-by-hop options");
 	b.n = 0;
 	check(&b, LINK_RAW_IP, 0, "raw, no octet at all");
 }
@@ -487,7 +487,7 @@ static void make_tcp_packet(struct build *b, bool v4, size_t payload)
 	put_in_ip(b, v4, 6);
 }
 
-/* One flag after the other, behind everything that may stand before it. */
+/* One flag after the other, after everything that may stand before it. */
 static void test_control(void)
 {
 	static const char *const name[] = {
@@ -514,7 +514,7 @@ static void test_control(void)
 			int want = i < 3 ? (v4 ? 22 + 24 + 60 : 22 + 48 + 60) : 0;
 
 			snprintf(what, sizeof what,
-				 "control: %s alone, IPv%u behind two tags: %d octets", name[i],
+				 "control: %s alone, IPv%u after two tags: %d octets", name[i],
 				 v4 ? 4 : 6, want);
 			ok(got == want, "%s", what);
 		}
@@ -542,7 +542,7 @@ static void test_links(void)
 			n & 2 ? "\2\0\0\0\0\1\2\0\0\0\0\2\x88\x47"
 			      : "\2\0\0\0\0\1\2\0\0\0\0\2\x88\x48",
 			14);
-		snprintf(what, sizeof what, "behind %u MPLS labels", n);
+		snprintf(what, sizeof what, "after %u MPLS labels", n);
 		check(&b, LINK_ETHERNET,
 		      n <= LINK_MAX_MPLS ? (int)(14 + 4 * n + (v4 ? 20 : 40) + 60) : 0, what);
 	}
@@ -560,7 +560,7 @@ static void test_links(void)
 		{ "\0\xff\xaa\xaa\3\0\0\0\x86\xdd", 10, false, true, "SNAP, IPv6" },
 		{ "\0\xff\xaa\xaa\3\0\0\1\x08\0", 10, true, false, "SNAP, another OUI" },
 		{ "\0\xff\xaa\xaa\3\0\0\0\x81\0", 10, true, false, "SNAP, a tag" },
-		{ "\x06\0\xaa\xaa\3\0\0\0\x08\0", 10, true, false, "SNAP behind an EtherType" },
+		{ "\x06\0\xaa\xaa\3\0\0\0\x08\0", 10, true, false, "SNAP after an EtherType" },
 	};
 	for (unsigned i = 0; i < ARRAY_SIZE(c); i++) {
 		make_tcp_packet(&b, c[i].v4, 500);
@@ -572,7 +572,7 @@ static void test_links(void)
 }
 
 /* What each filter does with tunnels and ICMP errors. */
-static void test_inside(void)
+static void test_inner(void)
 {
 	static const struct {
 		unsigned proto, port;
@@ -592,7 +592,7 @@ static void test_inside(void)
 			else
 				put_in_ip(&b, v4, proto);
 			put_in_ethernet(&b);
-			snprintf(what, sizeof what, "inside %u: protocol %u, port %u in IPv%u",
+			snprintf(what, sizeof what, "inner %u: protocol %u, port %u in IPv%u",
 				 inner, proto, port, v4 ? 4 : 6);
 			check(&b, LINK_ETHERNET,
 			      passes ? 14 + (v4 ? 20 : 40) + TCP_FILTER_TUNNEL_OCTETS : 0, what);
@@ -609,7 +609,7 @@ static void test_inside(void)
 			prepend(&b, icmp, sizeof icmp);
 			put_in_ip(&b, v4, v4 ? 1 : 58);
 			snprintf(what, sizeof what,
-				 "inside %u: ICMP of type %u, code %u, IPv%u, quotes %s", inner,
+				 "inner %u: ICMP of type %u, code %u, IPv%u, quotes %s", inner,
 				 icmp[0], icmp[1], v4 ? 4 : 6, tcp ? "TCP" : "UDP");
 			check(&b, LINK_RAW_IP, passes ? (v4 ? 20 : 40) + TCP_FILTER_ICMP_OCTETS : 0,
 			      what);
@@ -798,7 +798,7 @@ static void test_random(void)
 		accepted += copied > 0;
 	}
 	printf("# %u frames, %u accepted\n", done, accepted);
-	ok(!disagreed, "inside %u: kernel and frame_decode() agree on %u mutated frames", inner,
+	ok(!disagreed, "inner %u: kernel and frame_decode() agree on %u mutated frames", inner,
 	   done);
 	ok(accepted > done / 8 && accepted < done - done / 8, "many of either verdict among them");
 
@@ -894,7 +894,7 @@ int main(void)
 		if (!ok(n > 0 && !socketpair(AF_UNIX, SOCK_DGRAM, 0, fd) &&
 				!setsockopt(fd[1], SOL_SOCKET, SO_ATTACH_FILTER, &prog,
 					    sizeof(prog)),
-			"the kernel takes the program of link type %d, inside %u (%d instructions)",
+			"the kernel takes the program of link type %d, inner %u (%d instructions)",
 			spec.link, spec.inner, n))
 			return interface_done();
 		spec.control = true;
@@ -912,7 +912,7 @@ int main(void)
 	test_ip6();
 	test_raw_ip();
 	test_links();
-	test_inside();
+	test_inner();
 	rng = interface_seed(20240607) | 1;
 	for (inner = 0; inner < INSIDES; inner++)
 		test_random();

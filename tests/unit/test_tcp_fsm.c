@@ -259,7 +259,7 @@ static void test_cells(void)
 	ok(cells == SIDES * EVIDENCES * FSM_STATES, "these were all %u cells", cells);
 }
 
-/* ---- what the guard can ask ------------------------------------------------------------------ */
+/* ---- what segment_check can ask -------------------------------------------------------------- */
 
 /* Each segment proves a set of these, applied in order; never DATA or FIN without an ACK before. */
 static const unsigned segments[] = {
@@ -476,7 +476,7 @@ static void test_endpoints(void)
 		   "%s: client %s, server %s, closed by %u", state_name[s],
 		   tcp_state_name(want[i].a), tcp_state_name(want[i].b), want[i].closer);
 	}
-	ok(ARRAY_SIZE(want) == FSM_STATES, "no state is left out");
+	ok(ARRAY_SIZE(want) == FSM_STATES, "no state is omitted");
 }
 
 static void test_names(void)

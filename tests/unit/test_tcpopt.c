@@ -63,7 +63,7 @@ static void test_each(void)
 	     "Multipath TCP", .mptcp = true);
 	ok(same(PARSE("\5\12abcdefgh"), none), "SACK blocks belong to later segments");
 	ok(same(PARSE("\x63\6abcd"), none), "an unknown option is stepped over");
-	says("\x63\6abcd\4\2", "... to the one behind it", .sack = true);
+	says("\x63\6abcd\4\2", "... to the one after it", .sack = true);
 
 	struct tcpopt linux_syn = {
 		.mss = 1460, .wscale = 7, .sack = true, .timestamps = true, .tsval = 1
@@ -95,7 +95,7 @@ static void test_end_and_nop(void)
 	ok(same(parse(nops, sizeof nops), none), "40 octets of NOP");
 	memcpy(nops + 38, "\4\2", 2);
 	ok(parse(nops, sizeof nops).sack, "38 of them, then an option");
-	ok(same(PARSE("\0\4\2\2\4\5\xb4"), none), "nothing behind the end of options counts");
+	ok(same(PARSE("\0\4\2\2\4\5\xb4"), none), "nothing after the end of options counts");
 	says("\4\2\0\2\1", "... not even what would be malformed", .sack = true);
 }
 

@@ -15,7 +15,7 @@ static const uint64_t timeout_s[FSM_TIMEOUTS] = {
 	[FSM_T_RESET] = 10,
 };
 
-/* ---- a tracker and what it told -------------------------------------------------------------- */
+/* ---- a tracker and what it reported ---------------------------------------------------------- */
 
 enum { EVENTS = 4096 };
 
@@ -90,7 +90,7 @@ static uint64_t in_state(const struct rig *r, enum fsm_state s)
 	return counter_get(&r->count.states[s]);
 }
 
-/* The events of kind @kind told since @from; *ret_last is the last of them. */
+/* The events of kind @kind reported since @from; *ret_last is the last of them. */
 static unsigned reported(const struct rig *r, unsigned from, enum event_kind kind,
 			 const struct event **ret_last)
 {
@@ -195,7 +195,7 @@ static const struct {
 	enum fsm_state state;
 	const char *script, *name;
 	enum fsm_timeout timeout;
-	int reason; /* -1: it is over, nothing is told */
+	int reason; /* -1: it is over, nothing is reported */
 } states[] = {
 	{ FSM_SYN, "S", "SYN", FSM_T_SYN_SENT, REASON_UNANSWERED },
 	{ FSM_SYN, "SSS", "SYN, repeated", FSM_T_SYN_SENT, REASON_UNANSWERED },
@@ -270,7 +270,7 @@ static void test_timeouts(void)
 					 close->basis != BASIS_TIMEOUT || close->ts_ns != r->now ||
 					 close->close.end_ns >= close->ts_ns ||
 					 reported(r, 0, EVENT_TCP_CLOSE, NULL) != 1;
-			else /* told before, and once */
+			else /* reported before, and once */
 				wrong += reported(r, 0, EVENT_TCP_CLOSE, NULL) != 1 ||
 					 close->segment == SEGMENT_TIMEOUT;
 			rig_free(r);
@@ -322,7 +322,7 @@ static void test_eviction(void)
 	play(r, &e[4], "SsA");
 	ok(!reported(r, n, EVENT_TCP_CLOSE, NULL) && !in_state(r, FSM_DONE_A) &&
 		   in_state(r, FSM_OPEN) == 2,
-	   "first goes what is over, and that is told no more");
+	   "first goes what is over, and that is not reported again");
 	n = r->n;
 	play(r, &e[5], "SsA");
 	ok(reported(r, n, EVENT_TCP_CLOSE, &close) == 1 && close->port[0] == 1002 &&
@@ -405,8 +405,8 @@ static void test_configure(void)
  * than a flood takes to fill the table. */
 static void test_flood(void)
 {
-	enum { HALF = 256, FLOOD = 20000, REAL = 20 };
-	struct rig *r = rig_new(1024, HALF);
+	enum { SYN_ENTRIES = 256, FLOOD = 20000, REAL = 20 };
+	struct rig *r = rig_new(1024, SYN_ENTRIES);
 	struct ends e[REAL];
 	unsigned six = 0;
 	uint32_t n = 0;
@@ -436,11 +436,12 @@ static void test_flood(void)
 
 			memcpy(f.src, &(uint32_t){ 0x0b + (n++ << 8) }, 4);
 			f.dst[3] = 99;
-			r->n = 0; /* nobody keeps what is told of the flood */
+			r->n = 0; /* events of the flood are not kept */
 			feed(r, f);
 		}
 	}
-	ok(six && in_state(r, FSM_OPEN) == REAL && counter_get(&r->count.syn_entries) == HALF &&
+	ok(six && in_state(r, FSM_OPEN) == REAL &&
+		   counter_get(&r->count.syn_entries) == SYN_ENTRIES &&
 		   counter_get(&r->count.opened) == REAL + n,
 	   "a flood of SYNs to one server pushes out no handshake with another");
 	rig_free(r);
@@ -455,7 +456,7 @@ static void other_syn(struct rig *r, const struct ends *e, unsigned from, uint32
 	feed(r, seg(e, from, TCP_SYN, isn, 0, len));
 }
 
-static struct rig *contested(struct ends *e)
+static struct rig *rig_with_new_syn(struct ends *e)
 {
 	struct rig *r = rig_new(8, 8);
 
@@ -465,11 +466,11 @@ static struct rig *contested(struct ends *e)
 	return r;
 }
 
-static void test_pending(void)
+static void test_new_incarnation(void)
 {
 	const struct event *open = NULL, *close = NULL;
 	struct ends e;
-	struct rig *r = contested(&e);
+	struct rig *r = rig_with_new_syn(&e);
 	uint64_t old_id = r->event[0].flow_id;
 	unsigned n = r->n;
 
@@ -487,39 +488,39 @@ static void test_pending(void)
 	   "answered: the new one began with its SYN, and knows the old one");
 	rig_free(r);
 
-	r = contested(&e);
+	r = rig_with_new_syn(&e);
 	n = r->n;
 	play(r, &e, "aDd");
 	tracker_advance(r->t, r->now + 30 * second);
 	ok(r->n == n && in_state(r, FSM_OPEN) == 1 && !counter_get(&r->count.syn_entries),
-	   "challenged: nothing is told and the old one goes on");
+	   "challenged: nothing is reported and the old connection continues");
 	rig_free(r);
 
-	r = contested(&e);
+	r = rig_with_new_syn(&e);
 	n = r->n;
 	tracker_advance(r->t, r->now + timeout_s[FSM_T_SYN_SENT] * second);
 	ok(reported(r, n, EVENT_TCP_OPEN, &open) == 1 &&
 		   reported(r, n, EVENT_TCP_CLOSE, &close) == 1 &&
 		   close->flow_id == open->flow_id && close->close.reason == REASON_UNANSWERED &&
 		   in_state(r, FSM_OPEN) == 1,
-	   "silence: it was an attempt, unanswered, and is told with its end");
+	   "silence: it was an unanswered SYN, and is reported with its end");
 	rig_free(r);
 
-	r = contested(&e);
+	r = rig_with_new_syn(&e);
 	n = r->n;
 	r->now += ms;
 	feed(r, seg(&e, 0, TCP_ACK, e.next[0], e.next[1], DATA)); /* only the client is heard */
 	tracker_advance(r->t, r->now + timeout_s[FSM_T_SYN_SENT] * second);
 	ok(r->n == n && in_state(r, FSM_OPEN) == 1 && !counter_get(&r->count.syn_entries),
-	   "silence, but the old one went on: a stray SYN");
+	   "silence, but the old connection continued: an unmatched SYN");
 	rig_free(r);
 
-	r = contested(&e);
+	r = rig_with_new_syn(&e);
 	n = r->n;
 	other_syn(r, &e, 0, 888000, 0);
 	ok(!reported(r, n, EVENT_TCP_OPEN, NULL) && !reported(r, n, EVENT_TCP_CLOSE, NULL) &&
 		   counter_get(&r->count.syn_entries) == 1,
-	   "replaced: of several attempts against a living connection one is held, the last");
+	   "replaced: of several new SYNs against an open connection the last one is deferred");
 	r->now += ms;
 	feed(r, seg(&e, 1, TCP_RST | TCP_ACK, 0, 888001, 0));
 	ok(reported(r, n, EVENT_TCP_OPEN, &open) == 1 &&
@@ -555,19 +556,19 @@ static bool balanced(struct rig *r)
 static void test_pending_odd(void)
 {
 	struct ends e;
-	struct rig *r = contested(&e);
+	struct rig *r = rig_with_new_syn(&e);
 
 	for (unsigned i = 0; i < 20; i++)
 		other_syn(r, &e, 0, 777000, 0);
 	ok(balanced(r), "an attempt repeated twenty times: one open, one close");
 	rig_free(r);
 
-	r = contested(&e);
+	r = rig_with_new_syn(&e);
 	other_syn(r, &e, 0, 777000, 100);
 	ok(balanced(r), "an attempt repeated with data: one open, one close");
 	rig_free(r);
 
-	r = contested(&e);
+	r = rig_with_new_syn(&e);
 	struct segment s = seg(&e, 0, TCP_SYN, 777000, 0, 0);
 
 	s.wire_len = 67; /* the repetition has fewer options */
@@ -576,13 +577,13 @@ static void test_pending_odd(void)
 	ok(balanced(r), "an attempt repeated with a shorter header: one open, one close");
 	rig_free(r);
 
-	r = contested(&e);
+	r = rig_with_new_syn(&e);
 	other_syn(r, &e, 1, 555000, 0);
 	play(r, &e, "DdDd");
 	ok(balanced(r), "attempts of both ends on one connection: one open, one close");
 	rig_free(r);
 
-	r = contested(&e);
+	r = rig_with_new_syn(&e);
 	other_syn(r, &e, 1, 555000, 0);
 	other_syn(r, &e, 0, 666000, 0);
 	other_syn(r, &e, 1, 444000, 0);
@@ -634,7 +635,7 @@ static void test_loss(void)
 	ok(reported(r, 0, EVENT_CAPTURE_LOSS, &e) == 1 && e->loss.count == 7 &&
 		   e->loss.freezes == 2 && e->loss.from_ns == from && e->loss.to_ns == r->now &&
 		   e->ts_ns == r->now,
-	   "a loss is told");
+	   "a loss is reported");
 	r->now += second;
 	play(r, &during, "FfA");
 	ok(reported(r, 0, EVENT_TCP_CLOSE, &e) == 2 && e->close.lossy,
@@ -673,7 +674,7 @@ static void test_clock(void)
 	play(r, &e, "FfA");
 	ok(reported(r, 0, EVENT_TCP_CLOSE, &close) == 1 && close->close.reason == REASON_FIN &&
 		   close->close.end_ns >= close->close.start_ns,
-	   "the connection goes on and ends, no age is negative");
+	   "the connection continues and ends, no age is negative");
 	tracker_advance(r->t, r->now + timeout_s[FSM_T_SYN_RECEIVED] * second);
 	ok(reported(r, 0, EVENT_TCP_CLOSE, &close) == 2 && close->port[0] == 1001 &&
 		   close->close.reason == REASON_HALF_OPEN,
@@ -727,7 +728,7 @@ static void ledger_take(struct world *w, const struct event *e)
 
 	if (e->kind == EVENT_TCP_OPEN) {
 		if (l || w->entries == LEDGER) {
-			complain(w, e, "told a second time");
+			complain(w, e, "reported a second time");
 			return;
 		}
 		w->ledger[w->entries++] =
@@ -766,7 +767,7 @@ static uint64_t living(const struct rig *r)
 	return n;
 }
 
-/* What was told since the last segment, and what the counters say. */
+/* What was reported since the last segment, and what the counters say. */
 static void world_check(struct world *w)
 {
 	struct rig *r = w->r;
@@ -787,7 +788,7 @@ static void world_check(struct world *w)
 	    counter_get(&r->count.full_entries) > r->cfg.max_connections)
 		complain(w, &r->event[0], "the table is larger than it may be");
 	if (counter_get(&r->count.opened) - counter_get(&r->count.closed) != w->live)
-		complain(w, &r->event[0], "the counters do not agree with what was told");
+		complain(w, &r->event[0], "the counters do not agree with what was reported");
 	uint64_t all = 0;
 
 	for (unsigned s = FSM_SYN; s < FSM_STATES; s++)
@@ -896,7 +897,7 @@ static void test_world(uint32_t max_connections, uint32_t max_half_open, unsigne
 		if (!below(500)) {
 			tracker_advance(r->t, r->now);
 			tracker_loss(r->t, r->now - below(1000) * ms, r->now, 1, 0);
-			r->n = r->n > 0 ? r->n - 1 : 0; /* capture_loss belongs to nobody */
+			r->n = r->n > 0 ? r->n - 1 : 0; /* capture_loss has no connection */
 			world_check(&w);
 		}
 	}
@@ -906,7 +907,7 @@ static void test_world(uint32_t max_connections, uint32_t max_half_open, unsigne
 	printf("# %u connections:", w.entries);
 	for (unsigned i = 0; i < REASONS; i++)
 		printf(" %s %u", close_reason_name(i), w.reasons[i]);
-	printf("; evicted %llu whole, %llu half\n",
+	printf("; evicted %llu full, %llu syn\n",
 	       (unsigned long long)counter_get(&r->count.evicted_full),
 	       (unsigned long long)counter_get(&r->count.evicted_syn));
 	ok(!w.wrong,
@@ -961,7 +962,7 @@ static void test_lost_events(void)
 			  close->close.reason != REASON_FIN;
 		rig_free(r);
 	}
-	ok(!differ, "events lost: what follows is told as if they had not been");
+	ok(!differ, "events lost: what follows is reported as if they had not been");
 }
 
 /* ---- ICMP, batches --------------------------------------------------------------------------- */
@@ -1007,7 +1008,7 @@ static void test_unreachable(void)
 	}
 }
 
-/* The same segments one by one and in batches; equal, octet for octet, is what is told. */
+/* The same segments one by one and in batches; equal, octet for octet, is what is reported. */
 static void test_batches(void)
 {
 	enum { SEGMENTS_FED = 2000 };
@@ -1030,13 +1031,13 @@ static void test_batches(void)
 	}
 	ok(one->n == many->n && one->n > 500 &&
 		   !memcmp(one->event, many->event, one->n * sizeof *one->event),
-	   "batches of any size tell what single segments tell");
+	   "batches of any size report what single segments report");
 
 	unsigned wrong = 0, compared = 0;
 
 	for (unsigned i = 0; i < one->n; i++) {
 		if (one->event[i].ts_ns != s[one->cause[i]].ts_ns)
-			continue; /* found by a sweep, or told late */
+			continue; /* found by a sweep, or reported late */
 		compared++;
 		wrong += one->cause[i] != many->cause[i];
 	}
@@ -1072,7 +1073,7 @@ static void test_anomaly_limits(void)
 	ok(reported(r, 0, EVENT_TCP_ANOMALY, NULL) == 8 &&
 		   counter_get(&r->count.anomalies) == 100 &&
 		   counter_get(&r->count.anomalies_suppressed) == 92,
-	   "anomalies: a few are told for each connection, all are counted");
+	   "anomalies: a few are reported for each connection, all are counted");
 	rig_free(r);
 }
 
@@ -1086,7 +1087,7 @@ int main(void)
 	test_eviction();
 	test_configure();
 	test_flood();
-	test_pending();
+	test_new_incarnation();
 	test_pending_odd();
 	test_lost_handshake_ack();
 	test_loss();

@@ -103,10 +103,10 @@ static void test_overflow(void)
 	ok(undo_rollback(&u) == -ENOSPC && undo_rollback(&u) == -ENOSPC,
 	   "one octet more, and it cannot be rolled back, and says so each time");
 	set(&u, 40, 1, 1);
-	ok(undo_rollback(&u) == -ENOSPC, "a small record behind the overflow does not hide it");
+	ok(undo_rollback(&u) == -ENOSPC, "a small record after the overflow does not hide it");
 	for (unsigned i = 0; i < LOG - room; i++)
 		if (w.log[room + i]) {
-			ok(false, "nothing is written behind the log");
+			ok(false, "nothing is written after the log");
 			return;
 		}
 	undo_commit(&u);
@@ -242,7 +242,7 @@ static void test_killed(void)
 	printf("# killed in a transaction %u times of %u; %llu were committed\n", open, kills,
 	       (unsigned long long)now);
 	ok(!wrong && open > kills / 4,
-	   "killed at any instruction, a transaction has happened as a whole or not at all");
+	   "killed at any instruction, a transaction has happened completely or not at all");
 	munmap(m, sizeof *m);
 }
 
