@@ -31,7 +31,7 @@ struct ip {
 };
 
 /* False: not one, or a later fragment. */
-static __always_inline bool ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
+static __always_inline bool skb_ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
 {
 	struct {
 		uint8_t octet[12];
@@ -48,7 +48,7 @@ static __always_inline bool ip4_walk(struct __sk_buff *skb, uint32_t at, struct 
 	return true;
 }
 
-static __always_inline bool ip6_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
+static __always_inline bool skb_ip6_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
 {
 	struct {
 		uint8_t octet[8];
@@ -78,13 +78,15 @@ static __always_inline bool ip6_walk(struct __sk_buff *skb, uint32_t at, struct 
 	return true;
 }
 
-static __noinline bool ip_walk(struct __sk_buff *skb, unsigned ip_v, uint32_t at, struct ip *ret)
+static __noinline bool skb_ip_walk(struct __sk_buff *skb, unsigned ip_v, uint32_t at,
+				   struct ip *ret)
 {
-	return ip_v == 4 ? ip4_walk(skb, at, ret) : ip6_walk(skb, at, ret);
+	return ip_v == 4 ? skb_ip4_walk(skb, at, ret) : skb_ip6_walk(skb, at, ret);
 }
 
 /* The ports are at @at. */
-static __always_inline uint32_t connection(struct __sk_buff *skb, const struct ip *ip, uint32_t at)
+static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const struct ip *ip,
+						uint32_t at)
 {
 	uint64_t secret = config.secret;
 	uint8_t b[4];
@@ -96,29 +98,29 @@ static __always_inline uint32_t connection(struct __sk_buff *skb, const struct i
 }
 
 /* An ICMP error at @at, as icmp_walk() in wire/icmp.c: the connection whose segment it quotes. */
-static __always_inline uint32_t quoted(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
+static __always_inline uint32_t quoted_hash(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
 {
 	struct ip ip;
 
-	if (!ip_walk(skb, ip_v, at + 8, &ip) || ip.proto != PROTO_TCP)
+	if (!skb_ip_walk(skb, ip_v, at + 8, &ip) || ip.proto != PROTO_TCP)
 		return 0;
-	return connection(skb, &ip, ip.at);
+	return connection_hash(skb, &ip, ip.at);
 }
 
-static __always_inline unsigned payload_walk(struct __sk_buff *skb, uint16_t type, uint32_t *at)
+static __always_inline unsigned skb_payload_walk(struct __sk_buff *skb, uint16_t type, uint32_t *at)
 {
 	if (type == 0x6558)
-		return ethernet_walk(skb, at);
-	return type < ETH_P_802_3_MIN ? NOTHING : type_walk(skb, type, at);
+		return skb_ethernet_walk(skb, at);
+	return type < ETH_P_802_3_MIN ? NOTHING : skb_type_walk(skb, type, at);
 }
 
-static __always_inline unsigned erspan_walk(struct __sk_buff *skb, bool third, bool sequenced,
-					    uint32_t *at)
+static __always_inline unsigned skb_erspan_walk(struct __sk_buff *skb, bool third, bool sequenced,
+						uint32_t *at)
 {
 	uint8_t head[4], rest[4];
 
 	if (!third && !sequenced)
-		return ethernet_walk(skb, at);
+		return skb_ethernet_walk(skb, at);
 	if (!LOAD(skb, *at, &head) || head[0] >> 4 != (third ? 2 : 1))
 		return NOTHING;
 	*at += 8;
@@ -131,10 +133,10 @@ static __always_inline unsigned erspan_walk(struct __sk_buff *skb, bool third, b
 		if (rest[2] >> 2 & 0x1f)
 			return NOTHING;
 	}
-	return ethernet_walk(skb, at);
+	return skb_ethernet_walk(skb, at);
 }
 
-static __noinline unsigned gre_walk(struct __sk_buff *skb, uint32_t *at)
+static __noinline unsigned skb_gre_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[4];
 
@@ -144,11 +146,11 @@ static __noinline unsigned gre_walk(struct __sk_buff *skb, uint32_t *at)
 	uint16_t type = be16(b + 2);
 
 	if (type == 0x88be || type == 0x22eb)
-		return erspan_walk(skb, type == 0x22eb, b[0] & 0x10, at);
-	return payload_walk(skb, type, at);
+		return skb_erspan_walk(skb, type == 0x22eb, b[0] & 0x10, at);
+	return skb_payload_walk(skb, type, at);
 }
 
-static __always_inline unsigned gtp_u_walk(struct __sk_buff *skb, uint32_t *at)
+static __always_inline unsigned skb_gtp_u_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[4], next;
 
@@ -172,7 +174,7 @@ static __always_inline unsigned gtp_u_walk(struct __sk_buff *skb, uint32_t *at)
 	return version_at(skb, *at);
 }
 
-static __noinline unsigned udp_walk(struct __sk_buff *skb, uint32_t *at)
+static __noinline unsigned skb_udp_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[16];
 
@@ -182,21 +184,21 @@ static __noinline unsigned udp_walk(struct __sk_buff *skb, uint32_t *at)
 	case PORT_VXLAN:
 	case PORT_VXLAN_LINUX:
 		*at += 16;
-		return b[8] & 8 ? ethernet_walk(skb, at) : NOTHING;
+		return b[8] & 8 ? skb_ethernet_walk(skb, at) : NOTHING;
 	case PORT_GENEVE:
 		*at += 16 + (b[8] & 0x3f) * 4;
-		return b[8] >> 6 ? NOTHING : payload_walk(skb, be16(b + 10), at);
+		return b[8] >> 6 ? NOTHING : skb_payload_walk(skb, be16(b + 10), at);
 	case PORT_GTP_U:
 		*at += 8;
-		return gtp_u_walk(skb, at);
+		return skb_gtp_u_walk(skb, at);
 	default:
 		return NOTHING;
 	}
 }
 
 /* From an IP header of version @ip_v to the one inside, if it is a tunnel's. */
-static __always_inline unsigned tunnel_walk(struct __sk_buff *skb, const struct ip *ip,
-					    uint32_t *at)
+static __always_inline unsigned skb_tunnel_walk(struct __sk_buff *skb, const struct ip *ip,
+						uint32_t *at)
 {
 	*at = ip->at;
 	switch (ip->proto) {
@@ -205,9 +207,9 @@ static __always_inline unsigned tunnel_walk(struct __sk_buff *skb, const struct 
 	case PROTO_IP6:
 		return 6;
 	case PROTO_GRE:
-		return gre_walk(skb, at);
+		return skb_gre_walk(skb, at);
 	case PROTO_UDP:
-		return udp_walk(skb, at);
+		return skb_udp_walk(skb, at);
 	default:
 		return NOTHING;
 	}
@@ -215,33 +217,33 @@ static __always_inline unsigned tunnel_walk(struct __sk_buff *skb, const struct 
 
 /* On the way in the link header was taken off, and the first tag with it; on the way out nothing
  * was yet (dev_queue_xmit_nit()).  Both are before packet_rcv() puts the octets in place. */
-static __always_inline unsigned link_walk(struct __sk_buff *skb, uint32_t *at)
+static __always_inline unsigned skb_link_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	*at = 0;
 	if (config.raw_ip)
 		return version_at(skb, 0);
 	if (skb->pkt_type == PACKET_OUTGOING)
-		return ethernet_walk(skb, at);
-	return type_walk(skb, bpf_ntohs(skb->protocol), at);
+		return skb_ethernet_walk(skb, at);
+	return skb_type_walk(skb, bpf_ntohs(skb->protocol), at);
 }
 
 SEC("socket")
 int fanout(struct __sk_buff *skb)
 {
 	uint32_t at;
-	unsigned ip_v = link_walk(skb, &at);
+	unsigned ip_v = skb_link_walk(skb, &at);
 	struct ip ip;
 
 	for (unsigned level = 0; level <= TUNNEL_MAX_LEVELS && ip_v; level++) {
-		if (!ip_walk(skb, ip_v, at, &ip))
+		if (!skb_ip_walk(skb, ip_v, at, &ip))
 			return 0;
 		if (ip.proto == PROTO_TCP)
-			return connection(skb, &ip, ip.at);
+			return connection_hash(skb, &ip, ip.at);
 		if (config.inner & INNER_ICMP && ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
-			return quoted(skb, ip_v, ip.at);
+			return quoted_hash(skb, ip_v, ip.at);
 		if (!(config.inner & INNER_TUNNELS))
 			return 0;
-		ip_v = tunnel_walk(skb, &ip, &at);
+		ip_v = skb_tunnel_walk(skb, &ip, &at);
 	}
 	return 0;
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* link.bpf.h - from the link header to the IP header, for programs in the kernel: what link_walk()
+/* link.bpf.h - from the link header to the IP header, for programs in the kernel: what skb_link_walk()
  * in wire/link.c is for frames here.
  *
  * Socket filters get no pointer into the frame: all reads are copies.  A step moves *at behind what
@@ -22,7 +22,7 @@ static __always_inline uint16_t be16(const uint8_t *p)
 	return (uint16_t)(p[0] << 8 | p[1]);
 }
 
-static __always_inline bool is_vlan(uint16_t type)
+static __always_inline bool is_vlan_type(uint16_t type)
 {
 	return type == 0x8100 || type == 0x88a8 || type == 0x9100;
 }
@@ -42,11 +42,11 @@ static __always_inline unsigned version_at(struct __sk_buff *skb, uint32_t at)
 }
 
 /* What else than IP an EtherType says: tags, and then IP, SNAP, PPPoE or MPLS. */
-static __noinline unsigned carrier_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
+static __noinline unsigned skb_carrier_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
 {
 	uint8_t b[8];
 
-	for (unsigned n = 0; n < LINK_MAX_VLAN && is_vlan(type); n++) {
+	for (unsigned n = 0; n < LINK_MAX_VLAN && is_vlan_type(type); n++) {
 		if (bpf_skb_load_bytes(skb, *at, b, 4))
 			return NOTHING;
 		type = be16(b + 2);
@@ -79,20 +79,20 @@ static __noinline unsigned carrier_walk(struct __sk_buff *skb, uint32_t type, ui
 	return version_of(type);
 }
 
-/* From behind an EtherType, as type_walk() in wire/link.c.  In most frames it is IP at once. */
-static __always_inline unsigned type_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
+/* From behind an EtherType, as skb_type_walk() in wire/link.c.  In most frames it is IP at once. */
+static __always_inline unsigned skb_type_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
 {
 	unsigned ip_v = version_of(type);
 
-	return ip_v ? ip_v : carrier_walk(skb, type, at);
+	return ip_v ? ip_v : skb_carrier_walk(skb, type, at);
 }
 
-static __always_inline unsigned ethernet_walk(struct __sk_buff *skb, uint32_t *at)
+static __always_inline unsigned skb_ethernet_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[2];
 
 	if (!LOAD(skb, *at + ETH_HLEN - 2, &b))
 		return NOTHING;
 	*at += ETH_HLEN;
-	return type_walk(skb, be16(b), at);
+	return skb_type_walk(skb, be16(b), at);
 }

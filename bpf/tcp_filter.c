@@ -66,7 +66,7 @@ struct prog {
 	int err;
 };
 
-static void put(struct prog *p, struct sock_filter insn)
+static void insn_add(struct prog *p, struct sock_filter insn)
 {
 	if (p->n == p->max)
 		p->err = -ENOSPC;
@@ -76,13 +76,14 @@ static void put(struct prog *p, struct sock_filter insn)
 
 static void stmt(struct prog *p, uint16_t code, uint32_t k)
 {
-	put(p, (struct sock_filter)BPF_STMT(code, k));
+	insn_add(p, (struct sock_filter)BPF_STMT(code, k));
 }
 
 /* @op of A and @k: on to @yes or @no, which resolve() turns into distances. */
-static void jump(struct prog *p, uint16_t op, uint32_t k, enum label yes, enum label no)
+static void jump_if(struct prog *p, uint16_t op, uint32_t k, enum label yes, enum label no)
 {
-	put(p, (struct sock_filter)BPF_JUMP(BPF_JMP | op | BPF_K, k, (uint8_t)yes, (uint8_t)no));
+	insn_add(p,
+		 (struct sock_filter)BPF_JUMP(BPF_JMP | op | BPF_K, k, (uint8_t)yes, (uint8_t)no));
 }
 
 static void jump_always(struct prog *p, enum label to)
@@ -90,13 +91,13 @@ static void jump_always(struct prog *p, enum label to)
 	stmt(p, BPF_JMP | BPF_JA, to);
 }
 
-static void place(struct prog *p, enum label label)
+static void label_here(struct prog *p, enum label label)
 {
 	p->at[label] = p->n;
 }
 
 /* Instructions between @insn and @label, at most @max. */
-static unsigned distance(struct prog *p, unsigned insn, unsigned label, unsigned max)
+static unsigned jump_distance(struct prog *p, unsigned insn, unsigned label, unsigned max)
 {
 	unsigned from = insn + 1;
 
@@ -117,10 +118,10 @@ static int resolve(struct prog *p)
 		if (BPF_CLASS(f->code) != BPF_JMP)
 			continue;
 		if (BPF_OP(f->code) == BPF_JA) {
-			f->k = distance(p, i, f->k, UINT16_MAX);
+			f->k = jump_distance(p, i, f->k, UINT16_MAX);
 		} else {
-			f->jt = (uint8_t)distance(p, i, f->jt, UINT8_MAX);
-			f->jf = (uint8_t)distance(p, i, f->jf, UINT8_MAX);
+			f->jt = (uint8_t)jump_distance(p, i, f->jt, UINT8_MAX);
+			f->jf = (uint8_t)jump_distance(p, i, f->jf, UINT8_MAX);
 		}
 	}
 	return p->err ? p->err : (int)p->n;
@@ -142,67 +143,67 @@ static void ethernet(struct prog *p)
 	for (unsigned tag = 0; tag <= LINK_MAX_VLAN; tag++) {
 		enum label inner = TAG + tag + 1;
 
-		place(p, TAG + tag);
+		label_here(p, TAG + tag);
 		stmt(p, BPF_LDX | BPF_W | BPF_IMM, ETH_HLEN + 4 * tag);
 		stmt(p, BPF_LD | BPF_H | BPF_ABS, ETH_HLEN - 2 + 4 * tag);
-		jump(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
-		jump(p, BPF_JEQ, ETH_P_IPV6, V6, NEXT);
+		jump_if(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
+		jump_if(p, BPF_JEQ, ETH_P_IPV6, V6, NEXT);
 		if (tag < LINK_MAX_VLAN) {
-			jump(p, BPF_JEQ, ETH_P_8021Q, inner, NEXT);
-			jump(p, BPF_JEQ, ETH_P_8021AD, inner, NEXT);
-			jump(p, BPF_JEQ, ETH_P_9100, inner, NEXT);
+			jump_if(p, BPF_JEQ, ETH_P_8021Q, inner, NEXT);
+			jump_if(p, BPF_JEQ, ETH_P_8021AD, inner, NEXT);
+			jump_if(p, BPF_JEQ, ETH_P_9100, inner, NEXT);
 		}
-		jump(p, BPF_JEQ, ETH_P_MPLS_UC, MPLS, NEXT);
-		jump(p, BPF_JEQ, ETH_P_MPLS_MC, MPLS, NEXT);
-		jump(p, BPF_JEQ, ETH_P_PPP_SES, PPPOE, NEXT);
-		jump(p, BPF_JGE, ETH_P_802_3_MIN, DROP, SNAP);
+		jump_if(p, BPF_JEQ, ETH_P_MPLS_UC, MPLS, NEXT);
+		jump_if(p, BPF_JEQ, ETH_P_MPLS_MC, MPLS, NEXT);
+		jump_if(p, BPF_JEQ, ETH_P_PPP_SES, PPPOE, NEXT);
+		jump_if(p, BPF_JGE, ETH_P_802_3_MIN, DROP, SNAP);
 	}
 }
 
 /* X = offset of LLC and SNAP (RFC 1042): IP right behind them. */
 static void snap(struct prog *p)
 {
-	place(p, SNAP);
+	label_here(p, SNAP);
 	stmt(p, BPF_LD | BPF_W | BPF_IND, 0);
-	jump(p, BPF_JEQ, 0xaaaa0300, NEXT, DROP);
+	jump_if(p, BPF_JEQ, 0xaaaa0300, NEXT, DROP);
 	stmt(p, BPF_LD | BPF_W | BPF_IND, 4);
 	skip(p, 8);
-	jump(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
-	jump(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
+	jump_if(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
+	jump_if(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
 }
 
 /* X = offset of the PPPoE header (RFC 2516 4): of a session, with IP behind it. */
 static void pppoe(struct prog *p)
 {
-	place(p, PPPOE);
+	label_here(p, PPPOE);
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 0);
-	jump(p, BPF_JEQ, 0x1100, NEXT, DROP);
+	jump_if(p, BPF_JEQ, 0x1100, NEXT, DROP);
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
 	skip(p, 8);
-	jump(p, BPF_JEQ, 0x0021, V4, NEXT);
-	jump(p, BPF_JEQ, 0x0057, V6, DROP);
+	jump_if(p, BPF_JEQ, 0x0021, V4, NEXT);
+	jump_if(p, BPF_JEQ, 0x0057, V6, DROP);
 }
 
 /* X = offset of the first label (RFC 3032 2.1).  The version nibble decides what is behind the last
  * one; V4 and V6 look at it again. */
 static void mpls(struct prog *p)
 {
-	place(p, MPLS);
+	label_here(p, MPLS);
 	for (unsigned n = 0; n < LINK_MAX_MPLS; n++) {
 		stmt(p, BPF_LD | BPF_B | BPF_IND, 4 * n + 2);
-		jump(p, BPF_JSET, 1, BOTTOM + n, n + 1 < LINK_MAX_MPLS ? NEXT : DROP);
+		jump_if(p, BPF_JSET, 1, BOTTOM + n, n + 1 < LINK_MAX_MPLS ? NEXT : DROP);
 	}
 	for (unsigned n = 0; n < LINK_MAX_MPLS; n++) {
-		place(p, BOTTOM + n);
+		label_here(p, BOTTOM + n);
 		stmt(p, BPF_LD | BPF_W | BPF_IMM, 4 * n + 4);
 		if (n + 1 < LINK_MAX_MPLS)
 			jump_always(p, VERSION);
 	}
-	place(p, VERSION);
+	label_here(p, VERSION);
 	stmt(p, BPF_ALU | BPF_ADD | BPF_X, 0);
 	stmt(p, BPF_MISC | BPF_TAX, 0);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
-	jump(p, BPF_JGE, IP6_VERSION, V6, V4);
+	jump_if(p, BPF_JGE, IP6_VERSION, V6, V4);
 }
 
 /* No link header: X = 0, and the version nibble decides; V4 and V6 look at it again. */
@@ -210,7 +211,7 @@ static void raw_ip(struct prog *p)
 {
 	stmt(p, BPF_LDX | BPF_W | BPF_IMM, 0);
 	stmt(p, BPF_LD | BPF_B | BPF_ABS, 0);
-	jump(p, BPF_JGE, IP6_VERSION, V6, NEXT);
+	jump_if(p, BPF_JGE, IP6_VERSION, V6, NEXT);
 }
 
 /* Copies up to octet X + @n. */
@@ -227,7 +228,7 @@ static void accept_tcp(struct prog *p, uint32_t off, bool control, enum label dr
 {
 	stmt(p, BPF_LD | BPF_B | BPF_IND, control ? off + 13 : off);
 	if (control)
-		jump(p, BPF_JSET, TCP_FIN | TCP_SYN | TCP_RST, NEXT, drop);
+		jump_if(p, BPF_JSET, TCP_FIN | TCP_SYN | TCP_RST, NEXT, drop);
 	accept_to(p, off + TCP_HEADER_MAX);
 }
 
@@ -235,10 +236,10 @@ static void accept_tcp(struct prog *p, uint32_t off, bool control, enum label dr
 static void ip4_skip(struct prog *p)
 {
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
-	jump(p, BPF_JSET, 0x1fff, DROP, NEXT); /* fragment offset */
+	jump_if(p, BPF_JSET, 0x1fff, DROP, NEXT); /* fragment offset */
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
-	jump(p, BPF_JGE, IP4_FIRST, NEXT, DROP);
-	jump(p, BPF_JGT, IP4_LAST, DROP, NEXT);
+	jump_if(p, BPF_JGE, IP4_FIRST, NEXT, DROP);
+	jump_if(p, BPF_JGT, IP4_LAST, DROP, NEXT);
 	stmt(p, BPF_ALU | BPF_AND | BPF_K, 0x0f);
 	stmt(p, BPF_ALU | BPF_LSH | BPF_K, 2);
 	stmt(p, BPF_ALU | BPF_ADD | BPF_X, 0);
@@ -253,53 +254,54 @@ static void tunnel_or_icmp(struct prog *p, unsigned inner, bool v6, enum label d
 	enum label udp = UDP + v6, tunnel = TUNNEL + v6, icmp = ICMP + v6;
 
 	if (inner & INNER_TUNNELS) {
-		jump(p, BPF_JEQ, IPPROTO_GRE, tunnel, NEXT);
-		jump(p, BPF_JEQ, IPPROTO_IPIP, tunnel, NEXT);
-		jump(p, BPF_JEQ, IPPROTO_IPV6, tunnel, NEXT);
-		jump(p, BPF_JEQ, IPPROTO_UDP, udp, NEXT);
+		jump_if(p, BPF_JEQ, IPPROTO_GRE, tunnel, NEXT);
+		jump_if(p, BPF_JEQ, IPPROTO_IPIP, tunnel, NEXT);
+		jump_if(p, BPF_JEQ, IPPROTO_IPV6, tunnel, NEXT);
+		jump_if(p, BPF_JEQ, IPPROTO_UDP, udp, NEXT);
 	}
 	if (inner & INNER_ICMP)
-		jump(p, BPF_JEQ, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, icmp, NEXT);
+		jump_if(p, BPF_JEQ, v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP, icmp, NEXT);
 	jump_always(p, drop);
 	if (inner & INNER_TUNNELS) {
-		place(p, udp);
+		label_here(p, udp);
 		stmt(p, BPF_LD | BPF_H | BPF_IND, 2);
 		for (unsigned i = 0; i < ARRAY_SIZE(ports); i++)
-			jump(p, BPF_JEQ, ports[i], tunnel, i + 1 < ARRAY_SIZE(ports) ? NEXT : drop);
-		place(p, tunnel);
+			jump_if(p, BPF_JEQ, ports[i], tunnel,
+				i + 1 < ARRAY_SIZE(ports) ? NEXT : drop);
+		label_here(p, tunnel);
 		stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
 		accept_to(p, TCP_FILTER_TUNNEL_OCTETS);
 	}
 	if (inner & INNER_ICMP) {
-		place(p, icmp);
+		label_here(p, icmp);
 		stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
-		jump(p, BPF_JEQ, v6 ? 1 : 3, NEXT, drop); /* destination unreachable */
+		jump_if(p, BPF_JEQ, v6 ? 1 : 3, NEXT, drop); /* destination unreachable */
 		if (!v6) {
 			stmt(p, BPF_LD | BPF_B | BPF_IND, 1);
-			jump(p, BPF_JEQ, 4, drop, NEXT); /* fragmentation needed */
+			jump_if(p, BPF_JEQ, 4, drop, NEXT); /* fragmentation needed */
 		}
 		stmt(p, BPF_LD | BPF_B | BPF_IND, v6 ? 8 + 6 : 8 + 9);
-		jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, drop);
+		jump_if(p, BPF_JEQ, IPPROTO_TCP, NEXT, drop);
 		accept_to(p, TCP_FILTER_ICMP_OCTETS);
 	}
 }
 
 /* X = offset of the IPv4 header (RFC 791 3.1).  Most frames that are not TCP leave first. */
-static void ip4(struct prog *p, unsigned inner, bool control)
+static void prog_ip4(struct prog *p, unsigned inner, bool control)
 {
-	place(p, V4);
+	label_here(p, V4);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 9);
-	jump(p, BPF_JEQ, IPPROTO_TCP, NEXT, inner ? OTHER : DROP);
+	jump_if(p, BPF_JEQ, IPPROTO_TCP, NEXT, inner ? OTHER : DROP);
 	ip4_skip(p);
 	accept_tcp(p, 0, control, DROP);
 	if (inner) {
-		place(p, OTHER);
+		label_here(p, OTHER);
 		stmt(p, BPF_ST, 0);
 		ip4_skip(p);
 		stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
 		tunnel_or_icmp(p, inner, false, DROP);
 	}
-	place(p, DROP);
+	label_here(p, DROP);
 	stmt(p, BPF_RET | BPF_K, 0);
 }
 
@@ -307,29 +309,29 @@ static void ip4(struct prog *p, unsigned inner, bool control)
  * its offset - 40 in X.  Lengths as in ip6_header_len(). */
 static void ip6_extension(struct prog *p, unsigned n, enum label other)
 {
-	jump(p, BPF_JEQ, IP6_FRAGMENT, FRAGMENT + n, NEXT);
-	jump(p, BPF_JEQ, IP6_AH, AH + n, NEXT);
+	jump_if(p, BPF_JEQ, IP6_FRAGMENT, FRAGMENT + n, NEXT);
+	jump_if(p, BPF_JEQ, IP6_AH, AH + n, NEXT);
 	for (unsigned i = 0; i < sizeof ip6_by8; i++)
-		jump(p, BPF_JEQ, ip6_by8[i], BY8 + n, i + 1 < sizeof ip6_by8 ? NEXT : other);
+		jump_if(p, BPF_JEQ, ip6_by8[i], BY8 + n, i + 1 < sizeof ip6_by8 ? NEXT : other);
 
-	place(p, FRAGMENT + n);
+	label_here(p, FRAGMENT + n);
 	stmt(p, BPF_LD | BPF_H | BPF_IND, IP6_HEADER + 2);
-	jump(p, BPF_JSET, 0xfff8, V6_DROP, NEXT);
+	jump_if(p, BPF_JSET, 0xfff8, V6_DROP, NEXT);
 	stmt(p, BPF_LD | BPF_W | BPF_IMM, 8);
 	jump_always(p, ADVANCE + n);
 
-	place(p, AH + n);
+	label_here(p, AH + n);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, IP6_HEADER + 1);
 	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 2);
 	stmt(p, BPF_ALU | BPF_LSH | BPF_K, 2);
 	jump_always(p, ADVANCE + n);
 
-	place(p, BY8 + n);
+	label_here(p, BY8 + n);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, IP6_HEADER + 1);
 	stmt(p, BPF_ALU | BPF_ADD | BPF_K, 1);
 	stmt(p, BPF_ALU | BPF_LSH | BPF_K, 3);
 
-	place(p, ADVANCE + n);
+	label_here(p, ADVANCE + n);
 	stmt(p, BPF_ALU | BPF_ADD | BPF_X, 0);
 	stmt(p, BPF_ST, 0);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, IP6_HEADER);
@@ -339,29 +341,29 @@ static void ip6_extension(struct prog *p, unsigned n, enum label other)
 /* X = offset of the IPv6 header (RFC 8200 3).  Classic BPF has no backward jump: the chain of
  * extension headers is unrolled, and X stays 40 short of the header, so that all of the chain,
  * none included, ends in one V6_TCP. */
-static void ip6(struct prog *p, unsigned inner, bool control)
+static void prog_ip6(struct prog *p, unsigned inner, bool control)
 {
 	enum label other = inner ? OTHER + 1 : V6_DROP;
 
-	place(p, V6);
+	label_here(p, V6);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
 	stmt(p, BPF_ALU | BPF_AND | BPF_K, VERSION_MASK);
-	jump(p, BPF_JEQ, IP6_VERSION, NEXT, V6_DROP);
+	jump_if(p, BPF_JEQ, IP6_VERSION, NEXT, V6_DROP);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 6);
 	for (unsigned n = 0; n < IP6_MAX_HEADERS; n++) {
-		jump(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, NEXT);
+		jump_if(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, NEXT);
 		ip6_extension(p, n, other);
 	}
-	jump(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, other);
-	place(p, V6_TCP);
+	jump_if(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, other);
+	label_here(p, V6_TCP);
 	accept_tcp(p, IP6_HEADER, control, V6_DROP);
-	place(p, V6_DROP);
+	label_here(p, V6_DROP);
 	stmt(p, BPF_RET | BPF_K, 0);
 	if (inner) {
-		place(p, OTHER + 1);
+		label_here(p, OTHER + 1);
 		skip(p, IP6_HEADER);
 		tunnel_or_icmp(p, inner, true, END);
-		place(p, END);
+		label_here(p, END);
 		stmt(p, BPF_RET | BPF_K, 0);
 	}
 }
@@ -383,7 +385,7 @@ int tcp_filter_build(const struct tcp_filter_spec *spec, struct sock_filter *ins
 	default:
 		return -EPFNOSUPPORT;
 	}
-	ip4(&p, spec->inner, spec->control);
-	ip6(&p, spec->inner, spec->control);
+	prog_ip4(&p, spec->inner, spec->control);
+	prog_ip6(&p, spec->inner, spec->control);
 	return resolve(&p);
 }

@@ -25,4 +25,4 @@ int linkwatch_ask(int fd);
 
 /* Tells what has come until nothing is left.  With @until_done it waits for the end of the answer
  * to linkwatch_ask().  If the kernel had to drop news, it asks again by itself. */
-int linkwatch_read(int fd, linkwatch_fn *tell, void *arg, bool until_done);
+int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done);

@@ -44,20 +44,20 @@ static void reply(struct server *v, const struct opener_reply *m)
 	reply_with(v, m, NULL, 0);
 }
 
-static struct known **find(struct server *v, int ifindex)
+static struct known **link_find(struct server *v, int ifindex)
 {
-	struct known **k = &v->links;
+	struct known **known = &v->links;
 
-	while (*k && (*k)->link.ifindex != ifindex)
-		k = &(*k)->next;
-	return k;
+	while (*known && (*known)->link.ifindex != ifindex)
+		known = &(*known)->next;
+	return known;
 }
 
-static void forget(struct known **k)
+static void link_remove(struct known **known)
 {
-	struct known *gone = *k;
+	struct known *gone = *known;
 
-	*k = gone->next;
+	*known = gone->next;
 	free(gone);
 }
 
@@ -70,12 +70,12 @@ static void on_link(void *arg, const struct link *l, bool gone)
 		return;
 	}
 
-	struct known **k = find(v, l->ifindex);
+	struct known **known = link_find(v, l->ifindex);
 
-	if (*k && !gone && strcmp((*k)->link.name, l->name)) {
+	if (*known && !gone && strcmp((*known)->link.name, l->name)) {
 		/* Renamed: another interface, as far as names go. */
-		on_link(v, &(*k)->link, true);
-		k = find(v, l->ifindex);
+		on_link(v, &(*known)->link, true);
+		known = link_find(v, l->ifindex);
 	}
 	struct opener_reply m = { .kind = gone ? OPENER_GONE : OPENER_LINK,
 				  .ifindex = l->ifindex,
@@ -83,40 +83,40 @@ static void on_link(void *arg, const struct link *l, bool gone)
 				  .flags = l->flags };
 	bool named, wanted = wanted_has(&v->wanted, v->s->o->interfaces, l, &named);
 
-	if (!*k && (gone || !wanted))
+	if (!*known && (gone || !wanted))
 		return;
 	memcpy(m.name, l->name, sizeof m.name);
 	m.named = named;
 	if (gone) {
-		forget(k);
-	} else if (!*k) {
-		*k = calloc(1, sizeof **k);
-		if (!*k) {
+		link_remove(known);
+	} else if (!*known) {
+		*known = calloc(1, sizeof **known);
+		if (!*known) {
 			v->error = -ENOMEM;
 			return;
 		}
 	}
 	if (!gone)
-		(*k)->link = *l;
+		(*known)->link = *l;
 	reply(v, &m);
 }
 
 /* The rings of one interface, or why there are none. */
 static void open_rings(struct server *v, int ifindex, uint64_t secret)
 {
-	struct known *k = *find(v, ifindex);
+	struct known *known = *link_find(v, ifindex);
 	struct opener_reply m = { .ifindex = ifindex };
 	struct rings rings;
 	int fds[OPENER_FDS_MAX];
 	const char *step = "";
 	int r;
 
-	if (!k)
+	if (!known)
 		r = -ENODEV, step = "interface";
-	else if (k->opened)
+	else if (known->opened)
 		r = -EALREADY, step = "second request";
 	else
-		r = rings_open(v->s->o, &k->link, secret, &rings, &step);
+		r = rings_open(v->s->o, &known->link, secret, &rings, &step);
 	if (r < 0) {
 		m.kind = OPENER_FAILED;
 		m.error = r;
@@ -131,8 +131,8 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 	m.control = v->s->o->mode == MODE_CONTROL;
 	m.secret = rings.secret;
 	memcpy(m.ring, rings.geometry, rings.n * sizeof *m.ring);
-	k->opened = true;
-	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", k->link.name);
+	known->opened = true;
+	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", known->link.name);
 	reply_with(v, &m, fds, rings_collect(&rings, fds));
 	rings_close(&rings); /* theirs now */
 }
@@ -141,7 +141,7 @@ enum { NEXT, OVER, ANEW };
 
 /* NEXT: go on; OVER: the daemon is gone; ANEW: it wants a fresh opener; -errno: it talks
  * nonsense. */
-static int take_request(struct server *v)
+static int handle_request(struct server *v)
 {
 	struct opener_request q;
 	int r = opener_receive(v->s->fd, &q, sizeof q, NULL, 0, NULL);
@@ -186,7 +186,7 @@ static int list_links(struct server *v)
 }
 
 /* News; a link that is wanted because of a new route comes with the answer to another question. */
-static int take_news(struct server *v)
+static int handle_link_news(struct server *v)
 {
 	int r = linkwatch_read(v->link_fd, on_link, v, false);
 
@@ -211,10 +211,10 @@ static int serve_loop(struct server *v)
 			return log_errno(errno, "Cannot wait for the daemon");
 		}
 		/* What became of an interface comes before the answer about it. */
-		r = fds[1].revents ? take_news(v) : 0;
+		r = fds[1].revents ? handle_link_news(v) : 0;
 		if (r < 0)
 			return log_errno(r, "Cannot follow interfaces");
-		r = fds[0].revents ? take_request(v) : NEXT;
+		r = fds[0].revents ? handle_request(v) : NEXT;
 		if (r < 0)
 			return log_errno(r, "The daemon sent something that is no request");
 		if (r != NEXT)
@@ -240,7 +240,7 @@ int serve_run(const struct serve *s)
 	if (r >= 0)
 		r = serve_loop(&v);
 	while (v.links)
-		forget(&v.links);
+		link_remove(&v.links);
 	if (v.link_fd >= 0)
 		close(v.link_fd);
 	return r;

@@ -20,14 +20,14 @@
 enum { STATUS_AGAIN = 3 };
 static const struct timespec pause_after_death = { .tv_nsec = 100000000 };
 
-struct watch {
+struct supervisor {
 	int argc;
 	char **argv;
 	struct serve serve;
 	struct options o;
 };
 
-_Noreturn static void be_opener(const struct watch *w)
+_Noreturn static void opener_run(const struct supervisor *w)
 {
 	int r;
 
@@ -38,7 +38,7 @@ _Noreturn static void be_opener(const struct watch *w)
 	_exit(r < 0 ? EXIT_FAILURE : r == SERVE_AGAIN ? STATUS_AGAIN : EXIT_SUCCESS);
 }
 
-static bool daemon_is_there(const struct watch *w)
+static bool daemon_is_there(const struct supervisor *w)
 {
 	struct pollfd p = { .fd = w->serve.fd };
 
@@ -46,7 +46,7 @@ static bool daemon_is_there(const struct watch *w)
 }
 
 /* Options as they are now; those that were good before, if the file is bad. */
-static void read_again(struct watch *w)
+static void reread_options(struct supervisor *w)
 {
 	struct options fresh;
 
@@ -59,14 +59,14 @@ static void read_again(struct watch *w)
 	log_set_level(w->o.log_level);
 }
 
-_Noreturn static void keep_watch(struct watch *w)
+_Noreturn static void supervise(struct supervisor *w)
 {
 	for (;;) {
 		pid_t pid = fork();
 		int status = 0;
 
 		if (pid == 0)
-			be_opener(w);
+			opener_run(w);
 		if (pid > 0)
 			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 				;
@@ -75,7 +75,7 @@ _Noreturn static void keep_watch(struct watch *w)
 		if (!daemon_is_there(w))
 			_exit(EXIT_FAILURE);
 		if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == STATUS_AGAIN) {
-			read_again(w);
+			reread_options(w);
 			continue;
 		}
 		if (pid > 0)
@@ -101,7 +101,7 @@ static void leave_terminal(void)
 }
 
 /* What the daemon inherited is none of ours: a subscriber must see it when the daemon closes. */
-static void close_but(int fd)
+static void close_all_but(int fd)
 {
 	if (fd > STDERR_FILENO + 1)
 		close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
@@ -126,13 +126,13 @@ int spawn_opener(int argc, char **argv, const struct options *o,
 		return -e;
 	}
 	if (pid == 0) {
-		struct watch w = { argc, argv, { &w.o, pair[1], clean }, *o };
+		struct supervisor w = { argc, argv, { &w.o, pair[1], clean }, *o };
 
-		close_but(pair[1]);
+		close_all_but(pair[1]);
 		leave_terminal();
 		if (sandbox_privileges(serve_role(o)) < 0)
 			_exit(EXIT_FAILURE);
-		keep_watch(&w);
+		supervise(&w);
 	}
 	close(pair[1]);
 	fcntl(pair[0], F_SETFL, O_NONBLOCK);

@@ -37,14 +37,14 @@ uint64_t wall_clock_ns(void)
 
 /* ---- the sink into the ring ----------------------------------------------------------------- */
 
-static struct decoder *of_sink(struct event_sink *s)
+static struct decoder *decoder_of_sink(struct event_sink *s)
 {
 	return (struct decoder *)((char *)s - offsetof(struct decoder, sink));
 }
 
 static struct event *ring_reserve(struct event_sink *s)
 {
-	struct decoder *d = of_sink(s);
+	struct decoder *d = decoder_of_sink(s);
 
 	d->slot = spsc_reserve(&d->ring);
 	while (!d->slot && d->block_when_full && !d->undo) {
@@ -63,7 +63,7 @@ static struct event *ring_reserve(struct event_sink *s)
 
 static void ring_commit(struct event_sink *s)
 {
-	struct decoder *d = of_sink(s);
+	struct decoder *d = decoder_of_sink(s);
 
 	d->slot->number = d->state.progress->number++;
 	if (d->undo)
@@ -125,8 +125,8 @@ struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_
 }
 
 /* All that the options say; returns the tracker's part. */
-static struct tracker_config take_options(struct decoder *d, const struct options *o,
-					  uint8_t iface_id, const struct decoder_share *share)
+static struct tracker_config apply_options(struct decoder *d, const struct options *o,
+					   uint8_t iface_id, const struct decoder_share *share)
 {
 	struct tracker_config cfg = tracker_config_of(o, share->of);
 
@@ -144,9 +144,9 @@ static struct tracker_config take_options(struct decoder *d, const struct option
 }
 
 /* In @memory of these sizes; NULL: there is none. */
-static int make(struct decoder *d, const struct options *o, struct event_sink *sink,
-		uint8_t iface_id, const struct decoder_share *share,
-		const struct decoder_state_sizes *sizes, void *memory, bool shared)
+static int decoder_make(struct decoder *d, const struct options *o, struct event_sink *sink,
+			uint8_t iface_id, const struct decoder_share *share,
+			const struct decoder_state_sizes *sizes, void *memory, bool shared)
 {
 	struct decoder_state_head *h;
 
@@ -156,7 +156,7 @@ static int make(struct decoder *d, const struct options *o, struct event_sink *s
 	d->undo = shared ? &d->state.undo : NULL;
 	h = d->state.head;
 
-	struct tracker_config cfg = take_options(d, o, iface_id, share);
+	struct tracker_config cfg = apply_options(d, o, iface_id, share);
 
 	cfg.bypass = bypass_filter_kernel(d->bypass);
 	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret ||
@@ -182,8 +182,8 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	d->bypass = bypass;
 	if (sink)
 		sizes.events = 0;
-	return make(d, o, sink, iface_id, share ? share : &alone, &sizes,
-		    map_lazily(decoder_state_octets(&sizes, false)), false);
+	return decoder_make(d, o, sink, iface_id, share ? share : &alone, &sizes,
+			    map_lazily(decoder_state_octets(&sizes, false)), false);
 }
 
 int decoder_init_shared(struct decoder *d, const struct options *o, struct source *source,
@@ -193,13 +193,13 @@ int decoder_init_shared(struct decoder *d, const struct options *o, struct sourc
 
 	memset(d, 0, sizeof *d);
 	d->source = source;
-	return make(d, o, NULL, iface_id, share, &sizes, memory, true);
+	return decoder_make(d, o, NULL, iface_id, share, &sizes, memory, true);
 }
 
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		  struct decoder_state *state)
 {
-	struct decoder_share share = decoder_state_ring(state)->share;
+	struct decoder_share share = decoder_state_current_ring(state)->share;
 	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, &share);
 	struct decoder_state_head *h = state->head;
 
@@ -209,7 +209,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 	d->state = *state;
 	d->undo = &d->state.undo;
 
-	struct tracker_config cfg = take_options(d, o, iface_id, &share);
+	struct tracker_config cfg = apply_options(d, o, iface_id, &share);
 
 	d->generation = h->generation;
 	d->encap_ids = encap_id_adopt(d->state.encap_ids);
@@ -219,7 +219,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		memset(d, 0, sizeof *d);
 		return -ESTALE;
 	}
-	d->inner = decoder_state_ring(&d->state)->inner;
+	d->inner = decoder_state_current_ring(&d->state)->inner;
 	if (d->state.ring_switch->phase ==
 	    RING_SWITCH_OLD) /* the other ring is not ours any more */
 		d->state.ring_switch->phase = RING_SWITCH_NONE;
@@ -231,11 +231,11 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 
 void decoder_destroy(struct decoder *d)
 {
-	free(atomic_load(&d->fresh));
+	free(atomic_load(&d->new_config));
 	tracker_free(d->tracker);
 	source_free(d->source);
-	source_free(d->next);
-	source_free(d->retired);
+	source_free(d->next_source);
+	source_free(d->old_source);
 	if (d->control_fd > 0)
 		close(d->control_fd);
 	bypass_filter_free(d->bypass);
@@ -245,7 +245,7 @@ void decoder_destroy(struct decoder *d)
 
 /* ---- transactions --------------------------------------------------------------------------- */
 
-static void begin(struct decoder *d)
+static void decoder_begin(struct decoder *d)
 {
 	if (!d->undo)
 		return;
@@ -254,7 +254,7 @@ static void begin(struct decoder *d)
 	tracker_begin(d->tracker);
 }
 
-static void commit(struct decoder *d)
+static void decoder_commit(struct decoder *d)
 {
 	if (!d->undo)
 		return;
@@ -263,12 +263,12 @@ static void commit(struct decoder *d)
 }
 
 /* The rest of a sweep, in parts. */
-static void sweep(struct decoder *d)
+static void decoder_sweep(struct decoder *d)
 {
 	while (d->undo && tracker_has_steps(d->tracker)) {
-		begin(d);
+		decoder_begin(d);
 		tracker_step(d->tracker);
-		commit(d);
+		decoder_commit(d);
 		counter_add(&d->count->beats, 1);
 	}
 }
@@ -350,7 +350,7 @@ int decoder_pull(struct decoder *d)
 	if (n <= 0)
 		return n;
 	d->stats_pending = true;
-	begin(d);
+	decoder_begin(d);
 	if (is_switching(d))
 		used = switch_frames(d, frames, n);
 	for (int i = 0; i < used; i++) {
@@ -386,7 +386,7 @@ int decoder_pull(struct decoder *d)
 	tracker_input(d->tracker, segments, tcp);
 	if (d->undo)
 		afring_position(d->source, &d->state.progress->at);
-	commit(d);
+	decoder_commit(d);
 	return n;
 }
 
@@ -394,7 +394,7 @@ int decoder_pull(struct decoder *d)
 
 /* Asks the kernel what it counted since the last time; tells what it dropped.  It forgets what it
  * has told, so the answer lies in what is kept until it is added up. */
-static void look_for_loss(struct decoder *d, uint64_t now)
+static void count_loss(struct decoder *d, uint64_t now)
 {
 	struct decoder_progress *s = d->state.progress;
 	struct afring_counts *p = &s->pending;
@@ -404,7 +404,7 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 	bypass_filter_set_clock(d->bypass);
 	if (!p->packets && !p->drops && !p->freezes && afring_take_counts(d->source, p) < 0)
 		return;
-	begin(d);
+	decoder_begin(d);
 	counter_add(&d->count->packets, p->packets - p->drops);
 	counter_add(&d->count->drops, p->drops);
 	counter_add(&d->count->freezes, p->freezes);
@@ -412,15 +412,15 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 		tracker_loss(d->tracker, s->loss_from_ns, now, p->drops, p->freezes);
 	*p = (struct afring_counts){ 0 };
 	s->loss_from_ns = now;
-	commit(d);
+	decoder_commit(d);
 }
 
-static void advance(struct decoder *d, uint64_t now)
+static void decoder_advance(struct decoder *d, uint64_t now)
 {
-	begin(d);
+	decoder_begin(d);
 	tracker_advance(d->tracker, now);
-	commit(d);
-	sweep(d);
+	decoder_commit(d);
+	decoder_sweep(d);
 }
 
 /* Wakes the consumer, if it sleeps and events came that it was not woken for: most frames tell
@@ -488,16 +488,16 @@ int decoder_configure(struct decoder *d, const struct options *o)
 	c->control = d->control;
 	d->max_connections = c->max_connections;
 	d->max_half_open = c->max_half_open;
-	free(atomic_exchange(&d->fresh, c)); /* one that came too fast for it to see */
+	free(atomic_exchange(&d->new_config, c)); /* one that came too fast for it to see */
 	return 0;
 }
 
-static void take_over_config(struct decoder *d)
+static void apply_config(struct decoder *d)
 {
-	if (!atomic_load_explicit(&d->fresh, memory_order_relaxed))
+	if (!atomic_load_explicit(&d->new_config, memory_order_relaxed))
 		return;
 
-	struct tracker_config *c = atomic_exchange(&d->fresh, NULL);
+	struct tracker_config *c = atomic_exchange(&d->new_config, NULL);
 
 	tracker_configure(d->tracker, c);
 	free(c);
@@ -505,7 +505,7 @@ static void take_over_config(struct decoder *d)
 
 /* Room for a step's events, since what is only staged frees none.  False: not any more, and another
  * process has to go on. */
-static bool await_room(struct decoder *d)
+static bool await_space(struct decoder *d)
 {
 	while (d->undo && spsc_room(&d->ring) < STEP_EVENTS) {
 		if (atomic_load(&d->paused))
@@ -517,14 +517,14 @@ static bool await_room(struct decoder *d)
 	return true;
 }
 
-static void close_all(struct decoder *d, enum close_reason reason)
+static void decoder_close_all(struct decoder *d, enum close_reason reason)
 {
 	bool more = true;
 
-	while (more && await_room(d)) {
-		begin(d);
+	while (more && await_space(d)) {
+		decoder_begin(d);
 		more = tracker_close_some(d->tracker, reason);
-		commit(d);
+		decoder_commit(d);
 	}
 }
 
@@ -535,16 +535,16 @@ void decoder_switch_ring(struct decoder *d, struct source *source, const struct 
 	struct decoder_state_head *h = d->state.head;
 
 	h->ring[!h->current] = *ring;
-	d->next = source;
+	d->next_source = source;
 	atomic_store(&d->switching, SWITCH_ASKED);
 	eventfd_write(d->control_fd, 1);
 }
 
 void decoder_switched(struct decoder *d)
 {
-	source_free(d->next);
-	source_free(d->retired);
-	d->next = d->retired = NULL;
+	source_free(d->next_source);
+	source_free(d->old_source);
+	d->next_source = d->old_source = NULL;
 	atomic_store(&d->switching, SWITCH_NONE);
 }
 
@@ -571,10 +571,10 @@ static void switch_begin(struct decoder *d)
 				   ? ring[0].block_timeout_ns
 				   : ring[1].block_timeout_ns;
 
-	begin(d);
+	decoder_begin(d);
 	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
 	ring_switch_begin(d->state.ring_switch, clocks(), timeout);
-	commit(d);
+	decoder_commit(d);
 	atomic_store(&d->switching, SWITCH_UNDER_WAY);
 }
 
@@ -584,19 +584,19 @@ static void switch_cut(struct decoder *d, bool empty)
 {
 	enum ring_switch_verdict v;
 
-	begin(d);
+	decoder_begin(d);
 	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
 	undo_save(d->undo, &d->state.head->current, sizeof d->state.head->current);
 	v = ring_switch_cut(d->state.ring_switch, clocks(), empty);
 	if (v == RING_SWITCH_CUT) {
-		d->retired = d->source;
-		d->source = d->next;
-		d->next = NULL;
+		d->old_source = d->source;
+		d->source = d->next_source;
+		d->next_source = NULL;
 		d->state.head->current = !d->state.head->current;
 		d->state.progress->at = (struct afring_position){ 0 };
-		d->inner = decoder_state_ring(&d->state)->inner;
+		d->inner = decoder_state_current_ring(&d->state)->inner;
 	}
-	commit(d);
+	decoder_commit(d);
 	if (v == RING_SWITCH_IMPOSSIBLE)
 		switch_report(d, SWITCH_REFUSED);
 }
@@ -607,38 +607,38 @@ static void switch_step(struct decoder *d, bool empty)
 	bool over;
 
 	if (s->phase == RING_SWITCH_OLD) {
-		look_for_loss(d, wall_clock_ns()); /* nobody will ask the old one afterwards */
+		count_loss(d, wall_clock_ns()); /* nobody will ask the old one afterwards */
 		switch_cut(d, empty);
 		return;
 	}
-	begin(d);
+	decoder_begin(d);
 	undo_save(d->undo, s, RING_SWITCH_SCALARS);
 	over = ring_switch_over(s, clocks(), empty);
-	commit(d);
+	decoder_commit(d);
 	if (over)
 		switch_report(d, SWITCH_DONE);
 }
 
 static void switch_rings(struct decoder *d, bool empty)
 {
-	int said = atomic_load_explicit(&d->switching, memory_order_acquire);
+	int phase = atomic_load_explicit(&d->switching, memory_order_acquire);
 
-	if (said == SWITCH_ASKED)
+	if (phase == SWITCH_ASKED)
 		switch_begin(d);
-	else if (unlikely(said == SWITCH_UNDER_WAY))
+	else if (unlikely(phase == SWITCH_UNDER_WAY))
 		switch_step(d, empty);
 }
 
 static void *decoder_run(void *arg)
 {
 	struct decoder *d = arg;
-	bool go_on = true;
+	bool running = true;
 
 	if (!d->state.progress->loss_from_ns)
 		d->state.progress->loss_from_ns = wall_clock_ns();
-	while (go_on && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
-		take_over_config(d);
-		sweep(d);
+	while (running && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
+		apply_config(d);
+		decoder_sweep(d);
 
 		int n = decoder_pull(d);
 
@@ -649,27 +649,27 @@ static void *decoder_run(void *arg)
 		uint64_t now = wall_clock_ns();
 
 		if (now >= d->stats_at_ns || now + 2 * stats_every_ns < d->stats_at_ns)
-			look_for_loss(d, now);
+			count_loss(d, now);
 		switch_rings(d, n <= 0);
 		if (n > 0) {
 			wake_consumer_soon(d, now);
 			continue;
 		}
-		advance(d, now);
+		decoder_advance(d, now);
 		wake_consumer(d);
-		go_on = wait_for_frames(d);
+		running = wait_for_frames(d);
 	}
 	if (atomic_load(&d->paused)) {
 		atomic_store(&d->ended, true);
 		return NULL;
 	}
 	while (decoder_pull(d) > 0) { /* what is in the ring was on the wire before the end */
-		sweep(d);
+		decoder_sweep(d);
 		wake_consumer_soon(d, wall_clock_ns());
 	}
-	look_for_loss(d, wall_clock_ns());
+	count_loss(d, wall_clock_ns());
 	d->block_when_full = true;
-	close_all(d, (enum close_reason)atomic_load(&d->close_reason));
+	decoder_close_all(d, (enum close_reason)atomic_load(&d->close_reason));
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;

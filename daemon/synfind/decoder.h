@@ -39,10 +39,9 @@ struct decoder {
 	struct event_sink sink; /* into the ring */
 	struct event *slot;
 
-	struct source *source; /* owned */
-	struct source *next,
-		*retired;      /* in a turn: the ring to come, the one that was; owned or NULL */
-	_Atomic int switching; /* enum decoder_switch */
+	struct source *source;			 /* owned */
+	struct source *next_source, *old_source; /* during a ring switch; owned or NULL */
+	_Atomic int switching;			 /* enum decoder_switch */
 	struct bypass_filter *bypass; /* owned; NULL: the source's filter is a classic one */
 	struct tracker *tracker;
 	bool control;		     /* leave out what segment_is_control() does not want */
@@ -59,7 +58,8 @@ struct decoder {
 	int wake_fd, stop_fd; /* borrowed: to wake the consumer; readable: stop */
 	int control_fd;	      /* owned: readable: there is something new to look at */
 	int beat_ms; /* the longest wait without a beat; 0: for ever.  Set before the start */
-	_Atomic(struct tracker_config *) fresh; /* to be taken over by the thread, owned; or NULL */
+	_Atomic(struct tracker_config *)
+		new_config;	  /* to be taken over by the thread, owned; or NULL */
 	_Atomic bool paused;	  /* end at once, and leave all as it is: another process goes on */
 	_Atomic bool ended;	  /* set by the thread, last of all */
 	_Atomic int close_reason; /* enum close_reason for what is open at the end */

@@ -68,9 +68,9 @@ struct decoder_state_head {
 		ring[2];  /* the one in use, and one that may take its place (ring_switch.h) */
 	uint32_t current; /* 0 or 1: changed in a transaction */
 	/* Of decoder 0: what subscribers know of the interface, and what they are being told, if
-	 * anything: once the stream has a number from .reporting_as on, they were. */
-	uint8_t reported, reporting; /* enum reported_link */
-	uint64_t reporting_as;	     /* 0: nothing */
+	 * anything: once the stream has a number from .link_report_seq on, they were. */
+	uint8_t link_reported, link_reporting; /* enum reported_link */
+	uint64_t link_report_seq;	       /* 0: nothing */
 };
 
 struct decoder_progress { /* saved as a whole at the start of a transaction */
@@ -96,23 +96,23 @@ size_t decoder_state_octets(const struct decoder_state_sizes *s, bool shared);
 
 /* Lays them out in @memory (zeroes, decoder_state_octets(), a mapping that decoder_state_close()
  * unmaps). */
-void decoder_state_open(struct decoder_state *k, void *memory, const struct decoder_state_sizes *s,
-			bool shared);
+void decoder_state_open(struct decoder_state *state, void *memory,
+			const struct decoder_state_sizes *s, bool shared);
 
 /* From here on another process can take it over, with the packet ring @ring. */
-void decoder_state_sign(struct decoder_state *k, const struct decoder_ring *ring);
+void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *ring);
 
 /* Maps what @fd has, if it is signed, by whatever version: then its head->ring can be believed, and
  * nothing else.  0; -EBADMSG: it is none; -errno. */
-int decoder_state_map(struct decoder_state *k, int fd);
+int decoder_state_map(struct decoder_state *state, int fd);
 
 /* Goes on with what decoder_state_map() mapped: what was under way is rolled back.  False: it was
  * made by another version, for other sizes, or its last transaction was too long to be rolled
  * back. */
-bool decoder_state_adopt(struct decoder_state *k, const struct decoder_state_sizes *s);
+bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state_sizes *s);
 
 /* A zeroed one is fine. */
-void decoder_state_close(struct decoder_state *k);
+void decoder_state_close(struct decoder_state *state);
 
 /* A number for what the options want of packet rings: others are to be made for other ones. */
 uint64_t decoder_state_wants(const struct options *o);
@@ -121,9 +121,9 @@ uint64_t decoder_state_wants(const struct options *o);
 uint64_t decoder_state_fixed(const struct options *o);
 
 /* The packet ring in use. */
-static inline struct decoder_ring *decoder_state_ring(const struct decoder_state *k)
+static inline struct decoder_ring *decoder_state_current_ring(const struct decoder_state *state)
 {
-	return &k->head->ring[k->head->current];
+	return &state->head->ring[state->head->current];
 }
 
 /* The cookie of a socket; 0: it has none. */

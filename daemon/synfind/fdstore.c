@@ -15,7 +15,7 @@ struct fdstore_entry {
 };
 
 /* systemd tells it since 254 in FDSTORE, the largest number; for older ones our unit does. */
-static bool is_kept(void)
+static bool fdstore_available(void)
 {
 	const char *max = getenv("FDSTORE");
 
@@ -27,7 +27,7 @@ int fdstore_init(struct fdstore *s)
 	char **names = NULL;
 	int n = sd_listen_fds_with_names(1, &names);
 
-	*s = (struct fdstore){ .live = is_kept() };
+	*s = (struct fdstore){ .live = fdstore_available() };
 	if (n <= 0)
 		return n;
 	s->entries = calloc((size_t)n, sizeof *s->entries);
@@ -43,7 +43,7 @@ int fdstore_init(struct fdstore *s)
 }
 
 /* The entry leaves; its name is the caller's to free. */
-static struct fdstore_entry pull(struct fdstore *s, unsigned i)
+static struct fdstore_entry entry_remove(struct fdstore *s, unsigned i)
 {
 	struct fdstore_entry e = s->entries[i];
 
@@ -51,9 +51,9 @@ static struct fdstore_entry pull(struct fdstore *s, unsigned i)
 	return e;
 }
 
-static int take(struct fdstore *s, unsigned i)
+static int entry_take(struct fdstore *s, unsigned i)
 {
-	struct fdstore_entry e = pull(s, i);
+	struct fdstore_entry e = entry_remove(s, i);
 
 	free(e.name);
 	return e.fd;
@@ -62,7 +62,7 @@ static int take(struct fdstore *s, unsigned i)
 void fdstore_destroy(struct fdstore *s)
 {
 	while (s->n)
-		close(take(s, s->n - 1));
+		close(entry_take(s, s->n - 1));
 	free(s->entries);
 	*s = (struct fdstore){ 0 };
 }
@@ -71,7 +71,7 @@ int fdstore_take(struct fdstore *s, const char *name)
 {
 	for (unsigned i = 0; i < s->n; i++)
 		if (!strcmp(s->entries[i].name, name))
-			return take(s, i);
+			return entry_take(s, i);
 	return -ENOENT;
 }
 
@@ -82,12 +82,12 @@ int fdstore_take_next(struct fdstore *s, const char *prefix,
 		if (strncmp(s->entries[i].name, prefix, strlen(prefix)) != 0)
 			continue;
 		snprintf(ret_name, FDSTORE_NAME_MAX + 1, "%s", s->entries[i].name);
-		return take(s, i);
+		return entry_take(s, i);
 	}
 	return -ENOENT;
 }
 
-int fdstore_put(struct fdstore *s, const char *name, int fd)
+int fdstore_add(struct fdstore *s, const char *name, int fd)
 {
 	char state[FDSTORE_NAME_MAX + 64];
 	int r;
@@ -110,7 +110,7 @@ void fdstore_remove(struct fdstore *s, const char *name)
 void fdstore_sweep(struct fdstore *s)
 {
 	while (s->n) {
-		struct fdstore_entry e = pull(s, s->n - 1);
+		struct fdstore_entry e = entry_remove(s, s->n - 1);
 
 		log_debug("'%s' is inherited, and nobody needs it", e.name);
 		fdstore_remove(s, e.name);
@@ -137,7 +137,7 @@ int fdstore_memfd(struct fdstore *s, const char *name, size_t octets, bool *ret_
 		return -errno;
 	r = ftruncate(fd, (off_t)octets) < 0 ? -errno : 0;
 	if (r == 0)
-		r = fdstore_put(s, name, fd);
+		r = fdstore_add(s, name, fd);
 	if (r < 0 && r != -ENOTCONN) {
 		close(fd);
 		return r;

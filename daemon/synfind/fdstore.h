@@ -34,7 +34,7 @@ int fdstore_take_next(struct fdstore *s, const char *prefix,
 		      char ret_name[static FDSTORE_NAME_MAX + 1]);
 
 /* Gives the manager a copy of @fd.  -ENOTCONN: there is no store; -errno. */
-int fdstore_put(struct fdstore *s, const char *name, int fd);
+int fdstore_add(struct fdstore *s, const char *name, int fd);
 
 /* Makes the manager forget all of this name.  Our own copy is the caller's to close. */
 void fdstore_remove(struct fdstore *s, const char *name);

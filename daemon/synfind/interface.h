@@ -46,15 +46,15 @@ struct interface {
 #define INTERFACE_SPARE	 "twin"	  /* of the one that may take its place, or has */
 
 /* Of decoder_state_head.ring[]. */
-enum { INTERFACE_SLOTS = 2 };
-extern const char *const interface_ring_name[INTERFACE_SLOTS];
+enum { INTERFACE_RINGS = 2 };
+extern const char *const interface_ring_fdname[INTERFACE_RINGS];
 
-struct interface_stored {
+struct interface_fdname {
 	char s[32];
 };
 
 /* The name of decoder @decoder of tap @id. */
-struct interface_stored interface_stored(const char *what, unsigned id, unsigned decoder);
+struct interface_fdname interface_fdname(const char *what, unsigned id, unsigned decoder);
 
 /* The next process shall know nothing of decoder @i of tap @id. */
 void interface_unstore(struct capture *c, unsigned id, unsigned i);
@@ -71,10 +71,10 @@ bool interface_name_known(const struct capture *c, const char *name);
 int interface_free_id(const struct capture *c);
 
 /* Takes @t out of the list and frees it; nothing of it outlives this. */
-void interface_forget(struct capture *c, struct interface *t);
+void interface_forget(struct capture *c, struct interface *iface);
 
 /* Frees one that is in no list any more; the next process can go on with it. */
-void interface_free(struct interface *t);
+void interface_free(struct interface *iface);
 
 /* ---- its decoders ---------------------------------------------------------------------------- */
 
@@ -89,38 +89,38 @@ struct decoder_ring interface_ring_of(const struct capture *c, const struct open
  * then.
  * @source and @bulk are the decoder's, also on failure.  The filters of mode=auto count on, whoever
  * goes on: there nothing is kept.  0 or -errno. */
-int interface_decoder_make(struct capture *c, struct interface *t, struct decoder *d,
+int interface_decoder_make(struct capture *c, struct interface *iface, struct decoder *d,
 			   struct source *source, struct bypass_filter *bypass,
 			   const struct decoder_ring *ring);
 
 /* Makes decoders over the rings that have come, and runs them; takes the descriptors over, also on
  * failure.  0 or -errno. */
-int interface_start(struct capture *c, struct interface *t, const struct opener_reply *m,
+int interface_start(struct capture *c, struct interface *iface, const struct opener_reply *m,
 		    const int *fds);
 
 /* Its decoders, which are made, begin.  0 or -errno. */
-int interface_run(struct capture *c, struct interface *t);
+int interface_run(struct capture *c, struct interface *iface);
 
 /* Its decoders shall end. */
-void interface_stop(struct interface *t);
+void interface_stop(struct interface *iface);
 
 /* They shall read what is left, close all, and end: the interface is gone. */
-void interface_close_all(struct interface *t);
+void interface_close_all(struct interface *iface);
 
 /* Their threads have ended, or are told to: publishes what they said last. */
-void interface_join(struct capture *c, struct interface *t);
+void interface_join(struct capture *c, struct interface *iface);
 
 /* Its decoders have ended: takes them out, keeps the name. */
-void interface_end(struct capture *c, struct interface *t);
+void interface_end(struct capture *c, struct interface *iface);
 
 /* Adds what they counted. */
-void interface_add_totals(struct capture_totals *sum, const struct interface *t);
+void interface_add_totals(struct capture_totals *sum, const struct interface *iface);
 
 /* ---- what is told of the interface ----------------------------------------------------------- */
 
 /* Publishes it, once, wherever this process ends: the number of the line tells the next one whether
  * that was before or after. */
-void interface_report_link(struct capture *c, struct interface *t, enum reported_link link,
+void interface_report_link(struct capture *c, struct interface *iface, enum reported_link link,
 			   const char *state);
 
 /* What the process before this one had told. */

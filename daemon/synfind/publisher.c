@@ -31,7 +31,7 @@ enum {
 /* Nobody may still need the octets that @n more will overwrite.  Who has room takes them first: a
  * burst may be longer than the log.  No transaction is open: what is skipped is final before
  * anything is overwritten. */
-static void keep_clear(struct publisher *p, unsigned log, size_t n)
+static void overtake_slow(struct publisher *p, unsigned log, size_t n)
 {
 	struct stream_state *st = &p->stream;
 	uint64_t head = st->state->end[log].head, clear = head + n - st->log[log].size;
@@ -72,7 +72,7 @@ static void keep_clear(struct publisher *p, unsigned log, size_t n)
 
 /* Before the lines of one event, or of one loss: room for one in each log, and a transaction.  What
  * went before may become final here, so what belongs together changes behind this. */
-static void lines_begin(struct publisher *p, const struct input_ring *f, size_t room)
+static void lines_begin(struct publisher *p, const struct input_ring *input, size_t room)
 {
 	struct stream_state *st = &p->stream;
 
@@ -84,13 +84,13 @@ static void lines_begin(struct publisher *p, const struct input_ring *f, size_t 
 		    end > st->committed[i] + st->log[i].size / 2) {
 			stream_state_commit(st);
 			if (end > p->slowest[i] + st->log[i].size)
-				keep_clear(p, i, room);
+				overtake_slow(p, i, room);
 		}
 	}
-	stream_state_begin(st, f ? f->cursor : NULL);
+	stream_state_begin(st, input ? input->cursor : NULL);
 }
 
-static struct strbuf line_begin(struct publisher *p, unsigned log, size_t room)
+static struct strbuf publisher_line_begin(struct publisher *p, unsigned log, size_t room)
 {
 	char *at = linelog_reserve(&p->stream.log[log], room);
 
@@ -99,72 +99,75 @@ static struct strbuf line_begin(struct publisher *p, unsigned log, size_t room)
 
 /* Keeps the line; @seq_before is the number of the event before it.  One that did not fit (none
  * does not, by the bounds above) is left out rather than told in part. */
-static void line_end(struct publisher *p, unsigned log, const struct strbuf *t, uint64_t seq_before)
+static void publisher_line_end(struct publisher *p, unsigned log, const struct strbuf *line,
+			       uint64_t seq_before)
 {
 	struct linelog *l = &p->stream.log[log];
 
-	if (t->full) {
+	if (line->full) {
 		log_limited(LOG_LEVEL_ERR, "A line was too long and is left out");
 		return;
 	}
-	linelog_append(l, (size_t)(t->p - linelog_octets(l, l->end->head)), seq_before);
+	linelog_append(l, (size_t)(line->p - linelog_octets(l, l->end->head)), seq_before);
 }
 
-static bool is_read(const struct publisher *p, unsigned log)
+static bool log_is_read(const struct publisher *p, unsigned log)
 {
 	return log == STREAM_ADDRESSES || p->reading[log];
 }
 
-static void publish_event(struct publisher *p, const struct input_ring *f, const struct event *e)
+static void publish_event(struct publisher *p, const struct input_ring *input,
+			  const struct event *e)
 {
-	struct json_context c = { .iface = f->iface,
+	struct json_context c = { .iface = input->iface,
 				  .second = &p->second,
 				  .community = (enum community_policy)p->o->community_id,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 	uint64_t seq;
 
-	decoder_where(f->decoder, e->iface, &c.tunnel);
-	lines_begin(p, f, JSON_LINE_MAX);
+	decoder_where(input->decoder, e->iface, &c.tunnel);
+	lines_begin(p, input, JSON_LINE_MAX);
 	seq = ++p->stream.state->seq;
-	struct strbuf t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
+	struct strbuf line = publisher_line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
 
-	json_event(&t, e, seq, &c);
-	line_end(p, STREAM_ADDRESSES, &t, seq - 1);
-	if (is_read(p, STREAM_PSEUDONYMS)) {
+	json_event(&line, e, seq, &c);
+	publisher_line_end(p, STREAM_ADDRESSES, &line, seq - 1);
+	if (log_is_read(p, STREAM_PSEUDONYMS)) {
 		struct event masked = *e;
 
 		pseudonym_event(&p->key, &masked);
-		t = line_begin(p, STREAM_PSEUDONYMS, JSON_LINE_MAX);
-		json_event(&t, &masked, seq, &c);
-		line_end(p, STREAM_PSEUDONYMS, &t, seq - 1);
+		line = publisher_line_begin(p, STREAM_PSEUDONYMS, JSON_LINE_MAX);
+		json_event(&line, &masked, seq, &c);
+		publisher_line_end(p, STREAM_PSEUDONYMS, &line, seq - 1);
 	}
-	f->cursor->number = e->number + 1;
-	f->cursor->tail++;
+	input->cursor->number = e->number + 1;
+	input->cursor->tail++;
 }
 
 /* A decoder's ring was full: what it could not say, up to event number @next, has numbers, but no
  * lines. */
-static void publish_ring_loss(struct publisher *p, const struct input_ring *f, uint64_t next)
+static void publish_ring_loss(struct publisher *p, const struct input_ring *input, uint64_t next)
 {
-	uint64_t count = next - f->cursor->number, first, now = wall_clock_ns();
+	uint64_t count = next - input->cursor->number, first, now = wall_clock_ns();
 
-	lines_begin(p, f, JSON_LINE_MAX);
+	lines_begin(p, input, JSON_LINE_MAX);
 	first = p->stream.state->seq + 1;
 	p->stream.state->seq += count;
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
-		if (!is_read(p, i))
+		if (!log_is_read(p, i))
 			continue;
-		struct strbuf t = line_begin(p, i, JSON_LINE_MAX);
+		struct strbuf line = publisher_line_begin(p, i, JSON_LINE_MAX);
 
-		json_lost(&t, count, first, p->stream.state->seq, "ring", now);
-		line_end(p, i, &t, first - 1);
+		json_lost(&line, count, first, p->stream.state->seq, "ring", now);
+		publisher_line_end(p, i, &line, first - 1);
 	}
-	f->cursor->number = next;
+	input->cursor->number = next;
 }
 
 /* A line without addresses, the same in all logs: @put writes it under the next number. */
 static void publish(struct publisher *p, size_t room,
-		    void (*put)(struct strbuf *t, uint64_t seq, uint64_t now_ns, const void *arg),
+		    void (*fmt)(struct strbuf *line, uint64_t seq, uint64_t now_ns,
+				const void *arg),
 		    const void *arg)
 {
 	uint64_t seq, now = wall_clock_ns();
@@ -172,12 +175,12 @@ static void publish(struct publisher *p, size_t room,
 	lines_begin(p, NULL, room);
 	seq = ++p->stream.state->seq;
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
-		if (!is_read(p, i))
+		if (!log_is_read(p, i))
 			continue;
-		struct strbuf t = line_begin(p, i, room);
+		struct strbuf line = publisher_line_begin(p, i, room);
 
-		put(&t, seq, now, arg);
-		line_end(p, i, &t, seq - 1);
+		fmt(&line, seq, now, arg);
+		publisher_line_end(p, i, &line, seq - 1);
 	}
 	stream_state_commit(&p->stream);
 }
@@ -186,16 +189,16 @@ struct iface_line {
 	const char *iface, *state;
 };
 
-static void put_iface(struct strbuf *t, uint64_t seq, uint64_t now_ns, const void *arg)
+static void fmt_iface(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *arg)
 {
 	const struct iface_line *l = arg;
 
-	json_iface(t, l->iface, l->state, seq, now_ns);
+	json_iface(line, l->iface, l->state, seq, now_ns);
 }
 
 void publisher_iface(struct publisher *p, const char *iface, const char *state)
 {
-	publish(p, JSON_LINE_MAX, put_iface, &(struct iface_line){ iface, state });
+	publish(p, JSON_LINE_MAX, fmt_iface, &(struct iface_line){ iface, state });
 }
 
 struct stats_line {
@@ -205,11 +208,11 @@ struct stats_line {
 	uint64_t interval_ns;
 };
 
-static void put_stats(struct strbuf *t, uint64_t seq, uint64_t now_ns, const void *arg)
+static void fmt_stats(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *arg)
 {
 	const struct stats_line *l = arg;
 
-	json_stats(t, l->d, l->n, &l->s, l->interval_ns, seq, now_ns);
+	json_stats(line, l->d, l->n, &l->s, l->interval_ns, seq, now_ns);
 }
 
 void publisher_stats(struct publisher *p, uint64_t interval_ns)
@@ -223,18 +226,18 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 				       .limit = h->refused[ACCESS_LIMIT],
 				       .unknown = h->refused[ACCESS_UNKNOWN] },
 				.interval_ns = interval_ns };
-	struct input_ring *f = p->rings;
+	struct input_ring *input = p->rings;
 
 	do {
-		for (l.n = 0; f && l.n < STATS_DECODERS; f = f->next)
-			decoder_read_counters(f->decoder, f->iface, &l.d[l.n++]);
-		publish(p, STATS_LINE_MAX, put_stats, &l);
-	} while (f);
+		for (l.n = 0; input && l.n < STATS_DECODERS; input = input->next)
+			decoder_read_counters(input->decoder, input->iface, &l.d[l.n++]);
+		publish(p, STATS_LINE_MAX, fmt_stats, &l);
+	} while (input);
 }
 
-static void put_restart(struct strbuf *t, uint64_t seq, uint64_t now_ns, const void *arg)
+static void fmt_restart(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *arg)
 {
-	json_restart(t, arg, seq, now_ns);
+	json_restart(line, arg, seq, now_ns);
 }
 
 void publisher_start(struct publisher *p)
@@ -247,11 +250,12 @@ void publisher_start(struct publisher *p)
 					  h->alive_ns && now > h->alive_ns ? now - h->alive_ns : 0,
 				  .reset = reset };
 
-	for (const struct input_ring *f = p->rings; f && p->adopted; f = f->next)
-		if (!f->resumed && f->decoder->share.index == 0 && l.nreset < PUBLISHER_IFACES)
-			reset[l.nreset++] = f->iface;
+	for (const struct input_ring *input = p->rings; input && p->adopted; input = input->next)
+		if (!input->resumed && input->decoder->share.index == 0 &&
+		    l.nreset < PUBLISHER_IFACES)
+			reset[l.nreset++] = input->iface;
 	if (p->adopted)
-		publish(p, RESTART_LINE_MAX, put_restart, &l);
+		publish(p, RESTART_LINE_MAX, fmt_restart, &l);
 	h->paused = false;
 	h->alive_ns = now;
 	p->reported = true;
@@ -262,19 +266,19 @@ void publisher_start(struct publisher *p)
 /* ---- draining ------------------------------------------------------------------------------- */
 
 /* True: more is there than the budget allowed. */
-static bool drain(struct publisher *p, struct input_ring *f)
+static bool input_drain(struct publisher *p, struct input_ring *input)
 {
-	struct spsc *ring = &f->decoder->ring;
+	struct spsc *ring = &input->decoder->ring;
 	uint32_t ready = spsc_ready(ring), n = ready < DRAIN_AT_ONCE ? ready : DRAIN_AT_ONCE;
 
-	if (!p->reported && !f->resumed)
+	if (!p->reported && !input->resumed)
 		return false; /* `restart` comes before what begins anew */
 	for (uint32_t i = 0; i < n; i++) {
 		const struct event *e = spsc_at(ring, i);
 
-		if (e->number != f->cursor->number)
-			publish_ring_loss(p, f, e->number);
-		publish_event(p, f, e);
+		if (e->number != input->cursor->number)
+			publish_ring_loss(p, input, e->number);
+		publish_event(p, input, e);
 	}
 	stream_state_commit(&p->stream);
 	spsc_release(ring, n); /* what a later process would be told again is not overwritten */
@@ -289,12 +293,12 @@ void publisher_drain(struct publisher *p)
 	 * same. */
 	for (unsigned i = 0; i < DRAIN_ROUNDS && more; i++) {
 		more = false;
-		for (struct input_ring *f = p->rings; f; f = f->next)
-			more |= drain(p, f);
+		for (struct input_ring *input = p->rings; input; input = input->next)
+			more |= input_drain(p, input);
 		subscribers_serve_all(p);
 	}
-	for (struct input_ring *f = p->rings; f && !more; f = f->next)
-		more |= !spsc_may_sleep(&f->decoder->ring);
+	for (struct input_ring *input = p->rings; input && !more; input = input->next)
+		more |= !spsc_may_sleep(&input->decoder->ring);
 	/* Whoever called: a ring that is not told that we sleep wakes nobody. */
 	sd_event_source_set_enabled(p->more, more ? SD_EVENT_ON : SD_EVENT_OFF);
 }
@@ -307,7 +311,7 @@ static int on_more(sd_event_source *io, void *arg)
 	return 0;
 }
 
-static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
+static int publisher_on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
 {
 	struct publisher *p = arg;
 	eventfd_t n;
@@ -321,7 +325,7 @@ static int on_wake(sd_event_source *io, int fd, uint32_t revents, void *arg)
 }
 
 /* Where a ring that this stream has taken nothing of goes on. */
-static struct ring_cursor first_of(struct decoder *d)
+static struct ring_cursor cursor_of(struct decoder *d)
 {
 	const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
 
@@ -332,24 +336,24 @@ static struct ring_cursor first_of(struct decoder *d)
 
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 {
-	struct input_ring *f = calloc(1, sizeof *f), **last = &p->rings;
+	struct input_ring *input = calloc(1, sizeof *input), **last = &p->rings;
 
-	if (!f)
+	if (!input)
 		return -ENOMEM;
-	*f = (struct input_ring){ .decoder = d,
-				  .iface = iface,
-				  .cursor = stream_state_cursor(&p->stream, d->iface_id,
-								d->share.index) };
-	f->resumed = f->cursor->generation == d->generation &&
-		     spsc_resume_tail(&d->ring, f->cursor->tail);
-	if (!f->resumed) {
-		stream_state_begin(&p->stream, f->cursor);
-		*f->cursor = first_of(d);
+	*input = (struct input_ring){ .decoder = d,
+				      .iface = iface,
+				      .cursor = stream_state_cursor(&p->stream, d->iface_id,
+								    d->share.index) };
+	input->resumed = input->cursor->generation == d->generation &&
+			 spsc_resume_tail(&d->ring, input->cursor->tail);
+	if (!input->resumed) {
+		stream_state_begin(&p->stream, input->cursor);
+		*input->cursor = cursor_of(d);
 		stream_state_commit(&p->stream);
 	}
 	while (*last) /* stats tell them in this order */
 		last = &(*last)->next;
-	*last = f;
+	*last = input;
 	if (spsc_may_sleep(&d->ring))
 		return 0;
 	return sd_event_source_set_enabled(p->more, SD_EVENT_ON); /* nobody would wake us for it */
@@ -358,35 +362,35 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 void publisher_remove(struct publisher *p, struct decoder *d)
 {
 	for (struct input_ring **link = &p->rings; *link; link = &(*link)->next) {
-		struct input_ring *f = *link;
+		struct input_ring *input = *link;
 
-		if (f->decoder != d)
+		if (input->decoder != d)
 			continue;
-		f->resumed = true; /* or it would wait for `restart` */
-		while (drain(p, f))
+		input->resumed = true; /* or it would wait for `restart` */
+		while (input_drain(p, input))
 			;
 		if (d->state.progress->number !=
-		    f->cursor->number) { /* its thread has ended: this is final */
-			publish_ring_loss(p, f, d->state.progress->number);
+		    input->cursor->number) { /* its thread has ended: this is final */
+			publish_ring_loss(p, input, d->state.progress->number);
 			stream_state_commit(&p->stream);
 		}
 		subscribers_serve_all(p);
-		*link = f->next;
-		free(f);
+		*link = input->next;
+		free(input);
 		return;
 	}
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static int loop_init(struct publisher *p)
+static int publisher_loop_init(struct publisher *p)
 {
 	int r;
 
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
 		return log_errno(errno, "Cannot make an eventfd");
-	r = sd_event_add_io(p->loop, &p->wake_io, p->wake_fd, EPOLLIN, on_wake, p);
+	r = sd_event_add_io(p->loop, &p->wake_io, p->wake_fd, EPOLLIN, publisher_on_wake, p);
 	if (r >= 0)
 		r = sd_event_source_set_priority(p->wake_io, PRIORITY_EVENTS);
 	if (r >= 0)
@@ -438,7 +442,7 @@ static int take_key(struct publisher *p)
 }
 
 /* Those of the memory count. */
-static void say_sizes(const struct publisher *p)
+static void log_sizes(const struct publisher *p)
 {
 	const struct stream_geometry *g = &p->stream.head->geometry;
 
@@ -466,11 +470,11 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	if (r < 0)
 		return r;
 	p->reported = !p->adopted;
-	say_sizes(p);
+	log_sizes(p);
 	take_identity(p);
 	r = take_key(p);
 	if (r >= 0)
-		r = loop_init(p);
+		r = publisher_loop_init(p);
 	if (r >= 0)
 		r = subscribers_listen(p);
 	if (r >= 0)
@@ -485,7 +489,7 @@ int publisher_stdout(struct publisher *p)
 
 void publisher_reload(struct publisher *p)
 {
-	subscribers_judge(p);
+	subscribers_recheck(p);
 }
 
 void publisher_end(struct publisher *p, uint64_t patience_ns)
@@ -510,8 +514,8 @@ void publisher_pause(struct publisher *p)
 
 	while (more) {
 		more = false;
-		for (struct input_ring *f = p->rings; f; f = f->next)
-			more |= drain(p, f);
+		for (struct input_ring *input = p->rings; input; input = input->next)
+			more |= input_drain(p, input);
 		subscribers_serve_all(p);
 	}
 	p->stream.head->alive_ns = wall_clock_ns();
@@ -523,10 +527,10 @@ void publisher_destroy(struct publisher *p)
 {
 	subscribers_free(p);
 	while (p->rings) {
-		struct input_ring *f = p->rings;
+		struct input_ring *input = p->rings;
 
-		p->rings = f->next;
-		free(f);
+		p->rings = input->next;
+		free(input);
 	}
 	sd_event_source_disable_unref(p->listen_io);
 	sd_event_source_disable_unref(p->wake_io);

@@ -25,10 +25,10 @@ enum { PUBLISHER_IFACES = 255 /* told in one line */ };
 struct input_ring {
 	struct input_ring *next;
 	struct decoder *decoder;
-	const char *iface;	    /* borrowed */
-	struct ring_cursor *cursor; /* how far; borrowed */
-	bool resumed;		    /* it goes on where an earlier process was */
-	uint64_t beats, drops_said; /* watchdog.c: what it saw last */
+	const char *iface;		/* borrowed */
+	struct ring_cursor *cursor;	/* how far; borrowed */
+	bool resumed;			/* it goes on where an earlier process was */
+	uint64_t beats, drops_reported; /* watchdog.c: what it saw last */
 };
 
 struct publisher {

@@ -11,11 +11,11 @@ struct interface;
 void ring_reload_list(struct capture *c);
 
 /* The opener lists @t: asks for other rings, if there should be some. */
-void ring_reload_ask(struct capture *c, struct interface *t);
+void ring_reload_ask(struct capture *c, struct interface *iface);
 
 /* They have come: @n descriptors, which are ours. */
-void ring_reload_rings(struct capture *c, struct interface *t, const struct opener_reply *m,
+void ring_reload_rings(struct capture *c, struct interface *iface, const struct opener_reply *m,
 		       const int *fds, unsigned n);
 
 /* Have all decoders ended their turn?  Then the rings that are of no use are let go. */
-void ring_reload_end(struct capture *c, struct interface *t);
+void ring_reload_end(struct capture *c, struct interface *iface);

@@ -25,14 +25,14 @@ static uint64_t hash_of(const struct frame *f)
 	return hash_words(&key, w, sizeof w / sizeof *w);
 }
 
-static uint64_t distance(uint64_t a, uint64_t b)
+static uint64_t ns_between(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : b - a;
 }
 
 static bool stepped(const struct ring_switch *s, struct ring_switch_clock now)
 {
-	return distance(now.real, s->since.real + (now.monotonic - s->since.monotonic)) >
+	return ns_between(now.real, s->since.real + (now.monotonic - s->since.monotonic)) >
 	       window_ns / 2;
 }
 
@@ -94,7 +94,7 @@ enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_swit
 
 /* Records that are good for nothing any more do not stand in the way of many frames that are
  * alike. */
-static void forget_first(struct ring_switch *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
+static void records_expire(struct ring_switch *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
 {
 	uint32_t i = *head;
 
@@ -108,22 +108,22 @@ static void forget_first(struct ring_switch *s, struct undo *u, uint32_t *head, 
 
 /* Is a frame like it on record, of about that time?  Then not once more.  The nearest one, so that
  * what is amiss at the beginning, among frames that are alike, does not pass on to the end. */
-static bool strike_out(struct ring_switch *s, struct undo *u, const struct frame *f)
+static bool record_match(struct ring_switch *s, struct undo *u, const struct frame *f)
 {
 	uint64_t hash = hash_of(f), nearest = window_ns + 1;
 	uint32_t *head = &s->head[hash % RING_SWITCH_HEADS];
 	struct ring_switch_record *found = NULL;
 
-	forget_first(s, u, head, f->ts_ns);
+	records_expire(s, u, head, f->ts_ns);
 	for (uint32_t i = *head; i; i = s->record[i - 1].next) {
 		struct ring_switch_record *r = &s->record[i - 1];
 
 		if (r->ts_ns > f->ts_ns + nearest + disorder_ns)
 			break;
-		if (r->used || r->hash != hash || distance(r->ts_ns, f->ts_ns) >= nearest)
+		if (r->used || r->hash != hash || ns_between(r->ts_ns, f->ts_ns) >= nearest)
 			continue;
 		found = r;
-		nearest = distance(r->ts_ns, f->ts_ns);
+		nearest = ns_between(r->ts_ns, f->ts_ns);
 	}
 	if (!found)
 		return false;
@@ -140,7 +140,7 @@ bool ring_switch_leaves_out(struct ring_switch *s, struct undo *u, const struct 
 		return false;
 	if (f->ts_ns < s->since.real) /* most of these are not on record */
 		return true;
-	return strike_out(s, u, f) || f->ts_ns <= s->cut_ns - window_ns;
+	return record_match(s, u, f) || f->ts_ns <= s->cut_ns - window_ns;
 }
 
 bool ring_switch_over(struct ring_switch *s, struct ring_switch_clock now, bool empty)

@@ -26,7 +26,7 @@ struct layout {
 	uint64_t undo, in_use, cursors, marks[STREAM_LOGS], records, log[STREAM_LOGS], octets;
 };
 
-static uint64_t part(struct layout *l, uint64_t octets)
+static uint64_t layout_part(struct layout *l, uint64_t octets)
 {
 	uint64_t at = l->octets;
 
@@ -43,16 +43,17 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 {
 	struct layout l = { 0 };
 
-	part(&l, sizeof(struct stream_head));
-	l.undo = part(&l, UNDO_OCTETS);
-	l.in_use = part(&l, records * sizeof(uint32_t));
-	l.cursors = part(&l, CURSORS * sizeof(struct ring_cursor));
+	layout_part(&l, sizeof(struct stream_head));
+	l.undo = layout_part(&l, UNDO_OCTETS);
+	l.in_use = layout_part(&l, records * sizeof(uint32_t));
+	l.cursors = layout_part(&l, CURSORS * sizeof(struct ring_cursor));
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
-		l.marks[i] = part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
-	l.records = part(&l, records * record_octets());
+		l.marks[i] =
+			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
+	l.records = layout_part(&l, records * record_octets());
 	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* the largest page there is */
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
-		l.log[i] = part(&l, log_octets);
+		l.log[i] = layout_part(&l, log_octets);
 	return l;
 }
 
@@ -73,7 +74,7 @@ static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 					 .records = records };
 }
 
-static int map(struct stream_state *s, int fd, uint64_t log_octets, unsigned records)
+static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsigned records)
 {
 	struct layout l = layout_of(log_octets, records);
 	uint64_t control = l.log[0];
@@ -118,13 +119,13 @@ static int read_geometry(int fd, struct stream_geometry *ret)
 	return 0;
 }
 
-static int adopt(struct stream_state *s, int fd)
+static int stream_adopt(struct stream_state *s, int fd)
 {
 	struct stream_geometry g;
 	int r = read_geometry(fd, &g);
 
 	if (r >= 0)
-		r = map(s, fd, g.log_octets, g.records);
+		r = stream_map(s, fd, g.log_octets, g.records);
 	if (r < 0)
 		return r;
 	r = undo_rollback(&s->undo);
@@ -139,8 +140,8 @@ static int adopt(struct stream_state *s, int fd)
 	return 0;
 }
 
-static int create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
-		  unsigned records)
+static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
+			 unsigned records)
 {
 	struct stream_geometry g = geometry_of(log_octets, records);
 	bool adopted;
@@ -148,7 +149,7 @@ static int create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_
 
 	if (fd < 0)
 		return fd;
-	r = map(s, fd, log_octets, records);
+	r = stream_map(s, fd, log_octets, records);
 	close(fd);
 	if (r < 0)
 		return r;
@@ -165,7 +166,7 @@ int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t 
 
 	*ret_adopted = false;
 	if (fd >= 0) {
-		r = adopt(s, fd);
+		r = stream_adopt(s, fd);
 		close(fd);
 		*ret_adopted = r >= 0;
 		if (r >= 0)
@@ -175,8 +176,8 @@ int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t 
 			 r == -ESTALE ? "another version wrote it" : strerror(-r));
 		stream_state_forget(fdstore);
 	}
-	r = create(s, fdstore, linelog_size(log_octets),
-		   records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN);
+	r = stream_create(s, fdstore, linelog_size(log_octets),
+			  records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN);
 	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
 }
 

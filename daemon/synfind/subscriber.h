@@ -22,17 +22,17 @@ struct undo;
 
 /* The most that is ever kept aside: a hello, or the rest of one line, or a `lost` line.  Never two
  * of them, since nothing is skipped or told before what is aside has gone. */
-enum { SUBSCRIBER_ASIDE_MAX = 20 << 10 };
+enum { SUBSCRIBER_PREFIX_MAX = 20 << 10 };
 
 /* Saved as a whole where several of them change. */
 struct subscriber_cursor {
 	uint64_t at;			/* next octet of the log to send */
 	uint64_t lost_first, lost_last; /* to be told; 0: nothing */
 	uint64_t lost_total;
-	uint32_t aside_len, aside_at; /* octets to send before those of the log */
+	uint32_t prefix_len, prefix_at; /* octets to send before those of the log */
 };
 
-enum subscriber_flight { FLIGHT_NONE, FLIGHT_ASIDE, FLIGHT_LOG };
+enum subscriber_flight { FLIGHT_NONE, FLIGHT_PREFIX, FLIGHT_LOG };
 
 struct subscriber_record {
 	struct subscriber_cursor cursor;
@@ -41,7 +41,7 @@ struct subscriber_record {
 	uint64_t from;	    /* ... from here on ... */
 	struct mmsghdr msg; /* ... and how much of it was */
 	struct iovec iov;
-	char aside[SUBSCRIBER_ASIDE_MAX];
+	char prefix[SUBSCRIBER_PREFIX_MAX];
 };
 
 struct subscriber {
@@ -63,10 +63,10 @@ struct subscriber {
 enum subscriber_verdict { SUBSCRIBER_IDLE, SUBSCRIBER_WAITS, SUBSCRIBER_GONE };
 
 /* A record for who reads log number @log from @at on. */
-void subscriber_record_init(struct subscriber_record *t, unsigned log, uint64_t at);
+void subscriber_record_init(struct subscriber_record *record, unsigned log, uint64_t at);
 
 /* Puts octets before those of the log (the hello line); -ENOBUFS. */
-int subscriber_put_aside(struct subscriber_record *t, const char *octets, size_t n);
+int subscriber_prepend(struct subscriber_record *record, const char *octets, size_t n);
 
 /* Called before the octets in front of @clear are overwritten: gives up what it has not sent of
  * them.
@@ -74,7 +74,7 @@ int subscriber_put_aside(struct subscriber_record *t, const char *octets, size_t
  * caller.  Returns how many events were lost; SUBSCRIBER_BROKEN: its line cannot be kept whole, so
  * it must go. */
 #define SUBSCRIBER_BROKEN UINT64_MAX
-uint64_t subscriber_skip(struct subscriber_record *t, const struct linelog *l, struct undo *u,
+uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now);
 
 /* Sends what can be sent without waiting.  IDLE: everything is sent; WAITS: the rest when the
@@ -85,7 +85,7 @@ enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linel
 
 /* After each send, and first of all when a record is taken over: notes what the kernel took.  May
  * itself be ended anywhere and called again. */
-void subscriber_settle(struct subscriber_record *t);
+void subscriber_settle(struct subscriber_record *record);
 
 /* Could this be what a process left that read @l?  Of a record that was taken over and settled. */
-bool subscriber_is_sound(const struct subscriber_record *t, const struct linelog *l);
+bool subscriber_is_sound(const struct subscriber_record *record, const struct linelog *l);

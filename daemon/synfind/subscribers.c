@@ -18,7 +18,7 @@
 #include "synfind/subscriber.h"
 
 enum {
-	HELLO_MAX = 1 << 14, /* SUBSCRIBER_ASIDE_MAX */
+	HELLO_MAX = 1 << 14, /* SUBSCRIBER_PREFIX_MAX */
 	INPUT_MAX = 1 << 16, /* octets taken from a subscriber; requests are a later door */
 	ACCEPT_USEC = 50000, /* in that time at most */
 	ACCEPT_BURST = 100,  /* subscribers are accepted */
@@ -29,7 +29,7 @@ _Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED,
 
 /* ---- one subscriber -------------------------------------------------------------------------- */
 
-static struct linelog *log_of(struct subscriber *s)
+static struct linelog *subscriber_log(struct subscriber *s)
 {
 	return &s->publisher->stream.log[s->record->log];
 }
@@ -82,7 +82,7 @@ void subscribers_remove(struct subscriber *s, const char *why)
 bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 {
 	enum subscriber_verdict v =
-		subscriber_send(s, log_of(s), &s->publisher->stream.undo, now_ns);
+		subscriber_send(s, subscriber_log(s), &s->publisher->stream.undo, now_ns);
 	bool waits = v == SUBSCRIBER_WAITS;
 
 	if (v == SUBSCRIBER_GONE) {
@@ -156,7 +156,7 @@ static int on_plain_file(sd_event_source *io, void *arg)
 	return 0;
 }
 
-static int greet(struct publisher *p, struct subscriber_record *t)
+static int subscriber_greet(struct publisher *p, struct subscriber_record *record)
 {
 	const char *names[PUBLISHER_IFACES];
 	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
@@ -165,12 +165,12 @@ static int greet(struct publisher *p, struct subscriber_record *t)
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
 	h.mode = capture_mode_name(p->o->mode);
-	h.pseudonyms = t->log == STREAM_PSEUDONYMS;
+	h.pseudonyms = record->log == STREAM_PSEUDONYMS;
 	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
-	return x.full ? -ENOBUFS : subscriber_put_aside(t, line, (size_t)(x.p - line));
+	return x.full ? -ENOBUFS : subscriber_prepend(record, line, (size_t)(x.p - line));
 }
 
-static int watch(struct publisher *p, struct subscriber *s)
+static int subscriber_watch(struct publisher *p, struct subscriber *s)
 {
 	int r = sd_event_add_io(p->loop, &s->io, s->fd, s->is_socket ? EPOLLIN : 0, on_subscriber,
 				s);
@@ -214,7 +214,7 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
 	p->subscribers = s;
 	p->connected++;
 	p->reading[s->record->log]++;
-	r = watch(p, s);
+	r = subscriber_watch(p, s);
 	if (r < 0) {
 		subscriber_free(s);
 		return r;
@@ -227,15 +227,15 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
  * failure. */
 static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_socket, unsigned log)
 {
-	uint32_t *word = &p->stream.in_use[index], generation = (*word >> 1) + 1;
-	struct subscriber_record *t = stream_state_record(&p->stream, index);
+	uint32_t *in_use = &p->stream.in_use[index], generation = (*in_use >> 1) + 1;
+	struct subscriber_record *record = stream_state_record(&p->stream, index);
 	struct subscriber *s;
 	int r;
 
-	subscriber_record_init(t, log, p->stream.state->end[log].head);
-	r = greet(p, t);
+	subscriber_record_init(record, log, p->stream.state->end[log].head);
+	r = subscriber_greet(p, record);
 	undo_order();
-	*word = generation << 1 | 1; /* now it is one, for whoever comes after us */
+	*in_use = generation << 1 | 1; /* now it is one, for whoever comes after us */
 	undo_order();
 	if (r >= 0) {
 		r = subscriber_new(p, index, fd, is_socket, &s);
@@ -243,7 +243,7 @@ static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_s
 		close(fd);
 	}
 	if (r < 0) {
-		*word &= ~1u;
+		*in_use &= ~1u;
 		fdstore_remove(p->fdstore, subscriber_name(index, generation).s);
 		return log_errno(r, "Cannot serve a subscriber");
 	}
@@ -268,7 +268,7 @@ static unsigned free_index(const struct publisher *p)
 }
 
 /* What the peer of @fd may see; @comes: now, as one more, which is logged. */
-static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
+static enum access_verdict subscriber_access(const struct publisher *p, int fd, bool comes)
 {
 	enum access_verdict v = ACCESS_UNKNOWN;
 	struct access_peer peer = { 0 };
@@ -286,12 +286,12 @@ static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
 	return v;
 }
 
-void subscribers_judge(struct publisher *p)
+void subscribers_recheck(struct publisher *p)
 {
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
 		/* Who is to see something else may come again. */
-		if (s->fd != STDOUT_FILENO && judge(p, s->fd, false) != s->record->log)
+		if (s->fd != STDOUT_FILENO && subscriber_access(p, s->fd, false) != s->record->log)
 			subscribers_remove(s, "the configuration has changed");
 	}
 }
@@ -310,7 +310,7 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 			log_limited(LOG_LEVEL_ERR, "Cannot accept a subscriber: %m");
 		return 0;
 	}
-	v = judge(p, c, true);
+	v = subscriber_access(p, c, true);
 	index = free_index(p);
 	if (!access_refused(v) &&
 	    index == stdout_index(p)) /* say_sizes() said how many there are */
@@ -320,7 +320,7 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		close(c);
 		return 0;
 	}
-	r = fdstore_put(p->fdstore, subscriber_name(index, (p->stream.in_use[index] >> 1) + 1).s,
+	r = fdstore_add(p->fdstore, subscriber_name(index, (p->stream.in_use[index] >> 1) + 1).s,
 			c);
 	if (r < 0 && r != -ENOTCONN)
 		log_limited(LOG_LEVEL_WARN,
@@ -342,32 +342,35 @@ int subscribers_stdout(struct publisher *p)
 /* ---- subscribers of the process before ------------------------------------------------------- */
 
 /* Where it stands makes sense, and it may still see what it saw. */
-static bool may_go_on(const struct publisher *p, const struct subscriber_record *t, int fd)
+static bool subscriber_may_resume(const struct publisher *p, const struct subscriber_record *record,
+				  int fd)
 {
-	return t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
-	       judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key);
+	return record->log < STREAM_LOGS &&
+	       subscriber_is_sound(record, &p->stream.log[record->log]) &&
+	       subscriber_access(p, fd, false) == record->log &&
+	       !(record->log == STREAM_PSEUDONYMS && p->other_key);
 }
 
-static void adopt(struct publisher *p, unsigned index)
+static void subscriber_adopt(struct publisher *p, unsigned index)
 {
-	struct subscriber_record *t = stream_state_record(&p->stream, index);
-	uint32_t *word = &p->stream.in_use[index];
-	struct subscriber_name name = subscriber_name(index, *word >> 1);
+	struct subscriber_record *record = stream_state_record(&p->stream, index);
+	uint32_t *in_use = &p->stream.in_use[index];
+	struct subscriber_name name = subscriber_name(index, *in_use >> 1);
 	int fd = index == stdout_index(p) ? -ENOENT : fdstore_take(p->fdstore, name.s);
 	struct subscriber *s;
 
-	subscriber_settle(t);
-	if (fd >= 0 && may_go_on(p, t, fd)) {
+	subscriber_settle(record);
+	if (fd >= 0 && subscriber_may_resume(p, record, fd)) {
 		if (subscriber_new(p, index, fd, true, &s) == 0) {
-			if (t->cursor.at < p->slowest[t->log])
-				p->slowest[t->log] = t->cursor.at;
+			if (record->cursor.at < p->slowest[record->log])
+				p->slowest[record->log] = record->cursor.at;
 			return;
 		}
 	} else if (fd >= 0) {
 		shutdown(fd, SHUT_RDWR); /* the store may have it for a while yet */
 		close(fd);
 	}
-	*word &= ~1u;
+	*in_use &= ~1u;
 	fdstore_remove(p->fdstore, name.s);
 }
 
@@ -377,7 +380,7 @@ void subscribers_adopt(struct publisher *p)
 		p->slowest[i] = p->stream.state->end[i].head;
 	for (unsigned i = 0; i <= stdout_index(p); i++)
 		if (p->stream.in_use[i] & 1)
-			adopt(p, i);
+			subscriber_adopt(p, i);
 }
 
 void subscribers_greet_late(struct publisher *p)
@@ -390,7 +393,7 @@ void subscribers_greet_late(struct publisher *p)
 
 		if (p->adopted && sscanf(name, SUBSCRIBER_NAME "%u-%u", &index, &generation) == 2 &&
 		    index < stdout_index(p) && p->stream.in_use[index] == (generation - 1) << 1) {
-			enum access_verdict v = judge(p, fd, true);
+			enum access_verdict v = subscriber_access(p, fd, true);
 
 			if (!access_refused(v)) {
 				subscriber_add(p, index, fd, true, v);
@@ -415,7 +418,7 @@ static int open_socket(struct publisher *p)
 	fd = listen_open(p->o, &p->directory_made);
 	p->socket_made = fd >= 0;
 	if (fd >= 0)
-		fdstore_put(p->fdstore, LISTENER, fd);
+		fdstore_add(p->fdstore, LISTENER, fd);
 	return fd;
 }
 
@@ -441,7 +444,7 @@ bool subscribers_send_all(struct publisher *p)
 	bool waiting = false;
 
 	for (struct subscriber *s = p->subscribers; s; s = s->next)
-		if (subscriber_send(s, log_of(s), &p->stream.undo, wall_clock_ns()) ==
+		if (subscriber_send(s, subscriber_log(s), &p->stream.undo, wall_clock_ns()) ==
 		    SUBSCRIBER_WAITS)
 			waiting = true;
 	return waiting;

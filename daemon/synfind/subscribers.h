@@ -35,7 +35,7 @@ void subscribers_serve_all(struct publisher *p);
 bool subscribers_send_all(struct publisher *p);
 
 /* The options are other ones: who may not listen any more, or is to see something else, goes. */
-void subscribers_judge(struct publisher *p);
+void subscribers_recheck(struct publisher *p);
 
 /* It goes: nobody after us knows it any more. */
 void subscribers_remove(struct subscriber *s, const char *why);

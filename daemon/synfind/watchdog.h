@@ -12,7 +12,7 @@ struct publisher;
 
 struct watchdog {
 	struct publisher *publisher; /* borrowed */
-	sd_event_source *look, *feed_watchdog;
+	sd_event_source *status_timer, *feed_watchdog;
 	uint64_t watchdog_usec;		   /* 0: none */
 	uint64_t at_usec, packets, events; /* at the last look */
 	bool stalled;			   /* and that was said */

@@ -113,7 +113,7 @@ struct sockopt {
 	bool *refused; /* if not NULL, one can go on without it: set then */
 };
 
-static const int on = 1;
+static const int enabled = 1;
 
 static int options_set(int fd, const struct sockopt *o, size_t n, const char **reterr_step)
 {
@@ -136,14 +136,14 @@ static int filter_set(int fd, const struct sock_fprog *filter, const int *progra
 		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter), NULL },
 		{ "SO_ATTACH_BPF", SOL_SOCKET, SO_ATTACH_BPF, program, sizeof(*program), NULL },
 		/* Whoever gets the descriptor cannot look further than the filter does. */
-		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof(on), NULL },
+		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &enabled, sizeof(enabled), NULL },
 	};
 
 	return options_set(fd, options, ARRAY_SIZE(options), reterr_step);
 }
 
 /* Nothing passes until filter_set(). */
-static int filter_set_deaf(int fd, const char **reterr_step)
+static int filter_set_reject(int fd, const char **reterr_step)
 {
 	struct sock_filter reject = BPF_STMT(BPF_RET | BPF_K, 0);
 	const struct sock_fprog program = { .len = 1, .filter = &reject };
@@ -155,8 +155,8 @@ static int filter_set_deaf(int fd, const char **reterr_step)
 
 /* Filter before ring before bind, so that nothing unfiltered can be in the ring.  @deaf: the filter
  * comes later. */
-static int socket_set_up(int fd, const struct afring_config *config, bool loopback, bool deaf,
-			 struct afring_geometry *g, const char **reterr_step)
+static int socket_set_up(int fd, const struct afring_config *config, bool loopback,
+			 bool filter_later, struct afring_geometry *g, const char **reterr_step)
 {
 	static const int version = TPACKET_V3;
 	bool no_vnet_hdr = false;
@@ -165,17 +165,18 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 		/* Says gso_size; without it super-frames are still seen, but count as one.  One of
 		 * a kind that this header cannot name would be a drop, and told as such; TCP has
 		 * none (virtio_net_hdr_from_skb()). */
-		{ "PACKET_VNET_HDR", SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on), &no_vnet_hdr },
+		{ "PACKET_VNET_HDR", SOL_PACKET, PACKET_VNET_HDR, &enabled, sizeof(enabled),
+		  &no_vnet_hdr },
 		/* Loopback shows each frame twice, on its way out and in. */
 		{ "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING,
-		  loopback ? &on : NULL, sizeof(on), NULL },
+		  loopback ? &enabled : NULL, sizeof(enabled), NULL },
 	};
 	int r = options_set(fd, options, ARRAY_SIZE(options), reterr_step);
 
 	if (r >= 0)
-		r = deaf ? filter_set_deaf(fd, reterr_step)
-			 : filter_set(fd, config->programs ? NULL : &config->filter,
-				      config->programs, reterr_step);
+		r = filter_later ? filter_set_reject(fd, reterr_step)
+				 : filter_set(fd, config->programs ? NULL : &config->filter,
+					      config->programs, reterr_step);
 	if (r < 0)
 		return r;
 	g->vnet_hdr = !no_vnet_hdr;
@@ -200,7 +201,7 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 	return 0;
 }
 
-static int socket_make(const struct afring_config *config, bool deaf, bool *ret_loopback,
+static int socket_make(const struct afring_config *config, bool filter_later, bool *ret_loopback,
 		       struct afring_geometry *ret_geometry, const char **reterr_step)
 {
 	struct afring_geometry g = { .block_size = config->block_size };
@@ -231,7 +232,7 @@ static int socket_make(const struct afring_config *config, bool deaf, bool *ret_
 		return *reterr_step = "socket(AF_PACKET)", -errno;
 
 	bool loopback = arphrd == ARPHRD_LOOPBACK;
-	int r = socket_set_up(fd, config, loopback, deaf, &g, reterr_step);
+	int r = socket_set_up(fd, config, loopback, filter_later, &g, reterr_step);
 
 	if (r < 0) {
 		close(fd);
@@ -427,7 +428,7 @@ void afring_position(const struct source *s, struct afring_position *ret)
 }
 
 /* The kernel unbinds a socket from an interface that is gone: index -1 (packet_notifier()). */
-static bool interface_gone(const struct afring *a)
+static bool afring_interface_gone(const struct afring *a)
 {
 	struct sockaddr_ll ll;
 	socklen_t n = sizeof(ll);
@@ -446,7 +447,7 @@ static int error_take(struct afring *a)
 		return -errno;
 	if (err == ENETDOWN)
 		a->was_down = true;
-	if (a->was_down && interface_gone(a))
+	if (a->was_down && afring_interface_gone(a))
 		return -ENODEV;
 	return -err;
 }

@@ -94,14 +94,14 @@ struct pcapfile {
 };
 
 /* One step through the file. */
-enum taken {
-	TAKEN_FRAME, /* *ret is a frame */
-	TAKEN_OTHER, /* something without a frame was passed */
-	TAKEN_SHORT, /* nothing: more octets are needed (`wants`) */
-	TAKEN_BAD,   /* nothing: the file is broken (`failed`, `error`) */
+enum parsed {
+	PARSED_FRAME, /* *ret is a frame */
+	PARSED_OTHER, /* something without a frame was passed */
+	PARSED_SHORT, /* nothing: more octets are needed (`wants`) */
+	PARSED_BAD,   /* nothing: the file is broken (`failed`, `error`) */
 };
 
-static struct pcapfile *of(struct source *s)
+static struct pcapfile *pcapfile_of(struct source *s)
 {
 	return (struct pcapfile *)s;
 }
@@ -136,8 +136,8 @@ static uint64_t offset_of(const struct pcapfile *f, const uint8_t *p)
 }
 
 /* Breaks the source for good. */
-__attribute__((format(printf, 3, 4))) static enum taken fail(struct pcapfile *f, int err,
-							     const char *fmt, ...)
+__attribute__((format(printf, 3, 4))) static enum parsed pcapfile_fail(struct pcapfile *f, int err,
+								       const char *fmt, ...)
 {
 	va_list ap;
 
@@ -149,19 +149,19 @@ __attribute__((format(printf, 3, 4))) static enum taken fail(struct pcapfile *f,
 	for (char *c = f->error; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
-	return TAKEN_BAD;
+	return PARSED_BAD;
 }
 
 #define corrupt(f, at, fmt, ...)                                                                   \
-	fail((f), -EBADMSG, "corrupt at byte %llu: " fmt,                                          \
-	     (unsigned long long)offset_of((f), (at)), ##__VA_ARGS__)
+	pcapfile_fail((f), -EBADMSG, "corrupt at byte %llu: " fmt,                                 \
+		      (unsigned long long)offset_of((f), (at)), ##__VA_ARGS__)
 
-static enum taken fall_short(struct pcapfile *f, const char *what, size_t lead, size_t need)
+static enum parsed fall_short(struct pcapfile *f, const char *what, size_t lead, size_t need)
 {
 	f->wants.what = what;
 	f->wants.lead = lead;
 	f->wants.need = need;
-	return TAKEN_SHORT;
+	return PARSED_SHORT;
 }
 
 /* LINK_TYPES: not supported.  Numbers: draft-ietf-opsawg-pcaplinktype. */
@@ -211,7 +211,7 @@ static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
 	}
 }
 
-static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
+static enum parsed pcap_parse_header(struct pcapfile *f, uint32_t magic)
 {
 	static const struct {
 		uint32_t magic, frac_ns, record_header;
@@ -229,9 +229,9 @@ static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
 			break;
 	}
 	if (kind == ARRAY_SIZE(kinds))
-		return fail(f, -EBADMSG,
-			    "not a pcap or pcapng file: starts with %02x %02x %02x %02x", p[0],
-			    p[1], p[2], p[3]);
+		return pcapfile_fail(f, -EBADMSG,
+				     "not a pcap or pcapng file: starts with %02x %02x %02x %02x",
+				     p[0], p[1], p[2], p[3]);
 	if (f->end - p < PCAP_HEADER)
 		return fall_short(f, "file header", 0, PCAP_HEADER);
 
@@ -241,17 +241,18 @@ static enum taken pcap_take_header(struct pcapfile *f, uint32_t magic)
 	enum link_type link = link_of(dlt);
 
 	if (major != 2 || minor != 4)
-		return fail(f, -EBADMSG, "pcap version %u.%u is not supported, only 2.4 is", major,
-			    minor);
+		return pcapfile_fail(f, -EBADMSG,
+				     "pcap version %u.%u is not supported, only 2.4 is", major,
+				     minor);
 	if (link == LINK_TYPES)
-		return fail(f, -EBADMSG, "link type %u is not supported", dlt);
+		return pcapfile_fail(f, -EBADMSG, "link type %u is not supported", dlt);
 	f->format = FORMAT_PCAP;
 	f->frac_ns = kinds[kind].frac_ns;
 	f->record_header = kinds[kind].record_header;
 	f->ifaces[0] = (struct iface){ .dlt = (uint16_t)dlt, .link = (uint8_t)link };
 	f->nifaces = 1;
 	f->p += PCAP_HEADER;
-	return TAKEN_OTHER;
+	return PARSED_OTHER;
 }
 
 /* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
@@ -260,7 +261,7 @@ static inline uint64_t pcap_time(uint32_t s, uint32_t frac, uint32_t frac_ns)
 	return (uint64_t)s * NS_PER_S + (uint64_t)frac * frac_ns;
 }
 
-static inline enum taken pcap_take(struct pcapfile *f, struct frame *ret)
+static inline enum parsed pcap_parse(struct pcapfile *f, struct frame *ret)
 {
 	const uint8_t *p = f->p;
 	size_t left = (size_t)(f->end - p), header = f->record_header;
@@ -283,12 +284,12 @@ static inline enum taken pcap_take(struct pcapfile *f, struct frame *ret)
 			       .link = f->ifaces[0].link,
 			       .unverified = true };
 	f->p = p + header + caplen;
-	return TAKEN_FRAME;
+	return PARSED_FRAME;
 }
 
 /* Records in this machine's byte order, one behind the other.  Stops at @max, and before the first
- * one that is not all right, or not all there: pcap_take() will say. */
-static unsigned pcap_take_run(struct pcapfile *f, struct frame *ret, unsigned max)
+ * one that is not all right, or not all there: pcap_parse() will say. */
+static unsigned pcap_parse_run(struct pcapfile *f, struct frame *ret, unsigned max)
 {
 	const uint8_t *p = f->p, *end = f->end;
 	const size_t header = f->record_header;
@@ -328,7 +329,7 @@ struct option {
 };
 
 /* Takes the next option off @rest.  False: none is left; then rest->n is 0 unless a length lied. */
-static bool option_take(const struct pcapfile *f, struct span *rest, struct option *ret)
+static bool option_parse(const struct pcapfile *f, struct span *rest, struct option *ret)
 {
 	if (rest->n < 4)
 		return false;
@@ -396,7 +397,7 @@ static uint64_t section_drops(const struct pcapfile *f)
 }
 
 /* A block: @b, its first octet, @len octets that are all at hand, header and trailer included. */
-static enum taken take_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
+static enum parsed parse_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 28)
 		return corrupt(f, b, "a section header of %u octets", len);
@@ -404,14 +405,15 @@ static enum taken take_section(struct pcapfile *f, const uint8_t *b, uint32_t le
 	unsigned major = u16_at(f, b + 12), minor = u16_at(f, b + 14);
 
 	if (major != 1)
-		return fail(f, -EBADMSG, "pcapng version %u.%u is not supported, only 1.x is",
-			    major, minor);
+		return pcapfile_fail(f, -EBADMSG,
+				     "pcapng version %u.%u is not supported, only 1.x is", major,
+				     minor);
 	f->drops_before += section_drops(f);
 	for (unsigned i = 0; i < f->nifaces; i++)
 		f->ifaces[i].ifdrop = f->ifaces[i].osdrop = 0;
 	f->section++;
 	f->section_ifaces = 0;
-	return TAKEN_OTHER;
+	return PARSED_OTHER;
 }
 
 /* The index of @like: an interface of an earlier section, or a new one; -1: no room.  Two of one
@@ -428,7 +430,7 @@ static int iface_index(const struct pcapfile *f, const struct iface *like)
 	return f->nifaces < PCAPFILE_IFACES ? (int)f->nifaces : -1;
 }
 
-static enum taken take_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
+static enum parsed parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 20)
 		return corrupt(f, b, "an interface description of %u octets", len);
@@ -441,7 +443,7 @@ static enum taken take_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	struct span rest = { b + 16, len - 16 - BLOCK_TRAILER };
 	struct option o;
 
-	while (option_take(f, &rest, &o)) {
+	while (option_parse(f, &rest, &o)) {
 		if (o.code == OPT_IF_NAME) {
 			size_t n = o.len < PCAPFILE_NAME_MAX ? o.len : PCAPFILE_NAME_MAX;
 
@@ -470,7 +472,7 @@ static enum taken take_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	if ((unsigned)index == f->nifaces)
 		f->nifaces++;
 	f->iface_of[f->section_ifaces++] = (uint8_t)index;
-	return TAKEN_OTHER;
+	return PARSED_OTHER;
 }
 
 /* Interface @id of the section, to which block @b refers; NULL: there is none, and the source is
@@ -484,7 +486,7 @@ static struct iface *iface_get(struct pcapfile *f, const uint8_t *b, uint32_t id
 	return NULL;
 }
 
-static enum taken take_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
+static enum parsed parse_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 24)
 		return corrupt(f, b, "interface statistics of %u octets", len);
@@ -494,8 +496,8 @@ static enum taken take_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	struct option o;
 
 	if (!i)
-		return TAKEN_BAD;
-	while (option_take(f, &rest, &o)) {
+		return PARSED_BAD;
+	while (option_parse(f, &rest, &o)) {
 		if (o.code == OPT_ISB_IFDROP && o.len == 8)
 			i->ifdrop = u64_at(f, o.value);
 		else if (o.code == OPT_ISB_OSDROP && o.len == 8)
@@ -503,21 +505,21 @@ static enum taken take_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	}
 	if (rest.n)
 		return corrupt(f, b, "an option of interface statistics goes beyond its block");
-	return TAKEN_OTHER;
+	return PARSED_OTHER;
 }
 
 /* A frame of @i: @caplen octets at @data, within @room of its block @b. */
-static inline enum taken give_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
-				    struct span data, size_t room, uint32_t len, struct frame *ret)
+static inline enum parsed give_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
+				     struct span data, size_t room, uint32_t len, struct frame *ret)
 {
 	if (unlikely(data.n > room))
 		return corrupt(f, b,
 			       "a packet block has %zu octets of frame, its length leaves %zu",
 			       data.n, room);
 	if (unlikely(i->link == LINK_TYPES))
-		return fail(f, -EBADMSG,
-			    "link type %u at byte %llu is not supported: interface '%s'", i->dlt,
-			    (unsigned long long)offset_of(f, b), i->name);
+		return pcapfile_fail(f, -EBADMSG,
+				     "link type %u at byte %llu is not supported: interface '%s'",
+				     i->dlt, (unsigned long long)offset_of(f, b), i->name);
 	*ret = (struct frame){ .data = data.p,
 			       .caplen = (uint32_t)data.n,
 			       .len = len < data.n ? (uint32_t)data.n : len,
@@ -525,12 +527,12 @@ static inline enum taken give_frame(struct pcapfile *f, const uint8_t *b, const 
 			       .iface = (uint16_t)(i - f->ifaces),
 			       .link = i->link,
 			       .unverified = true };
-	return TAKEN_FRAME;
+	return PARSED_FRAME;
 }
 
 /* Enhanced Packet Block, and the obsolete one, which differs in the interface's id alone. */
-static inline enum taken take_packet(struct pcapfile *f, const uint8_t *b, uint32_t type,
-				     uint32_t len, struct frame *ret)
+static inline enum parsed parse_packet(struct pcapfile *f, const uint8_t *b, uint32_t type,
+				       uint32_t len, struct frame *ret)
 {
 	if (unlikely(len < 32))
 		return corrupt(f, b, "a packet block of %u octets", len);
@@ -539,13 +541,14 @@ static inline enum taken take_packet(struct pcapfile *f, const uint8_t *b, uint3
 		iface_get(f, b, type == NG_ENHANCED ? u32_at(f, b + 8) : u16_at(f, b + 8));
 
 	if (unlikely(!i))
-		return TAKEN_BAD;
+		return PARSED_BAD;
 	f->last_ts_ns = time_ns(i, (uint64_t)u32_at(f, b + 12) << 32 | u32_at(f, b + 16));
 	return give_frame(f, b, i, (struct span){ b + 28, u32_at(f, b + 20) }, len - 32,
 			  u32_at(f, b + 24), ret);
 }
 
-static enum taken take_simple(struct pcapfile *f, const uint8_t *b, uint32_t len, struct frame *ret)
+static enum parsed parse_simple(struct pcapfile *f, const uint8_t *b, uint32_t len,
+				struct frame *ret)
 {
 	if (len < 16)
 		return corrupt(f, b, "a simple packet block of %u octets", len);
@@ -554,34 +557,34 @@ static enum taken take_simple(struct pcapfile *f, const uint8_t *b, uint32_t len
 	uint32_t wire = u32_at(f, b + 8);
 
 	if (!i)
-		return TAKEN_BAD;
+		return PARSED_BAD;
 	return give_frame(
 		f, b, i,
 		(struct span){ b + 12, i->snaplen && i->snaplen < wire ? i->snaplen : wire },
 		len - 16, wire, ret);
 }
 
-static enum taken take_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
-			     struct frame *ret)
+static enum parsed parse_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
+			       struct frame *ret)
 {
 	switch (type) {
 	case NG_SECTION:
-		return take_section(f, b, len);
+		return parse_section(f, b, len);
 	case NG_IFACE:
-		return take_iface(f, b, len);
+		return parse_iface(f, b, len);
 	case NG_PACKET:
 	case NG_ENHANCED:
-		return take_packet(f, b, type, len, ret);
+		return parse_packet(f, b, type, len, ret);
 	case NG_SIMPLE:
-		return take_simple(f, b, len, ret);
+		return parse_simple(f, b, len, ret);
 	case NG_STATS:
-		return take_stats(f, b, len);
+		return parse_stats(f, b, len);
 	default:
-		return TAKEN_OTHER;
+		return PARSED_OTHER;
 	}
 }
 
-static inline enum taken pcapng_take(struct pcapfile *f, struct frame *ret)
+static inline enum parsed pcapng_parse(struct pcapfile *f, struct frame *ret)
 {
 	const uint8_t *b = f->p;
 	size_t left = (size_t)(f->end - b);
@@ -617,9 +620,9 @@ static inline enum taken pcapng_take(struct pcapfile *f, struct frame *ret)
 			       again);
 	prefetch_ahead(b, len, left);
 
-	enum taken t = take_block(f, b, type, len, ret);
+	enum parsed t = parse_block(f, b, type, len, ret);
 
-	if (likely(t != TAKEN_BAD))
+	if (likely(t != PARSED_BAD))
 		f->p = b + len;
 	return t;
 }
@@ -627,7 +630,7 @@ static inline enum taken pcapng_take(struct pcapfile *f, struct frame *ret)
 /* --- both --- */
 
 /* The beginning of the file tells the format. */
-static enum taken head_take(struct pcapfile *f)
+static enum parsed file_header_parse(struct pcapfile *f)
 {
 	static const struct {
 		uint8_t magic[3];
@@ -645,43 +648,44 @@ static enum taken head_take(struct pcapfile *f)
 	memcpy(&magic, f->p, sizeof magic);
 	if (magic == NG_SECTION) {
 		f->format = FORMAT_PCAPNG;
-		return TAKEN_OTHER;
+		return PARSED_OTHER;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(packed); i++)
 		if (!memcmp(f->p, packed[i].magic, sizeof packed[i].magic))
-			return fail(f, -EBADMSG, "compressed: unpack it with '%s -dc' first",
-				    packed[i].tool);
-	return pcap_take_header(f, magic);
+			return pcapfile_fail(f, -EBADMSG,
+					     "compressed: unpack it with '%s -dc' first",
+					     packed[i].tool);
+	return pcap_parse_header(f, magic);
 }
 
-static inline enum taken take(struct pcapfile *f, struct frame *ret)
+static inline enum parsed parse_next(struct pcapfile *f, struct frame *ret)
 {
 	if (likely(f->format == FORMAT_PCAP))
-		return pcap_take(f, ret);
+		return pcap_parse(f, ret);
 	if (likely(f->format == FORMAT_PCAPNG))
-		return pcapng_take(f, ret);
-	return head_take(f);
+		return pcapng_parse(f, ret);
+	return file_header_parse(f);
 }
 
 /* The file ended while a step wanted more. */
-static enum taken fail_truncated(struct pcapfile *f)
+static enum parsed fail_truncated(struct pcapfile *f)
 {
 	size_t left = (size_t)(f->end - f->p), lead = f->wants.lead;
 
 	if (!f->format && !offset_of(f, f->end))
-		return fail(f, -EBADMSG, "the file is empty");
-	return fail(f, -EBADMSG,
-		    "truncated at byte %llu: the %s at %llu %s %zu octets, %zu are left",
-		    (unsigned long long)offset_of(f, f->end), f->wants.what,
-		    (unsigned long long)offset_of(f, f->p), lead ? "says" : "takes",
-		    f->wants.need - lead, left - lead);
+		return pcapfile_fail(f, -EBADMSG, "the file is empty");
+	return pcapfile_fail(f, -EBADMSG,
+			     "truncated at byte %llu: the %s at %llu %s %zu octets, %zu are left",
+			     (unsigned long long)offset_of(f, f->end), f->wants.what,
+			     (unsigned long long)offset_of(f, f->p), lead ? "says" : "takes",
+			     f->wants.need - lead, left - lead);
 }
 
 /* Lays open the map's next window, and gives the pages behind p back, so that a huge file does not
  * look like a huge process.  Populating it first costs nothing, since all of it will be touched,
  * and turns what would be a SIGBUS in the middle of a walk into an error: a bad disk, a file that
  * shrank meanwhile.  (Linux 5.14; before, those are a SIGBUS.) */
-static int map_more(struct pcapfile *f)
+static int pcapfile_map_more(struct pcapfile *f)
 {
 	size_t at = (size_t)(f->end - f->base), from = at & ~((size_t)WINDOW - 1);
 	size_t behind = (size_t)(f->p - f->base) & ~((size_t)WINDOW - 1);
@@ -695,7 +699,8 @@ static int map_more(struct pcapfile *f)
 	if (madvise((void *)(f->base + from), to - from, MADV_POPULATE_READ) < 0 &&
 	    (errno == EFAULT || errno == EHWPOISON)) {
 		if (fstat(f->fd, &st) < 0 || (uintmax_t)st.st_size >= to) {
-			fail(f, -EIO, "cannot read at byte %zu: %s", from, strerrordesc_np(EIO));
+			pcapfile_fail(f, -EIO, "cannot read at byte %zu: %s", from,
+				      strerrordesc_np(EIO));
 			return -EIO;
 		}
 		f->file_size = to = (size_t)st.st_size > at ? (size_t)st.st_size : at;
@@ -706,12 +711,12 @@ static int map_more(struct pcapfile *f)
 
 /* Brings more octets behind those at p, which may move: nothing may be lent from the buffer.
  * 1: done; 0: there are no more; -errno. */
-static int refill(struct pcapfile *f)
+static int pcapfile_refill(struct pcapfile *f)
 {
 	size_t left = (size_t)(f->end - f->p);
 
 	if (f->map_size)
-		return map_more(f);
+		return pcapfile_map_more(f);
 	if (f->eof)
 		return 0;
 	if (f->p != f->buffer)
@@ -736,30 +741,30 @@ static int refill(struct pcapfile *f)
 			continue;
 		if (errno == EINTR)
 			return -EINTR;
-		fail(f, -EIO, "cannot read at byte %llu: %m",
-		     (unsigned long long)offset_of(f, f->end));
+		pcapfile_fail(f, -EIO, "cannot read at byte %llu: %m",
+			      (unsigned long long)offset_of(f, f->end));
 		return -EIO;
 	}
 }
 
 static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
 {
-	struct pcapfile *f = of(s);
+	struct pcapfile *f = pcapfile_of(s);
 	unsigned n = 0;
 	int r;
 
 	while (!f->failed) {
-		n += pcap_take_run(f, ret + n, max - n);
+		n += pcap_parse_run(f, ret + n, max - n);
 		if (n == max)
 			break;
-		switch (take(f, ret + n)) {
-		case TAKEN_FRAME:
+		switch (parse_next(f, ret + n)) {
+		case PARSED_FRAME:
 			n++;
 			break;
-		case TAKEN_SHORT:
+		case PARSED_SHORT:
 			if (n) /* lent: the buffer stays as it is */
 				goto out;
-			r = refill(f);
+			r = pcapfile_refill(f);
 			if (r < 0)
 				return r;
 			if (r == 0 && f->p == f->end && f->format)
@@ -767,8 +772,8 @@ static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
 			if (r == 0)
 				fail_truncated(f);
 			break;
-		case TAKEN_OTHER:
-		case TAKEN_BAD:
+		case PARSED_OTHER:
+		case PARSED_BAD:
 			break;
 		}
 	}
@@ -779,7 +784,7 @@ out:
 
 static int pcapfile_stats(struct source *s, struct source_stats *ret)
 {
-	const struct pcapfile *f = of(s);
+	const struct pcapfile *f = pcapfile_of(s);
 
 	*ret = (struct source_stats){ .packets = f->frames,
 				      .drops = f->drops_before + section_drops(f) };
@@ -788,21 +793,21 @@ static int pcapfile_stats(struct source *s, struct source_stats *ret)
 
 static const char *pcapfile_iface(struct source *s, unsigned index)
 {
-	const struct pcapfile *f = of(s);
+	const struct pcapfile *f = pcapfile_of(s);
 
 	return index < f->nifaces ? f->ifaces[index].name : "";
 }
 
 static int pcapfile_fd(struct source *s)
 {
-	const struct pcapfile *f = of(s);
+	const struct pcapfile *f = pcapfile_of(s);
 
 	return f->map_size ? -1 : f->fd;
 }
 
 static void pcapfile_free(struct source *s)
 {
-	struct pcapfile *f = of(s);
+	struct pcapfile *f = pcapfile_of(s);
 
 	if (f->map_size)
 		munmap((void *)f->base, f->map_size);
@@ -813,7 +818,7 @@ static void pcapfile_free(struct source *s)
 	free(f);
 }
 
-static const struct source_ops ops = {
+static const struct source_ops pcapfile_ops = {
 	.next = pcapfile_next,
 	.stats = pcapfile_stats,
 	.iface = pcapfile_iface,
@@ -822,7 +827,7 @@ static const struct source_ops ops = {
 };
 
 /* Maps the file from where its descriptor stands.  False: it has to be read. */
-static bool map(struct pcapfile *f, off_t size)
+static bool pcapfile_map(struct pcapfile *f, off_t size)
 {
 	off_t at = lseek(f->fd, 0, SEEK_CUR);
 
@@ -841,7 +846,7 @@ static bool map(struct pcapfile *f, off_t size)
 }
 
 /* open() and all that may fail behind it; 0 or -errno, with a text if it is not errno's own. */
-static int start(struct pcapfile *f, const char *path)
+static int pcapfile_start(struct pcapfile *f, const char *path)
 {
 	struct stat st;
 
@@ -855,7 +860,7 @@ static int start(struct pcapfile *f, const char *path)
 		return -errno;
 	if (S_ISDIR(st.st_mode))
 		return -EISDIR;
-	if (!S_ISREG(st.st_mode) || !map(f, st.st_size)) {
+	if (!S_ISREG(st.st_mode) || !pcapfile_map(f, st.st_size)) {
 		void *m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
 			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
@@ -864,8 +869,9 @@ static int start(struct pcapfile *f, const char *path)
 		f->buffer = m;
 		f->base = f->p = f->end = f->buffer;
 	}
-	while (S_ISREG(st.st_mode) && !f->format && !f->failed && head_take(f) == TAKEN_SHORT)
-		if (refill(f) == 0)
+	while (S_ISREG(st.st_mode) && !f->format && !f->failed &&
+	       file_header_parse(f) == PARSED_SHORT)
+		if (pcapfile_refill(f) == 0)
 			fail_truncated(f);
 	return f->failed;
 }
@@ -879,8 +885,8 @@ int pcapfile_open(const char *path, struct source **ret, char reterr[static PCAP
 		snprintf(reterr, PCAPFILE_ERROR_MAX, "%s", strerror(ENOMEM));
 		return -ENOMEM;
 	}
-	f->source.ops = &ops;
-	r = start(f, path);
+	f->source.ops = &pcapfile_ops;
+	r = pcapfile_start(f, path);
 	if (r < 0) {
 		errno = -r;
 		if (f->failed)
