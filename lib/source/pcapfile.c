@@ -14,10 +14,10 @@
 
 enum { PCAP_HEADER = 24, RECORD_HEADER = 16, RECORD_HEADER_MODIFIED = 24 };
 enum { NS_PER_S = 1000000000 };
-/* Room for the largest record wherever the one before ended; pages that are never reached cost
- * nothing.  What one read() brings should stay in the cache until it is decoded. */
+/* Holds the largest record at any offset; untouched pages cost nothing.  One read() should fit the
+ * CPU's cache until it is decoded. */
 enum { BUFFER_OCTETS = PCAPFILE_RECORD_MAX + RECORD_HEADER_MODIFIED, READ_OCTETS = 1 << 20 };
-/* The part of a map that is looked at in one go; a multiple of every page size. */
+/* The part of the map populated at once; a multiple of every page size. */
 enum { WINDOW = 4 << 20 };
 
 /* Block types (draft-ietf-opsawg-pcapng section 11.1) and options. */
@@ -44,24 +44,24 @@ struct iface {
 	char name[PCAPFILE_NAME_MAX + 1];
 	uint16_t dlt;	  /* the file's number of the link type */
 	uint8_t link;	  /* enum link_type; LINK_TYPES: not supported */
-	uint32_t section; /* the last one that declared it */
+	uint32_t section; /* the last one that described it */
 	uint32_t snaplen; /* 0: none */
-	/* Unit of its times: the first of the three that is not 0. */
+	/* Unit of its times: the first of the three members that is not 0. */
 	uint64_t ts_mult, ts_div; /* ns = t * ts_mult, t / ts_div */
 	uint8_t ts_shift;	  /* ns = t * 10^9 / 2^ts_shift */
-	int64_t ts_offset;	  /* s, to be added */
-	uint64_t ts_plain;	  /* times below it are just t * ts_mult */
-	uint64_t ifdrop, osdrop;  /* in this section, as last reported */
+	int64_t ts_offset;	  /* s, added */
+	uint64_t ts_plain;	  /* for lower times ns = t * ts_mult */
+	uint64_t ifdrop, osdrop;  /* of this section, last report */
 };
 
 enum format { FORMAT_UNKNOWN, FORMAT_PCAP, FORMAT_PCAPNG };
 
 struct pcapfile {
 	struct source source;
-	const uint8_t *p, *end; /* at hand and not yet handed out */
+	const uint8_t *p, *end; /* available and not lent yet */
 	enum format format;
 	bool swap; /* the file's (section's) integers are in the other byte order */
-	bool eof;  /* read() said so */
+	bool eof;  /* read() returned 0 */
 	/* pcap */
 	uint32_t record_header;
 	uint32_t frac_ns; /* unit of the fraction of a second */
@@ -73,16 +73,15 @@ struct pcapfile {
 	uint8_t iface_of[PCAPFILE_IFACES]; /* section's interface id -> index */
 
 	uint64_t frames;
-	const uint8_t *base;  /* where the map or the buffer begins ... */
-	uint64_t base_offset; /* ... and which octet of the file that is */
+	const uint8_t *base;  /* start of the map or buffer */
+	uint64_t base_offset; /* its offset in the file */
 	int fd;
 	bool owns_fd;
-	size_t map_size; /* 0: not mapped, then: */
+	size_t map_size; /* 0: not mapped, see buffer */
 	uint8_t *buffer;
-	size_t file_size; /* as far as it can be mapped still */
+	size_t file_size; /* mapped octets that still exist */
 
-	/* Why the last step fell short: `what` at p takes `need` octets; of these, `lead` are there
-	 * and say so. */
+	/* Of PARSED_SHORT: `what` at p takes `need` octets, as its first `lead` octets say. */
 	struct {
 		const char *what;
 		size_t lead, need;
@@ -93,12 +92,12 @@ struct pcapfile {
 	struct iface ifaces[PCAPFILE_IFACES];
 };
 
-/* One step through the file. */
+/* Result of one parsing step. */
 enum parsed {
 	PARSED_FRAME, /* *ret is a frame */
-	PARSED_OTHER, /* something without a frame was passed */
-	PARSED_SHORT, /* nothing: more octets are needed (`wants`) */
-	PARSED_BAD,   /* nothing: the file is broken (`failed`, `error`) */
+	PARSED_OTHER, /* something without a frame was skipped */
+	PARSED_SHORT, /* more octets are needed (`wants`) */
+	PARSED_BAD,   /* the file is broken (`failed`, `error`) */
 };
 
 static struct pcapfile *pcapfile_of(struct source *s)
@@ -135,7 +134,7 @@ static uint64_t offset_of(const struct pcapfile *f, const uint8_t *p)
 	return f->base_offset + (uint64_t)(p - f->base);
 }
 
-/* Breaks the source for good. */
+/* Fails the source for good. */
 __attribute__((format(printf, 3, 4))) static enum parsed pcapfile_fail(struct pcapfile *f, int err,
 								       const char *fmt, ...)
 {
@@ -145,7 +144,7 @@ __attribute__((format(printf, 3, 4))) static enum parsed pcapfile_fail(struct pc
 	va_start(ap, fmt);
 	vsnprintf(f->error, sizeof f->error, fmt, ap);
 	va_end(ap);
-	/* Interface names come from the file; they are not to drive a terminal. */
+	/* The text may contain an interface name from the file: no control characters. */
 	for (char *c = f->error; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
@@ -164,13 +163,13 @@ static enum parsed fall_short(struct pcapfile *f, const char *what, size_t lead,
 	return PARSED_SHORT;
 }
 
-/* LINK_TYPES: not supported.  Numbers: draft-ietf-opsawg-pcaplinktype. */
+/* Numbers: draft-ietf-opsawg-pcaplinktype.  LINK_TYPES: not supported. */
 static enum link_type link_of(uint32_t dlt)
 {
 	switch (dlt) {
 	case 1:
 		return LINK_ETHERNET;
-	case 12: /* DLT_RAW where files were written with the system's own number */
+	case 12: /* the system's own number of DLT_RAW, written by old tools */
 	case 14: /* ... on OpenBSD */
 	case 101:
 	case 228: /* IPv4 */
@@ -199,8 +198,8 @@ static enum link_type link_of(uint32_t dlt)
 
 /* --- pcap --- */
 
-/* A walk waits for memory at each record, since only a record's length tells where the next one
- * is; records tend to resemble each other, which gives a good guess. */
+/* Only a record's length shows where the next one is, so parsing waits for memory at each record.
+ * Records tend to have similar lengths, so this guess is good. */
 static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
 {
 	size_t ahead = 4 * record;
@@ -236,7 +235,7 @@ static enum parsed pcap_parse_header(struct pcapfile *f, uint32_t magic)
 		return fall_short(f, "file header", 0, PCAP_HEADER);
 
 	unsigned major = u16_at(f, p + 4), minor = u16_at(f, p + 6);
-	/* Behind the link type stand the length of the frames' FCS and whether that is known. */
+	/* The upper bits hold the length of the FCS. */
 	uint32_t dlt = u32_at(f, p + 20) & 0x03ffffff;
 	enum link_type link = link_of(dlt);
 
@@ -261,35 +260,9 @@ static inline uint64_t pcap_time(uint32_t s, uint32_t frac, uint32_t frac_ns)
 	return (uint64_t)s * NS_PER_S + (uint64_t)frac * frac_ns;
 }
 
-static inline enum parsed pcap_parse(struct pcapfile *f, struct frame *ret)
-{
-	const uint8_t *p = f->p;
-	size_t left = (size_t)(f->end - p), header = f->record_header;
-
-	if (unlikely(left < header))
-		return fall_short(f, "record header", 0, header);
-
-	uint32_t caplen = u32_at(f, p + 8), len = u32_at(f, p + 12);
-
-	if (unlikely(caplen > PCAPFILE_RECORD_MAX))
-		return corrupt(f, p, "a record claims %u octets, more than %d", caplen,
-			       PCAPFILE_RECORD_MAX);
-	if (unlikely(left - header < caplen))
-		return fall_short(f, "record header", header, header + caplen);
-	prefetch_ahead(p, header + caplen, left);
-	*ret = (struct frame){ .data = p + header,
-			       .caplen = caplen,
-			       .len = len < caplen ? caplen : len,
-			       .ts_ns = pcap_time(u32_at(f, p), u32_at(f, p + 4), f->frac_ns),
-			       .link = f->ifaces[0].link,
-			       .unverified = true };
-	f->p = p + header + caplen;
-	return PARSED_FRAME;
-}
-
-/* Records in this machine's byte order, one behind the other.  Stops at @max, and before the first
- * one that is not all right, or not all there: pcap_parse() will say. */
-static unsigned pcap_parse_run(struct pcapfile *f, struct frame *ret, unsigned max)
+/* Parses complete records until one is incomplete or wrong, or @max is reached. */
+static __always_inline unsigned pcap_parse_run(struct pcapfile *f, bool swap, struct frame *ret,
+					       unsigned max)
 {
 	const uint8_t *p = f->p, *end = f->end;
 	const size_t header = f->record_header;
@@ -297,28 +270,41 @@ static unsigned pcap_parse_run(struct pcapfile *f, struct frame *ret, unsigned m
 	const uint8_t link = f->ifaces[0].link;
 	unsigned n = 0;
 
-	if (f->format != FORMAT_PCAP || f->swap)
-		return 0;
 	for (; n < max && (size_t)(end - p) >= header; n++) {
 		size_t left = (size_t)(end - p);
-		struct {
-			uint32_t s, frac, caplen, len;
-		} r;
+		uint32_t r[4]; /* s, fraction, caplen, len */
 
-		memcpy(&r, p, sizeof r);
-		if (unlikely(r.caplen > left - header || r.caplen > PCAPFILE_RECORD_MAX))
+		memcpy(r, p, sizeof r);
+		for (unsigned i = 0; swap && i < ARRAY_SIZE(r); i++)
+			r[i] = __builtin_bswap32(r[i]);
+		if (unlikely(r[2] > left - header || r[2] > PCAPFILE_RECORD_MAX))
 			break;
-		prefetch_ahead(p, header + r.caplen, left);
+		prefetch_ahead(p, header + r[2], left);
 		ret[n] = (struct frame){ .data = p + header,
-					 .caplen = r.caplen,
-					 .len = r.len < r.caplen ? r.caplen : r.len,
-					 .ts_ns = pcap_time(r.s, r.frac, frac_ns),
+					 .caplen = r[2],
+					 .len = r[3] < r[2] ? r[2] : r[3],
+					 .ts_ns = pcap_time(r[0], r[1], frac_ns),
 					 .link = link,
 					 .unverified = true };
-		p += header + r.caplen;
+		p += header + r[2];
 	}
 	f->p = p;
 	return n;
+}
+
+/* Why pcap_parse_run() stopped. */
+static enum parsed pcap_parse(struct pcapfile *f)
+{
+	size_t header = f->record_header;
+	uint32_t caplen;
+
+	if ((size_t)(f->end - f->p) < header)
+		return fall_short(f, "record header", 0, header);
+	caplen = u32_at(f, f->p + 8);
+	if (caplen > PCAPFILE_RECORD_MAX)
+		return corrupt(f, f->p, "a record claims %u octets, more than %d", caplen,
+			       PCAPFILE_RECORD_MAX);
+	return fall_short(f, "record header", header, header + caplen);
 }
 
 /* --- pcapng --- */
@@ -328,7 +314,7 @@ struct option {
 	const uint8_t *value;
 };
 
-/* Takes the next option off @rest.  False: none is left; then rest->n is 0 unless a length lied. */
+/* Removes the next option from @rest.  False: none is left; rest->n is not 0 if a length is wrong. */
 static bool option_parse(const struct pcapfile *f, struct span *rest, struct option *ret)
 {
 	if (rest->n < 4)
@@ -356,7 +342,7 @@ static uint64_t power10(unsigned n)
 	return v;
 }
 
-/* @resol: bit 7 says power of 2, else of 10; the rest is the negative exponent. */
+/* @resol: bit 7: power of 2, else of 10; the rest is the negative exponent. */
 static void set_resolution(struct iface *i, uint8_t resol)
 {
 	unsigned n = resol & 0x7f;
@@ -366,15 +352,15 @@ static void set_resolution(struct iface *i, uint8_t resol)
 		i->ts_shift = (uint8_t)n;
 	else if (n <= 9)
 		i->ts_mult = power10(9 - n);
-	else /* 10^19 is the last to fit 64 bits; finer units can no longer count one ns */
+	else /* 10^19 is the largest that fits 64 bits; finer units cannot count to one ns */
 		i->ts_div = n - 9 > 19 ? UINT64_MAX : power10(n - 9);
 }
 
 static uint64_t time_ns(const struct iface *i, uint64_t t)
 {
-	__int128 ns; /* 2^64 * 10^9 and 2^63 * 10^9 on top fit with room to spare */
+	__int128 ns; /* 2^64 * 10^9 + 2^63 * 10^9 fits */
 
-	/* The usual ones, 10^-6 and 10^-9: 128 bits cost as much as the rest of the walk. */
+	/* The usual units, 10^-6 and 10^-9: 128 bits cost as much as the rest of parsing. */
 	if (likely(t < i->ts_plain))
 		return t * i->ts_mult;
 	if (i->ts_mult)
@@ -396,7 +382,7 @@ static uint64_t section_drops(const struct pcapfile *f)
 	return n;
 }
 
-/* A block: @b, its first octet, @len octets that are all at hand, header and trailer included. */
+/* The parse_*() functions get a complete block of @len octets at @b, with header and trailer. */
 static enum parsed parse_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 28)
@@ -416,8 +402,8 @@ static enum parsed parse_section(struct pcapfile *f, const uint8_t *b, uint32_t 
 	return PARSED_OTHER;
 }
 
-/* The index of @like: an interface of an earlier section, or a new one; -1: no room.  Two of one
- * section are never the same, however alike: they may have no names. */
+/* The index of @like: that of an equal interface of an earlier section, or a new one; -1: too many.
+ * Two interfaces of one section are never the same: they may have no names. */
 static int iface_index(const struct pcapfile *f, const struct iface *like)
 {
 	for (unsigned i = 0; i < f->nifaces; i++) {
@@ -475,8 +461,8 @@ static enum parsed parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t le
 	return PARSED_OTHER;
 }
 
-/* Interface @id of the section, to which block @b refers; NULL: there is none, and the source is
- * broken now. */
+/* Interface @id of the section, which block @b refers to; NULL: unknown, and the source has
+ * failed. */
 static struct iface *iface_get(struct pcapfile *f, const uint8_t *b, uint32_t id)
 {
 	if (likely(id < f->section_ifaces))
@@ -508,7 +494,7 @@ static enum parsed parse_stats(struct pcapfile *f, const uint8_t *b, uint32_t le
 	return PARSED_OTHER;
 }
 
-/* A frame of @i: @caplen octets at @data, within @room of its block @b. */
+/* A frame of @i: @data must fit the @room that block @b has for it. */
 static inline enum parsed give_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
 				     struct span data, size_t room, uint32_t len, struct frame *ret)
 {
@@ -530,7 +516,7 @@ static inline enum parsed give_frame(struct pcapfile *f, const uint8_t *b, const
 	return PARSED_FRAME;
 }
 
-/* Enhanced Packet Block, and the obsolete one, which differs in the interface's id alone. */
+/* Enhanced Packet Block, and the obsolete one, which differs only in the interface's id. */
 static inline enum parsed parse_packet(struct pcapfile *f, const uint8_t *b, uint32_t type,
 				       uint32_t len, struct frame *ret)
 {
@@ -594,7 +580,7 @@ static inline enum parsed pcapng_parse(struct pcapfile *f, struct frame *ret)
 
 	uint32_t type = u32_at(f, b);
 
-	if (unlikely(type == NG_SECTION)) { /* a palindrome; its byte order comes with it */
+	if (unlikely(type == NG_SECTION)) { /* a palindrome; its byte order follows */
 		uint32_t order;
 
 		if (left < BLOCK_HEADER + 4)
@@ -629,7 +615,7 @@ static inline enum parsed pcapng_parse(struct pcapfile *f, struct frame *ret)
 
 /* --- both --- */
 
-/* The beginning of the file tells the format. */
+/* Finds the format from the first octets of the file. */
 static enum parsed file_header_parse(struct pcapfile *f)
 {
 	static const struct {
@@ -661,13 +647,13 @@ static enum parsed file_header_parse(struct pcapfile *f)
 static inline enum parsed parse_next(struct pcapfile *f, struct frame *ret)
 {
 	if (likely(f->format == FORMAT_PCAP))
-		return pcap_parse(f, ret);
+		return pcap_parse(f);
 	if (likely(f->format == FORMAT_PCAPNG))
 		return pcapng_parse(f, ret);
 	return file_header_parse(f);
 }
 
-/* The file ended while a step wanted more. */
+/* The file ended after PARSED_SHORT. */
 static enum parsed fail_truncated(struct pcapfile *f)
 {
 	size_t left = (size_t)(f->end - f->p), lead = f->wants.lead;
@@ -681,21 +667,21 @@ static enum parsed fail_truncated(struct pcapfile *f)
 			     f->wants.need - lead, left - lead);
 }
 
-/* Lays open the map's next window, and gives the pages behind p back, so that a huge file does not
- * look like a huge process.  Populating it first costs nothing, since all of it will be touched,
- * and turns what would be a SIGBUS in the middle of a walk into an error: a bad disk, a file that
- * shrank meanwhile.  (Linux 5.14; before, those are a SIGBUS.) */
+/* Makes the map's next window available, and frees the pages before p, so that a huge file does not
+ * look like a huge process.  Populating the window first costs nothing, because all of it will be
+ * read, and turns a SIGBUS (bad disk, file truncated) into an error.  Linux 5.14; older kernels still
+ * send the SIGBUS. */
 static int pcapfile_map_more(struct pcapfile *f)
 {
 	size_t at = (size_t)(f->end - f->base), from = at & ~((size_t)WINDOW - 1);
-	size_t behind = (size_t)(f->p - f->base) & ~((size_t)WINDOW - 1);
+	size_t done = (size_t)(f->p - f->base) & ~((size_t)WINDOW - 1);
 	size_t to = f->file_size - from > WINDOW ? from + WINDOW : f->file_size;
 	struct stat st;
 
 	if (at >= f->file_size)
 		return 0;
-	if (behind)
-		madvise((void *)(f->base + behind - WINDOW), WINDOW, MADV_DONTNEED);
+	if (done)
+		madvise((void *)(f->base + done - WINDOW), WINDOW, MADV_DONTNEED);
 	if (madvise((void *)(f->base + from), to - from, MADV_POPULATE_READ) < 0 &&
 	    (errno == EFAULT || errno == EHWPOISON)) {
 		if (fstat(f->fd, &st) < 0 || (uintmax_t)st.st_size >= to) {
@@ -709,8 +695,8 @@ static int pcapfile_map_more(struct pcapfile *f)
 	return to > at;
 }
 
-/* Brings more octets behind those at p, which may move: nothing may be lent from the buffer.
- * 1: done; 0: there are no more; -errno. */
+/* Gets more octets after those at p.  These may move, so no frame may be lent from the buffer.
+ * 1; 0: end of file; -errno. */
 static int pcapfile_refill(struct pcapfile *f)
 {
 	size_t left = (size_t)(f->end - f->p);
@@ -736,7 +722,7 @@ static int pcapfile_refill(struct pcapfile *f)
 			f->eof = true;
 		if (n >= 0)
 			return n > 0;
-		/* Somebody else's O_NONBLOCK: a shared stdin. */
+		/* O_NONBLOCK set by another process that shares stdin. */
 		if (errno == EAGAIN && poll(&(struct pollfd){ f->fd, POLLIN, 0 }, 1, -1) >= 0)
 			continue;
 		if (errno == EINTR)
@@ -754,7 +740,9 @@ static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
 	int r;
 
 	while (!f->failed) {
-		n += pcap_parse_run(f, ret + n, max - n);
+		if (f->format == FORMAT_PCAP)
+			n += f->swap ? pcap_parse_run(f, true, ret + n, max - n)
+				     : pcap_parse_run(f, false, ret + n, max - n);
 		if (n == max)
 			break;
 		switch (parse_next(f, ret + n)) {
@@ -762,7 +750,7 @@ static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
 			n++;
 			break;
 		case PARSED_SHORT:
-			if (n) /* lent: the buffer stays as it is */
+			if (n) /* lent frames: the buffer must not move */
 				goto out;
 			r = pcapfile_refill(f);
 			if (r < 0)
@@ -826,7 +814,7 @@ static const struct source_ops pcapfile_ops = {
 	.free = pcapfile_free,
 };
 
-/* Maps the file from where its descriptor stands.  False: it has to be read. */
+/* Maps the file from the descriptor's position on.  False: it must be read. */
 static bool pcapfile_map(struct pcapfile *f, off_t size)
 {
 	off_t at = lseek(f->fd, 0, SEEK_CUR);
@@ -845,7 +833,7 @@ static bool pcapfile_map(struct pcapfile *f, off_t size)
 	return true;
 }
 
-/* open() and all that may fail behind it; 0 or -errno, with a text if it is not errno's own. */
+/* Opens the file and reads its header.  0 or -errno; f->failed: with f->error. */
 static int pcapfile_start(struct pcapfile *f, const char *path)
 {
 	struct stat st;
