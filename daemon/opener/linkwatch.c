@@ -65,7 +65,7 @@ static bool is_default_route(const struct nlmsghdr *h)
 	       m->rtm_dst_len == 0;
 }
 
-/* One datagram; true: it ended a dump. */
+/* Reports one datagram; true: it ended a dump. */
 static bool report_datagram(const char *buf, size_t n, linkwatch_fn *report, void *arg)
 {
 	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
@@ -87,7 +87,7 @@ static bool report_datagram(const char *buf, size_t n, linkwatch_fn *report, voi
 
 int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done)
 {
-	_Alignas(struct nlmsghdr) char buf[32768]; /* the kernel's own bound of a dump's part */
+	_Alignas(struct nlmsghdr) char buf[32768]; /* the kernel's limit for a part of a dump */
 
 	for (;;) {
 		struct sockaddr_nl from;
@@ -109,7 +109,7 @@ int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done)
 			poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 1000);
 		} else if (n < 0 && errno != EINTR) {
 			return -errno;
-		} else if (n > 0 && from.nl_pid == 0 && /* the kernel, nobody else */
+		} else if (n > 0 && from.nl_pid == 0 && /* from the kernel only */
 			   report_datagram(buf, (size_t)n, report, arg) && until_done) {
 			return 0;
 		}

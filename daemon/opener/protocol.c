@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Aligned as control messages want it. */
+/* Aligned for control messages. */
 union control {
 	struct cmsghdr h;
 	char octets[CMSG_SPACE(OPENER_FDS_MAX * sizeof(int))];
@@ -34,13 +34,13 @@ int opener_send(int fd, const void *message, size_t octets, const int *fds, unsi
 	return 0;
 }
 
-static void opener_close_fds(const int *fds, unsigned n)
+void opener_close_fds(const int *fds, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		close(fds[i]);
 }
 
-/* The descriptors of a message, at most @max of them; what is above is closed. */
+/* The first @max descriptors of a message; the others are closed. */
 static unsigned take_descriptors(struct msghdr *m, int *ret_fds, unsigned max)
 {
 	unsigned n = 0;

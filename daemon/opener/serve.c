@@ -13,11 +13,11 @@
 #include "opener/rings.h"
 #include "opener/wanted.h"
 
-/* An interface that the configuration wants, or that the daemon has rings of. */
+/* An interface that the configuration names, or whose rings the daemon has. */
 struct known {
 	struct known *next;
 	struct link link;
-	bool opened; /* its rings were given away: not twice */
+	bool opened; /* its rings were sent; they are sent once */
 };
 
 struct server {
@@ -25,11 +25,11 @@ struct server {
 	struct wanted wanted;
 	struct known *links;
 	int link_fd;
-	bool routed; /* there is a new default route */
-	int error;   /* of the first reply that could not be sent */
+	bool routed; /* a default route was added */
+	int error;   /* -errno of the first reply that could not be sent */
 };
 
-/* The daemon that is gone is told nothing more; the loop will see that it is. */
+/* After an error it sends nothing; the loop then ends. */
 static void reply_with(struct server *v, const struct opener_reply *m, const int *fds,
 		       unsigned nfds)
 {
@@ -73,7 +73,7 @@ static void on_link(void *arg, const struct link *l, bool gone)
 	struct known **known = link_find(v, l->ifindex);
 
 	if (*known && !gone && strcmp((*known)->link.name, l->name)) {
-		/* Renamed: another interface, as far as names go. */
+		/* Renamed: report it as gone and as new. */
 		on_link(v, &(*known)->link, true);
 		known = link_find(v, l->ifindex);
 	}
@@ -101,7 +101,7 @@ static void on_link(void *arg, const struct link *l, bool gone)
 	reply(v, &m);
 }
 
-/* The rings of one interface, or why there are none. */
+/* Replies with the rings of one interface, or with the error. */
 static void open_rings(struct server *v, int ifindex, uint64_t secret)
 {
 	struct known *known = *link_find(v, ifindex);
@@ -134,13 +134,13 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 	known->opened = true;
 	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", known->link.name);
 	reply_with(v, &m, fds, rings_collect(&rings, fds));
-	rings_close(&rings); /* theirs now */
+	rings_close(&rings); /* the daemon has them */
 }
 
 enum { NEXT, OVER, ANEW };
 
-/* NEXT: go on; OVER: the daemon is gone; ANEW: it wants a fresh opener; -errno: it talks
- * nonsense. */
+/* NEXT: continue; OVER: the daemon disconnected; ANEW: it requests a new opener; -errno: it sent an
+ * invalid request. */
 static int handle_request(struct server *v)
 {
 	struct opener_request q;
@@ -185,7 +185,7 @@ static int list_links(struct server *v)
 	return 0;
 }
 
-/* News; a link that is wanted because of a new route comes with the answer to another question. */
+/* After a new default route all links are listed again: "auto" may match more of them. */
 static int handle_link_news(struct server *v)
 {
 	int r = linkwatch_read(v->link_fd, on_link, v, false);
@@ -210,13 +210,13 @@ static int serve_loop(struct server *v)
 				continue;
 			return log_errno(errno, "Cannot wait for the daemon");
 		}
-		/* What became of an interface comes before the answer about it. */
+		/* Changes of an interface come before replies about it. */
 		r = fds[1].revents ? handle_link_news(v) : 0;
 		if (r < 0)
 			return log_errno(r, "Cannot follow interfaces");
 		r = fds[0].revents ? handle_request(v) : NEXT;
 		if (r < 0)
-			return log_errno(r, "The daemon sent something that is no request");
+			return log_errno(r, "The daemon sent an invalid request");
 		if (r != NEXT)
 			return r == ANEW ? SERVE_AGAIN : 0;
 	}

@@ -31,7 +31,7 @@ _Noreturn static void opener_run(const struct supervisor *w)
 {
 	int r;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of the one that keeps watch */
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* with the supervisor */
 	if (sandbox_system_calls(serve_role(&w->o)) < 0)
 		_exit(EXIT_FAILURE);
 	r = serve_run(&w->serve);
@@ -45,14 +45,14 @@ static bool daemon_is_there(const struct supervisor *w)
 	return poll(&p, 1, 0) == 0;
 }
 
-/* Options as they are now; those that were good before, if the file is bad. */
+/* Reads the options again; keeps the old ones if the file is invalid. */
 static void reread_options(struct supervisor *w)
 {
 	struct options fresh;
 
 	if (options_parse(w->argc, w->argv, &fresh))
 		return;
-	/* The mode stays the daemon's, and what it needs was given up unless it was wanted. */
+	/* The daemon keeps its mode, and the privileges of another mode are dropped. */
 	fresh.mode = w->o.mode;
 	options_free(&w->o);
 	w->o = fresh;
@@ -79,7 +79,7 @@ _Noreturn static void supervise(struct supervisor *w)
 			continue;
 		}
 		if (pid > 0)
-			log_warn("The opener died (status 0x%x): starting another",
+			log_warn("The opener died (status 0x%x): starting another one",
 				 (unsigned)status);
 		nanosleep(&pause_after_death, NULL);
 	}
@@ -93,14 +93,14 @@ static void leave_terminal(void)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
-	if (null >= 0) { /* whoever reads the daemon's output waits for the daemon only */
+	if (null >= 0) { /* a reader of the daemon's output must get EOF when the daemon ends */
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);
 		close(null);
 	}
 }
 
-/* What the daemon inherited is none of ours: a subscriber must see it when the daemon closes. */
+/* A subscriber must get EOF when the daemon closes, so the child closes what it inherited. */
 static void close_all_but(int fd)
 {
 	if (fd > STDERR_FILENO + 1)

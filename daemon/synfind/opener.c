@@ -44,7 +44,8 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 
 	*p = (struct opener){ .fd = -1 };
 	if (o->opener) {
-		snprintf(p->path, sizeof p->path, "%s", o->opener); /* options.c: it fits */
+		snprintf(p->path, sizeof p->path, "%s",
+			 o->opener); /* options.c checks that it fits */
 		r = opener_connect(p);
 		return r < 0 ? log_errno(r, "Cannot reach the opener on '%s'", o->opener) : 0;
 	}
@@ -79,7 +80,7 @@ int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsign
 	return -ENOTCONN;
 }
 
-/* Waits for the answer, among what else may come. */
+/* Waits for OPENER_CLEANED and discards other replies. */
 static void await_cleaned(struct opener *p)
 {
 	struct pollfd fds = { .fd = p->fd, .events = POLLIN };
@@ -89,10 +90,10 @@ static void await_cleaned(struct opener *p)
 
 	while (r >= 0 && poll(&fds, 1, CLEAN_PATIENCE_MS) > 0) {
 		r = opener_next(p, &m, rings, &n);
-		if (r > 0)
-			while (n)
-				close(rings[--n]);
-		if (r > 0 && m.kind == OPENER_CLEANED)
+		if (r <= 0)
+			continue;
+		opener_close_fds(rings, n);
+		if (m.kind == OPENER_CLEANED)
 			return;
 	}
 }
