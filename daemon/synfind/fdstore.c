@@ -14,7 +14,7 @@ struct fdstore_entry {
 	int fd;
 };
 
-/* systemd tells it since 254 in FDSTORE, the largest number; for older ones our unit does. */
+/* systemd sets FDSTORE (the maximum number) since version 254; our unit sets it for older ones. */
 static bool fdstore_available(void)
 {
 	const char *max = getenv("FDSTORE");
@@ -42,7 +42,7 @@ int fdstore_init(struct fdstore *s)
 	return s->entries ? 0 : -ENOMEM;
 }
 
-/* The entry leaves; its name is the caller's to free. */
+/* Removes entry @i; the caller frees its name. */
 static struct fdstore_entry entry_remove(struct fdstore *s, unsigned i)
 {
 	struct fdstore_entry e = s->entries[i];
@@ -94,8 +94,8 @@ int fdstore_add(struct fdstore *s, const char *name, int fd)
 
 	if (!s->live)
 		return -ENOTCONN;
-	/* Without FDPOLL=0 it would be dropped as soon as it has an error, as a ring socket has
-	 * whose interface is down, or a subscriber that hung up: that is for us to see. */
+	/* Without FDPOLL=0 the manager drops a descriptor that has an error: a ring socket whose
+	 * interface is down, or a subscriber that hung up.  We handle these ourselves. */
 	snprintf(state, sizeof state, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
 	r = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
 	return r < 0 ? r : r == 0 ? -ENOTCONN : 0;
@@ -112,21 +112,19 @@ void fdstore_sweep(struct fdstore *s)
 	while (s->n) {
 		struct fdstore_entry e = entry_remove(s, s->n - 1);
 
-		log_debug("'%s' is inherited, and nobody needs it", e.name);
+		log_debug("'%s' is inherited and not needed", e.name);
 		fdstore_remove(s, e.name);
 		close(e.fd);
 		free(e.name);
 	}
 }
 
-int fdstore_memfd(struct fdstore *s, const char *name, size_t octets, bool *ret_adopted)
+int fdstore_memfd(struct fdstore *s, const char *name, size_t octets)
 {
 	int fd = fdstore_take(s, name), r;
 	struct stat st;
 
-	*ret_adopted = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		       (uint64_t)st.st_size == octets;
-	if (*ret_adopted)
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == octets)
 		return fd;
 	if (fd >= 0) {
 		fdstore_remove(s, name);
@@ -145,9 +143,9 @@ int fdstore_memfd(struct fdstore *s, const char *name, size_t octets, bool *ret_
 	return fd;
 }
 
-void *fdstore_memory(struct fdstore *s, const char *name, size_t octets, bool *ret_adopted)
+void *fdstore_memory(struct fdstore *s, const char *name, size_t octets)
 {
-	int fd = fdstore_memfd(s, name, octets, ret_adopted);
+	int fd = fdstore_memfd(s, name, octets);
 	void *p;
 
 	if (fd < 0) {

@@ -19,8 +19,8 @@
 #include "synfind/subscriber.h"
 
 enum {
-	DRAIN_AT_ONCE = 256, /* records of one ring, then the others have their turn */
-	DRAIN_ROUNDS = 16,   /* then the loop looks at everything else */
+	DRAIN_AT_ONCE = 256, /* records of one ring per round */
+	DRAIN_ROUNDS = 16,   /* then the loop handles other sources */
 	STATS_DECODERS = 8,  /* in one line */
 	STATS_LINE_MAX = 20 << 10,
 	RESTART_LINE_MAX = 20 << 10,
@@ -28,84 +28,42 @@ enum {
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
-/* Nobody may still need the octets that @n more will overwrite.  Who has room takes them first: a
- * burst may be longer than the log.  No transaction is open: what is skipped is final before
- * anything is overwritten. */
-static void overtake_slow(struct publisher *p, unsigned log, size_t n)
-{
-	struct stream_state *st = &p->stream;
-	uint64_t head = st->state->end[log].head, clear = head + n - st->log[log].size;
-
-	p->slowest[log] = head;
-	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
-		const struct subscriber_cursor *cursor = &s->record->cursor;
-
-		next = s->next;
-		if (s->record->log != log)
-			continue;
-		if (cursor->at < clear && !s->waits && !subscribers_serve(s, wall_clock_ns()))
-			continue;
-		if (cursor->at < clear) {
-			stream_state_begin(st, NULL);
-			uint64_t lost = subscriber_skip(s->record, &st->log[log], &st->undo, clear,
-							st->state->seq);
-
-			if (lost != SUBSCRIBER_BROKEN)
-				st->state->lost_events += lost;
-			stream_state_commit(st);
-			if (lost == SUBSCRIBER_BROKEN) {
-				subscribers_remove(s, "its line is too long");
-				continue;
-			}
-			if (lost && cursor->lost_total == lost)
-				log_event(LOG_LEVEL_INFO, LOG_ID_SUBSCRIBER,
-					  LOG_FIELDS({ "SYNFIND_STATE", "slow" },
-						     { "SYNFIND_PID",
-						       log_number((uint64_t)s->pid).s }),
-					  "Subscriber %d (pid %d) is too slow and loses events",
-					  s->fd, (int)s->pid);
-		}
-		if (cursor->at < p->slowest[log])
-			p->slowest[log] = cursor->at;
-	}
-}
-
-/* Before the lines of one event, or of one loss: room for one in each log, and a transaction.  What
- * went before may become final here, so what belongs together changes behind this. */
-static void lines_begin(struct publisher *p, const struct input_ring *input, size_t room)
+/* Makes space for one line of @space octets in each log and begins a transaction.  It may commit
+ * what went before, so changes that belong together come after it. */
+static void lines_begin(struct publisher *p, const struct input_ring *input, size_t space)
 {
 	struct stream_state *st = &p->stream;
 
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
-		uint64_t end = st->state->end[i].head + room;
+		uint64_t end = st->state->end[i].head + space;
 
-		/* A transaction is never longer than half the log: what it forgets is older. */
+		/* A transaction is at most half the log, so the lines it discards are older. */
 		if (end > p->slowest[i] + st->log[i].size ||
 		    end > st->committed[i] + st->log[i].size / 2) {
 			stream_state_commit(st);
 			if (end > p->slowest[i] + st->log[i].size)
-				overtake_slow(p, i, room);
+				subscribers_clear(p, i, space);
 		}
 	}
 	stream_state_begin(st, input ? input->cursor : NULL);
 }
 
-static struct strbuf publisher_line_begin(struct publisher *p, unsigned log, size_t room)
+static struct strbuf publisher_line_begin(struct publisher *p, unsigned log, size_t space)
 {
-	char *at = linelog_reserve(&p->stream.log[log], room);
+	char *at = linelog_reserve(&p->stream.log[log], space);
 
-	return (struct strbuf){ .p = at, .end = at + room };
+	return (struct strbuf){ .p = at, .end = at + space };
 }
 
-/* Keeps the line; @seq_before is the number of the event before it.  One that did not fit (none
- * does not, by the bounds above) is left out rather than told in part. */
+/* Appends the line; @seq_before is the number of the event before it.  A line that does not fit
+ * (the bounds above exclude that) is discarded. */
 static void publisher_line_end(struct publisher *p, unsigned log, const struct strbuf *line,
 			       uint64_t seq_before)
 {
 	struct linelog *l = &p->stream.log[log];
 
 	if (line->full) {
-		log_limited(LOG_LEVEL_ERR, "A line was too long and is left out");
+		log_limited(LOG_LEVEL_ERR, "A line was too long and is discarded");
 		return;
 	}
 	linelog_append(l, (size_t)(line->p - linelog_octets(l, l->end->head)), seq_before);
@@ -144,44 +102,48 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 	input->cursor->tail++;
 }
 
-/* A decoder's ring was full: what it could not say, up to event number @next, has numbers, but no
- * lines. */
-static void publish_ring_loss(struct publisher *p, const struct input_ring *input, uint64_t next)
-{
-	uint64_t count = next - input->cursor->number, first, now = wall_clock_ns();
+typedef void fmt_line(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *arg);
 
-	lines_begin(p, input, JSON_LINE_MAX);
-	first = p->stream.state->seq + 1;
-	p->stream.state->seq += count;
+/* Appends a line without addresses, equal in all logs, for events @seq_before + 1 to the last. */
+static void write_lines(struct publisher *p, size_t space, uint64_t seq_before, fmt_line *fmt,
+			const void *arg)
+{
+	uint64_t now = wall_clock_ns();
+
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
 		if (!log_is_read(p, i))
 			continue;
-		struct strbuf line = publisher_line_begin(p, i, JSON_LINE_MAX);
+		struct strbuf line = publisher_line_begin(p, i, space);
 
-		json_lost(&line, count, first, p->stream.state->seq, "ring", now);
-		publisher_line_end(p, i, &line, first - 1);
+		fmt(&line, p->stream.state->seq, now, arg);
+		publisher_line_end(p, i, &line, seq_before);
 	}
+}
+
+static void fmt_ring_loss(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *count)
+{
+	uint64_t n = *(const uint64_t *)count;
+
+	json_lost(line, n, seq - n + 1, seq, "ring", now_ns);
+}
+
+/* The decoder's ring was full: its lost events, up to number @next, have numbers but no lines. */
+static void publish_ring_loss(struct publisher *p, const struct input_ring *input, uint64_t next)
+{
+	uint64_t count = next - input->cursor->number;
+
+	lines_begin(p, input, JSON_LINE_MAX);
+	p->stream.state->seq += count;
+	write_lines(p, JSON_LINE_MAX, p->stream.state->seq - count, fmt_ring_loss, &count);
 	input->cursor->number = next;
 }
 
-/* A line without addresses, the same in all logs: @put writes it under the next number. */
-static void publish(struct publisher *p, size_t room,
-		    void (*fmt)(struct strbuf *line, uint64_t seq, uint64_t now_ns,
-				const void *arg),
-		    const void *arg)
+/* Publishes one event without addresses. */
+static void publish(struct publisher *p, size_t space, fmt_line *fmt, const void *arg)
 {
-	uint64_t seq, now = wall_clock_ns();
-
-	lines_begin(p, NULL, room);
-	seq = ++p->stream.state->seq;
-	for (unsigned i = 0; i < STREAM_LOGS; i++) {
-		if (!log_is_read(p, i))
-			continue;
-		struct strbuf line = publisher_line_begin(p, i, room);
-
-		fmt(&line, seq, now, arg);
-		publisher_line_end(p, i, &line, seq - 1);
-	}
+	lines_begin(p, NULL, space);
+	p->stream.state->seq++;
+	write_lines(p, space, p->stream.state->seq - 1, fmt, arg);
 	stream_state_commit(&p->stream);
 }
 
@@ -265,14 +227,14 @@ void publisher_start(struct publisher *p)
 
 /* ---- draining ------------------------------------------------------------------------------- */
 
-/* True: more is there than the budget allowed. */
+/* True: the budget was used up and more records are ready. */
 static bool input_drain(struct publisher *p, struct input_ring *input)
 {
 	struct spsc *ring = &input->decoder->ring;
 	uint32_t ready = spsc_ready(ring), n = ready < DRAIN_AT_ONCE ? ready : DRAIN_AT_ONCE;
 
 	if (!p->reported && !input->resumed)
-		return false; /* `restart` comes before what begins anew */
+		return false; /* `restart` comes first */
 	for (uint32_t i = 0; i < n; i++) {
 		const struct event *e = spsc_at(ring, i);
 
@@ -281,29 +243,33 @@ static bool input_drain(struct publisher *p, struct input_ring *input)
 		publish_event(p, input, e);
 	}
 	stream_state_commit(&p->stream);
-	spsc_release(ring, n); /* what a later process would be told again is not overwritten */
+	spsc_release(ring, n); /* after the commit: a rollback needs the records */
 	return n < ready;
+}
+
+/* Drains and serves in rounds whose lines are still in the CPU's cache.  True: more is ready. */
+static bool drain_round(struct publisher *p)
+{
+	bool more = false;
+
+	for (struct input_ring *input = p->rings; input; input = input->next)
+		more |= input_drain(p, input);
+	subscribers_serve_all(p);
+	return more;
 }
 
 void publisher_drain(struct publisher *p)
 {
 	bool more = true;
 
-	/* Sent in pieces that are still in the processor's cache, which are large writes all the
-	 * same. */
-	for (unsigned i = 0; i < DRAIN_ROUNDS && more; i++) {
-		more = false;
-		for (struct input_ring *input = p->rings; input; input = input->next)
-			more |= input_drain(p, input);
-		subscribers_serve_all(p);
-	}
+	for (unsigned i = 0; i < DRAIN_ROUNDS && more; i++)
+		more = drain_round(p);
 	for (struct input_ring *input = p->rings; input && !more; input = input->next)
 		more |= !spsc_may_sleep(&input->decoder->ring);
-	/* Whoever called: a ring that is not told that we sleep wakes nobody. */
+	/* A producer wakes us only after spsc_may_sleep(). */
 	sd_event_source_set_enabled(p->more, more ? SD_EVENT_ON : SD_EVENT_OFF);
 }
 
-/* Runs while there is more than one turn's budget. */
 static int on_more(sd_event_source *io, void *arg)
 {
 	(void)io;
@@ -317,15 +283,15 @@ static int publisher_on_wake(sd_event_source *io, int fd, uint32_t revents, void
 	eventfd_t n;
 
 	(void)io, (void)revents;
-	eventfd_read(fd, &n); /* before the rings are looked at */
+	eventfd_read(fd, &n); /* before draining, or a wake-up is lost */
 	publisher_drain(p);
 	if (p->on_wake)
 		p->on_wake(p->arg);
 	return 0;
 }
 
-/* Where a ring that this stream has taken nothing of goes on. */
-static struct ring_cursor cursor_of(struct decoder *d)
+/* The start of a ring that this stream has not read before. */
+static struct ring_cursor cursor_at_start(struct decoder *d)
 {
 	const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
 
@@ -348,15 +314,15 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 			 spsc_resume_tail(&d->ring, input->cursor->tail);
 	if (!input->resumed) {
 		stream_state_begin(&p->stream, input->cursor);
-		*input->cursor = cursor_of(d);
+		*input->cursor = cursor_at_start(d);
 		stream_state_commit(&p->stream);
 	}
-	while (*last) /* stats tell them in this order */
+	while (*last) /* the order of the stats */
 		last = &(*last)->next;
 	*last = input;
 	if (spsc_may_sleep(&d->ring))
 		return 0;
-	return sd_event_source_set_enabled(p->more, SD_EVENT_ON); /* nobody would wake us for it */
+	return sd_event_source_set_enabled(p->more, SD_EVENT_ON); /* no wake-up will come */
 }
 
 void publisher_remove(struct publisher *p, struct decoder *d)
@@ -366,11 +332,11 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 
 		if (input->decoder != d)
 			continue;
-		input->resumed = true; /* or it would wait for `restart` */
+		input->resumed = true; /* do not wait for `restart` */
 		while (input_drain(p, input))
 			;
-		if (d->state.progress->number !=
-		    input->cursor->number) { /* its thread has ended: this is final */
+		/* Its thread has ended, so its number is final. */
+		if (d->state.progress->number != input->cursor->number) {
 			publish_ring_loss(p, input, d->state.progress->number);
 			stream_state_commit(&p->stream);
 		}
@@ -389,7 +355,7 @@ static int publisher_loop_init(struct publisher *p)
 
 	p->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (p->wake_fd < 0)
-		return log_errno(errno, "Cannot make an eventfd");
+		return log_errno(errno, "Cannot create an eventfd");
 	r = sd_event_add_io(p->loop, &p->wake_io, p->wake_fd, EPOLLIN, publisher_on_wake, p);
 	if (r >= 0)
 		r = sd_event_source_set_priority(p->wake_io, PRIORITY_EVENTS);
@@ -402,8 +368,8 @@ static int publisher_loop_init(struct publisher *p)
 	return r < 0 ? log_errno(r, "Cannot set up the event loop") : 0;
 }
 
-/* The identity of the run goes with the stream: a subscriber shall see that it is the same. */
-static void take_identity(struct publisher *p)
+/* A resumed stream keeps its run id, so that subscribers see that it is the same. */
+static void load_identity(struct publisher *p)
 {
 	struct stream_head *h = p->stream.head;
 
@@ -414,9 +380,9 @@ static void take_identity(struct publisher *p)
 		memcpy(h->run_id, p->id.run_id, sizeof h->run_id);
 }
 
-/* Read always: a reload may want pseudonyms, and finds no file any more.  A random one goes with
- * the stream. */
-static int take_key(struct publisher *p)
+/* Always loaded: a reload may enable pseudonyms, but can no longer read the file.  A random key is
+ * stored with the stream. */
+static int load_key(struct publisher *p)
 {
 	struct stream_head *h = p->stream.head;
 	uint8_t key[PSEUDONYM_KEY_OCTETS];
@@ -427,7 +393,7 @@ static int take_key(struct publisher *p)
 	if (!r && h->has_key)
 		memcpy(key, h->key, sizeof key);
 	else if (!r && getrandom(key, sizeof key, 0) != sizeof key)
-		return log_errno(errno, "Cannot draw a key of pseudonyms");
+		return log_errno(errno, "Cannot generate a key for pseudonyms");
 	p->other_key = !h->has_key || memcmp(key, h->key, sizeof key);
 	if (p->other_key) {
 		h->has_key = false;
@@ -441,20 +407,20 @@ static int take_key(struct publisher *p)
 	return 0;
 }
 
-/* Those of the memory count. */
+/* A resumed stream keeps its sizes. */
 static void log_sizes(const struct publisher *p)
 {
 	const struct stream_geometry *g = &p->stream.head->geometry;
 
 	if (g->log_octets != linelog_size(p->o->queue_size_bytes))
-		log_warn(
-			"queue-size: the stream goes on with %llu octets; another size counts once "
-			"it has ended",
-			(unsigned long long)g->log_octets);
+		log_warn("queue-size: the resumed stream keeps %llu octets; a new stream uses the "
+			 "new size",
+			 (unsigned long long)g->log_octets);
 	if (p->o->max_subscribers >= g->records)
-		log_warn("max-subscribers: the stream goes on with %u places; more count once it "
-			 "has ended",
-			 g->records - 1);
+		log_warn(
+			"max-subscribers: the resumed stream is limited to %u; a new stream allows "
+			"more",
+			g->records - 1);
 }
 
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
@@ -471,8 +437,8 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 		return r;
 	p->reported = !p->adopted;
 	log_sizes(p);
-	take_identity(p);
-	r = take_key(p);
+	load_identity(p);
+	r = load_key(p);
 	if (r >= 0)
 		r = publisher_loop_init(p);
 	if (r >= 0)
@@ -502,22 +468,15 @@ void publisher_end(struct publisher *p, uint64_t patience_ns)
 		subscribers_remove(p->subscribers, "the daemon ends");
 	stream_state_forget(p->fdstore);
 	if (p->socket_made) {
-		shutdown(p->listen_fd,
-			 SHUT_RDWR); /* nobody listens, though the store may not know yet */
+		shutdown(p->listen_fd, SHUT_RDWR); /* the store may hold a copy for a while */
 		fdstore_remove(p->fdstore, LISTENER);
 	}
 }
 
 void publisher_pause(struct publisher *p)
 {
-	bool more = true;
-
-	while (more) {
-		more = false;
-		for (struct input_ring *input = p->rings; input; input = input->next)
-			more |= input_drain(p, input);
-		subscribers_serve_all(p);
-	}
+	while (drain_round(p))
+		;
 	p->stream.head->alive_ns = wall_clock_ns();
 	undo_order();
 	p->stream.head->paused = true;

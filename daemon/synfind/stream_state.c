@@ -12,7 +12,7 @@
 #define STREAM_NAME "stream"
 
 enum {
-	LAYOUT = 2, /* another one with each change to what is in the memory */
+	LAYOUT = 2, /* raise it if the kept memory changes */
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	IFACES = 256,
@@ -21,7 +21,7 @@ enum {
 
 static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
-/* Where the parts are, in this order. */
+/* Offsets of the parts, in this order. */
 struct layout {
 	uint64_t undo, in_use, cursors, marks[STREAM_LOGS], records, log[STREAM_LOGS], octets;
 };
@@ -51,13 +51,12 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 		l.marks[i] =
 			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
 	l.records = layout_part(&l, records * record_octets());
-	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* the largest page there is */
+	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* a multiple of every page size */
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
 		l.log[i] = layout_part(&l, log_octets);
 	return l;
 }
 
-/* Its parts are no pointers into each other, so a size of each says it all. */
 static uint32_t layout_number(void)
 {
 	return LAYOUT << 24 |
@@ -100,7 +99,7 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	return r;
 }
 
-/* The geometry at its beginning, if it is one of ours. */
+/* Reads and checks the geometry.  -ESTALE: of another version. */
 static int read_geometry(int fd, struct stream_geometry *ret)
 {
 	struct stream_geometry g, want;
@@ -144,8 +143,7 @@ static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64
 			 unsigned records)
 {
 	struct stream_geometry g = geometry_of(log_octets, records);
-	bool adopted;
-	int fd = fdstore_memfd(fdstore, STREAM_NAME, g.octets, &adopted), r;
+	int fd = fdstore_memfd(fdstore, STREAM_NAME, g.octets), r;
 
 	if (fd < 0)
 		return fd;
@@ -155,7 +153,7 @@ static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64
 		return r;
 	s->state->seq = 1; /* the start itself */
 	undo_order();
-	s->head->geometry = g; /* now it is a stream */
+	s->head->geometry = g; /* last: now the stream is valid */
 	return 0;
 }
 
@@ -171,8 +169,8 @@ int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t 
 		*ret_adopted = r >= 0;
 		if (r >= 0)
 			return 0;
-		log_warn("The stream of the process before cannot be taken over (%s): a new one "
-			 "begins",
+		log_warn("Cannot resume the stream of the previous process (%s): starting a new "
+			 "one",
 			 r == -ESTALE ? "another version wrote it" : strerror(-r));
 		stream_state_forget(fdstore);
 	}

@@ -7,11 +7,10 @@
 #include "format/json.h"
 
 enum {
-	SEND_AT_ONCE = 1 << 18, /* then the others have their turn */
+	SEND_AT_ONCE = 1 << 18, /* budget of one call */
 	LOST_LINE_MAX = 256,
-	PIPE_AT_ONCE =
-		4096,	/* PIPE_BUF: a pipe that polls as writable takes that without waiting */
-	SKIP_SPARE = 8, /* a part of the log: who is late shall not be late again at once */
+	PIPE_AT_ONCE = 4096, /* PIPE_BUF: a writable pipe takes it without blocking */
+	SKIP_SPARE = 8,	     /* skip this part of the log in addition, to gain time */
 };
 
 void subscriber_record_init(struct subscriber_record *record, unsigned log, uint64_t at)
@@ -23,28 +22,28 @@ void subscriber_record_init(struct subscriber_record *record, unsigned log, uint
 
 int subscriber_prepend(struct subscriber_record *record, const char *octets, size_t n)
 {
-	struct subscriber_cursor *p = &record->cursor;
+	struct subscriber_cursor *cursor = &record->cursor;
 
-	if (p->prefix_at == p->prefix_len)
-		p->prefix_at = p->prefix_len = 0;
-	if (n > sizeof record->prefix - p->prefix_len)
+	if (cursor->prefix_at == cursor->prefix_len)
+		cursor->prefix_at = cursor->prefix_len = 0;
+	if (n > sizeof record->prefix - cursor->prefix_len)
 		return -ENOBUFS;
-	memcpy(record->prefix + p->prefix_len, octets, n);
-	p->prefix_len += (uint32_t)n;
+	memcpy(record->prefix + cursor->prefix_len, octets, n);
+	cursor->prefix_len += (uint32_t)n;
 	return 0;
 }
 
 uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now)
 {
-	struct subscriber_cursor *p = &record->cursor;
-	uint64_t line = linelog_line_at(l, p->at), least = linelog_line_at(l, clear), lost;
+	struct subscriber_cursor *cursor = &record->cursor;
+	uint64_t line = linelog_line_at(l, cursor->at), least = linelog_line_at(l, clear), lost;
 	struct linelog_mark first = linelog_mark(l, line, seq_now), to;
 
-	undo_save(u, p, sizeof *p);
-	/* The rest of a line that was begun is kept, or it could never be completed. */
-	if (first.at != p->at &&
-	    subscriber_prepend(record, linelog_octets(l, p->at), first.at - p->at) < 0)
+	undo_save(u, cursor, sizeof *cursor);
+	/* Save the rest of a line that is partly sent. */
+	if (first.at != cursor->at &&
+	    subscriber_prepend(record, linelog_octets(l, cursor->at), first.at - cursor->at) < 0)
 		return SUBSCRIBER_BROKEN;
 	line += (l->end->mark_next - line) / SKIP_SPARE + 1;
 	if (line < least)
@@ -52,29 +51,28 @@ uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog 
 	if (line > l->end->mark_next)
 		line = l->end->mark_next;
 	to = linelog_mark(l, line, seq_now);
-	p->at = to.at;
+	cursor->at = to.at;
 	lost = to.seq - first.seq;
 	if (lost) {
-		if (!p->lost_first)
-			p->lost_first = first.seq + 1;
-		p->lost_last = to.seq;
+		if (!cursor->lost_first)
+			cursor->lost_first = first.seq + 1;
+		cursor->lost_last = to.seq;
 	}
-	p->lost_total += lost;
+	cursor->lost_total += lost;
 	return lost;
 }
 
-/* After the line that was begun: says what is missing now. */
 static void report_lost(struct subscriber_record *record, struct undo *u, uint64_t now_ns)
 {
-	struct subscriber_cursor *p = &record->cursor;
+	struct subscriber_cursor *cursor = &record->cursor;
 	char line[LOST_LINE_MAX];
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
-	json_lost(&x, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last, "subscriber",
-		  now_ns);
-	undo_save(u, p, sizeof *p);
+	json_lost(&x, cursor->lost_last - cursor->lost_first + 1, cursor->lost_first,
+		  cursor->lost_last, "subscriber", now_ns);
+	undo_save(u, cursor, sizeof *cursor);
 	if (subscriber_prepend(record, line, (size_t)(x.p - line)) == 0)
-		p->lost_first = p->lost_last = 0;
+		cursor->lost_first = cursor->lost_last = 0;
 	undo_commit(u);
 }
 
@@ -82,7 +80,7 @@ static void report_lost(struct subscriber_record *record, struct undo *u, uint64
 
 void subscriber_settle(struct subscriber_record *record)
 {
-	uint32_t n = record->msg.msg_len; /* 0 until the kernel has taken some */
+	uint32_t n = record->msg.msg_len; /* 0 until octets are sent */
 
 	if (record->flight == FLIGHT_PREFIX)
 		record->cursor.prefix_at = (uint32_t)record->from + n;
@@ -92,31 +90,12 @@ void subscriber_settle(struct subscriber_record *record)
 	record->flight = FLIGHT_NONE;
 }
 
-/* Each step is one that the next process can go on from. */
-static ssize_t send_noted(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
-			  const char *p, size_t n)
-{
-	struct subscriber_record *record = s->record;
-
-	record->iov = (struct iovec){ .iov_base = (char *)p, .iov_len = n };
-	record->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &record->iov, .msg_iovlen = 1 } };
-	record->from = from;
-	undo_order();
-	record->flight = flight;
-	undo_order();
-	int r = sendmmsg(s->fd, &record->msg, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-	undo_order();
-	subscriber_settle(record);
-	return r < 0 ? -1 : (ssize_t)record->msg.msg_len;
-}
-
-/* Standard output: it ends with the process. */
+/* Standard output is not resumed, so only the result counts. */
 static ssize_t write_some(const struct subscriber *s, const char *p, size_t n)
 {
 	if (s->plain_file)
 		return write(s->fd, p, n);
-	/* The descriptor may be shared with a shell, so that O_NONBLOCK is not ours to set. */
+	/* We may share the descriptor with a shell, so we must not set O_NONBLOCK. */
 	struct pollfd fd = { .fd = s->fd, .events = POLLOUT };
 
 	if (poll(&fd, 1, 0) <= 0 || !(fd.revents & (POLLOUT | POLLERR | POLLHUP))) {
@@ -126,42 +105,50 @@ static ssize_t write_some(const struct subscriber *s, const char *p, size_t n)
 	return write(s->fd, p, n < PIPE_AT_ONCE ? n : PIPE_AT_ONCE);
 }
 
+/* If the process ends at any point here, subscriber_settle() in the next one is right. */
 static ssize_t send_some(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
 			 const char *p, size_t n)
 {
 	struct subscriber_record *record = s->record;
+	ssize_t r;
 
 	if (n > SEND_AT_ONCE)
 		n = SEND_AT_ONCE;
-	if (s->is_socket)
-		return send_noted(s, flight, from, p, n);
-
-	ssize_t sent = write_some(s, p, n);
-
-	if (sent > 0 && flight == FLIGHT_PREFIX)
-		record->cursor.prefix_at += (uint32_t)sent;
-	else if (sent > 0)
-		record->cursor.at += (uint64_t)sent;
-	return sent;
+	record->iov = (struct iovec){ .iov_base = (char *)p, .iov_len = n };
+	record->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &record->iov, .msg_iovlen = 1 } };
+	record->from = from;
+	undo_order();
+	record->flight = flight;
+	undo_order();
+	if (s->is_socket) {
+		r = sendmmsg(s->fd, &record->msg, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	} else {
+		r = write_some(s, p, n);
+		record->msg.msg_len = r > 0 ? (unsigned)r : 0;
+	}
+	undo_order();
+	subscriber_settle(record);
+	return r < 0 ? -1 : (ssize_t)record->msg.msg_len;
 }
 
 enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
 					struct undo *u, uint64_t now_ns)
 {
 	struct subscriber_record *record = s->record;
-	const struct subscriber_cursor *p = &record->cursor;
+	const struct subscriber_cursor *cursor = &record->cursor;
 
 	for (size_t budget = SEND_AT_ONCE; budget;) {
 		ssize_t n;
 
-		if (p->prefix_at == p->prefix_len && p->lost_first)
+		if (cursor->prefix_at == cursor->prefix_len && cursor->lost_first)
 			report_lost(record, u, now_ns);
-		if (p->prefix_at < p->prefix_len)
-			n = send_some(s, FLIGHT_PREFIX, p->prefix_at, record->prefix + p->prefix_at,
-				      p->prefix_len - p->prefix_at);
-		else if (p->at < l->end->head)
-			n = send_some(s, FLIGHT_LOG, p->at, linelog_octets(l, p->at),
-				      l->end->head - p->at);
+		if (cursor->prefix_at < cursor->prefix_len)
+			n = send_some(s, FLIGHT_PREFIX, cursor->prefix_at,
+				      record->prefix + cursor->prefix_at,
+				      cursor->prefix_len - cursor->prefix_at);
+		else if (cursor->at < l->end->head)
+			n = send_some(s, FLIGHT_LOG, cursor->at, linelog_octets(l, cursor->at),
+				      l->end->head - cursor->at);
 		else
 			return SUBSCRIBER_IDLE;
 		if (n < 0 && errno == EINTR)
@@ -176,9 +163,9 @@ enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linel
 
 bool subscriber_is_sound(const struct subscriber_record *record, const struct linelog *l)
 {
-	const struct subscriber_cursor *p = &record->cursor;
+	const struct subscriber_cursor *cursor = &record->cursor;
 
-	return p->prefix_at <= p->prefix_len && p->prefix_len <= sizeof record->prefix &&
-	       p->at <= l->end->head && l->end->head - p->at <= l->size &&
-	       p->lost_first <= p->lost_last;
+	return cursor->prefix_at <= cursor->prefix_len &&
+	       cursor->prefix_len <= sizeof record->prefix && cursor->at <= l->end->head &&
+	       l->end->head - cursor->at <= l->size && cursor->lost_first <= cursor->lost_last;
 }

@@ -10,7 +10,7 @@
 
 enum { STATUS_USEC = 5000000 };
 
-/* A feed is looked at twice within the time that systemd allows; a decoder beats twice between. */
+/* Feeds within the time that systemd allows, and heartbeats of a decoder between two feeds. */
 enum { FEEDS = 2, BEATS = 2 };
 
 int watchdog_beat_ms(void)
@@ -25,7 +25,7 @@ int watchdog_beat_ms(void)
 
 /* ---- status --------------------------------------------------------------------------------- */
 
-/* What was not there at the last look: frames that the kernel dropped on one interface. */
+/* Logs the frames that the kernel dropped since the last status. */
 static void log_drops(struct input_ring *input, const struct stats_decoder *d)
 {
 	uint64_t n = d->source.drops - input->drops_reported;
@@ -80,8 +80,8 @@ static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 
 /* ---- watchdog ------------------------------------------------------------------------------- */
 
-/* The first decoder that has not moved since the last time, or NULL. */
-static const struct input_ring *look_for_stall(struct watchdog *h)
+/* A decoder whose heartbeat has not moved since the last call, or NULL. */
+static const struct input_ring *stalled_decoder(struct watchdog *h)
 {
 	const struct input_ring *stalled = NULL;
 
@@ -98,14 +98,14 @@ static const struct input_ring *look_for_stall(struct watchdog *h)
 static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct watchdog *h = arg;
-	const struct input_ring *input = look_for_stall(h);
+	const struct input_ring *input = stalled_decoder(h);
 
 	if (!input)
 		sd_notify(0, "WATCHDOG=1");
 	else if (!h->stalled)
 		log_event(LOG_LEVEL_ERR, LOG_ID_STALLED,
 			  LOG_FIELDS({ "SYNFIND_INTERFACE", input->iface }),
-			  "The decoder of %s stands still: the watchdog is not fed", input->iface);
+			  "The decoder of %s has stalled: not feeding the watchdog", input->iface);
 	h->stalled = input;
 	sd_event_source_set_time(s, usec + h->watchdog_usec / FEEDS);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
@@ -127,7 +127,7 @@ int watchdog_start(struct watchdog *h, sd_event *loop, struct publisher *p)
 	if (r >= 0 && h->watchdog_usec)
 		r = sd_event_add_time_relative(loop, &h->feed_watchdog, CLOCK_MONOTONIC,
 					       h->watchdog_usec / FEEDS, 0, on_feed_watchdog, h);
-	return r < 0 ? log_errno(r, "Cannot watch over the decoders") : 0;
+	return r < 0 ? log_errno(r, "Cannot start the watchdog") : 0;
 }
 
 void watchdog_stop(struct watchdog *h)
