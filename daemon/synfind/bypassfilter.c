@@ -37,7 +37,7 @@ static int bypass_watch(struct bypass_kernel *k, const struct bypass_key *keys, 
 	return 0;
 }
 
-/* Does what the decoder will do, since it could not say that it is not allowed to. */
+/* Tries what the decoder will do, because the decoder cannot report that it is not permitted. */
 static int try_out(struct bypass_filter *f)
 {
 	static const struct bypass_key keys[2]; /* IP version 0: no frame has it */
@@ -79,9 +79,8 @@ int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct by
 		bypass_filter_free(f);
 		if (r != -EPERM)
 			return log_errno(r, "Cannot use the filter of mode=auto");
-		log_error("Cannot use the filter of mode=auto: bpf(2) is not permitted (a unit "
-			  "must list it in "
-			  "SystemCallFilter=; a process without CAP_BPF needs Linux 5.19)");
+		log_error("Cannot use the filter of mode=auto: bpf(2) is not permitted (list it "
+			  "in the unit's SystemCallFilter=; without CAP_BPF Linux 5.19 is needed)");
 		return r;
 	}
 	bypass_filter_set_clock(f);

@@ -2,10 +2,10 @@
 #include <errno.h>
 #include <net/if.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/log.h"
@@ -14,7 +14,6 @@
 #include "opener/wanted.h"
 #include "source/afring.h"
 #include "synfind/decoder.h"
-#include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/ring_reload.h"
@@ -23,11 +22,11 @@
 #include "synfind/interface.h"
 
 enum {
-	OPENER_PATIENCE_MS = 10000, /* at start */
-	RETRY_USEC = 500000,	    /* between two attempts to reach an opener that died */
+	OPENER_TIMEOUT_MS = 10000, /* at start */
+	RETRY_USEC = 500000,	   /* between two attempts to reconnect to the opener */
 };
 
-/* ---- what the opener tells ------------------------------------------------------------------ */
+/* ---- messages of the opener ----------------------------------------------------------------- */
 
 static void log_link_state(const struct interface *iface, const char *state)
 {
@@ -38,7 +37,7 @@ static void log_link_state(const struct interface *iface, const char *state)
 
 static void interface_gone(struct capture *c, struct interface *iface)
 {
-	if (iface->asked) { /* it never was there, as far as anyone was told */
+	if (iface->asked) { /* it was not reported as up */
 		interface_forget(c, iface);
 		return;
 	}
@@ -62,39 +61,35 @@ static void ask_rings(struct capture *c, struct interface *iface)
 static void link_new(struct capture *c, const struct opener_reply *m)
 {
 	bool again = interface_name_known(c, m->name);
+	struct interface *iface;
 	int id;
 
 	if (!m->named && c->starting && afring_link_type((int)m->arphrd) < 0) {
-		log_debug("Leaving %s out: frames of its kind are not understood", m->name);
+		log_debug("Skipping %s: its link type is not supported", m->name);
 		return;
 	}
-	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+	for (iface = c->interfaces; iface; iface = iface->next)
 		if (!iface->decoders && !iface->asked && !strcmp(iface->name, m->name)) {
-			interface_forget(c, iface); /* it comes back under the same name */
+			interface_forget(c, iface); /* it is back under the same name */
 			break;
 		}
 	id = interface_free_id(c);
 	if (id < 0) {
-		log_error("Cannot capture on '%s': %d interfaces are watched already", m->name,
+		log_error("Cannot capture on '%s': %d interfaces are captured already", m->name,
 			  INTERFACES_MAX);
 		note_error(c, -EMFILE);
 		return;
 	}
-	struct interface *iface = calloc(1, sizeof *iface);
-
+	iface = interface_add(c, &(struct interface){ .ifindex = m->ifindex,
+						      .id = (uint8_t)id,
+						      .again = again,
+						      .up = m->flags & IFF_UP,
+						      .listed = true });
 	if (!iface) {
 		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
 		return;
 	}
-	*iface = (struct interface){ .next = c->interfaces,
-				     .ifindex = m->ifindex,
-				     .id = (uint8_t)id,
-				     .again = again,
-				     .up = m->flags & IFF_UP,
-				     .listed = true,
-				     .stop_fd = -1 };
 	memcpy(iface->name, m->name, sizeof iface->name);
-	c->interfaces = iface;
 	ask_rings(c, iface);
 }
 
@@ -103,6 +98,8 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 	struct interface *iface = interface_find(c, m->ifindex);
 	bool up = m->flags & IFF_UP;
 
+	if (iface && iface->asked && !iface->listed)
+		ask_rings(c, iface);		     /* the opener died before it replied */
 	if (iface && strcmp(iface->name, m->name)) { /* renamed while there was no opener */
 		interface_gone(c, iface);
 		iface = NULL;
@@ -125,49 +122,42 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 
 static void log_watching(const struct interface *iface, const struct opener_reply *m)
 {
-	const struct log_field *fields =
-		LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }, { "SYNFIND_STATE", "watched" });
+	char decoders[64] = "";
 
 	if (m->rings > 1)
-		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields,
-			  "Watching %s%s with %u decoders, dealt out by %s", iface->name,
-			  iface->up ? "" : ", which is down,", m->rings,
-			  m->by_program ? "an eBPF program" : "the kernel's hash");
-	else
-		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields, "Watching %s%s", iface->name,
-			  iface->up ? "" : ", which is down");
+		snprintf(decoders, sizeof decoders, " with %u decoders, assigned by %s", m->rings,
+			 m->by_program ? "an eBPF program" : "the kernel's hash");
+	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }, { "SYNFIND_STATE", "watched" }),
+		  "Watching %s%s%s", iface->name, decoders, iface->up ? "" : " (it is down)");
 }
 
-/* The opener has read a configuration that this daemon will only have after its next start. */
+/* The opener has read a configuration whose mode the daemon takes at its next start. */
 static void log_other_mode(const struct capture *c, const struct interface *iface,
 			   const struct opener_reply *m)
 {
 	enum capture_mode mode = m->bypass ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
 
 	if (mode != c->o->mode)
-		log_warn("%s: its opener has mode=%s, this daemon mode=%s; a restart brings them "
-			 "together%s",
-			 iface->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
-			 m->control ? "; until then nothing but SYN, FIN and RST is seen there"
-				    : "");
+		log_warn(
+			"%s: its opener has mode=%s, this daemon has mode=%s; restart the daemon%s",
+			iface->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
+			m->control ? "; until then it sees only SYN, FIN and RST there" : "");
 }
 
-/* Its rings have come: @fds are ours. */
+/* Owns @fds. */
 static void rings_came(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
 {
 	struct interface *iface = interface_find(c, m->ifindex);
 	int r;
 
-	if (iface && iface->reloading && m->rings && m->rings <= OPENER_RINGS_MAX &&
-	    n == interface_fds(m)) {
-		ring_reload_rings(c, iface, m, fds, n);
+	if (!iface || !(iface->asked || iface->reloading) || !m->rings ||
+	    m->rings > OPENER_RINGS_MAX || n != interface_fds(m)) {
+		opener_close_fds(fds, n); /* the interface is gone meanwhile */
 		return;
 	}
-	if (!iface || !iface->asked || !m->rings || m->rings > OPENER_RINGS_MAX ||
-	    n != interface_fds(m)) {
-		/* it went meanwhile */
-		for (unsigned i = 0; i < n; i++)
-			close(fds[i]);
+	if (iface->reloading) {
+		ring_reload_rings(c, iface, m, fds, n);
 		return;
 	}
 	iface->asked = false;
@@ -189,31 +179,28 @@ static void rings_failed(struct capture *c, const struct opener_reply *m)
 
 	if (iface && iface->reloading) {
 		iface->reloading = false;
-		log_errno(m->error, "%s keeps the ring that it has: %s", iface->name, m->step);
+		log_errno(m->error, "%s keeps its old ring: %s", iface->name, m->step);
 		return;
 	}
 	if (!iface || !iface->asked)
 		return;
 	if (!strcmp(m->step, OPENER_STEP_BYPASS))
 		log_error("Cannot capture on '%s': cannot load the filter of mode=auto: %s (it "
-			  "needs CAP_BPF, "
-			  "CAP_PERFMON and Linux 5.19; mode=all needs none of it)",
+			  "needs CAP_BPF, CAP_PERFMON and Linux 5.19; mode=all needs none of them)",
 			  iface->name, strerror(-m->error));
 	else if (m->error == -EPERM || m->error == -EACCES)
 		log_error("Cannot capture on '%s': %s needs CAP_NET_RAW (run it as root, or give "
-			  "the file the "
-			  "capability: setcap cap_net_raw+ep)",
+			  "the file the capability: setcap cap_net_raw+ep)",
 			  iface->name, m->step);
 	else if (m->error == -EPFNOSUPPORT)
-		log_error("Cannot capture on '%s': frames of its kind are not understood",
-			  iface->name);
+		log_error("Cannot capture on '%s': its link type is not supported", iface->name);
 	else
 		log_errno(m->error, "Cannot capture on '%s': %s", iface->name, m->step);
 	note_error(c, m->error);
 	interface_forget(c, iface);
 }
 
-/* A list begins: the first one, or that of an opener that took over. */
+/* A list begins: the first one, or that of a new opener. */
 static void list_begins(struct capture *c)
 {
 	if (c->listed && !c->reloading)
@@ -224,8 +211,7 @@ static void list_begins(struct capture *c)
 		iface->listed = false;
 }
 
-/* What was not in it went while nobody looked; what was asked of the opener before is asked
- * again. */
+/* What is not in the list has gone. */
 static void list_ends(struct capture *c)
 {
 	c->listed = true;
@@ -242,16 +228,12 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 	struct interface *iface;
 
 	if (m->kind != OPENER_RINGS)
-		for (unsigned i = 0; i < n; i++)
-			close(fds[i]);
+		opener_close_fds(fds, n);
 	switch (m->kind) {
 	case OPENER_HELLO:
 		list_begins(c);
 		break;
 	case OPENER_LINK:
-		iface = interface_find(c, m->ifindex);
-		if (iface && iface->asked && !iface->listed)
-			ask_rings(c, iface); /* of one that died over it */
 		link_update(c, m);
 		break;
 	case OPENER_LISTED:
@@ -273,7 +255,7 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 	}
 }
 
-/* All that has come; -ENOTCONN: the opener is gone. */
+/* Handles all replies that have come; -ENOTCONN: the opener is gone. */
 static int handle_replies(struct capture *c)
 {
 	int fds[OPENER_FDS_MAX], r;
@@ -282,7 +264,7 @@ static int handle_replies(struct capture *c)
 
 	while ((r = opener_next(c->opener, &m, fds, &n)) > 0) {
 		m.name[sizeof m.name - 1] = m.step[sizeof m.step - 1] = '\0';
-		publisher_drain(c->publisher); /* what happened before it is told before it */
+		publisher_drain(c->publisher); /* earlier events come first */
 		if (c->stopping)
 			m.kind = 0;
 		handle_reply(c, &m, fds, n);
@@ -316,13 +298,13 @@ static int on_opener(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		return watch_opener(c);
 	log_event(*c->opener->path ? LOG_LEVEL_WARN : LOG_LEVEL_ERR, LOG_ID_OPENER,
 		  LOG_FIELDS({ "SYNFIND_STATE", "gone" }),
-		  *c->opener->path ? "The opener is gone: looking for another"
-				   : "The opener is gone: interfaces that come or go from now on "
-				     "are not seen");
+		  *c->opener->path ? "The opener is gone: reconnecting"
+				   : "The opener is gone: new and removed interfaces are not "
+				     "noticed any more");
 	return watch_opener(c);
 }
 
-/* Listens to the opener or, if there is none, tries again soon. */
+/* Polls the opener; if it is not connected, a timer reconnects. */
 static int watch_opener(struct capture *c)
 {
 	int r = 0;
@@ -339,7 +321,7 @@ static int watch_opener(struct capture *c)
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
-/* The last decoder has ended: the last words, with the counters of all of them. */
+/* The last decoder has ended: publishes the last events and all counters. */
 static void end_all(struct capture *c)
 {
 	publisher_drain(c->publisher);
@@ -358,7 +340,7 @@ static bool interface_ended(const struct interface *iface)
 	return true;
 }
 
-/* Some decoder may have ended. */
+/* A decoder may have ended or finished a ring switch. */
 static void capture_on_wake(void *arg)
 {
 	struct capture *c = arg;
@@ -391,7 +373,7 @@ static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-/* Every interface that was named in full must be there. */
+/* Every interface that is named in full must exist. */
 static int check_named(const struct capture *c)
 {
 	for (char **w = c->o->interfaces; *w; w++) {
@@ -411,17 +393,17 @@ static bool any_asked(const struct capture *c)
 	return false;
 }
 
-/* Until every interface that is there has its decoder, or could not have one. */
+/* Waits until every listed interface has its decoders, or has failed. */
 static int await_rings(struct capture *c)
 {
 	while (!c->error && (!c->listed || any_asked(c))) {
 		struct pollfd p = { .fd = c->opener->fd, .events = POLLIN };
-		int n = poll(&p, 1, OPENER_PATIENCE_MS);
+		int n = poll(&p, 1, OPENER_TIMEOUT_MS);
 
 		if (n == 0 || (n < 0 && errno != EINTR))
 			return log_errno(n ? errno : ETIMEDOUT, "No answer from the opener");
 		if (handle_replies(c) < 0)
-			return log_errno(ENOTCONN, "The opener ended before it had answered");
+			return log_errno(ENOTCONN, "The opener ended before it answered");
 	}
 	return c->error;
 }
@@ -458,9 +440,8 @@ void capture_reload(struct capture *c)
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
 		for (unsigned i = 0; i < iface->decoders; i++)
 			if (decoder_configure(iface->decoder[i], c->o) < 0)
-				log_error(
-					"No memory for the limits of '%s': they stay as they were",
-					iface->name);
+				log_error("No memory for the new limits of '%s': the old ones stay",
+					  iface->name);
 	ring_reload_list(c);
 }
 
@@ -468,9 +449,8 @@ void capture_stop(struct capture *c)
 {
 	c->stopping = true;
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
-		if (iface->decoders)
-			interface_stop(iface);
-	capture_on_wake(c); /* there may be none */
+		interface_stop(iface);
+	capture_on_wake(c); /* ends the loop if there are no decoders */
 }
 
 void capture_pause(struct capture *c)
@@ -479,8 +459,7 @@ void capture_pause(struct capture *c)
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next) {
 		for (unsigned i = 0; i < iface->decoders; i++)
 			atomic_store(&iface->decoder[i]->paused, true);
-		if (iface->decoders)
-			interface_stop(iface);
+		interface_stop(iface);
 		for (unsigned i = 0; i < iface->decoders; i++)
 			decoder_join(iface->decoder[i]);
 		interface_add_totals(&c->totals, iface);
@@ -493,12 +472,10 @@ void capture_destroy(struct capture *c)
 		struct interface *iface = c->interfaces;
 
 		c->interfaces = iface->next;
-		if (iface->decoders) {
-			interface_stop(iface);
-			for (unsigned i = 0; i < iface->decoders; i++)
-				iface->decoder[i]->block_when_full = false;
-			interface_join(c, iface);
-		}
+		interface_stop(iface);
+		for (unsigned i = 0; i < iface->decoders; i++)
+			iface->decoder[i]->block_when_full = false;
+		interface_join(c, iface);
 		interface_free(iface);
 	}
 	sd_event_source_disable_unref(c->opener_io);

@@ -18,13 +18,14 @@
 #include "wire/checksum.h"
 #include "wire/segment.h"
 
-static const uint64_t stats_every_ns = 100000000; /* a look at the kernel's drop counter */
-static const uint64_t wake_after_ns = 1000000;	  /* an event waits so long, while frames come */
-static const uint32_t wake_events = 1024;	  /* or until they are so many */
+static const uint64_t stats_every_ns = 100000000; /* between looks at the kernel's drop counter */
+/* While frames come, the consumer is woken for so many events, or for the first one this late. */
+static const uint32_t wake_events = 1024;
+static const uint64_t wake_after_ns = 1000000;
 enum {
-	TICK_MS = 1000, /* how late a timeout may be told on an idle link */
-	SWITCH_MS = 10, /* in a turn from one ring to another */
-	LOOK_MS = 100,	/* stats_every_ns: how late a loss may be told if nothing comes any more */
+	TICK_MS = 1000, /* accuracy of timeouts on an idle link */
+	SWITCH_MS = 10, /* poll interval during a ring switch */
+	LOSS_MS = 100,	/* as stats_every_ns, after the last frame */
 };
 
 uint64_t wall_clock_ns(void)
@@ -54,7 +55,7 @@ static struct event *ring_reserve(struct event_sink *s)
 		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 		d->slot = spsc_reserve(&d->ring);
 	}
-	if (!d->slot) { /* its number is skipped, so that the gap shows */
+	if (!d->slot) { /* skip its number, so that the loss shows */
 		d->state.progress->number++;
 		counter_add(&d->count->lost, 1);
 	}
@@ -110,8 +111,6 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 	};
 }
 
-static const struct decoder_share alone = { .of = 1 };
-
 struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
 					 const struct decoder_share *share)
 {
@@ -124,7 +123,7 @@ struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_
 					     .iface_id = iface_id };
 }
 
-/* All that the options say; returns the tracker's part. */
+/* Sets what depends on the options; returns the tracker's part. */
 static struct tracker_config apply_options(struct decoder *d, const struct options *o,
 					   uint8_t iface_id, const struct decoder_share *share)
 {
@@ -143,29 +142,33 @@ static struct tracker_config apply_options(struct decoder *d, const struct optio
 	return cfg;
 }
 
-/* In @memory of these sizes; NULL: there is none. */
+/* With a @sink the ring of events is not needed.  @memory: shared; NULL: private. */
 static int decoder_make(struct decoder *d, const struct options *o, struct event_sink *sink,
-			uint8_t iface_id, const struct decoder_share *share,
-			const struct decoder_state_sizes *sizes, void *memory, bool shared)
+			uint8_t iface_id, const struct decoder_share *share, void *memory)
 {
-	struct decoder_state_head *h;
+	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share);
+	bool shared = memory;
+	struct tracker_config cfg;
+	uint64_t *generation;
 
+	if (sink)
+		sizes.events = 0;
+	if (!memory)
+		memory = map_lazily(decoder_state_octets(&sizes, false));
 	if (!memory)
 		return -ENOMEM;
-	decoder_state_open(&d->state, memory, sizes, shared);
+	decoder_state_open(&d->state, memory, &sizes, shared);
 	d->undo = shared ? &d->state.undo : NULL;
-	h = d->state.head;
-
-	struct tracker_config cfg = apply_options(d, o, iface_id, share);
-
+	cfg = apply_options(d, o, iface_id, share);
 	cfg.bypass = bypass_filter_kernel(d->bypass);
+	generation = &d->state.head->generation;
 	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret ||
-	    getrandom(&h->generation, sizeof h->generation, 0) != sizeof h->generation)
+	    getrandom(generation, sizeof *generation, 0) != sizeof *generation)
 		return -errno;
-	d->generation = h->generation |= 1;
+	d->generation = *generation |= 1;
 	d->encap_ids = encap_id_init(d->state.encap_ids, &cfg.secret);
-	if (sizes->events)
-		spsc_init(&d->ring, d->state.events, sizes->events, sizeof(struct event), 0);
+	if (!sink)
+		spsc_init(&d->ring, d->state.events, sizes.events, sizeof(struct event), 0);
 	d->tracker =
 		tracker_new(&cfg, d->state.tracker, sink ? sink : &d->sink, &d->count->tracker);
 	return d->tracker ? 0 : -ENOMEM;
@@ -175,25 +178,20 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share)
 {
-	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share ? share : &alone);
+	static const struct decoder_share alone = { .of = 1 };
 
 	memset(d, 0, sizeof *d);
 	d->source = source;
 	d->bypass = bypass;
-	if (sink)
-		sizes.events = 0;
-	return decoder_make(d, o, sink, iface_id, share ? share : &alone, &sizes,
-			    map_lazily(decoder_state_octets(&sizes, false)), false);
+	return decoder_make(d, o, sink, iface_id, share ? share : &alone, NULL);
 }
 
 int decoder_init_shared(struct decoder *d, const struct options *o, struct source *source,
 			uint8_t iface_id, const struct decoder_share *share, void *memory)
 {
-	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share);
-
 	memset(d, 0, sizeof *d);
 	d->source = source;
-	return decoder_make(d, o, NULL, iface_id, share, &sizes, memory, true);
+	return memory ? decoder_make(d, o, NULL, iface_id, share, memory) : -ENOMEM;
 }
 
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
@@ -220,8 +218,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		return -ESTALE;
 	}
 	d->inner = decoder_state_current_ring(&d->state)->inner;
-	if (d->state.ring_switch->phase ==
-	    RING_SWITCH_OLD) /* the other ring is not ours any more */
+	if (d->state.ring_switch->phase == RING_SWITCH_OLD) /* we do not have the new ring */
 		d->state.ring_switch->phase = RING_SWITCH_NONE;
 	if (d->state.ring_switch->phase == RING_SWITCH_NEW)
 		atomic_init(&d->switching, SWITCH_UNDER_WAY);
@@ -262,7 +259,7 @@ static void decoder_commit(struct decoder *d)
 	spsc_publish(&d->ring);
 }
 
-/* The rest of a sweep, in parts. */
+/* Finishes a sweep, one transaction per part. */
 static void decoder_sweep(struct decoder *d)
 {
 	while (d->undo && tracker_has_steps(d->tracker)) {
@@ -275,7 +272,7 @@ static void decoder_sweep(struct decoder *d)
 
 /* ---- frames --------------------------------------------------------------------------------- */
 
-/* What frame_decode() has no use for, in tunnels and ICMP errors. */
+/* Looks into tunnels and ICMP errors, which frame_decode() does not. */
 static enum frame_verdict decode_inner(struct decoder *d, const struct frame *f, struct segment *s)
 {
 	struct tunnel t;
@@ -304,16 +301,16 @@ enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct seg
 	return v == FRAME_NOT_TCP && d->inner ? decode_inner(d, f, ret) : v;
 }
 
-/* A segment of another decoder's connection.  That happens while the members of a fan-out group
- * come back one by one, after the interface was down.  Better one segment missing than a connection
- * that is told twice. */
+/* Does another decoder have the segment's connection?  That happens while the members of a fan-out
+ * group return one by one after the interface was down.  Losing the segment is better than reporting
+ * its connection twice. */
 static bool is_foreign(const struct decoder *d, const struct segment *s)
 {
 	return d->share.known && fanout_member(d->share.secret, s, d->share.of) != d->share.index;
 }
 
-/* In a turn: notes what comes of the old ring, and leaves out of the new one what was in that.  How
- * many frames are left. */
+/* During a ring switch: records frames of the old ring, and skips those frames in the new one.
+ * Returns the number of frames left. */
 static int switch_frames(struct decoder *d, struct frame *frames, int n)
 {
 	struct ring_switch *s = d->state.ring_switch;
@@ -365,13 +362,13 @@ int decoder_pull(struct decoder *d)
 		} else if (v == FRAME_TCP) {
 			if (f->unverified)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
-			/* Of a file, and in tunnels: there the kernel's filter cannot tell. */
+			/* Files and tunnels have not been filtered by the kernel. */
 			if (unlikely(d->control) && !segment_is_control(s))
 				filtered++;
 			else
 				tcp++;
 		} else if (v == FRAME_ICMP) {
-			tracker_input(d->tracker, segments, tcp); /* those before it */
+			tracker_input(d->tracker, segments, tcp); /* first those before it */
 			tracker_unreachable(d->tracker, s);
 			tcp = 0;
 		}
@@ -392,8 +389,8 @@ int decoder_pull(struct decoder *d)
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
-/* Asks the kernel what it counted since the last time; tells what it dropped.  It forgets what it
- * has told, so the answer lies in what is kept until it is added up. */
+/* Adds the kernel's counts since the last call, and reports drops.  Reading resets the kernel's
+ * counters, so `pending` keeps them until a transaction has added them. */
 static void count_loss(struct decoder *d, uint64_t now)
 {
 	struct decoder_progress *s = d->state.progress;
@@ -423,8 +420,7 @@ static void decoder_advance(struct decoder *d, uint64_t now)
 	decoder_sweep(d);
 }
 
-/* Wakes the consumer, if it sleeps and events came that it was not woken for: most frames tell
- * nothing, and are no reason to. */
+/* Wakes the consumer if it sleeps and there are new events.  Most frames cause none. */
 static void wake_consumer(struct decoder *d)
 {
 	uint32_t staged = d->ring.words->staged;
@@ -437,8 +433,8 @@ static void wake_consumer(struct decoder *d)
 		eventfd_write(d->wake_fd, 1);
 }
 
-/* While frames come: rather for many events than for each batch's.  Where both threads have one
- * processor each time costs two switches. */
+/* Does so for many events at once: if both threads share one processor, each time costs two context
+ * switches. */
 static void wake_consumer_soon(struct decoder *d, uint64_t now)
 {
 	uint32_t n = d->ring.words->staged - d->woken_at;
@@ -453,10 +449,10 @@ static bool anything_tracked(const struct decoder *d)
 {
 	return counter_get(&d->count->tracker.syn_entries) ||
 	       counter_get(&d->count->tracker.full_entries) ||
-	       counter_get(&d->count->tracker.floods); /* whose end is to be told */
+	       counter_get(&d->count->tracker.floods); /* their end must be reported */
 }
 
-/* Waits for frames.  Idle and with nothing to time out it sleeps until something comes. */
+/* Waits for frames; without connections there is no timeout.  False: stop. */
 static bool wait_for_frames(struct decoder *d)
 {
 	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
@@ -468,8 +464,8 @@ static bool wait_for_frames(struct decoder *d)
 
 	if (d->beat_ms && (ms < 0 || ms > d->beat_ms))
 		ms = d->beat_ms;
-	if (d->stats_pending && (ms < 0 || ms > LOOK_MS))
-		ms = LOOK_MS;
+	if (d->stats_pending && (ms < 0 || ms > LOSS_MS))
+		ms = LOSS_MS;
 	if (is_switching(d))
 		ms = SWITCH_MS;
 	poll(fds, ARRAY_SIZE(fds), ms);
@@ -488,7 +484,7 @@ int decoder_configure(struct decoder *d, const struct options *o)
 	c->control = d->control;
 	d->max_connections = c->max_connections;
 	d->max_half_open = c->max_half_open;
-	free(atomic_exchange(&d->new_config, c)); /* one that came too fast for it to see */
+	free(atomic_exchange(&d->new_config, c)); /* an older one that was not applied */
 	return 0;
 }
 
@@ -503,8 +499,8 @@ static void apply_config(struct decoder *d)
 	free(c);
 }
 
-/* Room for a step's events, since what is only staged frees none.  False: not any more, and another
- * process has to go on. */
+/* Waits for space for one step's events, because the consumer does not see staged ones.  False:
+ * paused; the next process continues. */
 static bool await_space(struct decoder *d)
 {
 	while (d->undo && spsc_room(&d->ring) < STEP_EVENTS) {
@@ -564,35 +560,38 @@ static void switch_report(struct decoder *d, enum decoder_switch phase)
 	eventfd_write(d->wake_fd, 1);
 }
 
+static void switch_transaction(struct decoder *d)
+{
+	decoder_begin(d);
+	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
+}
+
 static void switch_begin(struct decoder *d)
 {
 	const struct decoder_ring *ring = d->state.head->ring;
-	uint64_t timeout = ring[0].block_timeout_ns > ring[1].block_timeout_ns
-				   ? ring[0].block_timeout_ns
-				   : ring[1].block_timeout_ns;
+	uint64_t a = ring[0].block_timeout_ns, b = ring[1].block_timeout_ns;
 
-	decoder_begin(d);
-	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
-	ring_switch_begin(d->state.ring_switch, clocks(), timeout);
+	switch_transaction(d);
+	ring_switch_begin(d->state.ring_switch, clocks(), a > b ? a : b);
 	decoder_commit(d);
 	atomic_store(&d->switching, SWITCH_UNDER_WAY);
 }
 
-/* Leaves the old ring, if it is time to: which one is read, and from where, changes with one
- * commit. */
+/* Leaves the old ring if it is time to.  One commit changes which ring is read, and from where. */
 static void switch_cut(struct decoder *d, bool empty)
 {
+	struct decoder_state_head *h = d->state.head;
 	enum ring_switch_verdict v;
 
-	decoder_begin(d);
-	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
-	undo_save(d->undo, &d->state.head->current, sizeof d->state.head->current);
+	count_loss(d, wall_clock_ns()); /* may be the last look at the old ring's counters */
+	switch_transaction(d);
+	undo_save(d->undo, &h->current, sizeof h->current);
 	v = ring_switch_cut(d->state.ring_switch, clocks(), empty);
 	if (v == RING_SWITCH_CUT) {
 		d->old_source = d->source;
 		d->source = d->next_source;
 		d->next_source = NULL;
-		d->state.head->current = !d->state.head->current;
+		h->current = !h->current;
 		d->state.progress->at = (struct afring_position){ 0 };
 		d->inner = decoder_state_current_ring(&d->state)->inner;
 	}
@@ -601,19 +600,12 @@ static void switch_cut(struct decoder *d, bool empty)
 		switch_report(d, SWITCH_REFUSED);
 }
 
-static void switch_step(struct decoder *d, bool empty)
+static void switch_finish(struct decoder *d, bool empty)
 {
-	struct ring_switch *s = d->state.ring_switch;
 	bool over;
 
-	if (s->phase == RING_SWITCH_OLD) {
-		count_loss(d, wall_clock_ns()); /* nobody will ask the old one afterwards */
-		switch_cut(d, empty);
-		return;
-	}
-	decoder_begin(d);
-	undo_save(d->undo, s, RING_SWITCH_SCALARS);
-	over = ring_switch_over(s, clocks(), empty);
+	switch_transaction(d);
+	over = ring_switch_over(d->state.ring_switch, clocks(), empty);
 	decoder_commit(d);
 	if (over)
 		switch_report(d, SWITCH_DONE);
@@ -625,8 +617,11 @@ static void switch_rings(struct decoder *d, bool empty)
 
 	if (phase == SWITCH_ASKED)
 		switch_begin(d);
+	else if (unlikely(phase == SWITCH_UNDER_WAY) &&
+		 d->state.ring_switch->phase == RING_SWITCH_OLD)
+		switch_cut(d, empty);
 	else if (unlikely(phase == SWITCH_UNDER_WAY))
-		switch_step(d, empty);
+		switch_finish(d, empty);
 }
 
 static void *decoder_run(void *arg)
@@ -642,7 +637,7 @@ static void *decoder_run(void *arg)
 
 		int n = decoder_pull(d);
 
-		if (n == -ENODEV) { /* nothing will come any more; rtnetlink says so as well */
+		if (n == -ENODEV) { /* the interface is gone; rtnetlink reports it as well */
 			atomic_store(&d->close_reason, REASON_CAPTURE_END);
 			break;
 		}
@@ -663,7 +658,7 @@ static void *decoder_run(void *arg)
 		atomic_store(&d->ended, true);
 		return NULL;
 	}
-	while (decoder_pull(d) > 0) { /* what is in the ring was on the wire before the end */
+	while (decoder_pull(d) > 0) { /* frames that arrived before the end */
 		decoder_sweep(d);
 		wake_consumer_soon(d, wall_clock_ns());
 	}

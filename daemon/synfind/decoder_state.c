@@ -12,14 +12,15 @@
 #include "flow/encap_id.h"
 #include "synfind/ring_switch.h"
 
-/* Of the head up to ring: what another version can read.  The rest is `layout`. */
+/* Changes with the members of the head up to ring, which every version can read.  `layout` covers
+ * the rest. */
 static const uint64_t decoder_state_magic = 0x73796e746162b001;
 
-/* To be raised when anything else that is kept changes its meaning; sizes are seen without. */
+/* Raise it if kept memory changes its meaning but not its sizes, which layout_hash() covers. */
 enum { LAYOUT_VERSION = 2 };
 
-/* A transaction is a batch, or a step of at most STEP_EVENTS: 200 kB, and seldom that.  Not more
- * than is used costs memory. */
+/* A transaction is a batch, or a step of at most STEP_EVENTS: rarely as much as 200 kB.  Unused pages
+ * cost no memory. */
 static const size_t undo_octets = 4 << 20;
 
 static uint64_t hash_add(uint64_t v, uint64_t value)
@@ -43,7 +44,7 @@ static uint64_t layout_hash(void)
 	return hash_add(v, encap_id_memory());
 }
 
-struct parts { /* offsets, behind the head */
+struct parts { /* offsets */
 	size_t progress, events, tracker, encap_ids, ring_switch, log, end;
 };
 

@@ -30,12 +30,25 @@ struct interface_fdname interface_fdname(const char *what, unsigned id, unsigned
 
 void interface_unstore(struct capture *c, unsigned id, unsigned i)
 {
-	for (unsigned slot = 0; slot < INTERFACE_RINGS; slot++)
-		fdstore_remove(c->fdstore, interface_fdname(interface_ring_fdname[slot], id, i).s);
+	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_RING, id, i).s);
+	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_SPARE, id, i).s);
 	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_TABLES, id, i).s);
 }
 
-/* ---- one interface -------------------------------------------------------------------------- */
+static void interface_unstore_all(struct capture *c, const struct interface *iface)
+{
+	for (unsigned i = 0; i < iface->decoders; i++)
+		interface_unstore(c, iface->id, i);
+}
+
+struct interface_fdname interface_spare_fdname(const struct interface *iface, unsigned i)
+{
+	uint32_t current = iface->decoder[i]->state.head->current;
+
+	return interface_fdname(interface_ring_fdname[!current], iface->id, i);
+}
+
+/* ---- the list ------------------------------------------------------------------------------- */
 
 struct interface *interface_find(const struct capture *c, int ifindex)
 {
@@ -65,29 +78,55 @@ int interface_free_id(const struct capture *c)
 	return -1;
 }
 
+struct interface *interface_add(struct capture *c, const struct interface *iface)
+{
+	struct interface *added = malloc(sizeof *added);
+
+	if (!added)
+		return NULL;
+	*added = *iface;
+	added->next = c->interfaces;
+	added->stop_fd = -1;
+	return c->interfaces = added;
+}
+
 static void interface_free_decoders(struct interface *iface)
 {
 	for (; iface->decoders; iface->decoders--) {
 		decoder_destroy(iface->decoder[iface->decoders - 1]);
 		free(iface->decoder[iface->decoders - 1]);
 	}
+	if (iface->stop_fd >= 0)
+		close(iface->stop_fd);
+	iface->stop_fd = -1;
 }
 
 void interface_free(struct interface *iface)
 {
 	interface_free_decoders(iface);
-	if (iface->stop_fd >= 0)
-		close(iface->stop_fd);
 	free(iface);
 }
+
+void interface_forget(struct capture *c, struct interface *iface)
+{
+	struct interface **link = &c->interfaces;
+
+	interface_unstore_all(c, iface);
+	while (*link != iface)
+		link = &(*link)->next;
+	*link = iface->next;
+	interface_free(iface);
+}
+
+/* ---- its decoders --------------------------------------------------------------------------- */
 
 unsigned interface_fds(const struct opener_reply *m)
 {
 	return m->bypass ? 3 * m->rings : m->rings;
 }
 
-/* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as
- * another mode counts from the next start on, has no key in it and lets everything pass. */
+/* The filter of ring @i if this daemon uses it.  A filter that is closed has no keys and passes
+ * everything: the opener has another mode. */
 static int interface_take_filter(struct capture *c, const struct opener_reply *m, unsigned i,
 				 const int *fds, struct bypass_filter **ret)
 {
@@ -110,27 +149,27 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 			   const struct decoder_ring *ring)
 {
 	const struct decoder_share *share = &ring->share;
-	struct interface_fdname tables =
-		interface_fdname(INTERFACE_TABLES, iface->id, share->index);
 	struct decoder_state_sizes sizes = decoder_sizes(c->o, iface->id, share);
-	bool adopted = false;
-	void *memory;
+	bool stored = c->fdstore->live && !bypass;
 	int r;
 
-	if (!c->fdstore->live || bypass) {
+	if (stored)
+		r = decoder_init_shared(
+			d, c->o, source, iface->id, share,
+			fdstore_memory(
+				c->fdstore,
+				interface_fdname(INTERFACE_TABLES, iface->id, share->index).s,
+				decoder_state_octets(&sizes, true)));
+	else
 		r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share);
-		if (r >= 0)
-			decoder_state_sign(&d->state, ring);
-		return r;
-	}
-	memory = fdstore_memory(c->fdstore, tables.s, decoder_state_octets(&sizes, true), &adopted);
-	r = decoder_init_shared(d, c->o, source, iface->id, share, memory);
 	if (r < 0)
 		return r;
 	d->state.head->link_reported = !c->starting ? REPORTED_NEW
 				       : iface->up  ? REPORTED_UP
 						    : REPORTED_DOWN;
 	decoder_state_sign(&d->state, ring);
+	if (!stored)
+		return 0;
 	return fdstore_add(c->fdstore, interface_fdname(INTERFACE_RING, iface->id, share->index).s,
 			   source_fd(source));
 }
@@ -152,12 +191,22 @@ struct decoder_ring interface_ring_of(const struct capture *c, const struct open
 						 .control = m->control } };
 }
 
-/* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
-static int interface_make_decoder(struct capture *c, struct interface *iface,
+struct decoder *interface_add_decoder(struct interface *iface)
+{
+	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+
+	if (!d)
+		return NULL;
+	memset(d, 0, sizeof *d);
+	return iface->decoder[iface->decoders++] = d;
+}
+
+/* Makes a decoder for ring @i of the reply; owns its descriptors, also on failure. */
+static int interface_open_decoder(struct capture *c, struct interface *iface,
 				  const struct opener_reply *m, unsigned i, const int *fds)
 {
 	struct decoder_ring ring = interface_ring_of(c, m, i, fds[i]);
-	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+	struct decoder *d = interface_add_decoder(iface);
 	struct bypass_filter *bypass;
 	struct source *source = NULL;
 	int r = interface_take_filter(c, m, i, fds, &bypass);
@@ -166,34 +215,30 @@ static int interface_make_decoder(struct capture *c, struct interface *iface,
 		r = d ? afring_map(fds[i], &m->ring[i], NULL, &source) : -ENOMEM;
 	if (r < 0) {
 		bypass_filter_free(bypass);
-		free(d);
 		close(fds[i]);
 		return r;
 	}
-	iface->decoder[iface->decoders++] = d;
-	r = interface_decoder_make(c, iface, d, source, bypass, &ring);
-	d->beat_ms = watchdog_beat_ms();
-	return r;
+	return interface_decoder_make(c, iface, d, source, bypass, &ring);
 }
 
-/* One for each ring; takes the descriptors over, also on failure. */
-static int interface_make_decoders(struct capture *c, struct interface *iface,
-				   const struct opener_reply *m, const int *fds)
+int interface_start(struct capture *c, struct interface *iface, const struct opener_reply *m,
+		    const int *fds)
 {
 	unsigned i = 0;
 	int r = 0;
 
 	for (; i < m->rings && r >= 0; i++)
-		r = interface_make_decoder(c, iface, m, i, fds);
+		r = interface_open_decoder(c, iface, m, i, fds);
 	for (; i < m->rings; i++)
-		for (unsigned k = i; k < interface_fds(m); k += m->rings)
-			close(fds[k]);
-	return r;
+		for (unsigned fd = i; fd < interface_fds(m); fd += m->rings)
+			close(fds[fd]);
+	return r < 0 ? r : interface_run(c, iface);
 }
 
 void interface_stop(struct interface *iface)
 {
-	eventfd_write(iface->stop_fd, 1); /* stays readable: all of them see it */
+	if (iface->decoders)
+		eventfd_write(iface->stop_fd, 1); /* stays readable for all of them */
 }
 
 void interface_join(struct capture *c, struct interface *iface)
@@ -207,21 +252,20 @@ void interface_join(struct capture *c, struct interface *iface)
 static void interface_pin(struct capture *c, const struct interface *iface, struct decoder *d)
 {
 	struct cpulist cpus;
+	unsigned cpu = 0;
+	int r;
 
 	if (!c->o->pin_decoders)
 		return;
-	int r = cpulist_parse(c->o->pin_decoders, &cpus);
-
+	r = cpulist_parse(c->o->pin_decoders, &cpus);
 	if (r >= 0) {
-		unsigned cpu = cpus.cpu[c->pinned++ % cpus.n];
-
+		cpu = cpus.cpu[c->pinned++ % cpus.n];
 		r = thread_pin(d->thread, cpu);
-		if (r >= 0) {
-			log_debug("A decoder of %s stays on processor %u", iface->name, cpu);
-			return;
-		}
 	}
-	log_errno(r, "Cannot pin a decoder of %s", iface->name);
+	if (r < 0)
+		log_errno(r, "Cannot pin a decoder of %s", iface->name);
+	else
+		log_debug("A decoder of %s is pinned to processor %u", iface->name, cpu);
 }
 
 int interface_run(struct capture *c, struct interface *iface)
@@ -234,6 +278,7 @@ int interface_run(struct capture *c, struct interface *iface)
 	for (unsigned i = 0; i < iface->decoders && r >= 0; i++) {
 		struct decoder *d = iface->decoder[i];
 
+		d->beat_ms = watchdog_beat_ms();
 		r = publisher_add(c->publisher, d, iface->name);
 		if (r >= 0)
 			r = decoder_start(d, c->publisher->wake_fd, iface->stop_fd);
@@ -245,27 +290,6 @@ int interface_run(struct capture *c, struct interface *iface)
 		interface_join(c, iface);
 	}
 	return r;
-}
-
-int interface_start(struct capture *c, struct interface *iface, const struct opener_reply *m,
-		    const int *fds)
-{
-	int r = interface_make_decoders(c, iface, m, fds);
-
-	return r < 0 ? r : interface_run(c, iface);
-}
-
-void interface_forget(struct capture *c, struct interface *iface)
-{
-	struct interface **link = &c->interfaces;
-
-	for (unsigned i = 0; i < iface->decoders; i++)
-		interface_unstore(c, iface->id, i);
-
-	while (*link != iface)
-		link = &(*link)->next;
-	*link = iface->next;
-	interface_free(iface);
 }
 
 void interface_add_totals(struct capture_totals *sum, const struct interface *iface)
@@ -286,12 +310,19 @@ void interface_end(struct capture *c, struct interface *iface)
 {
 	interface_join(c, iface);
 	interface_add_totals(&c->totals, iface);
-	for (unsigned i = 0; i < iface->decoders; i++)
-		interface_unstore(c, iface->id, i);
+	interface_unstore_all(c, iface);
 	interface_free_decoders(iface);
-	close(iface->stop_fd);
-	iface->stop_fd = -1;
 }
+
+void interface_close_all(struct interface *iface)
+{
+	iface->gone = true;
+	for (unsigned i = 0; i < iface->decoders; i++)
+		atomic_store(&iface->decoder[i]->close_reason, REASON_CAPTURE_END);
+	interface_stop(iface); /* the ring of a removed interface may never wake its decoder */
+}
+
+/* ---- link state ----------------------------------------------------------------------------- */
 
 void interface_report_link(struct capture *c, struct interface *iface, enum reported_link link,
 			   const char *state)
@@ -319,13 +350,4 @@ enum reported_link interface_link_settle(const struct capture *c, struct decoder
 	undo_order();
 	h->link_report_seq = 0;
 	return (enum reported_link)h->link_reported;
-}
-
-void interface_close_all(struct interface *iface)
-{
-	iface->gone = true;
-	for (unsigned i = 0; i < iface->decoders; i++)
-		atomic_store(&iface->decoder[i]->close_reason, REASON_CAPTURE_END);
-	if (iface->decoders)
-		interface_stop(iface); /* a ring without an interface may never wake by itself */
 }

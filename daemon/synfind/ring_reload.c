@@ -9,14 +9,15 @@
 #include "synfind/fdstore.h"
 #include "synfind/interface.h"
 
-/* Each opener can be asked once; and the daemon does, when it lists the interface. */
+/* An opener opens each interface once, so a new one is needed.  ring_reload_ask() then follows its
+ * list. */
 void ring_reload_list(struct capture *c)
 {
 	c->reloading = c->listed;
 	opener_ask(c->opener, OPENER_AGAIN, 0, 0);
 }
 
-static bool wants_others(const struct capture *c, const struct interface *iface)
+static bool wants_new_rings(const struct capture *c, const struct interface *iface)
 {
 	uint64_t wants = decoder_state_wants(c->o);
 
@@ -31,7 +32,7 @@ void ring_reload_ask(struct capture *c, struct interface *iface)
 {
 	const struct decoder_share *share;
 
-	if (iface->switching || !wants_others(c, iface))
+	if (iface->switching || !wants_new_rings(c, iface))
 		return;
 	share = &iface->decoder[0]->share;
 	iface->wanted = decoder_state_wants(c->o);
@@ -41,30 +42,29 @@ void ring_reload_ask(struct capture *c, struct interface *iface)
 
 static void log_ring_unchanged(const struct interface *iface, const char *why)
 {
-	log_error("%s keeps the ring that it has: %s", iface->name, why);
+	log_error("%s keeps its old ring: %s", iface->name, why);
 }
 
-/* Each connection must come to the decoder that has it. */
+/* Each connection must stay with its decoder. */
 static const char *unfit(const struct interface *iface, const struct opener_reply *m)
 {
 	const struct decoder_share *share = &iface->decoder[0]->share;
 
 	if (m->bypass || m->control != share->control)
-		return "the opener has another mode, which counts from the next start on";
+		return "the opener has another mode, which takes effect at the next start";
 	if (m->rings != iface->decoders)
-		return "there are to be as many rings as decoders";
+		return "the number of rings and decoders differs";
 	if (m->rings > 1 &&
 	    (m->by_program != share->known || (share->known && m->secret != share->secret)))
-		return "connections would be dealt out otherwise";
+		return "connections would move to other decoders";
 	return NULL;
 }
 
-/* The decoder goes over to it; takes the descriptor over, also on failure. */
+/* Starts a decoder's switch to ring @i of the reply; owns @fd, also on failure. */
 static int switch_decoder(struct capture *c, struct interface *iface, const struct opener_reply *m,
 			  unsigned i, int fd)
 {
 	struct decoder_ring ring = interface_ring_of(c, m, i, fd);
-	struct decoder *d = iface->decoder[i];
 	struct source *source;
 	int r = afring_map(fd, &m->ring[i], NULL, &source);
 
@@ -73,32 +73,27 @@ static int switch_decoder(struct capture *c, struct interface *iface, const stru
 		return r;
 	}
 	if (c->fdstore->live)
-		r = fdstore_add(c->fdstore,
-				interface_fdname(interface_ring_fdname[!d->state.head->current],
-						 iface->id, i)
-					.s,
-				fd);
+		r = fdstore_add(c->fdstore, interface_spare_fdname(iface, i).s, fd);
 	if (r < 0) {
 		source_free(source);
 		return r;
 	}
 	iface->switching = true;
-	decoder_switch_ring(d, source, &ring);
+	decoder_switch_ring(iface->decoder[i], source, &ring);
 	return 0;
 }
 
 void ring_reload_rings(struct capture *c, struct interface *iface, const struct opener_reply *m,
 		       const int *fds, unsigned n)
 {
-	bool stale = iface->wanted != decoder_state_wants(c->o); /* the next list is on its way */
+	bool stale = iface->wanted != decoder_state_wants(c->o); /* a new list will come */
 	const char *why = unfit(iface, m);
 
 	iface->reloading = false;
 	if (why && !stale)
 		log_ring_unchanged(iface, why);
 	if (why || stale) {
-		for (unsigned i = 0; i < n; i++)
-			close(fds[i]);
+		opener_close_fds(fds, n);
 		return;
 	}
 	for (unsigned i = 0; i < n; i++) {
@@ -121,21 +116,16 @@ void ring_reload_end(struct capture *c, struct interface *iface)
 		refused |= switching == SWITCH_REFUSED;
 	}
 	for (unsigned i = 0; i < iface->decoders; i++) {
-		struct decoder *d = iface->decoder[i];
-
-		decoder_switched(d);
-		fdstore_remove(c->fdstore,
-			       interface_fdname(interface_ring_fdname[!d->state.head->current],
-						iface->id, i)
-				       .s);
+		decoder_switched(iface->decoder[i]);
+		fdstore_remove(c->fdstore, interface_spare_fdname(iface, i).s);
 	}
 	iface->switching = false;
 	if (refused)
-		log_ring_unchanged(
-			iface, "the clock was set, or there are too many frames; reload once more");
+		log_ring_unchanged(iface, "the clock was changed or there are too many frames; "
+					  "reload again");
 	else
 		log_info("%s has its new ring", iface->name);
-	if (iface->wanted != decoder_state_wants(c->o) &&
-	    !c->stopping) /* there was a reload meanwhile */
+	/* There was another reload meanwhile. */
+	if (iface->wanted != decoder_state_wants(c->o) && !c->stopping)
 		ring_reload_list(c);
 }
