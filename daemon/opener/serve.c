@@ -87,17 +87,12 @@ static void on_link(void *arg, const struct link *l, bool gone)
 		return;
 	memcpy(m.name, l->name, sizeof m.name);
 	m.named = named;
-	if (gone) {
+	if (gone)
 		link_remove(known);
-	} else if (!*known) {
-		*known = calloc(1, sizeof **known);
-		if (!*known) {
-			v->error = -ENOMEM;
-			return;
-		}
-	}
-	if (!gone)
+	else if (*known || (*known = calloc(1, sizeof **known)))
 		(*known)->link = *l;
+	else
+		v->error = -ENOMEM;
 	reply(v, &m);
 }
 

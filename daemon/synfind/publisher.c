@@ -22,8 +22,7 @@ enum {
 	DRAIN_AT_ONCE = 256, /* records of one ring per round */
 	DRAIN_ROUNDS = 16,   /* then the loop handles other sources */
 	STATS_DECODERS = 8,  /* in one line */
-	STATS_LINE_MAX = 20 << 10,
-	RESTART_LINE_MAX = 20 << 10,
+	PLAIN_LINE_MAX = 20 << 10,
 };
 
 /* ---- lines ---------------------------------------------------------------------------------- */
@@ -102,122 +101,110 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 	input->cursor->tail++;
 }
 
-typedef void fmt_line(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *arg);
+/* A line without addresses, equal in all logs. */
+struct plain_line {
+	struct strbuf out;
+	char text[PLAIN_LINE_MAX];
+};
 
-/* Appends a line without addresses, equal in all logs, for events @seq_before + 1 to the last. */
-static void write_lines(struct publisher *p, size_t space, uint64_t seq_before, fmt_line *fmt,
-			const void *arg)
+static void plain_line_init(struct plain_line *l)
 {
-	uint64_t now = wall_clock_ns();
+	l->out = (struct strbuf){ .p = l->text, .end = l->text + sizeof l->text };
+}
 
+/* Appends it for the events up to number @seq; the caller commits. */
+static void plain_line_append(struct publisher *p, const struct input_ring *input,
+			      const struct plain_line *l, uint64_t seq)
+{
+	uint64_t seq_before = p->stream.state->seq;
+	size_t n = (size_t)(l->out.p - l->text);
+
+	lines_begin(p, input, n);
+	p->stream.state->seq = seq;
 	for (unsigned i = 0; i < STREAM_LOGS; i++) {
 		if (!log_is_read(p, i))
 			continue;
-		struct strbuf line = publisher_line_begin(p, i, space);
+		struct strbuf line = publisher_line_begin(p, i, n);
 
-		fmt(&line, p->stream.state->seq, now, arg);
+		memcpy(line.p, l->text, n);
+		line.p += n;
+		line.full = l->out.full;
 		publisher_line_end(p, i, &line, seq_before);
 	}
-}
-
-static void fmt_ring_loss(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *count)
-{
-	uint64_t n = *(const uint64_t *)count;
-
-	json_lost(line, n, seq - n + 1, seq, "ring", now_ns);
 }
 
 /* The decoder's ring was full: its lost events, up to number @next, have numbers but no lines. */
 static void publish_ring_loss(struct publisher *p, const struct input_ring *input, uint64_t next)
 {
-	uint64_t count = next - input->cursor->number;
+	uint64_t count = next - input->cursor->number, first = p->stream.state->seq + 1;
+	struct plain_line l;
 
-	lines_begin(p, input, JSON_LINE_MAX);
-	p->stream.state->seq += count;
-	write_lines(p, JSON_LINE_MAX, p->stream.state->seq - count, fmt_ring_loss, &count);
+	plain_line_init(&l);
+	json_lost(&l.out, count, first, first + count - 1, "ring", wall_clock_ns());
+	plain_line_append(p, input, &l, first + count - 1);
 	input->cursor->number = next;
-}
-
-/* Publishes one event without addresses. */
-static void publish(struct publisher *p, size_t space, fmt_line *fmt, const void *arg)
-{
-	lines_begin(p, NULL, space);
-	p->stream.state->seq++;
-	write_lines(p, space, p->stream.state->seq - 1, fmt, arg);
-	stream_state_commit(&p->stream);
-}
-
-struct iface_line {
-	const char *iface, *state;
-};
-
-static void fmt_iface(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *arg)
-{
-	const struct iface_line *l = arg;
-
-	json_iface(line, l->iface, l->state, seq, now_ns);
 }
 
 void publisher_iface(struct publisher *p, const char *iface, const char *state)
 {
-	publish(p, JSON_LINE_MAX, fmt_iface, &(struct iface_line){ iface, state });
-}
+	uint64_t seq = p->stream.state->seq + 1;
+	struct plain_line l;
 
-struct stats_line {
-	struct stats_subscribers s;
-	struct stats_decoder d[STATS_DECODERS];
-	unsigned n;
-	uint64_t interval_ns;
-};
-
-static void fmt_stats(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *arg)
-{
-	const struct stats_line *l = arg;
-
-	json_stats(line, l->d, l->n, &l->s, l->interval_ns, seq, now_ns);
+	plain_line_init(&l);
+	json_iface(&l.out, iface, state, seq, wall_clock_ns());
+	plain_line_append(p, NULL, &l, seq);
+	stream_state_commit(&p->stream);
 }
 
 void publisher_stats(struct publisher *p, uint64_t interval_ns)
 {
 	const struct stream_head *h = p->stream.head;
-	struct stats_line l = { .s = { .connected = p->connected,
-				       .accepted = h->accepted,
-				       .lost_events = h->state.lost_events,
-				       .unlisted = h->refused[ACCESS_UNLISTED],
-				       .uid_limit = h->refused[ACCESS_UID_LIMIT],
-				       .limit = h->refused[ACCESS_LIMIT],
-				       .unknown = h->refused[ACCESS_UNKNOWN] },
-				.interval_ns = interval_ns };
+	struct stats_subscribers subscribers = { .connected = p->connected,
+						 .accepted = h->accepted,
+						 .lost_events = h->state.lost_events,
+						 .unlisted = h->refused[ACCESS_UNLISTED],
+						 .uid_limit = h->refused[ACCESS_UID_LIMIT],
+						 .limit = h->refused[ACCESS_LIMIT],
+						 .unknown = h->refused[ACCESS_UNKNOWN] };
+	struct stats_decoder d[STATS_DECODERS];
 	struct input_ring *input = p->rings;
+	struct plain_line l;
 
 	do {
-		for (l.n = 0; input && l.n < STATS_DECODERS; input = input->next)
-			decoder_read_counters(input->decoder, input->iface, &l.d[l.n++]);
-		publish(p, STATS_LINE_MAX, fmt_stats, &l);
-	} while (input);
-}
+		uint64_t seq = h->state.seq + 1;
+		unsigned n = 0;
 
-static void fmt_restart(struct strbuf *line, uint64_t seq, uint64_t now_ns, const void *arg)
-{
-	json_restart(line, arg, seq, now_ns);
+		for (; input && n < STATS_DECODERS; input = input->next)
+			decoder_read_counters(input->decoder, input->iface, &d[n++]);
+		plain_line_init(&l);
+		json_stats(&l.out, d, n, &subscribers, interval_ns, seq, wall_clock_ns());
+		plain_line_append(p, NULL, &l, seq);
+		stream_state_commit(&p->stream);
+	} while (input);
 }
 
 void publisher_start(struct publisher *p)
 {
 	struct stream_head *h = p->stream.head;
-	uint64_t now = wall_clock_ns();
+	uint64_t now = wall_clock_ns(), seq = h->state.seq + 1;
 	const char *reset[PUBLISHER_IFACES];
-	struct json_restart l = { .cause = h->paused ? "stop" : "crash",
-				  .down_ns =
-					  h->alive_ns && now > h->alive_ns ? now - h->alive_ns : 0,
-				  .reset = reset };
+	struct json_restart restart = { .cause = h->paused ? "stop" : "crash",
+					.down_ns = h->alive_ns && now > h->alive_ns
+							   ? now - h->alive_ns
+							   : 0,
+					.reset = reset };
+	struct plain_line l;
 
 	for (const struct input_ring *input = p->rings; input && p->adopted; input = input->next)
 		if (!input->resumed && input->decoder->share.index == 0 &&
-		    l.nreset < PUBLISHER_IFACES)
-			reset[l.nreset++] = input->iface;
-	if (p->adopted)
-		publish(p, RESTART_LINE_MAX, fmt_restart, &l);
+		    restart.nreset < PUBLISHER_IFACES)
+			reset[restart.nreset++] = input->iface;
+	if (p->adopted) {
+		plain_line_init(&l);
+		json_restart(&l.out, &restart, seq, now);
+		plain_line_append(p, NULL, &l, seq);
+		stream_state_commit(&p->stream);
+	}
 	h->paused = false;
 	h->alive_ns = now;
 	p->reported = true;

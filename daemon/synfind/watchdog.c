@@ -1,6 +1,4 @@
 #include "synfind/watchdog.h"
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>

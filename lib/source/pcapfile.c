@@ -867,25 +867,23 @@ static int pcapfile_start(struct pcapfile *f, const char *path)
 int pcapfile_open(const char *path, struct source **ret, char reterr[static PCAPFILE_ERROR_MAX])
 {
 	struct pcapfile *f = calloc(1, sizeof *f);
-	int r;
+	int r = -ENOMEM;
 
-	if (!f) {
-		snprintf(reterr, PCAPFILE_ERROR_MAX, "%s", strerror(ENOMEM));
-		return -ENOMEM;
+	if (f) {
+		f->source.ops = &pcapfile_ops;
+		r = pcapfile_start(f, path);
 	}
-	f->source.ops = &pcapfile_ops;
-	r = pcapfile_start(f, path);
-	if (r < 0) {
-		errno = -r;
-		if (f->failed)
-			memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);
-		else
-			snprintf(reterr, PCAPFILE_ERROR_MAX, "%m");
+	if (r >= 0) {
+		*ret = &f->source;
+		return 0;
+	}
+	if (f && f->failed)
+		memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);
+	else
+		snprintf(reterr, PCAPFILE_ERROR_MAX, "%s", strerror(-r));
+	if (f)
 		pcapfile_free(&f->source);
-		return r;
-	}
-	*ret = &f->source;
-	return 0;
+	return r;
 }
 
 const char *pcapfile_error(const struct source *s)
