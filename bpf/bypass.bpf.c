@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* The filter of mode=auto.  It passes what tcp_filter.c passes, but for plain segments of the
- * connections in `slots`: in order, with the ACK and the window of an open connection, they prove
- * nothing that is not known (flow/segment_check.h, fastpath_predict_open()), so that counting them
- * is enough.
+/* The filter of mode=auto.  It passes what tcp_filter.c passes, except plain segments of the
+ * connections in `slots`.  A plain segment is in order and has the expected ACK and window of an
+ * open connection.  It changes no state (flow/segment_check.h, fastpath_predict_open()), so
+ * counting it is enough.
  *
- * Link and IP headers are read as tcp_filter.c does; tests/unit/test_tcp_filter.c holds both
- * against each other. */
+ * It reads link and IP headers as tcp_filter.c does; tests/unit/test_tcp_filter.c compares both. */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <stdbool.h>
@@ -17,11 +16,11 @@
 #include "wire/link.h"
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
-enum { STREAK = 8 }; /* plain frames behind the marker before the first one is bypassed */
+enum { STREAK = 8 }; /* plain frames after the marker before bypassing starts */
 enum { TCP_HEADER_MAX = 60 };
 
 const volatile __u32 raw_ip;   /* frames begin with the IP header */
-const volatile __u32 loopback; /* each frame is seen twice: as it goes out, and as it comes in */
+const volatile __u32 loopback; /* each frame is seen twice, outgoing and incoming */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -40,7 +39,7 @@ struct {
 
 struct headers {
 	__u32 ip, tcp; /* offsets */
-	__u32 ip_len;  /* as the IP header says; 0: BIG TCP */
+	__u32 ip_len;  /* of the IP header; 0: BIG TCP */
 	bool part;     /* first of several fragments */
 };
 
@@ -54,7 +53,7 @@ struct tcp {
 
 struct numbers { /* of a segment */
 	__u32 seq, ack, end, payload, window;
-	bool usual; /* ACK without SYN, FIN and RST, and lengths that agree */
+	bool usual; /* ACK without SYN, FIN and RST, and consistent lengths */
 };
 
 static __always_inline int u8_at(struct __sk_buff *skb, __u32 off)
@@ -80,8 +79,8 @@ static __always_inline bool ip4_parse(struct __sk_buff *skb, struct headers *p)
 	return true;
 }
 
-/* What follows the IPv6 header at @ip: offset of TCP, and PART; 0: something else.  A function of
- * its own (not static), and an offset without history, so that the verifier looks at each header
+/* Returns the offset of the TCP header that follows the IPv6 header at @ip, and PART; 0: no TCP.  A
+ * global function, and an offset with known bounds, so that the verifier checks each header
  * once. */
 enum { PART = 1 << 16 };
 __noinline __u32 ip6_skip(struct __sk_buff *skb, __u32 ip);
@@ -142,7 +141,7 @@ static __always_inline struct numbers numbers_of(struct __sk_buff *skb, const st
 	return n;
 }
 
-/* fastpath_predict_open(), with the window as the long way would look at it. */
+/* As fastpath_predict_open(), with the window of the slow path. */
 static __always_inline bool is_plain(const struct bypass_slot *s, unsigned d,
 				     const struct numbers *n)
 {
@@ -157,7 +156,7 @@ static __always_inline bool is_plain(const struct bypass_slot *s, unsigned d,
 	       s->may[d] & (n->payload ? BYPASS_MAY_DATA : BYPASS_MAY_ACK);
 }
 
-/* fastpath_learn_open() */
+/* As fastpath_learn_open(). */
 static __always_inline void slot_update(struct bypass_slot *s, unsigned d, const struct numbers *n)
 {
 	s->next[d] = n->end;
@@ -165,8 +164,8 @@ static __always_inline void slot_update(struct bypass_slot *s, unsigned d, const
 	s->window[d] = n->window;
 }
 
-/* A frame that passes behind the marker.  The last one that passes has data: no other frame ends
- * where it does, so that user space knows it again. */
+/* A frame that passes after the marker.  The last one that passes has data, so no other frame has
+ * the same end, and user space recognises it. */
 static __always_inline void slot_follow(struct bypass_slot *s, __u32 phase, unsigned d,
 					const struct numbers *n)
 {
@@ -185,7 +184,7 @@ static __always_inline void slot_follow(struct bypass_slot *s, __u32 phase, unsi
 	__sync_val_compare_and_swap(&s->phase, BYPASS_READY, BYPASS_BYPASSED);
 }
 
-/* A frame before the marker: what is in the ring before it is not known here. */
+/* A frame before the marker.  Frames that are in the ring already are not known here. */
 static __always_inline void slot_learn(struct bypass_slot *s, unsigned d, const struct numbers *n)
 {
 	if (!n->usual)
@@ -207,7 +206,7 @@ static __always_inline void slot_learn(struct bypass_slot *s, unsigned d, const 
 	s->window[d] = n->window;
 }
 
-/* What the frame was on the wire, as count_wire() in wire/frame.c. */
+/* Counts the frame as it was on the wire, like count_wire() in wire/frame.c. */
 static __always_inline void slot_count(struct __sk_buff *skb, struct bypass_count *c, __u32 payload)
 {
 	__u32 segs = 1, gso = skb->gso_size, len = skb->len;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* Deals the frames of an interface out to the members of a fan-out group: all of a connection to
- * the same one (PACKET_FANOUT_EBPF, packet(7)).  The result is taken modulo the number of members.
+/* Assigns the frames of an interface to the members of a fan-out group: all frames of a connection
+ * to one member (PACKET_FANOUT_EBPF, packet(7)).  The kernel takes the result modulo the number of
+ * members.
  *
- * It looks where frame_decode() and frame_decode_inner() look (lib/wire/): at the innermost TCP
- * header, or at the one that an ICMP error quotes.  What they call a later fragment has no
- * ports, and needs none: each member's filter drops it.  A first fragment has them and goes with
- * its connection.  For whatever else the filter drops any member will do: 0. */
+ * It parses as frame_decode() and frame_decode_inner() do (lib/wire/): to the innermost TCP header,
+ * or to the one that an ICMP error quotes.  A later fragment has no ports and needs none: each
+ * member's filter drops it.  A first fragment has ports and goes with its connection.  What the
+ * filter drops returns 0. */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -23,14 +24,14 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct fanout_config config;
 
-/* An IP header, as far as it says where to go. */
+/* The part of an IP header that decides. */
 struct ip {
 	uint32_t at; /* offset of what follows it */
 	uint8_t proto;
 	uint64_t addr[2][2]; /* as in fanout_end() */
 };
 
-/* False: not one, or a later fragment. */
+/* False: not IPv4, or a later fragment. */
 static __always_inline bool skb_ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
 {
 	struct {
@@ -84,7 +85,7 @@ static __noinline bool skb_ip_walk(struct __sk_buff *skb, unsigned ip_v, uint32_
 	return ip_v == 4 ? skb_ip4_walk(skb, at, ret) : skb_ip6_walk(skb, at, ret);
 }
 
-/* The ports are at @at. */
+/* The hash; the ports are at @at. */
 static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const struct ip *ip,
 						uint32_t at)
 {
@@ -97,7 +98,7 @@ static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const str
 			   fanout_end(secret, ip->addr[1][0], ip->addr[1][1], be16(b + 2)));
 }
 
-/* An ICMP error at @at, as icmp_walk() in wire/icmp.c: the connection whose segment it quotes. */
+/* The hash of the connection that the ICMP error at @at quotes, as icmp_walk() in wire/icmp.c. */
 static __always_inline uint32_t quoted_hash(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
 {
 	struct ip ip;
@@ -178,7 +179,7 @@ static __noinline unsigned skb_udp_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[16];
 
-	if (!LOAD(skb, *at, &b)) /* no tunnel is shorter */
+	if (!LOAD(skb, *at, &b)) /* the shortest tunnel header */
 		return NOTHING;
 	switch (be16(b + 2)) {
 	case PORT_VXLAN:
@@ -196,7 +197,7 @@ static __noinline unsigned skb_udp_walk(struct __sk_buff *skb, uint32_t *at)
 	}
 }
 
-/* From an IP header of version @ip_v to the one inside, if it is a tunnel's. */
+/* From a tunnel's IP header to the inner one: returns its version and offset. */
 static __always_inline unsigned skb_tunnel_walk(struct __sk_buff *skb, const struct ip *ip,
 						uint32_t *at)
 {
@@ -215,8 +216,8 @@ static __always_inline unsigned skb_tunnel_walk(struct __sk_buff *skb, const str
 	}
 }
 
-/* On the way in the link header was taken off, and the first tag with it; on the way out nothing
- * was yet (dev_queue_xmit_nit()).  Both are before packet_rcv() puts the octets in place. */
+/* The program runs before packet_rcv() restores the link header.  An incoming frame has lost it and
+ * the first tag; an outgoing frame still has both (dev_queue_xmit_nit()). */
 static __always_inline unsigned skb_link_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	*at = 0;

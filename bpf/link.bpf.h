@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* link.bpf.h - from the link header to the IP header, for programs in the kernel: what skb_link_walk()
- * in wire/link.c is for frames here.
+/* link.bpf.h - parses from the link header to the IP header in kernel programs, as link_walk() in
+ * wire/link.c does in user space.
  *
- * Socket filters get no pointer into the frame: all reads are copies.  A step moves *at behind what
- * it read, and returns the IP version that is said to follow, or NOTHING. */
+ * Socket filters have no pointer into the frame, so all reads are copies.  Each function moves *at
+ * past what it read, and returns the IP version that follows, or NOTHING. */
 #pragma once
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -12,9 +12,9 @@
 #include <bpf/bpf_helpers.h>
 #include "wire/link.h"
 
-enum { NOTHING = 0 }; /* in place of an IP version: there is none, or none that we follow */
+enum { NOTHING = 0 }; /* no IP version: no IP header, or one that we do not look for */
 
-/* What is at @at, wherever the kernel keeps it; false: the frame has no so many octets. */
+/* Copies the octets at @at; false: the frame is too short. */
 #define LOAD(skb, at, to) (!bpf_skb_load_bytes(skb, at, to, sizeof *(to)))
 
 static __always_inline uint16_t be16(const uint8_t *p)
@@ -41,7 +41,7 @@ static __always_inline unsigned version_at(struct __sk_buff *skb, uint32_t at)
 	return b >> 4 == 4 ? 4 : b >> 4 == 6 ? 6 : NOTHING;
 }
 
-/* What else than IP an EtherType says: tags, and then IP, SNAP, PPPoE or MPLS. */
+/* Other EtherTypes than IP: VLAN tags, then IP, SNAP, PPPoE or MPLS. */
 static __noinline unsigned skb_carrier_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
 {
 	uint8_t b[8];
@@ -79,7 +79,7 @@ static __noinline unsigned skb_carrier_walk(struct __sk_buff *skb, uint32_t type
 	return version_of(type);
 }
 
-/* From behind an EtherType, as skb_type_walk() in wire/link.c.  In most frames it is IP at once. */
+/* From after an EtherType, as type_walk() in wire/link.c.  Most frames are IP. */
 static __always_inline unsigned skb_type_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
 {
 	unsigned ip_v = version_of(type);

@@ -12,25 +12,25 @@
 #include "wire/segment.h"
 #include "wire/tunnel.h"
 
-/* A load behind the end of the frame ends the program with 0: "reject" (filter.rst).  This is
- * used on purpose: no length is compared anywhere, each octet that frame_decode() insists on is
- * simply loaded, and the last load, the first octet of the TCP header, stands for all before it.
+/* A load past the end of the frame ends the program with 0, "reject" (filter.rst).  The program
+ * relies on this: it compares no length, but loads each octet that frame_decode() requires.  The
+ * last load, the first octet of the TCP header, implies all before it.
  *
- * A VLAN tag that the device or the kernel took out of the frame needs nothing here: the octets
- * that the program sees are then those of an untagged frame, on the way in
- * (__netif_receive_skb_core() untags before the taps) and out (the tag is in the skb until the
- * driver has it).  Tags that are left in the frame, such as the inner of two, are walked. */
+ * A VLAN tag that the device or the kernel has removed needs nothing here: the program sees an
+ * untagged frame, both incoming (__netif_receive_skb_core() untags before the taps) and outgoing
+ * (the tag is in the skb until the driver gets it).  It parses tags that are still in the frame,
+ * such as the inner one of two. */
 
 enum { TCP_HEADER_MAX = 60, IP6_HEADER = 40, ETH_P_9100 = 0x9100 };
 
 /* Octet 0 of an IPv4 header, version and IHL in words: 5 words at least (RFC 791 3.1). */
 enum { IP4_FIRST = 0x45, IP4_LAST = 0x4f, IP6_VERSION = 0x60, VERSION_MASK = 0xf0 };
 
-/* Extension headers of (length octet + 1) * 8 octets, as ip6_header_len() has it. */
+/* Extension headers of (length octet + 1) * 8 octets, as in ip6_header_len(). */
 static const uint8_t ip6_by8[] = { IP6_HOPOPTS,	 IP6_ROUTING, IP6_DSTOPTS,
 				   IP6_MOBILITY, IP6_HIP,     IP6_SHIM6 };
 
-/* Places to jump to, always forward.  Some exist once per tag or per extension header. */
+/* Jump targets, always forward.  Some exist once per tag or extension header. */
 enum label {
 	NEXT, /* the following instruction; never placed */
 	V4,
@@ -40,10 +40,10 @@ enum label {
 	PPPOE,
 	MPLS,
 	VERSION,
-	DROP,	 /* within reach of what stands before IPv6 */
+	DROP,	 /* within reach of the code before IPv6 */
 	V6_DROP, /* within reach of the extension headers */
-	END,	 /* the last instruction: drops as well */
-	OTHER,	 /* these for IPv4, then for IPv6 */
+	END,	 /* the last instruction: drops, too */
+	OTHER,	 /* from here on: for IPv4, then for IPv6 */
 	UDP = OTHER + 2,
 	TUNNEL = UDP + 2,
 	ICMP = TUNNEL + 2,
@@ -56,9 +56,9 @@ enum label {
 	BOTTOM = ADVANCE + IP6_MAX_HEADERS,
 	LABELS = BOTTOM + LINK_MAX_MPLS
 };
-_Static_assert(LABELS <= UINT8_MAX, "labels wait in the 8-bit fields of the jumps");
+_Static_assert(LABELS <= UINT8_MAX, "the 8-bit fields of the jumps hold labels at first");
 
-/* The program as far as it is written; errors stick. */
+/* The program written so far; errors are sticky. */
 struct prog {
 	struct sock_filter *insns;
 	unsigned n, max;
@@ -79,7 +79,7 @@ static void stmt(struct prog *p, uint16_t code, uint32_t k)
 	insn_add(p, (struct sock_filter)BPF_STMT(code, k));
 }
 
-/* @op of A and @k: on to @yes or @no, which resolve() turns into distances. */
+/* Compares A with @k by @op; resolve() turns the labels into distances. */
 static void jump_if(struct prog *p, uint16_t op, uint32_t k, enum label yes, enum label no)
 {
 	insn_add(p,
@@ -96,7 +96,7 @@ static void label_here(struct prog *p, enum label label)
 	p->at[label] = p->n;
 }
 
-/* Instructions between @insn and @label, at most @max. */
+/* Number of instructions between @insn and @label, at most @max. */
 static unsigned jump_distance(struct prog *p, unsigned insn, unsigned label, unsigned max)
 {
 	unsigned from = insn + 1;
@@ -127,7 +127,7 @@ static int resolve(struct prog *p)
 	return p->err ? p->err : (int)p->n;
 }
 
-/* X += @n; A keeps what it has. */
+/* X += @n, without changing A. */
 static void skip(struct prog *p, uint32_t n)
 {
 	stmt(p, BPF_ST, 0);
@@ -137,7 +137,7 @@ static void skip(struct prog *p, uint32_t n)
 	stmt(p, BPF_LD | BPF_W | BPF_MEM, 0);
 }
 
-/* EtherType behind @tag tags; X = offset of what follows it. */
+/* EtherType after up to LINK_MAX_VLAN tags; X = offset of what follows it. */
 static void ethernet(struct prog *p)
 {
 	for (unsigned tag = 0; tag <= LINK_MAX_VLAN; tag++) {
@@ -160,7 +160,7 @@ static void ethernet(struct prog *p)
 	}
 }
 
-/* X = offset of LLC and SNAP (RFC 1042): IP right behind them. */
+/* X = offset of LLC and SNAP (RFC 1042), which IP follows. */
 static void snap(struct prog *p)
 {
 	label_here(p, SNAP);
@@ -172,7 +172,7 @@ static void snap(struct prog *p)
 	jump_if(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
 }
 
-/* X = offset of the PPPoE header (RFC 2516 4): of a session, with IP behind it. */
+/* X = offset of the PPPoE header (RFC 2516 4) of a session that carries IP. */
 static void pppoe(struct prog *p)
 {
 	label_here(p, PPPOE);
@@ -184,8 +184,8 @@ static void pppoe(struct prog *p)
 	jump_if(p, BPF_JEQ, 0x0057, V6, DROP);
 }
 
-/* X = offset of the first label (RFC 3032 2.1).  The version nibble decides what is behind the last
- * one; V4 and V6 look at it again. */
+/* X = offset of the first label (RFC 3032 2.1).  The version nibble after the last label decides;
+ * V4 and V6 check it again. */
 static void mpls(struct prog *p)
 {
 	label_here(p, MPLS);
@@ -206,7 +206,7 @@ static void mpls(struct prog *p)
 	jump_if(p, BPF_JGE, IP6_VERSION, V6, V4);
 }
 
-/* No link header: X = 0, and the version nibble decides; V4 and V6 look at it again. */
+/* No link header: X = 0, and the version nibble decides; V4 and V6 check it again. */
 static void raw_ip(struct prog *p)
 {
 	stmt(p, BPF_LDX | BPF_W | BPF_IMM, 0);
@@ -214,7 +214,7 @@ static void raw_ip(struct prog *p)
 	jump_if(p, BPF_JGE, IP6_VERSION, V6, NEXT);
 }
 
-/* Copies up to octet X + @n. */
+/* Accepts the frame and copies it up to octet X + @n. */
 static void accept_to(struct prog *p, uint32_t n)
 {
 	stmt(p, BPF_MISC | BPF_TXA, 0);
@@ -222,8 +222,8 @@ static void accept_to(struct prog *p, uint32_t n)
 	stmt(p, BPF_RET | BPF_A, 0);
 }
 
-/* Accepts if octet X + @off, the first of the TCP header, is there; with @control if the flags
- * are, and one of the three is set (RFC 9293 3.1). */
+/* Accepts if the frame has octet X + @off, the first of the TCP header; with @control if it has the
+ * flags, and SYN, FIN or RST is set (RFC 9293 3.1). */
 static void accept_tcp(struct prog *p, uint32_t off, bool control, enum label drop)
 {
 	stmt(p, BPF_LD | BPF_B | BPF_IND, control ? off + 13 : off);
@@ -232,7 +232,7 @@ static void accept_tcp(struct prog *p, uint32_t off, bool control, enum label dr
 	accept_to(p, off + TCP_HEADER_MAX);
 }
 
-/* X moves from the IPv4 header to what follows it, if this is not a later fragment. */
+/* Moves X from the IPv4 header to what follows it; drops later fragments. */
 static void ip4_skip(struct prog *p)
 {
 	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
@@ -246,7 +246,7 @@ static void ip4_skip(struct prog *p)
 	stmt(p, BPF_MISC | BPF_TAX, 0);
 }
 
-/* A = protocol, X = offset of its header: what frame_holds_inner() knows (tunnel_of() in
+/* A = protocol, X = offset of its header.  Accepts what frame_holds_inner() accepts (tunnel_of() in
  * wire/tunnel.c, icmp_may_quote() in wire/icmp.c). */
 static void tunnel_or_icmp(struct prog *p, unsigned inner, bool v6, enum label drop)
 {
@@ -286,7 +286,8 @@ static void tunnel_or_icmp(struct prog *p, unsigned inner, bool v6, enum label d
 	}
 }
 
-/* X = offset of the IPv4 header (RFC 791 3.1).  Most frames that are not TCP leave first. */
+/* X = offset of the IPv4 header (RFC 791 3.1).  Checks the protocol first, which ends most frames
+ * that are not TCP. */
 static void prog_ip4(struct prog *p, unsigned inner, bool control)
 {
 	label_here(p, V4);
@@ -305,8 +306,8 @@ static void prog_ip4(struct prog *p, unsigned inner, bool control)
 	stmt(p, BPF_RET | BPF_K, 0);
 }
 
-/* Extension header @n, whose kind is in A, at X + 40.  Leaves the kind of the next one in A and
- * its offset - 40 in X.  Lengths as in ip6_header_len(). */
+/* Extension header @n, with its kind in A, at X + 40.  Leaves the kind of the next one in A and its
+ * offset - 40 in X.  Lengths as in ip6_header_len(). */
 static void ip6_extension(struct prog *p, unsigned n, enum label other)
 {
 	jump_if(p, BPF_JEQ, IP6_FRAGMENT, FRAGMENT + n, NEXT);
@@ -338,9 +339,9 @@ static void ip6_extension(struct prog *p, unsigned n, enum label other)
 	stmt(p, BPF_LDX | BPF_W | BPF_MEM, 0);
 }
 
-/* X = offset of the IPv6 header (RFC 8200 3).  Classic BPF has no backward jump: the chain of
- * extension headers is unrolled, and X stays 40 short of the header, so that all of the chain,
- * none included, ends in one V6_TCP. */
+/* X = offset of the IPv6 header (RFC 8200 3).  Classic BPF has no backward jumps, so the chain of
+ * extension headers is unrolled.  X stays 40 less than the offset of the header, so that every
+ * chain, also an empty one, ends in the same V6_TCP. */
 static void prog_ip6(struct prog *p, unsigned inner, bool control)
 {
 	enum label other = inner ? OTHER + 1 : V6_DROP;

@@ -44,8 +44,7 @@ int main(int argc, char **argv)
 		struct serve s = { .o = &o, .fd = r };
 
 		sd_notify(0, "READY=1\nSTATUS=Serving the daemon.");
-		r = serve_run(
-			&s); /* one daemon only: the next one gets a new process with a new configuration */
+		r = serve_run(&s); /* one daemon per process, so each gets a new configuration */
 		close(s.fd);
 	}
 	options_free(&o);

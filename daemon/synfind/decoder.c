@@ -302,8 +302,8 @@ enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct seg
 }
 
 /* Does another decoder have the segment's connection?  That happens while the members of a fan-out
- * group return one by one after the interface was down.  Losing the segment is better than reporting
- * its connection twice. */
+ * group return one by one after the interface was down.  Losing the segment is better than
+ * reporting its connection twice. */
 static bool is_foreign(const struct decoder *d, const struct segment *s)
 {
 	return d->share.known && fanout_member(d->share.secret, s, d->share.of) != d->share.index;

@@ -83,9 +83,9 @@ struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_
 int decoder_init_shared(struct decoder *d, const struct options *o, struct source *source,
 			uint8_t iface_id, const struct decoder_share *share, void *memory);
 
-/* Resumes the decoder of an earlier process; @state is mapped by decoder_state_map(), and owned from
- * success on.  The caller then maps the packet ring at .state.progress->at.  0; -ESTALE: @state is
- * of no use. */
+/* Resumes the decoder of an earlier process; @state is mapped by decoder_state_map(), and owned
+ * from success on.  The caller then maps the packet ring at .state.progress->at.  0; -ESTALE:
+ * @state is of no use. */
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		  struct decoder_state *state);
 
@@ -113,8 +113,8 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
 /* Hands new timeouts and limits to the thread.  0 or -ENOMEM. */
 int decoder_configure(struct decoder *d, const struct options *o);
 
-/* Switches to @source, owned from now on, which is capturing already, while no other switch is under
- * way.  @ring describes it; the caller has stored its socket. */
+/* Switches to @source, owned from now on, which is capturing already, while no other switch is
+ * under way.  @ring describes it; the caller has stored its socket. */
 void decoder_switch_ring(struct decoder *d, struct source *source, const struct decoder_ring *ring);
 
 /* Closes the unused ring after a switch.  Call it when all decoders of the interface have finished

@@ -18,8 +18,8 @@ static const uint64_t decoder_state_magic = 0x73796e746162b001;
 /* Raise it if kept memory changes its meaning but not its sizes, which layout_hash() covers. */
 enum { LAYOUT_VERSION = 2 };
 
-/* A transaction is a batch, or a step of at most STEP_EVENTS: rarely as much as 200 kB.  Unused pages
- * cost no memory. */
+/* A transaction is a batch, or a step of at most STEP_EVENTS: rarely as much as 200 kB.  Unused
+ * pages cost no memory. */
 static const size_t undo_octets = 4 << 20;
 
 static uint64_t hash_add(uint64_t v, uint64_t value)

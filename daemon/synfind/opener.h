@@ -21,8 +21,8 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 /* Reconnects to the service.  0 or -errno; -ENOTCONN for a child. */
 int opener_connect(struct opener *p);
 
-/* Sends a request for rings that share frames by @secret (0: a new one).  If it fails, the opener is
- * gone, which opener_next() reports. */
+/* Sends a request for rings that share frames by @secret (0: a new one).  If it fails, the opener
+ * is gone, which opener_next() reports. */
 void opener_ask(struct opener *p, unsigned kind, int ifindex, uint64_t secret);
 
 /* The next reply with its descriptors, at most OPENER_FDS_MAX: 1; 0: none yet, poll @fd;

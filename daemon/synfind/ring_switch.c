@@ -106,8 +106,8 @@ static void records_expire(struct ring_switch *s, struct undo *u, uint32_t *head
 	*head = i;
 }
 
-/* Finds an equal frame of about that time on record and marks it used.  It takes the nearest one, so
- * that a wrong match among equal frames does not shift all later ones. */
+/* Finds an equal frame of about that time on record and marks it used.  It takes the nearest one,
+ * so that a wrong match among equal frames does not shift all later ones. */
 static bool record_match(struct ring_switch *s, struct undo *u, const struct frame *f)
 {
 	uint64_t hash = hash_of(f), nearest = window_ns + 1;

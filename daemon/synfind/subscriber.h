@@ -70,7 +70,8 @@ int subscriber_prepend(struct subscriber_record *record, const char *octets, siz
 
 /* Skips unsent octets before @clear, which are about to be overwritten.  @seq_now: number of the
  * last event.  Saves its changes to @u; the caller commits.  Returns the number of lost events, or
- * SUBSCRIBER_BROKEN: the current line does not fit the prefix, so the subscriber must be removed. */
+ * SUBSCRIBER_BROKEN: the current line does not fit the prefix, so the subscriber must be
+ * removed. */
 #define SUBSCRIBER_BROKEN UINT64_MAX
 uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now);

@@ -142,8 +142,8 @@ static int filter_set(int fd, const struct sock_fprog *filter, const int *progra
 	return options_set(fd, options, ARRAY_SIZE(options), reterr_step);
 }
 
-/* Filter before ring before bind, so that no unfiltered frame gets into the ring.  This filter rejects
- * all frames; member_filter_set() replaces it. */
+/* Filter before ring before bind, so that no unfiltered frame gets into the ring.  This filter
+ * rejects all frames; member_filter_set() replaces it. */
 static int socket_set_up(int fd, const struct afring_config *config, bool loopback,
 			 struct afring_geometry *g, const char **reterr_step)
 {
@@ -241,8 +241,8 @@ static struct tpacket_block_desc *block_at(const struct afring *a, uint32_t i)
 
 /* The owner of a block is in block_status, which only these two functions access.  Acquire: the
  * kernel writes the frames before it sets USER.  Release: we read the frames before the kernel may
- * write there again.  Return blocks in ring order: the kernel waits only for the next one, and drops
- * frames meanwhile. */
+ * write there again.  Return blocks in ring order: the kernel waits only for the next one, and
+ * drops frames meanwhile. */
 static bool block_is_ours(const struct tpacket_block_desc *b)
 {
 	return __atomic_load_n(&b->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER;
@@ -377,8 +377,8 @@ corrupt:
 	return false;
 }
 
-/* Continues at @p, saved by a reader that may have ended later.  If it returned that block, the block
- * is the kernel's or has a new number. */
+/* Continues at @p, saved by a reader that may have ended later.  If it returned that block, the
+ * block is the kernel's or has a new number. */
 static void block_resume(struct afring *a, const struct afring_position *p)
 {
 	const struct tpacket_block_desc *b = block_at(a, p->block);

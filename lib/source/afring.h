@@ -29,7 +29,8 @@ struct afring_config {
 	const int *programs;
 };
 
-/* What a process needs, besides the descriptor, to map a ring.  Without pointers: it can be sent. */
+/* What a process needs, besides the descriptor, to map a ring.  Without pointers: it can be
+ * sent. */
 struct afring_geometry {
 	uint32_t block_size, block_nr;
 	uint8_t link;	  /* enum link_type */
@@ -46,9 +47,9 @@ int afring_arphrd(int ifindex);
 int afring_link_type(int arphrd);
 
 /* Creates a socket with its ring; it captures from now on.  Returns a descriptor, owned by the
- * caller, close-on-exec.  -errno: *reterr_step is a literal that names what failed; -EINVAL also for
- * invalid sizes; -EPFNOSUPPORT: as afring_link_type().  If the interface is down, the source begins
- * with -ENETDOWN. */
+ * caller, close-on-exec.  -errno: *reterr_step is a literal that names what failed; -EINVAL also
+ * for invalid sizes; -EPFNOSUPPORT: as afring_link_type().  If the interface is down, the source
+ * begins with -ENETDOWN. */
 int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
 		  const char **reterr_step);
 
@@ -64,9 +65,9 @@ struct afring_position {
  * that is not returned.  -EINVAL: also for a position outside of the ring.
  *
  * source_next() lends frames of one block at a time and returns the block to the kernel when it is
- * used up.  It returns -ENETDOWN once each time the interface goes down (frames may come again: poll
- * on), and -ENODEV, at each call, when the interface is gone.  An interface that is removed while it
- * is down wakes no poll(). */
+ * used up.  It returns -ENETDOWN once each time the interface goes down (frames may come again:
+ * poll on), and -ENODEV, at each call, when the interface is gone.  An interface that is removed
+ * while it is down wakes no poll(). */
 int afring_map(int fd, const struct afring_geometry *geometry, const struct afring_position *from,
 	       struct source **ret);
 
@@ -81,13 +82,14 @@ struct afring_counts {	  /* struct tpacket_stats_v3 */
 };
 
 /* Reads and resets the kernel's counts.  The kernel writes @ret itself: if the process is killed
- * here, either @ret or the kernel has the counts.  0 or -errno.  source_stats() resets them, too. */
+ * here, either @ret or the kernel has the counts.  0 or -errno.  source_stats() resets them,
+ * too. */
 int afring_take_counts(struct source *s, struct afring_counts *ret);
 
 /* As afring_socket(), but @n rings that share the frames of the interface (PACKET_FANOUT).
  * @program: descriptor of the eBPF program that assigns frames, see fanout_load(); -1: the kernel's
- * hash of addresses and ports (PACKET_FANOUT_HASH).  No ring gets a frame before all have joined, so
- * no connection moves from one ring to another.  -EINVAL with step "PACKET_FANOUT" also if the
+ * hash of addresses and ports (PACKET_FANOUT_HASH).  No ring gets a frame before all have joined,
+ * so no connection moves from one ring to another.  -EINVAL with step "PACKET_FANOUT" also if the
  * interface is down on an older kernel, whose fanout_add() needs a running socket. */
 int afring_socket_group(const struct afring_config *config, unsigned n, int program, int ret_fd[],
 			struct afring_geometry ret_geometry[], const char **reterr_step);

@@ -6,8 +6,8 @@
 #include "bpf/fanout.h"
 #include "wire/segment.h"
 
-/* Loads the program.  Returns a descriptor, which the caller can close once a group has the program;
- * -errno. */
+/* Loads the program.  Returns a descriptor, which the caller can close once a group has the
+ * program; -errno. */
 int fanout_load(const struct fanout_config *config);
 
 /* The program's hash of the connection of @s: of its addresses, ip_v and ports. */

@@ -314,7 +314,8 @@ struct option {
 	const uint8_t *value;
 };
 
-/* Removes the next option from @rest.  False: none is left; rest->n is not 0 if a length is wrong. */
+/* Removes the next option from @rest.  False: none is left; rest->n is not 0 if a length is
+ * wrong. */
 static bool option_parse(const struct pcapfile *f, struct span *rest, struct option *ret)
 {
 	if (rest->n < 4)
@@ -669,8 +670,8 @@ static enum parsed fail_truncated(struct pcapfile *f)
 
 /* Makes the map's next window available, and frees the pages before p, so that a huge file does not
  * look like a huge process.  Populating the window first costs nothing, because all of it will be
- * read, and turns a SIGBUS (bad disk, file truncated) into an error.  Linux 5.14; older kernels still
- * send the SIGBUS. */
+ * read, and turns a SIGBUS (bad disk, file truncated) into an error.  Linux 5.14; older kernels
+ * still send the SIGBUS. */
 static int pcapfile_map_more(struct pcapfile *f)
 {
 	size_t at = (size_t)(f->end - f->base), from = at & ~((size_t)WINDOW - 1);

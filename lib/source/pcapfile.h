@@ -10,21 +10,21 @@
  * of the best size (1 MiB), with the file in the page cache, frames of 1514 octets take half the
  * time; frames of 66 octets take half if the cache holds large folios, else the same.  The price: a
  * file that is truncated while it is read ends as truncated at the next window of 4 MiB, but within
- * a window it ends the process with SIGBUS, which no check before the access can prevent.
- * `cat FILE |` reads such a file safely.  A file that grows is read up to its size when opened.
+ * a window it ends the process with SIGBUS, which no check before the access can prevent.  `cat
+ * FILE |` reads such a file safely.  A file that grows is read up to its size when opened.
  *
  * Anything else (pipe, FIFO, terminal, not mappable) is read through a buffer as large as the
  * largest record; untouched pages of it cost nothing.  source_next() lends what is complete.  It
- * blocks in read() only if nothing is, and returns -EINTR if a signal ends the wait (it can be called
- * again).  source_fd() is the descriptor to poll; 0 from source_next() is the end here, too.
+ * blocks in read() only if nothing is, and returns -EINTR if a signal ends the wait (it can be
+ * called again).  source_fd() is the descriptor to poll; 0 from source_next() is the end here, too.
  *
  * Frames of a mapped file (source_fd() is -1) stay valid until the source is freed.
  *
  * Frames: ts_ns is at most INT64_MAX, whatever the file says; len is at least caplen; no GSO and no
  * separate VLAN tag; `unverified`.  Simple Packets have no time and get that of the frame before.
  * Interfaces: those of pcapng, at most PCAPFILE_IFACES; interfaces of different sections with the
- * same name and link type are the same one.  A pcap file has one, without a name.  Statistics: frames
- * lent; drops by the last Interface Statistics Blocks of each section.
+ * same name and link type are the same one.  A pcap file has one, without a name.  Statistics:
+ * frames lent; drops by the last Interface Statistics Blocks of each section.
  *
  * From a broken file all frames before the break are lent.  Then source_next() returns -EBADMSG
  * (malformed, truncated, link type not supported) or -EIO, at each call. */
