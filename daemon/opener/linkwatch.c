@@ -13,17 +13,14 @@ int linkwatch_open(bool routes)
 		.nl_family = AF_NETLINK,
 		.nl_groups = RTMGRP_LINK | (routes ? RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE : 0),
 	};
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE), r;
 
 	if (fd < 0)
 		return -errno;
-	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0) {
-		int e = errno;
-
+	r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : fd;
+	if (r < 0)
 		close(fd);
-		return -e;
-	}
-	return fd;
+	return r;
 }
 
 int linkwatch_ask(int fd)

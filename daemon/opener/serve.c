@@ -30,18 +30,12 @@ struct server {
 };
 
 /* After an error it sends nothing; the loop then ends. */
-static void reply_with(struct server *v, const struct opener_reply *m, const int *fds,
-		       unsigned nfds)
+static void reply(struct server *v, const struct opener_reply *m, const int *fds, unsigned nfds)
 {
 	int r = v->error ? 0 : opener_send(v->s->fd, m, sizeof *m, fds, nfds);
 
 	if (r < 0)
 		v->error = r;
-}
-
-static void reply(struct server *v, const struct opener_reply *m)
-{
-	reply_with(v, m, NULL, 0);
 }
 
 static struct known **link_find(struct server *v, int ifindex)
@@ -93,7 +87,7 @@ static void on_link(void *arg, const struct link *l, bool gone)
 		(*known)->link = *l;
 	else
 		v->error = -ENOMEM;
-	reply(v, &m);
+	reply(v, &m, NULL, 0);
 }
 
 /* Replies with the rings of one interface, or with the error. */
@@ -116,7 +110,7 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 		m.kind = OPENER_FAILED;
 		m.error = r;
 		snprintf(m.step, sizeof m.step, "%s", step);
-		reply(v, &m);
+		reply(v, &m, NULL, 0);
 		return;
 	}
 	m.kind = OPENER_RINGS;
@@ -128,7 +122,7 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 	memcpy(m.ring, rings.geometry, rings.n * sizeof *m.ring);
 	known->opened = true;
 	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", known->link.name);
-	reply_with(v, &m, fds, rings_collect(&rings, fds));
+	reply(v, &m, fds, rings_collect(&rings, fds));
 	rings_close(&rings); /* the daemon has them */
 }
 
@@ -156,7 +150,7 @@ static int handle_request(struct server *v)
 	case OPENER_CLEAN:
 		if (v->s->clean)
 			v->s->clean(v->s->o, q.ifindex);
-		reply(v, &(struct opener_reply){ .kind = OPENER_CLEANED });
+		reply(v, &(struct opener_reply){ .kind = OPENER_CLEANED }, NULL, 0);
 		return NEXT;
 	default:
 		return -EBADMSG;
@@ -170,13 +164,13 @@ static int list_links(struct server *v)
 	v->link_fd = linkwatch_open(wanted_by_route(v->s->o->interfaces));
 	if (v->link_fd < 0)
 		return log_errno(v->link_fd, "Cannot open a netlink socket");
-	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO });
+	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO }, NULL, 0);
 	r = linkwatch_ask(v->link_fd);
 	if (r >= 0)
 		r = linkwatch_read(v->link_fd, on_link, v, true);
 	if (r < 0)
 		return log_errno(r, "Cannot list interfaces");
-	reply(v, &(struct opener_reply){ .kind = OPENER_LISTED });
+	reply(v, &(struct opener_reply){ .kind = OPENER_LISTED }, NULL, 0);
 	return 0;
 }
 

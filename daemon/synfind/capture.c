@@ -250,8 +250,6 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 	case OPENER_FAILED:
 		rings_failed(c, m);
 		break;
-	default:
-		break;
 	}
 }
 
@@ -424,10 +422,9 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	publisher->arg = c;
 	restore_interfaces(c);
 	r = await_rings(c);
-	if (r < 0)
-		return r;
 	c->starting = false;
-	r = check_named(c);
+	if (r >= 0)
+		r = check_named(c);
 	if (r < 0)
 		return r;
 	if (!c->interfaces)

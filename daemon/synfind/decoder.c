@@ -28,12 +28,17 @@ enum {
 	LOSS_MS = 100,	/* as stats_every_ns, after the last frame */
 };
 
-uint64_t wall_clock_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_REALTIME, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t wall_clock_ns(void)
+{
+	return clock_ns(CLOCK_REALTIME);
 }
 
 /* ---- the sink into the ring ----------------------------------------------------------------- */
@@ -41,6 +46,12 @@ uint64_t wall_clock_ns(void)
 static struct decoder *decoder_of_sink(struct event_sink *s)
 {
 	return (struct decoder *)((char *)s - offsetof(struct decoder, sink));
+}
+
+static void wait_for_consumer(struct decoder *d)
+{
+	counter_add(&d->count->beats, 1);
+	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
 }
 
 static struct event *ring_reserve(struct event_sink *s)
@@ -51,8 +62,7 @@ static struct event *ring_reserve(struct event_sink *s)
 	while (!d->slot && d->block_when_full && !d->undo) {
 		if (spsc_must_wake(&d->ring))
 			eventfd_write(d->wake_fd, 1);
-		counter_add(&d->count->beats, 1);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		wait_for_consumer(d);
 		d->slot = spsc_reserve(&d->ring);
 	}
 	if (!d->slot) { /* skip its number, so that the loss shows */
@@ -507,8 +517,7 @@ static bool await_space(struct decoder *d)
 		if (atomic_load(&d->paused))
 			return false;
 		wake_consumer(d);
-		counter_add(&d->count->beats, 1);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		wait_for_consumer(d);
 	}
 	return true;
 }
@@ -546,12 +555,7 @@ void decoder_switched(struct decoder *d)
 
 static struct ring_switch_clock clocks(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (struct ring_switch_clock){ .real = wall_clock_ns(),
-					   .monotonic = (uint64_t)ts.tv_sec * 1000000000u +
-							(uint64_t)ts.tv_nsec };
+	return (struct ring_switch_clock){ clock_ns(CLOCK_REALTIME), clock_ns(CLOCK_MONOTONIC) };
 }
 
 static void switch_report(struct decoder *d, enum decoder_switch phase)

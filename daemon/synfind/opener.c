@@ -21,6 +21,7 @@ _Static_assert(sizeof(((struct opener *)NULL)->path) ==
 int opener_connect(struct opener *p)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int r;
 
 	if (!*p->path)
 		return -ENOTCONN;
@@ -28,14 +29,12 @@ int opener_connect(struct opener *p)
 	if (p->fd < 0)
 		return -errno;
 	memcpy(a.sun_path, p->path, sizeof p->path);
-	if (connect(p->fd, (struct sockaddr *)&a, sizeof a) < 0) {
-		int e = errno;
-
+	r = connect(p->fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
+	if (r < 0) {
 		close(p->fd);
 		p->fd = -1;
-		return -e;
 	}
-	return 0;
+	return r;
 }
 
 int opener_start(struct opener *p, int argc, char **argv, const struct options *o)

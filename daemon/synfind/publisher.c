@@ -445,9 +445,9 @@ void publisher_reload(struct publisher *p)
 	subscribers_recheck(p);
 }
 
-void publisher_end(struct publisher *p, uint64_t patience_ns)
+void publisher_end(struct publisher *p, uint64_t wait_ns)
 {
-	uint64_t until = wall_clock_ns() + patience_ns;
+	uint64_t until = wall_clock_ns() + wait_ns;
 
 	while (subscribers_send_all(p) && wall_clock_ns() < until)
 		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);

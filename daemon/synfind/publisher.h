@@ -89,9 +89,9 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns);
 /* Drains all rings up to a budget; the loop drains the rest later. */
 void publisher_drain(struct publisher *p);
 
-/* Ends the stream: waits up to @patience_ns for subscribers to read the rest, then disconnects
+/* Ends the stream: waits up to @wait_ns for subscribers to read the rest, then disconnects
  * them. */
-void publisher_end(struct publisher *p, uint64_t patience_ns);
+void publisher_end(struct publisher *p, uint64_t wait_ns);
 
 /* Drains all rings for the last time before the next process resumes the stream.  The decoders have
  * stopped. */

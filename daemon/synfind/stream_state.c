@@ -160,22 +160,22 @@ static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64
 int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
 		      unsigned records, bool *ret_adopted)
 {
-	int fd = fdstore_take(fdstore, STREAM_NAME), r;
+	int fd = fdstore_take(fdstore, STREAM_NAME), r = -ENOENT;
 
-	*ret_adopted = false;
 	if (fd >= 0) {
 		r = stream_adopt(s, fd);
 		close(fd);
-		*ret_adopted = r >= 0;
-		if (r >= 0)
-			return 0;
-		log_warn("Cannot resume the stream of the previous process (%s): starting a new "
-			 "one",
-			 r == -ESTALE ? "another version wrote it" : strerror(-r));
-		stream_state_forget(fdstore);
+		if (r < 0) {
+			log_warn("Cannot resume the stream of the previous process (%s): starting "
+				 "a new one",
+				 r == -ESTALE ? "another version wrote it" : strerror(-r));
+			stream_state_forget(fdstore);
+		}
 	}
-	r = stream_create(s, fdstore, linelog_size(log_octets),
-			  records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN);
+	*ret_adopted = r >= 0;
+	if (r < 0)
+		r = stream_create(s, fdstore, linelog_size(log_octets),
+				  records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN);
 	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
 }
 

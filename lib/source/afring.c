@@ -110,21 +110,15 @@ struct sockopt {
 	int level, name;
 	const void *val; /* NULL: not wanted */
 	socklen_t len;
-	bool *refused; /* not NULL: the option is optional; set if the kernel refuses it */
 };
 
 static const int enabled = 1;
 
 static int options_set(int fd, const struct sockopt *o, size_t n, const char **reterr_step)
 {
-	for (; n; n--, o++) {
-		if (!o->val || !setsockopt(fd, o->level, o->name, o->val, o->len))
-			continue;
-		if (o->refused)
-			*o->refused = true;
-		else
+	for (; n; n--, o++)
+		if (o->val && setsockopt(fd, o->level, o->name, o->val, o->len))
 			return *reterr_step = o->step, -errno;
-	}
 	return 0;
 }
 
@@ -133,10 +127,10 @@ static int filter_set(int fd, const struct sock_fprog *filter, const int *progra
 		      const char **reterr_step)
 {
 	const struct sockopt options[] = {
-		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter), NULL },
-		{ "SO_ATTACH_BPF", SOL_SOCKET, SO_ATTACH_BPF, program, sizeof(*program), NULL },
+		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter) },
+		{ "SO_ATTACH_BPF", SOL_SOCKET, SO_ATTACH_BPF, program, sizeof(*program) },
 		/* A process that gets the descriptor cannot remove the filter. */
-		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &enabled, sizeof(enabled), NULL },
+		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &enabled, sizeof(enabled) },
 	};
 
 	return options_set(fd, options, ARRAY_SIZE(options), reterr_step);
@@ -150,25 +144,22 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 	struct sock_filter reject = BPF_STMT(BPF_RET | BPF_K, 0);
 	const struct sock_fprog reject_all = { .len = 1, .filter = &reject };
 	static const int version = TPACKET_V3;
-	bool no_vnet_hdr = false;
 	const struct sockopt options[] = {
-		{ "PACKET_VERSION", SOL_PACKET, PACKET_VERSION, &version, sizeof(version), NULL },
-		/* Provides gso_size; without it a super-frame counts as one segment.  The kernel
-		 * drops a frame whose GSO type this header cannot name, but TCP has no such type
-		 * (virtio_net_hdr_from_skb()). */
-		{ "PACKET_VNET_HDR", SOL_PACKET, PACKET_VNET_HDR, &enabled, sizeof(enabled),
-		  &no_vnet_hdr },
+		{ "PACKET_VERSION", SOL_PACKET, PACKET_VERSION, &version, sizeof(version) },
 		/* Loopback shows each frame twice, outgoing and incoming. */
 		{ "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING,
-		  loopback ? &enabled : NULL, sizeof(enabled), NULL },
-		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, &reject_all, sizeof(reject_all),
-		  NULL },
+		  loopback ? &enabled : NULL, sizeof(enabled) },
+		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, &reject_all,
+		  sizeof(reject_all) },
 	};
 	int r = options_set(fd, options, ARRAY_SIZE(options), reterr_step);
 
 	if (r < 0)
 		return r;
-	g->vnet_hdr = !no_vnet_hdr;
+	/* Optional.  Provides gso_size; without it a super-frame counts as one segment.  The kernel
+	 * drops a frame whose GSO type this header cannot name, but TCP has no such type
+	 * (virtio_net_hdr_from_skb()). */
+	g->vnet_hdr = !setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &enabled, sizeof(enabled));
 	r = ring_make(fd, config, &g->block_nr);
 	if (r < 0)
 		return *reterr_step = "PACKET_RX_RING", r;
@@ -191,17 +182,16 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 }
 
 static int socket_make(const struct afring_config *config, bool *ret_loopback,
-		       struct afring_geometry *ret_geometry, const char **reterr_step)
+		       struct afring_geometry *g, const char **reterr_step)
 {
-	struct afring_geometry g = { .block_size = config->block_size };
-
 	if (!ring_size_valid(config->block_size, config->block_nr))
 		return *reterr_step = "block size", -EINVAL;
 	if (!config->programs && !config->filter.len)
 		return *reterr_step = "filter", -EINVAL;
-	if (strlen(config->ifname) >= sizeof(g.ifname))
+	if (strlen(config->ifname) >= sizeof(g->ifname))
 		return *reterr_step = "interface name", -EINVAL;
-	strcpy(g.ifname, config->ifname);
+	*g = (struct afring_geometry){ .block_size = config->block_size };
+	strcpy(g->ifname, config->ifname);
 
 	int arphrd = afring_arphrd(config->ifindex);
 
@@ -212,7 +202,7 @@ static int socket_make(const struct afring_config *config, bool *ret_loopback,
 
 	if (link < 0)
 		return *reterr_step = "link type", link;
-	g.link = (uint8_t)link;
+	g->link = (uint8_t)link;
 
 	/* Protocol 0: receives nothing until bind(). */
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
@@ -222,13 +212,12 @@ static int socket_make(const struct afring_config *config, bool *ret_loopback,
 
 	*ret_loopback = arphrd == ARPHRD_LOOPBACK;
 
-	int r = socket_set_up(fd, config, *ret_loopback, &g, reterr_step);
+	int r = socket_set_up(fd, config, *ret_loopback, g, reterr_step);
 
 	if (r < 0) {
 		close(fd);
 		return r;
 	}
-	*ret_geometry = g;
 	return fd;
 }
 

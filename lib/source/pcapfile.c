@@ -495,14 +495,14 @@ static enum parsed parse_stats(struct pcapfile *f, const uint8_t *b, uint32_t le
 	return PARSED_OTHER;
 }
 
-/* A frame of @i: @data must fit the @room that block @b has for it. */
+/* A frame of @i: @data must fit the @space that block @b has for it. */
 static inline enum parsed give_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
-				     struct span data, size_t room, uint32_t len, struct frame *ret)
+				     struct span data, size_t space, uint32_t len, struct frame *ret)
 {
-	if (unlikely(data.n > room))
+	if (unlikely(data.n > space))
 		return corrupt(f, b,
 			       "a packet block has %zu octets of frame, its length leaves %zu",
-			       data.n, room);
+			       data.n, space);
 	if (unlikely(i->link == LINK_TYPES))
 		return pcapfile_fail(f, -EBADMSG,
 				     "link type %u at byte %llu is not supported: interface '%s'",

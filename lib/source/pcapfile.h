@@ -10,8 +10,8 @@
  * of the best size (1 MiB), with the file in the page cache, frames of 1514 octets take half the
  * time; frames of 66 octets take half if the cache holds large folios, else the same.  The price: a
  * file that is truncated while it is read ends as truncated at the next window of 4 MiB, but within
- * a window it ends the process with SIGBUS, which no check before the access can prevent.  `cat
- * FILE |` reads such a file safely.  A file that grows is read up to its size when opened.
+ * a window it ends the process with SIGBUS, which no check before the access can prevent.  A
+ * pipe (`cat FILE |`) is safe.  A file that grows is read up to its size when opened.
  *
  * Anything else (pipe, FIFO, terminal, not mappable) is read through a buffer as large as the
  * largest record; untouched pages of it cost nothing.  source_next() lends what is complete.  It
