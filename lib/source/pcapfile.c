@@ -497,7 +497,8 @@ static enum parsed parse_stats(struct pcapfile *f, const uint8_t *b, uint32_t le
 
 /* A frame of @i: @data must fit the @space that block @b has for it. */
 static inline enum parsed give_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
-				     struct span data, size_t space, uint32_t len, struct frame *ret)
+				     struct span data, size_t space, uint32_t len,
+				     struct frame *ret)
 {
 	if (unlikely(data.n > space))
 		return corrupt(f, b,
