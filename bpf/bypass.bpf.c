@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* The filter of mode=auto.  It passes what tcp_filter.c passes, but for plain segments of the
- * connections in `slots`: in order, with the ACK and the window of an open connection, they prove
- * nothing that is not known (flow/segment_check.h, fastpath_predict_open()), so that counting them
- * is enough.
+/* The filter of mode=auto.  It passes what tcp_filter.c passes, except plain segments of the
+ * connections in `slots`.  A plain segment is in order and has the expected ACK and window of an
+ * open connection.  It changes no state (flow/segment_check.h, fastpath_predict_open()), so
+ * counting it is enough.
  *
- * Link and IP headers are read as tcp_filter.c does; tests/unit/test_tcp_filter.c holds both
- * against each other. */
+ * It reads link and IP headers as tcp_filter.c does; tests/unit/test_tcp_filter.c compares both. */
 #include <linux/bpf.h>
 #include <linux/if_packet.h>
 #include <stdbool.h>
@@ -18,11 +17,11 @@
 #include "wire/link.h"
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
-enum { STREAK = 8 }; /* plain frames behind the marker before the first one is bypassed */
+enum { STREAK = 8 }; /* plain frames after the marker before bypassing starts */
 enum { TCP_HEADER_MAX = 60 };
 
 const volatile __u32 raw_ip;   /* frames begin with the IP header */
-const volatile __u32 loopback; /* each frame is seen twice: as it goes out, and as it comes in */
+const volatile __u32 loopback; /* each frame is seen twice, outgoing and incoming */
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -39,9 +38,9 @@ struct {
 	__type(value, struct bypass_slot);
 } slots SEC(".maps");
 
-struct place {
+struct headers {
 	__u32 ip, tcp; /* offsets */
-	__u32 ip_len;  /* as the IP header says; 0: BIG TCP */
+	__u32 ip_len;  /* of the IP header; 0: BIG TCP */
 	bool part;     /* first of several fragments */
 };
 
@@ -55,7 +54,7 @@ struct tcp {
 
 struct numbers { /* of a segment */
 	__u32 seq, ack, end, payload, window;
-	bool usual; /* ACK without SYN, FIN and RST, and lengths that agree */
+	bool usual; /* ACK without SYN, FIN and RST, and consistent lengths */
 };
 
 static __always_inline int u8_at(struct __sk_buff *skb, __u32 off)
@@ -65,7 +64,7 @@ static __always_inline int u8_at(struct __sk_buff *skb, __u32 off)
 	return bpf_skb_load_bytes(skb, off, &v, 1) ? -1 : v;
 }
 
-static __always_inline bool ip4(struct __sk_buff *skb, struct place *p)
+static __always_inline bool ip4_parse(struct __sk_buff *skb, struct headers *p)
 {
 	__u8 h[10];
 
@@ -81,12 +80,12 @@ static __always_inline bool ip4(struct __sk_buff *skb, struct place *p)
 	return true;
 }
 
-/* What follows the IPv6 header at @ip: offset of TCP, and PART; 0: something else.  A function of
- * its own (not static), and an offset without history, so that the verifier looks at each header
+/* Returns the offset of the TCP header that follows the IPv6 header at @ip, and PART; 0: no TCP.  A
+ * global function, and an offset with known bounds, so that the verifier checks each header
  * once. */
 enum { PART = 1 << 16 };
-__noinline __u32 ip6_walk(struct __sk_buff *skb, __u32 ip);
-__noinline __u32 ip6_walk(struct __sk_buff *skb, __u32 ip)
+__noinline __u32 ip6_skip(struct __sk_buff *skb, __u32 ip);
+__noinline __u32 ip6_skip(struct __sk_buff *skb, __u32 ip)
 {
 	__u32 at = (ip + 40) & 0xffff, part = 0;
 	int next = u8_at(skb, ip + 6);
@@ -108,13 +107,13 @@ __noinline __u32 ip6_walk(struct __sk_buff *skb, __u32 ip)
 	return next == PROTO_TCP ? at | part : 0;
 }
 
-static __always_inline bool ip6(struct __sk_buff *skb, struct place *p)
+static __always_inline bool ip6_parse(struct __sk_buff *skb, struct headers *p)
 {
 	__u8 h[8];
 
 	if (bpf_skb_load_bytes(skb, p->ip, h, sizeof h) || h[0] >> 4 != 6)
 		return false;
-	__u32 plen = h[4] << 8 | h[5], at = ip6_walk(skb, p->ip);
+	__u32 plen = h[4] << 8 | h[5], at = ip6_skip(skb, p->ip);
 
 	p->ip_len = plen ? 40 + plen : 0;
 	p->tcp = at & 0xffff;
@@ -127,7 +126,7 @@ static __always_inline bool before(__u32 a, __u32 b)
 	return (__s32)(a - b) < 0;
 }
 
-static __always_inline struct numbers numbers_of(struct __sk_buff *skb, const struct place *p,
+static __always_inline struct numbers numbers_of(struct __sk_buff *skb, const struct headers *p,
 						 const struct tcp *t)
 {
 	__u32 wire = skb->len - p->ip, len = p->ip_len ? p->ip_len : wire, head = p->tcp - p->ip;
@@ -159,23 +158,23 @@ static __always_inline bool is_predicted(const struct bypass_slot *s, unsigned d
 }
 
 /* As the fast path learns. */
-static __always_inline void take(struct bypass_slot *s, unsigned d, const struct numbers *n)
+static __always_inline void slot_update(struct bypass_slot *s, unsigned d, const struct numbers *n)
 {
 	s->next[d] = n->end;
 	s->acked[!d] = n->ack;
 	s->window[d] = n->window;
 }
 
-/* A frame that passes behind the marker.  The last one that passes has data: no other frame ends
- * where it does, so that user space knows it again. */
-static __always_inline void follow(struct bypass_slot *s, __u32 phase, unsigned d,
-				   const struct numbers *n)
+/* A frame that passes after the marker.  The last one that passes has data, so no other frame has
+ * the same end, and user space recognises it. */
+static __always_inline void slot_follow(struct bypass_slot *s, __u32 phase, unsigned d,
+					const struct numbers *n)
 {
 	if (!is_predicted(s, d, n)) {
 		s->unpredicted = 1;
 		return;
 	}
-	take(s, d, n);
+	slot_update(s, d, n);
 	s->streak++;
 	if (phase != BYPASS_READY || !n->payload || s->streak < STREAK)
 		return;
@@ -186,13 +185,13 @@ static __always_inline void follow(struct bypass_slot *s, __u32 phase, unsigned 
 	__sync_val_compare_and_swap(&s->phase, BYPASS_READY, BYPASS_BYPASSED);
 }
 
-/* A frame before the marker: what is in the ring before it is not known here. */
-static __always_inline void learn(struct bypass_slot *s, unsigned d, const struct numbers *n)
+/* A frame before the marker.  Frames that are in the ring already are not known here. */
+static __always_inline void slot_learn(struct bypass_slot *s, unsigned d, const struct numbers *n)
 {
 	if (!n->usual)
 		return;
 	if (s->seen[d] && is_predicted(s, d, n)) {
-		take(s, d, n);
+		slot_update(s, d, n);
 		if (n->payload && s->seen[!d] && before(s->base_next[d], n->end)) {
 			s->marker = n->end;
 			s->marker_dir = d;
@@ -208,8 +207,8 @@ static __always_inline void learn(struct bypass_slot *s, unsigned d, const struc
 	s->window[d] = n->window;
 }
 
-/* What the frame was on the wire, as count_wire() in wire/frame.c. */
-static __always_inline void count(struct __sk_buff *skb, struct bypass_count *c, __u32 payload)
+/* Counts the frame as it was on the wire, like count_wire() in wire/frame.c. */
+static __always_inline void slot_count(struct __sk_buff *skb, struct bypass_count *c, __u32 payload)
 {
 	__u32 segs = 1, gso = skb->gso_size, len = skb->len;
 
@@ -223,9 +222,9 @@ static __always_inline void count(struct __sk_buff *skb, struct bypass_count *c,
 	c->last_ns = bpf_ktime_get_ns();
 }
 
-static __always_inline struct bypass_slot *slot_of(struct __sk_buff *skb, const struct place *p,
-						   int version, const struct tcp *t,
-						   unsigned *ret_d)
+static __always_inline struct bypass_slot *slot_lookup(struct __sk_buff *skb,
+						       const struct headers *p, int version,
+						       const struct tcp *t, unsigned *ret_d)
 {
 	struct bypass_key key = { .sport = t->sport, .dport = t->dport, .ip_v = version };
 
@@ -249,14 +248,15 @@ static __always_inline struct bypass_slot *slot_of(struct __sk_buff *skb, const 
 SEC("socket")
 int bypass(struct __sk_buff *skb)
 {
-	struct place p = { .ip = 0 };
-	int version = raw_ip ? version_at(skb, 0) : ethernet_walk(skb, &p.ip);
+	struct headers p = { .ip = 0 };
+	int version = raw_ip ? version_at(skb, 0) : skb_ethernet_walk(skb, &p.ip);
 	struct tcp t;
 	unsigned d = 0;
 
 	if (loopback && skb->pkt_type == PACKET_OUTGOING)
 		return 0;
-	if (!version || !(version == 4 ? ip4(skb, &p) : ip6(skb, &p)) || u8_at(skb, p.tcp) < 0)
+	if (!version || !(version == 4 ? ip4_parse(skb, &p) : ip6_parse(skb, &p)) ||
+	    u8_at(skb, p.tcp) < 0)
 		return 0;
 
 	int pass = p.tcp + TCP_HEADER_MAX;
@@ -264,7 +264,7 @@ int bypass(struct __sk_buff *skb)
 	if (bpf_skb_load_bytes(skb, p.tcp, &t, sizeof t))
 		return pass;
 
-	struct bypass_slot *s = slot_of(skb, &p, version, &t, &d);
+	struct bypass_slot *s = slot_lookup(skb, &p, version, &t, &d);
 
 	if (!s)
 		return pass;
@@ -275,9 +275,9 @@ int bypass(struct __sk_buff *skb)
 
 	if ((phase == BYPASS_ARMED || phase == BYPASS_READY) && !s->unpredicted) {
 		if (s->marked)
-			follow(s, phase, d, &n);
+			slot_follow(s, phase, d, &n);
 		else
-			learn(s, d, &n);
+			slot_learn(s, d, &n);
 	}
 	if (phase != BYPASS_BYPASSED)
 		return pass;
@@ -285,8 +285,8 @@ int bypass(struct __sk_buff *skb)
 		__sync_val_compare_and_swap(&s->phase, BYPASS_BYPASSED, BYPASS_FROZEN);
 		return pass;
 	}
-	take(s, d, &n);
-	count(skb, &s->count[d], n.payload);
+	slot_update(s, d, &n);
+	slot_count(skb, &s->count[d], n.payload);
 	return 0;
 }
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* Deals the frames of an interface out to the members of a fan-out group: all of a connection to
- * the same one (PACKET_FANOUT_EBPF, packet(7)).  The result is taken modulo the number of members.
+/* Assigns the frames of an interface to the members of a fan-out group: all frames of a connection
+ * to one member (PACKET_FANOUT_EBPF, packet(7)).  The kernel takes the result modulo the number of
+ * members.
  *
- * It looks where frame_decode() and frame_decode_inner() look (lib/wire/): at the innermost TCP
- * header, or at the one that an ICMP error quotes.  What they call a later fragment has no
- * ports, and needs none: each member's filter drops it.  A first fragment has them and goes with
- * its connection.  For whatever else the filter drops any member will do: 0. */
+ * It parses as frame_decode() and frame_decode_inner() do (lib/wire/): to the innermost TCP header,
+ * or to the one that an ICMP error quotes.  A later fragment has no ports and needs none: each
+ * member's filter drops it.  A first fragment has ports and goes with its connection.  What the
+ * filter drops returns 0. */
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/if_packet.h>
@@ -23,15 +24,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct fanout_config config;
 
-/* An IP header, as far as it says where to go. */
+/* The part of an IP header that decides. */
 struct ip {
 	uint32_t at; /* offset of what follows it */
 	uint8_t proto;
 	uint64_t addr[2][2]; /* as in fanout_end() */
 };
 
-/* False: not one, or a later fragment. */
-static __always_inline bool ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
+/* False: not IPv4, or a later fragment. */
+static __always_inline bool skb_ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
 {
 	struct {
 		uint8_t octet[12];
@@ -48,7 +49,7 @@ static __always_inline bool ip4_walk(struct __sk_buff *skb, uint32_t at, struct 
 	return true;
 }
 
-static __always_inline bool ip6_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
+static __always_inline bool skb_ip6_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
 {
 	struct {
 		uint8_t octet[8];
@@ -78,13 +79,15 @@ static __always_inline bool ip6_walk(struct __sk_buff *skb, uint32_t at, struct 
 	return true;
 }
 
-static __noinline bool ip_walk(struct __sk_buff *skb, unsigned ip_v, uint32_t at, struct ip *ret)
+static __noinline bool skb_ip_walk(struct __sk_buff *skb, unsigned ip_v, uint32_t at,
+				   struct ip *ret)
 {
-	return ip_v == 4 ? ip4_walk(skb, at, ret) : ip6_walk(skb, at, ret);
+	return ip_v == 4 ? skb_ip4_walk(skb, at, ret) : skb_ip6_walk(skb, at, ret);
 }
 
-/* The ports are at @at. */
-static __always_inline uint32_t connection(struct __sk_buff *skb, const struct ip *ip, uint32_t at)
+/* The hash; the ports are at @at. */
+static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const struct ip *ip,
+						uint32_t at)
 {
 	uint64_t secret = config.secret;
 	uint8_t b[4];
@@ -95,30 +98,30 @@ static __always_inline uint32_t connection(struct __sk_buff *skb, const struct i
 			   fanout_end(secret, ip->addr[1][0], ip->addr[1][1], be16(b + 2)));
 }
 
-/* An ICMP error at @at, as icmp_decode() in wire/icmp.c: the connection whose segment it quotes. */
-static __always_inline uint32_t quoted(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
+/* The hash of the connection that the ICMP error at @at quotes, as icmp_walk() in wire/icmp.c. */
+static __always_inline uint32_t quoted_hash(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
 {
 	struct ip ip;
 
-	if (!ip_walk(skb, ip_v, at + 8, &ip) || ip.proto != PROTO_TCP)
+	if (!skb_ip_walk(skb, ip_v, at + 8, &ip) || ip.proto != PROTO_TCP)
 		return 0;
-	return connection(skb, &ip, ip.at);
+	return connection_hash(skb, &ip, ip.at);
 }
 
-static __always_inline unsigned payload_walk(struct __sk_buff *skb, uint16_t type, uint32_t *at)
+static __always_inline unsigned skb_payload_walk(struct __sk_buff *skb, uint16_t type, uint32_t *at)
 {
 	if (type == 0x6558)
-		return ethernet_walk(skb, at);
-	return type < ETH_P_802_3_MIN ? NOTHING : type_walk(skb, type, at);
+		return skb_ethernet_walk(skb, at);
+	return type < ETH_P_802_3_MIN ? NOTHING : skb_type_walk(skb, type, at);
 }
 
-static __always_inline unsigned erspan_walk(struct __sk_buff *skb, bool third, bool sequenced,
-					    uint32_t *at)
+static __always_inline unsigned skb_erspan_walk(struct __sk_buff *skb, bool third, bool sequenced,
+						uint32_t *at)
 {
 	uint8_t head[4], rest[4];
 
 	if (!third && !sequenced)
-		return ethernet_walk(skb, at);
+		return skb_ethernet_walk(skb, at);
 	if (!LOAD(skb, *at, &head) || head[0] >> 4 != (third ? 2 : 1))
 		return NOTHING;
 	*at += 8;
@@ -131,10 +134,10 @@ static __always_inline unsigned erspan_walk(struct __sk_buff *skb, bool third, b
 		if (rest[2] >> 2 & 0x1f)
 			return NOTHING;
 	}
-	return ethernet_walk(skb, at);
+	return skb_ethernet_walk(skb, at);
 }
 
-static __noinline unsigned gre_walk(struct __sk_buff *skb, uint32_t *at)
+static __noinline unsigned skb_gre_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[4];
 
@@ -144,11 +147,11 @@ static __noinline unsigned gre_walk(struct __sk_buff *skb, uint32_t *at)
 	uint16_t type = be16(b + 2);
 
 	if (type == 0x88be || type == 0x22eb)
-		return erspan_walk(skb, type == 0x22eb, b[0] & 0x10, at);
-	return payload_walk(skb, type, at);
+		return skb_erspan_walk(skb, type == 0x22eb, b[0] & 0x10, at);
+	return skb_payload_walk(skb, type, at);
 }
 
-static __always_inline unsigned gtp_u_walk(struct __sk_buff *skb, uint32_t *at)
+static __always_inline unsigned skb_gtp_u_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[4], next;
 
@@ -172,31 +175,31 @@ static __always_inline unsigned gtp_u_walk(struct __sk_buff *skb, uint32_t *at)
 	return version_at(skb, *at);
 }
 
-static __noinline unsigned udp_walk(struct __sk_buff *skb, uint32_t *at)
+static __noinline unsigned skb_udp_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[16];
 
-	if (!LOAD(skb, *at, &b)) /* no tunnel is shorter */
+	if (!LOAD(skb, *at, &b)) /* the shortest tunnel header */
 		return NOTHING;
 	switch (be16(b + 2)) {
 	case PORT_VXLAN:
 	case PORT_VXLAN_LINUX:
 		*at += 16;
-		return b[8] & 8 ? ethernet_walk(skb, at) : NOTHING;
+		return b[8] & 8 ? skb_ethernet_walk(skb, at) : NOTHING;
 	case PORT_GENEVE:
 		*at += 16 + (b[8] & 0x3f) * 4;
-		return b[8] >> 6 ? NOTHING : payload_walk(skb, be16(b + 10), at);
+		return b[8] >> 6 ? NOTHING : skb_payload_walk(skb, be16(b + 10), at);
 	case PORT_GTP_U:
 		*at += 8;
-		return gtp_u_walk(skb, at);
+		return skb_gtp_u_walk(skb, at);
 	default:
 		return NOTHING;
 	}
 }
 
-/* From an IP header of version @ip_v to the one inside, if it is a tunnel's. */
-static __always_inline unsigned tunnel_walk(struct __sk_buff *skb, const struct ip *ip,
-					    uint32_t *at)
+/* From a tunnel's IP header to the inner one: returns its version and offset. */
+static __always_inline unsigned skb_tunnel_walk(struct __sk_buff *skb, const struct ip *ip,
+						uint32_t *at)
 {
 	*at = ip->at;
 	switch (ip->proto) {
@@ -205,43 +208,43 @@ static __always_inline unsigned tunnel_walk(struct __sk_buff *skb, const struct 
 	case PROTO_IP6:
 		return 6;
 	case PROTO_GRE:
-		return gre_walk(skb, at);
+		return skb_gre_walk(skb, at);
 	case PROTO_UDP:
-		return udp_walk(skb, at);
+		return skb_udp_walk(skb, at);
 	default:
 		return NOTHING;
 	}
 }
 
-/* On the way in the link header was taken off, and the first tag with it; on the way out nothing
- * was yet (dev_queue_xmit_nit()).  Both are before packet_rcv() puts the octets in place. */
-static __always_inline unsigned link_walk(struct __sk_buff *skb, uint32_t *at)
+/* The program runs before packet_rcv() restores the link header.  An incoming frame has lost it and
+ * the first tag; an outgoing frame still has both (dev_queue_xmit_nit()). */
+static __always_inline unsigned skb_link_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	*at = 0;
 	if (config.raw_ip)
 		return version_at(skb, 0);
 	if (skb->pkt_type == PACKET_OUTGOING)
-		return ethernet_walk(skb, at);
-	return type_walk(skb, bpf_ntohs(skb->protocol), at);
+		return skb_ethernet_walk(skb, at);
+	return skb_type_walk(skb, bpf_ntohs(skb->protocol), at);
 }
 
 SEC("socket")
 int fanout(struct __sk_buff *skb)
 {
 	uint32_t at;
-	unsigned ip_v = link_walk(skb, &at);
+	unsigned ip_v = skb_link_walk(skb, &at);
 	struct ip ip;
 
 	for (unsigned level = 0; level <= TUNNEL_MAX_LEVELS && ip_v; level++) {
-		if (!ip_walk(skb, ip_v, at, &ip))
+		if (!skb_ip_walk(skb, ip_v, at, &ip))
 			return 0;
 		if (ip.proto == PROTO_TCP)
-			return connection(skb, &ip, ip.at);
+			return connection_hash(skb, &ip, ip.at);
 		if (config.inner & INNER_ICMP && ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
-			return quoted(skb, ip_v, ip.at);
+			return quoted_hash(skb, ip_v, ip.at);
 		if (!(config.inner & INNER_TUNNELS))
 			return 0;
-		ip_v = tunnel_walk(skb, &ip, &at);
+		ip_v = skb_tunnel_walk(skb, &ip, &at);
 	}
 	return 0;
 }

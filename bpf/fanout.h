@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* fanout.h - which of several decoders a connection belongs to: the same answer in the kernel,
- * where bpf/fanout.bpf.c deals frames out, and here, where it is checked.
+/* fanout.h - assigns a connection to one of several decoders.  bpf/fanout.bpf.c uses it in the
+ * kernel and the daemon uses it to check.
  *
- * Pure.  Both directions of a connection have the same hash.  It is keyed, so that nobody outside
- * can aim connections at one decoder.  Addresses are words as they lie in memory: kernel and
- * process are of the same machine. */
+ * Pure.  Both directions of a connection have the same hash.  It is keyed, so that an attacker
+ * cannot direct connections to one decoder.  Addresses are words as they lie in memory: kernel and
+ * process are on the same machine. */
 #pragma once
 #include <stdint.h>
 
@@ -23,14 +23,14 @@ static inline uint64_t fanout_mix(uint64_t x)
 	return x ^ x >> 33;
 }
 
-/* One end: an IPv6 address in two words, an IPv4 address in @lo; the port in any byte order, but
- * always in the same. */
+/* Hash of one end: an IPv6 address in two words, or an IPv4 address in @lo.  The port is always in
+ * the same byte order. */
 static inline uint64_t fanout_end(uint64_t secret, uint64_t hi, uint64_t lo, uint16_t port)
 {
 	return fanout_mix((secret ^ hi * 0x9e3779b97f4a7c15u ^ lo) + ((uint64_t)port << 40));
 }
 
-/* Hash of the connection between two ends, whichever comes first. */
+/* Hash of the connection between two ends, in either order. */
 static inline uint32_t fanout_hash(uint64_t end, uint64_t other)
 {
 	return (uint32_t)((end + other) * 0x9e3779b97f4a7c15u >> 32);

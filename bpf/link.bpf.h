@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
-/* link.bpf.h - from the link header to the IP header, for kernel programs, like link_decode() in
- * wire/link.c.
+/* link.bpf.h - parses from the link header to the IP header in kernel programs, as link_walk() in
+ * wire/link.c does in user space.
  *
- * Socket filters get no pointer into the frame: all reads are copies.  A step moves *at behind what
- * it read, and returns the IP version that is said to follow, or NOTHING. */
+ * Socket filters have no pointer into the frame, so all reads are copies.  Each function moves *at
+ * past what it read, and returns the IP version that follows, or NOTHING. */
 #pragma once
 #include <linux/bpf.h>
 #include <linux/if_ether.h>
@@ -12,9 +12,9 @@
 #include <bpf/bpf_helpers.h>
 #include "wire/link.h"
 
-enum { NOTHING = 0 }; /* in place of an IP version: there is none, or none that we follow */
+enum { NOTHING = 0 }; /* no IP version: no IP header, or one that we do not look for */
 
-/* What is at @at, wherever the kernel keeps it; false: the frame has no so many octets. */
+/* Copies the octets at @at; false: the frame is too short. */
 #define LOAD(skb, at, to) (!bpf_skb_load_bytes(skb, at, to, sizeof *(to)))
 
 static __always_inline uint16_t be16(const uint8_t *p)
@@ -22,7 +22,7 @@ static __always_inline uint16_t be16(const uint8_t *p)
 	return (uint16_t)(p[0] << 8 | p[1]);
 }
 
-static __always_inline bool is_vlan(uint16_t type)
+static __always_inline bool is_vlan_type(uint16_t type)
 {
 	return type == 0x8100 || type == 0x88a8 || type == 0x9100;
 }
@@ -41,12 +41,12 @@ static __always_inline unsigned version_at(struct __sk_buff *skb, uint32_t at)
 	return b >> 4 == 4 ? 4 : b >> 4 == 6 ? 6 : NOTHING;
 }
 
-/* What else than IP an EtherType says: tags, and then IP, SNAP, PPPoE or MPLS. */
-static __noinline unsigned carrier_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
+/* Other EtherTypes than IP: VLAN tags, then IP, SNAP, PPPoE or MPLS. */
+static __noinline unsigned skb_carrier_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
 {
 	uint8_t b[8];
 
-	for (unsigned n = 0; n < LINK_MAX_VLAN && is_vlan(type); n++) {
+	for (unsigned n = 0; n < LINK_MAX_VLAN && is_vlan_type(type); n++) {
 		if (bpf_skb_load_bytes(skb, *at, b, 4))
 			return NOTHING;
 		type = be16(b + 2);
@@ -79,20 +79,20 @@ static __noinline unsigned carrier_walk(struct __sk_buff *skb, uint32_t type, ui
 	return version_of(type);
 }
 
-/* From the octet after an EtherType, like ethertype_decode() in wire/link.c; usually IP. */
-static __always_inline unsigned type_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
+/* From after an EtherType, as type_walk() in wire/link.c.  Most frames are IP. */
+static __always_inline unsigned skb_type_walk(struct __sk_buff *skb, uint32_t type, uint32_t *at)
 {
 	unsigned ip_v = version_of(type);
 
-	return ip_v ? ip_v : carrier_walk(skb, type, at);
+	return ip_v ? ip_v : skb_carrier_walk(skb, type, at);
 }
 
-static __always_inline unsigned ethernet_walk(struct __sk_buff *skb, uint32_t *at)
+static __always_inline unsigned skb_ethernet_walk(struct __sk_buff *skb, uint32_t *at)
 {
 	uint8_t b[2];
 
 	if (!LOAD(skb, *at + ETH_HLEN - 2, &b))
 		return NOTHING;
 	*at += ETH_HLEN;
-	return type_walk(skb, be16(b), at);
+	return skb_type_walk(skb, be16(b), at);
 }

@@ -13,17 +13,14 @@ int linkwatch_open(bool routes)
 		.nl_family = AF_NETLINK,
 		.nl_groups = RTMGRP_LINK | (routes ? RTMGRP_IPV4_ROUTE | RTMGRP_IPV6_ROUTE : 0),
 	};
-	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE);
+	int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE), r;
 
 	if (fd < 0)
 		return -errno;
-	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0) {
-		int e = errno;
-
+	r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : fd;
+	if (r < 0)
 		close(fd);
-		return -e;
-	}
-	return fd;
+	return r;
 }
 
 int linkwatch_ask(int fd)
@@ -39,7 +36,7 @@ int linkwatch_ask(int fd)
 	return send(fd, &req, sizeof req, 0) < 0 ? -errno : 0;
 }
 
-static bool parse(const struct nlmsghdr *h, struct link *ret)
+static bool link_parse(const struct nlmsghdr *h, struct link *ret)
 {
 	const struct ifinfomsg *i = NLMSG_DATA(h);
 
@@ -65,8 +62,8 @@ static bool is_default_route(const struct nlmsghdr *h)
 	       m->rtm_dst_len == 0;
 }
 
-/* One datagram; true: it ended a dump. */
-static bool report_all(const char *buf, size_t n, linkwatch_fn *tell, void *arg)
+/* Reports one datagram; true: it ended a dump. */
+static bool report_datagram(const char *buf, size_t n, linkwatch_fn *report, void *arg)
 {
 	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
 
@@ -76,18 +73,18 @@ static bool report_all(const char *buf, size_t n, linkwatch_fn *tell, void *arg)
 		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
 			return true;
 		if ((h->nlmsg_type == RTM_NEWLINK || h->nlmsg_type == RTM_DELLINK) &&
-		    parse(h, &l) &&
+		    link_parse(h, &l) &&
 		    ((const struct ifinfomsg *)NLMSG_DATA(h))->ifi_family == AF_UNSPEC)
-			tell(arg, &l, h->nlmsg_type == RTM_DELLINK);
+			report(arg, &l, h->nlmsg_type == RTM_DELLINK);
 		if (is_default_route(h))
-			tell(arg, NULL, false);
+			report(arg, NULL, false);
 	}
 	return false;
 }
 
-int linkwatch_read(int fd, linkwatch_fn *tell, void *arg, bool until_done)
+int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done)
 {
-	_Alignas(struct nlmsghdr) char buf[32768]; /* the kernel's own bound of a dump's part */
+	_Alignas(struct nlmsghdr) char buf[32768]; /* the kernel's limit for a part of a dump */
 
 	for (;;) {
 		struct sockaddr_nl from;
@@ -109,8 +106,8 @@ int linkwatch_read(int fd, linkwatch_fn *tell, void *arg, bool until_done)
 			poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 1000);
 		} else if (n < 0 && errno != EINTR) {
 			return -errno;
-		} else if (n > 0 && from.nl_pid == 0 && /* the kernel, nobody else */
-			   report_all(buf, (size_t)n, tell, arg) && until_done) {
+		} else if (n > 0 && from.nl_pid == 0 && /* from the kernel only */
+			   report_datagram(buf, (size_t)n, report, arg) && until_done) {
 			return 0;
 		}
 	}

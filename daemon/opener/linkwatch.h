@@ -1,4 +1,4 @@
-/* linkwatch.h - which network interfaces there are, and what becomes of them (rtnetlink(7)).
+/* linkwatch.h - lists the network interfaces and reports their changes (rtnetlink(7)).
  *
  * The socket sees its own network namespace.  Nothing here logs.  -errno on failure. */
 #pragma once
@@ -12,17 +12,17 @@ struct link {
 	char name[IF_NAMESIZE];
 };
 
-/* What is told of each link: at first all that there are, later each change; @gone: it was
- * removed, or moved to another namespace. */
+/* Called for each link, first for all that exist, later for each change.  @gone: it was removed or
+ * moved to another namespace. */
 typedef void linkwatch_fn(void *arg, const struct link *l, bool gone);
 
-/* A non-blocking descriptor that polls as readable when there is news.  @routes: also of default
- * routes that are added, told with a NULL link. */
+/* A non-blocking descriptor, readable when something has changed.  @routes: also report new default
+ * routes, with a NULL link. */
 int linkwatch_open(bool routes);
 
-/* Asks for all links: they come as news. */
+/* Requests all links; linkwatch_read() reports them. */
 int linkwatch_ask(int fd);
 
-/* Tells what has come until nothing is left.  With @until_done it waits for the end of the answer
- * to linkwatch_ask().  If the kernel had to drop news, it asks again by itself. */
-int linkwatch_read(int fd, linkwatch_fn *tell, void *arg, bool until_done);
+/* Reports all that has come.  With @until_done it waits for the end of the answer to
+ * linkwatch_ask().  If the kernel dropped messages, it requests all links again. */
+int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done);

@@ -1,4 +1,4 @@
-/* synfind-opener: the one that may open ring sockets; started by systemd for synfind. */
+/* synfind-opener: opens ring sockets for synfind; started by systemd. */
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -17,8 +17,8 @@ static int await_daemon(void)
 	int n = sd_listen_fds(1), fd;
 
 	if (n != 1 || sd_is_socket(SD_LISTEN_FDS_START, AF_UNIX, SOCK_SEQPACKET, 1) <= 0) {
-		log_error("This program is started by systemd, with one listening socket "
-			  "(synfind-opener.socket); synfind makes an opener of its own without it");
+		log_error("systemd starts this program with one listening socket "
+			  "(synfind-opener.socket); without it synfind starts its own opener");
 		return -EINVAL;
 	}
 	fd = accept4(SD_LISTEN_FDS_START, NULL, NULL, SOCK_CLOEXEC);
@@ -44,7 +44,7 @@ int main(int argc, char **argv)
 		struct serve s = { .o = &o, .fd = r };
 
 		sd_notify(0, "READY=1\nSTATUS=Serving the daemon.");
-		r = serve_run(&s); /* one daemon, once: the next one finds a fresh configuration */
+		r = serve_run(&s); /* one daemon per process, so each gets a new configuration */
 		close(s.fd);
 	}
 	options_free(&o);

@@ -4,7 +4,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Aligned as control messages want it. */
+/* Aligned for control messages. */
 union control {
 	struct cmsghdr h;
 	char octets[CMSG_SPACE(OPENER_FDS_MAX * sizeof(int))];
@@ -34,13 +34,13 @@ int opener_send(int fd, const void *message, size_t octets, const int *fds, unsi
 	return 0;
 }
 
-static void close_all(const int *fds, unsigned n)
+void opener_close_fds(const int *fds, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
 		close(fds[i]);
 }
 
-/* The descriptors of a message, at most @max of them; what is above is closed. */
+/* The first @max descriptors of a message; the others are closed. */
 static unsigned take_descriptors(struct msghdr *m, int *ret_fds, unsigned max)
 {
 	unsigned n = 0;
@@ -82,7 +82,7 @@ int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max,
 	if (n == 0 && !nfds)
 		return 0;
 	if ((size_t)n != octets || m.msg_flags & MSG_TRUNC || (max && m.msg_flags & MSG_CTRUNC)) {
-		close_all(ret_fds, nfds);
+		opener_close_fds(ret_fds, nfds);
 		return -EBADMSG;
 	}
 	if (ret_nfds)

@@ -1,27 +1,26 @@
-/* protocol.h - what the daemon and its opener say to each other.
+/* protocol.h - the messages between the daemon and its opener.
  *
  * One message is one packet of a Unix SOCK_SEQPACKET socket: a struct as it lies in memory (both
- * ends are of one build, on one machine), with descriptors beside it (SCM_RIGHTS).
+ * ends are of one build, on one machine), with descriptors attached (SCM_RIGHTS).
  *
- * The opener talks first: HELLO, a LINK for each interface that its configuration wants, LISTED;
- * then LINK and GONE as things change.  The daemon asks for rings by index and gets RINGS or
- * FAILED.  It can ask for nothing that the configuration does not name, for no other filter, and
- * for each interface once: the opener is the one who decides what is seen.
+ * The opener starts: HELLO, a LINK for each interface that its configuration names, LISTED; then
+ * LINK and GONE as links change.  The daemon requests rings by ifindex and gets RINGS or FAILED.
+ * The opener decides what is captured: it opens only interfaces that the configuration names, with
+ * its own filter, and each one once.
  *
- * A HELLO in the midst means that another opener has taken over: what was asked for and not
- * answered is forgotten, and the list begins anew. */
+ * A second HELLO comes from a new opener: unanswered requests are void, and the list starts
+ * again. */
 #pragma once
 #include <net/if.h>
 #include <stdint.h>
 #include "source/afring.h" /* struct afring_geometry: a ring as it is sent */
 
 enum {
-	OPENER_RINGS_MAX = AFRING_GROUP_MAX, /* of one interface */
-	OPENER_FDS_MAX =
-		3 * OPENER_RINGS_MAX, /* with each ring two maps; the kernel has 253 (SCM_MAX_FD) */
+	OPENER_RINGS_MAX = AFRING_GROUP_MAX,   /* of one interface */
+	OPENER_FDS_MAX = 3 * OPENER_RINGS_MAX, /* two maps per ring; at most SCM_MAX_FD, 253 */
 };
 
-/* The step that needs CAP_BPF. */
+/* The value of .step if CAP_BPF is missing. */
 #define OPENER_STEP_BYPASS "filter of mode=auto"
 
 enum opener_request_kind {
@@ -33,21 +32,18 @@ enum opener_request_kind {
 struct opener_request {
 	uint32_t kind;
 	int32_t ifindex;
-	uint64_t
-		/* OPENER_OPEN: to deal out by, as rings did that they shall replace; 0: a new
-		 * one */
-		secret;
+	uint64_t secret; /* OPENER_OPEN: of the rings to be replaced; 0: a new one */
 };
 
 enum opener_reply_kind {
 	OPENER_HELLO = 1,
-	OPENER_LINK,   /* there is an interface: .ifindex .name .arphrd .flags .named */
-	OPENER_LISTED, /* that were all; from here on what changes */
+	OPENER_LINK, /* an interface is new or has changed: .ifindex .name .arphrd .flags .named */
+	OPENER_LISTED, /* the list is complete; changes follow */
 	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
-	/* .rings descriptors for .ifindex, and how to map them; with .bulk then as many of maps
-	 * `flows`, then as many of maps `slots` (bpf/bypass.bpf.c) */
+	/* .rings ring descriptors for .ifindex and their geometry; with .bypass also as many maps
+	 * `flows` and as many maps `slots` (bpf/bypass.bpf.c) */
 	OPENER_RINGS,
-	OPENER_FAILED, /* none: .error is -errno, .step what failed */
+	OPENER_FAILED, /* no rings: .error is -errno, .step what failed */
 	OPENER_CLEANED,
 };
 
@@ -56,13 +52,13 @@ struct opener_reply {
 	int32_t ifindex;
 	char name[IF_NAMESIZE];
 	uint32_t arphrd, flags; /* ARPHRD_*, IFF_* */
-	uint8_t named;		/* the configuration has its full name, not a pattern */
+	uint8_t named;		/* the configuration has its full name, not only a pattern */
 	int32_t error;
 	char step[32];
 	uint32_t rings;
 	uint8_t by_program; /* as in struct rings (rings.h) */
 	uint8_t bypass;	    /* likewise */
-	uint8_t control;    /* they show SYN, FIN and RST alone */
+	uint8_t control;    /* they pass SYN, FIN and RST only */
 	uint64_t secret;
 	struct afring_geometry ring[OPENER_RINGS_MAX];
 };
@@ -70,9 +66,10 @@ struct opener_reply {
 /* Sends one message with @nfds descriptors, which stay the caller's.  0 or -errno. */
 int opener_send(int fd, const void *message, size_t octets, const int *fds, unsigned nfds);
 
-/* Receives one message of exactly @octets.  @max: how many descriptors may come with it; they are
- * the caller's, close-on-exec; 0: those that come are closed by the kernel.
- * 1; 0: the other end is closed; -EAGAIN; -EBADMSG: not such a message, all of it dropped;
- * -errno. */
+/* Receives one message of exactly @octets with at most @max descriptors, which are the caller's,
+ * close-on-exec.  With @max 0 the kernel closes them.  1; 0: the other end is closed; -EAGAIN;
+ * -EBADMSG: another kind of message, discarded; -errno. */
 int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max,
 		   unsigned *ret_nfds);
+
+void opener_close_fds(const int *fds, unsigned n);

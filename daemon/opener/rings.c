@@ -12,7 +12,8 @@
 #include "opener/protocol.h"
 #include "source/fanout.h"
 
-/* The kernel's hash splits what is in tunnels, and loses ICMP errors: then there is one ring. */
+/* The kernel's hash splits tunnelled connections and misdirects ICMP errors.  If these are to be
+ * captured and no program can be loaded, it opens one ring. */
 static int open_group(const struct options *o, const struct link *l,
 		      const struct afring_config *cfg, uint64_t secret, struct rings *ret,
 		      const char **reterr_step)
@@ -26,27 +27,23 @@ static int open_group(const struct options *o, const struct link *l,
 		return *reterr_step = "getrandom", -errno;
 	program = fanout_load(&fc);
 	if (program < 0 && fc.inner) {
-		log_warn("%s has one decoder: the eBPF program that deals tunnels and ICMP errors "
-			 "out "
-			 "cannot be loaded: %s (it needs CAP_BPF)",
+		log_warn("%s has one decoder: cannot load the eBPF program that assigns tunnels "
+			 "and ICMP errors to decoders: %s (it needs CAP_BPF)",
 			 l->name, strerror(-program));
 		ret->n = 1;
 		return 0;
 	}
 	if (program < 0)
-		log_warn("%s: the kernel's hash deals frames out (PACKET_FANOUT_HASH), which may "
-			 "split "
-			 "connections that are fragmented: the eBPF program cannot be loaded: %s "
-			 "(it "
-			 "needs CAP_BPF)",
+		log_warn("%s: the kernel's hash (PACKET_FANOUT_HASH) assigns frames to decoders "
+			 "and may split fragmented connections: cannot load the eBPF program: %s "
+			 "(it needs CAP_BPF)",
 			 l->name, strerror(-program));
 	r = afring_socket_group(cfg, ret->n, program, ret->fd, ret->geometry, reterr_step);
 	if (program >= 0)
 		close(program);
 	if (r == -EINVAL && !(l->flags & IFF_UP)) {
-		log_warn("%s has one decoder: it is down, and this kernel lets rings share only "
-			 "what is "
-			 "up",
+		log_warn("%s has one decoder: it is down, and on this kernel rings can share "
+			 "only an interface that is up",
 			 l->name);
 		ret->n = 1;
 		return 0;
@@ -56,7 +53,7 @@ static int open_group(const struct options *o, const struct link *l,
 	return r;
 }
 
-/* With mode=auto: one for each ring, so that its slots are those of its decoder's connections. */
+/* mode=auto: each ring has its own filter, whose slots are for its decoder's connections. */
 static int load_filters(const struct link *l, bool raw_ip, struct rings *ret, int ret_program[])
 {
 	for (unsigned i = 0; i < ret->n; i++) {
@@ -69,7 +66,7 @@ static int load_filters(const struct link *l, bool raw_ip, struct rings *ret, in
 	return 0;
 }
 
-/* There may be fewer rings than were asked for. */
+/* Closes the filters from number @from on: there may be fewer rings than requested. */
 static void close_filters(struct rings *rings, unsigned from)
 {
 	for (unsigned i = from; i < AFRING_GROUP_MAX; i++)

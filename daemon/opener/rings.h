@@ -1,8 +1,8 @@
-/* rings.h - the ring sockets of one interface, as the options want them.
+/* rings.h - opens the ring sockets of one interface as the options say.
  *
- * The cut between privilege and parsing goes here: whoever opens needs CAP_NET_RAW and sees no
- * frame; whoever gets the descriptors maps them (afring_map()) and needs nothing.  Likewise with
- * the filters of mode=auto: they are loaded here, and their maps are used there. */
+ * Here privilege is separated from parsing.  The opener needs CAP_NET_RAW and reads no frame; the
+ * daemon maps the descriptors (afring_map()) and needs no privilege.  In the same way the opener
+ * loads the filters of mode=auto, and the daemon uses their maps. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -16,20 +16,20 @@ struct rings {
 	unsigned n;
 	int fd[AFRING_GROUP_MAX];
 	struct afring_geometry geometry[AFRING_GROUP_MAX];
-	bool by_program; /* several: dealt out by fanout_member() under this secret: */
+	bool by_program; /* several rings: fanout_member() under @secret assigns frames */
 	uint64_t secret;
-	bool bypass; /* mode=auto: each has a filter with maps */
+	bool bypass; /* mode=auto: each ring has a filter with maps */
 	struct bypassload filter[AFRING_GROUP_MAX];
 };
 
-/* Opens the rings of @l with filter and lock, capturing from now on; the descriptors are the
- * caller's.  @secret: to deal out by; 0: a new one.  Several share the interface by a program of
- * ours if we may load one, else by the kernel's hash, and a warning is logged.  0, or -errno with
+/* Opens the rings of @l, filtered and locked; they capture from now on.  The descriptors are the
+ * caller's.  Several rings share the frames by an eBPF program under @secret (0: a new one).  If
+ * that cannot be loaded, the kernel's hash is used and a warning logged.  0, or -errno with
  * *reterr_step, a literal. */
 int rings_open(const struct options *o, const struct link *l, uint64_t secret, struct rings *ret,
 	       const char **reterr_step);
 
-/* All that the daemon gets, in the order of OPENER_RINGS (protocol.h): their number. */
+/* Collects the descriptors for OPENER_RINGS (protocol.h) and returns their number. */
 unsigned rings_collect(const struct rings *rings, int ret_fds[]);
 
 void rings_close(struct rings *rings);

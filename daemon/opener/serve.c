@@ -13,11 +13,11 @@
 #include "opener/rings.h"
 #include "opener/wanted.h"
 
-/* An interface that the configuration wants, or that the daemon has rings of. */
+/* An interface that the configuration names, or whose rings the daemon has. */
 struct known {
 	struct known *next;
 	struct link link;
-	bool opened; /* its rings were given away: not twice */
+	bool opened; /* its rings were sent; they are sent once */
 };
 
 struct server {
@@ -25,13 +25,12 @@ struct server {
 	struct wanted wanted;
 	struct known *links;
 	int link_fd;
-	bool routed; /* there is a new default route */
-	int error;   /* of the first reply that could not be sent */
+	bool routed; /* a default route was added */
+	int error;   /* -errno of the first reply that could not be sent */
 };
 
-/* The daemon that is gone is told nothing more; the loop will see that it is. */
-static void reply_with(struct server *v, const struct opener_reply *m, const int *fds,
-		       unsigned nfds)
+/* After an error it sends nothing; the loop then ends. */
+static void reply(struct server *v, const struct opener_reply *m, const int *fds, unsigned nfds)
 {
 	int r = v->error ? 0 : opener_send(v->s->fd, m, sizeof *m, fds, nfds);
 
@@ -39,25 +38,20 @@ static void reply_with(struct server *v, const struct opener_reply *m, const int
 		v->error = r;
 }
 
-static void reply(struct server *v, const struct opener_reply *m)
+static struct known **link_find(struct server *v, int ifindex)
 {
-	reply_with(v, m, NULL, 0);
+	struct known **known = &v->links;
+
+	while (*known && (*known)->link.ifindex != ifindex)
+		known = &(*known)->next;
+	return known;
 }
 
-static struct known **find(struct server *v, int ifindex)
+static void link_remove(struct known **known)
 {
-	struct known **k = &v->links;
+	struct known *gone = *known;
 
-	while (*k && (*k)->link.ifindex != ifindex)
-		k = &(*k)->next;
-	return k;
-}
-
-static void forget(struct known **k)
-{
-	struct known *gone = *k;
-
-	*k = gone->next;
+	*known = gone->next;
 	free(gone);
 }
 
@@ -70,12 +64,12 @@ static void on_link(void *arg, const struct link *l, bool gone)
 		return;
 	}
 
-	struct known **k = find(v, l->ifindex);
+	struct known **known = link_find(v, l->ifindex);
 
-	if (*k && !gone && strcmp((*k)->link.name, l->name)) {
-		/* Renamed: another interface, as far as names go. */
-		on_link(v, &(*k)->link, true);
-		k = find(v, l->ifindex);
+	if (*known && !gone && strcmp((*known)->link.name, l->name)) {
+		/* Renamed: report it as gone and as new. */
+		on_link(v, &(*known)->link, true);
+		known = link_find(v, l->ifindex);
 	}
 	struct opener_reply m = { .kind = gone ? OPENER_GONE : OPENER_LINK,
 				  .ifindex = l->ifindex,
@@ -83,45 +77,40 @@ static void on_link(void *arg, const struct link *l, bool gone)
 				  .flags = l->flags };
 	bool named, wanted = wanted_has(&v->wanted, v->s->o->interfaces, l, &named);
 
-	if (!*k && (gone || !wanted))
+	if (!*known && (gone || !wanted))
 		return;
 	memcpy(m.name, l->name, sizeof m.name);
 	m.named = named;
-	if (gone) {
-		forget(k);
-	} else if (!*k) {
-		*k = calloc(1, sizeof **k);
-		if (!*k) {
-			v->error = -ENOMEM;
-			return;
-		}
-	}
-	if (!gone)
-		(*k)->link = *l;
-	reply(v, &m);
+	if (gone)
+		link_remove(known);
+	else if (*known || (*known = calloc(1, sizeof **known)))
+		(*known)->link = *l;
+	else
+		v->error = -ENOMEM;
+	reply(v, &m, NULL, 0);
 }
 
-/* The rings of one interface, or why there are none. */
+/* Replies with the rings of one interface, or with the error. */
 static void open_rings(struct server *v, int ifindex, uint64_t secret)
 {
-	struct known *k = *find(v, ifindex);
+	struct known *known = *link_find(v, ifindex);
 	struct opener_reply m = { .ifindex = ifindex };
 	struct rings rings;
 	int fds[OPENER_FDS_MAX];
 	const char *step = "";
 	int r;
 
-	if (!k)
+	if (!known)
 		r = -ENODEV, step = "interface";
-	else if (k->opened)
+	else if (known->opened)
 		r = -EALREADY, step = "second request";
 	else
-		r = rings_open(v->s->o, &k->link, secret, &rings, &step);
+		r = rings_open(v->s->o, &known->link, secret, &rings, &step);
 	if (r < 0) {
 		m.kind = OPENER_FAILED;
 		m.error = r;
 		snprintf(m.step, sizeof m.step, "%s", step);
-		reply(v, &m);
+		reply(v, &m, NULL, 0);
 		return;
 	}
 	m.kind = OPENER_RINGS;
@@ -131,17 +120,17 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 	m.control = v->s->o->mode == MODE_CONTROL;
 	m.secret = rings.secret;
 	memcpy(m.ring, rings.geometry, rings.n * sizeof *m.ring);
-	k->opened = true;
-	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", k->link.name);
-	reply_with(v, &m, fds, rings_collect(&rings, fds));
-	rings_close(&rings); /* theirs now */
+	known->opened = true;
+	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", known->link.name);
+	reply(v, &m, fds, rings_collect(&rings, fds));
+	rings_close(&rings); /* the daemon has them */
 }
 
 enum { NEXT, OVER, ANEW };
 
-/* NEXT: go on; OVER: the daemon is gone; ANEW: it wants a fresh opener; -errno: it talks
- * nonsense. */
-static int take_request(struct server *v)
+/* NEXT: continue; OVER: the daemon disconnected; ANEW: it requests a new opener; -errno: it sent an
+ * invalid request. */
+static int handle_request(struct server *v)
 {
 	struct opener_request q;
 	int r = opener_receive(v->s->fd, &q, sizeof q, NULL, 0, NULL);
@@ -161,7 +150,7 @@ static int take_request(struct server *v)
 	case OPENER_CLEAN:
 		if (v->s->clean)
 			v->s->clean(v->s->o, q.ifindex);
-		reply(v, &(struct opener_reply){ .kind = OPENER_CLEANED });
+		reply(v, &(struct opener_reply){ .kind = OPENER_CLEANED }, NULL, 0);
 		return NEXT;
 	default:
 		return -EBADMSG;
@@ -175,18 +164,18 @@ static int list_links(struct server *v)
 	v->link_fd = linkwatch_open(wanted_by_route(v->s->o->interfaces));
 	if (v->link_fd < 0)
 		return log_errno(v->link_fd, "Cannot open a netlink socket");
-	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO });
+	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO }, NULL, 0);
 	r = linkwatch_ask(v->link_fd);
 	if (r >= 0)
 		r = linkwatch_read(v->link_fd, on_link, v, true);
 	if (r < 0)
 		return log_errno(r, "Cannot list interfaces");
-	reply(v, &(struct opener_reply){ .kind = OPENER_LISTED });
+	reply(v, &(struct opener_reply){ .kind = OPENER_LISTED }, NULL, 0);
 	return 0;
 }
 
-/* News; a link that is wanted because of a new route comes with the answer to another question. */
-static int take_news(struct server *v)
+/* After a new default route all links are listed again: "auto" may match more of them. */
+static int handle_link_news(struct server *v)
 {
 	int r = linkwatch_read(v->link_fd, on_link, v, false);
 
@@ -210,13 +199,13 @@ static int serve_loop(struct server *v)
 				continue;
 			return log_errno(errno, "Cannot wait for the daemon");
 		}
-		/* What became of an interface comes before the answer about it. */
-		r = fds[1].revents ? take_news(v) : 0;
+		/* Changes of an interface come before replies about it. */
+		r = fds[1].revents ? handle_link_news(v) : 0;
 		if (r < 0)
 			return log_errno(r, "Cannot follow interfaces");
-		r = fds[0].revents ? take_request(v) : NEXT;
+		r = fds[0].revents ? handle_request(v) : NEXT;
 		if (r < 0)
-			return log_errno(r, "The daemon sent something that is no request");
+			return log_errno(r, "The daemon sent an invalid request");
 		if (r != NEXT)
 			return r == ANEW ? SERVE_AGAIN : 0;
 	}
@@ -240,7 +229,7 @@ int serve_run(const struct serve *s)
 	if (r >= 0)
 		r = serve_loop(&v);
 	while (v.links)
-		forget(&v.links);
+		link_remove(&v.links);
 	if (v.link_fd >= 0)
 		close(v.link_fd);
 	return r;

@@ -1,4 +1,4 @@
-/* serve.h - the opener at work: one daemon, from its connection to its end. */
+/* serve.h - the opener's main loop: serves one daemon until it disconnects. */
 #pragma once
 #include <stdbool.h>
 #include "common/sandbox.h" /* enum sandbox_role */
@@ -7,15 +7,15 @@ struct options;
 
 struct serve {
 	const struct options *o;
-	int fd; /* of the daemon; stays the caller's */
-	/* removes the events socket; NULL: that is somebody else's */
+	int fd; /* of the daemon; borrowed */
+	/* Removes the events socket; NULL: systemd does. */
 	void (*clean)(const struct options *o, bool directory);
 };
 
-/* What an opener with these options needs. */
+/* The privileges that these options need. */
 enum sandbox_role serve_role(const struct options *o);
 
-/* Serves until the daemon is gone (0) or wants another opener with a fresh configuration
- * (SERVE_AGAIN); -errno: it was logged. */
+/* Serves until the daemon disconnects (0) or requests an opener with a new configuration
+ * (SERVE_AGAIN); -errno: logged. */
 enum { SERVE_AGAIN = 1 };
 int serve_run(const struct serve *s);

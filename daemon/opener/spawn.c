@@ -20,53 +20,53 @@
 enum { STATUS_AGAIN = 3 };
 static const struct timespec pause_after_death = { .tv_nsec = 100000000 };
 
-struct watch {
+struct supervisor {
 	int argc;
 	char **argv;
 	struct serve serve;
 	struct options o;
 };
 
-_Noreturn static void be_opener(const struct watch *w)
+_Noreturn static void opener_run(const struct supervisor *w)
 {
 	int r;
 
-	prctl(PR_SET_PDEATHSIG, SIGKILL); /* of the one that keeps watch */
+	prctl(PR_SET_PDEATHSIG, SIGKILL); /* with the supervisor */
 	if (sandbox_system_calls(serve_role(&w->o)) < 0)
 		_exit(EXIT_FAILURE);
 	r = serve_run(&w->serve);
 	_exit(r < 0 ? EXIT_FAILURE : r == SERVE_AGAIN ? STATUS_AGAIN : EXIT_SUCCESS);
 }
 
-static bool daemon_is_there(const struct watch *w)
+static bool daemon_is_there(const struct supervisor *w)
 {
 	struct pollfd p = { .fd = w->serve.fd };
 
 	return poll(&p, 1, 0) == 0;
 }
 
-/* Options as they are now; those that were good before, if the file is bad. */
-static void read_again(struct watch *w)
+/* Reads the options again; keeps the old ones if the file is invalid. */
+static void reread_options(struct supervisor *w)
 {
 	struct options fresh;
 
 	if (options_parse(w->argc, w->argv, &fresh))
 		return;
-	/* The mode stays the daemon's, and what it needs was given up unless it was wanted. */
+	/* The daemon keeps its mode, and the privileges of another mode are dropped. */
 	fresh.mode = w->o.mode;
 	options_free(&w->o);
 	w->o = fresh;
 	log_set_level(w->o.log_level);
 }
 
-_Noreturn static void keep_watch(struct watch *w)
+_Noreturn static void supervise(struct supervisor *w)
 {
 	for (;;) {
 		pid_t pid = fork();
 		int status = 0;
 
 		if (pid == 0)
-			be_opener(w);
+			opener_run(w);
 		if (pid > 0)
 			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 				;
@@ -75,11 +75,11 @@ _Noreturn static void keep_watch(struct watch *w)
 		if (!daemon_is_there(w))
 			_exit(EXIT_FAILURE);
 		if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == STATUS_AGAIN) {
-			read_again(w);
+			reread_options(w);
 			continue;
 		}
 		if (pid > 0)
-			log_warn("The opener died (status 0x%x): starting another",
+			log_warn("The opener died (status 0x%x): starting another one",
 				 (unsigned)status);
 		nanosleep(&pause_after_death, NULL);
 	}
@@ -93,15 +93,15 @@ static void leave_terminal(void)
 	signal(SIGTERM, SIG_IGN);
 	signal(SIGHUP, SIG_IGN);
 	signal(SIGCHLD, SIG_DFL);
-	if (null >= 0) { /* whoever reads the daemon's output waits for the daemon only */
+	if (null >= 0) { /* a reader of the daemon's output must get EOF when the daemon ends */
 		dup2(null, STDIN_FILENO);
 		dup2(null, STDOUT_FILENO);
 		close(null);
 	}
 }
 
-/* What the daemon inherited is none of ours: a subscriber must see it when the daemon closes. */
-static void close_but(int fd)
+/* A subscriber must get EOF when the daemon closes, so the child closes what it inherited. */
+static void close_all_but(int fd)
 {
 	if (fd > STDERR_FILENO + 1)
 		close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
@@ -126,13 +126,13 @@ int spawn_opener(int argc, char **argv, const struct options *o,
 		return -e;
 	}
 	if (pid == 0) {
-		struct watch w = { argc, argv, { &w.o, pair[1], clean }, *o };
+		struct supervisor w = { argc, argv, { &w.o, pair[1], clean }, *o };
 
-		close_but(pair[1]);
+		close_all_but(pair[1]);
 		leave_terminal();
 		if (sandbox_privileges(serve_role(o)) < 0)
 			_exit(EXIT_FAILURE);
-		keep_watch(&w);
+		supervise(&w);
 	}
 	close(pair[1]);
 	fcntl(pair[0], F_SETFL, O_NONBLOCK);

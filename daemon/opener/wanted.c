@@ -26,8 +26,8 @@ static void add_routed(struct wanted *w, const char *name)
 		snprintf(w->routed[w->n++], IF_NAMESIZE, "%s", name);
 }
 
-/* As proc(5) tells: net/route has the destination in the second column and the mask in the
- * eighth, net/ipv6_route destination and length in front and the name at the end. */
+/* proc(5): net/route has the destination in column 2 and the mask in column 8; net/ipv6_route has
+ * destination and prefix length first and the name last. */
 void wanted_look(struct wanted *w)
 {
 	char name[IF_NAMESIZE], dest[40], line[512];

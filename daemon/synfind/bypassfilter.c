@@ -20,13 +20,13 @@ static struct bypass_filter *of_kernel(struct bypass_kernel *k)
 	return (struct bypass_filter *)k; /* its first member */
 }
 
-static void forget(struct bypass_kernel *k, const struct bypass_key *keys)
+static void bypass_forget(struct bypass_kernel *k, const struct bypass_key *keys)
 {
 	for (unsigned d = 0; d < 2; d++)
 		bpf_map_delete_elem(of_kernel(k)->flows_fd, &keys[d]);
 }
 
-static int watch(struct bypass_kernel *k, const struct bypass_key *keys, uint32_t slot)
+static int bypass_watch(struct bypass_kernel *k, const struct bypass_key *keys, uint32_t slot)
 {
 	for (uint32_t d = 0; d < 2; d++) {
 		uint32_t value = slot << 1 | d;
@@ -37,13 +37,13 @@ static int watch(struct bypass_kernel *k, const struct bypass_key *keys, uint32_
 	return 0;
 }
 
-/* Does what the decoder will do, since it could not say that it is not allowed to. */
+/* Tries what the decoder will do, because the decoder cannot report that it is not permitted. */
 static int try_out(struct bypass_filter *f)
 {
 	static const struct bypass_key keys[2]; /* IP version 0: no frame has it */
-	int r = watch(&f->kernel, keys, 0);
+	int r = bypass_watch(&f->kernel, keys, 0);
 
-	forget(&f->kernel, keys);
+	bypass_forget(&f->kernel, keys);
 	return r;
 }
 
@@ -66,10 +66,10 @@ int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct by
 		close(slots_fd);
 		return log_errno(ENOMEM, "Cannot use the filter of mode=auto");
 	}
-	*f = (struct bypass_filter){
-		.kernel = { .after_pkts = after_pkts, .watch = watch, .forget = forget },
-		.flows_fd = flows_fd
-	};
+	*f = (struct bypass_filter){ .kernel = { .after_pkts = after_pkts,
+						 .watch = bypass_watch,
+						 .forget = bypass_forget },
+				     .flows_fd = flows_fd };
 
 	int r = map_slots(f, slots_fd);
 
@@ -79,9 +79,8 @@ int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct by
 		bypass_filter_free(f);
 		if (r != -EPERM)
 			return log_errno(r, "Cannot use the filter of mode=auto");
-		log_error("Cannot use the filter of mode=auto: bpf(2) is not permitted (a unit "
-			  "must list it in "
-			  "SystemCallFilter=; a process without CAP_BPF needs Linux 5.19)");
+		log_error("Cannot use the filter of mode=auto: bpf(2) is not permitted (list it "
+			  "in the unit's SystemCallFilter=; without CAP_BPF Linux 5.19 is needed)");
 		return r;
 	}
 	bypass_filter_set_clock(f);

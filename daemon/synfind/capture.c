@@ -2,10 +2,10 @@
 #include <errno.h>
 #include <net/if.h>
 #include <poll.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/log.h"
@@ -14,7 +14,6 @@
 #include "opener/wanted.h"
 #include "source/afring.h"
 #include "synfind/decoder.h"
-#include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/ring_reload.h"
@@ -23,28 +22,28 @@
 #include "synfind/interface.h"
 
 enum {
-	OPENER_PATIENCE_MS = 10000, /* at start */
-	RETRY_USEC = 500000,	    /* between two attempts to reach an opener that died */
+	OPENER_TIMEOUT_MS = 10000, /* at start */
+	RETRY_USEC = 500000,	   /* between two attempts to reconnect to the opener */
 };
 
-/* ---- what the opener tells ------------------------------------------------------------------ */
+/* ---- messages of the opener ----------------------------------------------------------------- */
 
-static void say_state(const struct interface *t, const char *state)
+static void log_link_state(const struct interface *iface, const char *state)
 {
 	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
-		  LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", state }),
-		  "Interface %s is %s", t->name, state);
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }, { "SYNFIND_STATE", state }),
+		  "Interface %s is %s", iface->name, state);
 }
 
-static void interface_gone(struct capture *c, struct interface *t)
+static void interface_gone(struct capture *c, struct interface *iface)
 {
-	if (t->asked) { /* it never was there, as far as anyone was told */
-		interface_forget(c, t);
+	if (iface->asked) { /* it was not reported as up */
+		interface_forget(c, iface);
 		return;
 	}
-	say_state(t, "gone");
-	interface_close_all(t);
-	interface_report_link(c, t, REPORTED_GONE, "gone");
+	log_link_state(iface, "gone");
+	interface_close_all(iface);
+	interface_report_link(c, iface, REPORTED_GONE, "gone");
 }
 
 static void note_error(struct capture *c, int r)
@@ -53,211 +52,197 @@ static void note_error(struct capture *c, int r)
 		c->error = r;
 }
 
-static void ask(struct capture *c, struct interface *t)
+static void ask_rings(struct capture *c, struct interface *iface)
 {
-	t->asked = true;
-	opener_ask(c->opener, OPENER_OPEN, t->ifindex, 0);
+	iface->asked = true;
+	opener_ask(c->opener, OPENER_OPEN, iface->ifindex, 0);
 }
 
 static void link_new(struct capture *c, const struct opener_reply *m)
 {
 	bool again = interface_name_known(c, m->name);
+	struct interface *iface;
 	int id;
 
 	if (!m->named && c->starting && afring_link_type((int)m->arphrd) < 0) {
-		log_debug("Leaving %s out: frames of its kind are not understood", m->name);
+		log_debug("Skipping %s: its link type is not supported", m->name);
 		return;
 	}
-	for (struct interface *t = c->interfaces; t; t = t->next)
-		if (!t->decoders && !t->asked && !strcmp(t->name, m->name)) {
-			interface_forget(c, t); /* it comes back under the same name */
+	for (iface = c->interfaces; iface; iface = iface->next)
+		if (!iface->decoders && !iface->asked && !strcmp(iface->name, m->name)) {
+			interface_forget(c, iface); /* it is back under the same name */
 			break;
 		}
 	id = interface_free_id(c);
 	if (id < 0) {
-		log_error("Cannot capture on '%s': %d interfaces are watched already", m->name,
+		log_error("Cannot capture on '%s': %d interfaces are captured already", m->name,
 			  INTERFACES_MAX);
 		note_error(c, -EMFILE);
 		return;
 	}
-	struct interface *t = calloc(1, sizeof *t);
-
-	if (!t) {
+	iface = interface_add(c, &(struct interface){ .ifindex = m->ifindex,
+						      .id = (uint8_t)id,
+						      .again = again,
+						      .up = m->flags & IFF_UP,
+						      .listed = true });
+	if (!iface) {
 		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
 		return;
 	}
-	*t = (struct interface){ .next = c->interfaces,
-				 .ifindex = m->ifindex,
-				 .id = (uint8_t)id,
-				 .again = again,
-				 .up = m->flags & IFF_UP,
-				 .listed = true,
-				 .stop_fd = -1 };
-	memcpy(t->name, m->name, sizeof t->name);
-	c->interfaces = t;
-	ask(c, t);
+	memcpy(iface->name, m->name, sizeof iface->name);
+	ask_rings(c, iface);
 }
 
-static void link_told(struct capture *c, const struct opener_reply *m)
+static void link_update(struct capture *c, const struct opener_reply *m)
 {
-	struct interface *t = interface_find(c, m->ifindex);
+	struct interface *iface = interface_find(c, m->ifindex);
 	bool up = m->flags & IFF_UP;
 
-	if (t && strcmp(t->name, m->name)) { /* renamed while there was no opener */
-		interface_gone(c, t);
-		t = NULL;
+	if (iface && iface->asked && !iface->listed)
+		ask_rings(c, iface);		     /* the opener died before it replied */
+	if (iface && strcmp(iface->name, m->name)) { /* renamed while there was no opener */
+		interface_gone(c, iface);
+		iface = NULL;
 	}
-	if (!t) {
+	if (!iface) {
 		link_new(c, m);
 		return;
 	}
-	t->listed = true;
+	iface->listed = true;
 	if (!c->listed)
-		ring_reload_ask(c, t);
-	if (t->up == up)
+		ring_reload_ask(c, iface);
+	if (iface->up == up)
 		return;
-	t->up = up;
-	if (t->asked)
+	iface->up = up;
+	if (iface->asked)
 		return;
-	say_state(t, up ? "up" : "down");
-	interface_report_link(c, t, up ? REPORTED_UP : REPORTED_DOWN, up ? "up" : "down");
+	log_link_state(iface, up ? "up" : "down");
+	interface_report_link(c, iface, up ? REPORTED_UP : REPORTED_DOWN, up ? "up" : "down");
 }
 
-static void say_watching(const struct interface *t, const struct opener_reply *m)
+static void log_watching(const struct interface *iface, const struct opener_reply *m)
 {
-	const struct log_field *fields =
-		LOG_FIELDS({ "SYNFIND_INTERFACE", t->name }, { "SYNFIND_STATE", "watched" });
+	char decoders[64] = "";
 
 	if (m->rings > 1)
-		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields,
-			  "Watching %s%s with %u decoders, dealt out by %s", t->name,
-			  t->up ? "" : ", which is down,", m->rings,
-			  m->by_program ? "an eBPF program" : "the kernel's hash");
-	else
-		log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE, fields, "Watching %s%s", t->name,
-			  t->up ? "" : ", which is down");
+		snprintf(decoders, sizeof decoders, " with %u decoders, assigned by %s", m->rings,
+			 m->by_program ? "an eBPF program" : "the kernel's hash");
+	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }, { "SYNFIND_STATE", "watched" }),
+		  "Watching %s%s%s", iface->name, decoders, iface->up ? "" : " (it is down)");
 }
 
-/* The opener has read a configuration that this daemon will only have after its next start. */
-static void say_other_mode(const struct capture *c, const struct interface *t,
+/* The opener has read a configuration whose mode the daemon takes at its next start. */
+static void log_other_mode(const struct capture *c, const struct interface *iface,
 			   const struct opener_reply *m)
 {
 	enum capture_mode mode = m->bypass ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
 
 	if (mode != c->o->mode)
-		log_warn("%s: its opener has mode=%s, this daemon mode=%s; a restart brings them "
-			 "together%s",
-			 t->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
-			 m->control ? "; until then nothing but SYN, FIN and RST is seen there"
-				    : "");
+		log_warn(
+			"%s: its opener has mode=%s, this daemon has mode=%s; restart the daemon%s",
+			iface->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
+			m->control ? "; until then it sees only SYN, FIN and RST there" : "");
 }
 
-/* Its rings have come: @fds are ours. */
+/* Owns @fds. */
 static void rings_came(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
 {
-	struct interface *t = interface_find(c, m->ifindex);
+	struct interface *iface = interface_find(c, m->ifindex);
 	int r;
 
-	if (t && t->reloading && m->rings && m->rings <= OPENER_RINGS_MAX &&
-	    n == interface_fds(m)) {
-		ring_reload_rings(c, t, m, fds, n);
+	if (!iface || !(iface->asked || iface->reloading) || !m->rings ||
+	    m->rings > OPENER_RINGS_MAX || n != interface_fds(m)) {
+		opener_close_fds(fds, n); /* the interface is gone meanwhile */
 		return;
 	}
-	if (!t || !t->asked || !m->rings || m->rings > OPENER_RINGS_MAX || n != interface_fds(m)) {
-		/* it went meanwhile */
-		for (unsigned i = 0; i < n; i++)
-			close(fds[i]);
+	if (iface->reloading) {
+		ring_reload_rings(c, iface, m, fds, n);
 		return;
 	}
-	t->asked = false;
-	r = interface_start(c, t, m, fds);
+	iface->asked = false;
+	r = interface_start(c, iface, m, fds);
 	if (r < 0) {
-		note_error(c, log_errno(r, "Cannot start a decoder for '%s'", t->name));
-		interface_forget(c, t);
+		note_error(c, log_errno(r, "Cannot start a decoder for '%s'", iface->name));
+		interface_forget(c, iface);
 		return;
 	}
-	say_watching(t, m);
-	say_other_mode(c, t, m);
+	log_watching(iface, m);
+	log_other_mode(c, iface, m);
 	if (!c->starting)
-		interface_report_link(c, t, REPORTED_UP, t->again ? "back" : "up");
+		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
 }
 
 static void rings_failed(struct capture *c, const struct opener_reply *m)
 {
-	struct interface *t = interface_find(c, m->ifindex);
+	struct interface *iface = interface_find(c, m->ifindex);
 
-	if (t && t->reloading) {
-		t->reloading = false;
-		log_errno(m->error, "%s keeps the ring that it has: %s", t->name, m->step);
+	if (iface && iface->reloading) {
+		iface->reloading = false;
+		log_errno(m->error, "%s keeps its old ring: %s", iface->name, m->step);
 		return;
 	}
-	if (!t || !t->asked)
+	if (!iface || !iface->asked)
 		return;
 	if (!strcmp(m->step, OPENER_STEP_BYPASS))
 		log_error("Cannot capture on '%s': cannot load the filter of mode=auto: %s (it "
-			  "needs CAP_BPF, "
-			  "CAP_PERFMON and Linux 5.19; mode=all needs none of it)",
-			  t->name, strerror(-m->error));
+			  "needs CAP_BPF, CAP_PERFMON and Linux 5.19; mode=all needs none of them)",
+			  iface->name, strerror(-m->error));
 	else if (m->error == -EPERM || m->error == -EACCES)
 		log_error("Cannot capture on '%s': %s needs CAP_NET_RAW (run it as root, or give "
-			  "the file the "
-			  "capability: setcap cap_net_raw+ep)",
-			  t->name, m->step);
+			  "the file the capability: setcap cap_net_raw+ep)",
+			  iface->name, m->step);
 	else if (m->error == -EPFNOSUPPORT)
-		log_error("Cannot capture on '%s': frames of its kind are not understood", t->name);
+		log_error("Cannot capture on '%s': its link type is not supported", iface->name);
 	else
-		log_errno(m->error, "Cannot capture on '%s': %s", t->name, m->step);
+		log_errno(m->error, "Cannot capture on '%s': %s", iface->name, m->step);
 	note_error(c, m->error);
-	interface_forget(c, t);
+	interface_forget(c, iface);
 }
 
-/* A list begins: the first one, or that of an opener that took over. */
+/* A list begins: the first one, or that of a new opener. */
 static void list_begins(struct capture *c)
 {
 	if (c->listed && !c->reloading)
 		log_event(LOG_LEVEL_INFO, LOG_ID_OPENER, LOG_FIELDS({ "SYNFIND_STATE", "back" }),
 			  "The opener is back");
 	c->listed = c->reloading = false;
-	for (struct interface *t = c->interfaces; t; t = t->next)
-		t->listed = false;
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		iface->listed = false;
 }
 
-/* What was not in it went while nobody looked; what was asked of the opener before is asked
- * again. */
+/* What is not in the list has gone. */
 static void list_ends(struct capture *c)
 {
 	c->listed = true;
-	for (struct interface *t = c->interfaces, *next; t; t = next) {
-		next = t->next;
-		if (!t->gone && !t->listed)
-			interface_gone(c, t);
+	for (struct interface *iface = c->interfaces, *next; iface; iface = next) {
+		next = iface->next;
+		if (!iface->gone && !iface->listed)
+			interface_gone(c, iface);
 	}
 }
 
-static void take_reply(struct capture *c, const struct opener_reply *m, const int *fds, unsigned n)
+static void handle_reply(struct capture *c, const struct opener_reply *m, const int *fds,
+			 unsigned n)
 {
-	struct interface *t;
+	struct interface *iface;
 
 	if (m->kind != OPENER_RINGS)
-		for (unsigned i = 0; i < n; i++)
-			close(fds[i]);
+		opener_close_fds(fds, n);
 	switch (m->kind) {
 	case OPENER_HELLO:
 		list_begins(c);
 		break;
 	case OPENER_LINK:
-		t = interface_find(c, m->ifindex);
-		if (t && t->asked && !t->listed)
-			ask(c, t); /* of one that died over it */
-		link_told(c, m);
+		link_update(c, m);
 		break;
 	case OPENER_LISTED:
 		list_ends(c);
 		break;
 	case OPENER_GONE:
-		t = interface_find(c, m->ifindex);
-		if (t)
-			interface_gone(c, t);
+		iface = interface_find(c, m->ifindex);
+		if (iface)
+			interface_gone(c, iface);
 		break;
 	case OPENER_RINGS:
 		rings_came(c, m, fds, n);
@@ -265,13 +250,11 @@ static void take_reply(struct capture *c, const struct opener_reply *m, const in
 	case OPENER_FAILED:
 		rings_failed(c, m);
 		break;
-	default:
-		break;
 	}
 }
 
-/* All that has come; -ENOTCONN: the opener is gone. */
-static int take_replies(struct capture *c)
+/* Handles all replies that have come; -ENOTCONN: the opener is gone. */
+static int handle_replies(struct capture *c)
 {
 	int fds[OPENER_FDS_MAX], r;
 	struct opener_reply m;
@@ -279,10 +262,10 @@ static int take_replies(struct capture *c)
 
 	while ((r = opener_next(c->opener, &m, fds, &n)) > 0) {
 		m.name[sizeof m.name - 1] = m.step[sizeof m.step - 1] = '\0';
-		publisher_drain(c->publisher); /* what happened before it is told before it */
+		publisher_drain(c->publisher); /* earlier events come first */
 		if (c->stopping)
 			m.kind = 0;
-		take_reply(c, &m, fds, n);
+		handle_reply(c, &m, fds, n);
 	}
 	publisher_drain(c->publisher);
 	return r;
@@ -307,19 +290,19 @@ static int on_opener(sd_event_source *io, int fd, uint32_t revents, void *arg)
 	struct capture *c = arg;
 
 	(void)io, (void)fd, (void)revents;
-	if (take_replies(c) == 0)
+	if (handle_replies(c) == 0)
 		return 0;
 	if (c->reloading && opener_connect(c->opener) == 0)
 		return watch_opener(c);
 	log_event(*c->opener->path ? LOG_LEVEL_WARN : LOG_LEVEL_ERR, LOG_ID_OPENER,
 		  LOG_FIELDS({ "SYNFIND_STATE", "gone" }),
-		  *c->opener->path ? "The opener is gone: looking for another"
-				   : "The opener is gone: interfaces that come or go from now on "
-				     "are not seen");
+		  *c->opener->path ? "The opener is gone: reconnecting"
+				   : "The opener is gone: new and removed interfaces are not "
+				     "noticed any more");
 	return watch_opener(c);
 }
 
-/* Listens to the opener or, if there is none, tries again soon. */
+/* Polls the opener; if it is not connected, a timer reconnects. */
 static int watch_opener(struct capture *c)
 {
 	int r = 0;
@@ -336,59 +319,59 @@ static int watch_opener(struct capture *c)
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
-/* The last decoder has ended: the last words, with the counters of all of them. */
+/* The last decoder has ended: publishes the last events and all counters. */
 static void end_all(struct capture *c)
 {
 	publisher_drain(c->publisher);
 	publisher_stats(c->publisher, c->o->stats_interval_ns);
-	for (struct interface *t = c->interfaces; t; t = t->next)
-		if (t->decoders)
-			interface_end(c, t);
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (iface->decoders)
+			interface_end(c, iface);
 	sd_event_exit(c->loop, 0);
 }
 
-static bool interface_ended(const struct interface *t)
+static bool interface_ended(const struct interface *iface)
 {
-	for (unsigned i = 0; i < t->decoders; i++)
-		if (!atomic_load(&t->decoder[i]->ended))
+	for (unsigned i = 0; i < iface->decoders; i++)
+		if (!atomic_load(&iface->decoder[i]->ended))
 			return false;
 	return true;
 }
 
-/* Some decoder may have ended. */
-static void on_wake(void *arg)
+/* A decoder may have ended or finished a ring switch. */
+static void capture_on_wake(void *arg)
 {
 	struct capture *c = arg;
 	bool running = false;
 
-	for (struct interface *t = c->interfaces; t; t = t->next) {
-		if (!t->decoders)
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next) {
+		if (!iface->decoders)
 			continue;
-		if (t->switching)
-			ring_reload_end(c, t);
-		if (!interface_ended(t))
+		if (iface->switching)
+			ring_reload_end(c, iface);
+		if (!interface_ended(iface))
 			running = true;
 		else if (!c->stopping)
-			interface_end(c, t);
+			interface_end(c, iface);
 	}
 	if (c->stopping && !running)
 		end_all(c);
 }
 
-static unsigned iface_names(void *arg, const char **ret, unsigned max)
+static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
 {
 	const struct capture *c = arg;
 	unsigned n = 0;
 
-	for (const struct interface *t = c->interfaces; t && n < max; t = t->next)
-		if (t->decoders)
-			ret[n++] = t->name;
+	for (const struct interface *iface = c->interfaces; iface && n < max; iface = iface->next)
+		if (iface->decoders)
+			ret[n++] = iface->name;
 	return n;
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-/* Every interface that was named in full must be there. */
+/* Every interface that is named in full must exist. */
 static int check_named(const struct capture *c)
 {
 	for (char **w = c->o->interfaces; *w; w++) {
@@ -402,23 +385,23 @@ static int check_named(const struct capture *c)
 
 static bool any_asked(const struct capture *c)
 {
-	for (const struct interface *t = c->interfaces; t; t = t->next)
-		if (t->asked)
+	for (const struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (iface->asked)
 			return true;
 	return false;
 }
 
-/* Until every interface that is there has its decoder, or could not have one. */
+/* Waits until every listed interface has its decoders, or has failed. */
 static int await_rings(struct capture *c)
 {
 	while (!c->error && (!c->listed || any_asked(c))) {
 		struct pollfd p = { .fd = c->opener->fd, .events = POLLIN };
-		int n = poll(&p, 1, OPENER_PATIENCE_MS);
+		int n = poll(&p, 1, OPENER_TIMEOUT_MS);
 
 		if (n == 0 || (n < 0 && errno != EINTR))
 			return log_errno(n ? errno : ETIMEDOUT, "No answer from the opener");
-		if (take_replies(c) < 0)
-			return log_errno(ENOTCONN, "The opener ended before it had answered");
+		if (handle_replies(c) < 0)
+			return log_errno(ENOTCONN, "The opener ended before it answered");
 	}
 	return c->error;
 }
@@ -434,15 +417,14 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 			       .opener = opener,
 			       .fdstore = fdstore,
 			       .starting = true };
-	publisher->on_wake = on_wake;
-	publisher->ifaces = iface_names;
+	publisher->on_wake = capture_on_wake;
+	publisher->ifaces = capture_iface_names;
 	publisher->arg = c;
 	restore_interfaces(c);
 	r = await_rings(c);
-	if (r < 0)
-		return r;
 	c->starting = false;
-	r = check_named(c);
+	if (r >= 0)
+		r = check_named(c);
 	if (r < 0)
 		return r;
 	if (!c->interfaces)
@@ -452,51 +434,46 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 
 void capture_reload(struct capture *c)
 {
-	for (struct interface *t = c->interfaces; t; t = t->next)
-		for (unsigned i = 0; i < t->decoders; i++)
-			if (decoder_configure(t->decoder[i], c->o) < 0)
-				log_error(
-					"No memory for the limits of '%s': they stay as they were",
-					t->name);
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		for (unsigned i = 0; i < iface->decoders; i++)
+			if (decoder_configure(iface->decoder[i], c->o) < 0)
+				log_error("No memory for the new limits of '%s': the old ones stay",
+					  iface->name);
 	ring_reload_list(c);
 }
 
 void capture_stop(struct capture *c)
 {
 	c->stopping = true;
-	for (struct interface *t = c->interfaces; t; t = t->next)
-		if (t->decoders)
-			interface_stop(t);
-	on_wake(c); /* there may be none */
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		interface_stop(iface);
+	capture_on_wake(c); /* ends the loop if there are no decoders */
 }
 
 void capture_pause(struct capture *c)
 {
 	c->stopping = true;
-	for (struct interface *t = c->interfaces; t; t = t->next) {
-		for (unsigned i = 0; i < t->decoders; i++)
-			atomic_store(&t->decoder[i]->paused, true);
-		if (t->decoders)
-			interface_stop(t);
-		for (unsigned i = 0; i < t->decoders; i++)
-			decoder_join(t->decoder[i]);
-		interface_add_totals(&c->totals, t);
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next) {
+		for (unsigned i = 0; i < iface->decoders; i++)
+			atomic_store(&iface->decoder[i]->paused, true);
+		interface_stop(iface);
+		for (unsigned i = 0; i < iface->decoders; i++)
+			decoder_join(iface->decoder[i]);
+		interface_add_totals(&c->totals, iface);
 	}
 }
 
 void capture_destroy(struct capture *c)
 {
 	while (c->interfaces) {
-		struct interface *t = c->interfaces;
+		struct interface *iface = c->interfaces;
 
-		c->interfaces = t->next;
-		if (t->decoders) {
-			interface_stop(t);
-			for (unsigned i = 0; i < t->decoders; i++)
-				t->decoder[i]->block_when_full = false;
-			interface_join(c, t);
-		}
-		interface_free(t);
+		c->interfaces = iface->next;
+		interface_stop(iface);
+		for (unsigned i = 0; i < iface->decoders; i++)
+			iface->decoder[i]->block_when_full = false;
+		interface_join(c, iface);
+		interface_free(iface);
 	}
 	sd_event_source_disable_unref(c->opener_io);
 	sd_event_source_disable_unref(c->retry);

@@ -1,5 +1,5 @@
-/* capture.h - the interfaces that are watched: which they are, a decoder for each, and what
- * happens when they come and go.  Main thread only. */
+/* capture.h - the captured interfaces, with one decoder per packet ring: what happens when they
+ * appear, disappear and change.  Main thread only. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -9,7 +9,7 @@ struct opener;
 struct options;
 struct publisher;
 struct fdstore;
-struct interface; /* one interface and its decoder */
+struct interface;
 
 struct capture_totals { /* for the summary at the end */
 	uint64_t packets, drops, connections, events, lost;
@@ -19,34 +19,32 @@ struct capture {
 	const struct options *o;
 	struct publisher *publisher;
 	sd_event *loop;
-	struct opener *opener; /* borrowed, as is the store */
+	struct opener *opener; /* borrowed, like the store */
 	struct fdstore *fdstore;
 	sd_event_source *opener_io, *retry;
 	struct interface *interfaces;
-	bool listed;	 /* the opener has told all that there are */
-	bool reloading;	 /* it was asked to begin anew */
-	unsigned pinned; /* decoder threads so far that were given a processor */
+	bool listed;	 /* the opener's list is complete */
+	bool reloading;	 /* the opener was asked for a new list */
+	unsigned pinned; /* decoder threads pinned so far */
 	bool starting, stopping;
-	int error;		      /* at start: the first thing that failed */
-	struct capture_totals totals; /* of taps that ended */
+	int error;		      /* at start: the first failure */
+	struct capture_totals totals; /* of decoders that ended */
 };
 
-/* Goes on with the rings and decoders that are in the store, gets from the opener the rings of all
- * other interfaces that the options name, and starts their decoders.  Logs what fails; an interface
- * that was named by its full name must exist and open.  An opener that dies later disturbs nothing
- * that is watched.  0 or -errno. */
+/* Resumes the stored interfaces, asks the opener for the rings of all others that the options name,
+ * and starts their decoders.  An interface that the options name in full must exist.  Logs what
+ * fails; 0 or -errno.  If the opener dies later, the captured interfaces are not affected. */
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 		  struct publisher *publisher, struct opener *opener, struct fdstore *fdstore);
 
-/* The options have changed: timeouts and limits for the decoders, interfaces for the opener, which
- * reads them for itself. */
+/* The options have changed: configures the decoders and has the opener read its options again. */
 void capture_reload(struct capture *c);
 
-/* Asks every decoder to close what is open; when the last one has, the loop ends. */
+/* Has every decoder close all connections.  The loop ends when the last one has. */
 void capture_stop(struct capture *c);
 
-/* The process is to end and another one to go on: every decoder stops between two batches, and
- * nothing is closed.  Returns when they stand still. */
+/* Stops every decoder between two batches without closing anything, for the next process.  Returns
+ * when they have stopped. */
 void capture_pause(struct capture *c);
 
 /* A zeroed one is fine. */

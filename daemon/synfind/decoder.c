@@ -18,43 +18,54 @@
 #include "wire/checksum.h"
 #include "wire/segment.h"
 
-static const uint64_t stats_every_ns = 100000000; /* a look at the kernel's drop counter */
-static const uint64_t wake_after_ns = 1000000;	  /* an event waits so long, while frames come */
-static const uint32_t wake_events = 1024;	  /* or until they are so many */
+static const uint64_t stats_every_ns = 100000000; /* between looks at the kernel's drop counter */
+/* While frames come, the consumer is woken for so many events, or for the first one this late. */
+static const uint32_t wake_events = 1024;
+static const uint64_t wake_after_ns = 1000000;
 enum {
-	TICK_MS = 1000, /* how late a timeout may be told on an idle link */
-	SWITCH_MS = 10, /* in a turn from one ring to another */
-	LOOK_MS = 100,	/* stats_every_ns: how late a loss may be told if nothing comes any more */
+	TICK_MS = 1000, /* accuracy of timeouts on an idle link */
+	SWITCH_MS = 10, /* poll interval during a ring switch */
+	LOSS_MS = 100,	/* as stats_every_ns, after the last frame */
 };
 
-uint64_t wall_clock_ns(void)
+static uint64_t clock_ns(clockid_t clock)
 {
 	struct timespec ts;
 
-	clock_gettime(CLOCK_REALTIME, &ts);
+	clock_gettime(clock, &ts);
 	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
+}
+
+uint64_t wall_clock_ns(void)
+{
+	return clock_ns(CLOCK_REALTIME);
 }
 
 /* ---- the sink into the ring ----------------------------------------------------------------- */
 
-static struct decoder *of_sink(struct event_sink *s)
+static struct decoder *decoder_of_sink(struct event_sink *s)
 {
 	return (struct decoder *)((char *)s - offsetof(struct decoder, sink));
 }
 
+static void wait_for_consumer(struct decoder *d)
+{
+	counter_add(&d->count->beats, 1);
+	nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+}
+
 static struct event *ring_reserve(struct event_sink *s)
 {
-	struct decoder *d = of_sink(s);
+	struct decoder *d = decoder_of_sink(s);
 
 	d->slot = spsc_reserve(&d->ring);
 	while (!d->slot && d->block_when_full && !d->undo) {
 		if (spsc_must_wake(&d->ring))
 			eventfd_write(d->wake_fd, 1);
-		counter_add(&d->count->beats, 1);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		wait_for_consumer(d);
 		d->slot = spsc_reserve(&d->ring);
 	}
-	if (!d->slot) { /* its number is skipped, so that the gap shows */
+	if (!d->slot) { /* skip its number, so that the loss shows */
 		d->state.progress->number++;
 		counter_add(&d->count->lost, 1);
 	}
@@ -63,7 +74,7 @@ static struct event *ring_reserve(struct event_sink *s)
 
 static void ring_commit(struct event_sink *s)
 {
-	struct decoder *d = of_sink(s);
+	struct decoder *d = decoder_of_sink(s);
 
 	d->slot->number = d->state.progress->number++;
 	if (d->undo)
@@ -110,8 +121,6 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 	};
 }
 
-static const struct decoder_share alone = { .of = 1 };
-
 struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
 					 const struct decoder_share *share)
 {
@@ -124,9 +133,9 @@ struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_
 					     .iface_id = iface_id };
 }
 
-/* All that the options say; returns the tracker's part. */
-static struct tracker_config take_options(struct decoder *d, const struct options *o,
-					  uint8_t iface_id, const struct decoder_share *share)
+/* Sets what depends on the options; returns the tracker's part. */
+static struct tracker_config apply_options(struct decoder *d, const struct options *o,
+					   uint8_t iface_id, const struct decoder_share *share)
 {
 	struct tracker_config cfg = tracker_config_of(o, share->of);
 
@@ -143,29 +152,33 @@ static struct tracker_config take_options(struct decoder *d, const struct option
 	return cfg;
 }
 
-/* In @memory of these sizes; NULL: there is none. */
-static int make(struct decoder *d, const struct options *o, struct event_sink *sink,
-		uint8_t iface_id, const struct decoder_share *share,
-		const struct decoder_state_sizes *sizes, void *memory, bool shared)
+/* With a @sink the ring of events is not needed.  @memory: shared; NULL: private. */
+static int decoder_make(struct decoder *d, const struct options *o, struct event_sink *sink,
+			uint8_t iface_id, const struct decoder_share *share, void *memory)
 {
-	struct decoder_state_head *h;
+	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share);
+	bool shared = memory;
+	struct tracker_config cfg;
+	uint64_t *generation;
 
+	if (sink)
+		sizes.events = 0;
+	if (!memory)
+		memory = map_lazily(decoder_state_octets(&sizes, false));
 	if (!memory)
 		return -ENOMEM;
-	decoder_state_open(&d->state, memory, sizes, shared);
+	decoder_state_open(&d->state, memory, &sizes, shared);
 	d->undo = shared ? &d->state.undo : NULL;
-	h = d->state.head;
-
-	struct tracker_config cfg = take_options(d, o, iface_id, share);
-
+	cfg = apply_options(d, o, iface_id, share);
 	cfg.bypass = bypass_filter_kernel(d->bypass);
+	generation = &d->state.head->generation;
 	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret ||
-	    getrandom(&h->generation, sizeof h->generation, 0) != sizeof h->generation)
+	    getrandom(generation, sizeof *generation, 0) != sizeof *generation)
 		return -errno;
-	d->generation = h->generation |= 1;
+	d->generation = *generation |= 1;
 	d->encap_ids = encap_id_init(d->state.encap_ids, &cfg.secret);
-	if (sizes->events)
-		spsc_init(&d->ring, d->state.events, sizes->events, sizeof(struct event), 0);
+	if (!sink)
+		spsc_init(&d->ring, d->state.events, sizes.events, sizeof(struct event), 0);
 	d->tracker =
 		tracker_new(&cfg, d->state.tracker, sink ? sink : &d->sink, &d->count->tracker);
 	return d->tracker ? 0 : -ENOMEM;
@@ -175,31 +188,26 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
 		 const struct decoder_share *share)
 {
-	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share ? share : &alone);
+	static const struct decoder_share alone = { .of = 1 };
 
 	memset(d, 0, sizeof *d);
 	d->source = source;
 	d->bypass = bypass;
-	if (sink)
-		sizes.events = 0;
-	return make(d, o, sink, iface_id, share ? share : &alone, &sizes,
-		    map_lazily(decoder_state_octets(&sizes, false)), false);
+	return decoder_make(d, o, sink, iface_id, share ? share : &alone, NULL);
 }
 
 int decoder_init_shared(struct decoder *d, const struct options *o, struct source *source,
 			uint8_t iface_id, const struct decoder_share *share, void *memory)
 {
-	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share);
-
 	memset(d, 0, sizeof *d);
 	d->source = source;
-	return make(d, o, NULL, iface_id, share, &sizes, memory, true);
+	return memory ? decoder_make(d, o, NULL, iface_id, share, memory) : -ENOMEM;
 }
 
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		  struct decoder_state *state)
 {
-	struct decoder_share share = decoder_state_ring(state)->share;
+	struct decoder_share share = decoder_state_current_ring(state)->share;
 	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, &share);
 	struct decoder_state_head *h = state->head;
 
@@ -209,7 +217,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 	d->state = *state;
 	d->undo = &d->state.undo;
 
-	struct tracker_config cfg = take_options(d, o, iface_id, &share);
+	struct tracker_config cfg = apply_options(d, o, iface_id, &share);
 
 	d->generation = h->generation;
 	d->encap_ids = encap_id_adopt(d->state.encap_ids);
@@ -219,9 +227,8 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		memset(d, 0, sizeof *d);
 		return -ESTALE;
 	}
-	d->inner = decoder_state_ring(&d->state)->inner;
-	if (d->state.ring_switch->phase ==
-	    RING_SWITCH_OLD) /* the other ring is not ours any more */
+	d->inner = decoder_state_current_ring(&d->state)->inner;
+	if (d->state.ring_switch->phase == RING_SWITCH_OLD) /* we do not have the new ring */
 		d->state.ring_switch->phase = RING_SWITCH_NONE;
 	if (d->state.ring_switch->phase == RING_SWITCH_NEW)
 		atomic_init(&d->switching, SWITCH_UNDER_WAY);
@@ -231,11 +238,11 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 
 void decoder_destroy(struct decoder *d)
 {
-	free(atomic_load(&d->fresh));
+	free(atomic_load(&d->new_config));
 	tracker_free(d->tracker);
 	source_free(d->source);
-	source_free(d->next);
-	source_free(d->retired);
+	source_free(d->next_source);
+	source_free(d->old_source);
 	if (d->control_fd > 0)
 		close(d->control_fd);
 	bypass_filter_free(d->bypass);
@@ -245,7 +252,7 @@ void decoder_destroy(struct decoder *d)
 
 /* ---- transactions --------------------------------------------------------------------------- */
 
-static void begin(struct decoder *d)
+static void decoder_begin(struct decoder *d)
 {
 	if (!d->undo)
 		return;
@@ -254,7 +261,7 @@ static void begin(struct decoder *d)
 	tracker_begin(d->tracker);
 }
 
-static void commit(struct decoder *d)
+static void decoder_commit(struct decoder *d)
 {
 	if (!d->undo)
 		return;
@@ -262,20 +269,20 @@ static void commit(struct decoder *d)
 	spsc_publish(&d->ring);
 }
 
-/* The rest of a sweep, in parts. */
-static void sweep(struct decoder *d)
+/* Finishes a sweep, one transaction per part. */
+static void decoder_sweep(struct decoder *d)
 {
 	while (d->undo && tracker_has_steps(d->tracker)) {
-		begin(d);
+		decoder_begin(d);
 		tracker_step(d->tracker);
-		commit(d);
+		decoder_commit(d);
 		counter_add(&d->count->beats, 1);
 	}
 }
 
 /* ---- frames --------------------------------------------------------------------------------- */
 
-/* What frame_decode() has no use for, in tunnels and ICMP errors. */
+/* Looks into tunnels and ICMP errors, which frame_decode() does not. */
 static enum frame_verdict decode_inner(struct decoder *d, const struct frame *f, struct segment *s)
 {
 	struct tunnel t;
@@ -304,16 +311,16 @@ enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct seg
 	return v == FRAME_NOT_TCP && d->inner ? decode_inner(d, f, ret) : v;
 }
 
-/* A segment of another decoder's connection.  That happens while the members of a fan-out group
- * come back one by one, after the interface was down.  Better one segment missing than a connection
- * that is told twice. */
+/* Does another decoder have the segment's connection?  That happens while the members of a fan-out
+ * group return one by one after the interface was down.  Losing the segment is better than
+ * reporting its connection twice. */
 static bool is_foreign(const struct decoder *d, const struct segment *s)
 {
 	return d->share.known && fanout_member(d->share.secret, s, d->share.of) != d->share.index;
 }
 
-/* In a turn: notes what comes of the old ring, and leaves out of the new one what was in that.  How
- * many frames are left. */
+/* During a ring switch: records frames of the old ring, and skips those frames in the new one.
+ * Returns the number of frames left. */
 static int switch_frames(struct decoder *d, struct frame *frames, int n)
 {
 	struct ring_switch *s = d->state.ring_switch;
@@ -350,7 +357,7 @@ int decoder_pull(struct decoder *d)
 	if (n <= 0)
 		return n;
 	d->stats_pending = true;
-	begin(d);
+	decoder_begin(d);
 	if (is_switching(d))
 		used = switch_frames(d, frames, n);
 	for (int i = 0; i < used; i++) {
@@ -365,13 +372,13 @@ int decoder_pull(struct decoder *d)
 		} else if (v == FRAME_TCP) {
 			if (f->unverified)
 				bad_checksum += checksum_wrong(s, f->data + f->caplen);
-			/* Of a file, and in tunnels: there the kernel's filter cannot tell. */
+			/* Files and tunnels have not been filtered by the kernel. */
 			if (unlikely(d->control) && !segment_is_control(s))
 				filtered++;
 			else
 				tcp++;
 		} else if (v == FRAME_ICMP) {
-			tracker_input(d->tracker, segments, tcp); /* those before it */
+			tracker_input(d->tracker, segments, tcp); /* first those before it */
 			tracker_unreachable(d->tracker, s);
 			tcp = 0;
 		}
@@ -386,15 +393,15 @@ int decoder_pull(struct decoder *d)
 	tracker_input(d->tracker, segments, tcp);
 	if (d->undo)
 		afring_position(d->source, &d->state.progress->at);
-	commit(d);
+	decoder_commit(d);
 	return n;
 }
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
-/* Asks the kernel what it counted since the last time; tells what it dropped.  It forgets what it
- * has told, so the answer lies in what is kept until it is added up. */
-static void look_for_loss(struct decoder *d, uint64_t now)
+/* Adds the kernel's counts since the last call, and reports drops.  Reading resets the kernel's
+ * counters, so `pending` keeps them until a transaction has added them. */
+static void count_loss(struct decoder *d, uint64_t now)
 {
 	struct decoder_progress *s = d->state.progress;
 	struct afring_counts *p = &s->pending;
@@ -404,7 +411,7 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 	bypass_filter_set_clock(d->bypass);
 	if (!p->packets && !p->drops && !p->freezes && afring_take_counts(d->source, p) < 0)
 		return;
-	begin(d);
+	decoder_begin(d);
 	counter_add(&d->count->packets, p->packets - p->drops);
 	counter_add(&d->count->drops, p->drops);
 	counter_add(&d->count->freezes, p->freezes);
@@ -412,19 +419,18 @@ static void look_for_loss(struct decoder *d, uint64_t now)
 		tracker_loss(d->tracker, s->loss_from_ns, now, p->drops, p->freezes);
 	*p = (struct afring_counts){ 0 };
 	s->loss_from_ns = now;
-	commit(d);
+	decoder_commit(d);
 }
 
-static void advance(struct decoder *d, uint64_t now)
+static void decoder_advance(struct decoder *d, uint64_t now)
 {
-	begin(d);
+	decoder_begin(d);
 	tracker_advance(d->tracker, now);
-	commit(d);
-	sweep(d);
+	decoder_commit(d);
+	decoder_sweep(d);
 }
 
-/* Wakes the consumer, if it sleeps and events came that it was not woken for: most frames tell
- * nothing, and are no reason to. */
+/* Wakes the consumer if it sleeps and there are new events.  Most frames cause none. */
 static void wake_consumer(struct decoder *d)
 {
 	uint32_t staged = d->ring.words->staged;
@@ -437,8 +443,8 @@ static void wake_consumer(struct decoder *d)
 		eventfd_write(d->wake_fd, 1);
 }
 
-/* While frames come: rather for many events than for each batch's.  Where both threads have one
- * processor each time costs two switches. */
+/* Does so for many events at once: if both threads share one processor, each time costs two context
+ * switches. */
 static void wake_consumer_soon(struct decoder *d, uint64_t now)
 {
 	uint32_t n = d->ring.words->staged - d->woken_at;
@@ -453,10 +459,10 @@ static bool anything_tracked(const struct decoder *d)
 {
 	return counter_get(&d->count->tracker.syn_entries) ||
 	       counter_get(&d->count->tracker.full_entries) ||
-	       counter_get(&d->count->tracker.floods); /* whose end is to be told */
+	       counter_get(&d->count->tracker.floods); /* their end must be reported */
 }
 
-/* Waits for frames.  Idle and with nothing to time out it sleeps until something comes. */
+/* Waits for frames; without connections there is no timeout.  False: stop. */
 static bool wait_for_frames(struct decoder *d)
 {
 	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
@@ -468,8 +474,8 @@ static bool wait_for_frames(struct decoder *d)
 
 	if (d->beat_ms && (ms < 0 || ms > d->beat_ms))
 		ms = d->beat_ms;
-	if (d->stats_pending && (ms < 0 || ms > LOOK_MS))
-		ms = LOOK_MS;
+	if (d->stats_pending && (ms < 0 || ms > LOSS_MS))
+		ms = LOSS_MS;
 	if (is_switching(d))
 		ms = SWITCH_MS;
 	poll(fds, ARRAY_SIZE(fds), ms);
@@ -488,43 +494,42 @@ int decoder_configure(struct decoder *d, const struct options *o)
 	c->control = d->control;
 	d->max_connections = c->max_connections;
 	d->max_half_open = c->max_half_open;
-	free(atomic_exchange(&d->fresh, c)); /* one that came too fast for it to see */
+	free(atomic_exchange(&d->new_config, c)); /* an older one that was not applied */
 	return 0;
 }
 
-static void take_over_config(struct decoder *d)
+static void apply_config(struct decoder *d)
 {
-	if (!atomic_load_explicit(&d->fresh, memory_order_relaxed))
+	if (!atomic_load_explicit(&d->new_config, memory_order_relaxed))
 		return;
 
-	struct tracker_config *c = atomic_exchange(&d->fresh, NULL);
+	struct tracker_config *c = atomic_exchange(&d->new_config, NULL);
 
 	tracker_configure(d->tracker, c);
 	free(c);
 }
 
-/* Room for a step's events, since what is only staged frees none.  False: not any more, and another
- * process has to go on. */
-static bool await_room(struct decoder *d)
+/* Waits for space for one step's events, because the consumer does not see staged ones.  False:
+ * paused; the next process continues. */
+static bool await_space(struct decoder *d)
 {
 	while (d->undo && spsc_space(&d->ring) < STEP_EVENTS) {
 		if (atomic_load(&d->paused))
 			return false;
 		wake_consumer(d);
-		counter_add(&d->count->beats, 1);
-		nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+		wait_for_consumer(d);
 	}
 	return true;
 }
 
-static void close_all(struct decoder *d, enum close_reason reason)
+static void decoder_close_all(struct decoder *d, enum close_reason reason)
 {
 	bool more = true;
 
-	while (more && await_room(d)) {
-		begin(d);
+	while (more && await_space(d)) {
+		decoder_begin(d);
 		more = tracker_close_some(d->tracker, reason);
-		commit(d);
+		decoder_commit(d);
 	}
 }
 
@@ -535,27 +540,22 @@ void decoder_switch_ring(struct decoder *d, struct source *source, const struct 
 	struct decoder_state_head *h = d->state.head;
 
 	h->ring[!h->current] = *ring;
-	d->next = source;
+	d->next_source = source;
 	atomic_store(&d->switching, SWITCH_ASKED);
 	eventfd_write(d->control_fd, 1);
 }
 
 void decoder_switched(struct decoder *d)
 {
-	source_free(d->next);
-	source_free(d->retired);
-	d->next = d->retired = NULL;
+	source_free(d->next_source);
+	source_free(d->old_source);
+	d->next_source = d->old_source = NULL;
 	atomic_store(&d->switching, SWITCH_NONE);
 }
 
 static struct ring_switch_clock clocks(void)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (struct ring_switch_clock){ .real = wall_clock_ns(),
-					   .monotonic = (uint64_t)ts.tv_sec * 1000000000u +
-							(uint64_t)ts.tv_nsec };
+	return (struct ring_switch_clock){ clock_ns(CLOCK_REALTIME), clock_ns(CLOCK_MONOTONIC) };
 }
 
 static void switch_report(struct decoder *d, enum decoder_switch phase)
@@ -564,112 +564,111 @@ static void switch_report(struct decoder *d, enum decoder_switch phase)
 	eventfd_write(d->wake_fd, 1);
 }
 
+static void switch_transaction(struct decoder *d)
+{
+	decoder_begin(d);
+	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
+}
+
 static void switch_begin(struct decoder *d)
 {
 	const struct decoder_ring *ring = d->state.head->ring;
-	uint64_t timeout = ring[0].block_timeout_ns > ring[1].block_timeout_ns
-				   ? ring[0].block_timeout_ns
-				   : ring[1].block_timeout_ns;
+	uint64_t a = ring[0].block_timeout_ns, b = ring[1].block_timeout_ns;
 
-	begin(d);
-	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
-	ring_switch_begin(d->state.ring_switch, clocks(), timeout);
-	commit(d);
+	switch_transaction(d);
+	ring_switch_begin(d->state.ring_switch, clocks(), a > b ? a : b);
+	decoder_commit(d);
 	atomic_store(&d->switching, SWITCH_UNDER_WAY);
 }
 
-/* Leaves the old ring, if it is time to: which one is read, and from where, changes with one
- * commit. */
+/* Leaves the old ring if it is time to.  One commit changes which ring is read, and from where. */
 static void switch_cut(struct decoder *d, bool empty)
 {
+	struct decoder_state_head *h = d->state.head;
 	enum ring_switch_verdict v;
 
-	begin(d);
-	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
-	undo_save(d->undo, &d->state.head->current, sizeof d->state.head->current);
+	count_loss(d, wall_clock_ns()); /* may be the last look at the old ring's counters */
+	switch_transaction(d);
+	undo_save(d->undo, &h->current, sizeof h->current);
 	v = ring_switch_cut(d->state.ring_switch, clocks(), empty);
 	if (v == RING_SWITCH_CUT) {
-		d->retired = d->source;
-		d->source = d->next;
-		d->next = NULL;
-		d->state.head->current = !d->state.head->current;
+		d->old_source = d->source;
+		d->source = d->next_source;
+		d->next_source = NULL;
+		h->current = !h->current;
 		d->state.progress->at = (struct afring_position){ 0 };
-		d->inner = decoder_state_ring(&d->state)->inner;
+		d->inner = decoder_state_current_ring(&d->state)->inner;
 	}
-	commit(d);
+	decoder_commit(d);
 	if (v == RING_SWITCH_IMPOSSIBLE)
 		switch_report(d, SWITCH_REFUSED);
 }
 
-static void switch_step(struct decoder *d, bool empty)
+static void switch_finish(struct decoder *d, bool empty)
 {
-	struct ring_switch *s = d->state.ring_switch;
 	bool over;
 
-	if (s->phase == RING_SWITCH_OLD) {
-		look_for_loss(d, wall_clock_ns()); /* nobody will ask the old one afterwards */
-		switch_cut(d, empty);
-		return;
-	}
-	begin(d);
-	undo_save(d->undo, s, RING_SWITCH_SCALARS);
-	over = ring_switch_over(s, clocks(), empty);
-	commit(d);
+	switch_transaction(d);
+	over = ring_switch_over(d->state.ring_switch, clocks(), empty);
+	decoder_commit(d);
 	if (over)
 		switch_report(d, SWITCH_DONE);
 }
 
 static void switch_rings(struct decoder *d, bool empty)
 {
-	int said = atomic_load_explicit(&d->switching, memory_order_acquire);
+	int phase = atomic_load_explicit(&d->switching, memory_order_acquire);
 
-	if (said == SWITCH_ASKED)
+	if (phase == SWITCH_ASKED)
 		switch_begin(d);
-	else if (unlikely(said == SWITCH_UNDER_WAY))
-		switch_step(d, empty);
+	else if (unlikely(phase == SWITCH_UNDER_WAY) &&
+		 d->state.ring_switch->phase == RING_SWITCH_OLD)
+		switch_cut(d, empty);
+	else if (unlikely(phase == SWITCH_UNDER_WAY))
+		switch_finish(d, empty);
 }
 
 static void *decoder_run(void *arg)
 {
 	struct decoder *d = arg;
-	bool go_on = true;
+	bool running = true;
 
 	if (!d->state.progress->loss_from_ns)
 		d->state.progress->loss_from_ns = wall_clock_ns();
-	while (go_on && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
-		take_over_config(d);
-		sweep(d);
+	while (running && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
+		apply_config(d);
+		decoder_sweep(d);
 
 		int n = decoder_pull(d);
 
-		if (n == -ENODEV) { /* nothing will come any more; rtnetlink says so as well */
+		if (n == -ENODEV) { /* the interface is gone; rtnetlink reports it as well */
 			atomic_store(&d->close_reason, REASON_CAPTURE_END);
 			break;
 		}
 		uint64_t now = wall_clock_ns();
 
 		if (now >= d->stats_at_ns || now + 2 * stats_every_ns < d->stats_at_ns)
-			look_for_loss(d, now);
+			count_loss(d, now);
 		switch_rings(d, n <= 0);
 		if (n > 0) {
 			wake_consumer_soon(d, now);
 			continue;
 		}
-		advance(d, now);
+		decoder_advance(d, now);
 		wake_consumer(d);
-		go_on = wait_for_frames(d);
+		running = wait_for_frames(d);
 	}
 	if (atomic_load(&d->paused)) {
 		atomic_store(&d->ended, true);
 		return NULL;
 	}
-	while (decoder_pull(d) > 0) { /* what is in the ring was on the wire before the end */
-		sweep(d);
+	while (decoder_pull(d) > 0) { /* frames that arrived before the end */
+		decoder_sweep(d);
 		wake_consumer_soon(d, wall_clock_ns());
 	}
-	look_for_loss(d, wall_clock_ns());
+	count_loss(d, wall_clock_ns());
 	d->block_when_full = true;
-	close_all(d, (enum close_reason)atomic_load(&d->close_reason));
+	decoder_close_all(d, (enum close_reason)atomic_load(&d->close_reason));
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;

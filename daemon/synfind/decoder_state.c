@@ -2,7 +2,6 @@
 #include <errno.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/random.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "base/cc.h"
@@ -12,22 +11,23 @@
 #include "flow/encap_id.h"
 #include "synfind/ring_switch.h"
 
-/* Of the head up to ring: what another version can read.  The rest is `layout`. */
+/* Changes with the members of the head up to ring, which every version can read.  `layout` covers
+ * the rest. */
 static const uint64_t decoder_state_magic = 0x73796e746162b001;
 
-/* To be raised when anything else that is kept changes its meaning; sizes are seen without. */
+/* Raise it if kept memory changes its meaning but not its sizes, which layout_hash() covers. */
 enum { LAYOUT_VERSION = 2 };
 
-/* A transaction is a batch, or a step of at most STEP_EVENTS: 200 kB, and seldom that.  Not more
- * than is used costs memory. */
+/* A transaction is a batch, or a step of at most STEP_EVENTS: rarely as much as 200 kB.  Unused
+ * pages cost no memory. */
 static const size_t undo_octets = 4 << 20;
 
-static uint64_t mix(uint64_t v, uint64_t word)
+static uint64_t hash_add(uint64_t v, uint64_t value)
 {
-	return (v ^ word) * 0x9e3779b97f4a7c15 ^ v >> 29;
+	return (v ^ value) * 0x9e3779b97f4a7c15 ^ v >> 29;
 }
 
-static uint64_t layout(void)
+static uint64_t layout_hash(void)
 {
 	static const uint64_t sizes[] = { sizeof(struct decoder_state_head),
 					  sizeof(struct decoder_progress),
@@ -36,25 +36,25 @@ static uint64_t layout(void)
 					  sizeof(struct undo_record),
 					  EVENT_KINDS,
 					  sizeof(struct ring_switch) };
-	uint64_t v = mix(LAYOUT_VERSION, tracker_layout());
+	uint64_t v = hash_add(LAYOUT_VERSION, tracker_layout());
 
 	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
-		v = mix(v, sizes[i]);
-	return mix(v, encap_id_memory());
+		v = hash_add(v, sizes[i]);
+	return hash_add(v, encap_id_memory());
 }
 
-struct parts { /* offsets, behind the head */
-	size_t state, events, tracker, encap_ids, ring_switch, log, end;
+struct parts { /* offsets */
+	size_t progress, events, tracker, encap_ids, ring_switch, log, end;
 };
 
-static struct parts lay_out(const struct decoder_state_sizes *s, bool shared)
+static struct parts parts_of(const struct decoder_state_sizes *s, bool shared)
 {
 	struct tracker_config c = { .max_connections = s->max_connections,
 				    .max_half_open = s->max_half_open };
 	struct parts p;
 
-	p.state = LINE_UP(sizeof(struct decoder_state_head));
-	p.events = p.state + LINE_UP(sizeof(struct decoder_progress));
+	p.progress = LINE_UP(sizeof(struct decoder_state_head));
+	p.events = p.progress + LINE_UP(sizeof(struct decoder_progress));
 	p.tracker =
 		p.events + (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
 	p.encap_ids = p.tracker + LINE_UP(tracker_memory(&c));
@@ -64,44 +64,44 @@ static struct parts lay_out(const struct decoder_state_sizes *s, bool shared)
 	return p;
 }
 
-static void view(struct decoder_state *k, void *memory, const struct decoder_state_sizes *s,
-		 bool shared)
+static void decoder_state_view(struct decoder_state *state, void *memory,
+			       const struct decoder_state_sizes *s, bool shared)
 {
-	struct parts p = lay_out(s, shared);
+	struct parts p = parts_of(s, shared);
 	unsigned char *m = memory;
 
-	*k = (struct decoder_state){ .memory = memory,
-				     .octets = p.end,
-				     .head = memory,
-				     .progress = (struct decoder_progress *)(m + p.state),
-				     .events = m + p.events,
-				     .tracker = m + p.tracker,
-				     .encap_ids = m + p.encap_ids,
-				     .ring_switch = (struct ring_switch *)(m + p.ring_switch) };
+	*state = (struct decoder_state){ .memory = memory,
+					 .octets = p.end,
+					 .head = memory,
+					 .progress = (struct decoder_progress *)(m + p.progress),
+					 .events = m + p.events,
+					 .tracker = m + p.tracker,
+					 .encap_ids = m + p.encap_ids,
+					 .ring_switch = (struct ring_switch *)(m + p.ring_switch) };
 	if (shared)
-		undo_init(&k->undo, m, p.log, m + p.log, undo_octets);
+		undo_init(&state->undo, m, p.log, m + p.log, undo_octets);
 }
 
 size_t decoder_state_octets(const struct decoder_state_sizes *s, bool shared)
 {
-	return lay_out(s, shared).end;
+	return parts_of(s, shared).end;
 }
 
-void decoder_state_open(struct decoder_state *k, void *memory, const struct decoder_state_sizes *s,
-			bool shared)
+void decoder_state_open(struct decoder_state *state, void *memory,
+			const struct decoder_state_sizes *s, bool shared)
 {
-	view(k, memory, s, shared);
-	k->head->sizes = *s;
+	decoder_state_view(state, memory, s, shared);
+	state->head->sizes = *s;
 }
 
-void decoder_state_sign(struct decoder_state *k, const struct decoder_ring *ring)
+void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *ring)
 {
-	k->head->octets = k->octets;
-	k->head->layout = layout();
-	k->head->ring[0] = *ring;
-	k->head->current = 0;
+	state->head->octets = state->octets;
+	state->head->layout = layout_hash();
+	state->head->ring[0] = *ring;
+	state->head->current = 0;
 	undo_order();
-	k->head->magic = decoder_state_magic;
+	state->head->magic = decoder_state_magic;
 }
 
 static bool share_valid(const struct decoder_share *s)
@@ -109,13 +109,13 @@ static bool share_valid(const struct decoder_share *s)
 	return s->of && s->of <= AFRING_GROUP_MAX && s->index < s->of;
 }
 
-int decoder_state_map(struct decoder_state *k, int fd)
+int decoder_state_map(struct decoder_state *state, int fd)
 {
 	const struct decoder_state_head *h;
 	struct stat st;
 	void *p;
 
-	*k = (struct decoder_state){ 0 };
+	*state = (struct decoder_state){ 0 };
 	if (fstat(fd, &st) < 0)
 		return -errno;
 	if (!S_ISREG(st.st_mode) || (uint64_t)st.st_size < sizeof *h)
@@ -124,43 +124,45 @@ int decoder_state_map(struct decoder_state *k, int fd)
 	if (p == MAP_FAILED)
 		return -errno;
 	h = p;
-	*k = (struct decoder_state){ .memory = p, .octets = (size_t)st.st_size, .head = p };
-	if (h->magic == decoder_state_magic && h->octets == k->octets &&
+	*state = (struct decoder_state){ .memory = p, .octets = (size_t)st.st_size, .head = p };
+	if (h->magic == decoder_state_magic && h->octets == state->octets &&
 	    h->current < ARRAY_SIZE(h->ring) && share_valid(&h->ring[h->current].share))
 		return 0;
-	decoder_state_close(k);
+	decoder_state_close(state);
 	return -EBADMSG;
 }
 
-bool decoder_state_adopt(struct decoder_state *k, const struct decoder_state_sizes *s)
+bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state_sizes *s)
 {
-	if (k->head->layout != layout() || decoder_state_octets(s, true) != k->octets ||
-	    memcmp(&k->head->sizes, s, sizeof *s) != 0)
+	if (state->head->layout != layout_hash() ||
+	    decoder_state_octets(s, true) != state->octets ||
+	    memcmp(&state->head->sizes, s, sizeof *s) != 0)
 		return false;
-	view(k, k->memory, s, true);
-	return undo_rollback(&k->undo) == 0 && k->head->current < ARRAY_SIZE(k->head->ring);
+	decoder_state_view(state, state->memory, s, true);
+	return undo_rollback(&state->undo) == 0 &&
+	       state->head->current < ARRAY_SIZE(state->head->ring);
 }
 
-void decoder_state_close(struct decoder_state *k)
+void decoder_state_close(struct decoder_state *state)
 {
-	if (k->memory)
-		munmap(k->memory, k->octets);
-	*k = (struct decoder_state){ 0 };
+	if (state->memory)
+		munmap(state->memory, state->octets);
+	*state = (struct decoder_state){ 0 };
 }
 
 uint64_t decoder_state_wants(const struct options *o)
 {
-	uint64_t v = mix(decoder_state_fixed(o), options_inner(o));
+	uint64_t v = hash_add(decoder_state_fixed(o), options_inner(o));
 
-	v = mix(v, o->promiscuous);
-	v = mix(v, o->ring_size_bytes);
-	v = mix(v, o->ring_block_size_bytes);
-	return mix(v, o->block_timeout_ns);
+	v = hash_add(v, o->promiscuous);
+	v = hash_add(v, o->ring_size_bytes);
+	v = hash_add(v, o->ring_block_size_bytes);
+	return hash_add(v, o->block_timeout_ns);
 }
 
 uint64_t decoder_state_fixed(const struct options *o)
 {
-	return mix(mix(0, o->mode), o->decoders);
+	return hash_add(hash_add(0, o->mode), o->decoders);
 }
 
 uint64_t decoder_state_cookie(int fd)

@@ -14,8 +14,8 @@ struct fdstore_entry {
 	int fd;
 };
 
-/* systemd tells it since 254 in FDSTORE, the largest number; for older ones our unit does. */
-static bool is_kept(void)
+/* systemd sets FDSTORE (the maximum number) since version 254; our unit sets it for older ones. */
+static bool fdstore_available(void)
 {
 	const char *max = getenv("FDSTORE");
 
@@ -27,7 +27,7 @@ int fdstore_init(struct fdstore *s)
 	char **names = NULL;
 	int n = sd_listen_fds_with_names(1, &names);
 
-	*s = (struct fdstore){ .live = is_kept() };
+	*s = (struct fdstore){ .live = fdstore_available() };
 	if (n <= 0)
 		return n;
 	s->entries = calloc((size_t)n, sizeof *s->entries);
@@ -42,8 +42,8 @@ int fdstore_init(struct fdstore *s)
 	return s->entries ? 0 : -ENOMEM;
 }
 
-/* The entry leaves; its name is the caller's to free. */
-static struct fdstore_entry pull(struct fdstore *s, unsigned i)
+/* Removes entry @i; the caller frees its name. */
+static struct fdstore_entry entry_remove(struct fdstore *s, unsigned i)
 {
 	struct fdstore_entry e = s->entries[i];
 
@@ -51,9 +51,9 @@ static struct fdstore_entry pull(struct fdstore *s, unsigned i)
 	return e;
 }
 
-static int take(struct fdstore *s, unsigned i)
+static int entry_take(struct fdstore *s, unsigned i)
 {
-	struct fdstore_entry e = pull(s, i);
+	struct fdstore_entry e = entry_remove(s, i);
 
 	free(e.name);
 	return e.fd;
@@ -62,7 +62,7 @@ static int take(struct fdstore *s, unsigned i)
 void fdstore_destroy(struct fdstore *s)
 {
 	while (s->n)
-		close(take(s, s->n - 1));
+		close(entry_take(s, s->n - 1));
 	free(s->entries);
 	*s = (struct fdstore){ 0 };
 }
@@ -71,7 +71,7 @@ int fdstore_take(struct fdstore *s, const char *name)
 {
 	for (unsigned i = 0; i < s->n; i++)
 		if (!strcmp(s->entries[i].name, name))
-			return take(s, i);
+			return entry_take(s, i);
 	return -ENOENT;
 }
 
@@ -82,20 +82,20 @@ int fdstore_take_next(struct fdstore *s, const char *prefix,
 		if (strncmp(s->entries[i].name, prefix, strlen(prefix)) != 0)
 			continue;
 		snprintf(ret_name, FDSTORE_NAME_MAX + 1, "%s", s->entries[i].name);
-		return take(s, i);
+		return entry_take(s, i);
 	}
 	return -ENOENT;
 }
 
-int fdstore_put(struct fdstore *s, const char *name, int fd)
+int fdstore_add(struct fdstore *s, const char *name, int fd)
 {
 	char state[FDSTORE_NAME_MAX + 64];
 	int r;
 
 	if (!s->live)
 		return -ENOTCONN;
-	/* Without FDPOLL=0 it would be dropped as soon as it has an error, as a ring socket has
-	 * whose interface is down, or a subscriber that hung up: that is for us to see. */
+	/* Without FDPOLL=0 the manager drops a descriptor that has an error: a ring socket whose
+	 * interface is down, or a subscriber that hung up.  We handle these ourselves. */
 	snprintf(state, sizeof state, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
 	r = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
 	return r < 0 ? r : r == 0 ? -ENOTCONN : 0;
@@ -110,23 +110,21 @@ void fdstore_remove(struct fdstore *s, const char *name)
 void fdstore_sweep(struct fdstore *s)
 {
 	while (s->n) {
-		struct fdstore_entry e = pull(s, s->n - 1);
+		struct fdstore_entry e = entry_remove(s, s->n - 1);
 
-		log_debug("'%s' is inherited, and nobody needs it", e.name);
+		log_debug("'%s' is inherited and not needed", e.name);
 		fdstore_remove(s, e.name);
 		close(e.fd);
 		free(e.name);
 	}
 }
 
-int fdstore_memfd(struct fdstore *s, const char *name, size_t octets, bool *ret_adopted)
+int fdstore_memfd(struct fdstore *s, const char *name, size_t octets)
 {
 	int fd = fdstore_take(s, name), r;
 	struct stat st;
 
-	*ret_adopted = fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
-		       (uint64_t)st.st_size == octets;
-	if (*ret_adopted)
+	if (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (uint64_t)st.st_size == octets)
 		return fd;
 	if (fd >= 0) {
 		fdstore_remove(s, name);
@@ -137,7 +135,7 @@ int fdstore_memfd(struct fdstore *s, const char *name, size_t octets, bool *ret_
 		return -errno;
 	r = ftruncate(fd, (off_t)octets) < 0 ? -errno : 0;
 	if (r == 0)
-		r = fdstore_put(s, name, fd);
+		r = fdstore_add(s, name, fd);
 	if (r < 0 && r != -ENOTCONN) {
 		close(fd);
 		return r;
@@ -145,9 +143,9 @@ int fdstore_memfd(struct fdstore *s, const char *name, size_t octets, bool *ret_
 	return fd;
 }
 
-void *fdstore_memory(struct fdstore *s, const char *name, size_t octets, bool *ret_adopted)
+void *fdstore_memory(struct fdstore *s, const char *name, size_t octets)
 {
-	int fd = fdstore_memfd(s, name, octets, ret_adopted);
+	int fd = fdstore_memfd(s, name, octets);
 	void *p;
 
 	if (fd < 0) {

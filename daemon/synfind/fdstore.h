@@ -1,12 +1,12 @@
-/* fdstore.h - what outlives the process: descriptors in the service manager's store, by name
+/* fdstore.h - descriptors that outlive the process, kept by name in the service manager's fd store
  * (sd_pid_notify_with_fds(3), FileDescriptorStoreMax= in systemd.service(5)).
  *
- * At the start all that were inherited are taken in; each part of the daemon takes its own by
- * name, and what nobody took is let go.  Without a store (by hand) everything works alike, only
- * nothing outlives the process.  Names: no ':' and no control character, FDSTORE_NAME_MAX octets.
+ * The start collects all inherited descriptors.  Each part of the daemon takes its own by name;
+ * what is left is closed.  Without a store (a start by hand) everything works, but nothing outlives
+ * the process.  Names have at most FDSTORE_NAME_MAX octets, no ':' and no control characters.
  *
- * The manager learns of changes in the order in which they are made here, and of all that was sent
- * before the process ended; that it takes them is not told.  Main thread only. */
+ * The manager sees changes in the order in which they are made, including those made just before
+ * the process ends.  It does not confirm them.  Main thread only. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -14,37 +14,38 @@
 enum { FDSTORE_NAME_MAX = 255 };
 
 struct fdstore {
-	struct fdstore_entry *entries; /* inherited, not taken */
+	struct fdstore_entry *entries; /* inherited, not taken yet */
 	unsigned n;
-	bool live; /* the manager keeps what it is given */
+	bool live; /* the manager keeps descriptors for us */
 };
 
-/* Takes in what was inherited; asks once: the environment forgets it.  0 or -errno. */
+/* Collects the inherited descriptors and clears their environment variables.  Once per process.
+ * 0 or -errno. */
 int fdstore_init(struct fdstore *s);
 
-/* Closes what nobody took, and keeps it in the store.  A zeroed one is fine. */
+/* Closes what was not taken; it stays in the store.  A zeroed one is fine. */
 void fdstore_destroy(struct fdstore *s);
 
-/* The inherited descriptor of this name (the first, if there are several): owned by the caller,
- * and still in the store; -ENOENT. */
+/* The first inherited descriptor of this name.  The caller owns it; it also stays in the store.
+ * -ENOENT. */
 int fdstore_take(struct fdstore *s, const char *name);
 
-/* An inherited one that begins with @prefix, and its name: as fdstore_take(). */
+/* As fdstore_take(), for a name that begins with @prefix; returns the name. */
 int fdstore_take_next(struct fdstore *s, const char *prefix,
 		      char ret_name[static FDSTORE_NAME_MAX + 1]);
 
-/* Gives the manager a copy of @fd.  -ENOTCONN: there is no store; -errno. */
-int fdstore_put(struct fdstore *s, const char *name, int fd);
+/* Stores a copy of @fd.  -ENOTCONN: there is no store; -errno. */
+int fdstore_add(struct fdstore *s, const char *name, int fd);
 
-/* Makes the manager forget all of this name.  Our own copy is the caller's to close. */
+/* Removes all descriptors of this name from the store.  Our own copies stay open. */
 void fdstore_remove(struct fdstore *s, const char *name);
 
-/* Closes what nobody took, and has the manager forget it: after everybody took theirs. */
+/* Closes what was not taken and removes it from the store.  Call it after all parts took theirs. */
 void fdstore_sweep(struct fdstore *s);
 
-/* A memfd of this name and size, owned by the caller: the inherited one, if it has this size, else
- * a new one of zeroes, which is put into the store.  -errno. */
-int fdstore_memfd(struct fdstore *s, const char *name, size_t octets, bool *ret_adopted);
+/* A memfd of this name and size, owned by the caller: the inherited one if its size fits, else a
+ * new one of zeroes, which is stored.  -errno. */
+int fdstore_memfd(struct fdstore *s, const char *name, size_t octets);
 
-/* The same, mapped shared; munmap() it.  NULL with errno. */
-void *fdstore_memory(struct fdstore *s, const char *name, size_t octets, bool *ret_adopted);
+/* As fdstore_memfd(), mapped shared; munmap() it.  NULL with errno. */
+void *fdstore_memory(struct fdstore *s, const char *name, size_t octets);

@@ -18,11 +18,11 @@
 
 /* ---- names in the store --------------------------------------------------------------------- */
 
-const char *const interface_ring_name[INTERFACE_SLOTS] = { INTERFACE_RING, INTERFACE_SPARE };
+const char *const interface_ring_fdname[INTERFACE_RINGS] = { INTERFACE_RING, INTERFACE_SPARE };
 
-struct interface_stored interface_stored(const char *what, unsigned id, unsigned decoder)
+struct interface_fdname interface_fdname(const char *what, unsigned id, unsigned decoder)
 {
-	struct interface_stored n;
+	struct interface_fdname n;
 
 	snprintf(n.s, sizeof n.s, "%s-%u-%u", what, id, decoder);
 	return n;
@@ -30,25 +30,38 @@ struct interface_stored interface_stored(const char *what, unsigned id, unsigned
 
 void interface_unstore(struct capture *c, unsigned id, unsigned i)
 {
-	for (unsigned slot = 0; slot < INTERFACE_SLOTS; slot++)
-		fdstore_remove(c->fdstore, interface_stored(interface_ring_name[slot], id, i).s);
-	fdstore_remove(c->fdstore, interface_stored(INTERFACE_TABLES, id, i).s);
+	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_RING, id, i).s);
+	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_SPARE, id, i).s);
+	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_TABLES, id, i).s);
 }
 
-/* ---- one interface -------------------------------------------------------------------------- */
+static void interface_unstore_all(struct capture *c, const struct interface *iface)
+{
+	for (unsigned i = 0; i < iface->decoders; i++)
+		interface_unstore(c, iface->id, i);
+}
+
+struct interface_fdname interface_spare_fdname(const struct interface *iface, unsigned i)
+{
+	uint32_t current = iface->decoder[i]->state.head->current;
+
+	return interface_fdname(interface_ring_fdname[!current], iface->id, i);
+}
+
+/* ---- the list ------------------------------------------------------------------------------- */
 
 struct interface *interface_find(const struct capture *c, int ifindex)
 {
-	for (struct interface *t = c->interfaces; t; t = t->next)
-		if (!t->gone && t->ifindex == ifindex)
-			return t;
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (!iface->gone && iface->ifindex == ifindex)
+			return iface;
 	return NULL;
 }
 
 bool interface_name_known(const struct capture *c, const char *name)
 {
-	for (struct interface *t = c->interfaces; t; t = t->next)
-		if (!strcmp(t->name, name))
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (!strcmp(iface->name, name))
 			return true;
 	return false;
 }
@@ -57,39 +70,65 @@ int interface_free_id(const struct capture *c)
 {
 	bool used[INTERFACES_MAX] = { false };
 
-	for (struct interface *t = c->interfaces; t; t = t->next)
-		used[t->id] = true;
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		used[iface->id] = true;
 	for (int i = 0; i < INTERFACES_MAX; i++)
 		if (!used[i])
 			return i;
 	return -1;
 }
 
-static void interface_free_decoders(struct interface *t)
+struct interface *interface_add(struct capture *c, const struct interface *iface)
 {
-	for (; t->decoders; t->decoders--) {
-		decoder_destroy(t->decoder[t->decoders - 1]);
-		free(t->decoder[t->decoders - 1]);
-	}
+	struct interface *added = malloc(sizeof *added);
+
+	if (!added)
+		return NULL;
+	*added = *iface;
+	added->next = c->interfaces;
+	added->stop_fd = -1;
+	return c->interfaces = added;
 }
 
-void interface_free(struct interface *t)
+static void interface_free_decoders(struct interface *iface)
 {
-	interface_free_decoders(t);
-	if (t->stop_fd >= 0)
-		close(t->stop_fd);
-	free(t);
+	for (; iface->decoders; iface->decoders--) {
+		decoder_destroy(iface->decoder[iface->decoders - 1]);
+		free(iface->decoder[iface->decoders - 1]);
+	}
+	if (iface->stop_fd >= 0)
+		close(iface->stop_fd);
+	iface->stop_fd = -1;
 }
+
+void interface_free(struct interface *iface)
+{
+	interface_free_decoders(iface);
+	free(iface);
+}
+
+void interface_forget(struct capture *c, struct interface *iface)
+{
+	struct interface **link = &c->interfaces;
+
+	interface_unstore_all(c, iface);
+	while (*link != iface)
+		link = &(*link)->next;
+	*link = iface->next;
+	interface_free(iface);
+}
+
+/* ---- its decoders --------------------------------------------------------------------------- */
 
 unsigned interface_fds(const struct opener_reply *m)
 {
 	return m->bypass ? 3 * m->rings : m->rings;
 }
 
-/* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as
- * another mode counts from the next start on, has no key in it and lets everything pass. */
-static int take_filter(struct capture *c, const struct opener_reply *m, unsigned i, const int *fds,
-		       struct bypass_filter **ret)
+/* The filter of ring @i if this daemon uses it.  A filter that is closed has no keys and passes
+ * everything: the opener has another mode. */
+static int interface_take_filter(struct capture *c, const struct opener_reply *m, unsigned i,
+				 const int *fds, struct bypass_filter **ret)
 {
 	int flows, slots;
 
@@ -105,30 +144,33 @@ static int take_filter(struct capture *c, const struct opener_reply *m, unsigned
 	return 0;
 }
 
-int interface_decoder_make(struct capture *c, struct interface *t, struct decoder *d,
+int interface_decoder_make(struct capture *c, struct interface *iface, struct decoder *d,
 			   struct source *source, struct bypass_filter *bypass,
 			   const struct decoder_ring *ring)
 {
 	const struct decoder_share *share = &ring->share;
-	struct interface_stored tables = interface_stored(INTERFACE_TABLES, t->id, share->index);
-	struct decoder_state_sizes sizes = decoder_sizes(c->o, t->id, share);
-	bool adopted = false;
-	void *memory;
+	struct decoder_state_sizes sizes = decoder_sizes(c->o, iface->id, share);
+	bool stored = c->fdstore->live && !bypass;
 	int r;
 
-	if (!c->fdstore->live || bypass) {
-		r = decoder_init(d, c->o, source, bypass, NULL, t->id, share);
-		if (r >= 0)
-			decoder_state_sign(&d->state, ring);
-		return r;
-	}
-	memory = fdstore_memory(c->fdstore, tables.s, decoder_state_octets(&sizes, true), &adopted);
-	r = decoder_init_shared(d, c->o, source, t->id, share, memory);
+	if (stored)
+		r = decoder_init_shared(
+			d, c->o, source, iface->id, share,
+			fdstore_memory(
+				c->fdstore,
+				interface_fdname(INTERFACE_TABLES, iface->id, share->index).s,
+				decoder_state_octets(&sizes, true)));
+	else
+		r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share);
 	if (r < 0)
 		return r;
-	d->state.head->reported = !c->starting ? REPORTED_NEW : t->up ? REPORTED_UP : REPORTED_DOWN;
+	d->state.head->link_reported = !c->starting ? REPORTED_NEW
+				       : iface->up  ? REPORTED_UP
+						    : REPORTED_DOWN;
 	decoder_state_sign(&d->state, ring);
-	return fdstore_put(c->fdstore, interface_stored(INTERFACE_RING, t->id, share->index).s,
+	if (!stored)
+		return 0;
+	return fdstore_add(c->fdstore, interface_fdname(INTERFACE_RING, iface->id, share->index).s,
 			   source_fd(source));
 }
 
@@ -149,128 +191,113 @@ struct decoder_ring interface_ring_of(const struct capture *c, const struct open
 						 .control = m->control } };
 }
 
-/* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */
-static int interface_make_decoder(struct capture *c, struct interface *t,
+struct decoder *interface_add_decoder(struct interface *iface)
+{
+	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+
+	if (!d)
+		return NULL;
+	memset(d, 0, sizeof *d);
+	return iface->decoder[iface->decoders++] = d;
+}
+
+/* Makes a decoder for ring @i of the reply; owns its descriptors, also on failure. */
+static int interface_open_decoder(struct capture *c, struct interface *iface,
 				  const struct opener_reply *m, unsigned i, const int *fds)
 {
 	struct decoder_ring ring = interface_ring_of(c, m, i, fds[i]);
-	struct decoder *d = aligned_alloc(CACHE_LINE, sizeof *d);
+	struct decoder *d = interface_add_decoder(iface);
 	struct bypass_filter *bypass;
 	struct source *source = NULL;
-	int r = take_filter(c, m, i, fds, &bypass);
+	int r = interface_take_filter(c, m, i, fds, &bypass);
 
 	if (r >= 0)
 		r = d ? afring_map(fds[i], &m->ring[i], NULL, &source) : -ENOMEM;
 	if (r < 0) {
 		bypass_filter_free(bypass);
-		free(d);
 		close(fds[i]);
 		return r;
 	}
-	t->decoder[t->decoders++] = d;
-	r = interface_decoder_make(c, t, d, source, bypass, &ring);
-	d->beat_ms = watchdog_beat_ms();
-	return r;
+	return interface_decoder_make(c, iface, d, source, bypass, &ring);
 }
 
-/* One for each ring; takes the descriptors over, also on failure. */
-static int interface_make_decoders(struct capture *c, struct interface *t,
-				   const struct opener_reply *m, const int *fds)
+int interface_start(struct capture *c, struct interface *iface, const struct opener_reply *m,
+		    const int *fds)
 {
 	unsigned i = 0;
 	int r = 0;
 
 	for (; i < m->rings && r >= 0; i++)
-		r = interface_make_decoder(c, t, m, i, fds);
+		r = interface_open_decoder(c, iface, m, i, fds);
 	for (; i < m->rings; i++)
-		for (unsigned k = i; k < interface_fds(m); k += m->rings)
-			close(fds[k]);
-	return r;
+		for (unsigned fd = i; fd < interface_fds(m); fd += m->rings)
+			close(fds[fd]);
+	return r < 0 ? r : interface_run(c, iface);
 }
 
-void interface_stop(struct interface *t)
+void interface_stop(struct interface *iface)
 {
-	eventfd_write(t->stop_fd, 1); /* stays readable: all of them see it */
+	if (iface->decoders)
+		eventfd_write(iface->stop_fd, 1); /* stays readable for all of them */
 }
 
-void interface_join(struct capture *c, struct interface *t)
+void interface_join(struct capture *c, struct interface *iface)
 {
-	for (unsigned i = 0; i < t->decoders; i++) {
-		decoder_join(t->decoder[i]);
-		publisher_remove(c->publisher, t->decoder[i]);
+	for (unsigned i = 0; i < iface->decoders; i++) {
+		decoder_join(iface->decoder[i]);
+		publisher_remove(c->publisher, iface->decoder[i]);
 	}
 }
 
-static void pin(struct capture *c, const struct interface *t, struct decoder *d)
+static void interface_pin(struct capture *c, const struct interface *iface, struct decoder *d)
 {
 	struct cpulist cpus;
+	unsigned cpu = 0;
+	int r;
 
 	if (!c->o->pin_decoders)
 		return;
-	int r = cpulist_parse(c->o->pin_decoders, &cpus);
-
+	r = cpulist_parse(c->o->pin_decoders, &cpus);
 	if (r >= 0) {
-		unsigned cpu = cpus.cpu[c->pinned++ % cpus.n];
-
+		cpu = cpus.cpu[c->pinned++ % cpus.n];
 		r = thread_pin(d->thread, cpu);
-		if (r >= 0) {
-			log_debug("A decoder of %s stays on processor %u", t->name, cpu);
-			return;
-		}
 	}
-	log_errno(r, "Cannot pin a decoder of %s", t->name);
+	if (r < 0)
+		log_errno(r, "Cannot pin a decoder of %s", iface->name);
+	else
+		log_debug("A decoder of %s is pinned to processor %u", iface->name, cpu);
 }
 
-int interface_run(struct capture *c, struct interface *t)
+int interface_run(struct capture *c, struct interface *iface)
 {
 	int r = 0;
 
-	t->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (t->stop_fd < 0)
+	iface->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (iface->stop_fd < 0)
 		return -errno;
-	for (unsigned i = 0; i < t->decoders && r >= 0; i++) {
-		struct decoder *d = t->decoder[i];
+	for (unsigned i = 0; i < iface->decoders && r >= 0; i++) {
+		struct decoder *d = iface->decoder[i];
 
-		r = publisher_add(c->publisher, d, t->name);
+		d->beat_ms = watchdog_beat_ms();
+		r = publisher_add(c->publisher, d, iface->name);
 		if (r >= 0)
-			r = decoder_start(d, c->publisher->wake_fd, t->stop_fd);
+			r = decoder_start(d, c->publisher->wake_fd, iface->stop_fd);
 		if (r >= 0)
-			pin(c, t, d);
+			interface_pin(c, iface, d);
 	}
 	if (r < 0) {
-		interface_stop(t);
-		interface_join(c, t);
+		interface_stop(iface);
+		interface_join(c, iface);
 	}
 	return r;
 }
 
-int interface_start(struct capture *c, struct interface *t, const struct opener_reply *m,
-		    const int *fds)
+void interface_add_totals(struct capture_totals *sum, const struct interface *iface)
 {
-	int r = interface_make_decoders(c, t, m, fds);
-
-	return r < 0 ? r : interface_run(c, t);
-}
-
-void interface_forget(struct capture *c, struct interface *t)
-{
-	struct interface **link = &c->interfaces;
-
-	for (unsigned i = 0; i < t->decoders; i++)
-		interface_unstore(c, t->id, i);
-
-	while (*link != t)
-		link = &(*link)->next;
-	*link = t->next;
-	interface_free(t);
-}
-
-void interface_add_totals(struct capture_totals *sum, const struct interface *t)
-{
-	for (unsigned i = 0; i < t->decoders; i++) {
+	for (unsigned i = 0; i < iface->decoders; i++) {
 		struct stats_decoder d;
 
-		decoder_read_counters(t->decoder[i], t->name, &d);
+		decoder_read_counters(iface->decoder[i], iface->name, &d);
 		sum->packets += d.source.packets;
 		sum->drops += d.source.drops;
 		sum->connections += d.opened;
@@ -279,50 +306,48 @@ void interface_add_totals(struct capture_totals *sum, const struct interface *t)
 	}
 }
 
-void interface_end(struct capture *c, struct interface *t)
+void interface_end(struct capture *c, struct interface *iface)
 {
-	interface_join(c, t);
-	interface_add_totals(&c->totals, t);
-	for (unsigned i = 0; i < t->decoders; i++)
-		interface_unstore(c, t->id, i);
-	interface_free_decoders(t);
-	close(t->stop_fd);
-	t->stop_fd = -1;
+	interface_join(c, iface);
+	interface_add_totals(&c->totals, iface);
+	interface_unstore_all(c, iface);
+	interface_free_decoders(iface);
 }
 
-void interface_report_link(struct capture *c, struct interface *t, enum reported_link link,
+void interface_close_all(struct interface *iface)
+{
+	iface->gone = true;
+	for (unsigned i = 0; i < iface->decoders; i++)
+		atomic_store(&iface->decoder[i]->close_reason, REASON_CAPTURE_END);
+	interface_stop(iface); /* the ring of a removed interface may never wake its decoder */
+}
+
+/* ---- link state ----------------------------------------------------------------------------- */
+
+void interface_report_link(struct capture *c, struct interface *iface, enum reported_link link,
 			   const char *state)
 {
-	struct decoder_state_head *h = t->decoders ? t->decoder[0]->state.head : NULL;
+	struct decoder_state_head *h = iface->decoders ? iface->decoder[0]->state.head : NULL;
 
 	if (h) {
-		h->reporting = (uint8_t)link;
+		h->link_reporting = (uint8_t)link;
 		undo_order();
-		h->reporting_as = c->publisher->stream.state->seq + 1;
+		h->link_report_seq = c->publisher->stream.state->seq + 1;
 		undo_order();
 	}
-	publisher_iface(c->publisher, t->name, state);
+	publisher_iface(c->publisher, iface->name, state);
 	if (h) {
-		h->reported = (uint8_t)link;
+		h->link_reported = (uint8_t)link;
 		undo_order();
-		h->reporting_as = 0;
+		h->link_report_seq = 0;
 	}
 }
 
 enum reported_link interface_link_settle(const struct capture *c, struct decoder_state_head *h)
 {
-	if (h->reporting_as && c->publisher->stream.state->seq >= h->reporting_as)
-		h->reported = h->reporting;
+	if (h->link_report_seq && c->publisher->stream.state->seq >= h->link_report_seq)
+		h->link_reported = h->link_reporting;
 	undo_order();
-	h->reporting_as = 0;
-	return (enum reported_link)h->reported;
-}
-
-void interface_close_all(struct interface *t)
-{
-	t->gone = true;
-	for (unsigned i = 0; i < t->decoders; i++)
-		atomic_store(&t->decoder[i]->close_reason, REASON_CAPTURE_END);
-	if (t->decoders)
-		interface_stop(t); /* a ring without an interface may never wake by itself */
+	h->link_report_seq = 0;
+	return (enum reported_link)h->link_reported;
 }

@@ -1,10 +1,10 @@
-/* interface.h - one interface that is watched: its decoders, and their names in the store.
+/* interface.h - one captured interface: its decoders, and their names in the fd store.
  *
- * What the parts of capture share, and nobody else includes:
+ * Shared by the parts of capture; nothing else includes it:
  *
- *   capture.c   the opener's news: interfaces come, go, and get their rings
- *   restore.c  at the start: interfaces go on where an earlier process was
- *   ring_reload.c   after a reload: other rings in place of those that an interface has
+ *   capture.c      follows the opener: interfaces appear, disappear, and get their rings
+ *   restore.c      at the start: resumes the interfaces of an earlier process
+ *   ring_reload.c  after a reload: replaces the rings of an interface
  *
  * Main thread only. */
 #pragma once
@@ -24,18 +24,18 @@ enum { INTERFACES_MAX = 255 };
 struct interface {
 	struct interface *next;
 	struct decoder *decoder[OPENER_RINGS_MAX]; /* owned */
-	unsigned decoders;			   /* 0: not yet, or not any more */
-	char name[IF_NAMESIZE];			   /* remembered when it is gone */
+	unsigned decoders;			   /* 0: none yet, or ended */
+	char name[IF_NAMESIZE];			   /* kept after it is gone */
 	int ifindex;
 	uint8_t id;
 	bool asked; /* for its rings */
-	bool gone;  /* and that was told */
-	bool again; /* its name was watched before */
+	bool gone;  /* and that was published */
+	bool again; /* an earlier interface had the same name */
 	bool up;
-	bool listed;	 /* in the opener's present list */
-	bool reloading;	 /* asked for other rings, in place of those that it has */
-	bool switching;	 /* its decoders go over to them */
-	uint64_t wanted; /* decoder_state_wants() when they were asked for */
+	bool listed;	 /* in the opener's current list */
+	bool reloading;	 /* asked for new rings to replace the current ones */
+	bool switching;	 /* its decoders are switching rings */
+	uint64_t wanted; /* decoder_state_wants() at that request */
 	int stop_fd;
 };
 
@@ -43,85 +43,92 @@ struct interface {
 
 #define INTERFACE_TABLES "tables" /* decoder_state.h */
 #define INTERFACE_RING	 "ring"	  /* the packet ring's socket */
-#define INTERFACE_SPARE	 "twin"	  /* of the one that may take its place, or has */
+#define INTERFACE_SPARE	 "twin"	  /* the same of ring[1]; the name stays, for upgrades */
 
-/* Of decoder_state_head.ring[]. */
-enum { INTERFACE_SLOTS = 2 };
-extern const char *const interface_ring_name[INTERFACE_SLOTS];
+enum { INTERFACE_RINGS = 2 }; /* decoder_state_head.ring[] */
+extern const char *const interface_ring_fdname[INTERFACE_RINGS];
 
-struct interface_stored {
+struct interface_fdname {
 	char s[32];
 };
 
-/* The name of decoder @decoder of tap @id. */
-struct interface_stored interface_stored(const char *what, unsigned id, unsigned decoder);
+/* The name of decoder @decoder of interface @id. */
+struct interface_fdname interface_fdname(const char *what, unsigned id, unsigned decoder);
 
-/* The next process shall know nothing of decoder @i of tap @id. */
+/* Removes decoder @i of interface @id from the store. */
 void interface_unstore(struct capture *c, unsigned id, unsigned i);
 
-/* ---- which ones there are -------------------------------------------------------------------- */
+/* The name of the ring that decoder @i does not use. */
+struct interface_fdname interface_spare_fdname(const struct interface *iface, unsigned i);
 
-/* The one that watches @ifindex, or NULL. */
+/* ---- the list ------------------------------------------------------------------------------- */
+
+/* The interface with @ifindex that is not gone, or NULL. */
 struct interface *interface_find(const struct capture *c, int ifindex);
 
-/* Is or was one of this name watched? */
+/* Is, or was, an interface of this name captured? */
 bool interface_name_known(const struct capture *c, const char *name);
 
-/* The lowest id that no tap has, or -1; ids keep the flows of interfaces apart. */
+/* Adds a copy of @iface to the list; NULL: no memory. */
+struct interface *interface_add(struct capture *c, const struct interface *iface);
+
+/* The lowest unused id, or -1.  Ids keep the flows of interfaces apart. */
 int interface_free_id(const struct capture *c);
 
-/* Takes @t out of the list and frees it; nothing of it outlives this. */
-void interface_forget(struct capture *c, struct interface *t);
+/* Removes it from the list and the store, and frees it. */
+void interface_forget(struct capture *c, struct interface *iface);
 
-/* Frees one that is in no list any more; the next process can go on with it. */
-void interface_free(struct interface *t);
+/* Frees it, but leaves it in the store for the next process. */
+void interface_free(struct interface *iface);
 
 /* ---- its decoders ---------------------------------------------------------------------------- */
 
-/* How many descriptors come with these rings. */
+/* The number of descriptors that belong to these rings. */
 unsigned interface_fds(const struct opener_reply *m);
 
-/* What is kept of ring @i of those that have come, @fd. */
+/* Describes ring @i of the reply, socket @fd, for decoder_state.h. */
 struct decoder_ring interface_ring_of(const struct capture *c, const struct opener_reply *m,
 				      unsigned i, int fd);
 
-/* A new decoder over @source, the ring @ring; what it needs to be gone on with is in the store
- * then.
- * @source and @bulk are the decoder's, also on failure.  The filters of mode=auto count on, whoever
- * goes on: there nothing is kept.  0 or -errno. */
-int interface_decoder_make(struct capture *c, struct interface *t, struct decoder *d,
+/* Appends a zeroed decoder; NULL: no memory. */
+struct decoder *interface_add_decoder(struct interface *iface);
+
+/* Makes a new decoder over @source, which is ring @ring, and stores it.  It owns @source and
+ * @bypass, also on failure.  With a bypass filter nothing is stored, because its counts would
+ * continue without us.  0 or -errno. */
+int interface_decoder_make(struct capture *c, struct interface *iface, struct decoder *d,
 			   struct source *source, struct bypass_filter *bypass,
 			   const struct decoder_ring *ring);
 
-/* Makes decoders over the rings that have come, and runs them; takes the descriptors over, also on
- * failure.  0 or -errno. */
-int interface_start(struct capture *c, struct interface *t, const struct opener_reply *m,
+/* Makes and starts decoders for the rings of the reply.  Owns the descriptors, also on failure.
+ * 0 or -errno. */
+int interface_start(struct capture *c, struct interface *iface, const struct opener_reply *m,
 		    const int *fds);
 
-/* Its decoders, which are made, begin.  0 or -errno. */
-int interface_run(struct capture *c, struct interface *t);
+/* Starts its decoders.  0 or -errno. */
+int interface_run(struct capture *c, struct interface *iface);
 
-/* Its decoders shall end. */
-void interface_stop(struct interface *t);
+/* Tells its decoders, if any, to end. */
+void interface_stop(struct interface *iface);
 
-/* They shall read what is left, close all, and end: the interface is gone. */
-void interface_close_all(struct interface *t);
+/* The interface is gone: its decoders read the rest, close all connections, and end. */
+void interface_close_all(struct interface *iface);
 
-/* Their threads have ended, or are told to: publishes what they said last. */
-void interface_join(struct capture *c, struct interface *t);
+/* Waits for its decoders to end, after interface_stop(), and publishes their last events. */
+void interface_join(struct capture *c, struct interface *iface);
 
-/* Its decoders have ended: takes them out, keeps the name. */
-void interface_end(struct capture *c, struct interface *t);
+/* Frees its decoders, which have ended, but keeps the name. */
+void interface_end(struct capture *c, struct interface *iface);
 
-/* Adds what they counted. */
-void interface_add_totals(struct capture_totals *sum, const struct interface *t);
+/* Adds the counters of its decoders. */
+void interface_add_totals(struct capture_totals *sum, const struct interface *iface);
 
-/* ---- what is told of the interface ----------------------------------------------------------- */
+/* ---- link state ----------------------------------------------------------------------------- */
 
-/* Publishes it, once, wherever this process ends: the number of the line tells the next one whether
- * that was before or after. */
-void interface_report_link(struct capture *c, struct interface *t, enum reported_link link,
+/* Publishes the link state exactly once, even if the process is killed in between: from the number
+ * of the line the next process knows whether it was published. */
+void interface_report_link(struct capture *c, struct interface *iface, enum reported_link link,
 			   const char *state);
 
-/* What the process before this one had told. */
+/* The link state that an earlier process published last. */
 enum reported_link interface_link_settle(const struct capture *c, struct decoder_state_head *h);

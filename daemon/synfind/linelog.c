@@ -3,7 +3,7 @@
 #include <sys/mman.h>
 #include "base/undo.h"
 
-enum { LINE_MIN = 128 /* no line is shorter, so there are never more marks than this allows */ };
+enum { LINE_MIN = 128 }; /* no line is shorter, which limits the number of marks */
 
 uint64_t linelog_size(uint64_t octets)
 {
@@ -70,7 +70,7 @@ char *linelog_reserve(struct linelog *l, size_t n)
 	while (*l->mark_first != l->end->mark_next &&
 	       l->end->head + n - linelog_oldest(l) > l->size)
 		++*l->mark_first;
-	undo_order(); /* a line is forgotten before its octets are */
+	undo_order(); /* discard a line before overwriting its octets */
 	return l->base + (l->end->head & (l->size - 1));
 }
 

@@ -21,6 +21,7 @@ _Static_assert(sizeof(((struct opener *)NULL)->path) ==
 int opener_connect(struct opener *p)
 {
 	struct sockaddr_un a = { .sun_family = AF_UNIX };
+	int r;
 
 	if (!*p->path)
 		return -ENOTCONN;
@@ -28,14 +29,12 @@ int opener_connect(struct opener *p)
 	if (p->fd < 0)
 		return -errno;
 	memcpy(a.sun_path, p->path, sizeof p->path);
-	if (connect(p->fd, (struct sockaddr *)&a, sizeof a) < 0) {
-		int e = errno;
-
+	r = connect(p->fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
+	if (r < 0) {
 		close(p->fd);
 		p->fd = -1;
-		return -e;
 	}
-	return 0;
+	return r;
 }
 
 int opener_start(struct opener *p, int argc, char **argv, const struct options *o)
@@ -44,7 +43,8 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 
 	*p = (struct opener){ .fd = -1 };
 	if (o->opener) {
-		snprintf(p->path, sizeof p->path, "%s", o->opener); /* options.c: it fits */
+		snprintf(p->path, sizeof p->path, "%s",
+			 o->opener); /* options.c checks that it fits */
 		r = opener_connect(p);
 		return r < 0 ? log_errno(r, "Cannot reach the opener on '%s'", o->opener) : 0;
 	}
@@ -79,7 +79,7 @@ int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsign
 	return -ENOTCONN;
 }
 
-/* Waits for the answer, among what else may come. */
+/* Waits for OPENER_CLEANED and discards other replies. */
 static void await_cleaned(struct opener *p)
 {
 	struct pollfd fds = { .fd = p->fd, .events = POLLIN };
@@ -89,10 +89,10 @@ static void await_cleaned(struct opener *p)
 
 	while (r >= 0 && poll(&fds, 1, CLEAN_PATIENCE_MS) > 0) {
 		r = opener_next(p, &m, rings, &n);
-		if (r > 0)
-			while (n)
-				close(rings[--n]);
-		if (r > 0 && m.kind == OPENER_CLEANED)
+		if (r <= 0)
+			continue;
+		opener_close_fds(rings, n);
+		if (m.kind == OPENER_CLEANED)
 			return;
 	}
 }

@@ -1,7 +1,7 @@
-/* opener.h - the daemon's end of its opener: see opener/protocol.h.
+/* opener.h - the daemon's end of the connection to its opener: see opener/protocol.h.
  *
- * The opener is a child (it comes back by itself, over the same connection), or a service, whose
- * socket is connected to again when it died.  Main thread only. */
+ * The opener is a child, which restarts by itself on the same connection, or a service, to which
+ * the daemon reconnects.  Main thread only. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -10,25 +10,25 @@ struct options;
 struct opener_reply;
 
 struct opener {
-	int fd;		/* -1: none at present */
+	int fd;		/* -1: not connected */
 	char path[108]; /* of the service's socket; "": a child */
 };
 
-/* Starts the child, or connects to options->opener.  Call it before threads are made and before
- * privileges are given up.  Logs what fails; 0 or -errno. */
+/* Starts the child, or connects to options->opener.  Call it before starting threads and before
+ * dropping privileges.  Logs what fails; 0 or -errno. */
 int opener_start(struct opener *p, int argc, char **argv, const struct options *o);
 
-/* Connects to the service again, or does nothing for a child; -ENOTCONN: not there. */
+/* Reconnects to the service.  0 or -errno; -ENOTCONN for a child. */
 int opener_connect(struct opener *p);
 
-/* Sends a request, of rings that are dealt out by @secret (0: any); whoever does not read it is
- * gone, and opener_next() will say so. */
+/* Sends a request for rings that share frames by @secret (0: a new one).  If it fails, the opener
+ * is gone, which opener_next() reports. */
 void opener_ask(struct opener *p, unsigned kind, int ifindex, uint64_t secret);
 
-/* The next reply, with its descriptors, OPENER_FDS_MAX at most: 1; 0: none is there, and poll
- * @fd; -ENOTCONN: the opener is gone, and @fd is closed. */
+/* The next reply with its descriptors, at most OPENER_FDS_MAX: 1; 0: none yet, poll @fd;
+ * -ENOTCONN: the opener is gone, and @fd is closed. */
 int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsigned *ret_nfds);
 
-/* At the end: removes the events socket, and its @directory, that was made with privileges which
- * the daemon no longer has; then lets the opener go.  A closed one is fine. */
+/* Has a child remove the events socket (if @socket_made) and its @directory, which the daemon no
+ * longer has the privileges for, and disconnects.  A closed one is fine. */
 void opener_end(struct opener *p, bool socket_made, bool directory);

@@ -1,11 +1,10 @@
-/* publisher.h - the main thread's side: drains the decoders' rings, encodes each event once, keeps
- * the lines and offers them to every subscriber; serves the socket and standard output.
+/* publisher.h - the main thread's side: drains the decoders' rings, encodes each event once into
+ * the line log, and serves the subscribers on the socket and standard output.
  *
- * One sd-event loop, one thread.  It owns the line log, the sequence numbers and the subscribers;
- * of the decoders it touches only the consuming end of their rings.
+ * One sd-event loop, one thread.  The publisher owns the line log, the sequence numbers and the
+ * subscribers.  Of the decoders it touches only the consuming end of their rings.
  *
- * All of that goes on in the next process, if there is a store (stream_state.h,
- * docs/restart.md). */
+ * With a store all of this continues in the next process (stream_state.h, docs/restart.md). */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -19,81 +18,81 @@ struct subscriber;
 struct decoder;
 struct fdstore;
 
-enum { PUBLISHER_IFACES = 255 /* told in one line */ };
+enum { PUBLISHER_IFACES = 255 }; /* named in one line */
 
 /* A decoder as the publisher sees it. */
 struct input_ring {
 	struct input_ring *next;
 	struct decoder *decoder;
-	const char *iface;	    /* borrowed */
-	struct ring_cursor *cursor; /* how far; borrowed */
-	bool resumed;		    /* it goes on where an earlier process was */
-	uint64_t beats, drops_said; /* watchdog.c: what it saw last */
+	const char *iface;		/* borrowed */
+	struct ring_cursor *cursor;	/* borrowed */
+	bool resumed;			/* from an earlier process */
+	uint64_t beats, drops_reported; /* watchdog.c: at its last look */
 };
 
 struct publisher {
 	const struct options *o;
-	sd_event *loop; /* borrowed, as is the store */
+	sd_event *loop; /* borrowed, like the store */
 	struct fdstore *fdstore;
 	struct identity id;
 	struct stream_state stream;
-	bool adopted;  /* it goes on; and what is new waits for ... */
-	bool reported; /* ... `restart` to be told */
+	bool adopted;  /* the stream is an earlier process's */
+	bool reported; /* `restart` is published; new rings wait for it */
 	struct pseudonym_key key;
-	bool other_key;		  /* than the process before had */
+	bool other_key;		  /* the key differs from the earlier process's */
 	struct fmt_second second; /* of the last event's time */
 	struct input_ring *rings;
 	struct subscriber *subscribers;
 	unsigned connected, reading[STREAM_LOGS];
-	uint64_t slowest[STREAM_LOGS]; /* no subscriber is behind this position */
+	uint64_t slowest[STREAM_LOGS]; /* every subscriber is at or after this position */
 	int listen_fd, wake_fd;
-	char path[108];	  /* where it listens; "": nowhere */
-	bool socket_made; /* the path is to be removed at the end: listen_remove() */
+	char path[108];	  /* of the socket; "": none */
+	bool socket_made; /* listen_remove() the path at the end */
 	bool directory_made;
 	sd_event_source *listen_io, *wake_io, *more;
-	/* called when a decoder says something else than "events"; and for hello and stats lines */
-	void (*on_wake)(void *arg);
-	unsigned (*ifaces)(void *arg, const char **ret, unsigned max);
+	void (*on_wake)(void *arg); /* a decoder may have changed its state */
+	unsigned (*ifaces)(void *arg, const char **ret, unsigned max); /* names for hello lines */
 	void *arg;
 };
 
-/* Takes the stream over that @store (borrowed) has, with its subscribers, or begins one; sets up
- * socket and standard output as the options say.  Logs what fails; 0 or -errno. */
+/* Resumes the stream of @fdstore (borrowed) with its subscribers, or begins one.  Opens the socket
+ * that the options name.  Logs what fails; 0 or -errno. */
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 		   struct fdstore *fdstore);
 
-/* Once it is known who takes part: publishes `restart`, if the stream was taken over. */
+/* Call it when all rings are added.  Publishes `restart` if the stream is resumed. */
 void publisher_start(struct publisher *p);
 
-/* Standard output becomes a subscriber; when nobody reads it any more, the loop ends. */
+/* As subscribers_stdout(). */
 int publisher_stdout(struct publisher *p);
 
-/* Closes all, but leaves the stream and its subscribers to the next process, as far as there is a
- * store; the socket's path stays.  A zeroed one is fine. */
+/* Frees everything in this process.  With a store the stream and its subscribers continue in the
+ * next one; the socket's path stays.  A zeroed one is fine. */
 void publisher_destroy(struct publisher *p);
 
-/* The options are other ones: who may not listen any more is disconnected. */
+/* The options have changed: disconnects subscribers that have lost access. */
 void publisher_reload(struct publisher *p);
 
-/* Takes part in the stream from now on, and goes on with the ring of events of @d.generation where
- * the process before was; @iface is borrowed until publisher_remove(). */
+/* Adds the event ring of @d, and resumes it if the stream knows its generation.  @iface is borrowed
+ * until publisher_remove(). */
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface);
 
-/* Drains what is left of @d's ring and forgets it. */
+/* Drains the ring of @d and removes it. */
 void publisher_remove(struct publisher *p, struct decoder *d);
 
 /* Publishes an `iface` event. */
 void publisher_iface(struct publisher *p, const char *iface, const char *state);
 
-/* Publishes a `stats` event (several, if there are many decoders). */
+/* Publishes a `stats` event (several if there are many decoders). */
 void publisher_stats(struct publisher *p, uint64_t interval_ns);
 
-/* Drains all rings, a budget of each; what is left then has its turn in the loop. */
+/* Drains all rings up to a budget; the loop drains the rest later. */
 void publisher_drain(struct publisher *p);
 
-/* The stream ends with this process: gives subscribers a little time to take what is theirs, and
- * disconnects them. */
-void publisher_end(struct publisher *p, uint64_t patience_ns);
+/* Ends the stream: waits up to @wait_ns for subscribers to read the rest, then disconnects
+ * them. */
+void publisher_end(struct publisher *p, uint64_t wait_ns);
 
-/* The stream goes on in the next process, and this one is to end: the decoders stand still. */
+/* Drains all rings for the last time before the next process resumes the stream.  The decoders have
+ * stopped. */
 void publisher_pause(struct publisher *p);

@@ -1,9 +1,9 @@
-/* restore.h - interfaces go on where an earlier process was (docs/restart.md). */
+/* restore.h - resumes the interfaces of an earlier process (docs/restart.md). */
 #pragma once
 
 struct capture;
 
-/* Takes rings and decoders that are in the store, as far as the options still want them, and runs
- * them; lets the others go.  Logs what fails: the opener has new rings for that.  Before the
- * opener's list, which says what is gone meanwhile. */
+/* Resumes the stored rings and decoders that the options still want, and removes the others from
+ * the store.  Logs what fails; the opener then provides new rings.  Call it before the opener's
+ * list, which shows what is gone meanwhile. */
 void restore_interfaces(struct capture *c);

@@ -9,62 +9,62 @@
 #include "synfind/fdstore.h"
 #include "synfind/interface.h"
 
-/* Each opener can be asked once; and the daemon does, when it lists the interface. */
+/* An opener opens each interface once, so a new one is needed.  ring_reload_ask() then follows its
+ * list. */
 void ring_reload_list(struct capture *c)
 {
 	c->reloading = c->listed;
 	opener_ask(c->opener, OPENER_AGAIN, 0, 0);
 }
 
-static bool wants_others(const struct capture *c, const struct interface *t)
+static bool wants_new_rings(const struct capture *c, const struct interface *iface)
 {
 	uint64_t wants = decoder_state_wants(c->o);
 
-	if (!t->gone && c->o->mode != MODE_AUTO)
-		for (unsigned i = 0; i < t->decoders; i++)
-			if (decoder_state_ring(&t->decoder[i]->state)->wants != wants)
+	if (!iface->gone && c->o->mode != MODE_AUTO)
+		for (unsigned i = 0; i < iface->decoders; i++)
+			if (decoder_state_current_ring(&iface->decoder[i]->state)->wants != wants)
 				return true;
 	return false;
 }
 
-void ring_reload_ask(struct capture *c, struct interface *t)
+void ring_reload_ask(struct capture *c, struct interface *iface)
 {
 	const struct decoder_share *share;
 
-	if (t->switching || !wants_others(c, t))
+	if (iface->switching || !wants_new_rings(c, iface))
 		return;
-	share = &t->decoder[0]->share;
-	t->wanted = decoder_state_wants(c->o);
-	t->reloading = true;
-	opener_ask(c->opener, OPENER_OPEN, t->ifindex, share->known ? share->secret : 0);
+	share = &iface->decoder[0]->share;
+	iface->wanted = decoder_state_wants(c->o);
+	iface->reloading = true;
+	opener_ask(c->opener, OPENER_OPEN, iface->ifindex, share->known ? share->secret : 0);
 }
 
-static void say_old_rings_stay(const struct interface *t, const char *why)
+static void log_ring_unchanged(const struct interface *iface, const char *why)
 {
-	log_error("%s keeps the ring that it has: %s", t->name, why);
+	log_error("%s keeps its old ring: %s", iface->name, why);
 }
 
-/* Each connection must come to the decoder that has it. */
-static const char *unfit(const struct interface *t, const struct opener_reply *m)
+/* Each connection must stay with its decoder. */
+static const char *unfit(const struct interface *iface, const struct opener_reply *m)
 {
-	const struct decoder_share *share = &t->decoder[0]->share;
+	const struct decoder_share *share = &iface->decoder[0]->share;
 
 	if (m->bypass || m->control != share->control)
-		return "the opener has another mode, which counts from the next start on";
-	if (m->rings != t->decoders)
-		return "there are to be as many rings as decoders";
+		return "the opener has another mode, which takes effect at the next start";
+	if (m->rings != iface->decoders)
+		return "the number of rings and decoders differs";
 	if (m->rings > 1 &&
 	    (m->by_program != share->known || (share->known && m->secret != share->secret)))
-		return "connections would be dealt out otherwise";
+		return "connections would move to other decoders";
 	return NULL;
 }
 
-/* The decoder goes over to it; takes the descriptor over, also on failure. */
-static int switch_decoder(struct capture *c, struct interface *t, const struct opener_reply *m,
+/* Starts a decoder's switch to ring @i of the reply; owns @fd, also on failure. */
+static int switch_decoder(struct capture *c, struct interface *iface, const struct opener_reply *m,
 			  unsigned i, int fd)
 {
 	struct decoder_ring ring = interface_ring_of(c, m, i, fd);
-	struct decoder *d = t->decoder[i];
 	struct source *source;
 	int r = afring_map(fd, &m->ring[i], NULL, &source);
 
@@ -73,67 +73,59 @@ static int switch_decoder(struct capture *c, struct interface *t, const struct o
 		return r;
 	}
 	if (c->fdstore->live)
-		r = fdstore_put(
-			c->fdstore,
-			interface_stored(interface_ring_name[!d->state.head->current], t->id, i).s,
-			fd);
+		r = fdstore_add(c->fdstore, interface_spare_fdname(iface, i).s, fd);
 	if (r < 0) {
 		source_free(source);
 		return r;
 	}
-	t->switching = true;
-	decoder_switch_ring(d, source, &ring);
+	iface->switching = true;
+	decoder_switch_ring(iface->decoder[i], source, &ring);
 	return 0;
 }
 
-void ring_reload_rings(struct capture *c, struct interface *t, const struct opener_reply *m,
+void ring_reload_rings(struct capture *c, struct interface *iface, const struct opener_reply *m,
 		       const int *fds, unsigned n)
 {
-	bool stale = t->wanted != decoder_state_wants(c->o); /* the next list is on its way */
-	const char *why = unfit(t, m);
+	bool stale = iface->wanted != decoder_state_wants(c->o); /* a new list will come */
+	const char *why = unfit(iface, m);
 
-	t->reloading = false;
+	iface->reloading = false;
 	if (why && !stale)
-		say_old_rings_stay(t, why);
+		log_ring_unchanged(iface, why);
 	if (why || stale) {
-		for (unsigned i = 0; i < n; i++)
-			close(fds[i]);
+		opener_close_fds(fds, n);
 		return;
 	}
 	for (unsigned i = 0; i < n; i++) {
-		int r = switch_decoder(c, t, m, i, fds[i]);
+		int r = switch_decoder(c, iface, m, i, fds[i]);
 
 		if (r < 0)
-			say_old_rings_stay(t, strerror(-r));
+			log_ring_unchanged(iface, strerror(-r));
 	}
 }
 
-void ring_reload_end(struct capture *c, struct interface *t)
+void ring_reload_end(struct capture *c, struct interface *iface)
 {
 	bool refused = false;
 
-	for (unsigned i = 0; i < t->decoders; i++) {
-		int switching = atomic_load(&t->decoder[i]->switching);
+	for (unsigned i = 0; i < iface->decoders; i++) {
+		int switching = atomic_load(&iface->decoder[i]->switching);
 
 		if (switching == SWITCH_ASKED || switching == SWITCH_UNDER_WAY)
 			return;
 		refused |= switching == SWITCH_REFUSED;
 	}
-	for (unsigned i = 0; i < t->decoders; i++) {
-		struct decoder *d = t->decoder[i];
-
-		decoder_switched(d);
-		fdstore_remove(
-			c->fdstore,
-			interface_stored(interface_ring_name[!d->state.head->current], t->id, i).s);
+	for (unsigned i = 0; i < iface->decoders; i++) {
+		decoder_switched(iface->decoder[i]);
+		fdstore_remove(c->fdstore, interface_spare_fdname(iface, i).s);
 	}
-	t->switching = false;
+	iface->switching = false;
 	if (refused)
-		say_old_rings_stay(
-			t, "the clock was set, or there are too many frames; reload once more");
+		log_ring_unchanged(iface, "the clock was changed or there are too many frames; "
+					  "reload again");
 	else
-		log_info("%s has its new ring", t->name);
-	if (t->wanted != decoder_state_wants(c->o) &&
-	    !c->stopping) /* there was a reload meanwhile */
+		log_info("%s has its new ring", iface->name);
+	/* There was another reload meanwhile. */
+	if (iface->wanted != decoder_state_wants(c->o) && !c->stopping)
 		ring_reload_list(c);
 }

@@ -1,6 +1,6 @@
-/* ring_reload.h - other rings for an interface that has some: the options that they were made with
- * have changed.  Its decoders go over to them without losing a frame (ring_switch.h); what cannot
- * be had is logged, and the old rings stay. */
+/* ring_reload.h - replaces the packet rings of an interface after their options have changed.  The
+ * decoders switch without losing a frame (ring_switch.h).  If a new ring cannot be had, that is
+ * logged and the old one stays. */
 #pragma once
 
 struct capture;
@@ -10,12 +10,12 @@ struct interface;
 /* Asks the opener to read the options again and to list the interfaces. */
 void ring_reload_list(struct capture *c);
 
-/* The opener lists @t: asks for other rings, if there should be some. */
-void ring_reload_ask(struct capture *c, struct interface *t);
+/* @iface is in the opener's list: asks for new rings if its options have changed. */
+void ring_reload_ask(struct capture *c, struct interface *iface);
 
-/* They have come: @n descriptors, which are ours. */
-void ring_reload_rings(struct capture *c, struct interface *t, const struct opener_reply *m,
+/* The new rings of @iface have come, with @n descriptors, which it owns. */
+void ring_reload_rings(struct capture *c, struct interface *iface, const struct opener_reply *m,
 		       const int *fds, unsigned n);
 
-/* Have all decoders ended their turn?  Then the rings that are of no use are let go. */
-void ring_reload_end(struct capture *c, struct interface *t);
+/* Frees the unused rings once all decoders have finished their switch. */
+void ring_reload_end(struct capture *c, struct interface *iface);

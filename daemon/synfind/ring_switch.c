@@ -7,15 +7,15 @@
 /* Measured on a busy machine of two processors: 165 us. */
 static const uint64_t window_ns = 10000000;
 
-/* Of stamps that lie one behind the other in a ring: of frames of several processors. */
+/* How far stamps in one ring may go back: frames of several processors. */
 static const uint64_t disorder_ns = 1000000;
 
-/* How much later than its time-out a block may be handed over: a timer of the kernel does that. */
+/* The kernel's timer may retire a block this much later than its timeout. */
 static const uint64_t timer_late_ns = 100000000;
 
-enum { HASHED_OCTETS = 128 }; /* with a TCP header inside of most tunnels */
+enum { HASHED_OCTETS = 128 }; /* include the inner TCP header of most tunnels */
 
-/* Both filters copy the same octets of a frame that both let pass (bpf/tcp_filter.h). */
+/* Both filters copy the same octets of a frame that both pass (bpf/tcp_filter.h). */
 static uint64_t hash_of(const struct frame *f)
 {
 	static const struct hash_key key = { { 0x9e3779b97f4a7c15, 0xd1b54a32d192ed03 } };
@@ -25,14 +25,14 @@ static uint64_t hash_of(const struct frame *f)
 	return hash_words(&key, w, sizeof w / sizeof *w);
 }
 
-static uint64_t distance(uint64_t a, uint64_t b)
+static uint64_t ns_between(uint64_t a, uint64_t b)
 {
 	return a > b ? a - b : b - a;
 }
 
 static bool stepped(const struct ring_switch *s, struct ring_switch_clock now)
 {
-	return distance(now.real, s->since.real + (now.monotonic - s->since.monotonic)) >
+	return ns_between(now.real, s->since.real + (now.monotonic - s->since.monotonic)) >
 	       window_ns / 2;
 }
 
@@ -50,7 +50,7 @@ void ring_switch_had(struct ring_switch *s, const struct frame *f)
 	if (f->ts_ns > s->newest_ns)
 		s->newest_ns = f->ts_ns;
 	if (f->ts_ns < s->since.real || s->full)
-		return; /* 3 windows at least before any cut */
+		return; /* a cut is at least 3 windows later */
 	if (s->records == RING_SWITCH_RECORDS) {
 		s->full = true;
 		return;
@@ -59,7 +59,7 @@ void ring_switch_had(struct ring_switch *s, const struct frame *f)
 		(struct ring_switch_record){ .hash = hash_of(f), .ts_ns = f->ts_ns };
 }
 
-/* Chains in which the oldest comes first. */
+/* Builds the hash chains, oldest record first. */
 static void sort_records(struct ring_switch *s)
 {
 	memset(s->head, 0, sizeof s->head);
@@ -80,7 +80,7 @@ enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_swit
 		s->phase = RING_SWITCH_NONE;
 		return RING_SWITCH_IMPOSSIBLE;
 	}
-	/* What is older than that would have been seen. */
+	/* An older frame would have been read. */
 	if (empty && cut < now.real - s->latency_ns)
 		cut = now.real - s->latency_ns;
 	if (cut < s->since.real + 4 * window_ns)
@@ -92,9 +92,9 @@ enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_swit
 	return RING_SWITCH_CUT;
 }
 
-/* Records that are good for nothing any more do not stand in the way of many frames that are
- * alike. */
-static void forget_first(struct ring_switch *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
+/* Unlinks used and expired records at the start of a chain, which many equal frames would make
+ * long. */
+static void records_expire(struct ring_switch *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
 {
 	uint32_t i = *head;
 
@@ -106,24 +106,24 @@ static void forget_first(struct ring_switch *s, struct undo *u, uint32_t *head, 
 	*head = i;
 }
 
-/* Is a frame like it on record, of about that time?  Then not once more.  The nearest one, so that
- * what is amiss at the beginning, among frames that are alike, does not pass on to the end. */
-static bool strike_out(struct ring_switch *s, struct undo *u, const struct frame *f)
+/* Finds an equal frame of about that time on record and marks it used.  It takes the nearest one,
+ * so that a wrong match among equal frames does not shift all later ones. */
+static bool record_match(struct ring_switch *s, struct undo *u, const struct frame *f)
 {
 	uint64_t hash = hash_of(f), nearest = window_ns + 1;
 	uint32_t *head = &s->head[hash % RING_SWITCH_HEADS];
 	struct ring_switch_record *found = NULL;
 
-	forget_first(s, u, head, f->ts_ns);
+	records_expire(s, u, head, f->ts_ns);
 	for (uint32_t i = *head; i; i = s->record[i - 1].next) {
 		struct ring_switch_record *r = &s->record[i - 1];
 
 		if (r->ts_ns > f->ts_ns + nearest + disorder_ns)
 			break;
-		if (r->used || r->hash != hash || distance(r->ts_ns, f->ts_ns) >= nearest)
+		if (r->used || r->hash != hash || ns_between(r->ts_ns, f->ts_ns) >= nearest)
 			continue;
 		found = r;
-		nearest = distance(r->ts_ns, f->ts_ns);
+		nearest = ns_between(r->ts_ns, f->ts_ns);
 	}
 	if (!found)
 		return false;
@@ -138,9 +138,9 @@ bool ring_switch_leaves_out(struct ring_switch *s, struct undo *u, const struct 
 		s->newest_ns = f->ts_ns;
 	if (f->ts_ns > s->cut_ns + window_ns)
 		return false;
-	if (f->ts_ns < s->since.real) /* most of these are not on record */
+	if (f->ts_ns < s->since.real) /* these are not on record */
 		return true;
-	return strike_out(s, u, f) || f->ts_ns <= s->cut_ns - window_ns;
+	return record_match(s, u, f) || f->ts_ns <= s->cut_ns - window_ns;
 }
 
 bool ring_switch_over(struct ring_switch *s, struct ring_switch_clock now, bool empty)

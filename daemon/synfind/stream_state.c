@@ -12,7 +12,7 @@
 #define STREAM_NAME "stream"
 
 enum {
-	LAYOUT = 2, /* another one with each change to what is in the memory */
+	LAYOUT = 2, /* raise it if the kept memory changes */
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	IFACES = 256,
@@ -21,12 +21,12 @@ enum {
 
 static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
-/* Where the parts are, in this order. */
+/* Offsets of the parts, in this order. */
 struct layout {
 	uint64_t undo, in_use, cursors, marks[STREAM_LOGS], records, log[STREAM_LOGS], octets;
 };
 
-static uint64_t part(struct layout *l, uint64_t octets)
+static uint64_t layout_part(struct layout *l, uint64_t octets)
 {
 	uint64_t at = l->octets;
 
@@ -43,20 +43,20 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 {
 	struct layout l = { 0 };
 
-	part(&l, sizeof(struct stream_head));
-	l.undo = part(&l, UNDO_OCTETS);
-	l.in_use = part(&l, records * sizeof(uint32_t));
-	l.cursors = part(&l, CURSORS * sizeof(struct ring_cursor));
+	layout_part(&l, sizeof(struct stream_head));
+	l.undo = layout_part(&l, UNDO_OCTETS);
+	l.in_use = layout_part(&l, records * sizeof(uint32_t));
+	l.cursors = layout_part(&l, CURSORS * sizeof(struct ring_cursor));
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
-		l.marks[i] = part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
-	l.records = part(&l, records * record_octets());
-	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* the largest page there is */
+		l.marks[i] =
+			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
+	l.records = layout_part(&l, records * record_octets());
+	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* a multiple of every page size */
 	for (unsigned i = 0; i < STREAM_LOGS; i++)
-		l.log[i] = part(&l, log_octets);
+		l.log[i] = layout_part(&l, log_octets);
 	return l;
 }
 
-/* Its parts are no pointers into each other, so a size of each says it all. */
 static uint32_t layout_number(void)
 {
 	return LAYOUT << 24 |
@@ -73,7 +73,7 @@ static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 					 .records = records };
 }
 
-static int map(struct stream_state *s, int fd, uint64_t log_octets, unsigned records)
+static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsigned records)
 {
 	struct layout l = layout_of(log_octets, records);
 	uint64_t control = l.log[0];
@@ -99,7 +99,7 @@ static int map(struct stream_state *s, int fd, uint64_t log_octets, unsigned rec
 	return r;
 }
 
-/* The geometry at its beginning, if it is one of ours. */
+/* Reads and checks the geometry.  -ESTALE: of another version. */
 static int read_geometry(int fd, struct stream_geometry *ret)
 {
 	struct stream_geometry g, want;
@@ -118,13 +118,13 @@ static int read_geometry(int fd, struct stream_geometry *ret)
 	return 0;
 }
 
-static int adopt(struct stream_state *s, int fd)
+static int stream_adopt(struct stream_state *s, int fd)
 {
 	struct stream_geometry g;
 	int r = read_geometry(fd, &g);
 
 	if (r >= 0)
-		r = map(s, fd, g.log_octets, g.records);
+		r = stream_map(s, fd, g.log_octets, g.records);
 	if (r < 0)
 		return r;
 	r = undo_rollback(&s->undo);
@@ -139,44 +139,43 @@ static int adopt(struct stream_state *s, int fd)
 	return 0;
 }
 
-static int create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
-		  unsigned records)
+static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
+			 unsigned records)
 {
 	struct stream_geometry g = geometry_of(log_octets, records);
-	bool adopted;
-	int fd = fdstore_memfd(fdstore, STREAM_NAME, g.octets, &adopted), r;
+	int fd = fdstore_memfd(fdstore, STREAM_NAME, g.octets), r;
 
 	if (fd < 0)
 		return fd;
-	r = map(s, fd, log_octets, records);
+	r = stream_map(s, fd, log_octets, records);
 	close(fd);
 	if (r < 0)
 		return r;
 	s->state->seq = 1; /* the start itself */
 	undo_order();
-	s->head->geometry = g; /* now it is a stream */
+	s->head->geometry = g; /* last: now the stream is valid */
 	return 0;
 }
 
 int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
 		      unsigned records, bool *ret_adopted)
 {
-	int fd = fdstore_take(fdstore, STREAM_NAME), r;
+	int fd = fdstore_take(fdstore, STREAM_NAME), r = -ENOENT;
 
-	*ret_adopted = false;
 	if (fd >= 0) {
-		r = adopt(s, fd);
+		r = stream_adopt(s, fd);
 		close(fd);
-		*ret_adopted = r >= 0;
-		if (r >= 0)
-			return 0;
-		log_warn("The stream of the process before cannot be taken over (%s): a new one "
-			 "begins",
-			 r == -ESTALE ? "another version wrote it" : strerror(-r));
-		stream_state_forget(fdstore);
+		if (r < 0) {
+			log_warn("Cannot resume the stream of the previous process (%s): starting "
+				 "a new one",
+				 r == -ESTALE ? "another version wrote it" : strerror(-r));
+			stream_state_forget(fdstore);
+		}
 	}
-	r = create(s, fdstore, linelog_size(log_octets),
-		   records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN);
+	*ret_adopted = r >= 0;
+	if (r < 0)
+		r = stream_create(s, fdstore, linelog_size(log_octets),
+				  records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN);
 	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
 }
 

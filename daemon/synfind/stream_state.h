@@ -1,9 +1,9 @@
-/* stream_state.h - all of the published stream that outlives the process, in one memfd named
- * "stream": the lines, the numbers, where each decoder's ring and each subscriber stands.
+/* stream_state.h - the part of the published stream that outlives the process, in one memfd named
+ * "stream": lines, numbers, and the position of each decoder's ring and each subscriber.
  *
- * What changes together changes in a transaction (base/undo.h): lines, `seq` and what was taken
- * from a decoder's ring for them.  Who takes the memory over rolls back what was not committed.
- * Only committed lines may be sent.  See docs/restart.md.  Main thread only. */
+ * What changes together changes in one transaction (base/undo.h): lines, `seq`, and the cursor of
+ * the ring that the events came from.  The next process rolls back an open transaction.  Only
+ * committed lines may be sent.  See docs/restart.md.  Main thread only. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -15,32 +15,30 @@
 struct fdstore;
 struct subscriber_record;
 
-enum {
-	STREAM_RECORDS_MIN = 1024, /* places that cost nothing until they are taken */
-};
+enum { STREAM_RECORDS_MIN = 1024 }; /* an unused record costs no memory */
 
-/* Forms in which the same events are told: each has its lines. */
+/* The same events in two forms, each with a log of its own. */
 enum stream_log {
 	STREAM_ADDRESSES = ACCESS_ADDRESSES,
-	STREAM_PSEUDONYMS = ACCESS_PSEUDONYMS, /* lines are made while somebody reads them */
+	STREAM_PSEUDONYMS = ACCESS_PSEUDONYMS, /* written only while it has readers */
 	STREAM_LOGS,
 };
 
 /* Saved as a whole at the start of a transaction. */
 struct stream_progress {
 	uint64_t seq;	      /* of the last event */
-	uint64_t lost_events; /* of all subscribers */
+	uint64_t lost_events; /* sum over all subscribers */
 	struct linelog_end end[STREAM_LOGS];
 };
 
-/* How much of a decoder's ring has become lines; saved in its transactions. */
+/* How much of a decoder's event ring is published; saved in the transactions of that ring. */
 struct ring_cursor {
-	uint64_t generation; /* whose this is: decoder.generation; 0: nobody's */
-	uint64_t number;     /* of the event that comes next */
-	uint32_t tail;	     /* index of the record that comes next */
+	uint64_t generation; /* of the ring, decoder_state_head.generation; 0: unused */
+	uint64_t number;     /* of the next event */
+	uint32_t tail;	     /* index of the next record */
 };
 
-/* What is needed to understand the rest; equal in whoever takes over. */
+/* Describes the rest of the memory.  The next process keeps it as it is. */
 struct stream_geometry {
 	uint64_t magic, octets;
 	uint64_t log_octets; /* of each log */
@@ -51,9 +49,9 @@ struct stream_head {
 	struct stream_geometry geometry;
 	char run_id[33];
 	bool paused;				     /* the process ended in order */
-	uint64_t alive_ns;			     /* and it lived at this time */
+	uint64_t alive_ns;			     /* last time it was known to run */
 	uint64_t accepted, refused[ACCESS_VERDICTS]; /* subscribers */
-	uint8_t key[PSEUDONYM_KEY_OCTETS];	     /* of pseudonyms, once ... */
+	uint8_t key[PSEUDONYM_KEY_OCTETS];	     /* valid if has_key */
 	bool has_key;
 	uint64_t mark_first[STREAM_LOGS];
 	struct stream_progress state;
@@ -62,9 +60,7 @@ struct stream_head {
 struct stream_state {
 	struct stream_head *head;      /* NULL: closed */
 	struct stream_progress *state; /* &head->state */
-	uint32_t *
-		/* per record: generation << 1 | taken, so that one store takes or frees it */
-		in_use;
+	uint32_t *in_use;	       /* per record: generation << 1 | in use, changed as one */
 	struct ring_cursor *cursors;
 	unsigned char *record_memory;
 	struct linelog log[STREAM_LOGS];
@@ -73,26 +69,26 @@ struct stream_state {
 	uint64_t control_octets;
 };
 
-/* Takes the stream over from an earlier process, with the sizes that it had, or begins a new one:
- * lines in at least @log_octets, at least @records subscribers.  Logs what fails; 0 or -errno. */
+/* Resumes the stream of an earlier process with its sizes, or begins a new one with at least
+ * @log_octets per log and at least @records subscribers.  Logs what fails; 0 or -errno. */
 int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
 		      unsigned records, bool *ret_adopted);
 
 /* The memory stays in the store.  A zeroed one is fine. */
 void stream_state_close(struct stream_state *s);
 
-/* The end of the stream: no later process takes it over. */
+/* Ends the stream: no later process resumes it. */
 void stream_state_forget(struct fdstore *fdstore);
 
-/* The place of decoder @index of interface @iface_id. */
+/* The cursor of decoder @index of interface @iface_id. */
 struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned iface_id,
 					unsigned index);
 
-/* Slot @i, below geometry.records. */
+/* Record @i, below geometry.records. */
 struct subscriber_record *stream_state_record(const struct stream_state *s, unsigned i);
 
-/* Begins a transaction, or goes on with one: before the state, or what @feed (may be NULL) says, is
- * changed.  One transaction, one feed. */
+/* Begins a transaction, unless one is open, before the state or @cursor (may be NULL) changes.  A
+ * transaction has one cursor. */
 static inline void stream_state_begin(struct stream_state *s, const struct ring_cursor *cursor)
 {
 	if (undo_is_open(&s->undo))
@@ -102,7 +98,7 @@ static inline void stream_state_begin(struct stream_state *s, const struct ring_
 		undo_save(&s->undo, cursor, sizeof *cursor);
 }
 
-/* All lines so far are final. */
+/* Makes all lines so far final. */
 static inline void stream_state_commit(struct stream_state *s)
 {
 	undo_commit(&s->undo);

@@ -7,44 +7,43 @@
 #include "format/json.h"
 
 enum {
-	SEND_AT_ONCE = 1 << 18, /* then the others have their turn */
+	SEND_AT_ONCE = 1 << 18, /* budget of one call */
 	LOST_LINE_MAX = 256,
-	PIPE_AT_ONCE =
-		4096,	/* PIPE_BUF: a pipe that polls as writable takes that without waiting */
-	SKIP_SPARE = 8, /* a part of the log: who is late shall not be late again at once */
+	PIPE_AT_ONCE = 4096, /* PIPE_BUF: a writable pipe takes it without blocking */
+	SKIP_SPARE = 8,	     /* skip this part of the log in addition, to gain time */
 };
 
-void subscriber_record_init(struct subscriber_record *t, unsigned log, uint64_t at)
+void subscriber_record_init(struct subscriber_record *record, unsigned log, uint64_t at)
 {
-	t->cursor = (struct subscriber_cursor){ .at = at };
-	t->log = log;
-	t->flight = FLIGHT_NONE;
+	record->cursor = (struct subscriber_cursor){ .at = at };
+	record->log = log;
+	record->flight = FLIGHT_NONE;
 }
 
-int subscriber_put_aside(struct subscriber_record *t, const char *octets, size_t n)
+int subscriber_prepend(struct subscriber_record *record, const char *octets, size_t n)
 {
-	struct subscriber_cursor *p = &t->cursor;
+	struct subscriber_cursor *cursor = &record->cursor;
 
-	if (p->aside_at == p->aside_len)
-		p->aside_at = p->aside_len = 0;
-	if (n > sizeof t->aside - p->aside_len)
+	if (cursor->prefix_at == cursor->prefix_len)
+		cursor->prefix_at = cursor->prefix_len = 0;
+	if (n > sizeof record->prefix - cursor->prefix_len)
 		return -ENOBUFS;
-	memcpy(t->aside + p->aside_len, octets, n);
-	p->aside_len += (uint32_t)n;
+	memcpy(record->prefix + cursor->prefix_len, octets, n);
+	cursor->prefix_len += (uint32_t)n;
 	return 0;
 }
 
-uint64_t subscriber_skip(struct subscriber_record *t, const struct linelog *l, struct undo *u,
+uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now)
 {
-	struct subscriber_cursor *p = &t->cursor;
-	uint64_t line = linelog_line_at(l, p->at), least = linelog_line_at(l, clear), lost;
+	struct subscriber_cursor *cursor = &record->cursor;
+	uint64_t line = linelog_line_at(l, cursor->at), least = linelog_line_at(l, clear), lost;
 	struct linelog_mark first = linelog_mark(l, line, seq_now), to;
 
-	undo_save(u, p, sizeof *p);
-	/* The rest of a line that was begun is kept, or it could never be completed. */
-	if (first.at != p->at &&
-	    subscriber_put_aside(t, linelog_octets(l, p->at), first.at - p->at) < 0)
+	undo_save(u, cursor, sizeof *cursor);
+	/* Save the rest of a line that is partly sent. */
+	if (first.at != cursor->at &&
+	    subscriber_prepend(record, linelog_octets(l, cursor->at), first.at - cursor->at) < 0)
 		return SUBSCRIBER_BROKEN;
 	line += (l->end->mark_next - line) / SKIP_SPARE + 1;
 	if (line < least)
@@ -52,71 +51,51 @@ uint64_t subscriber_skip(struct subscriber_record *t, const struct linelog *l, s
 	if (line > l->end->mark_next)
 		line = l->end->mark_next;
 	to = linelog_mark(l, line, seq_now);
-	p->at = to.at;
+	cursor->at = to.at;
 	lost = to.seq - first.seq;
 	if (lost) {
-		if (!p->lost_first)
-			p->lost_first = first.seq + 1;
-		p->lost_last = to.seq;
+		if (!cursor->lost_first)
+			cursor->lost_first = first.seq + 1;
+		cursor->lost_last = to.seq;
 	}
-	p->lost_total += lost;
+	cursor->lost_total += lost;
 	return lost;
 }
 
-/* After the line that was begun: says what is missing now. */
-static void report_lost(struct subscriber_record *t, struct undo *u, uint64_t now_ns)
+static void report_lost(struct subscriber_record *record, struct undo *u, uint64_t now_ns)
 {
-	struct subscriber_cursor *p = &t->cursor;
+	struct subscriber_cursor *cursor = &record->cursor;
 	char line[LOST_LINE_MAX];
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
-	json_lost(&x, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last, "subscriber",
-		  now_ns);
-	undo_save(u, p, sizeof *p);
-	if (subscriber_put_aside(t, line, (size_t)(x.p - line)) == 0)
-		p->lost_first = p->lost_last = 0;
+	json_lost(&x, cursor->lost_last - cursor->lost_first + 1, cursor->lost_first,
+		  cursor->lost_last, "subscriber", now_ns);
+	undo_save(u, cursor, sizeof *cursor);
+	if (subscriber_prepend(record, line, (size_t)(x.p - line)) == 0)
+		cursor->lost_first = cursor->lost_last = 0;
 	undo_commit(u);
 }
 
 /* ---- sending -------------------------------------------------------------------------------- */
 
-void subscriber_settle(struct subscriber_record *t)
+void subscriber_settle(struct subscriber_record *record)
 {
-	uint32_t n = t->msg.msg_len; /* 0 until the kernel has taken some */
+	uint32_t n = record->msg.msg_len; /* 0 until octets are sent */
 
-	if (t->flight == FLIGHT_ASIDE)
-		t->cursor.aside_at = (uint32_t)t->from + n;
-	else if (t->flight == FLIGHT_LOG)
-		t->cursor.at = t->from + n;
+	if (record->flight == FLIGHT_PREFIX)
+		record->cursor.prefix_at = (uint32_t)record->from + n;
+	else if (record->flight == FLIGHT_LOG)
+		record->cursor.at = record->from + n;
 	undo_order();
-	t->flight = FLIGHT_NONE;
+	record->flight = FLIGHT_NONE;
 }
 
-/* Each step is one that the next process can go on from. */
-static ssize_t send_noted(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
-			  const char *p, size_t n)
-{
-	struct subscriber_record *t = s->record;
-
-	t->iov = (struct iovec){ .iov_base = (char *)p, .iov_len = n };
-	t->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &t->iov, .msg_iovlen = 1 } };
-	t->from = from;
-	undo_order();
-	t->flight = flight;
-	undo_order();
-	int r = sendmmsg(s->fd, &t->msg, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-	undo_order();
-	subscriber_settle(t);
-	return r < 0 ? -1 : (ssize_t)t->msg.msg_len;
-}
-
-/* Standard output: it ends with the process. */
+/* Standard output is not resumed, so only the result counts. */
 static ssize_t write_some(const struct subscriber *s, const char *p, size_t n)
 {
 	if (s->plain_file)
 		return write(s->fd, p, n);
-	/* The descriptor may be shared with a shell, so that O_NONBLOCK is not ours to set. */
+	/* We may share the descriptor with a shell, so we must not set O_NONBLOCK. */
 	struct pollfd fd = { .fd = s->fd, .events = POLLOUT };
 
 	if (poll(&fd, 1, 0) <= 0 || !(fd.revents & (POLLOUT | POLLERR | POLLHUP))) {
@@ -126,42 +105,50 @@ static ssize_t write_some(const struct subscriber *s, const char *p, size_t n)
 	return write(s->fd, p, n < PIPE_AT_ONCE ? n : PIPE_AT_ONCE);
 }
 
+/* If the process ends at any point here, subscriber_settle() in the next one is right. */
 static ssize_t send_some(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
 			 const char *p, size_t n)
 {
-	struct subscriber_record *t = s->record;
+	struct subscriber_record *record = s->record;
+	ssize_t r;
 
 	if (n > SEND_AT_ONCE)
 		n = SEND_AT_ONCE;
-	if (s->is_socket)
-		return send_noted(s, flight, from, p, n);
-
-	ssize_t sent = write_some(s, p, n);
-
-	if (sent > 0 && flight == FLIGHT_ASIDE)
-		t->cursor.aside_at += (uint32_t)sent;
-	else if (sent > 0)
-		t->cursor.at += (uint64_t)sent;
-	return sent;
+	record->iov = (struct iovec){ .iov_base = (char *)p, .iov_len = n };
+	record->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &record->iov, .msg_iovlen = 1 } };
+	record->from = from;
+	undo_order();
+	record->flight = flight;
+	undo_order();
+	if (s->is_socket) {
+		r = sendmmsg(s->fd, &record->msg, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
+	} else {
+		r = write_some(s, p, n);
+		record->msg.msg_len = r > 0 ? (unsigned)r : 0;
+	}
+	undo_order();
+	subscriber_settle(record);
+	return r < 0 ? -1 : (ssize_t)record->msg.msg_len;
 }
 
 enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
 					struct undo *u, uint64_t now_ns)
 {
-	struct subscriber_record *t = s->record;
-	const struct subscriber_cursor *p = &t->cursor;
+	struct subscriber_record *record = s->record;
+	const struct subscriber_cursor *cursor = &record->cursor;
 
 	for (size_t budget = SEND_AT_ONCE; budget;) {
 		ssize_t n;
 
-		if (p->aside_at == p->aside_len && p->lost_first)
-			report_lost(t, u, now_ns);
-		if (p->aside_at < p->aside_len)
-			n = send_some(s, FLIGHT_ASIDE, p->aside_at, t->aside + p->aside_at,
-				      p->aside_len - p->aside_at);
-		else if (p->at < l->end->head)
-			n = send_some(s, FLIGHT_LOG, p->at, linelog_octets(l, p->at),
-				      l->end->head - p->at);
+		if (cursor->prefix_at == cursor->prefix_len && cursor->lost_first)
+			report_lost(record, u, now_ns);
+		if (cursor->prefix_at < cursor->prefix_len)
+			n = send_some(s, FLIGHT_PREFIX, cursor->prefix_at,
+				      record->prefix + cursor->prefix_at,
+				      cursor->prefix_len - cursor->prefix_at);
+		else if (cursor->at < l->end->head)
+			n = send_some(s, FLIGHT_LOG, cursor->at, linelog_octets(l, cursor->at),
+				      l->end->head - cursor->at);
 		else
 			return SUBSCRIBER_IDLE;
 		if (n < 0 && errno == EINTR)
@@ -174,11 +161,11 @@ enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linel
 	return SUBSCRIBER_WAITS;
 }
 
-bool subscriber_is_sound(const struct subscriber_record *t, const struct linelog *l)
+bool subscriber_is_sound(const struct subscriber_record *record, const struct linelog *l)
 {
-	const struct subscriber_cursor *p = &t->cursor;
+	const struct subscriber_cursor *cursor = &record->cursor;
 
-	return p->aside_at <= p->aside_len && p->aside_len <= sizeof t->aside &&
-	       p->at <= l->end->head && l->end->head - p->at <= l->size &&
-	       p->lost_first <= p->lost_last;
+	return cursor->prefix_at <= cursor->prefix_len &&
+	       cursor->prefix_len <= sizeof record->prefix && cursor->at <= l->end->head &&
+	       l->end->head - cursor->at <= l->size && cursor->lost_first <= cursor->lost_last;
 }

@@ -1,13 +1,13 @@
-/* subscriber.h - one reader of the stream: a position in the line log and what is in flight.
+/* subscriber.h - one reader of the stream: a position in the line log and the send in flight.
  *
- * It costs nobody anything but its own events: when the log overtakes it, the rest of the line it
- * is in is kept aside, everything up to a line further on is lost, and a `lost` line says so
- * before the stream goes on.  Lines are whole, always.
+ * A slow subscriber loses only its own events.  If the log overtakes it, the rest of its current
+ * line is saved in `prefix`, some lines are skipped, and a `lost` line reports them before the
+ * stream continues.  A subscriber gets whole lines only.
  *
- * Where it stands is in a record of shared memory, and so is the header of each send: the kernel
- * itself stores there how much it took (`msg_len`, net/socket.c: __sys_sendmmsg()) before the call
- * returns, and a process is killed only on its way out of the kernel.  So whoever takes over knows
- * to the octet what was sent: subscriber_settle().  Main thread only. */
+ * Its position is in a record of shared memory, and so is the header of each send: the kernel
+ * writes the number of octets sent (`msg_len`, net/socket.c: __sys_sendmmsg()) before the call
+ * returns, and a signal kills a process only on its way out of the kernel.  So the next process
+ * knows exactly what was sent: subscriber_settle().  Main thread only. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -20,39 +20,39 @@
 typedef struct sd_event_source sd_event_source;
 struct undo;
 
-/* The most that is ever kept aside: a hello, or the rest of one line, or a `lost` line.  Never two
- * of them, since nothing is skipped or told before what is aside has gone. */
-enum { SUBSCRIBER_ASIDE_MAX = 20 << 10 };
+/* The prefix holds one hello, the rest of one line, or one `lost` line: nothing is skipped or
+ * reported before it is sent. */
+enum { SUBSCRIBER_PREFIX_MAX = 20 << 10 };
 
-/* Saved as a whole where several of them change. */
+/* Saved as a whole when several members change. */
 struct subscriber_cursor {
 	uint64_t at;			/* next octet of the log to send */
-	uint64_t lost_first, lost_last; /* to be told; 0: nothing */
+	uint64_t lost_first, lost_last; /* not reported yet; 0: none */
 	uint64_t lost_total;
-	uint32_t aside_len, aside_at; /* octets to send before those of the log */
+	uint32_t prefix_len, prefix_at; /* octets to send before those of the log */
 };
 
-enum subscriber_flight { FLIGHT_NONE, FLIGHT_ASIDE, FLIGHT_LOG };
+enum subscriber_flight { FLIGHT_NONE, FLIGHT_PREFIX, FLIGHT_LOG };
 
 struct subscriber_record {
 	struct subscriber_cursor cursor;
-	uint32_t log;	    /* which of the stream's logs it reads */
-	uint32_t flight;    /* enum subscriber_flight: what is being sent ... */
-	uint64_t from;	    /* ... from here on ... */
-	struct mmsghdr msg; /* ... and how much of it was */
+	uint32_t log;	    /* enum stream_log: the one it reads */
+	uint32_t flight;    /* enum subscriber_flight: what is being sent */
+	uint64_t from;	    /* position where the send began */
+	struct mmsghdr msg; /* .msg_len: octets sent */
 	struct iovec iov;
-	char aside[SUBSCRIBER_ASIDE_MAX];
+	char prefix[SUBSCRIBER_PREFIX_MAX];
 };
 
 struct subscriber {
 	struct subscriber *next, **link;
 	struct publisher *publisher;
 	struct subscriber_record *record; /* borrowed */
-	unsigned index;			  /* its number */
+	unsigned index;			  /* of the record */
 	sd_event_source *io;
 	int fd;		/* owned */
 	bool is_socket; /* else a pipe, terminal or file: standard output */
-	bool waits;	/* EPOLLOUT is asked for */
+	bool waits;	/* for EPOLLOUT */
 	bool input_ended;
 	bool plain_file; /* cannot be polled: always ready */
 	pid_t pid;	 /* of the peer, for the log */
@@ -62,30 +62,29 @@ struct subscriber {
 
 enum subscriber_verdict { SUBSCRIBER_IDLE, SUBSCRIBER_WAITS, SUBSCRIBER_GONE };
 
-/* A record for who reads log number @log from @at on. */
-void subscriber_record_init(struct subscriber_record *t, unsigned log, uint64_t at);
+/* Prepares a record for reading log number @log from position @at on. */
+void subscriber_record_init(struct subscriber_record *record, unsigned log, uint64_t at);
 
-/* Puts octets before those of the log (the hello line); -ENOBUFS. */
-int subscriber_put_aside(struct subscriber_record *t, const char *octets, size_t n);
+/* Adds octets to the prefix; -ENOBUFS. */
+int subscriber_prepend(struct subscriber_record *record, const char *octets, size_t n);
 
-/* Called before the octets in front of @clear are overwritten: gives up what it has not sent of
- * them.
- * @seq_now: number of the last event.  Saves to @u what it changes, and leaves the commit to the
- * caller.  Returns how many events were lost; SUBSCRIBER_BROKEN: its line cannot be kept whole, so
- * it must go. */
+/* Skips unsent octets before @clear, which are about to be overwritten.  @seq_now: number of the
+ * last event.  Saves its changes to @u; the caller commits.  Returns the number of lost events, or
+ * SUBSCRIBER_BROKEN: the current line does not fit the prefix, so the subscriber must be
+ * removed. */
 #define SUBSCRIBER_BROKEN UINT64_MAX
-uint64_t subscriber_skip(struct subscriber_record *t, const struct linelog *l, struct undo *u,
+uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now);
 
-/* Sends what can be sent without waiting.  IDLE: everything is sent; WAITS: the rest when the
- * descriptor is ready; GONE: nobody reads any more.  No transaction may be open: it makes its own
- * with @u, and what it sends is final. */
+/* Sends what can be sent without blocking.  IDLE: all is sent; WAITS: the descriptor is not ready
+ * or the budget is used up; GONE: the peer has closed.  Call it without an open transaction: it
+ * uses @u for its own, and what it sends is final. */
 enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
 					struct undo *u, uint64_t now_ns);
 
-/* After each send, and first of all when a record is taken over: notes what the kernel took.  May
- * itself be ended anywhere and called again. */
-void subscriber_settle(struct subscriber_record *t);
+/* Moves the cursor past what the kernel sent.  Called after each send, and first of all on an
+ * adopted record.  May be interrupted anywhere and repeated. */
+void subscriber_settle(struct subscriber_record *record);
 
-/* Could this be what a process left that read @l?  Of a record that was taken over and settled. */
-bool subscriber_is_sound(const struct subscriber_record *t, const struct linelog *l);
+/* Is an adopted, settled record consistent with log @l? */
+bool subscriber_is_sound(const struct subscriber_record *record, const struct linelog *l);

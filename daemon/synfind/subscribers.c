@@ -18,23 +18,23 @@
 #include "synfind/subscriber.h"
 
 enum {
-	HELLO_MAX = 1 << 14, /* SUBSCRIBER_ASIDE_MAX */
-	INPUT_MAX = 1 << 16, /* octets taken from a subscriber; requests are a later door */
-	ACCEPT_USEC = 50000, /* in that time at most */
-	ACCEPT_BURST = 100,  /* subscribers are accepted */
+	HELLO_MAX = 1 << 14, /* SUBSCRIBER_PREFIX_MAX */
+	INPUT_MAX = 1 << 16, /* octets read from a subscriber; there are no requests yet */
+	ACCEPT_USEC = 50000, /* at most ACCEPT_BURST are accepted in this time */
+	ACCEPT_BURST = 100,
 };
 
 _Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED,
-	       "who is not refused reads one of the logs");
+	       "each verdict that is no refusal is a log");
 
 /* ---- one subscriber -------------------------------------------------------------------------- */
 
-static struct linelog *log_of(struct subscriber *s)
+static struct linelog *subscriber_log(struct subscriber *s)
 {
 	return &s->publisher->stream.log[s->record->log];
 }
 
-/* Its socket's name in the store: of one stay in one place. */
+/* The name of its socket in the store, unique for each use of the record. */
 #define SUBSCRIBER_NAME "reader-"
 struct subscriber_name {
 	char s[sizeof SUBSCRIBER_NAME + 24];
@@ -48,7 +48,7 @@ static struct subscriber_name subscriber_name(unsigned index, uint32_t generatio
 	return n;
 }
 
-/* Lets go of what this process has of it. */
+/* Frees it in this process only. */
 static void subscriber_free(struct subscriber *s)
 {
 	*s->link = s->next;
@@ -65,24 +65,24 @@ static void subscriber_free(struct subscriber *s)
 void subscribers_remove(struct subscriber *s, const char *why)
 {
 	struct publisher *p = s->publisher;
-	uint32_t *index = &p->stream.in_use[s->index];
+	uint32_t *in_use = &p->stream.in_use[s->index];
 	bool is_stdout = s->fd == STDOUT_FILENO;
 
 	log_debug("Subscriber %d (pid %d) is gone: %s", s->fd, (int)s->pid, why);
-	*index &= ~1u; /* first: now it is gone for whoever comes after us */
+	*in_use &= ~1u; /* first: the next process must not resume it */
 	if (!is_stdout) {
-		shutdown(s->fd, SHUT_RDWR); /* or it would go on until the store has let go */
-		fdstore_remove(p->fdstore, subscriber_name(s->index, *index >> 1).s);
+		shutdown(s->fd, SHUT_RDWR); /* the store may hold a copy for a while */
+		fdstore_remove(p->fdstore, subscriber_name(s->index, *in_use >> 1).s);
 	}
 	subscriber_free(s);
-	if (is_stdout) /* whoever watched has seen enough */
+	if (is_stdout)
 		sd_event_exit(p->loop, 0);
 }
 
 bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 {
 	enum subscriber_verdict v =
-		subscriber_send(s, log_of(s), &s->publisher->stream.undo, now_ns);
+		subscriber_send(s, subscriber_log(s), &s->publisher->stream.undo, now_ns);
 	bool waits = v == SUBSCRIBER_WAITS;
 
 	if (v == SUBSCRIBER_GONE) {
@@ -112,9 +112,8 @@ void subscribers_serve_all(struct publisher *p)
 	}
 }
 
-/* What a plain reader says is not for us yet; its end of input does not mean that it stops
- * reading (nc with an empty stdin). */
-static bool take_input(struct subscriber *s)
+/* Discards input.  A subscriber that ends its input may still read (nc with an empty stdin). */
+static bool discard_input(struct subscriber *s)
 {
 	char buf[4096];
 	ssize_t n = recv(s->fd, buf, sizeof buf, MSG_DONTWAIT);
@@ -140,7 +139,7 @@ static int on_subscriber(sd_event_source *io, int fd, uint32_t revents, void *ar
 		subscribers_remove(s, "it hung up");
 		return 0;
 	}
-	if (revents & EPOLLIN && s->is_socket && !take_input(s)) {
+	if (revents & EPOLLIN && s->is_socket && !discard_input(s)) {
 		subscribers_remove(s, strerror(errno));
 		return 0;
 	}
@@ -156,7 +155,7 @@ static int on_plain_file(sd_event_source *io, void *arg)
 	return 0;
 }
 
-static int greet(struct publisher *p, struct subscriber_record *t)
+static int subscriber_greet(struct publisher *p, struct subscriber_record *record)
 {
 	const char *names[PUBLISHER_IFACES];
 	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
@@ -165,25 +164,24 @@ static int greet(struct publisher *p, struct subscriber_record *t)
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
 	h.mode = capture_mode_name(p->o->mode);
-	h.pseudonyms = t->log == STREAM_PSEUDONYMS;
+	h.pseudonyms = record->log == STREAM_PSEUDONYMS;
 	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
-	return x.full ? -ENOBUFS : subscriber_put_aside(t, line, (size_t)(x.p - line));
+	return x.full ? -ENOBUFS : subscriber_prepend(record, line, (size_t)(x.p - line));
 }
 
-static int watch(struct publisher *p, struct subscriber *s)
+static int subscriber_watch(struct publisher *p, struct subscriber *s)
 {
 	int r = sd_event_add_io(p->loop, &s->io, s->fd, s->is_socket ? EPOLLIN : 0, on_subscriber,
 				s);
 
-	if (r == -EPERM) { /* epoll has no regular files */
+	if (r == -EPERM) { /* epoll does not support regular files */
 		s->plain_file = true;
 		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
 	}
 	return r < 0 ? r : sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
 }
 
-/* What a process has of a subscriber, whose index may be taken already.  Takes @fd over, also on
- * failure. */
+/* Makes a subscriber with record @index in this process.  Owns @fd, also on failure. */
 static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_socket,
 			  struct subscriber **ret)
 {
@@ -214,7 +212,7 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
 	p->subscribers = s;
 	p->connected++;
 	p->reading[s->record->log]++;
-	r = watch(p, s);
+	r = subscriber_watch(p, s);
 	if (r < 0) {
 		subscriber_free(s);
 		return r;
@@ -223,41 +221,40 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
 	return 0;
 }
 
-/* One that reads @log from now on; its socket is in the store already.  Takes @fd over, also on
+/* Adds a subscriber that reads @log from now on; its socket is stored already.  Owns @fd, also on
  * failure. */
 static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_socket, unsigned log)
 {
-	uint32_t *word = &p->stream.in_use[index], generation = (*word >> 1) + 1;
-	struct subscriber_record *t = stream_state_record(&p->stream, index);
+	uint32_t *in_use = &p->stream.in_use[index], generation = (*in_use >> 1) + 1;
+	struct subscriber_record *record = stream_state_record(&p->stream, index);
 	struct subscriber *s;
 	int r;
 
-	subscriber_record_init(t, log, p->stream.state->end[log].head);
-	r = greet(p, t);
-	undo_order();
-	*word = generation << 1 | 1; /* now it is one, for whoever comes after us */
-	undo_order();
+	subscriber_record_init(record, log, p->stream.state->end[log].head);
+	r = subscriber_new(p, index, fd, is_socket, &s);
 	if (r >= 0) {
-		r = subscriber_new(p, index, fd, is_socket, &s);
-	} else if (fd != STDOUT_FILENO) {
-		close(fd);
+		r = subscriber_greet(p, record);
+		if (r < 0)
+			subscriber_free(s);
 	}
 	if (r < 0) {
-		*word &= ~1u;
 		fdstore_remove(p->fdstore, subscriber_name(index, generation).s);
 		return log_errno(r, "Cannot serve a subscriber");
 	}
+	undo_order();
+	*in_use = generation << 1 | 1; /* the next process resumes it from now on */
+	undo_order();
 	subscribers_serve(s, wall_clock_ns());
 	return 0;
 }
 
-/* The last index is that of standard output. */
+/* The last record is for standard output. */
 static unsigned stdout_index(const struct publisher *p)
 {
 	return p->stream.head->geometry.records - 1;
 }
 
-/* The first index that is free, or stdout_index(). */
+/* The first unused record, or stdout_index(). */
 static unsigned free_index(const struct publisher *p)
 {
 	unsigned i = 0;
@@ -267,8 +264,9 @@ static unsigned free_index(const struct publisher *p)
 	return i;
 }
 
-/* What the peer of @fd may see; @comes: now, as one more, which is logged. */
-static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
+/* What the peer of @fd may see.  @is_new: an additional subscriber, checked against the limits and
+ * logged. */
+static enum access_verdict subscriber_access(const struct publisher *p, int fd, bool is_new)
 {
 	enum access_verdict v = ACCESS_UNKNOWN;
 	struct access_peer peer = { 0 };
@@ -277,21 +275,21 @@ static enum access_verdict judge(const struct publisher *p, int fd, bool comes)
 	if (access_peer_of(fd, &peer) == 0) {
 		for (const struct subscriber *s = p->subscribers; s; s = s->next)
 			of_uid += s->uid == peer.uid;
-		v = comes ? access_decide(&peer, p->o, p->connected, of_uid)
-			  : access_by_name(&peer, p->o);
+		v = is_new ? access_decide(&peer, p->o, p->connected, of_uid)
+			   : access_by_name(&peer, p->o);
 	}
-	if (comes || access_refused(v))
+	if (is_new || access_refused(v))
 		access_log(&peer, v);
 	access_peer_free(&peer);
 	return v;
 }
 
-void subscribers_judge(struct publisher *p)
+void subscribers_recheck(struct publisher *p)
 {
 	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
 		next = s->next;
-		/* Who is to see something else may come again. */
-		if (s->fd != STDOUT_FILENO && judge(p, s->fd, false) != s->record->log)
+		/* A subscriber that is to see another log may reconnect. */
+		if (s->fd != STDOUT_FILENO && subscriber_access(p, s->fd, false) != s->record->log)
 			subscribers_remove(s, "the configuration has changed");
 	}
 }
@@ -310,7 +308,7 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 			log_limited(LOG_LEVEL_ERR, "Cannot accept a subscriber: %m");
 		return 0;
 	}
-	v = judge(p, c, true);
+	v = subscriber_access(p, c, true);
 	index = free_index(p);
 	if (!access_refused(v) &&
 	    index == stdout_index(p)) /* say_sizes() said how many there are */
@@ -320,11 +318,11 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		close(c);
 		return 0;
 	}
-	r = fdstore_put(p->fdstore, subscriber_name(index, (p->stream.in_use[index] >> 1) + 1).s,
+	r = fdstore_add(p->fdstore, subscriber_name(index, (p->stream.in_use[index] >> 1) + 1).s,
 			c);
 	if (r < 0 && r != -ENOTCONN)
 		log_limited(LOG_LEVEL_WARN,
-			    "Cannot store a subscriber, it will not outlive a restart: %s",
+			    "Cannot store a subscriber; a restart will disconnect it: %s",
 			    strerror(-r));
 	h->accepted++;
 	subscriber_add(p, index, c, true, v);
@@ -339,35 +337,38 @@ int subscribers_stdout(struct publisher *p)
 	return subscriber_add(p, stdout_index(p), STDOUT_FILENO, is_socket, STREAM_ADDRESSES);
 }
 
-/* ---- subscribers of the process before ------------------------------------------------------- */
+/* ---- subscribers of an earlier process ------------------------------------------------------- */
 
-/* Where it stands makes sense, and it may still see what it saw. */
-static bool may_go_on(const struct publisher *p, const struct subscriber_record *t, int fd)
+/* Its record is sound, and it may still see the same log with the same key. */
+static bool subscriber_may_resume(const struct publisher *p, const struct subscriber_record *record,
+				  int fd)
 {
-	return t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
-	       judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key);
+	return record->log < STREAM_LOGS &&
+	       subscriber_is_sound(record, &p->stream.log[record->log]) &&
+	       subscriber_access(p, fd, false) == record->log &&
+	       !(record->log == STREAM_PSEUDONYMS && p->other_key);
 }
 
-static void adopt(struct publisher *p, unsigned index)
+static void subscriber_adopt(struct publisher *p, unsigned index)
 {
-	struct subscriber_record *t = stream_state_record(&p->stream, index);
-	uint32_t *word = &p->stream.in_use[index];
-	struct subscriber_name name = subscriber_name(index, *word >> 1);
+	struct subscriber_record *record = stream_state_record(&p->stream, index);
+	uint32_t *in_use = &p->stream.in_use[index];
+	struct subscriber_name name = subscriber_name(index, *in_use >> 1);
 	int fd = index == stdout_index(p) ? -ENOENT : fdstore_take(p->fdstore, name.s);
 	struct subscriber *s;
 
-	subscriber_settle(t);
-	if (fd >= 0 && may_go_on(p, t, fd)) {
+	subscriber_settle(record);
+	if (fd >= 0 && subscriber_may_resume(p, record, fd)) {
 		if (subscriber_new(p, index, fd, true, &s) == 0) {
-			if (t->cursor.at < p->slowest[t->log])
-				p->slowest[t->log] = t->cursor.at;
+			if (record->cursor.at < p->slowest[record->log])
+				p->slowest[record->log] = record->cursor.at;
 			return;
 		}
 	} else if (fd >= 0) {
-		shutdown(fd, SHUT_RDWR); /* the store may have it for a while yet */
+		shutdown(fd, SHUT_RDWR);
 		close(fd);
 	}
-	*word &= ~1u;
+	*in_use &= ~1u;
 	fdstore_remove(p->fdstore, name.s);
 }
 
@@ -377,7 +378,7 @@ void subscribers_adopt(struct publisher *p)
 		p->slowest[i] = p->stream.state->end[i].head;
 	for (unsigned i = 0; i <= stdout_index(p); i++)
 		if (p->stream.in_use[i] & 1)
-			adopt(p, i);
+			subscriber_adopt(p, i);
 }
 
 void subscribers_greet_late(struct publisher *p)
@@ -390,7 +391,7 @@ void subscribers_greet_late(struct publisher *p)
 
 		if (p->adopted && sscanf(name, SUBSCRIBER_NAME "%u-%u", &index, &generation) == 2 &&
 		    index < stdout_index(p) && p->stream.in_use[index] == (generation - 1) << 1) {
-			enum access_verdict v = judge(p, fd, true);
+			enum access_verdict v = subscriber_access(p, fd, true);
 
 			if (!access_refused(v)) {
 				subscriber_add(p, index, fd, true, v);
@@ -398,7 +399,7 @@ void subscribers_greet_late(struct publisher *p)
 			}
 			p->stream.head->refused[v]++;
 		}
-		fdstore_remove(p->fdstore, name); /* one that was let go, or is now */
+		fdstore_remove(p->fdstore, name); /* removed earlier, or refused now */
 		shutdown(fd, SHUT_RDWR);
 		close(fd);
 	}
@@ -415,7 +416,7 @@ static int open_socket(struct publisher *p)
 	fd = listen_open(p->o, &p->directory_made);
 	p->socket_made = fd >= 0;
 	if (fd >= 0)
-		fdstore_put(p->fdstore, LISTENER, fd);
+		fdstore_add(p->fdstore, LISTENER, fd);
 	return fd;
 }
 
@@ -430,10 +431,55 @@ int subscribers_listen(struct publisher *p)
 	r = sd_event_add_io(p->loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
 	if (r >= 0)
 		r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
-	/* Who cannot be accepted, for want of a descriptor, stays in front of the queue. */
+	/* Without a free descriptor accept() fails and the client stays in the queue. */
 	if (r >= 0)
 		r = sd_event_source_set_ratelimit(p->listen_io, ACCEPT_USEC, ACCEPT_BURST);
 	return r < 0 ? log_errno(r, "Cannot watch the events socket") : 0;
+}
+
+/* Skips what is before @clear; false: it was removed. */
+static bool subscriber_overtake(struct subscriber *s, uint64_t clear)
+{
+	struct stream_state *st = &s->publisher->stream;
+	uint64_t lost;
+
+	stream_state_begin(st, NULL);
+	lost = subscriber_skip(s->record, subscriber_log(s), &st->undo, clear, st->state->seq);
+	if (lost != SUBSCRIBER_BROKEN)
+		st->state->lost_events += lost;
+	stream_state_commit(st);
+	if (lost == SUBSCRIBER_BROKEN) {
+		subscribers_remove(s, "its line is too long");
+		return false;
+	}
+	if (lost && s->record->cursor.lost_total == lost)
+		log_event(LOG_LEVEL_INFO, LOG_ID_SUBSCRIBER,
+			  LOG_FIELDS({ "SYNFIND_STATE", "slow" },
+				     { "SYNFIND_PID", log_number((uint64_t)s->pid).s }),
+			  "Subscriber %d (pid %d) is too slow and loses events", s->fd,
+			  (int)s->pid);
+	return true;
+}
+
+void subscribers_clear(struct publisher *p, unsigned log, size_t n)
+{
+	uint64_t head = p->stream.state->end[log].head;
+	uint64_t clear = head + n - p->stream.log[log].size;
+
+	p->slowest[log] = head;
+	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+		const struct subscriber_cursor *cursor = &s->record->cursor;
+
+		next = s->next;
+		if (s->record->log != log)
+			continue;
+		if (cursor->at < clear && !s->waits && !subscribers_serve(s, wall_clock_ns()))
+			continue;
+		if (cursor->at < clear && !subscriber_overtake(s, clear))
+			continue;
+		if (cursor->at < p->slowest[log])
+			p->slowest[log] = cursor->at;
+	}
 }
 
 bool subscribers_send_all(struct publisher *p)
@@ -441,7 +487,7 @@ bool subscribers_send_all(struct publisher *p)
 	bool waiting = false;
 
 	for (struct subscriber *s = p->subscribers; s; s = s->next)
-		if (subscriber_send(s, log_of(s), &p->stream.undo, wall_clock_ns()) ==
+		if (subscriber_send(s, subscriber_log(s), &p->stream.undo, wall_clock_ns()) ==
 		    SUBSCRIBER_WAITS)
 			waiting = true;
 	return waiting;

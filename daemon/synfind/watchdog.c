@@ -1,6 +1,4 @@
 #include "synfind/watchdog.h"
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -8,10 +6,10 @@
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
 
-enum { LOOK_USEC = 5000000 };
+enum { STATUS_USEC = 5000000 };
 
-/* A feed is looked at twice within the time that systemd allows; a decoder beats twice between. */
-enum { WATCHDOG_LOOKS = 2, BEATS = 2 };
+/* Feeds within the time that systemd allows, and heartbeats of a decoder between two feeds. */
+enum { FEEDS = 2, BEATS = 2 };
 
 int watchdog_beat_ms(void)
 {
@@ -19,26 +17,26 @@ int watchdog_beat_ms(void)
 
 	if (sd_watchdog_enabled(0, &usec) <= 0)
 		return 0;
-	usec /= WATCHDOG_LOOKS * BEATS * 1000;
+	usec /= FEEDS * BEATS * 1000;
 	return usec ? (int)usec : 1;
 }
 
 /* ---- status --------------------------------------------------------------------------------- */
 
-/* What was not there at the last look: frames that the kernel dropped on one interface. */
-static void say_drops(struct input_ring *f, const struct stats_decoder *d)
+/* Logs the frames that the kernel dropped since the last status. */
+static void log_drops(struct input_ring *input, const struct stats_decoder *d)
 {
-	uint64_t n = d->source.drops - f->drops_said;
+	uint64_t n = d->source.drops - input->drops_reported;
 
 	if (!n)
 		return;
-	f->drops_said = d->source.drops;
+	input->drops_reported = d->source.drops;
 	log_event(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
-		  LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface },
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", input->iface },
 			     { "SYNFIND_DROPS", log_number(n).s },
 			     { "SYNFIND_DROPS_TOTAL", log_number(d->source.drops).s }),
 		  "The kernel dropped %llu frames on %s: the ring was full", (unsigned long long)n,
-		  f->iface);
+		  input->iface);
 }
 
 static unsigned long long rate(uint64_t now, uint64_t before, uint64_t usec)
@@ -46,17 +44,17 @@ static unsigned long long rate(uint64_t now, uint64_t before, uint64_t usec)
 	return now > before && usec ? (now - before) * 1000000 / usec : 0;
 }
 
-static int on_look(sd_event_source *s, uint64_t usec, void *arg)
+static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct watchdog *h = arg;
 	uint64_t packets = 0, events = 0, drops = 0, syn_entries = 0, full_entries = 0, took;
 	unsigned ifaces = 0;
 
-	for (struct input_ring *f = h->publisher->rings; f; f = f->next, ifaces++) {
+	for (struct input_ring *input = h->publisher->rings; input; input = input->next, ifaces++) {
 		struct stats_decoder d;
 
-		decoder_read_counters(f->decoder, f->iface, &d);
-		say_drops(f, &d);
+		decoder_read_counters(input->decoder, input->iface, &d);
+		log_drops(input, &d);
 		packets += d.source.packets;
 		events += d.events;
 		drops += d.source.drops;
@@ -74,23 +72,23 @@ static int on_look(sd_event_source *s, uint64_t usec, void *arg)
 	h->at_usec = usec;
 	h->packets = packets;
 	h->events = events;
-	sd_event_source_set_time(s, usec + LOOK_USEC);
+	sd_event_source_set_time(s, usec + STATUS_USEC);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
 /* ---- watchdog ------------------------------------------------------------------------------- */
 
-/* The first decoder that has not moved since the last time, or NULL. */
-static const struct input_ring *look_for_stall(struct watchdog *h)
+/* A decoder whose heartbeat has not moved since the last call, or NULL. */
+static const struct input_ring *stalled_decoder(struct watchdog *h)
 {
 	const struct input_ring *stalled = NULL;
 
-	for (struct input_ring *f = h->publisher->rings; f; f = f->next) {
-		uint64_t beats = counter_get(&f->decoder->count->beats);
+	for (struct input_ring *input = h->publisher->rings; input; input = input->next) {
+		uint64_t beats = counter_get(&input->decoder->count->beats);
 
-		if (beats == f->beats && !atomic_load(&f->decoder->ended))
-			stalled = f;
-		f->beats = beats;
+		if (beats == input->beats && !atomic_load(&input->decoder->ended))
+			stalled = input;
+		input->beats = beats;
 	}
 	return stalled;
 }
@@ -98,16 +96,16 @@ static const struct input_ring *look_for_stall(struct watchdog *h)
 static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct watchdog *h = arg;
-	const struct input_ring *f = look_for_stall(h);
+	const struct input_ring *input = stalled_decoder(h);
 
-	if (!f)
+	if (!input)
 		sd_notify(0, "WATCHDOG=1");
 	else if (!h->stalled)
 		log_event(LOG_LEVEL_ERR, LOG_ID_STALLED,
-			  LOG_FIELDS({ "SYNFIND_INTERFACE", f->iface }),
-			  "The decoder of %s stands still: the watchdog is not fed", f->iface);
-	h->stalled = f;
-	sd_event_source_set_time(s, usec + h->watchdog_usec / WATCHDOG_LOOKS);
+			  LOG_FIELDS({ "SYNFIND_INTERFACE", input->iface }),
+			  "The decoder of %s has stalled: not feeding the watchdog", input->iface);
+	h->stalled = input;
+	sd_event_source_set_time(s, usec + h->watchdog_usec / FEEDS);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
 
@@ -122,18 +120,17 @@ int watchdog_start(struct watchdog *h, sd_event *loop, struct publisher *p)
 		h->watchdog_usec = 0;
 	r = sd_event_now(loop, CLOCK_MONOTONIC, &h->at_usec);
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop, &h->look, CLOCK_MONOTONIC, LOOK_USEC, 0,
-					       on_look, h);
+		r = sd_event_add_time_relative(loop, &h->status_timer, CLOCK_MONOTONIC, STATUS_USEC,
+					       0, on_status, h);
 	if (r >= 0 && h->watchdog_usec)
 		r = sd_event_add_time_relative(loop, &h->feed_watchdog, CLOCK_MONOTONIC,
-					       h->watchdog_usec / WATCHDOG_LOOKS, 0,
-					       on_feed_watchdog, h);
-	return r < 0 ? log_errno(r, "Cannot watch over the decoders") : 0;
+					       h->watchdog_usec / FEEDS, 0, on_feed_watchdog, h);
+	return r < 0 ? log_errno(r, "Cannot start the watchdog") : 0;
 }
 
 void watchdog_stop(struct watchdog *h)
 {
-	sd_event_source_disable_unref(h->look);
+	sd_event_source_disable_unref(h->status_timer);
 	sd_event_source_disable_unref(h->feed_watchdog);
 	*h = (struct watchdog){ 0 };
 }

@@ -15,7 +15,7 @@
 
 _Static_assert(sizeof(((struct afring_geometry *)NULL)->ifname) == IFNAMSIZ, "afring.h");
 
-/* Below this the kernel would wait for us at each block. */
+/* With fewer the kernel would wait for us at each block. */
 enum { MIN_BLOCKS = 2 };
 
 /* V3 ignores the frame size but checks it (packet_set_ring()). */
@@ -29,10 +29,10 @@ struct afring {
 	int fd;
 	struct afring_geometry g;
 	uint8_t *map; /* all blocks; NULL: not mapped */
-	uint32_t at;  /* block that we hold or that comes next */
+	uint32_t at;  /* block that we hold, or the next one */
 	bool held;
-	bool was_down;	 /* since then a call without frames asks whether the interface exists */
-	uint32_t left;	 /* frames of the held block that are not lent yet */
+	bool was_down;	 /* a call without frames checks whether the interface still exists */
+	uint32_t left;	 /* frames of the held block not lent yet */
 	uint64_t offset; /* of the next one in the block */
 	struct afring_position position;
 	struct source_stats total;
@@ -43,7 +43,7 @@ struct afring {
 int afring_arphrd(int ifindex)
 {
 	struct ifreq ifr = { .ifr_ifindex = ifindex };
-	/* Interface ioctls work on any socket, and this kind is allowed nearly everywhere. */
+	/* Interface ioctls work on any socket, and sandboxes usually allow AF_UNIX. */
 	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = 0;
 
 	if (fd < 0)
@@ -62,9 +62,9 @@ int afring_link_type(int arphrd)
 	case ARPHRD_ETHER:
 	case ARPHRD_LOOPBACK:
 		return LINK_ETHERNET;
-	/* Devices without link header operations: SOCK_RAW sees the IP header first (tpacket_rcv(),
-	 * dev_has_header()).  A GRE tunnel to a multicast group has such a header, and shows
-	 * nothing of TCP. */
+	/* Devices without header_ops: SOCK_RAW frames begin with the IP header (tpacket_rcv(),
+	 * dev_has_header()).  A GRE tunnel to a multicast group has header_ops; no TCP is seen
+	 * there. */
 	case ARPHRD_NONE: /* tun, WireGuard */
 	case ARPHRD_RAWIP:
 	case ARPHRD_PPP:
@@ -86,7 +86,7 @@ static bool ring_size_valid(uint32_t block_size, uint32_t block_nr)
 	       block_size % (uint32_t)sysconf(_SC_PAGESIZE) == 0;
 }
 
-/* The ring, with as many blocks as there is memory for; *block_nr says how many. */
+/* Makes the ring with as many blocks as there is memory for. */
 static int ring_make(int fd, const struct afring_config *config, uint32_t *block_nr)
 {
 	struct tpacket_req3 req = { .tp_block_size = config->block_size,
@@ -110,82 +110,63 @@ struct sockopt {
 	int level, name;
 	const void *val; /* NULL: not wanted */
 	socklen_t len;
-	bool *refused; /* if not NULL, one can go on without it: set then */
 };
 
-static const int on = 1;
+static const int enabled = 1;
 
 static int options_set(int fd, const struct sockopt *o, size_t n, const char **reterr_step)
 {
-	for (; n; n--, o++) {
-		if (!o->val || !setsockopt(fd, o->level, o->name, o->val, o->len))
-			continue;
-		if (o->refused)
-			*o->refused = true;
-		else
+	for (; n; n--, o++)
+		if (o->val && setsockopt(fd, o->level, o->name, o->val, o->len))
 			return *reterr_step = o->step, -errno;
-	}
 	return 0;
 }
 
-/* One of @filter and @program is NULL. */
+/* Either @filter or @program is NULL. */
 static int filter_set(int fd, const struct sock_fprog *filter, const int *program,
 		      const char **reterr_step)
 {
 	const struct sockopt options[] = {
-		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter), NULL },
-		{ "SO_ATTACH_BPF", SOL_SOCKET, SO_ATTACH_BPF, program, sizeof(*program), NULL },
-		/* Whoever gets the descriptor cannot look further than the filter does. */
-		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &on, sizeof(on), NULL },
+		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter) },
+		{ "SO_ATTACH_BPF", SOL_SOCKET, SO_ATTACH_BPF, program, sizeof(*program) },
+		/* A process that gets the descriptor cannot remove the filter. */
+		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &enabled, sizeof(enabled) },
 	};
 
 	return options_set(fd, options, ARRAY_SIZE(options), reterr_step);
 }
 
-/* Nothing passes until filter_set(). */
-static int filter_set_deaf(int fd, const char **reterr_step)
-{
-	struct sock_filter reject = BPF_STMT(BPF_RET | BPF_K, 0);
-	const struct sock_fprog program = { .len = 1, .filter = &reject };
-
-	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof(program)) < 0)
-		return *reterr_step = "SO_ATTACH_FILTER", -errno;
-	return 0;
-}
-
-/* Filter before ring before bind, so that nothing unfiltered can be in the ring.  @deaf: the filter
- * comes later. */
-static int socket_set_up(int fd, const struct afring_config *config, bool loopback, bool deaf,
+/* Filter before ring before bind, so that no unfiltered frame gets into the ring.  This filter
+ * rejects all frames; member_filter_set() replaces it. */
+static int socket_set_up(int fd, const struct afring_config *config, bool loopback,
 			 struct afring_geometry *g, const char **reterr_step)
 {
+	struct sock_filter reject = BPF_STMT(BPF_RET | BPF_K, 0);
+	const struct sock_fprog reject_all = { .len = 1, .filter = &reject };
 	static const int version = TPACKET_V3;
-	bool no_vnet_hdr = false;
 	const struct sockopt options[] = {
-		{ "PACKET_VERSION", SOL_PACKET, PACKET_VERSION, &version, sizeof(version), NULL },
-		/* Says gso_size; without it super-frames are still seen, but count as one.  One of
-		 * a kind that this header cannot name would be a drop, and told as such; TCP has
-		 * none (virtio_net_hdr_from_skb()). */
-		{ "PACKET_VNET_HDR", SOL_PACKET, PACKET_VNET_HDR, &on, sizeof(on), &no_vnet_hdr },
-		/* Loopback shows each frame twice, on its way out and in. */
+		{ "PACKET_VERSION", SOL_PACKET, PACKET_VERSION, &version, sizeof(version) },
+		/* Loopback shows each frame twice, outgoing and incoming. */
 		{ "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING,
-		  loopback ? &on : NULL, sizeof(on), NULL },
+		  loopback ? &enabled : NULL, sizeof(enabled) },
+		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, &reject_all,
+		  sizeof(reject_all) },
 	};
 	int r = options_set(fd, options, ARRAY_SIZE(options), reterr_step);
 
-	if (r >= 0)
-		r = deaf ? filter_set_deaf(fd, reterr_step)
-			 : filter_set(fd, config->programs ? NULL : &config->filter,
-				      config->programs, reterr_step);
 	if (r < 0)
 		return r;
-	g->vnet_hdr = !no_vnet_hdr;
+	/* Optional.  Provides gso_size; without it a super-frame counts as one segment.  The kernel
+	 * drops a frame whose GSO type this header cannot name, but TCP has no such type
+	 * (virtio_net_hdr_from_skb()). */
+	g->vnet_hdr = !setsockopt(fd, SOL_PACKET, PACKET_VNET_HDR, &enabled, sizeof(enabled));
 	r = ring_make(fd, config, &g->block_nr);
-
 	if (r < 0)
 		return *reterr_step = "PACKET_RX_RING", r;
 
 	struct sockaddr_ll ll = { .sll_family = AF_PACKET,
-				  .sll_protocol = htons(ETH_P_ALL), /* less misses outgoing */
+				  .sll_protocol =
+					  htons(ETH_P_ALL), /* any other misses outgoing frames */
 				  .sll_ifindex = config->ifindex };
 
 	if (bind(fd, (struct sockaddr *)&ll, sizeof(ll)) < 0)
@@ -200,18 +181,17 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 	return 0;
 }
 
-static int socket_make(const struct afring_config *config, bool deaf, bool *ret_loopback,
-		       struct afring_geometry *ret_geometry, const char **reterr_step)
+static int socket_make(const struct afring_config *config, bool *ret_loopback,
+		       struct afring_geometry *g, const char **reterr_step)
 {
-	struct afring_geometry g = { .block_size = config->block_size };
-
 	if (!ring_size_valid(config->block_size, config->block_nr))
 		return *reterr_step = "block size", -EINVAL;
 	if (!config->programs && !config->filter.len)
 		return *reterr_step = "filter", -EINVAL;
-	if (strlen(config->ifname) >= sizeof(g.ifname))
+	if (strlen(config->ifname) >= sizeof(g->ifname))
 		return *reterr_step = "interface name", -EINVAL;
-	strcpy(g.ifname, config->ifname);
+	*g = (struct afring_geometry){ .block_size = config->block_size };
+	strcpy(g->ifname, config->ifname);
 
 	int arphrd = afring_arphrd(config->ifindex);
 
@@ -222,32 +202,23 @@ static int socket_make(const struct afring_config *config, bool deaf, bool *ret_
 
 	if (link < 0)
 		return *reterr_step = "link type", link;
-	g.link = (uint8_t)link;
+	g->link = (uint8_t)link;
 
-	/* Protocol 0: deaf until bind(). */
+	/* Protocol 0: receives nothing until bind(). */
 	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
 	if (fd < 0)
 		return *reterr_step = "socket(AF_PACKET)", -errno;
 
-	bool loopback = arphrd == ARPHRD_LOOPBACK;
-	int r = socket_set_up(fd, config, loopback, deaf, &g, reterr_step);
+	*ret_loopback = arphrd == ARPHRD_LOOPBACK;
+
+	int r = socket_set_up(fd, config, *ret_loopback, g, reterr_step);
 
 	if (r < 0) {
 		close(fd);
 		return r;
 	}
-	*ret_loopback = loopback;
-	*ret_geometry = g;
 	return fd;
-}
-
-int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
-		  const char **reterr_step)
-{
-	bool loopback;
-
-	return socket_make(config, false, &loopback, ret_geometry, reterr_step);
 }
 
 /* ---- blocks ---- */
@@ -257,10 +228,10 @@ static struct tpacket_block_desc *block_at(const struct afring *a, uint32_t i)
 	return (struct tpacket_block_desc *)(a->map + (size_t)i * a->g.block_size);
 }
 
-/* A block changes hands through one word, and only through these two lines.
- * Acquire: the kernel wrote the frames before it set USER.  Release: every read of a frame is
- * done before the kernel may write there again.  Blocks go back in ring order: the kernel waits
- * on the next one only, and drops meanwhile. */
+/* The owner of a block is in block_status, which only these two functions access.  Acquire: the
+ * kernel writes the frames before it sets USER.  Release: we read the frames before the kernel may
+ * write there again.  Return blocks in ring order: the kernel waits only for the next one, and
+ * drops frames meanwhile. */
 static bool block_is_ours(const struct tpacket_block_desc *b)
 {
 	return __atomic_load_n(&b->hdr.bh1.block_status, __ATOMIC_ACQUIRE) & TP_STATUS_USER;
@@ -276,7 +247,7 @@ static uint32_t block_after(const struct afring *a, uint32_t i)
 	return i + 1 == a->g.block_nr ? 0 : i + 1;
 }
 
-/* Begins with block a->at, which is ours. */
+/* Starts reading block a->at, which is ours. */
 static void block_hold(struct afring *a)
 {
 	const struct tpacket_block_desc *b = block_at(a, a->at);
@@ -287,7 +258,7 @@ static void block_hold(struct afring *a)
 	a->position = (struct afring_position){ b->hdr.bh1.seq_num, a->at, 0 };
 }
 
-/* Gives back what we hold and takes the next block; false: the kernel still has it. */
+/* Returns the held block and takes the next one; false: the kernel still has it. */
 static bool block_take(struct afring *a)
 {
 	if (a->held) {
@@ -301,16 +272,16 @@ static bool block_take(struct afring *a)
 	return true;
 }
 
-/* The block that comes next in a ring that may have been in use.  The kernel numbers blocks as it
- * opens them, so the highest number is the newest; what was not given back lies right before it.
- * In a full ring that is all of them, and the oldest is the one after the newest. */
+/* The oldest block in a ring that may have been in use.  The kernel numbers blocks when it opens
+ * them, so the highest number is the newest, and the blocks not returned are right before it.  In a
+ * full ring these are all blocks, and the oldest one follows the newest. */
 static uint32_t block_oldest(const struct afring *a)
 {
 	uint32_t at = 0, nr = a->g.block_nr;
 	uint64_t newest = 0;
 
 	for (uint32_t i = 0; i < nr; i++) {
-		/* A number that is seen means that the block before is seen as handed over. */
+		/* Acquire: if we see a number, we also see the status of the block before. */
 		uint64_t seq = __atomic_load_n(&block_at(a, i)->hdr.bh1.seq_num, __ATOMIC_ACQUIRE);
 
 		if (seq > newest) {
@@ -330,10 +301,10 @@ static uint32_t block_oldest(const struct afring *a)
 
 /* ---- frames ---- */
 
-/* Payload per segment of a TCP super-frame, from the header in front of the frame; 0: not one. */
+/* Payload per segment of a TCP super-frame, from its virtio_net_hdr; 0: not a super-frame. */
 static uint32_t gso_size_before(const uint8_t *frame)
 {
-	struct virtio_net_hdr vnet; /* in native byte order: the legacy layout (vio_le()) */
+	struct virtio_net_hdr vnet; /* native byte order: the legacy layout (vio_le()) */
 
 	memcpy(&vnet, frame - sizeof(vnet), sizeof(vnet));
 	switch (vnet.gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
@@ -345,7 +316,7 @@ static uint32_t gso_size_before(const uint8_t *frame)
 	}
 }
 
-/* Did no device and no layer of the kernel vouch for its checksum, nor will one still write it? */
+/* Is the checksum neither verified by device or kernel, nor still to be filled in? */
 static bool is_unverified(const struct tpacket3_hdr *h)
 {
 	const uint8_t *from = (const uint8_t *)h + TPACKET_ALIGN(sizeof(*h));
@@ -355,8 +326,8 @@ static bool is_unverified(const struct tpacket3_hdr *h)
 	       ((const struct sockaddr_ll *)from)->sll_pkttype != PACKET_OUTGOING;
 }
 
-/* The next frame of the held block.  We trust the kernel, but not so far as to read outside of the
- * block: an offset that leads there ends it. */
+/* The next frame of the held block.  An offset that leads out of the block ends it: we do not trust
+ * the kernel that far. */
 static bool frame_take(struct afring *a, struct frame *ret)
 {
 	uint64_t size = a->g.block_size, at = a->offset;
@@ -395,8 +366,8 @@ corrupt:
 	return false;
 }
 
-/* Goes on at @p, as it was kept by a reader that ended anywhere behind that.  A block that it had
- * given back is the kernel's, or has a new number by now. */
+/* Continues at @p, saved by a reader that may have ended later.  If it returned that block, the
+ * block is the kernel's or has a new number. */
 static void block_resume(struct afring *a, const struct afring_position *p)
 {
 	const struct tpacket_block_desc *b = block_at(a, p->block);
@@ -426,8 +397,8 @@ void afring_position(const struct source *s, struct afring_position *ret)
 	*ret = ((const struct afring *)s)->position;
 }
 
-/* The kernel unbinds a socket from an interface that is gone: index -1 (packet_notifier()). */
-static bool interface_gone(const struct afring *a)
+/* The kernel sets the index to -1 when the interface is removed (packet_notifier()). */
+static bool afring_interface_gone(const struct afring *a)
 {
 	struct sockaddr_ll ll;
 	socklen_t n = sizeof(ll);
@@ -435,8 +406,8 @@ static bool interface_gone(const struct afring *a)
 	return !getsockname(a->fd, (struct sockaddr *)&ll, &n) && ll.sll_ifindex == -1;
 }
 
-/* No frame is ready: is it quiet, or is there an error?  Reading the error clears it, else it
- * would wake poll() for ever. */
+/* No frame is ready: 0, or the socket's error.  Reading the error clears it; otherwise poll() would
+ * return at once for ever. */
 static int error_take(struct afring *a)
 {
 	int err = 0;
@@ -446,7 +417,7 @@ static int error_take(struct afring *a)
 		return -errno;
 	if (err == ENETDOWN)
 		a->was_down = true;
-	if (a->was_down && interface_gone(a))
+	if (a->was_down && afring_interface_gone(a))
 		return -ENODEV;
 	return -err;
 }
@@ -475,8 +446,6 @@ _Static_assert(sizeof(struct afring_counts) == sizeof(struct tpacket_stats_v3) &
 			       offsetof(struct tpacket_stats_v3, tp_freeze_q_cnt),
 	       "afring.h");
 
-/* The kernel's counters are 32 bits wide, start again at each reading, and tp_packets includes
- * the drops (packet_getsockopt()). */
 int afring_take_counts(struct source *s, struct afring_counts *ret)
 {
 	socklen_t n = sizeof(*ret);
@@ -556,26 +525,9 @@ int afring_map(int fd, const struct afring_geometry *geometry, const struct afri
 	return 0;
 }
 
-int afring_open(const struct afring_config *config, struct source **ret, const char **reterr_step)
-{
-	struct afring_geometry g;
-	int fd = afring_socket(config, &g, reterr_step);
-
-	if (fd < 0)
-		return fd;
-
-	int r = afring_map(fd, &g, NULL, ret);
-
-	if (r < 0) {
-		*reterr_step = "mmap";
-		close(fd);
-	}
-	return r < 0 ? r : 0;
-}
-
 /* ---- rings that share an interface ---- */
 
-/* Makes the group (*group is 0) or joins it. */
+/* Creates the group (*group is 0) or joins it. */
 static int group_join(int fd, bool by_program, uint16_t *group, const char **reterr_step)
 {
 	unsigned flags = *group ? 0 : PACKET_FANOUT_FLAG_UNIQUEID, got = 0;
@@ -593,18 +545,18 @@ static int group_join(int fd, bool by_program, uint16_t *group, const char **ret
 	return 0;
 }
 
-/* Fills fd[], which holds -1: deaf sockets, all in one group, their frames dealt out. */
+/* Fills fd[], which holds -1, with sockets of one group. */
 static int group_make(const struct afring_config *config, unsigned n, int program, int fd[],
 		      bool *ret_loopback, struct afring_geometry g[], const char **reterr_step)
 {
 	uint16_t group = 0;
 
 	for (unsigned i = 0; i < n; i++) {
-		fd[i] = socket_make(config, true, ret_loopback, &g[i], reterr_step);
+		fd[i] = socket_make(config, ret_loopback, &g[i], reterr_step);
 		if (fd[i] < 0)
 			return fd[i];
 
-		int r = group_join(fd[i], program >= 0, &group, reterr_step);
+		int r = n > 1 ? group_join(fd[i], program >= 0, &group, reterr_step) : 0;
 
 		if (r < 0)
 			return r;
@@ -615,10 +567,10 @@ static int group_make(const struct afring_config *config, unsigned n, int progra
 	return 0;
 }
 
-/* The filter of member @i.  A group has a hook of its own that knows nothing of
- * PACKET_IGNORE_OUTGOING (fanout_add()): on loopback the filter does that. */
-static int group_filter_set(int fd, const struct afring_config *config, unsigned i, bool loopback,
-			    const char **reterr_step)
+/* Sets the filter of member @i.  The hook of a group ignores PACKET_IGNORE_OUTGOING (fanout_add()),
+ * so on loopback the filter rejects outgoing frames. */
+static int member_filter_set(int fd, const struct afring_config *config, unsigned i, bool loopback,
+			     const char **reterr_step)
 {
 	if (config->programs)
 		return filter_set(fd, NULL, &config->programs[i], reterr_step);
@@ -656,7 +608,7 @@ int afring_socket_group(const struct afring_config *config, unsigned n, int prog
 	int r = group_make(config, n, program, fd, &loopback, ret_geometry, reterr_step);
 
 	for (unsigned i = 0; i < n && r >= 0; i++)
-		r = group_filter_set(fd[i], config, i, loopback, reterr_step);
+		r = member_filter_set(fd[i], config, i, loopback, reterr_step);
 	for (unsigned i = 0; i < n; i++)
 		if (r >= 0)
 			ret_fd[i] = fd[i];
@@ -665,27 +617,10 @@ int afring_socket_group(const struct afring_config *config, unsigned n, int prog
 	return r;
 }
 
-int afring_open_group(const struct afring_config *config, unsigned n, int program,
-		      struct source *ret[], const char **reterr_step)
+int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
+		  const char **reterr_step)
 {
-	struct source *source[AFRING_GROUP_MAX] = { NULL };
-	struct afring_geometry g[AFRING_GROUP_MAX];
-	int fd[AFRING_GROUP_MAX];
-	int r = afring_socket_group(config, n, program, fd, g, reterr_step);
+	int fd, r = afring_socket_group(config, 1, -1, &fd, ret_geometry, reterr_step);
 
-	if (r < 0)
-		return r;
-	*reterr_step = "mmap";
-	for (unsigned i = 0; i < n && r >= 0; i++)
-		r = afring_map(fd[i], &g[i], NULL, &source[i]);
-	for (unsigned i = 0; i < n; i++) {
-		if (r >= 0) {
-			ret[i] = source[i];
-			continue;
-		}
-		if (!source[i])
-			close(fd[i]);
-		source_free(source[i]);
-	}
-	return r;
+	return r < 0 ? r : fd;
 }

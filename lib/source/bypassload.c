@@ -4,17 +4,17 @@
 #include <skel/bypass.skel.h>
 #include <unistd.h>
 
-/* The skeleton closes its own. */
-static int keep(int fd)
+/* The skeleton closes its own descriptor. */
+static int fd_copy(int fd)
 {
 	return fcntl(fd, F_DUPFD_CLOEXEC, 0);
 }
 
-static int keep_all(const struct bypass_bpf *b, struct bypassload *ret)
+static int copy_all(const struct bypass_bpf *b, struct bypassload *ret)
 {
-	ret->program = keep(bpf_program__fd(b->progs.bypass));
-	ret->flows = ret->program < 0 ? -1 : keep(bpf_map__fd(b->maps.flows));
-	ret->slots = ret->flows < 0 ? -1 : keep(bpf_map__fd(b->maps.slots));
+	ret->program = fd_copy(bpf_program__fd(b->progs.bypass));
+	ret->flows = ret->program < 0 ? -1 : fd_copy(bpf_map__fd(b->maps.flows));
+	ret->slots = ret->flows < 0 ? -1 : fd_copy(bpf_map__fd(b->maps.slots));
 	if (ret->slots >= 0)
 		return 0;
 
@@ -26,7 +26,7 @@ static int keep_all(const struct bypass_bpf *b, struct bypassload *ret)
 
 int bypassload_load(bool raw_ip, bool loopback, struct bypassload *ret)
 {
-	libbpf_print_fn_t printer = libbpf_set_print(NULL); /* the caller knows what to say */
+	libbpf_print_fn_t printer = libbpf_set_print(NULL); /* the caller reports errors */
 	struct bypass_bpf *b = bypass_bpf__open();
 	int r = -errno;
 
@@ -36,7 +36,7 @@ int bypassload_load(bool raw_ip, bool loopback, struct bypassload *ret)
 		b->rodata->loopback = loopback;
 		r = bypass_bpf__load(b);
 		if (r >= 0)
-			r = keep_all(b, ret);
+			r = copy_all(b, ret);
 	}
 	bypass_bpf__destroy(b);
 	libbpf_set_print(printer);

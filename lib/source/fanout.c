@@ -5,7 +5,7 @@
 
 int fanout_load(const struct fanout_config *config)
 {
-	libbpf_print_fn_t printer = libbpf_set_print(NULL); /* the caller knows what to say */
+	libbpf_print_fn_t printer = libbpf_set_print(NULL); /* the caller reports errors */
 	struct fanout_bpf *b = fanout_bpf__open();
 	int r = -errno;
 

@@ -1,17 +1,16 @@
-/* fanout.h - the eBPF program that deals the frames of an interface out to several rings
- * (bpf/fanout.bpf.c), loaded into the kernel.  Needs CAP_BPF; without it afring_open_group() can do
- * with the kernel's own hash, which knows neither tunnels nor what an ICMP error quotes, and takes
- * a fragment for a connection of its own. */
+/* fanout.h - loads the eBPF program that assigns the frames of an interface to several rings
+ * (bpf/fanout.bpf.c).  Needs CAP_BPF.  Without it afring_socket_group() can use the kernel's hash,
+ * which handles neither tunnels nor ICMP errors, and separates fragments from their connection. */
 #pragma once
 #include <string.h>
 #include "bpf/fanout.h"
 #include "wire/segment.h"
 
-/* Loads the program with @config.  Returns a descriptor, owned by the caller, who can close it as
- * soon as a group has it; -errno. */
+/* Loads the program.  Returns a descriptor, which the caller can close once a group has the
+ * program; -errno. */
 int fanout_load(const struct fanout_config *config);
 
-/* What the program computes for the connection of @s: of it addresses, ip_v and ports count. */
+/* The program's hash of the connection of @s: of its addresses, ip_v and ports. */
 static inline uint32_t fanout_hash_of(uint64_t secret, const struct segment *s)
 {
 	uint64_t src[2] = { 0 }, dst[2] = { 0 };
@@ -30,7 +29,7 @@ static inline uint32_t fanout_hash_of(uint64_t secret, const struct segment *s)
 			   fanout_end(secret, dst[0], dst[1], s->dport));
 }
 
-/* Which of @members the kernel then gives it to (fanout_demux_bpf()). */
+/* The member that gets the segment (fanout_demux_bpf()). */
 static inline unsigned fanout_member(uint64_t secret, const struct segment *s, unsigned members)
 {
 	return fanout_hash_of(secret, s) % members;

@@ -360,10 +360,10 @@ def several_decoders(s):
         return [e["MESSAGE"] for e in s.entries("SYNFIND_STATE=watched")][-1]
 
     s.configure("[capture]\ninterface = lo\nring-size = 4M\ndecoders = 3\n")
-    tap.ok("3 decoders, dealt out by the kernel's hash" in (said := started_anew()),
+    tap.ok("3 decoders, assigned by the kernel's hash" in (said := started_anew()),
            "several decoders: as the unit is, the kernel's hash deals out", said)
     allow(s, OPENER)
-    tap.ok("3 decoders, dealt out by an eBPF program" in (said := started_anew()),
+    tap.ok("3 decoders, assigned by an eBPF program" in (said := started_anew()),
            "allowed to, the opener loads the program", said)
     sub = s.subscribe()
     for port in range(100, 110):
@@ -468,8 +468,8 @@ def watchdog(s):
     tap.equal(s.pid(), pid, "a daemon without traffic feeds the watchdog")
     decoder = max(confined.threads(pid))
     with inject.stopped(decoder):
-        live.wait_until(lambda: s.said("stands still"), "the daemon to see that its decoder hangs")
-        tap.ok(True, "a decoder that stands still is told, while the loop turns")
+        live.wait_until(lambda: s.said("has stalled"), "the daemon to see that its decoder hangs")
+        tap.ok(True, "a stalled decoder is reported, while the loop runs")
         live.wait_until(lambda: "Watchdog timeout" in s.m.journal("-u", UNIT), "the watchdog")
     s.new_pid(pid)
     tap.ok(True, "and the watchdog restarts the service")

@@ -94,7 +94,6 @@ int main(int argc, char **argv)
 	struct decoder d = { 0 };
 	struct memory *m;
 	sd_event *loop;
-	bool adopted;
 	int r = options_parse(argc, argv, &o);
 
 	if (r)
@@ -106,7 +105,7 @@ int main(int argc, char **argv)
 		r = sd_event_new(&loop);
 	if (r < 0)
 		return end("start", r);
-	m = fdstore_memory(&fdstore, "pump", sizeof *m, &adopted);
+	m = fdstore_memory(&fdstore, "pump", sizeof *m);
 	if (!m)
 		return end("memory", -ENOMEM);
 	adopt(&d, m);

@@ -406,8 +406,8 @@ static void test_overtaken(void)
 		   r->s.record->cursor.lost_first == full + 1 &&
 		   r->s.record->cursor.lost_last == resumes - 1 && lost,
 	   "overtaken within a line: what follows that line is lost");
-	ok(r->s.record->cursor.aside_len > r->s.record->cursor.aside_at &&
-		   r->s.record->cursor.aside_len - r->s.record->cursor.aside_at < 997,
+	ok(r->s.record->cursor.prefix_len > r->s.record->cursor.prefix_at &&
+		   r->s.record->cursor.prefix_len - r->s.record->cursor.prefix_at < 997,
 	   "the rest of its line is kept");
 	drain(g, r);
 	ok(caught_up(g, r) && r->losts == 1 && r->lost == resumes - 1 - full &&
@@ -452,7 +452,7 @@ static void test_line_boundary(void)
 	drain(g, r);
 	for (unsigned i = 0; i < 300; i++)
 		publish(g, 999);
-	ok(r->s.record->cursor.aside_at == r->s.record->cursor.aside_len &&
+	ok(r->s.record->cursor.prefix_at == r->s.record->cursor.prefix_len &&
 		   r->s.record->cursor.lost_first == 2,
 	   "overtaken between lines: nothing is kept aside");
 	drain(g, r);
@@ -467,7 +467,7 @@ static void test_hello_first(void)
 	struct stage *g = stage_new();
 	struct offline *r = join(g);
 
-	subscriber_put_aside(r->s.record, hello, sizeof hello - 1);
+	subscriber_prepend(r->s.record, hello, sizeof hello - 1);
 	for (unsigned i = 0; i < 300; i++)
 		publish(g, 999);
 	subscriber_send(&r->s, &g->log, NULL, 0);
@@ -597,10 +597,10 @@ static void test_taken_back(void)
 
 static void test_settle(void)
 {
-	struct subscriber_record t = { .cursor = { .at = 100, .aside_at = 5, .aside_len = 50 } };
+	struct subscriber_record t = { .cursor = { .at = 100, .prefix_at = 5, .prefix_len = 50 } };
 
 	subscriber_settle(&t);
-	ok(t.cursor.at == 100 && t.cursor.aside_at == 5, "no send was begun: nothing moves");
+	ok(t.cursor.at == 100 && t.cursor.prefix_at == 5, "no send was begun: nothing moves");
 	t.flight = FLIGHT_LOG;
 	t.from = 100;
 	t.msg.msg_len = 0;
@@ -612,11 +612,11 @@ static void test_settle(void)
 	t.flight = FLIGHT_LOG; /* as if it had been ended before its last store */
 	subscriber_settle(&t);
 	ok(t.cursor.at == 130, "what the kernel took counts, once");
-	t.flight = FLIGHT_ASIDE;
+	t.flight = FLIGHT_PREFIX;
 	t.from = 5;
 	t.msg.msg_len = 45;
 	subscriber_settle(&t);
-	ok(t.cursor.at == 130 && t.cursor.aside_at == 50, "also of what was put aside");
+	ok(t.cursor.at == 130 && t.cursor.prefix_at == 50, "also of what was put aside");
 }
 
 static void test_sound(void)
@@ -627,8 +627,8 @@ static void test_sound(void)
 	} bad[] = {
 		{ { .at = 1u << 20 }, "before the log's end" },
 		{ { .at = 100 }, "in what is overwritten" },
-		{ { .at = 200000, .aside_len = SUBSCRIBER_ASIDE_MAX + 1 }, "too much aside" },
-		{ { .at = 200000, .aside_at = 2, .aside_len = 1 }, "more sent than was aside" },
+		{ { .at = 200000, .prefix_len = SUBSCRIBER_PREFIX_MAX + 1 }, "too much aside" },
+		{ { .at = 200000, .prefix_at = 2, .prefix_len = 1 }, "more sent than was aside" },
 		{ { .at = 200000, .lost_first = 2, .lost_last = 1 }, "lost less than nothing" },
 	};
 	struct subscriber_record t = { .cursor = { .at = 200000 } };
@@ -720,7 +720,7 @@ static uint64_t unsent(const struct shared *m)
 	if (p->lost_first)
 		json_lost(&t, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last,
 			  "subscriber", 0);
-	return m->end.head - p->at + p->aside_len - p->aside_at + (uint64_t)(t.p - line);
+	return m->end.head - p->at + p->prefix_len - p->prefix_at + (uint64_t)(t.p - line);
 }
 
 /* Octets that are on their way to @r. */
