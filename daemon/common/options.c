@@ -615,6 +615,8 @@ static void check_together(struct parser *p)
 			 opt_quoted(o->pin_decoders).s, CPU_SETSIZE - 1);
 		complain_at(p, opt_find("pin-decoders"), msg);
 	}
+	if (o->read_file && p->set_by[opt_find("decoders") - opts] == BY_FLAG)
+		complain_at(p, opt_find("decoders"), "only for live capture, not with --read");
 	if (o->quiet && !o->read_file)
 		complain_at(p, opt_find("quiet"), "only together with --read");
 	if (o->read_file && p->set_by[opt_find("interface") - opts] == BY_FLAG)

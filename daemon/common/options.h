@@ -6,13 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>	/* mode_t */
-#include "common/log.h" /* enum log_level */
-
-enum community_id {
-	COMMUNITY_ID_OPEN_CLOSE, /* on tcp_open and tcp_close */
-	COMMUNITY_ID_ALL,
-	COMMUNITY_ID_OFF,
-};
+#include "common/log.h"	/* enum log_level */
+#include "format/community.h"
 
 enum capture_mode {
 	MODE_ALL,     /* every segment */
@@ -69,7 +64,7 @@ struct options {
 	char *pseudonym_key_file;   /* NULL: a random key */
 	uint64_t queue_size_bytes;  /* per subscriber */
 	uint64_t stats_interval_ns; /* 0: never */
-	enum community_id community_id;
+	enum community_policy community_id;
 	unsigned community_id_seed; /* 0..65535 */
 
 	/* daemon */

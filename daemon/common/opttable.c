@@ -82,8 +82,8 @@ const struct opt opts[] = {
 	  "Also look at ICMP errors: a SYN that could not be delivered has failed.",
 	  .ring = true },
 	{ "decoders", CAPTURE, NUMBER(decoders, 1, AFRING_GROUP_MAX), "1", "N",
-	  "Decoder threads of each interface, which share its connections; with --read of the "
-	  "file." },
+	  "Decoder threads of each interface, which share its connections; without effect on "
+	  "--read." },
 	{ "pin-decoders", CAPTURE, STRING(pin_decoders, 0, 255), "", "auto|CPUS",
 	  "Processors that decoder threads stay on, one each in turn: a list such as 0-3,8; auto: "
 	  "those that the daemon may use; empty: not pinned." },
@@ -144,7 +144,7 @@ const struct opt opts[] = {
 	  "behind loses events." },
 	{ "stats-interval", EVENTS, TIME(stats_interval, SEC, DAY), "60s", "TIME",
 	  "Time between two stats events; 0: none.", .unit = SEC, .zero = true, .live = true },
-	{ "community-id", EVENTS, WORD(community_id, enum community_id), "open-close",
+	{ "community-id", EVENTS, WORD(community_id, enum community_policy), "open-close",
 	  "open-close|all|off", "Which events carry a community_id.", .live = true },
 	{ "community-id-seed", EVENTS, NUMBER(community_id_seed, 0, 65535), "0", "N",
 	  "Seed of the community_id; the same at all tools that are to agree.", .live = true },

@@ -18,8 +18,6 @@ struct bypass_filter;
 struct options;
 struct encap_ids;
 
-enum { DECODER_BATCH = TRACKER_BATCH };
-
 /* From one packet ring to another: ring_switch.h. */
 enum decoder_switch {
 	SWITCH_NONE,
@@ -102,10 +100,6 @@ uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *r
 /* One batch of frames through the pipeline: their number, 0 at the end or when none are there, or
  * -errno, as source_next(). */
 int decoder_pull(struct decoder *d);
-
-/* One frame: its verdict; on FRAME_TCP and FRAME_ICMP the segment.  Uses nothing of @d that changes
- * but the numbers of tunnels. */
-enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct segment *ret);
 
 /* Keeps @thread on processor @cpu: 0 or -errno. */
 int thread_pin(pthread_t thread, unsigned cpu);

@@ -119,7 +119,7 @@ static void publish_event(struct publisher *p, const struct input_ring *f, const
 {
 	struct json_context c = { .iface = f->iface,
 				  .second = &p->second,
-				  .community = (enum community_policy)p->o->community_id,
+				  .community = p->o->community_id,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 	uint64_t seq;
 

@@ -10,12 +10,11 @@
 #include "base/fmt.h"
 #include "base/strbuf.h"
 #include "flow/event.h"
+#include "format/community.h"
 #include "source/source.h"
 #include "wire/tunnel.h"
 
 enum { JSON_LINE_MAX = 4096 }; /* room for any line of an event record, the spare of fmt.h too */
-
-enum community_policy { COMMUNITY_OPEN_CLOSE, COMMUNITY_ALL, COMMUNITY_OFF };
 
 struct json_context {
 	const char *iface; /* name, borrowed */

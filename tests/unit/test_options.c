@@ -359,7 +359,7 @@ static void check_defaults(void)
 		   o.max_subscribers_per_uid == 64 && !o.allow_users.n && !o.allow_groups.n &&
 		   !o.pseudonymize_users.n && !o.pseudonymize_groups.n && !o.pseudonym_key_file &&
 		   o.queue_size_bytes == 16 << 20 && o.stats_interval_ns == 60 * SEC &&
-		   o.community_id == COMMUNITY_ID_OPEN_CLOSE && o.community_id_seed == 0,
+		   o.community_id == COMMUNITY_OPEN_CLOSE && o.community_id_seed == 0,
 	   "the defaults of [events]");
 	ok(o.event_ring_size == 65536 && o.log_level == LOG_LEVEL_INFO && !o.read_file && !o.quiet,
 	   "the defaults of [daemon] and of the run");
@@ -538,6 +538,13 @@ static void check_together_rules(void)
 	ok(run("--config=/dev/null", "-r", "-", "--quiet") == 0 && !strcmp(o.read_file, "-") &&
 		   o.quiet && !*err,
 	   "--read takes '-'");
+	ok(run("--config=/dev/null", "-r", "x", "--decoders=2") == -EINVAL &&
+		   told_flag("--decoders: only for live capture, not with --read"),
+	   "--decoders does not go with --read");
+	ok(run("--config=/dev/null", "-r", "x", "--decoders=1") == -EINVAL,
+	   "whatever its value");
+	ok(run_octets("decoders = 2\n", 13, "--read=x") == 0 && !*err && o.decoders == 2,
+	   "in the file it is no matter");
 	ok(run("--config=/dev/null", "-r", "x", "-i", "lo") == 0 && strstr(err, "warning: "),
 	   "--interface beside --read is warned about");
 }
