@@ -158,7 +158,7 @@ static void check_errors(size_t lines)
 		must(!strncmp(s, head, strlen(head)));
 		s += strlen(head);
 		if (++n > ERRORS_SHOWN) {
-			must(isdigit((unsigned char)*s) && strstr(s, " errors more"));
+			must(isdigit((unsigned char)*s) && strstr(s, " more errors"));
 			continue;
 		}
 		rest = after_place(s, path, lines);
@@ -290,7 +290,7 @@ static bool fits_file(const struct opt *opt, const char *text)
 		if ((unsigned char)text[i] < 0x20 || text[i] == 0x7f ||
 		    (text[i] == ';' && (i == 0 || isspace((unsigned char)text[i - 1]))))
 			return false;
-	return strlen(opt->name) + 3 + n <= 198 &&
+	return strlen(opt->name) + 3 + n <= LINE_OCTETS &&
 	       (!n || (!isspace((unsigned char)text[0]) && !isspace((unsigned char)text[n - 1])));
 }
 
