@@ -1,7 +1,7 @@
 /* options.h - the values of all options: defaults, then the configuration file, then the flags.
  *
- * The table in opttable.c describes the file, the flags and --help.  The parser checks ranges there,
- * so the values below need no further check.  Sizes are octets, durations are nanoseconds. */
+ * The table in opttable.c describes the file, the flags and --help.  The parser checks ranges by
+ * it, so the values below need no further check.  Sizes are octets, durations nanoseconds. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -86,8 +86,8 @@ const char *capture_mode_name(enum capture_mode m);
  * 1: --help, --version or --check-config was answered on standard output; exit with 0.
  * -EINVAL: every error was logged on a line of its own, which begins with the place (file and line,
  * or the flag) and names the cause; exit with 2.
- * *@ret is written only on 0.  One thread at a time: calls getpwnam(), which in a sandbox finds only
- * the users of /etc/passwd. */
+ * *@ret is written only on 0.  One thread at a time: calls getpwnam(), which in a sandbox finds
+ * only the users of /etc/passwd. */
 int options_parse(int argc, char **argv, struct options *ret);
 
 /* For a reload: copies from @running to @fresh the options that only a start can change, and logs a

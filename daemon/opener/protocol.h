@@ -44,7 +44,7 @@ enum opener_reply_kind {
 	OPENER_LINK,   /* there is an interface: .ifindex .name .arphrd .flags .named */
 	OPENER_LISTED, /* that were all; from here on what changes */
 	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
-	/* .rings descriptors for .ifindex, and how to map them; with .bulk then as many of maps
+	/* .rings descriptors for .ifindex, and how to map them; with MODE_AUTO then as many of maps
 	 * `flows`, then as many of maps `slots` (bpf/bypass.bpf.c) */
 	OPENER_RINGS,
 	OPENER_FAILED, /* none: .error is -errno, .step what failed */
@@ -61,8 +61,7 @@ struct opener_reply {
 	char step[32];
 	uint32_t rings;
 	uint8_t by_program; /* as in struct rings (rings.h) */
-	uint8_t bypass;	    /* likewise */
-	uint8_t control;    /* they show SYN, FIN and RST alone */
+	uint8_t mode;	    /* enum capture_mode of the rings */
 	uint64_t secret;
 	struct afring_geometry ring[OPENER_RINGS_MAX];
 };

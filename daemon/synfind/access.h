@@ -19,19 +19,21 @@ struct access_peer {
 };
 
 enum access_verdict {
-	ACCESS_ADDRESSES,  /* sees everything */
-	ACCESS_PSEUDONYMS, /* sees pseudonyms of addresses */
-	/* this and what follows are refusals: there are lists, and it is in none */
-	ACCESS_UNLISTED,
-	ACCESS_UID_LIMIT, /* too many of that user */
-	ACCESS_LIMIT,	  /* too many */
-	ACCESS_UNKNOWN,	  /* the kernel did not tell who it is */
+	/* granted; for each of these there is a log of lines */
+	ACCESS_ADDRESSES,
+	ACCESS_PSEUDONYMS, /* in place of addresses; written only while a subscriber reads them */
+	ACCESS_LOGS,
+	/* refused */
+	ACCESS_UNLISTED = ACCESS_LOGS, /* the peer is in none of the lists */
+	ACCESS_UID_LIMIT,	       /* its user has too many */
+	ACCESS_LIMIT,		       /* there are too many */
+	ACCESS_UNKNOWN,		       /* the kernel does not name the peer */
 	ACCESS_VERDICTS
 };
 
 static inline bool access_refused(enum access_verdict v)
 {
-	return v > ACCESS_PSEUDONYMS;
+	return v >= ACCESS_LOGS;
 }
 
 /* Who is at the other end of @fd.  0, to be undone with access_peer_free(), or -errno. */

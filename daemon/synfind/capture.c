@@ -142,14 +142,13 @@ static void say_watching(const struct interface *t, const struct opener_reply *m
 static void say_other_mode(const struct capture *c, const struct interface *t,
 			   const struct opener_reply *m)
 {
-	enum capture_mode mode = m->bypass ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
-
-	if (mode != c->o->mode)
+	if (m->mode != c->o->mode)
 		log_warn("%s: its opener has mode=%s, this daemon mode=%s; a restart brings them "
 			 "together%s",
-			 t->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
-			 m->control ? "; until then nothing but SYN, FIN and RST is seen there"
-				    : "");
+			 t->name, capture_mode_name(m->mode), capture_mode_name(c->o->mode),
+			 m->mode == MODE_CONTROL
+				 ? "; until then nothing but SYN, FIN and RST is seen there"
+				 : "");
 }
 
 /* Its rings have come: @fds are ours. */

@@ -83,7 +83,7 @@ void interface_free(struct interface *t)
 
 unsigned interface_fds(const struct opener_reply *m)
 {
-	return m->bypass ? 3 * m->rings : m->rings;
+	return m->mode == MODE_AUTO ? 3 * m->rings : m->rings;
 }
 
 /* The filter of ring @i, if it has one and this daemon wants it.  One that is not wanted, as
@@ -94,7 +94,7 @@ static int take_filter(struct capture *c, const struct opener_reply *m, unsigned
 	int flows, slots;
 
 	*ret = NULL;
-	if (!m->bypass)
+	if (m->mode != MODE_AUTO)
 		return 0;
 	flows = fds[m->rings + i];
 	slots = fds[2 * m->rings + i];
@@ -146,7 +146,7 @@ struct decoder_ring interface_ring_of(const struct capture *c, const struct open
 						 .of = m->rings,
 						 .known = m->by_program,
 						 .secret = m->secret,
-						 .control = m->control } };
+						 .control = m->mode == MODE_CONTROL } };
 }
 
 /* A decoder over ring @i of those that have come; takes its descriptors over, also on failure. */

@@ -76,7 +76,7 @@ static void lines_begin(struct publisher *p, const struct input_ring *f, size_t 
 {
 	struct stream_state *st = &p->stream;
 
-	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+	for (unsigned i = 0; i < ACCESS_LOGS; i++) {
 		uint64_t end = st->state->end[i].head + room;
 
 		/* A transaction is never longer than half the log: what it forgets is older. */
@@ -112,7 +112,7 @@ static void line_end(struct publisher *p, unsigned log, const struct strbuf *t, 
 
 static bool is_read(const struct publisher *p, unsigned log)
 {
-	return log == STREAM_ADDRESSES || p->reading[log];
+	return log == ACCESS_ADDRESSES || p->reading[log];
 }
 
 static void publish_event(struct publisher *p, const struct input_ring *f, const struct event *e)
@@ -126,17 +126,17 @@ static void publish_event(struct publisher *p, const struct input_ring *f, const
 	decoder_where(f->decoder, e->iface, &c.tunnel);
 	lines_begin(p, f, JSON_LINE_MAX);
 	seq = ++p->stream.state->seq;
-	struct strbuf t = line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
+	struct strbuf t = line_begin(p, ACCESS_ADDRESSES, JSON_LINE_MAX);
 
 	json_event(&t, e, seq, &c);
-	line_end(p, STREAM_ADDRESSES, &t, seq - 1);
-	if (is_read(p, STREAM_PSEUDONYMS)) {
+	line_end(p, ACCESS_ADDRESSES, &t, seq - 1);
+	if (is_read(p, ACCESS_PSEUDONYMS)) {
 		struct event masked = *e;
 
 		pseudonym_event(&p->key, &masked);
-		t = line_begin(p, STREAM_PSEUDONYMS, JSON_LINE_MAX);
+		t = line_begin(p, ACCESS_PSEUDONYMS, JSON_LINE_MAX);
 		json_event(&t, &masked, seq, &c);
-		line_end(p, STREAM_PSEUDONYMS, &t, seq - 1);
+		line_end(p, ACCESS_PSEUDONYMS, &t, seq - 1);
 	}
 	f->cursor->number = e->number + 1;
 	f->cursor->tail++;
@@ -151,7 +151,7 @@ static void publish_ring_loss(struct publisher *p, const struct input_ring *f, u
 	lines_begin(p, f, JSON_LINE_MAX);
 	first = p->stream.state->seq + 1;
 	p->stream.state->seq += count;
-	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+	for (unsigned i = 0; i < ACCESS_LOGS; i++) {
 		if (!is_read(p, i))
 			continue;
 		struct strbuf t = line_begin(p, i, JSON_LINE_MAX);
@@ -171,7 +171,7 @@ static void publish(struct publisher *p, size_t room,
 
 	lines_begin(p, NULL, room);
 	seq = ++p->stream.state->seq;
-	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+	for (unsigned i = 0; i < ACCESS_LOGS; i++) {
 		if (!is_read(p, i))
 			continue;
 		struct strbuf t = line_begin(p, i, room);

@@ -44,8 +44,8 @@ struct publisher {
 	struct fmt_second second; /* of the last event's time */
 	struct input_ring *rings;
 	struct subscriber *subscribers;
-	unsigned connected, reading[STREAM_LOGS];
-	uint64_t slowest[STREAM_LOGS]; /* no subscriber is behind this position */
+	unsigned connected, reading[ACCESS_LOGS];
+	uint64_t slowest[ACCESS_LOGS]; /* no subscriber is behind this position */
 	int listen_fd, wake_fd;
 	char path[108];	  /* where it listens; "": nowhere */
 	bool socket_made; /* the path is to be removed at the end: listen_remove() */

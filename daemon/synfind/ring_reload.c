@@ -49,7 +49,7 @@ static const char *unfit(const struct interface *t, const struct opener_reply *m
 {
 	const struct decoder_share *share = &t->decoder[0]->share;
 
-	if (m->bypass || m->control != share->control)
+	if (m->mode == MODE_AUTO || (m->mode == MODE_CONTROL) != share->control)
 		return "the opener has another mode, which counts from the next start on";
 	if (m->rings != t->decoders)
 		return "there are to be as many rings as decoders";

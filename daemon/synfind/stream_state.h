@@ -19,18 +19,11 @@ enum {
 	STREAM_RECORDS_MIN = 1024, /* places that cost nothing until they are taken */
 };
 
-/* Forms in which the same events are told: each has its lines. */
-enum stream_log {
-	STREAM_ADDRESSES = ACCESS_ADDRESSES,
-	STREAM_PSEUDONYMS = ACCESS_PSEUDONYMS, /* lines are made while somebody reads them */
-	STREAM_LOGS,
-};
-
 /* Saved as a whole at the start of a transaction. */
 struct stream_progress {
 	uint64_t seq;	      /* of the last event */
 	uint64_t lost_events; /* of all subscribers */
-	struct linelog_end end[STREAM_LOGS];
+	struct linelog_end end[ACCESS_LOGS];
 };
 
 /* How much of a decoder's ring has become lines; saved in its transactions. */
@@ -55,7 +48,7 @@ struct stream_head {
 	uint64_t accepted, refused[ACCESS_VERDICTS]; /* subscribers */
 	uint8_t key[PSEUDONYM_KEY_OCTETS];	     /* of pseudonyms, once ... */
 	bool has_key;
-	uint64_t mark_first[STREAM_LOGS];
+	uint64_t mark_first[ACCESS_LOGS];
 	struct stream_progress state;
 };
 
@@ -67,8 +60,8 @@ struct stream_state {
 		in_use;
 	struct ring_cursor *cursors;
 	unsigned char *record_memory;
-	struct linelog log[STREAM_LOGS];
-	uint64_t committed[STREAM_LOGS]; /* heads at the last commit */
+	struct linelog log[ACCESS_LOGS];
+	uint64_t committed[ACCESS_LOGS]; /* heads at the last commit */
 	struct undo undo;
 	uint64_t control_octets;
 };
@@ -106,6 +99,6 @@ static inline void stream_state_begin(struct stream_state *s, const struct ring_
 static inline void stream_state_commit(struct stream_state *s)
 {
 	undo_commit(&s->undo);
-	for (unsigned i = 0; i < STREAM_LOGS; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		s->committed[i] = s->state->end[i].head;
 }

@@ -24,9 +24,6 @@ enum {
 	ACCEPT_BURST = 100,  /* subscribers are accepted */
 };
 
-_Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED,
-	       "who is not refused reads one of the logs");
-
 /* ---- one subscriber -------------------------------------------------------------------------- */
 
 static struct linelog *log_of(struct subscriber *s)
@@ -165,7 +162,7 @@ static int greet(struct publisher *p, struct subscriber_record *t)
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
 	h.mode = capture_mode_name(p->o->mode);
-	h.pseudonyms = t->log == STREAM_PSEUDONYMS;
+	h.pseudonyms = t->log == ACCESS_PSEUDONYMS;
 	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
 	return x.full ? -ENOBUFS : subscriber_put_aside(t, line, (size_t)(x.p - line));
 }
@@ -336,7 +333,7 @@ int subscribers_stdout(struct publisher *p)
 	struct stat st;
 	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
 
-	return subscriber_add(p, stdout_index(p), STDOUT_FILENO, is_socket, STREAM_ADDRESSES);
+	return subscriber_add(p, stdout_index(p), STDOUT_FILENO, is_socket, ACCESS_ADDRESSES);
 }
 
 /* ---- subscribers of the process before ------------------------------------------------------- */
@@ -344,8 +341,8 @@ int subscribers_stdout(struct publisher *p)
 /* Where it stands makes sense, and it may still see what it saw. */
 static bool may_go_on(const struct publisher *p, const struct subscriber_record *t, int fd)
 {
-	return t->log < STREAM_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
-	       judge(p, fd, false) == t->log && !(t->log == STREAM_PSEUDONYMS && p->other_key);
+	return t->log < ACCESS_LOGS && subscriber_is_sound(t, &p->stream.log[t->log]) &&
+	       judge(p, fd, false) == t->log && !(t->log == ACCESS_PSEUDONYMS && p->other_key);
 }
 
 static void adopt(struct publisher *p, unsigned index)
@@ -373,7 +370,7 @@ static void adopt(struct publisher *p, unsigned index)
 
 void subscribers_adopt(struct publisher *p)
 {
-	for (unsigned i = 0; i < STREAM_LOGS; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		p->slowest[i] = p->stream.state->end[i].head;
 	for (unsigned i = 0; i <= stdout_index(p); i++)
 		if (p->stream.in_use[i] & 1)

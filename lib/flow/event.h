@@ -237,17 +237,6 @@ extern const struct conststr conn_state_str[CONN_STATES];
 extern const struct conststr anomaly_str[ANOMALIES];
 extern const struct conststr synflood_phase_str[SYNFLOOD_PHASES];
 
-/* The same as plain strings. */
-const char *event_kind_name(enum event_kind k);
-const char *event_segment_name(enum event_segment s);
-const char *event_basis_name(enum event_basis b);
-const char *direction_basis_name(enum direction_basis d);
-const char *close_reason_name(enum close_reason r);
-const char *closed_by_name(enum closed_by c);
-const char *teardown_name(enum teardown t);
-const char *conn_state_name(enum conn_state c);
-const char *anomaly_name(enum anomaly a);
-
 /* Writes the letters of @history, terminated; returns their number. */
 unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 

@@ -21,11 +21,6 @@ struct flow_key {
 /* The key of @s.  Returns which end sent it: 0 or 1. */
 unsigned flow_key_of(const struct segment *s, struct flow_key *ret);
 
-static inline unsigned flow_key_words(const struct flow_key *k)
-{
-	return k->ip_v == 4 ? 2 : 5;
-}
-
 /* Hash for tables, under the run's secret key. */
 static inline uint64_t flow_key_hash(const struct flow_key *k, const struct hash_key *secret)
 {

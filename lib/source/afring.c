@@ -556,23 +556,6 @@ int afring_map(int fd, const struct afring_geometry *geometry, const struct afri
 	return 0;
 }
 
-int afring_open(const struct afring_config *config, struct source **ret, const char **reterr_step)
-{
-	struct afring_geometry g;
-	int fd = afring_socket(config, &g, reterr_step);
-
-	if (fd < 0)
-		return fd;
-
-	int r = afring_map(fd, &g, NULL, ret);
-
-	if (r < 0) {
-		*reterr_step = "mmap";
-		close(fd);
-	}
-	return r < 0 ? r : 0;
-}
-
 /* ---- rings that share an interface ---- */
 
 /* Makes the group (*group is 0) or joins it. */
@@ -662,30 +645,5 @@ int afring_socket_group(const struct afring_config *config, unsigned n, int prog
 			ret_fd[i] = fd[i];
 		else if (fd[i] >= 0)
 			close(fd[i]);
-	return r;
-}
-
-int afring_open_group(const struct afring_config *config, unsigned n, int program,
-		      struct source *ret[], const char **reterr_step)
-{
-	struct source *source[AFRING_GROUP_MAX] = { NULL };
-	struct afring_geometry g[AFRING_GROUP_MAX];
-	int fd[AFRING_GROUP_MAX];
-	int r = afring_socket_group(config, n, program, fd, g, reterr_step);
-
-	if (r < 0)
-		return r;
-	*reterr_step = "mmap";
-	for (unsigned i = 0; i < n && r >= 0; i++)
-		r = afring_map(fd[i], &g[i], NULL, &source[i]);
-	for (unsigned i = 0; i < n; i++) {
-		if (r >= 0) {
-			ret[i] = source[i];
-			continue;
-		}
-		if (!source[i])
-			close(fd[i]);
-		source_free(source[i]);
-	}
 	return r;
 }

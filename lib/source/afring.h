@@ -2,7 +2,7 @@
  *
  * Making the socket needs CAP_NET_RAW in the interface's network namespace; reading its ring
  * needs nothing but the descriptor, in any namespace.  So there are two halves: afring_socket()
- * for a privileged process, afring_map() for the one that parses.  afring_open() is both.
+ * for a privileged process, afring_map() for the one that parses.
  *
  * Not one frame passes unfiltered: the socket is deaf (protocol 0) until filter, lock and ring
  * are in place and bind() names protocol and interface.
@@ -62,7 +62,13 @@ struct afring_position {
 
 /* Maps the ring of @fd, which the source owns from success on.  @from: where the last reader was,
  * whether or not it had given that block back; NULL: at the oldest block that was not given back.
- * -EINVAL: also for a position that is none of this ring.  -errno: @fd is still the caller's. */
+ * -EINVAL: also for a position outside this ring.  -errno: @fd is still the caller's.
+ *
+ * source_next() lends frames of one block at a time, and returns the block at the call that finds
+ * it used up; one lent block does not disturb the kernel until it has filled all others.  It
+ * returns -ENETDOWN once each time the interface goes down (frames may come again: poll on), and
+ * -ENODEV, at each call, when the interface is gone for good.  An interface that is removed while
+ * it is down wakes no poll(). */
 int afring_map(int fd, const struct afring_geometry *geometry, const struct afring_position *from,
 	       struct source **ret);
 
@@ -80,15 +86,6 @@ struct afring_counts {	  /* struct tpacket_stats_v3 */
  * counts in @ret, or the kernel still has them.  0 or -errno; source_stats() asks as well. */
 int afring_take_counts(struct source *s, struct afring_counts *ret);
 
-/* afring_socket() and afring_map().
- *
- * The source: source_next() lends frames of one block at a time and gives the block back at the
- * call that finds it used up; holding one block costs the kernel nothing until it has come round
- * the whole ring.  It returns -ENETDOWN once each time the interface goes down (frames may come
- * again: poll on), and -ENODEV, at each call, when the interface is gone: nothing will come any
- * more.  An interface that is removed while it is down wakes no poll(). */
-int afring_open(const struct afring_config *config, struct source **ret, const char **reterr_step);
-
 /* As afring_socket(), but @n rings that share the frames of the interface (PACKET_FANOUT): each
  * frame is in one of them.  @program: descriptor of the one that deals them out, see fanout_load();
  * -1: the kernel's own hash of addresses and ports (PACKET_FANOUT_HASH). A ring has nothing in it
@@ -97,7 +94,3 @@ int afring_open(const struct afring_config *config, struct source **ret, const c
  * (fanout_add() of older ones wants a socket that is running). */
 int afring_socket_group(const struct afring_config *config, unsigned n, int program, int ret_fd[],
 			struct afring_geometry ret_geometry[], const char **reterr_step);
-
-/* afring_socket_group() and afring_map() of each. */
-int afring_open_group(const struct afring_config *config, unsigned n, int program,
-		      struct source *ret[], const char **reterr_step);

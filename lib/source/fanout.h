@@ -1,5 +1,6 @@
 /* fanout.h - the eBPF program that deals the frames of an interface out to several rings
- * (bpf/fanout.bpf.c), loaded into the kernel.  Needs CAP_BPF; without it afring_open_group() can do
+ * (bpf/fanout.bpf.c), loaded into the kernel.  Needs CAP_BPF; without it
+ * afring_socket_group() can do
  * with the kernel's own hash, which knows neither tunnels nor what an ICMP error quotes, and takes
  * a fragment for a connection of its own. */
 #pragma once

@@ -153,12 +153,27 @@ static struct afring_config config_for(const char *ifname)
 				       .filter = { (unsigned short)n, insns } };
 }
 
+/* afring_socket() and afring_map(). */
+static int source_open(const struct afring_config *config, struct source **ret,
+		       const char **reterr_step)
+{
+	struct afring_geometry g;
+	int fd = afring_socket(config, &g, reterr_step), r;
+
+	if (fd < 0)
+		return fd;
+	r = afring_map(fd, &g, NULL, ret);
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
 static struct source *ring_open(const char *ifname)
 {
 	struct afring_config c = config_for(ifname);
 	struct source *s = NULL;
 	const char *step = "";
-	int r = afring_open(&c, &s, &step);
+	int r = source_open(&c, &s, &step);
 
 	if (r < 0) {
 		printf("# cannot open %s: %s: %s\n", ifname, step, strerror(-r));
@@ -357,7 +372,7 @@ static int open_error(const struct afring_config *c, const char **ret_step)
 	int r;
 
 	*ret_step = "";
-	r = afring_open(c, &s, ret_step);
+	r = source_open(c, &s, ret_step);
 	source_free(s);
 	return r;
 }
@@ -603,7 +618,7 @@ static void test_promiscuous(void)
 	const char *step;
 
 	c.promiscuous = true;
-	ok(sh("ip -d link show va | grep -q 'promiscuity 0 '") && !afring_open(&c, &s, &step) &&
+	ok(sh("ip -d link show va | grep -q 'promiscuity 0 '") && !source_open(&c, &s, &step) &&
 		   sh("ip -d link show va | grep -q 'promiscuity 1 '"),
 	   "promiscuous mode, if wanted");
 	source_free(s);
@@ -679,7 +694,11 @@ static void test_group_programs(int tap)
 	}
 	c.programs = program;
 	c.filter.len = 0;
-	int r = afring_open_group(&c, 2, -1, s, &step);
+	struct afring_geometry g[2];
+	int fd[2], r = afring_socket_group(&c, 2, -1, fd, g, &step);
+
+	for (unsigned i = 0; i < 2 && !r; i++)
+		r = afring_map(fd[i], &g[i], NULL, &s[i]);
 
 	if (!ok(!r, "two rings share an interface, each with a program (last step: %s)", step))
 		return;
@@ -768,7 +787,7 @@ static void test_overflow(int tap)
 
 	c.block_size = 1 << 16;
 	c.block_nr = 4;
-	ok(!afring_open(&c, &s, &step) && interface_feed(tap, 0, SENT / 2) &&
+	ok(!source_open(&c, &s, &step) && interface_feed(tap, 0, SENT / 2) &&
 		   !source_stats(s, &syn) && interface_feed(tap, SENT / 2, SENT) &&
 		   !source_stats(s, &st),
 	   "%d frames to a ring of 256 KiB that nobody reads", SENT);
@@ -801,7 +820,7 @@ static void test_loan(int tap)
 
 	c.block_size = 1 << 16;
 	c.block_nr = 2;
-	ok(!afring_open(&c, &s, &step) && interface_feed(tap, 0, 50), "50 frames");
+	ok(!source_open(&c, &s, &step) && interface_feed(tap, 0, 50), "50 frames");
 	p = (struct pollfd){ .fd = source_fd(s), .events = POLLIN };
 	poll(&p, 1, 1000);
 	n = source_next(s, f, 50);
@@ -818,7 +837,7 @@ static void test_loan(int tap)
 	/* Batches of any size see each frame once; with room for a machine that is busy. */
 	source_free(s);
 	c.block_nr = 64;
-	ok(!afring_open(&c, &s, &step), "a ring of %u blocks", c.block_nr);
+	ok(!source_open(&c, &s, &step), "a ring of %u blocks", c.block_nr);
 	seen = (struct seen){ 0 };
 	for (uint32_t i = 0; i < 5000; i += 100) {
 		interface_feed(tap, i, i + 100);
@@ -1178,7 +1197,7 @@ static void test_lies(int tap)
 
 	c.block_size = BLOCK_SIZE;
 	c.block_nr = NR;
-	if (afring_open(&c, &s, &step))
+	if (source_open(&c, &s, &step))
 		exit(EXIT_FAILURE);
 	uint8_t *ring =
 		mmap(NULL, BLOCK_SIZE * NR, PROT_READ | PROT_WRITE, MAP_SHARED, source_fd(s), 0);

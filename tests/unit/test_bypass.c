@@ -357,13 +357,13 @@ static const char *why(const struct event *a, const struct event *b)
 		 "%s/%s by %s/%s, states %u %u / %u %u, pkts %u %u / %u %u, payload %llu %llu / "
 		 "%llu %llu, "
 		 "retrans %u %u / %u %u, gap %u / %u",
-		 event_kind_name(a->kind), event_kind_name(b->kind), event_segment_name(a->segment),
-		 event_segment_name(b->segment), a->state[0], a->state[1], b->state[0], b->state[1],
-		 a->close.pkts[0], a->close.pkts[1], b->close.pkts[0], b->close.pkts[1],
-		 (unsigned long long)a->close.payload[0], (unsigned long long)a->close.payload[1],
-		 (unsigned long long)b->close.payload[0], (unsigned long long)b->close.payload[1],
-		 a->close.retrans[0], a->close.retrans[1], b->close.retrans[0], b->close.retrans[1],
-		 a->close.gap_bytes, b->close.gap_bytes);
+		 event_kind_str[a->kind].s, event_kind_str[b->kind].s,
+		 event_segment_str[a->segment].s, event_segment_str[b->segment].s, a->state[0],
+		 a->state[1], b->state[0], b->state[1], a->close.pkts[0], a->close.pkts[1],
+		 b->close.pkts[0], b->close.pkts[1], (unsigned long long)a->close.payload[0],
+		 (unsigned long long)a->close.payload[1], (unsigned long long)b->close.payload[0],
+		 (unsigned long long)b->close.payload[1], a->close.retrans[0], a->close.retrans[1],
+		 b->close.retrans[0], b->close.retrans[1], a->close.gap_bytes, b->close.gap_bytes);
 	return text;
 }
 

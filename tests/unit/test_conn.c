@@ -545,7 +545,7 @@ static void test_zeek_state(void)
 		struct conn c = { .complete = cases[i].complete & 63 };
 
 		ok(conn_zeek_state(&c, cases[i].at, cases[i].rst_by) == cases[i].want,
-		   "Zeek's %s: %s", conn_state_name(cases[i].want), cases[i].why);
+		   "Zeek's %s: %s", conn_state_str[cases[i].want].s, cases[i].why);
 	}
 }
 

@@ -186,7 +186,7 @@ static void events(void)
 			pseudonym_event(&key, &e);
 			ok(!memcmp(&e, &want, sizeof e),
 			   "%s, IPv%u: addresses and ids are replaced, nothing else",
-			   event_kind_name(kind), ip_v);
+			   event_kind_str[kind].s, ip_v);
 		}
 	struct event open = event_of(EVENT_TCP_OPEN, 4);
 
