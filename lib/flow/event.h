@@ -73,8 +73,9 @@ enum teardown {
 /* What the counts of a tcp_close rest on. */
 enum event_counts {
 	COUNTS_SEGMENTS, /* every segment */
-	COUNTS_SEQUENCE, /* the numbers of SYN and FIN: of close only payload[] is told, the length of
-			  * the stream modulo 2^32; UINT64_MAX: not known */
+	/* The sequence numbers of SYN and FIN.  Of `close` only payload[] is set: the length of the
+	 * stream modulo 2^32; UINT64_MAX: not known. */
+	COUNTS_SEQUENCE,
 };
 
 /* Zeek's conn_state, by the letters of its documentation (conn.log). */
@@ -246,7 +247,7 @@ unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 struct event_sink {
 	struct event *(*reserve)(struct event_sink *);
 	void (*commit)(struct event_sink *);
-	unsigned
-		current; /* the tracker's: which segment of tracker_input() an event is of, from 0; not
-			   * for those of a sweep */
+	/* Set by the tracker: the segment of tracker_input() that causes the event, from 0.  Not for
+	 * events of a sweep. */
+	unsigned current;
 };

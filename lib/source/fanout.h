@@ -1,8 +1,7 @@
 /* fanout.h - the eBPF program that deals the frames of an interface out to several rings
  * (bpf/fanout.bpf.c), loaded into the kernel.  Needs CAP_BPF; without it
- * afring_socket_group() can do
- * with the kernel's own hash, which knows neither tunnels nor what an ICMP error quotes, and takes
- * a fragment for a connection of its own. */
+ * afring_socket_group() can use the kernel's own hash, which ignores tunnels and what an ICMP error
+ * quotes, and takes a fragment for a connection of its own. */
 #pragma once
 #include <string.h>
 #include "bpf/fanout.h"
