@@ -1,8 +1,8 @@
-/* access.h - who may listen, and what they get to see.
+/* access.h - who may subscribe, and whether with addresses or pseudonyms.
  *
- * The kernel tells who opened the connection: user, group and supplementary groups as they were at
- * connect(2), which nobody can change afterwards (unix(7), SO_PEERCRED; SO_PEERGROUPS).  What
- * follows from that and from the options is decided here, by no state but the arguments. */
+ * The kernel names the peer: its user, group and supplementary groups at connect(2), which cannot
+ * change afterwards (unix(7), SO_PEERCRED; SO_PEERGROUPS).  The decision depends only on these and
+ * the options. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -36,17 +36,17 @@ static inline bool access_refused(enum access_verdict v)
 	return v >= ACCESS_LOGS;
 }
 
-/* Who is at the other end of @fd.  0, to be undone with access_peer_free(), or -errno. */
+/* The process at the other end of @fd.  0 (free it with access_peer_free()) or -errno. */
 int access_peer_of(int fd, struct access_peer *ret);
 void access_peer_free(struct access_peer *p);
 
-/* What @p may see, by name alone.  Who is allowed by name sees addresses, also if pseudonymised by
- * another: so a membership never takes anything away, and to give one up gains nothing. */
+/* What @p may see, by user and groups.  allow-* takes precedence over pseudonymize-*: a membership
+ * never takes anything away, so giving one up gains nothing. */
 enum access_verdict access_by_name(const struct access_peer *p, const struct options *o);
 
-/* The same for one that comes when @all others are connected, @of_uid of them of its user. */
+/* The same, with @all subscribers connected already, @of_uid of them of the same user. */
 enum access_verdict access_decide(const struct access_peer *p, const struct options *o,
 				  unsigned all, unsigned of_uid);
 
-/* Logs that @p came, or was refused; each of a few users once in ten seconds.  @p may be zeroed. */
+/* Logs that @p was accepted or refused, at most once in ten seconds per user.  @p may be zeroed. */
 void access_log(const struct access_peer *p, enum access_verdict v);
