@@ -51,7 +51,7 @@ static const char *const message_ids[LOG_IDS] = {
 
 static const char *log_name = "synfind";
 static const char *journal_socket = "/run/systemd/journal/socket"; /* tests have none */
-static _Atomic int max_level = LOG_LEVEL_INFO;
+static _Atomic enum log_level max_level = LOG_LEVEL_INFO;
 static enum sink sink;
 static pthread_once_t sink_once = PTHREAD_ONCE_INIT;
 
@@ -87,12 +87,12 @@ void log_set_name(const char *name)
 
 void log_set_level(enum log_level level)
 {
-	atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
+	atomic_store_explicit(&max_level, level, memory_order_relaxed);
 }
 
 bool log_enabled(enum log_level level)
 {
-	return (int)level <= atomic_load_explicit(&max_level, memory_order_relaxed);
+	return level <= atomic_load_explicit(&max_level, memory_order_relaxed);
 }
 
 /* C0, DEL and C1.  A terminal obeys C1 as well: U+009B has the effect of ESC [ (ECMA-48 5.4). */
