@@ -247,7 +247,7 @@ unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 struct event_sink {
 	struct event *(*reserve)(struct event_sink *);
 	void (*commit)(struct event_sink *);
-	/* Set by the tracker: the segment of tracker_input() that causes the event, from 0.  Not for
-	 * events of a sweep. */
+	/* Set by the tracker: the segment of tracker_input() that causes the event, from 0.  Events
+	 * of a sweep leave it as it is. */
 	unsigned current;
 };
