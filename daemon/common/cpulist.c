@@ -4,8 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* The number at *@p, which goes on behind it; CPU_SETSIZE or more: none, or too large a one. */
-static unsigned long number_at(const char **p)
+/* Reads a number at *@p and advances *@p.  CPU_SETSIZE or more: none, or one too large. */
+static unsigned long cpu_number(const char **p)
 {
 	char *end;
 
@@ -17,7 +17,7 @@ static unsigned long number_at(const char **p)
 	return v;
 }
 
-static int allowed(struct cpulist *ret)
+static int cpus_allowed(struct cpulist *ret)
 {
 	cpu_set_t set;
 
@@ -36,14 +36,14 @@ int cpulist_parse(const char *text, struct cpulist *ret)
 
 	ret->n = 0;
 	if (!strcmp(text, "auto"))
-		return allowed(ret);
+		return cpus_allowed(ret);
 	CPU_ZERO(&seen);
 	for (;; p++) {
-		unsigned long first = number_at(&p), last = first;
+		unsigned long first = cpu_number(&p), last = first;
 
 		if (*p == '-') {
 			p++;
-			last = number_at(&p);
+			last = cpu_number(&p);
 		}
 		if (first >= CPU_SETSIZE || last >= CPU_SETSIZE || first > last)
 			return -EINVAL;

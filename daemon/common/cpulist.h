@@ -9,6 +9,6 @@ struct cpulist {
 };
 
 /* Fills *@ret from @text, in its order; "auto": the processors that this thread may run on.  0;
- * -EINVAL: not a list of numbers below CPU_SETSIZE, or one is there twice; -errno of
+ * -EINVAL: not a list of numbers below CPU_SETSIZE, or a number is repeated; -errno of
  * sched_getaffinity(). */
 int cpulist_parse(const char *text, struct cpulist *ret);

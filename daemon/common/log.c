@@ -22,8 +22,8 @@ enum { FIELDS_MAX = 16, FIELD_MAX_OCTETS = 512 };
 enum sink {
 	SINK_PLAIN,
 	SINK_TERMINAL,
-	SINK_STREAM,  /* stderr is the journal's: "<6>text" */
-	SINK_JOURNAL, /* and its own socket takes fields as well */
+	SINK_STREAM,  /* stderr goes to the journal: "<6>text" */
+	SINK_JOURNAL, /* the journal's own socket, which takes fields */
 };
 
 static const struct {
@@ -36,7 +36,7 @@ static const struct {
 	[LOG_LEVEL_DEBUG] = { "debug: ", "debug: ", LOG_DEBUG },
 };
 
-/* Drawn once with systemd-id128 new; never to be changed. */
+/* Made with systemd-id128 new.  Never change them. */
 static const char *const message_ids[LOG_IDS] = {
 	[LOG_ID_READY] = "72361e3ec8b545e4ab89d0a4256f1cf1",
 	[LOG_ID_SUMMARY] = "e0820b2621e54885a36219b82cbb6a19",
@@ -51,12 +51,12 @@ static const char *const message_ids[LOG_IDS] = {
 
 static const char *log_name = "synfind";
 static const char *journal_socket = "/run/systemd/journal/socket"; /* tests have none */
-static _Atomic int max_level = LOG_LEVEL_INFO;
+static _Atomic enum log_level max_level = LOG_LEVEL_INFO;
 static enum sink sink;
 static pthread_once_t sink_once = PTHREAD_ONCE_INIT;
 
-/* JOURNAL_STREAM names the journal's end by device and inode: a shell may have inherited the
- * variable, with stderr long since gone elsewhere (systemd.exec(5)). */
+/* JOURNAL_STREAM names the journal's end by device and inode.  The variable alone proves nothing: a
+ * shell may have inherited it and redirected stderr (systemd.exec(5)). */
 static bool stderr_is_journal(void)
 {
 	const char *stream = getenv("JOURNAL_STREAM");
@@ -68,7 +68,7 @@ static bool stderr_is_journal(void)
 }
 
 /* https://no-color.org: set to anything but the empty string. */
-static void find_sink(void)
+static void sink_find(void)
 {
 	const char *no_color = getenv("NO_COLOR");
 
@@ -87,15 +87,15 @@ void log_set_name(const char *name)
 
 void log_set_level(enum log_level level)
 {
-	atomic_store_explicit(&max_level, (int)level, memory_order_relaxed);
+	atomic_store_explicit(&max_level, level, memory_order_relaxed);
 }
 
 bool log_enabled(enum log_level level)
 {
-	return (int)level <= atomic_load_explicit(&max_level, memory_order_relaxed);
+	return level <= atomic_load_explicit(&max_level, memory_order_relaxed);
 }
 
-/* C0, DEL, and C1, which a terminal obeys as well: U+009B begins what ESC [ does (ECMA-48 5.4). */
+/* C0, DEL and C1.  A terminal obeys C1 as well: U+009B has the effect of ESC [ (ECMA-48 5.4). */
 static bool is_control(const char *s)
 {
 	unsigned char c = (unsigned char)*s;
@@ -103,8 +103,8 @@ static bool is_control(const char *s)
 	return c < 0x20 || c == 0x7f || (c == 0xc2 && (unsigned char)s[1] < 0xa0);
 }
 
-/* Appends @text to @line at @at, made visible as log.h says; stops where "..." and the end of line
- * still fit.  Returns the new length. */
+/* Appends @text to @line at @at, with control characters escaped; stops while "..." and the end of
+ * line still fit.  Returns the new length. */
 static size_t append_visible(char line[static LOG_LINE_MAX], size_t at, const char *text)
 {
 	const size_t room = LOG_LINE_MAX - sizeof "...\n";
@@ -144,7 +144,7 @@ static void write_line(enum log_level level, const char *text)
 		;
 }
 
-/* An entry under construction: NAME=value, one after the other. */
+/* A journal entry: strings NAME=value. */
 struct entry {
 	struct iovec iov[FIELDS_MAX];
 	char text[FIELDS_MAX][FIELD_MAX_OCTETS];
@@ -167,7 +167,7 @@ __attribute__((format(printf, 2, 3))) static void entry_add(struct entry *e, con
 	e->iov[e->n++] = (struct iovec){ at, strlen(at) };
 }
 
-/* False: the journal did not take it. */
+/* False: the journal did not accept it. */
 static bool write_entry(enum log_level level, enum log_id id, const struct log_field *fields,
 			int err, const char *text)
 {
@@ -191,7 +191,7 @@ static void write_message(enum log_level level, enum log_id id, const struct log
 {
 	int saved = errno;
 
-	pthread_once(&sink_once, find_sink);
+	pthread_once(&sink_once, sink_find);
 	if (sink != SINK_JOURNAL || !write_entry(level, id, fields, err, text))
 		write_line(level, text);
 	errno = saved;
@@ -203,7 +203,7 @@ void log_write(enum log_level level, const char *fmt, ...)
 	va_list ap;
 
 	va_start(ap, fmt);
-	if (vsnprintf(text, sizeof text, fmt, ap) < 0) /* errno still the caller's, for %m */
+	if (vsnprintf(text, sizeof text, fmt, ap) < 0) /* %m needs the caller's errno */
 		*text = '\0';
 	va_end(ap);
 	write_message(level, LOG_ID_NONE, NULL, 0, text);
@@ -258,7 +258,7 @@ bool log_limit_pass(struct log_limit *limit, uint64_t *ret_held_back)
 	clock_gettime(CLOCK_MONOTONIC, &ts);
 	now = (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
 
-	/* Of several threads that come at once, the one that moves the word speaks. */
+	/* If several threads come at once, the one that changes the word may log. */
 	if (now < until ||
 	    !atomic_compare_exchange_strong(&limit->quiet_until_ns, &until, now + LIMIT_NS)) {
 		atomic_fetch_add_explicit(&limit->held_back, 1, memory_order_relaxed);

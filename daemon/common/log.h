@@ -1,10 +1,9 @@
-/* log.h - one line to stderr per message, for people and terminals; under systemd an entry of the
- * journal with fields.
+/* log.h - writes each message as one line to stderr; under systemd as a journal entry with fields.
  *
- * Any thread at any time; each line is one write(2), so lines of several threads never mix.
- * Control characters in a message and what is not UTF-8 are written as \xNN, so that no name or
- * path can forge a line, steer a terminal or make the journal hide the message as a blob.
- * errno is left as it was.  A message is cut at LOG_LINE_MAX octets, marked by "...". */
+ * Any thread may log at any time; each line is one write(2), so lines of several threads never mix.
+ * Control characters and invalid UTF-8 are written as \xNN, so that a name or path cannot forge a
+ * line, control a terminal, or make the journal hide the message as binary data.  errno is
+ * unchanged.  A message is cut at LOG_LINE_MAX octets, marked by "...". */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -20,7 +19,7 @@ enum log_level {
 	LOG_LEVEL_DEBUG,
 };
 
-/* Messages that programs may look for: each has a MESSAGE_ID, see docs/operating.md. */
+/* Messages with a MESSAGE_ID, which programs can search for: see docs/operating.md. */
 enum log_id {
 	LOG_ID_NONE,
 	LOG_ID_READY,
@@ -39,16 +38,16 @@ struct log_field {
 	const char *name, *value; /* SYNFIND_INTERFACE, eth0 */
 };
 
-/* One per call site that may repeat itself. */
+/* One per call site with a rate limit. */
 struct log_limit {
 	_Atomic uint64_t quiet_until_ns;
 	_Atomic uint64_t held_back;
 };
 
-/* Who speaks, a literal; at start: "synfind". */
+/* The program's name, a literal; initially "synfind". */
 void log_set_name(const char *name);
 
-/* Messages above @level are left out from now on; at start: LOG_LEVEL_INFO. */
+/* Suppresses messages less severe than @level; initially LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
 
 bool log_enabled(enum log_level level);
@@ -56,25 +55,25 @@ bool log_enabled(enum log_level level);
 /* "%m" stands for the text of errno, as in syslog(3). */
 __attribute__((format(printf, 2, 3))) void log_write(enum log_level level, const char *fmt, ...);
 
-/* log_write() with an id and fields, which end with a NULL name: LOG_FIELDS.  On stderr it is the
- * message alone, so that has to say it all. */
+/* log_write() with an id and fields, which end with a NULL name: LOG_FIELDS.  stderr gets no
+ * fields, so the message must be complete without them. */
 __attribute__((format(printf, 4, 5))) void log_event(enum log_level level, enum log_id id,
 						     const struct log_field *fields,
 						     const char *fmt, ...);
 #define LOG_FIELDS(...) ((const struct log_field[]){ __VA_ARGS__, { NULL, NULL } })
 
-/* A number as the value of a field, for as long as the full expression. */
+/* A number as the value of a field; it lives until the end of the full expression. */
 struct log_number {
 	char s[24];
 };
 struct log_number log_number(uint64_t n);
 
-/* Logs the message, ": " and the text of @err (errno or -errno) as an error; returns -errno, so
- * that `return log_errno(r, "Cannot open '%s'", path)` reads well. */
+/* Logs the message, ": " and the text of @err (errno or -errno) as an error.  Returns -errno:
+ * `return log_errno(r, "Cannot open '%s'", path)`. */
 __attribute__((format(printf, 2, 3))) int log_errno(int err, const char *fmt, ...);
 
-/* May this call site speak?  At most once in ten seconds; if so, *@ret_held_back is the number of
- * times that it could not since it last spoke. */
+/* May this call site log?  At most once in ten seconds.  If it may, *@ret_held_back is the number
+ * of messages suppressed since the last one. */
 bool log_limit_pass(struct log_limit *limit, uint64_t *ret_held_back);
 
 #define log_at(level, ...)                                                                         \
@@ -88,7 +87,7 @@ bool log_limit_pass(struct log_limit *limit, uint64_t *ret_held_back);
 #define log_info(...)  log_at(LOG_LEVEL_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_LEVEL_DEBUG, __VA_ARGS__)
 
-/* log_at() for what may happen a million times a second; tells how often it kept silent. */
+/* log_at() for what may happen a million times a second; adds the number of suppressed messages. */
 #define log_limited(level, fmt, ...)                                                               \
 	do {                                                                                       \
 		static struct log_limit limit_;                                                    \

@@ -5,12 +5,13 @@
 #include <grp.h>
 #include <limits.h>
 #include <pwd.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
 #include "common/options.h"
-#include "flow/tracker.h"  /* ANOMALIES_TOLD_MAX */
+#include "flow/tracker.h"  /* ANOMALIES_REPORTED_MAX */
 #include "source/afring.h" /* AFRING_GROUP_MAX */
 
 #define KIB UINT64_C(1024)
@@ -24,9 +25,9 @@
 /* ---- the table ---- */
 
 const struct opt_section opt_sections[N_SECTION] = {
-	[CAPTURE] = { "capture", "What is watched, and how:" },
-	[TRACKING] = { "tracking", "How much is remembered, and for how long:" },
-	[EVENTS] = { "events", "Where events go, and what is in them:" },
+	[CAPTURE] = { "capture", "What is captured, and how:" },
+	[TRACKING] = { "tracking", "How many connections are tracked, and for how long:" },
+	[EVENTS] = { "events", "Where events go, and what they contain:" },
 	[DAEMON] = { "daemon", "The daemon itself:" },
 	[FLAGS_ONLY] = { NULL, "This run (flags only, not for the configuration file):" },
 };
@@ -41,7 +42,8 @@ const struct opt_section opt_sections[N_SECTION] = {
 
 /* clang-format off */
 #define ROW(kind, field, ctype, least, most) \
-	.type = kind, .offset = FIELD(field, ctype), .min = least, .max = most
+	.type = kind, .offset = FIELD(field, ctype), .octets = sizeof(ctype), \
+	.min = least, .max = most
 #define BOOL(field)               ROW(OPT_BOOL, field, bool, 0, 1)
 #define NUMBER(field, min, max)   ROW(OPT_NUMBER, field, unsigned, min, max)
 #define SIZE(field, min, max)     ROW(OPT_SIZE, field##_bytes, uint64_t, min, max)
@@ -59,112 +61,125 @@ const struct opt_section opt_sections[N_SECTION] = {
 
 const struct opt opts[] = {
 	{ "interface", CAPTURE, LIST(interfaces), "auto", "NAME[,NAME]",
-	  "Interfaces to watch, by name or pattern (veth*); auto: those that carry a default "
-	  "route, and loopback; any: all. Can be given several times.", .letter = 'i', .live = true },
+	  "Capture on these interfaces: names, patterns (veth*), auto (those with a default route, "
+	  "and loopback) or any (all). Can be given several times.", .letter = 'i', .live = true },
 	{ "ring-size", CAPTURE, SIZE(ring_size, MIB, 4 * GIB), "64M", "SIZE",
-	  "Capture ring of each decoder; at least two blocks.", .ring = true },
+	  "Size of the capture ring of each decoder, at least two blocks. Raise it if capture_loss "
+	  "events appear.", .ring = true },
 	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "128K", "SIZE",
-	  "Block of that ring; a power of two.", .power_of_two = true, .ring = true },
+	  "Size of a block of that ring, a power of two. With smaller blocks the ring lasts longer "
+	  "while the daemon restarts.", .power_of_two = true, .ring = true },
 	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "2ms", "TIME",
-	  "A block is handed over after this time even if it is not full.", .unit = MS,
-	  .ring = true },
+	  "Pass a block on after this time even if it is not full. Lower it for earlier events, "
+	  "raise it for fewer wake-ups.", .unit = MS, .ring = true },
 	{ "mode", CAPTURE, WORD(mode, enum capture_mode), "all", "all|control|auto",
-	  "Segments that are taken in; control: only those with SYN, FIN or RST, which costs little and "
-	  "leaves counts and some states unknown; auto: all but those of long transfers that the "
-	  "kernel can count as well, which needs CAP_BPF." },
+	  "Which segments to capture. all: every one. control: only SYN, FIN and RST; costs "
+	  "little, but counts and some states are unknown. auto: the kernel counts long "
+	  "transfers; same events, needs CAP_BPF." },
 	{ "auto-after", CAPTURE, NUMBER(auto_after, 1, 1000000000), "64", "N",
-	  "With mode=auto: segments of either side after which the kernel counts." },
+	  "With mode=auto: the kernel counts a connection after this many segments of either side. "
+	  "Raise it if most connections are short." },
 	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
-	  "Also take in frames that are meant for other hosts.", .ring = true },
+	  "Also capture frames to other hosts. For a mirror port.", .ring = true },
 	{ "decap", CAPTURE, BOOL(decap), "no", NULL,
-	  "Also follow TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U.", .ring = true },
+	  "Also track TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U. The kernel then "
+	  "copies 256 octets of each tunnel packet.", .ring = true },
 	{ "icmp", CAPTURE, BOOL(icmp), "no", NULL,
-	  "Also look at ICMP errors: a SYN that could not be delivered has failed.",
-	  .ring = true },
+	  "Also read ICMP errors: an error that quotes a SYN closes the connection at once, as "
+	  "unreachable.", .ring = true },
 	{ "decoders", CAPTURE, NUMBER(decoders, 1, AFRING_GROUP_MAX), "1", "N",
-	  "Decoder threads of each interface, which share its connections; with --read of the "
-	  "file." },
+	  "Decoder threads of each interface, which share its connections. Raise it if one thread "
+	  "takes a whole processor. Not for --read." },
 	{ "pin-decoders", CAPTURE, STRING(pin_decoders, 0, 255), "", "auto|CPUS",
-	  "Processors that decoder threads stay on, one each in turn: a list such as 0-3,8; auto: "
-	  "those that the daemon may use; empty: not pinned." },
+	  "Keep each decoder thread on one processor, in turn: a list such as 0-3,8, or auto "
+	  "(those that the daemon may use). Empty: do not pin." },
 
 	{ "max-connections", TRACKING, NUMBER(max_connections, 1024, 268435456), "1048576", "N",
-	  "Connections of an interface remembered at once; each takes about 125 octets of memory.",
-	  .live = true },
+	  "Track at most this many connections of an interface; each takes about 125 octets of "
+	  "memory. Raise it if connections close with reason evicted.", .live = true },
 	{ "max-half-open", TRACKING, NUMBER(max_half_open, 256, 67108864), "65536", "N",
-	  "Half-open ones; these have a table of their own, so that a SYN flood stays there.", .live = true },
-	TIMEOUT("syn-sent", syn_sent, "70s", "Forget a SYN that nobody answered."),
-	TIMEOUT("syn-received", syn_received, "70s", "Forget a handshake that was not completed."),
-	TIMEOUT("established", established, "24h", "Forget a silent open connection."),
-	TIMEOUT("half-closed", half_closed, "24h", "Forget a silent connection closed by one side."),
+	  "Track at most this many half-open connections besides. Their table is separate, so that "
+	  "a SYN flood evicts no others.", .live = true },
+	TIMEOUT("syn-sent", syn_sent, "70s", "Forget a SYN without an answer."),
+	TIMEOUT("syn-received", syn_received, "70s", "Forget an incomplete handshake."),
+	TIMEOUT("established", established, "24h",
+		"Forget a silent open connection. Lower it to save memory."),
+	TIMEOUT("half-closed", half_closed, "24h",
+		"Forget a silent connection that one side has closed. Lower it to save memory."),
 	TIMEOUT("closing", closing, "10min", "Forget a connection whose FIN is not acknowledged."),
-	TIMEOUT("time-wait", time_wait, "60s", "How long a closed connection is remembered."),
-	TIMEOUT("reset", reset, "10s", "How long a reset connection is remembered."),
+	TIMEOUT("time-wait", time_wait, "60s",
+		"Remember a closed connection, so that late segments do not open a new one."),
+	TIMEOUT("reset", reset, "10s", "Remember a reset connection, for the same reason."),
 	{ "anomalies-per-connection", TRACKING,
 	  NUMBER(anomalies_per_connection, 0, ANOMALIES_REPORTED_MAX), "8", "N",
-	  "Anomalies of one connection that are told one by one; more are only counted.", .live = true },
+	  "Report this many anomalies of a connection; only count the others.", .live = true },
 	{ "anomalies-per-second", TRACKING, NUMBER(anomalies_per_second, 0, 1000000), "100", "N",
-	  "Anomalies told in one second by one decoder, all its connections together.", .live = true },
-	{ "syn-flood-half-open", TRACKING, NUMBER(syn_flood_half_open, 0, 67108864), "1024", "N",
-	  "A server with more half-open connections is under a SYN flood, if also the next holds: it has a "
-	  "series of events of its own, in place of two for each SYN; 0: none ever.", .live = true },
-	{ "syn-flood-rate", TRACKING, NUMBER(syn_flood_rate, 1, 1000000000), "200", "N",
-	  "So many new ones in a second do not become connections, nor does a quarter of them all.",
+	  "Report this many anomalies of each decoder per second; only count the others.",
 	  .live = true },
+	{ "syn-flood-half-open", TRACKING, NUMBER(syn_flood_half_open, 0, 67108864), "1024", "N",
+	  "Report a SYN flood if a server has more half-open connections and syn-flood-rate is "
+	  "reached: a few syn_flood events in place of two events per SYN. 0: never.",
+	  .live = true },
+	{ "syn-flood-rate", TRACKING, NUMBER(syn_flood_rate, 1, 1000000000), "200", "N",
+	  "Report a flood only if at least N attempts per second, and at least a quarter of all "
+	  "attempts, fail to complete.", .live = true },
 	{ "syn-flood-interval", TRACKING, TIME(syn_flood_interval, SEC, DAY), "10s", "TIME",
-	  "Time between two events of the series.", .unit = SEC, .live = true },
+	  "Time between two events of the same flood.", .unit = SEC, .live = true },
 
 	/* 107: what fits into sun_path (unix(7)) */
 	{ "socket", EVENTS, STRING(socket, 0, 107), "/run/synfind/events.sock", "PATH",
-	  "Unix socket where subscribers connect; empty: none." },
+	  "Unix socket for subscribers. Empty: none." },
 	{ "socket-mode", EVENTS, MODE(socket_mode), "0660", "MODE",
 	  "Permissions of the socket, octal." },
 	{ "socket-group", EVENTS, STRING(socket_group, 0, 32), "", "GROUP",
-	  "Group that owns the socket; empty: the daemon's own." },
+	  "Group of the socket; its members can subscribe. Empty: the group of the daemon." },
 	{ "stdout", EVENTS, BOOL(to_stdout), "no", NULL,
 	  "Also print events on standard output." },
 	{ "max-subscribers", EVENTS, NUMBER(max_subscribers, 1, 65536), "256", "N",
-	  "Subscribers at once.", .live = true },
+	  "Accept at most this many subscribers at once.", .live = true },
 	{ "max-subscribers-per-uid", EVENTS, NUMBER(max_subscribers_per_uid, 1, 65536), "64", "N",
-	  "Subscribers at once of one user, root included.", .live = true },
+	  "Accept at most this many subscribers of one user, root included.", .live = true },
 	{ "allow-user", EVENTS, USERS(allow), "", "USER[,USER]",
-	  "Users that may subscribe, by name or number; none, nor an allow-group: everybody who may open "
-	  "the socket.", .live = true },
+	  "These users may subscribe, by name or number. If this and allow-group are empty, "
+	  "everyone who can open the socket may.", .live = true },
 	{ "allow-group", EVENTS, GROUPS(allow), "", "GROUP[,GROUP]",
-	  "Groups whose members may subscribe.", .live = true },
+	  "Members of these groups may subscribe.", .live = true },
 	{ "pseudonymize-user", EVENTS, USERS(pseudonymize), "", "USER[,USER]",
-	  "Users that may subscribe, but see pseudonyms of addresses; those that are allowed by name "
-	  "see addresses.", .live = true },
+	  "These users may subscribe, but see pseudonyms in place of addresses. allow-user and "
+	  "allow-group take precedence.", .live = true },
 	{ "pseudonymize-group", EVENTS, GROUPS(pseudonymize), "", "GROUP[,GROUP]",
-	  "Groups whose members may do that.", .live = true },
+	  "The same for members of these groups.", .live = true },
 	{ "pseudonym-key-file", EVENTS, STRING(pseudonym_key_file, 0, PATH_MAX - 1), "", "FILE",
-	  "32 secret octets that the pseudonyms follow from; empty: random ones." },
+	  "File with the secret key of the pseudonyms, 32 octets. Set it to keep the same "
+	  "pseudonyms after a reboot. Empty: a random key." },
 	{ "queue-size", EVENTS, SIZE(queue_size, 64 * KIB, 4 * GIB), "16M", "SIZE",
-	  "Newest lines that are kept, once for all subscribers: who falls further "
-	  "behind loses events." },
+	  "Keep this much of the newest lines, once for all subscribers. Raise it if subscribers "
+	  "get lost events." },
 	{ "stats-interval", EVENTS, TIME(stats_interval, SEC, DAY), "60s", "TIME",
-	  "Time between two stats events; 0: none.", .unit = SEC, .zero = true, .live = true },
-	{ "community-id", EVENTS, WORD(community_id, enum community_id), "open-close",
-	  "open-close|all|off", "Which events carry a community_id.", .live = true },
+	  "Time between two stats events. 0: none.", .unit = SEC, .zero = true, .live = true },
+	{ "community-id", EVENTS, WORD(community_id, enum community_policy), "open-close",
+	  "open-close|all|off", "Which events carry a community_id; open-close: tcp_open and "
+	  "tcp_close.", .live = true },
 	{ "community-id-seed", EVENTS, NUMBER(community_id_seed, 0, 65535), "0", "N",
-	  "Seed of the community_id; the same at all tools that are to agree.", .live = true },
+	  "Seed of the community_id. Set the same one in all your tools.", .live = true },
 
 	{ "event-ring-size", DAEMON, NUMBER(event_ring_size, 1024, 16777216), "65536", "N",
-	  "Events between a decoder and the publisher; a power of two.", .power_of_two = true },
+	  "Events between a decoder and the publisher, a power of two. Raise it if lost events "
+	  "have reason ring.", .power_of_two = true },
 	{ "log-level", DAEMON, WORD(log_level, enum log_level), "info", "err|warn|info|debug",
-	  "How much is logged on standard error.", .live = true },
+	  "Log messages of this level and above on standard error.", .live = true },
 	{ "opener", DAEMON, STRING(opener, 0, 107), "", "PATH",
-	  "Socket of a synfind-opener; empty: make one, as a child." },
+	  "Socket of a synfind-opener. Empty: start one as a child." },
 
 	{ "read", FLAGS_ONLY, STRING(read_file, 1, PATH_MAX - 1), NULL, "FILE",
-	  "Read this pcap or pcapng file (-: standard input) instead of watching; events go to "
-	  "standard output.", .letter = 'r' },
+	  "Read this pcap or pcapng file (-: standard input) in place of capturing, and print "
+	  "events on standard output.", .letter = 'r' },
 	{ "quiet", FLAGS_ONLY, BOOL(quiet), NULL, NULL,
-	  "With --read: track, but print the summary only." },
+	  "With --read: print only the summary." },
 	{ "config", FLAGS_ONLY, ANSWER(OPT_CONFIG), NULL, "FILE",
-	  "Configuration file; without this flag " DEFAULT_CONFIG ", if there is one." },
+	  "Configuration file. Without this flag: " DEFAULT_CONFIG ", if it exists." },
 	{ "check-config", FLAGS_ONLY, ANSWER(OPT_CHECK), NULL, NULL,
-	  "Check file and flags, show the sizes that follow from them, and exit." },
+	  "Check file and flags, print the sizes that follow from them, and exit." },
 	{ "help", FLAGS_ONLY, ANSWER(OPT_HELP), NULL, NULL, "Print this and exit.",
 	  .letter = 'h' },
 	{ "version", FLAGS_ONLY, ANSWER(OPT_VERSION), NULL, NULL, "Print the version and exit.",
@@ -174,12 +189,13 @@ const struct opt opts[] = {
 static const struct unit {
 	const char *name;
 	uint64_t factor;
-} size_units[] = { { "G", GIB }, { "M", MIB }, { "K", KIB }, { "", 1 } },
+} size_units[] = { { "G", GIB }, { "M", MIB }, { "K", KIB }, { "", 1 }, { 0 } },
   time_units[] = { { "d", DAY }, { "h", 60 * MIN }, { "min", MIN }, { "s", SEC },
-		   { "ms", MS }, { "us", MS / 1000 }, { "ns", 1 } };
+		   { "ms", MS }, { "us", MS / 1000 }, { "ns", 1 }, { 0 } },
+  one[] = { { "", 1 }, { 0 } };
 /* clang-format on */
 
-_Static_assert(ARRAY_SIZE(opts) == N_OPT, "opttable.h says how many there are");
+_Static_assert(ARRAY_SIZE(opts) == N_OPT, "opttable.h has the number of rows");
 
 static void *field(struct options *o, const struct opt *opt)
 {
@@ -201,22 +217,20 @@ const struct opt *opt_find(const char *name)
 
 /* ---- from numbers to text ---- */
 
+static const struct unit *units_of(enum opt_type type)
+{
+	return type == OPT_SIZE ? size_units : type == OPT_TIME ? time_units : one;
+}
+
 struct number_text opt_number_text(enum opt_type type, uint64_t v)
 {
-	const struct unit *u = type == OPT_SIZE ? size_units : time_units;
+	const struct unit *u = type == OPT_TIME && !v ? time_units + 3 : units_of(type);
+	const char *fmt = type == OPT_MODE ? "%04llo%s" : "%llu%s";
 	struct number_text t;
 
-	if (type == OPT_SIZE || type == OPT_TIME) {
-		while (v % u->factor)
-			u++;
-		if (v == 0)
-			u = type == OPT_SIZE ? size_units + ARRAY_SIZE(size_units) - 1
-					     : time_units + 3;
-		snprintf(t.s, sizeof t.s, "%llu%s", (unsigned long long)(v / u->factor), u->name);
-	} else {
-		snprintf(t.s, sizeof t.s, type == OPT_MODE ? "%04llo" : "%llu",
-			 (unsigned long long)v);
-	}
+	while (u->factor > 1 && (v % u->factor || (!v && type == OPT_SIZE)))
+		u++;
+	snprintf(t.s, sizeof t.s, fmt, (unsigned long long)(v / u->factor), u->name);
 	return t;
 }
 
@@ -236,253 +250,178 @@ struct quoted opt_quoted(const char *text)
 
 /* ---- from text to values ---- */
 
-/* Digits of @base at @s, the first one at least.  0; -EINVAL: none; -ERANGE: too many. */
-static int parse_digits(const char *s, unsigned base, const char **ret_rest, uint64_t *ret)
+/* Writes the cause to @msg, of OPT_MESSAGE_MAX octets.  Returns -EINVAL. */
+__attribute__((format(printf, 2, 3))) static int refuse(char *msg, const char *fmt, ...)
 {
-	uint64_t v = 0;
-	bool fits = true;
+	va_list ap;
 
-	if (*s < '0' || *s >= (char)('0' + base))
-		return -EINVAL;
-	for (; *s >= '0' && *s < (char)('0' + base); s++)
-		if (__builtin_mul_overflow(v, base, &v) ||
-		    __builtin_add_overflow(v, (uint64_t)(*s - '0'), &v))
-			fits = false;
-	*ret_rest = s;
-	*ret = v;
-	return fits ? 0 : -ERANGE;
+	va_start(ap, fmt);
+	vsnprintf(msg, OPT_MESSAGE_MAX, fmt, ap);
+	va_end(ap);
+	return -EINVAL;
 }
 
-/* The number that @text is for @opt, ranges not looked at.  0, -EINVAL, -ERANGE. */
+/* Digits of @base, at least one: 0; -EINVAL: there are none; -ERANGE: too many. */
+static int parse_digits(const char *s, int base, char **ret_rest, uint64_t *ret)
+{
+	if (*s < '0' || *s >= '0' + base)
+		return -EINVAL;
+	errno = 0;
+	*ret = strtoull(s, ret_rest, base);
+	return -errno;
+}
+
+/* The number that @text is for @opt; the range is not checked.  0, -EINVAL, -ERANGE. */
 static int parse_number(const struct opt *opt, const char *text, uint64_t *ret)
 {
-	const struct unit *u = opt->type == OPT_SIZE ? size_units : time_units;
-	size_t n = opt->type == OPT_SIZE   ? ARRAY_SIZE(size_units)
-		   : opt->type == OPT_TIME ? ARRAY_SIZE(time_units)
-					   : 0;
-	const char *rest = text;
-	uint64_t v = 0, factor = 0;
-	int r = parse_digits(text, opt->type == OPT_MODE ? 8 : 10, &rest, &v);
+	const struct unit *u = units_of(opt->type);
+	char *rest;
+	int r = parse_digits(text, opt->type == OPT_MODE ? 8 : 10, &rest, ret);
 
 	if (r == -EINVAL)
 		return r;
-	if (!*rest)
-		factor = opt->type == OPT_TIME ? opt->unit : 1;
-	for (size_t i = 0; i < n && !factor; i++)
-		if (!(opt->type == OPT_SIZE ? strcasecmp : strcmp)(rest, u[i].name))
-			factor = u[i].factor;
-	if (!factor)
+	while (u->name && (opt->type == OPT_SIZE ? strcasecmp : strcmp)(rest, u->name))
+		u++;
+	if (!u->name && *rest)
 		return -EINVAL;
-	if (r < 0 || __builtin_mul_overflow(v, factor, &v))
-		return -ERANGE;
-	*ret = v;
-	return 0;
+	return r < 0 || __builtin_mul_overflow(*ret, u->name ? u->factor : opt->unit, ret) ? -ERANGE
+											   : 0;
 }
 
-/* Writes what a number of @opt has to look like, and its range. */
-static void say_allowed(const struct opt *opt, char msg[static OPT_MESSAGE_MAX])
+static void store(const struct opt *opt, struct options *o, uint64_t v)
 {
-	size_t n = strlen(msg);
-
-	snprintf(msg + n, OPT_MESSAGE_MAX - n, "; allowed: %s%s to %s", opt->zero ? "0, " : "",
-		 opt_number_text(opt->type, opt->min).s, opt_number_text(opt->type, opt->max).s);
+	if (opt->octets == sizeof(bool))
+		*(bool *)field(o, opt) = v;
+	else if (opt->octets == sizeof(uint64_t))
+		*(uint64_t *)field(o, opt) = v;
+	else /* mode_t, and GCC's type of an enum, as well */
+		*(unsigned *)field(o, opt) = (unsigned)v;
 }
 
-static int set_number(const struct opt *opt, const char *text, struct options *o,
-		      char reterr[static OPT_MESSAGE_MAX])
+static int set_number(const struct opt *opt, const char *text, struct options *o, char *reterr)
 {
-	uint64_t v;
+	static const char *const wrong[] = {
+		[OPT_NUMBER] = "is not a whole number",
+		[OPT_SIZE] = "is not a size (a whole number, with K, M or G if wanted)",
+		[OPT_TIME] = "is not a duration (a whole number with ns, us, ms, s, min, h or d)",
+		[OPT_MODE] = "is not an octal mode",
+	};
+	const char *why = NULL;
+	uint64_t v = 0;
 	int r = parse_number(opt, text, &v);
 
-	if (r == -EINVAL && opt->type == OPT_TIME)
-		snprintf(reterr, OPT_MESSAGE_MAX,
-			 "%s is not a duration (a whole number and ns, us, ms, s, min, h or d; "
-			 "without a unit: %s)",
-			 opt_quoted(text).s, opt->unit == MS ? "ms" : "s");
-	else if (r == -EINVAL)
-		snprintf(reterr, OPT_MESSAGE_MAX, "%s is not %s", opt_quoted(text).s,
-			 opt->type == OPT_SIZE ? "a size (a whole number, with K, M or G if wanted)"
-			 : opt->type == OPT_MODE ? "an octal mode"
-						 : "a whole number");
+	if (r == -EINVAL)
+		why = wrong[opt->type];
 	else if (r < 0 || v > opt->max || (v < opt->min && !(opt->zero && v == 0)))
-		snprintf(reterr, OPT_MESSAGE_MAX, "%s is out of range", opt_quoted(text).s);
+		why = "is out of range";
 	else if (opt->power_of_two && (v & (v - 1)))
-		snprintf(reterr, OPT_MESSAGE_MAX, "%s is not a power of two", opt_quoted(text).s);
-	else if (opt->type == OPT_SIZE || opt->type == OPT_TIME)
-		return *(uint64_t *)field(o, opt) = v, 0;
-	else if (opt->type == OPT_MODE)
-		return *(mode_t *)field(o, opt) = (mode_t)v, 0;
-	else
-		return *(unsigned *)field(o, opt) = (unsigned)v, 0;
-	say_allowed(opt, reterr);
-	return -EINVAL;
-}
-
-static int set_bool(const struct opt *opt, const char *text, struct options *o,
-		    char reterr[static OPT_MESSAGE_MAX])
-{
-	static const char *const words[][2] = {
-		{ "no", "yes" }, { "false", "true" }, { "off", "on" }, { "0", "1" }
-	};
-
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		for (int v = 0; v < 2; v++)
-			if (!strcmp(text, words[i][v])) {
-				*(bool *)field(o, opt) = v;
-				return 0;
-			}
-	snprintf(reterr, OPT_MESSAGE_MAX,
-		 "%s is neither yes nor no; allowed: yes, no, true, false, on, off, 1, 0",
-		 opt_quoted(text).s);
-	return -EINVAL;
-}
-
-/* The words stand in the order of the enum. */
-static int set_word(const struct opt *opt, const char *text, struct options *o,
-		    char reterr[static OPT_MESSAGE_MAX])
-{
-	const char *word = opt->value;
-	size_t n = strlen(text);
-
-	for (unsigned i = 0;; i++) {
-		size_t len = strcspn(word, "|");
-
-		if (len == n && !memcmp(word, text, n)) {
-			*(unsigned *)field(o, opt) = i; /* GCC's type of such an enum */
-			return 0;
-		}
-		if (!word[len])
-			break;
-		word += len + 1;
-	}
-	snprintf(reterr, OPT_MESSAGE_MAX, "%s is none of the words allowed: %s", opt_quoted(text).s,
-		 opt->value);
-	return -EINVAL;
-}
-
-static int set_string(const struct opt *opt, const char *text, struct options *o,
-		      char reterr[static OPT_MESSAGE_MAX])
-{
-	char **s = field(o, opt);
-	size_t n = strlen(text);
-	char *copy = NULL;
-
-	if (n < opt->min) {
-		snprintf(reterr, OPT_MESSAGE_MAX, "must not be empty");
-		return -EINVAL;
-	}
-	if (n > opt->max) {
-		snprintf(reterr, OPT_MESSAGE_MAX, "%s is too long: %zu octets; allowed: up to %llu",
-			 opt_quoted(text).s, n, (unsigned long long)opt->max);
-		return -EINVAL;
-	}
-	if (n && !(copy = strdup(text))) {
-		snprintf(reterr, OPT_MESSAGE_MAX, "out of memory");
-		return -ENOMEM;
-	}
-	free(*s);
-	*s = copy;
+		why = "is not a power of two";
+	if (why)
+		return refuse(reterr, "%s %s; allowed: %s%s to %s", opt_quoted(text).s, why,
+			      opt->zero ? "0, " : "", opt_number_text(opt->type, opt->min).s,
+			      opt_number_text(opt->type, opt->max).s);
+	store(opt, o, v);
 	return 0;
 }
 
-static size_t list_length(char **list)
+static int set_bool(const struct opt *opt, const char *text, struct options *o, char *reterr)
+{
+	static const char *const words[] = { "no", "yes", "false", "true", "off", "on", "0", "1" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
+		if (!strcmp(text, words[i])) {
+			store(opt, o, i & 1);
+			return 0;
+		}
+	return refuse(reterr,
+		      "%s is neither yes nor no; allowed: yes, no, true, false, on, off, 1, 0",
+		      opt_quoted(text).s);
+}
+
+/* The words are in the order of the enum. */
+static int set_word(const struct opt *opt, const char *text, struct options *o, char *reterr)
+{
+	const char *word = opt->value, *end;
+
+	for (unsigned i = 0;; i++, word = end + 1) {
+		end = strchrnul(word, '|');
+		if (!strncmp(word, text, (size_t)(end - word)) && !text[end - word]) {
+			store(opt, o, i);
+			return 0;
+		}
+		if (!*end)
+			return refuse(reterr, "%s is not a known word; allowed: %s",
+				      opt_quoted(text).s, opt->value);
+	}
+}
+
+static int set_string(const struct opt *opt, const char *text, struct options *o, char *reterr)
+{
+	char *copy = NULL;
+	size_t n = strlen(text);
+
+	if (n < opt->min)
+		return refuse(reterr, "must not be empty");
+	if (n > opt->max)
+		return refuse(reterr, "%s is too long: %zu octets; allowed: up to %llu",
+			      opt_quoted(text).s, n, (unsigned long long)opt->max);
+	if (n && !(copy = strdup(text)))
+		return -ENOMEM;
+	opt_clear(opt, o);
+	*(char **)field(o, opt) = copy;
+	return 0;
+}
+
+/* A name that the kernel accepts (dev_valid_name() in net/core/dev.c); or a pattern, which may be
+ * longer: veth[0-9][0-9]* */
+static bool valid_interface(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n >= 1 && n <= (strpbrk(s, "*?[") ? 64 : 15) && strcmp(s, ".") && strcmp(s, "..") &&
+	       !strpbrk(s, " \t\n\v\f\r/:");
+}
+
+/* Adds an interface, unless it is in the list. */
+static int add_name(char ***list, const char *name)
 {
 	size_t n = 0;
-
-	while (list && list[n])
-		n++;
-	return n;
-}
-
-static void list_free(char **list)
-{
-	for (size_t i = 0; list && list[i]; i++)
-		free(list[i]);
-	free(list);
-}
-
-/* A name that the kernel would accept (dev_valid_name() in net/core/dev.c), or a pattern, which
- * may be longer: veth[0-9][0-9]* */
-static bool valid_interface(const char *s, size_t n)
-{
-	bool pattern = memchr(s, '*', n) || memchr(s, '?', n) || memchr(s, '[', n);
-
-	if (n < 1 || n > (pattern ? 64 : 15) || (n <= 2 && !memcmp(s, "..", n)))
-		return false;
-	for (size_t i = 0; i < n; i++)
-		if (isspace((unsigned char)s[i]) || s[i] == '/' || s[i] == ':')
-			return false;
-	return true;
-}
-
-/* Appends, each name once: capturing twice on one interface would double its events. */
-static int list_append(char ***list, const char *s, size_t len)
-{
-	size_t n = list_length(*list);
 	char **grown;
 
-	for (size_t i = 0; i < n; i++)
-		if (strlen((*list)[i]) == len && !memcmp((*list)[i], s, len))
+	for (; *list && (*list)[n]; n++)
+		if (!strcmp((*list)[n], name))
 			return 0;
 	grown = realloc(*list, (n + 2) * sizeof *grown);
 	if (!grown)
 		return -ENOMEM;
 	*list = grown;
 	grown[n + 1] = NULL;
-	grown[n] = strndup(s, len);
+	grown[n] = strdup(name);
 	return grown[n] ? 0 : -ENOMEM;
 }
 
-static int set_list(const struct opt *opt, const char *text, struct options *o,
-		    char reterr[static OPT_MESSAGE_MAX])
-{
-	for (const char *s = text;; s++) {
-		size_t len;
-
-		s += strspn(s, " \t");
-		len = strcspn(s, ",");
-		size_t n = len;
-
-		while (n && isspace((unsigned char)s[n - 1]))
-			n--;
-		if (!valid_interface(s, n)) {
-			snprintf(reterr, OPT_MESSAGE_MAX,
-				 "%s: an interface name has 1 to 15 characters (a pattern 64), no "
-				 "spaces, '/' or ':'; names are divided by commas",
-				 opt_quoted(text).s);
-			return -EINVAL;
-		}
-		if (list_append(field(o, opt), s, n) < 0) {
-			snprintf(reterr, OPT_MESSAGE_MAX, "out of memory");
-			return -ENOMEM;
-		}
-		s += len;
-		if (!*s)
-			return 0;
-	}
-}
-
-/* The number of the user or group that @name is, or says in digits.  0 or -ENOENT. */
+/* The id of the user or group @name, which may be a number.  0 or -EINVAL. */
 static int find_id(const struct opt *opt, const char *name, uint32_t *ret)
 {
-	const char *rest = name;
-	uint64_t v = 0;
+	char *rest;
+	uint64_t v;
 	int r = parse_digits(name, 10, &rest, &v);
 
 	if (r != -EINVAL && !*rest) {
 		*ret = (uint32_t)v;
-		return r < 0 || v >= UINT32_MAX ? -ENOENT : 0; /* (uid_t)-1 is nobody's */
+		return r < 0 || v >= UINT32_MAX ? -EINVAL : 0; /* (uid_t)-1 is not an id */
 	}
 	const struct passwd *user = opt->type == OPT_USERS ? getpwnam(name) : NULL;
 	const struct group *group = opt->type == OPT_GROUPS ? getgrnam(name) : NULL;
 
 	if (!user && !group)
-		return -ENOENT;
+		return -EINVAL;
 	*ret = user ? user->pw_uid : group->gr_gid;
 	return 0;
 }
 
-static int ids_append(struct id_list *list, uint32_t id)
+/* Adds an id, unless it is in the list. */
+static int add_id(struct id_list *list, uint32_t id)
 {
 	uint32_t *grown;
 
@@ -497,84 +436,68 @@ static int ids_append(struct id_list *list, uint32_t id)
 	return 0;
 }
 
-static int set_ids(const struct opt *opt, const char *text, struct options *o,
-		   char reterr[static OPT_MESSAGE_MAX])
+static int set_item(const struct opt *opt, const char *item, struct options *o, char *reterr)
 {
-	for (const char *s = text; *text; s++) { /* an empty one is an empty list */
-		char name[256];			 /* longer than any that useradd(8) takes */
-		uint32_t id;
-		size_t len, n;
-		int r;
+	bool group = opt->type == OPT_GROUPS;
+	uint32_t id;
 
-		s += strspn(s, " \t");
-		n = len = strcspn(s, ",");
-		while (n && isspace((unsigned char)s[n - 1]))
+	if (opt->type != OPT_LIST)
+		return find_id(opt, item, &id) == 0
+			       ? add_id(field(o, opt), id)
+			       : refuse(reterr,
+					"%s is not a %s; allowed: names, or numbers up to %u, "
+					"divided by commas",
+					opt_quoted(item).s, group ? "group" : "user",
+					UINT32_MAX - 1);
+	return valid_interface(item)
+		       ? add_name(field(o, opt), item)
+		       : refuse(reterr,
+				"%s: an interface name has 1 to 15 characters (a pattern 64), no "
+				"spaces, '/' or ':'; names are divided by commas",
+				opt_quoted(item).s);
+}
+
+static int set_list(const struct opt *opt, const char *text, struct options *o, char *reterr)
+{
+	int r = 0;
+
+	if (!*text && opt->type != OPT_LIST)
+		return 0; /* an empty list */
+	for (const char *end; r == 0; text = end + 1) {
+		char item[256]; /* longer than any name */
+		int n;
+
+		text += strspn(text, " \t");
+		end = strchrnul(text, ',');
+		for (n = (int)(end - text); n && isspace((unsigned char)text[n - 1]);)
 			n--;
-		snprintf(name, sizeof name, "%.*s", (int)n, s);
-		r = n < sizeof name ? find_id(opt, name, &id) : -ENOENT;
-		if (r >= 0)
-			r = ids_append(field(o, opt), id);
-		if (r == -ENOMEM) {
-			snprintf(reterr, OPT_MESSAGE_MAX, "out of memory");
-			return r;
-		}
-		if (r < 0) {
-			snprintf(reterr, OPT_MESSAGE_MAX,
-				 "%s is no %s that there is; allowed: names, or numbers up to %u, "
-				 "divided by commas",
-				 opt_quoted(name).s, opt->type == OPT_USERS ? "user" : "group",
-				 UINT32_MAX - 1);
-			return -EINVAL;
-		}
-		s += len;
-		if (!*s)
+		if (snprintf(item, sizeof item, "%.*s", n, text) < (int)sizeof item)
+			r = set_item(opt, item, o, reterr);
+		else
+			r = refuse(reterr, "%s is too long", opt_quoted(item).s);
+		if (!*end)
 			break;
 	}
-	return 0;
+	return r;
 }
 
 int opt_set(const struct opt *opt, const char *text, struct options *o,
 	    char reterr[static OPT_MESSAGE_MAX])
 {
-	switch (opt->type) {
-	case OPT_BOOL:
-		return set_bool(opt, text, o, reterr);
-	case OPT_WORD:
-		return set_word(opt, text, o, reterr);
-	case OPT_STRING:
-		return set_string(opt, text, o, reterr);
-	case OPT_LIST:
-		return set_list(opt, text, o, reterr);
-	case OPT_USERS:
-	case OPT_GROUPS:
-		return set_ids(opt, text, o, reterr);
-	case OPT_NUMBER:
-	case OPT_SIZE:
-	case OPT_TIME:
-	case OPT_MODE:
-		return set_number(opt, text, o, reterr);
-	default:
-		return 0;
-	}
-}
+	int r = opt->type == OPT_BOOL	  ? set_bool(opt, text, o, reterr)
+		: opt->type <= OPT_MODE	  ? set_number(opt, text, o, reterr)
+		: opt->type == OPT_WORD	  ? set_word(opt, text, o, reterr)
+		: opt->type == OPT_STRING ? set_string(opt, text, o, reterr)
+					  : set_list(opt, text, o, reterr);
 
-/* Octets of a value in struct options, of those that are no pointers. */
-static size_t value_size(enum opt_type type)
-{
-	switch (type) {
-	case OPT_BOOL:
-		return sizeof(bool);
-	case OPT_SIZE:
-	case OPT_TIME:
-		return sizeof(uint64_t);
-	default:
-		return sizeof(unsigned);
-	}
+	if (r == -ENOMEM)
+		refuse(reterr, "out of memory");
+	return r;
 }
 
 int opt_keep(const struct opt *opt, struct options *fresh, const struct options *running)
 {
-	void *to = (char *)fresh + opt->offset;
+	void *to = field(fresh, opt);
 	const void *from = (const char *)running + opt->offset;
 
 	if (opt->type == OPT_STRING) {
@@ -582,31 +505,27 @@ int opt_keep(const struct opt *opt, struct options *fresh, const struct options 
 
 		if (!strcmp(*mine ?: "", kept ?: ""))
 			return 0;
-		kept = kept ? strdup(kept) : NULL;
-		if (!kept && *(char *const *)from)
+		if (kept && !(kept = strdup(kept)))
 			return -ENOMEM;
 		free(*mine);
 		*mine = kept;
 		return 1;
 	}
-	if (!memcmp(to, from, value_size(opt->type)))
+	if (!memcmp(to, from, opt->octets))
 		return 0;
-	memcpy(to, from, value_size(opt->type));
+	memcpy(to, from, opt->octets);
 	return 1;
 }
 
 void opt_clear(const struct opt *opt, struct options *o)
 {
-	if (opt->type == OPT_STRING) {
-		free(*(char **)field(o, opt));
-		*(char **)field(o, opt) = NULL;
-	} else if (opt->type == OPT_LIST) {
-		list_free(*(char ***)field(o, opt));
-		*(char ***)field(o, opt) = NULL;
-	} else if (opt->type == OPT_USERS || opt->type == OPT_GROUPS) {
-		struct id_list *list = field(o, opt);
+	void *at = field(o, opt);
 
-		free(list->ids);
-		*list = (struct id_list){ 0 };
-	}
+	if (opt->type == OPT_LIST)
+		for (char **name = *(char ***)at; name && *name; name++)
+			free(*name);
+	if (opt->type < OPT_STRING || opt->type > OPT_GROUPS)
+		return;
+	free(*(void **)at); /* also the ids, which come first in their list */
+	memset(at, 0, opt->octets);
 }

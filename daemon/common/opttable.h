@@ -1,8 +1,8 @@
-/* opttable.h - which options there are, and what their values are, as numbers and as text.
+/* opttable.h - the table of options, and how values are parsed and printed.
  *
- * Each row says all of one option: a new one is a new row (and N_OPT).  What a row does not say, in
- * options.c: where values come from, which of them counts, what must fit together, how errors are
- * told.  Neither half logs for the other: what is wrong with a value comes back as text. */
+ * A new option is a new row (and N_OPT).  options.c knows where values come from, which one wins,
+ * what must fit together, and how errors are reported.  This half logs nothing: it returns the
+ * cause as text. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -25,7 +25,7 @@ enum opt_type {
 	OPT_LIST,
 	OPT_USERS, /* by name or number */
 	OPT_GROUPS,
-	/* Answered by options_parse() itself, no field; OPT_CONFIG takes a value. */
+	/* options_parse() handles these; they have no field.  OPT_CONFIG takes a value. */
 	OPT_CONFIG,
 	OPT_CHECK,
 	OPT_HELP,
@@ -43,54 +43,54 @@ enum section {
 
 /* Index: enum section. */
 struct opt_section {
-	const char *name;  /* [name] in the file; NULL: not for the file */
+	const char *name;  /* [name] in the file; NULL: not in the file */
 	const char *title; /* in --help */
 };
 
-/* A name in the file is also the flag --name; a bool is --name and --no-name as well. */
+/* A name in the file is also the flag --name; a bool has --no-name as well. */
 struct opt {
 	const char *name;
 	enum section section;
 	enum opt_type type;
 	size_t offset;	     /* of the field in struct options */
+	unsigned octets;     /* of it */
 	uint64_t min, max;   /* of the value; of the length of a string */
-	const char *initial; /* the default, parsed like anything else; NULL: none */
-	const char *value;   /* how --help calls it; OPT_WORD: the words, divided by '|' */
+	const char *initial; /* the default, as text; NULL: none */
+	const char *value;   /* its name in --help; OPT_WORD: the words, divided by '|' */
 	const char *help;
-	uint64_t unit; /* OPT_TIME: what a plain number counts */
+	uint64_t unit; /* OPT_TIME: of a plain number */
 	bool power_of_two;
-	bool zero;   /* 0 is allowed too, below min */
+	bool zero;   /* 0 is allowed although it is below min */
 	bool live;   /* a reload can change it */
-	bool ring;   /* a reload can, by other rings; but not with mode=auto */
+	bool ring;   /* a reload can change it by opening new rings; not with mode=auto */
 	char letter; /* short flag */
 };
 
-/* Lists grow with each line and flag that names them. */
+/* A list grows with each line and flag that names it. */
 static inline bool opt_is_list(const struct opt *opt)
 {
 	return opt->type >= OPT_LIST && opt->type <= OPT_GROUPS;
 }
 
 extern const struct opt_section opt_sections[N_SECTION];
-extern const struct opt opts[]; /* N_OPT of them, as --help shows them */
+extern const struct opt opts[]; /* N_OPT rows, in the order of --help */
 
 /* The row of that name, or NULL. */
 const struct opt *opt_find(const char *name);
 
-/* Is the flag followed by a value?  (A bool may have one: --name=yes.) */
+/* Does the flag need a value?  (A bool may have one: --name=yes.) */
 bool opt_takes_value(const struct opt *opt);
 
-/* Parses @text into @opt's field of @o; a list grows by it.  Returns 0; -EINVAL, or -ENOMEM: the
- * value stays as it was (of a list, what came before the wrong name is kept) and @reterr says what
- * is wrong and what is allowed, without the name. */
+/* Parses @text into @opt's field of @o; a list grows by it.  0; -EINVAL or -ENOMEM with the cause,
+ * and what is allowed, in @reterr.  On failure the value is unchanged, but a list keeps the names
+ * before the wrong one. */
 int opt_set(const struct opt *opt, const char *text, struct options *o,
 	    char reterr[static OPT_MESSAGE_MAX]);
 
-/* Frees a string or a list, which is NULL then; nothing to do for the others. */
+/* Frees a string or a list and makes it empty; does nothing to other options. */
 void opt_clear(const struct opt *opt, struct options *o);
 
-/* Gives @fresh the value that @running has: 1, or 0 if it was the same, or -ENOMEM.  Not for
- * lists. */
+/* Copies the value from @running to @fresh: 1; 0 if it is the same; or -ENOMEM.  Not for lists. */
 int opt_keep(const struct opt *opt, struct options *fresh, const struct options *running);
 
 struct number_text {
@@ -104,5 +104,5 @@ struct quoted {
 	char s[64];
 };
 
-/* A user's text within a message: long ones are cut, so that the rest of the message is seen. */
+/* A user's text for a message, in quotes.  Long text is cut, so that the cause stays visible. */
 struct quoted opt_quoted(const char *text);

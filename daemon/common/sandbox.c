@@ -27,7 +27,7 @@
 
 /* ---- privileges ---- */
 
-/* Root without capabilities still owns root's files and processes. */
+/* Even without capabilities, root owns root's files and processes. */
 static int become_user(void)
 {
 	struct passwd *p = getpwnam("synfind");
@@ -37,7 +37,7 @@ static int become_user(void)
 	if (!p)
 		p = getpwnam("nobody");
 	if (!p) {
-		log_warn("There is neither a user 'synfind' nor 'nobody': staying root, without "
+		log_warn("Neither user 'synfind' nor 'nobody' exists: staying root, without "
 			 "capabilities");
 		return 0;
 	}
@@ -52,14 +52,15 @@ static bool is_daemon(enum sandbox_role role)
 	return role == SANDBOX_DAEMON || role == SANDBOX_DAEMON_BPF;
 }
 
-/* What a role may keep, of what is there. */
+/* May the role keep this capability, if the process has it? */
 static bool is_kept(enum sandbox_role role, unsigned cap)
 {
 	return (cap == CAP_NET_RAW && !is_daemon(role)) ||
 	       ((cap == CAP_BPF || cap == CAP_PERFMON) && role == SANDBOX_OPENER_BPF);
 }
 
-/* Asked in the state that capng_get_caps_process() found: of the permitted ones, as a mask. */
+/* The permitted capabilities that are kept, or dropped, as a mask.  Call it while libcap-ng still
+ * has the state that capng_get_caps_process() read. */
 static uint64_t permitted(enum sandbox_role role, bool kept)
 {
 	uint64_t mask = 0;
@@ -76,8 +77,8 @@ int sandbox_privileges(enum sandbox_role role)
 	bool bounds;
 	int r;
 
-	/* Under systemd there is one already; where it may not be made, AF_UNIX is all that is left
-	 * of the network anyway. */
+	/* Under systemd it has one already.  Where it may not make one, the system call filter
+	 * leaves only AF_UNIX. */
 	if (is_daemon(role) && unshare(CLONE_NEWNET) < 0)
 		log_debug("No network namespace of its own: %m");
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
@@ -85,10 +86,10 @@ int sandbox_privileges(enum sandbox_role role)
 	if (capng_get_caps_process() < 0)
 		return log_errno(EPERM, "Cannot read capabilities");
 	keep = permitted(role, true);
-	drop = permitted(role, false); /* a unit can have seen to all, and deny capset(2) */
+	drop = permitted(role, false); /* none: the unit did it all, and may deny capset(2) */
 	bounds = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 	capng_clear(CAPNG_SELECT_ALL);
-	/* First, while it may; where it may not, no_new_privs does the same. */
+	/* First, while CAP_SETPCAP is there.  Without it no_new_privs has the same effect. */
 	if (bounds && capng_apply(CAPNG_SELECT_BOUNDS) < 0)
 		return log_errno(EPERM, "Cannot give up the bounding set of capabilities");
 	r = is_daemon(role) ? become_user() : 0;
@@ -111,175 +112,83 @@ struct rule {
 	struct scmp_arg_cmp arg[2];
 };
 
-#define ALL(name)                                                                                  \
-	{                                                                                          \
-		SCMP_SYS(name), 0,                                                                 \
-		{                                                                                  \
-			{                                                                          \
-				0                                                                  \
-			}                                                                          \
-		}                                                                                  \
-	}
-#define IF(name, ...)                                                                              \
-	{                                                                                          \
-		SCMP_SYS(name), 1,                                                                 \
-		{                                                                                  \
-			__VA_ARGS__                                                                \
-		}                                                                                  \
-	}
-#define ARG_IS(i, value)                                                                           \
-	{                                                                                          \
-		.arg = i, .op = SCMP_CMP_EQ, .datum_a = (value)                                    \
-	}
-#define ARG_HAS_NOT(i, mask)                                                                       \
-	{                                                                                          \
-		.arg = i, .op = SCMP_CMP_MASKED_EQ, .datum_a = (mask), .datum_b = 0                \
-	}
+/* clang-format off */
+#define ALL(name)            { SCMP_SYS(name), 0, { { 0 } } }
+#define IF(name, ...)        { SCMP_SYS(name), 1, { __VA_ARGS__ } }
+#define ARG_IS(i, value)     { .arg = i, .op = SCMP_CMP_EQ, .datum_a = (value) }
+#define ARG_MASKED(i, m, is) { .arg = i, .op = SCMP_CMP_MASKED_EQ, .datum_a = (m), .datum_b = (is) }
+#define ARG_HAS(i, mask)     ARG_MASKED(i, mask, mask)
+#define ARG_HAS_NOT(i, mask) ARG_MASKED(i, mask, 0)
 
-/* Octets, memory that holds no code, files read only, waiting, clocks, AF_UNIX. */
 static const struct rule for_all[] = {
-	ALL(read),
-	ALL(readv),
-	ALL(pread64),
-	ALL(write),
-	ALL(writev),
-	ALL(close),
-	ALL(lseek),
-	ALL(fstat),
-	ALL(stat),
-	ALL(newfstatat),
-	ALL(statx),
-	ALL(access),
-	ALL(faccessat),
-	ALL(faccessat2),
-	ALL(fcntl),
-	ALL(dup),
-	ALL(uname),
-	ALL(readlink),
-	ALL(readlinkat),
+	/* octets, and files for reading */
+	ALL(read), ALL(readv), ALL(pread64), ALL(write), ALL(writev), ALL(close), ALL(lseek),
+	ALL(fstat), ALL(stat), ALL(newfstatat), ALL(statx), ALL(access), ALL(faccessat),
+	ALL(faccessat2), ALL(fcntl), ALL(dup), ALL(uname), ALL(readlink), ALL(readlinkat),
 	ALL(getcwd),
 	IF(open, ARG_HAS_NOT(1, O_ACCMODE | O_CREAT | O_TRUNC)),
 	IF(openat, ARG_HAS_NOT(2, O_ACCMODE | O_CREAT | O_TRUNC)),
-	ALL(brk),
-	ALL(munmap),
-	ALL(mremap),
-	ALL(madvise),
-	IF(mmap, ARG_HAS_NOT(2, PROT_EXEC)),
-	IF(mprotect, ARG_HAS_NOT(2, PROT_EXEC)),
-	ALL(rt_sigaction),
-	ALL(rt_sigprocmask),
-	ALL(rt_sigreturn),
-	ALL(sigaltstack),
-	ALL(tgkill),
-	ALL(poll),
-	ALL(ppoll),
-	ALL(restart_syscall),
-	ALL(nanosleep),
-	ALL(clock_nanosleep),
-	ALL(clock_gettime),
-	ALL(clock_getres),
-	ALL(gettimeofday),
-	ALL(time),
-	ALL(futex),
-	ALL(sched_yield),
-	ALL(getrandom),
-	ALL(exit),
-	ALL(exit_group),
-	ALL(getpid),
-	ALL(gettid),
-	ALL(getppid),
-	ALL(getuid),
-	ALL(geteuid),
-	ALL(getgid),
-	ALL(getegid),
-	ALL(sendto),
-	ALL(sendmsg),
-	ALL(recvfrom),
-	ALL(recvmsg),
-	ALL(shutdown),
-	ALL(accept4),
-	ALL(getsockname),
-	ALL(getpeername),
-	ALL(getsockopt),
-	ALL(setsockopt),
-	ALL(connect),
-	IF(socket, ARG_IS(0, AF_UNIX)),
-	IF(ioctl, ARG_IS(1, TCGETS)),
-	/* what libsystemd needs to log a long message */
-	ALL(memfd_create),
-	ALL(ftruncate),
+	/* memory that holds no code */
+	ALL(brk), ALL(munmap), ALL(mremap), ALL(madvise),
+	IF(mmap, ARG_HAS_NOT(2, PROT_EXEC)), IF(mprotect, ARG_HAS_NOT(2, PROT_EXEC)),
+	/* signals, waiting, clocks */
+	ALL(rt_sigaction), ALL(rt_sigprocmask), ALL(rt_sigreturn), ALL(sigaltstack), ALL(tgkill),
+	ALL(poll), ALL(ppoll), ALL(restart_syscall), ALL(nanosleep), ALL(clock_nanosleep),
+	ALL(clock_gettime), ALL(clock_getres), ALL(gettimeofday), ALL(time), ALL(futex),
+	ALL(sched_yield), ALL(getrandom), ALL(exit), ALL(exit_group), ALL(getpid), ALL(gettid),
+	ALL(getppid), ALL(getuid), ALL(geteuid), ALL(getgid), ALL(getegid),
+	/* AF_UNIX */
+	ALL(sendto), ALL(sendmsg), ALL(recvfrom), ALL(recvmsg), ALL(shutdown), ALL(accept4),
+	ALL(getsockname), ALL(getpeername), ALL(getsockopt), ALL(setsockopt), ALL(connect),
+	IF(socket, ARG_IS(0, AF_UNIX)), IF(ioctl, ARG_IS(1, TCGETS)),
+	/* libsystemd logs a long message through these */
+	ALL(memfd_create), ALL(ftruncate),
 };
 
 /* Threads and the event loop.  No bind(): a ring socket stays on its interface. */
 static const struct rule for_daemon[] = {
-	IF(clone, { .arg = 0,
-		    .op = SCMP_CMP_MASKED_EQ,
-		    .datum_a = CLONE_THREAD,
-		    .datum_b = CLONE_THREAD }),
-	ALL(sendmmsg),
-	ALL(set_robust_list),
-	ALL(rseq),
-	ALL(set_tid_address),
-	ALL(sched_getaffinity),
-	ALL(sched_setaffinity),
-	ALL(epoll_create1),
-	ALL(epoll_ctl),
-	ALL(epoll_wait),
-	ALL(epoll_pwait),
-	ALL(epoll_pwait2),
-	ALL(eventfd2),
-	ALL(timerfd_create),
-	ALL(timerfd_settime),
-	ALL(signalfd4),
-	ALL(sysinfo),
-	IF(prctl, ARG_IS(0, PR_SET_NAME)),
-	IF(prlimit64, ARG_IS(2, 0)),
+	IF(clone, ARG_HAS(0, CLONE_THREAD)), IF(prctl, ARG_IS(0, PR_SET_NAME)),
+	IF(prlimit64, ARG_IS(2, 0)), ALL(sendmmsg), ALL(set_robust_list), ALL(rseq),
+	ALL(set_tid_address), ALL(sched_getaffinity), ALL(sched_setaffinity), ALL(epoll_create1),
+	ALL(epoll_ctl), ALL(epoll_wait), ALL(epoll_pwait), ALL(epoll_pwait2), ALL(eventfd2),
+	ALL(timerfd_create), ALL(timerfd_settime), ALL(signalfd4), ALL(sysinfo),
 };
 
-/* Sockets, and the events socket removed at the end. */
+/* Sockets, and the removal of the events socket at the end. */
 static const struct rule for_opener[] = {
-	IF(socket, ARG_IS(0, AF_PACKET)),
-	IF(socket, ARG_IS(0, AF_NETLINK)),
-	ALL(bind),
-	IF(ioctl, ARG_IS(1, SIOCGIFNAME)),
-	IF(ioctl, ARG_IS(1, SIOCGIFHWADDR)),
-	ALL(unlink),
-	ALL(unlinkat),
-	ALL(rmdir),
-	ALL(lstat),
+	IF(socket, ARG_IS(0, AF_PACKET)), IF(socket, ARG_IS(0, AF_NETLINK)), ALL(bind),
+	IF(ioctl, ARG_IS(1, SIOCGIFNAME)), IF(ioctl, ARG_IS(1, SIOCGIFHWADDR)),
+	ALL(unlink), ALL(unlinkat), ALL(rmdir), ALL(lstat),
 };
 
-/* No BPF_PROG_LOAD, no BPF_MAP_CREATE; nor a lookup, since slots are mapped. */
+/* No BPF_PROG_LOAD, no BPF_MAP_CREATE.  No lookup either: the slots are mapped. */
 static const struct rule for_maps[] = {
-	IF(bpf, ARG_IS(0, BPF_MAP_UPDATE_ELEM)),
-	IF(bpf, ARG_IS(0, BPF_MAP_DELETE_ELEM)),
+	IF(bpf, ARG_IS(0, BPF_MAP_UPDATE_ELEM)), IF(bpf, ARG_IS(0, BPF_MAP_DELETE_ELEM)),
 };
 
-/* What libbpf does to load a program; memory is not locked by newer kernels, but it asks. */
-static const struct rule for_bpf[] = {
-	ALL(bpf),
-	IF(prlimit64, ARG_IS(2, 0)),
-};
+/* libbpf loads a program with these; it asks for the limit of locked memory. */
+static const struct rule for_bpf[] = { ALL(bpf), IF(prlimit64, ARG_IS(2, 0)) };
 
+#define RULES(table) table, ARRAY_SIZE(table)
 static const struct {
 	const struct rule *rules;
 	size_t n;
 	const struct rule *more;
 	size_t n_more;
 } roles[] = {
-	[SANDBOX_DAEMON] = { for_daemon, ARRAY_SIZE(for_daemon), NULL, 0 },
-	[SANDBOX_DAEMON_BPF] = { for_daemon, ARRAY_SIZE(for_daemon), for_maps,
-				 ARRAY_SIZE(for_maps) },
-	[SANDBOX_OPENER] = { for_opener, ARRAY_SIZE(for_opener), NULL, 0 },
-	[SANDBOX_OPENER_BPF] = { for_opener, ARRAY_SIZE(for_opener), for_bpf, ARRAY_SIZE(for_bpf) },
+	[SANDBOX_DAEMON]     = { RULES(for_daemon), NULL, 0 },
+	[SANDBOX_DAEMON_BPF] = { RULES(for_daemon), RULES(for_maps) },
+	[SANDBOX_OPENER]     = { RULES(for_opener), NULL, 0 },
+	[SANDBOX_OPENER_BPF] = { RULES(for_opener), RULES(for_bpf) },
 };
+/* clang-format on */
 
 static int add_rules(scmp_filter_ctx ctx, const struct rule *rules, size_t n)
 {
 	for (const struct rule *u = rules; u < rules + n; u++) {
 		int r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, u->nr, u->n, u->arg);
 
-		if (r < 0 && r != -EDOM) /* not a call of this architecture */
+		if (r < 0 && r != -EDOM) /* -EDOM: this architecture has no such call */
 			return r;
 	}
 	return 0;
@@ -300,7 +209,7 @@ int sandbox_system_calls(enum sandbox_role role)
 		r = add_rules(ctx, roles[role].rules, roles[role].n);
 	if (r >= 0)
 		r = add_rules(ctx, roles[role].more, roles[role].n_more);
-	if (r >= 0) /* its flags cannot be looked at; without it libc takes clone() */
+	if (r >= 0) /* a filter cannot see its flags; libc then uses clone() */
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (r >= 0)
 		r = seccomp_load(ctx);

@@ -1,27 +1,26 @@
-/* sandbox.h - what a process gives up before it meets anything hostile.
+/* sandbox.h - what a process gives up before it reads hostile input.
  *
- * All of it is for good, and for threads that are made later.  Call it while there is one thread.
- * Logs what fails.  0 or -errno. */
+ * All of it is permanent, and holds for threads that are created later.  Call these functions while
+ * there is one thread.  They log what fails, and return 0 or -errno. */
 #pragma once
 
 enum sandbox_role {
-	/* parses, publishes: no capability, no socket but AF_UNIX, no file written */
+	/* parses and publishes: no capability, no socket but AF_UNIX, writes no file */
 	SANDBOX_DAEMON,
-	/* and bpf(2), to put keys into a map that it was given and to take them out; still no
-	 * capability */
+	/* and bpf(2), to add and delete keys of a map that it received; still no capability */
 	SANDBOX_DAEMON_BPF,
-	SANDBOX_OPENER, /* CAP_NET_RAW; AF_PACKET and AF_NETLINK too */
-	/* and CAP_BPF, to deal frames out to several rings or to count them, and CAP_PERFMON,
-	 * without which the verifier has to follow what a processor might guess, and gives the
-	 * larger one up */
+	/* CAP_NET_RAW; also AF_PACKET and AF_NETLINK */
+	SANDBOX_OPENER,
+	/* and CAP_BPF, for the programs of several decoders and of mode=auto; and CAP_PERFMON:
+	 * without it the verifier follows speculative execution, and rejects the larger program */
 	SANDBOX_OPENER_BPF,
 };
 
-/* Keeps the capabilities of the role, of those that are there, and no other; none can come back
- * (no_new_privs, bounding set).  The daemon's role also goes into an empty network namespace, as
- * far as it may make one (CAP_SYS_ADMIN), and if it is root becomes `synfind`, or else `nobody`. */
+/* Keeps those capabilities of the role that the process has, and no others; no_new_privs and the
+ * bounding set prevent their return.  The daemon also enters an empty network namespace, if it may
+ * create one (CAP_SYS_ADMIN).  If it is root, it becomes `synfind`, or else `nobody`. */
 int sandbox_privileges(enum sandbox_role role);
 
-/* Allows the system calls of the role; any other fails with EPERM.  (A build with a sanitizer keeps
- * all, since those have calls of their own.) */
+/* Allows the system calls of the role; all others fail with EPERM.  (A build with a sanitizer
+ * allows all, because sanitizers need more.) */
 int sandbox_system_calls(enum sandbox_role role);

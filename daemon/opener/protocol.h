@@ -40,7 +40,7 @@ enum opener_reply_kind {
 	OPENER_LINK, /* an interface is new or has changed: .ifindex .name .arphrd .flags .named */
 	OPENER_LISTED, /* the list is complete; changes follow */
 	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
-	/* .rings ring descriptors for .ifindex and their geometry; with .bypass also as many maps
+	/* .rings ring descriptors for .ifindex and their geometry; with MODE_AUTO also as many maps
 	 * `flows` and as many maps `slots` (bpf/bypass.bpf.c) */
 	OPENER_RINGS,
 	OPENER_FAILED, /* no rings: .error is -errno, .step what failed */
@@ -57,8 +57,7 @@ struct opener_reply {
 	char step[32];
 	uint32_t rings;
 	uint8_t by_program; /* as in struct rings (rings.h) */
-	uint8_t bypass;	    /* likewise */
-	uint8_t control;    /* they pass SYN, FIN and RST only */
+	uint8_t mode;	    /* enum capture_mode of the rings */
 	uint64_t secret;
 	struct afring_geometry ring[OPENER_RINGS_MAX];
 };

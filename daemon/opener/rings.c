@@ -80,7 +80,7 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 	int program[AFRING_GROUP_MAX];
 	int link = afring_link_type((int)l->arphrd), n, r = 0;
 
-	*ret = (struct rings){ .n = o->decoders, .bypass = o->mode == MODE_AUTO };
+	*ret = (struct rings){ .n = o->decoders, .mode = o->mode };
 	for (unsigned i = 0; i < AFRING_GROUP_MAX; i++)
 		ret->filter[i] = (struct bypassload){ -1, -1, -1 };
 	if (link < 0)
@@ -100,11 +100,11 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 		.block_timeout_ms = (unsigned)(o->block_timeout_ns / 1000000),
 		.promiscuous = o->promiscuous,
 		.filter = { .len = (unsigned short)n, .filter = insns },
-		.programs = ret->bypass ? program : NULL,
+		.programs = o->mode == MODE_AUTO ? program : NULL,
 	};
 
 	*reterr_step = OPENER_STEP_BYPASS;
-	if (ret->bypass)
+	if (o->mode == MODE_AUTO)
 		r = load_filters(l, link == LINK_RAW_IP, ret, program);
 	if (r >= 0 && ret->n > 1)
 		r = open_group(o, l, &cfg, secret, ret, reterr_step);
@@ -119,7 +119,7 @@ unsigned rings_collect(const struct rings *rings, int ret_fds[])
 	unsigned n = rings->n;
 
 	memcpy(ret_fds, rings->fd, n * sizeof *ret_fds);
-	if (!rings->bypass)
+	if (rings->mode != MODE_AUTO)
 		return n;
 	for (unsigned i = 0; i < n; i++) {
 		ret_fds[n + i] = rings->filter[i].flows;

@@ -6,11 +6,11 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "common/options.h"
 #include "source/afring.h"
 #include "source/bypassload.h"
 
 struct link;
-struct options;
 
 struct rings {
 	unsigned n;
@@ -18,7 +18,7 @@ struct rings {
 	struct afring_geometry geometry[AFRING_GROUP_MAX];
 	bool by_program; /* several rings: fanout_member() under @secret assigns frames */
 	uint64_t secret;
-	bool bypass; /* mode=auto: each ring has a filter with maps */
+	enum capture_mode mode; /* MODE_AUTO: each ring has a filter with maps */
 	struct bypassload filter[AFRING_GROUP_MAX];
 };
 

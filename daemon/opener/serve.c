@@ -116,8 +116,7 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 	m.kind = OPENER_RINGS;
 	m.rings = rings.n;
 	m.by_program = rings.by_program;
-	m.bypass = rings.bypass;
-	m.control = v->s->o->mode == MODE_CONTROL;
+	m.mode = (uint8_t)rings.mode;
 	m.secret = rings.secret;
 	memcpy(m.ring, rings.geometry, rings.n * sizeof *m.ring);
 	known->opened = true;

@@ -8,19 +8,18 @@
 #include "common/log.h"
 #include "common/options.h"
 
-enum { REPORTED_APART = 64 }; /* users that are logged without regard to each other */
+enum { REPORTED_APART = 64 }; /* users with a rate limit of their own */
 
 static const struct {
 	const char *name, *text;
 } verdicts[ACCESS_VERDICTS] = {
 	[ACCESS_ADDRESSES] = { "addresses", "it sees addresses" },
 	[ACCESS_PSEUDONYMS] = { "pseudonyms", "it sees pseudonyms" },
-	[ACCESS_UNLISTED] = { "unlisted",
-			      "neither it nor a group of it is in a list of those that may" },
-	[ACCESS_UID_LIMIT] = { "uid_limit",
-			       "its user has as many as max-subscribers-per-uid allows" },
-	[ACCESS_LIMIT] = { "limit", "there are as many as max-subscribers allows" },
-	[ACCESS_UNKNOWN] = { "unknown", "the kernel does not tell who it is" },
+	[ACCESS_UNLISTED] = { "unlisted", "neither its user nor a group is in the lists of those "
+					  "that may subscribe" },
+	[ACCESS_UID_LIMIT] = { "uid_limit", "its user has max-subscribers-per-uid already" },
+	[ACCESS_LIMIT] = { "limit", "there are max-subscribers already" },
+	[ACCESS_UNKNOWN] = { "unknown", "the kernel does not name its user" },
 };
 
 int access_peer_of(int fd, struct access_peer *ret)
@@ -33,7 +32,7 @@ int access_peer_of(int fd, struct access_peer *ret)
 		return -errno;
 	len = 0;
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, NULL, &len) < 0) {
-		if (errno != ERANGE) /* which says how many octets there are */
+		if (errno != ERANGE) /* ERANGE: len is now the size that is needed */
 			return -errno;
 		groups = malloc(len);
 		if (!groups)
@@ -55,7 +54,7 @@ void access_peer_free(struct access_peer *p)
 	*p = (struct access_peer){ 0 };
 }
 
-static bool has(const struct id_list *list, uint32_t id)
+static bool id_list_has(const struct id_list *list, uint32_t id)
 {
 	for (size_t i = 0; i < list->n; i++)
 		if (list->ids[i] == id)
@@ -66,10 +65,10 @@ static bool has(const struct id_list *list, uint32_t id)
 static bool is_named(const struct access_peer *p, const struct id_list *users,
 		     const struct id_list *groups)
 {
-	if (has(users, p->uid) || has(groups, p->gid))
+	if (id_list_has(users, p->uid) || id_list_has(groups, p->gid))
 		return true;
 	for (size_t i = 0; groups->n && i < p->ngroups; i++)
-		if (has(groups, p->groups[i]))
+		if (id_list_has(groups, p->groups[i]))
 			return true;
 	return false;
 }

@@ -1,8 +1,8 @@
-/* access.h - who may listen, and what they get to see.
+/* access.h - who may subscribe, and whether with addresses or pseudonyms.
  *
- * The kernel tells who opened the connection: user, group and supplementary groups as they were at
- * connect(2), which nobody can change afterwards (unix(7), SO_PEERCRED; SO_PEERGROUPS).  What
- * follows from that and from the options is decided here, by no state but the arguments. */
+ * The kernel names the peer: its user, group and supplementary groups at connect(2), which cannot
+ * change afterwards (unix(7), SO_PEERCRED; SO_PEERGROUPS).  The decision depends only on these and
+ * the options. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -19,32 +19,34 @@ struct access_peer {
 };
 
 enum access_verdict {
-	ACCESS_ADDRESSES,  /* sees everything */
-	ACCESS_PSEUDONYMS, /* sees pseudonyms of addresses */
-	/* this and what follows are refusals: there are lists, and it is in none */
-	ACCESS_UNLISTED,
-	ACCESS_UID_LIMIT, /* too many of that user */
-	ACCESS_LIMIT,	  /* too many */
-	ACCESS_UNKNOWN,	  /* the kernel did not tell who it is */
+	/* granted; for each of these there is a log of lines */
+	ACCESS_ADDRESSES,
+	ACCESS_PSEUDONYMS, /* in place of addresses; written only while a subscriber reads them */
+	ACCESS_LOGS,
+	/* refused */
+	ACCESS_UNLISTED = ACCESS_LOGS, /* the peer is in none of the lists */
+	ACCESS_UID_LIMIT,	       /* its user has too many */
+	ACCESS_LIMIT,		       /* there are too many */
+	ACCESS_UNKNOWN,		       /* the kernel does not name the peer */
 	ACCESS_VERDICTS
 };
 
 static inline bool access_refused(enum access_verdict v)
 {
-	return v > ACCESS_PSEUDONYMS;
+	return v >= ACCESS_LOGS;
 }
 
-/* Who is at the other end of @fd.  0, to be undone with access_peer_free(), or -errno. */
+/* The process at the other end of @fd.  0 (free it with access_peer_free()) or -errno. */
 int access_peer_of(int fd, struct access_peer *ret);
 void access_peer_free(struct access_peer *p);
 
-/* What @p may see, by name alone.  Who is allowed by name sees addresses, also if pseudonymised by
- * another: so a membership never takes anything away, and to give one up gains nothing. */
+/* What @p may see, by user and groups.  allow-* takes precedence over pseudonymize-*: a membership
+ * never takes anything away, so giving one up gains nothing. */
 enum access_verdict access_by_name(const struct access_peer *p, const struct options *o);
 
-/* The same for one that comes when @all others are connected, @of_uid of them of its user. */
+/* The same, with @all subscribers connected already, @of_uid of them of the same user. */
 enum access_verdict access_decide(const struct access_peer *p, const struct options *o,
 				  unsigned all, unsigned of_uid);
 
-/* Logs that @p came, or was refused; each of a few users once in ten seconds.  @p may be zeroed. */
+/* Logs that @p was accepted or refused, at most once in ten seconds per user.  @p may be zeroed. */
 void access_log(const struct access_peer *p, enum access_verdict v);

@@ -136,13 +136,11 @@ static void log_watching(const struct interface *iface, const struct opener_repl
 static void log_other_mode(const struct capture *c, const struct interface *iface,
 			   const struct opener_reply *m)
 {
-	enum capture_mode mode = m->bypass ? MODE_AUTO : m->control ? MODE_CONTROL : MODE_ALL;
-
-	if (mode != c->o->mode)
+	if (m->mode != c->o->mode)
 		log_warn(
 			"%s: its opener has mode=%s, this daemon has mode=%s; restart the daemon%s",
-			iface->name, capture_mode_name(mode), capture_mode_name(c->o->mode),
-			m->control ? "; until then it sees only SYN, FIN and RST there" : "");
+			iface->name, capture_mode_name((enum capture_mode)m->mode), capture_mode_name(c->o->mode),
+			m->mode == MODE_CONTROL ? "; until then it sees only SYN, FIN and RST there" : "");
 }
 
 /* Owns @fds. */

@@ -285,7 +285,7 @@ static void decoder_sweep(struct decoder *d)
 /* Looks into tunnels and ICMP errors, which frame_decode() does not. */
 static enum frame_verdict decode_inner(struct decoder *d, const struct frame *f, struct segment *s)
 {
-	struct tunnel t;
+	struct tunnel t = { 0 };
 	enum frame_verdict v = frame_decode_inner(f, d->inner, &t, s);
 	int number = f->iface;
 
@@ -303,7 +303,7 @@ uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *r
 	return encap_id_look_up(d->encap_ids, iface, ret_tunnel);
 }
 
-enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct segment *ret)
+static enum frame_verdict decode_frame(struct decoder *d, struct frame *f, struct segment *ret)
 {
 	f->iface += d->iface_id;
 	enum frame_verdict v = frame_decode(f, ret);
@@ -346,9 +346,9 @@ static bool is_switching(const struct decoder *d)
 
 int decoder_pull(struct decoder *d)
 {
-	struct frame frames[DECODER_BATCH];
-	struct segment segments[DECODER_BATCH];
-	int n = source_next(d->source, frames, DECODER_BATCH);
+	struct frame frames[TRACKER_BATCH];
+	struct segment segments[TRACKER_BATCH];
+	int n = source_next(d->source, frames, TRACKER_BATCH);
 	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
 	unsigned tcp = 0, bad_checksum = 0, filtered = 0;
 	int used = n;
@@ -364,7 +364,7 @@ int decoder_pull(struct decoder *d)
 		struct frame *f = &frames[i];
 		struct segment *s = &segments[tcp];
 
-		enum frame_verdict v = decoder_decode(d, f, s);
+		enum frame_verdict v = decode_frame(d, f, s);
 
 		verdicts[v]++;
 		if ((v == FRAME_TCP || v == FRAME_ICMP) && unlikely(is_foreign(d, s))) {

@@ -17,8 +17,6 @@ struct bypass_filter;
 struct options;
 struct encap_ids;
 
-enum { DECODER_BATCH = TRACKER_BATCH };
-
 /* Progress of a switch to another packet ring: ring_switch.h. */
 enum decoder_switch {
 	SWITCH_NONE,
@@ -98,10 +96,6 @@ uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *r
 
 /* Runs one batch of frames through the pipeline.  Returns as source_next(). */
 int decoder_pull(struct decoder *d);
-
-/* Decodes one frame; with FRAME_TCP and FRAME_ICMP @ret is the segment.  Changes nothing of @d but
- * the tunnel numbers. */
-enum frame_verdict decoder_decode(struct decoder *d, struct frame *f, struct segment *ret);
 
 /* Pins @thread to processor @cpu: 0 or -errno. */
 int thread_pin(pthread_t thread, unsigned cpu);

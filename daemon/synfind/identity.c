@@ -11,7 +11,7 @@ void identity_init(struct identity *ret, bool daemon)
 
 	memset(ret, 0, sizeof *ret);
 	gethostname(ret->host, sizeof ret->host - 1);
-	/* Where /proc is hidden, the unit says it (systemd/synfind.service.in). */
+	/* If /proc is hidden, the unit passes the boot id (systemd/synfind.service.in). */
 	if (sd_id128_get_boot(&id) >= 0 || (env && sd_id128_from_string(env, &id) >= 0))
 		sd_id128_to_string(id, ret->boot_id);
 	if (daemon && sd_id128_randomize(&id) >= 0)

@@ -122,7 +122,7 @@ void interface_forget(struct capture *c, struct interface *iface)
 
 unsigned interface_fds(const struct opener_reply *m)
 {
-	return m->bypass ? 3 * m->rings : m->rings;
+	return m->mode == MODE_AUTO ? 3 * m->rings : m->rings;
 }
 
 /* The filter of ring @i if this daemon uses it.  A filter that is closed has no keys and passes
@@ -133,7 +133,7 @@ static int interface_take_filter(struct capture *c, const struct opener_reply *m
 	int flows, slots;
 
 	*ret = NULL;
-	if (!m->bypass)
+	if (m->mode != MODE_AUTO)
 		return 0;
 	flows = fds[m->rings + i];
 	slots = fds[2 * m->rings + i];
@@ -188,7 +188,7 @@ struct decoder_ring interface_ring_of(const struct capture *c, const struct open
 						 .of = m->rings,
 						 .known = m->by_program,
 						 .secret = m->secret,
-						 .control = m->control } };
+						 .control = m->mode == MODE_CONTROL } };
 }
 
 struct decoder *interface_add_decoder(struct interface *iface)

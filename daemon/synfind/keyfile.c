@@ -9,19 +9,19 @@
 #include <unistd.h>
 #include "common/log.h"
 
-static int check(int fd, const char *path)
+static int keyfile_check(int fd, const char *path)
 {
 	struct stat st;
 
 	if (fstat(fd, &st) < 0)
-		return log_errno(errno, "Cannot look at '%s'", path);
+		return log_errno(errno, "Cannot stat '%s'", path);
 	if (!S_ISREG(st.st_mode) || st.st_size != PSEUDONYM_KEY_OCTETS) {
-		log_error("'%s' is no key of pseudonyms: it must be a file of %d octets", path,
+		log_error("'%s' is not a pseudonym key: it must be a file of %d octets", path,
 			  PSEUDONYM_KEY_OCTETS);
 		return -EINVAL;
 	}
 	if (st.st_mode & S_IRWXO) {
-		log_error("'%s' is no key of pseudonyms: anybody can read it (mode %04o)", path,
+		log_error("'%s' is not a safe pseudonym key: others can read it (mode %04o)", path,
 			  st.st_mode & 07777);
 		return -EPERM;
 	}
@@ -45,11 +45,11 @@ int keyfile_read(const char *path, uint8_t ret[static PSEUDONYM_KEY_OCTETS])
 	}
 	fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
 	if (fd < 0)
-		return log_errno(errno, "Cannot read the key of pseudonyms, '%s'", path);
-	r = check(fd, path);
+		return log_errno(errno, "Cannot read the pseudonym key '%s'", path);
+	r = keyfile_check(fd, path);
 	n = r < 0 ? 0 : read(fd, ret, PSEUDONYM_KEY_OCTETS);
 	if (r == 0 && n != PSEUDONYM_KEY_OCTETS)
-		r = log_errno(n < 0 ? errno : EIO, "Cannot read the key of pseudonyms, '%s'", path);
+		r = log_errno(n < 0 ? errno : EIO, "Cannot read the pseudonym key '%s'", path);
 	close(fd);
 	return r < 0 ? r : 1;
 }

@@ -1,9 +1,9 @@
-/* keyfile.h - the secret that pseudonyms follow from, as the administrator keeps it. */
+/* keyfile.h - the secret key of the pseudonyms, from the administrator's file. */
 #pragma once
 #include "format/pseudonym.h"
 
-/* The octets of the file @path; NULL: those of the credential of that name that the service manager
- * holds for us.  1: they are there; 0: NULL, and there is none; -errno: logged.  A file that
- * anybody can read, or that is shorter or longer, is refused. */
+/* Reads the key from the file @path; NULL: from the service manager's credential of the name below.
+ * 1: @ret is filled; 0: @path is NULL and there is no credential; -errno: logged.  Refuses a file
+ * that others can read, or of another size. */
 #define KEYFILE_CREDENTIAL "synfind-pseudonym-key"
 int keyfile_read(const char *path, uint8_t ret[static PSEUDONYM_KEY_OCTETS]);

@@ -30,8 +30,8 @@ static int address_of(const char *path, struct sockaddr_un *ret)
 	return 0;
 }
 
-/* Who listens on @a?  >0: a process (1 if its id is hidden); 0: nobody; or -errno. */
-static int owner_of(const struct sockaddr_un *a)
+/* The process that listens on @a (1 if its id is hidden); 0: none; or -errno. */
+static int listener_of(const struct sockaddr_un *a)
 {
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r;
 	struct ucred peer = { 0 };
@@ -49,26 +49,26 @@ static int owner_of(const struct sockaddr_un *a)
 	return r;
 }
 
-/* Clears the way to @path, or says why not. */
-static int make_way(const char *path, const struct sockaddr_un *a)
+/* Removes a dead process's socket at @path. */
+static int remove_stale(const char *path, const struct sockaddr_un *a)
 {
 	struct stat st;
 	int owner;
 
 	if (lstat(path, &st) < 0)
-		return errno == ENOENT ? 0 : log_errno(errno, "Cannot look at '%s'", path);
+		return errno == ENOENT ? 0 : log_errno(errno, "Cannot stat '%s'", path);
 	if (!S_ISSOCK(st.st_mode)) {
-		log_error("Cannot listen on '%s': it is there, and it is not a socket", path);
+		log_error("Cannot listen on '%s': the path exists and is not a socket", path);
 		return -EEXIST;
 	}
-	owner = owner_of(a);
+	owner = listener_of(a);
 	if (owner > 0) {
-		log_error("Cannot listen on '%s': process %d serves it already", path, owner);
+		log_error("Cannot listen on '%s': process %d already listens there", path, owner);
 		return -EADDRINUSE;
 	}
 	if (owner < 0)
-		return log_errno(owner, "Cannot find out who owns '%s'", path);
-	log_info("Replacing '%s', which a process that is gone left behind", path);
+		return log_errno(owner, "Cannot find out which process listens on '%s'", path);
+	log_info("Replacing '%s', which a dead process left", path);
 	if (unlink(path) < 0)
 		return log_errno(errno, "Cannot remove '%s'", path);
 	return 0;
@@ -114,15 +114,15 @@ int listen_open(const struct options *o, bool *ret_directory_made)
 	if (mkdir(dir, 0755) == 0)
 		*ret_directory_made = true;
 	else if (errno != EEXIST)
-		return log_errno(errno, "Cannot make the directory '%s' for the events socket",
+		return log_errno(errno, "Cannot create the directory '%s' of the events socket",
 				 dir);
-	r = make_way(o->socket, &a);
+	r = remove_stale(o->socket, &a);
 	if (r < 0)
 		return r;
 	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 	if (fd < 0)
-		return log_errno(errno, "Cannot make the events socket");
-	/* Not reachable for others between bind() and chmod(). */
+		return log_errno(errno, "Cannot create the events socket");
+	/* Others cannot connect between bind() and chmod(). */
 	mode_t mask = umask(0177);
 
 	r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
@@ -152,7 +152,7 @@ int listen_inherited(struct fdstore *fdstore, bool *ret_own)
 	if (fd < 0)
 		return fd;
 	if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0) {
-		log_warn("The descriptor '%s' is no listening socket: closing it",
+		log_warn("The descriptor '%s' is not a listening socket: closing it",
 			 own ? LISTENER : EVENTS_SOCKET);
 		close(fd);
 		return -ENOENT;
@@ -178,8 +178,8 @@ void listen_remove(const struct options *o, bool directory_made)
 	struct sockaddr_un a;
 	char dir[PATH_MAX];
 
-	/* If somebody answers there, it is not ours any more. */
-	if (address_of(o->socket, &a) < 0 || owner_of(&a) != 0)
+	/* If a process listens there, the path is no longer ours. */
+	if (address_of(o->socket, &a) < 0 || listener_of(&a) != 0)
 		return;
 	unlink(o->socket);
 	directory_of(o->socket, dir);

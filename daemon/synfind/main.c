@@ -1,4 +1,4 @@
-/* synfind: tells TCP connections as they open and close.  See docs/architecture.md. */
+/* synfind: publishes TCP connections as they open, change and close.  See docs/architecture.md. */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -18,13 +18,13 @@
 #include "synfind/fdstore.h"
 
 enum { EXIT_USAGE = 2 };
-static const uint64_t end_wait_ns = 2000000000; /* for subscribers to take what is theirs */
+static const uint64_t end_wait_ns = 2000000000; /* for subscribers to read the rest */
 
 struct daemon {
 	int argc;
 	char **argv;
 	struct options o;
-	unsigned room, syn_room; /* what the tables were made for */
+	unsigned full_capacity, syn_capacity; /* entries that the tables were made for */
 	sd_event *loop;
 	sd_event_source *stats_timer;
 	struct opener opener;
@@ -32,10 +32,10 @@ struct daemon {
 	struct publisher publisher;
 	struct capture capture;
 	struct watchdog watchdog;
-	bool paused; /* another process goes on */
+	bool paused; /* the next process continues the stream */
 };
 
-/* The service manager wants it to end, and has what is needed to go on, in a next process. */
+/* Ends so that the next process can continue: the service manager keeps the descriptors. */
 static int pause_all(struct daemon *d)
 {
 	capture_pause(&d->capture);
@@ -44,7 +44,7 @@ static int pause_all(struct daemon *d)
 	return sd_event_exit(d->loop, 0);
 }
 
-/* The first one ends the daemon in order, the second one at once. */
+/* The first signal ends the daemon in order, the second one at once. */
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
 {
 	struct daemon *d = arg;
@@ -80,17 +80,17 @@ static int set_stats_timer(struct daemon *d)
 
 /* ---- reload --------------------------------------------------------------------------------- */
 
-/* The tables have the room that they were made with. */
-static void fit(unsigned *wanted, unsigned room, const char *name)
+/* The tables cannot grow. */
+static void limit_fit(unsigned *limit, unsigned capacity, const char *name)
 {
-	if (*wanted <= room)
+	if (*limit <= capacity)
 		return;
-	log_warn("%s: a value above %u counts from the next start on", name, room);
-	*wanted = room;
+	log_warn("%s: a value above %u takes effect at the next start", name, capacity);
+	*limit = capacity;
 }
 
-/* The options as file and flags have them now; those that only a start can change stay. */
-static int read_options_again(struct daemon *d)
+/* Reads file and flags again; options that only a start can change stay. */
+static int reload_options(struct daemon *d)
 {
 	struct options fresh;
 	int r = options_parse(d->argc, d->argv, &fresh);
@@ -100,16 +100,16 @@ static int read_options_again(struct daemon *d)
 	r = options_keep_fixed(&fresh, &d->o);
 	if (r < 0) {
 		options_free(&fresh);
-		return log_errno(r, "Cannot take over the configuration");
+		return log_errno(r, "Cannot apply the configuration");
 	}
-	fit(&fresh.max_connections, d->room, "max-connections");
-	fit(&fresh.max_half_open, d->syn_room, "max-half-open");
+	limit_fit(&fresh.max_connections, d->full_capacity, "max-connections");
+	limit_fit(&fresh.max_half_open, d->syn_capacity, "max-half-open");
 	options_free(&d->o);
 	d->o = fresh;
 	return 0;
 }
 
-static void reload(struct daemon *d)
+static void daemon_reload(struct daemon *d)
 {
 	struct timespec ts;
 
@@ -117,7 +117,7 @@ static void reload(struct daemon *d)
 	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
 		   (unsigned long long)ts.tv_sec * 1000000u +
 			   (unsigned long long)ts.tv_nsec / 1000u);
-	if (read_options_again(d) == 0) {
+	if (reload_options(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);
 		publisher_reload(&d->publisher);
@@ -125,12 +125,12 @@ static void reload(struct daemon *d)
 		log_event(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
 	} else {
 		log_event(LOG_LEVEL_ERR, LOG_ID_BAD_CONFIG, NULL,
-			  "The configuration cannot be used: going on with the one before");
+			  "The configuration cannot be used: keeping the previous one");
 	}
-	sd_notify(0, "READY=1"); /* in either case: it works */
+	sd_notify(0, "READY=1"); /* in both cases */
 }
 
-/* Whoever started it at a terminal has closed that; else it is a wish. */
+/* At a terminal: it was closed.  Otherwise: a request to reload. */
 static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
 {
 	struct daemon *d = arg;
@@ -138,7 +138,7 @@ static int on_hangup(sd_event_source *s, const struct signalfd_siginfo *si, void
 	if (isatty(STDERR_FILENO))
 		return on_signal(s, si, arg);
 	if (!d->capture.stopping)
-		reload(d);
+		daemon_reload(d);
 	return 0;
 }
 
@@ -153,7 +153,7 @@ static int loop_init(struct daemon *d)
 	sigset_t set;
 	int r;
 
-	/* Before any thread is there: all of them leave these to the loop. */
+	/* Before the first thread, so that all threads leave these signals to the loop. */
 	sigemptyset(&set);
 	for (unsigned i = 0; i < ARRAY_SIZE(signals); i++)
 		sigaddset(&set, signals[i].number);
@@ -168,7 +168,7 @@ static int loop_init(struct daemon *d)
 	return r < 0 ? log_errno(r, "Cannot set up the event loop") : 0;
 }
 
-static void say_summary(const struct capture_totals *t)
+static void log_summary(const struct capture_totals *t)
 {
 	log_event(LOG_LEVEL_INFO, LOG_ID_SUMMARY,
 		  LOG_FIELDS({ "SYNFIND_PACKETS", log_number(t->packets).s },
@@ -183,14 +183,14 @@ static void say_summary(const struct capture_totals *t)
 		  (unsigned long long)t->lost);
 }
 
-/* What takes privileges, then the end of them, then what meets hostile octets. */
+/* First what needs privileges, then their end, then what reads hostile input. */
 static int daemon_start(struct daemon *d)
 {
 	enum sandbox_role role = d->o.mode == MODE_AUTO ? SANDBOX_DAEMON_BPF : SANDBOX_DAEMON;
 	int r = fdstore_init(&d->fdstore);
 
 	if (r < 0)
-		return log_errno(r, "Cannot take over what was stored");
+		return log_errno(r, "Cannot restore the stored descriptors");
 	r = opener_start(&d->opener, d->argc, d->argv, &d->o);
 	if (r >= 0)
 		r = loop_init(d);
@@ -233,7 +233,7 @@ static int daemon_run(struct daemon *d)
 		return log_errno(r, "The event loop failed");
 	if (!d->paused)
 		publisher_end(&d->publisher, end_wait_ns);
-	say_summary(&d->capture.totals);
+	log_summary(&d->capture.totals);
 	return 0;
 }
 
@@ -253,11 +253,11 @@ int main(int argc, char **argv)
 		options_free(&d.o);
 		return r;
 	}
-	d.room = d.o.max_connections;
-	d.syn_room = d.o.max_half_open;
+	d.full_capacity = d.o.max_connections;
+	d.syn_capacity = d.o.max_half_open;
 	r = daemon_run(&d);
 	watchdog_stop(&d.watchdog);
-	if (r < 0 && d.fdstore.live) /* the next start may do better: it shall find all as it was */
+	if (r < 0 && d.fdstore.live) /* unchanged for the next start, which may succeed */
 		capture_pause(&d.capture);
 	capture_destroy(&d.capture);
 	socket_made = d.publisher.socket_made && !d.paused;
@@ -268,7 +268,7 @@ int main(int argc, char **argv)
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);
 	options_free(&d.o);
-	if (r < 0 && getenv("NOTIFY_SOCKET")) /* its socket would start it again at once */
+	if (r < 0 && getenv("NOTIFY_SOCKET")) /* its socket unit would restart it at once */
 		sleep(1);
 	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 }

@@ -3,6 +3,6 @@
 
 struct options;
 
-/* Tells the events of options->read_file on stdout.  Returns the exit status: 0, or 1 after one
- * sentence on stderr that names the file and the octet where it ends to make sense. */
+/* Writes the events of options->read_file to standard output.  Returns the exit status: 0; or 1
+ * after one message on standard error, which names the file and, if it is broken, the octet. */
 int offline_run(const struct options *o);

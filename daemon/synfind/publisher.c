@@ -33,7 +33,7 @@ static void lines_begin(struct publisher *p, const struct input_ring *input, siz
 {
 	struct stream_state *st = &p->stream;
 
-	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+	for (unsigned i = 0; i < ACCESS_LOGS; i++) {
 		uint64_t end = st->state->end[i].head + space;
 
 		/* A transaction is at most half the log, so the lines it discards are older. */
@@ -70,7 +70,7 @@ static void publisher_line_end(struct publisher *p, unsigned log, const struct s
 
 static bool log_is_read(const struct publisher *p, unsigned log)
 {
-	return log == STREAM_ADDRESSES || p->reading[log];
+	return log == ACCESS_ADDRESSES || p->reading[log];
 }
 
 static void publish_event(struct publisher *p, const struct input_ring *input,
@@ -78,24 +78,24 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 {
 	struct json_context c = { .iface = input->iface,
 				  .second = &p->second,
-				  .community = (enum community_policy)p->o->community_id,
+				  .community = p->o->community_id,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 	uint64_t seq;
 
 	decoder_where(input->decoder, e->iface, &c.tunnel);
 	lines_begin(p, input, JSON_LINE_MAX);
 	seq = ++p->stream.state->seq;
-	struct strbuf line = publisher_line_begin(p, STREAM_ADDRESSES, JSON_LINE_MAX);
+	struct strbuf line = publisher_line_begin(p, ACCESS_ADDRESSES, JSON_LINE_MAX);
 
 	json_event(&line, e, seq, &c);
-	publisher_line_end(p, STREAM_ADDRESSES, &line, seq - 1);
-	if (log_is_read(p, STREAM_PSEUDONYMS)) {
+	publisher_line_end(p, ACCESS_ADDRESSES, &line, seq - 1);
+	if (log_is_read(p, ACCESS_PSEUDONYMS)) {
 		struct event masked = *e;
 
 		pseudonym_event(&p->key, &masked);
-		line = publisher_line_begin(p, STREAM_PSEUDONYMS, JSON_LINE_MAX);
+		line = publisher_line_begin(p, ACCESS_PSEUDONYMS, JSON_LINE_MAX);
 		json_event(&line, &masked, seq, &c);
-		publisher_line_end(p, STREAM_PSEUDONYMS, &line, seq - 1);
+		publisher_line_end(p, ACCESS_PSEUDONYMS, &line, seq - 1);
 	}
 	input->cursor->number = e->number + 1;
 	input->cursor->tail++;
@@ -121,7 +121,7 @@ static void plain_line_append(struct publisher *p, const struct input_ring *inpu
 
 	lines_begin(p, input, n);
 	p->stream.state->seq = seq;
-	for (unsigned i = 0; i < STREAM_LOGS; i++) {
+	for (unsigned i = 0; i < ACCESS_LOGS; i++) {
 		if (!log_is_read(p, i))
 			continue;
 		struct strbuf line = publisher_line_begin(p, i, n);

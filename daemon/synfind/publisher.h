@@ -43,8 +43,8 @@ struct publisher {
 	struct fmt_second second; /* of the last event's time */
 	struct input_ring *rings;
 	struct subscriber *subscribers;
-	unsigned connected, reading[STREAM_LOGS];
-	uint64_t slowest[STREAM_LOGS]; /* every subscriber is at or after this position */
+	unsigned connected, reading[ACCESS_LOGS];
+	uint64_t slowest[ACCESS_LOGS]; /* every subscriber is at or after this position */
 	int listen_fd, wake_fd;
 	char path[108];	  /* of the socket; "": none */
 	bool socket_made; /* listen_remove() the path at the end */

@@ -50,7 +50,7 @@ static const char *unfit(const struct interface *iface, const struct opener_repl
 {
 	const struct decoder_share *share = &iface->decoder[0]->share;
 
-	if (m->bypass || m->control != share->control)
+	if (m->mode == MODE_AUTO || (m->mode == MODE_CONTROL) != share->control)
 		return "the opener has another mode, which takes effect at the next start";
 	if (m->rings != iface->decoders)
 		return "the number of rings and decoders differs";

@@ -23,7 +23,7 @@ static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
 /* Offsets of the parts, in this order. */
 struct layout {
-	uint64_t undo, in_use, cursors, marks[STREAM_LOGS], records, log[STREAM_LOGS], octets;
+	uint64_t undo, in_use, cursors, marks[ACCESS_LOGS], records, log[ACCESS_LOGS], octets;
 };
 
 static uint64_t layout_part(struct layout *l, uint64_t octets)
@@ -47,12 +47,12 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 	l.undo = layout_part(&l, UNDO_OCTETS);
 	l.in_use = layout_part(&l, records * sizeof(uint32_t));
 	l.cursors = layout_part(&l, CURSORS * sizeof(struct ring_cursor));
-	for (unsigned i = 0; i < STREAM_LOGS; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		l.marks[i] =
 			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
 	l.records = layout_part(&l, records * record_octets());
 	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* a multiple of every page size */
-	for (unsigned i = 0; i < STREAM_LOGS; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		l.log[i] = layout_part(&l, log_octets);
 	return l;
 }
@@ -90,7 +90,7 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	s->record_memory = p + l.records;
 	s->control_octets = control;
 	undo_init(&s->undo, p, control, p + l.undo, UNDO_OCTETS);
-	for (unsigned i = 0; i < STREAM_LOGS && r >= 0; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
 		r = linelog_map(&s->log[i], fd, l.log[i], log_octets,
 				(struct linelog_mark *)(p + l.marks[i]), &s->state->end[i],
 				&s->head->mark_first[i]);
@@ -128,7 +128,7 @@ static int stream_adopt(struct stream_state *s, int fd)
 	if (r < 0)
 		return r;
 	r = undo_rollback(&s->undo);
-	for (unsigned i = 0; i < STREAM_LOGS && r >= 0; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
 		if (!linelog_is_sound(&s->log[i]))
 			r = -EBADMSG;
 	if (r < 0) {
@@ -181,7 +181,7 @@ int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t 
 
 void stream_state_close(struct stream_state *s)
 {
-	for (unsigned i = 0; i < STREAM_LOGS; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		linelog_unmap(&s->log[i]);
 	if (s->head)
 		munmap(s->head, s->control_octets);

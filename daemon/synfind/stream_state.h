@@ -17,18 +17,11 @@ struct subscriber_record;
 
 enum { STREAM_RECORDS_MIN = 1024 }; /* an unused record costs no memory */
 
-/* The same events in two forms, each with a log of its own. */
-enum stream_log {
-	STREAM_ADDRESSES = ACCESS_ADDRESSES,
-	STREAM_PSEUDONYMS = ACCESS_PSEUDONYMS, /* written only while it has readers */
-	STREAM_LOGS,
-};
-
 /* Saved as a whole at the start of a transaction. */
 struct stream_progress {
 	uint64_t seq;	      /* of the last event */
 	uint64_t lost_events; /* sum over all subscribers */
-	struct linelog_end end[STREAM_LOGS];
+	struct linelog_end end[ACCESS_LOGS];
 };
 
 /* How much of a decoder's event ring is published; saved in the transactions of that ring. */
@@ -53,7 +46,7 @@ struct stream_head {
 	uint64_t accepted, refused[ACCESS_VERDICTS]; /* subscribers */
 	uint8_t key[PSEUDONYM_KEY_OCTETS];	     /* valid if has_key */
 	bool has_key;
-	uint64_t mark_first[STREAM_LOGS];
+	uint64_t mark_first[ACCESS_LOGS];
 	struct stream_progress state;
 };
 
@@ -63,8 +56,8 @@ struct stream_state {
 	uint32_t *in_use;	       /* per record: generation << 1 | in use, changed as one */
 	struct ring_cursor *cursors;
 	unsigned char *record_memory;
-	struct linelog log[STREAM_LOGS];
-	uint64_t committed[STREAM_LOGS]; /* heads at the last commit */
+	struct linelog log[ACCESS_LOGS];
+	uint64_t committed[ACCESS_LOGS]; /* heads at the last commit */
 	struct undo undo;
 	uint64_t control_octets;
 };
@@ -102,6 +95,6 @@ static inline void stream_state_begin(struct stream_state *s, const struct ring_
 static inline void stream_state_commit(struct stream_state *s)
 {
 	undo_commit(&s->undo);
-	for (unsigned i = 0; i < STREAM_LOGS; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		s->committed[i] = s->state->end[i].head;
 }

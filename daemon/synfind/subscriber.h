@@ -36,7 +36,7 @@ enum subscriber_flight { FLIGHT_NONE, FLIGHT_PREFIX, FLIGHT_LOG };
 
 struct subscriber_record {
 	struct subscriber_cursor cursor;
-	uint32_t log;	    /* enum stream_log: the one it reads */
+	uint32_t log;	    /* enum access_verdict: the log that it reads */
 	uint32_t flight;    /* enum subscriber_flight: what is being sent */
 	uint64_t from;	    /* position where the send began */
 	struct mmsghdr msg; /* .msg_len: octets sent */

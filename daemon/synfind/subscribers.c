@@ -24,7 +24,7 @@ enum {
 	ACCEPT_BURST = 100,
 };
 
-_Static_assert((unsigned)STREAM_LOGS == ACCESS_UNLISTED,
+_Static_assert((unsigned)ACCESS_LOGS == ACCESS_UNLISTED,
 	       "each verdict that is no refusal is a log");
 
 /* ---- one subscriber -------------------------------------------------------------------------- */
@@ -164,7 +164,7 @@ static int subscriber_greet(struct publisher *p, struct subscriber_record *recor
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
 	h.mode = capture_mode_name(p->o->mode);
-	h.pseudonyms = record->log == STREAM_PSEUDONYMS;
+	h.pseudonyms = record->log == ACCESS_PSEUDONYMS;
 	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
 	return x.full ? -ENOBUFS : subscriber_prepend(record, line, (size_t)(x.p - line));
 }
@@ -334,7 +334,7 @@ int subscribers_stdout(struct publisher *p)
 	struct stat st;
 	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
 
-	return subscriber_add(p, stdout_index(p), STDOUT_FILENO, is_socket, STREAM_ADDRESSES);
+	return subscriber_add(p, stdout_index(p), STDOUT_FILENO, is_socket, ACCESS_ADDRESSES);
 }
 
 /* ---- subscribers of an earlier process ------------------------------------------------------- */
@@ -343,10 +343,10 @@ int subscribers_stdout(struct publisher *p)
 static bool subscriber_may_resume(const struct publisher *p, const struct subscriber_record *record,
 				  int fd)
 {
-	return record->log < STREAM_LOGS &&
+	return record->log < ACCESS_LOGS &&
 	       subscriber_is_sound(record, &p->stream.log[record->log]) &&
 	       subscriber_access(p, fd, false) == record->log &&
-	       !(record->log == STREAM_PSEUDONYMS && p->other_key);
+	       !(record->log == ACCESS_PSEUDONYMS && p->other_key);
 }
 
 static void subscriber_adopt(struct publisher *p, unsigned index)
@@ -374,7 +374,7 @@ static void subscriber_adopt(struct publisher *p, unsigned index)
 
 void subscribers_adopt(struct publisher *p)
 {
-	for (unsigned i = 0; i < STREAM_LOGS; i++)
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		p->slowest[i] = p->stream.state->end[i].head;
 	for (unsigned i = 0; i <= stdout_index(p); i++)
 		if (p->stream.in_use[i] & 1)

@@ -92,51 +92,6 @@ const struct conststr synflood_phase_str[SYNFLOOD_PHASES] = {
 	[SYNFLOOD_END] = CONSTSTR("end"),
 };
 
-const char *event_kind_name(enum event_kind k)
-{
-	return event_kind_str[k].s;
-}
-
-const char *event_segment_name(enum event_segment s)
-{
-	return event_segment_str[s].s;
-}
-
-const char *event_basis_name(enum event_basis b)
-{
-	return event_basis_str[b].s;
-}
-
-const char *direction_basis_name(enum direction_basis d)
-{
-	return direction_basis_str[d].s;
-}
-
-const char *close_reason_name(enum close_reason r)
-{
-	return close_reason_str[r].s;
-}
-
-const char *closed_by_name(enum closed_by c)
-{
-	return closed_by_str[c].s;
-}
-
-const char *teardown_name(enum teardown t)
-{
-	return teardown_str[t].s;
-}
-
-const char *conn_state_name(enum conn_state c)
-{
-	return conn_state_str[c].s;
-}
-
-const char *anomaly_name(enum anomaly a)
-{
-	return anomaly_str[a].s;
-}
-
 /* By code; the same of the client behind them (HISTORY_FROM_CLIENT). */
 static const char history_letter[] = "?shadfrgtwiq^???"
 				     "?SHADFRGTWIQ^???";

@@ -73,8 +73,9 @@ enum teardown {
 /* What the counts of a tcp_close rest on. */
 enum event_counts {
 	COUNTS_SEGMENTS, /* every segment */
-	COUNTS_SEQUENCE, /* the numbers of SYN and FIN: of close only payload[] is told, the length of
-			  * the stream modulo 2^32; UINT64_MAX: not known */
+	/* The sequence numbers of SYN and FIN.  Of `close` only payload[] is set: the length of the
+	 * stream modulo 2^32; UINT64_MAX: not known. */
+	COUNTS_SEQUENCE,
 };
 
 /* Zeek's conn_state, by the letters of its documentation (conn.log). */
@@ -235,17 +236,6 @@ extern const struct conststr conn_state_str[CONN_STATES];
 extern const struct conststr anomaly_str[ANOMALIES];
 extern const struct conststr synflood_phase_str[SYNFLOOD_PHASES];
 
-/* The same as plain strings. */
-const char *event_kind_name(enum event_kind k);
-const char *event_segment_name(enum event_segment s);
-const char *event_basis_name(enum event_basis b);
-const char *direction_basis_name(enum direction_basis d);
-const char *close_reason_name(enum close_reason r);
-const char *closed_by_name(enum closed_by c);
-const char *teardown_name(enum teardown t);
-const char *conn_state_name(enum conn_state c);
-const char *anomaly_name(enum anomaly a);
-
 /* Writes the letters of @history, terminated; returns their number. */
 unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 
@@ -255,7 +245,7 @@ unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 struct event_sink {
 	struct event *(*reserve)(struct event_sink *);
 	void (*commit)(struct event_sink *);
-	unsigned
-		current; /* the tracker's: which segment of tracker_input() an event is of, from 0; not
-			   * for those of a sweep */
+	/* Set by the tracker: the segment of tracker_input() that causes the event, from 0.  Events
+	 * of a sweep leave it as it is. */
+	unsigned current;
 };

@@ -7,6 +7,13 @@
 
 enum { COMMUNITY_ID_CHARS = 30 }; /* "1:" and 28 characters */
 
+/* Events that carry the id. */
+enum community_policy {
+	COMMUNITY_OPEN_CLOSE, /* tcp_open and tcp_close */
+	COMMUNITY_ALL,
+	COMMUNITY_OFF,
+};
+
 /* Writes the id of the TCP connection between two ends, terminated.
  * @ip_v  4 or 6; addresses in network order (IPv4: 4 octets), ports and seed in host order */
 void community_id(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16_t seed,

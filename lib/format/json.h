@@ -10,12 +10,11 @@
 #include "base/strbuf.h"
 #include "flow/event.h"
 #include "flow/tcp_fsm.h"
+#include "format/community.h"
 #include "source/source.h"
 #include "wire/tunnel.h"
 
 enum { JSON_LINE_MAX = 4096 }; /* enough for any line of json_event(), FMT_SPARE included */
-
-enum community_policy { COMMUNITY_OPEN_CLOSE, COMMUNITY_ALL, COMMUNITY_OFF };
 
 struct json_context {
 	const char *iface; /* name, borrowed */

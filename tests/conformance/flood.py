@@ -334,24 +334,13 @@ def two_floods():
     tap.ok(len({f["id"] for f in got}) == 2, "two floods: two ids")
 
 
-def shared():
-    """Several decoders have a part each; together they count all."""
+def repeated():
+    """The same file gives the same lines each time."""
     s = Story()
     s.flood(0, 3000, 1000)
     for i in range(50):
         s.real(0.5 + i * 0.03)
-    one = read(s, *THRESHOLDS)
-    for n in (2, 4):
-        several = read(s, *THRESHOLDS, f"--decoders={n}")
-        ends = [f for f in series(several) if f["phase"] == "end"]
-        told = sum(e["event_type"] == "tcp_open" for e in several)
-        tap.equal((len(ends), {f["decoders"] for f in ends}), (n, {n}), f"{n} decoders: a series each")
-        tap.equal(sum(f["attempts"] - f["completed"] - f["told"] for f in ends) + told, 3050,
-                  f"{n} decoders: together they count every attempt once")
-        tap.equal(went_on(flows(several)), went_on(flows(one)), f"{n} decoders: the same connections")
-        again = read(s, *THRESHOLDS, f"--decoders={n}")
-        tap.ok(several == again, f"{n} decoders: the same each time")
-    tap.ok(one == read(s, *THRESHOLDS), "one decoder: the same each time")
+    tap.ok(read(s, *THRESHOLDS) == read(s, *THRESHOLDS), "the same each time")
 
 
 def control_mode():
@@ -369,6 +358,6 @@ def control_mode():
 
 for story in (plain_flood, busy_server, dead_server, slow_clients, slow_server, refused_slowly,
               how_it_ends, late_answers, real_ones, servers_apart, two_floods,
-              shared, control_mode):
+              repeated, control_mode):
     story()
 tap.done()

@@ -68,7 +68,7 @@ def lists(ns):
                       ("a thousand groups, none of them allowed", (BOB, OTHERS, many[:-1]))):
         tap.ok(not admitted(d, *who), f"may not: {text}")
     tap.equal(refusals(d, root), (4, {"unlisted": 4}), "stats count them, with the reason")
-    told = re.search(rf"Subscriber of user {BOB} \(pid \d+\) is refused: neither it nor a group",
+    told = re.search(rf"Subscriber of user {BOB} \(pid \d+\) is refused: neither its user nor a group",
                      d.stderr())
     tap.ok(told, "the log tells who and why", d.stderr())
     tap.ok(re.search(rf"Subscriber of user {ALICE} \(pid \d+\) is here", d.stderr()),
@@ -129,7 +129,7 @@ def reload(ns):
            "reload: who is not allowed any more is disconnected, behind a whole line")
     tap.ok(not admitted(d, ALICE), "and does not come back")
     reloaded("allow-user = nobody-of-this-name\n", "The configuration cannot be used")
-    tap.ok(f"{path}:3: allow-user: 'nobody-of-this-name' is no user that there is" in d.stderr(),
+    tap.ok(f"{path}:3: allow-user: 'nobody-of-this-name' is not a user" in d.stderr(),
            "reload: a name that is not there is told by file and line")
     tap.ok(bob.read() and carol.read() and admitted(d, BOB) and not admitted(d, ALICE),
            "and the lists stay as they were")
@@ -250,7 +250,7 @@ def keys(ns):
     tap.ok(len(drawn | {"127.0.0.1", pseudonym.address(KEY, "127.0.0.1")}) == 4,
            "without one, each start has its own", drawn)
     for path, why in ((key_file(KEY[:31]), "it must be a file of 32 octets"),
-                      (key_file(mode=0o644), "anybody can read it"),
+                      (key_file(mode=0o644), "others can read it"),
                       ("/nonexistent", "No such file")):
         d = start(ns, pseudonym_key_file=path, wait=False)
         status = d.wait()

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """200,000 SYNs from forged addresses to a server that answers, and the kernel's own connections to
-it meanwhile: each of these is told right, the flood in fewer than 100 lines, and memory stays."""
+it meanwhile: each of these is told right, the flood in fewer than 100 lines, and memory stays.
+With several decoders each has a series for its part, and together they count every SYN once."""
 import os
 import random
 import socket
@@ -95,11 +96,12 @@ def wrong(stream, n):
     return None if ok else f"connection {n}: {stream}"
 
 
-def main():
+def main(decoders):
     left, right = live.veth_pair()
     right.ip(f"route add default via {CLIENT}")  # the answers go out, and nowhere
     mac = bytes.fromhex(right.ip("link show veth-b").split("link/ether ")[1][:17].replace(":", ""))
-    d = live.Synfind(right, "veth-b", max_half_open=65536, stats_interval="1s")
+    d = live.Synfind(right, "veth-b", max_half_open=65536, stats_interval="1s",
+                     **({"decoders": decoders} if decoders > 1 else {}))
     sub = d.subscribe()
     listener = right.listen((SERVER, PORT))
     ports, rss = [], []
@@ -130,10 +132,12 @@ def main():
     tap.ok(series and series[0]["phase"] == "begin" and series[-1]["phase"] == "end",
            "it has a series, with a begin and an end", series)
     ends = [f for f in series if f["phase"] == "end"]
+    tap.equal((len({f["id"] for f in series}), {f.get("decoders", 1) for f in ends}),
+              (decoders, {decoders}), "each decoder has a series")
     counted = sum(f["attempts"] - f["completed"] - f["told"] for f in ends)
     told = sum(e["event_type"] == "tcp_open" for e in others)
-    stats = [e for e in sub.events if e["event_type"] == "stats"][-1]["decoders"][0]
-    tap.equal((counted + told, stats["drops"]), (ROUND * ROUNDS, 0), "every SYN of it is counted, once")
+    stats = [e for e in sub.events if e["event_type"] == "stats"][-1]["decoders"]
+    tap.equal((counted + told, [d["drops"] for d in stats]), (ROUND * ROUNDS, [0] * decoders), "every SYN of it is counted, once")
     tap.ok(sum(f["answered"] for f in ends) > ROUND, "the server answered, and that is counted", ends)
     tap.ok(rss[1] - rss[0] <= GROWTH_MOST_KIB,
            f"resident memory is flat: {rss[0]} KiB after one half, {rss[1]} after the other")
@@ -141,5 +145,7 @@ def main():
 
 live.need("ip")
 with live.guarded("flood"):
-    main()
+    main(1)
+with live.guarded("flood, several decoders"):
+    main(2)
 tap.done()

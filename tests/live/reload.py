@@ -114,7 +114,7 @@ def bad_file():
     tap.ok(f"{s.d.conf}:3: unknown option 'ring-sise'" in s.d.whole_log(),
            "a bad file is told by file and line, and the daemon is READY")
     s.d.reload("decoders = 3\nring-block-size = 256K\n", says="keeps its old ring")
-    tap.ok("decoders: a new value counts from the next start on" in s.d.whole_log(),
+    tap.ok("decoders: the new value takes effect at the next start" in s.d.whole_log(),
            "rings that the decoders cannot share are not taken, and the daemon is READY")
     tap.equal(s.d.whole_log().count(NEW_RING), 0, "neither made a new ring")
     s.d.reload("icmp = yes\n")

@@ -280,7 +280,7 @@ def reload(s):
         sub.wait_for("stats")  # which the reload asked for
         close = sub.wait_for("tcp_close", dest_port=92)
         tap.equal(close["tcp"]["reason"], "idle", "reload: a new time-out counts for old connections")
-        tap.ok(s.said("queue-size: a new value counts from the next start on"),
+        tap.ok(s.said("queue-size: the new value takes effect at the next start"),
                "reload: what it cannot change is said")
 
         s.configure(INTERFACES + "[tracking]\ntimeout-establishd = 5s\n")

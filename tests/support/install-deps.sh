@@ -3,7 +3,7 @@
 # Says nothing when nothing is missing.  Needs root only when something is.
 set -eu
 
-need='build-essential pkg-config libsystemd-dev libjansson-dev libinih-dev libmd-dev libbpf-dev bpftool
+need='build-essential pkg-config libsystemd-dev libjansson-dev libmd-dev libbpf-dev bpftool
 libseccomp-dev libcap-ng-dev systemd systemd-container dbus debhelper lintian
 clang libclang-rt-14-dev iproute2 nftables socat netcat-openbsd curl jq
 python3 python3-jsonschema mandoc procps tshark tcptrace'

@@ -1,5 +1,5 @@
 /* rand.h - random numbers for tests: splitmix64, whose whole state is the seed
- * (interface_seed()). */
+ * (tap_seed()). */
 #pragma once
 #include <stdint.h>
 

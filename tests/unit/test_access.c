@@ -148,5 +148,5 @@ int main(void)
 	by_number();
 	by_kernel();
 	key_file();
-	return interface_done();
+	return tap_done();
 }

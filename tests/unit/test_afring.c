@@ -138,17 +138,8 @@ static int tun_make(const char *name, short kind)
 
 static struct sock_filter insns[TCP_FILTER_MAX];
 
-/* A ring as one process makes and reads it. */
-static int afring_open(const struct afring_config *c, struct source **ret, const char **reterr_step)
-{
-	struct afring_geometry g;
-	int r = afring_socket(c, &g, reterr_step);
-
-	return r < 0 ? r : afring_map(r, &g, NULL, ret);
-}
-
-static int afring_open_pair(const struct afring_config *c, struct source *ret[2],
-			  const char **reterr_step)
+static int source_open_pair(const struct afring_config *c, struct source *ret[2],
+			    const char **reterr_step)
 {
 	struct afring_geometry g[2];
 	int fd[2], r = afring_socket_group(c, 2, -1, fd, g, reterr_step);
@@ -173,12 +164,27 @@ static struct afring_config config_for(const char *ifname)
 				       .filter = { (unsigned short)n, insns } };
 }
 
+/* afring_socket() and afring_map(). */
+static int source_open(const struct afring_config *config, struct source **ret,
+		       const char **reterr_step)
+{
+	struct afring_geometry g;
+	int fd = afring_socket(config, &g, reterr_step), r;
+
+	if (fd < 0)
+		return fd;
+	r = afring_map(fd, &g, NULL, ret);
+	if (r < 0)
+		close(fd);
+	return r;
+}
+
 static struct source *ring_open(const char *ifname)
 {
 	struct afring_config c = config_for(ifname);
 	struct source *s = NULL;
 	const char *step = "";
-	int r = afring_open(&c, &s, &step);
+	int r = source_open(&c, &s, &step);
 
 	if (r < 0) {
 		printf("# cannot open %s: %s: %s\n", ifname, step, strerror(-r));
@@ -377,7 +383,7 @@ static int open_error(const struct afring_config *c, const char **ret_step)
 	int r;
 
 	*ret_step = "";
-	r = afring_open(c, &s, ret_step);
+	r = source_open(c, &s, ret_step);
 	source_free(s);
 	return r;
 }
@@ -623,7 +629,7 @@ static void test_promiscuous(void)
 	const char *step;
 
 	c.promiscuous = true;
-	ok(sh("ip -d link show va | grep -q 'promiscuity 0 '") && !afring_open(&c, &s, &step) &&
+	ok(sh("ip -d link show va | grep -q 'promiscuity 0 '") && !source_open(&c, &s, &step) &&
 		   sh("ip -d link show va | grep -q 'promiscuity 1 '"),
 	   "promiscuous mode, if wanted");
 	source_free(s);
@@ -694,12 +700,12 @@ static void test_group_programs(int tap)
 	uint8_t p[128];
 
 	if (program[0] < 0 || program[1] < 0) {
-		interface_skip("eBPF filters of a group", "needs CAP_BPF");
+		tap_skip("eBPF filters of a group", "needs CAP_BPF");
 		return;
 	}
 	c.programs = program;
 	c.filter.len = 0;
-	int r = afring_open_pair(&c, s, &step);
+	int r = source_open_pair(&c, s, &step);
 
 	if (!ok(!r, "two rings share an interface, each with a program (last step: %s)", step))
 		return;
@@ -788,7 +794,7 @@ static void test_overflow(int tap)
 
 	c.block_size = 1 << 16;
 	c.block_nr = 4;
-	ok(!afring_open(&c, &s, &step) && interface_feed(tap, 0, SENT / 2) &&
+	ok(!source_open(&c, &s, &step) && interface_feed(tap, 0, SENT / 2) &&
 		   !source_stats(s, &syn) && interface_feed(tap, SENT / 2, SENT) &&
 		   !source_stats(s, &st),
 	   "%d frames to a ring of 256 KiB without a reader", SENT);
@@ -821,7 +827,7 @@ static void test_loan(int tap)
 
 	c.block_size = 1 << 16;
 	c.block_nr = 2;
-	ok(!afring_open(&c, &s, &step) && interface_feed(tap, 0, 50), "50 frames");
+	ok(!source_open(&c, &s, &step) && interface_feed(tap, 0, 50), "50 frames");
 	p = (struct pollfd){ .fd = source_fd(s), .events = POLLIN };
 	poll(&p, 1, 1000);
 	n = source_next(s, f, 50);
@@ -838,7 +844,7 @@ static void test_loan(int tap)
 	/* Batches of any size see each frame once; with room for a machine that is busy. */
 	source_free(s);
 	c.block_nr = 64;
-	ok(!afring_open(&c, &s, &step), "a ring of %u blocks", c.block_nr);
+	ok(!source_open(&c, &s, &step), "a ring of %u blocks", c.block_nr);
 	seen = (struct seen){ 0 };
 	for (uint32_t i = 0; i < 5000; i += 100) {
 		interface_feed(tap, i, i + 100);
@@ -1198,7 +1204,7 @@ static void test_lies(int tap)
 
 	c.block_size = BLOCK_SIZE;
 	c.block_nr = NR;
-	if (afring_open(&c, &s, &step))
+	if (source_open(&c, &s, &step))
 		exit(EXIT_FAILURE);
 	uint8_t *ring =
 		mmap(NULL, BLOCK_SIZE * NR, PROT_READ | PROT_WRITE, MAP_SHARED, source_fd(s), 0);
@@ -1248,18 +1254,18 @@ int main(void)
 	signal(SIGPIPE, SIG_IGN);
 	alarm(100); /* a source that makes poll() spin fails here */
 	if (missing) {
-		interface_skip("the ring against the running kernel", missing);
-		return interface_done();
+		tap_skip("the ring against the running kernel", missing);
+		return tap_done();
 	}
 	int probe = socket(AF_PACKET, SOCK_RAW, 0);
 
 	if (probe < 0) {
-		interface_skip("the ring against the running kernel", "needs CAP_NET_RAW");
-		return interface_done();
+		tap_skip("the ring against the running kernel", "needs CAP_NET_RAW");
+		return tap_done();
 	}
 	close(probe);
 	if (!ok(veth_make(), "two namespaces with a veth pair between them"))
-		return interface_done();
+		return tap_done();
 	test_link_types();
 	test_refusals();
 	test_loopback();
@@ -1271,7 +1277,7 @@ int main(void)
 	int tap = tun_make("tap0", IFF_TAP);
 
 	if (tap < 0) {
-		interface_skip("what takes a tap or tun", "needs CAP_NET_ADMIN and /dev/net/tun");
+		tap_skip("what takes a tap or tun", "needs CAP_NET_ADMIN and /dev/net/tun");
 	} else {
 		test_vlan(tap);
 		test_group_programs(tap);
@@ -1289,5 +1295,5 @@ int main(void)
 	test_down_up();
 	kill(ns_b_pid, SIGKILL);
 	waitpid(ns_b_pid, NULL, 0);
-	return interface_done();
+	return tap_done();
 }

@@ -357,13 +357,13 @@ static const char *why(const struct event *a, const struct event *b)
 		 "%s/%s by %s/%s, states %u %u / %u %u, pkts %u %u / %u %u, payload %llu %llu / "
 		 "%llu %llu, "
 		 "retrans %u %u / %u %u, gap %u / %u",
-		 event_kind_name(a->kind), event_kind_name(b->kind), event_segment_name(a->segment),
-		 event_segment_name(b->segment), a->state[0], a->state[1], b->state[0], b->state[1],
-		 a->close.pkts[0], a->close.pkts[1], b->close.pkts[0], b->close.pkts[1],
-		 (unsigned long long)a->close.payload[0], (unsigned long long)a->close.payload[1],
-		 (unsigned long long)b->close.payload[0], (unsigned long long)b->close.payload[1],
-		 a->close.retrans[0], a->close.retrans[1], b->close.retrans[0], b->close.retrans[1],
-		 a->close.gap_bytes, b->close.gap_bytes);
+		 event_kind_str[a->kind].s, event_kind_str[b->kind].s,
+		 event_segment_str[a->segment].s, event_segment_str[b->segment].s, a->state[0],
+		 a->state[1], b->state[0], b->state[1], a->close.pkts[0], a->close.pkts[1],
+		 b->close.pkts[0], b->close.pkts[1], (unsigned long long)a->close.payload[0],
+		 (unsigned long long)a->close.payload[1], (unsigned long long)b->close.payload[0],
+		 (unsigned long long)b->close.payload[1], a->close.retrans[0], a->close.retrans[1],
+		 b->close.retrans[0], b->close.retrans[1], a->close.gap_bytes, b->close.gap_bytes);
 	return text;
 }
 
@@ -495,10 +495,10 @@ int main(void)
 	int r = load();
 
 	if (r < 0) {
-		interface_skip("the filter of mode=auto", strerror(-r));
-		return interface_done();
+		tap_skip("the filter of mode=auto", strerror(-r));
+		return tap_done();
 	}
-	rng = interface_seed(20251121);
+	rng = tap_seed(20251121);
 	for (unsigned i = 0; i < RUNS; i++)
 		run(i % 7, i & 8);
 	printf("# %u segments passed, %u bypassed\n", shown, bypassed);
@@ -508,5 +508,5 @@ int main(void)
 	test_first_withheld_again();
 	test_not_silent();
 	test_forgotten();
-	return interface_done();
+	return tap_done();
 }

@@ -105,5 +105,5 @@ int main(void)
 	test_sums(4);
 	test_sums(6);
 	test_unknowable();
-	return interface_done();
+	return tap_done();
 }

@@ -79,5 +79,5 @@ int main(void)
 		ok(id_is(i, 0), "%s", vectors[i].why);
 		ok(id_is(i, 1), "%s: the other direction has the same id", vectors[i].why);
 	}
-	return interface_done();
+	return tap_done();
 }

@@ -519,13 +519,13 @@ static void test_zeek_state(void)
 		struct conn c = { .complete = cases[i].complete & 63 };
 
 		ok(conn_zeek_state(&c, cases[i].at, cases[i].rst_by) == cases[i].want,
-		   "Zeek's %s: %s", conn_state_name(cases[i].want), cases[i].why);
+		   "Zeek's %s: %s", conn_state_str[cases[i].want].s, cases[i].why);
 	}
 }
 
 int main(void)
 {
-	rng = interface_seed(44);
+	rng = tap_seed(44);
 	test_durations();
 	test_history();
 	test_history_search();
@@ -537,5 +537,5 @@ int main(void)
 	test_counts();
 	test_notes();
 	test_zeek_state();
-	return interface_done();
+	return tap_done();
 }

@@ -132,5 +132,5 @@ int main(void)
 	test_numbers();
 	test_full();
 	test_reader();
-	return interface_done();
+	return tap_done();
 }

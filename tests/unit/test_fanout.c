@@ -136,7 +136,7 @@ static void check_hash(void)
 
 int main(void)
 {
-	rng = interface_seed(1);
+	rng = tap_seed(1);
 	check_hash();
 	for (unsigned raw = 0; raw < 2; raw++)
 		for (unsigned inner = 0; inner <= BOTH; inner++) {
@@ -146,9 +146,9 @@ int main(void)
 
 			program[raw][inner] = fanout_load(&c);
 			if (program[raw][inner] == -EPERM) {
-				interface_skip("the program beside the decoder",
+				tap_skip("the program beside the decoder",
 					       "it needs CAP_BPF");
-				return interface_done();
+				return tap_done();
 			}
 			ok(program[raw][inner] >= 0,
 			   "the kernel takes the program: raw IP %u, inner %u", raw, inner);
@@ -157,5 +157,5 @@ int main(void)
 	ok(runs > 1000 && compared > 500, "%u runs, %u of TCP", runs, compared);
 	ok(!wrong, "the kernel's program and the decoder agree on whose each frame is: %u do not",
 	   wrong);
-	return interface_done();
+	return tap_done();
 }

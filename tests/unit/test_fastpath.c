@@ -417,7 +417,7 @@ static void test_equal(const char *what, unsigned full, unsigned syn, unsigned s
 
 int main(void)
 {
-	rng = interface_seed(1812);
+	rng = tap_seed(1812);
 	test_equal("textbook traffic", 1000, 1000, 1000000, 0, 0);
 	test_equal("a segment in 100 spoiled", 1000, 1000, 100, 0, 0);
 	test_equal("a segment in 5 spoiled", 1000, 1000, 5, 0, 0);
@@ -425,5 +425,5 @@ int main(void)
 	test_equal("events that find no room", 30, 30, 30, 7, 0);
 	test_equal("servers with many half-open", 1000, 1000, 100, 0, 2);
 	test_equal("servers that fill the table", 1000, 12, 30, 0, 2);
-	return interface_done();
+	return tap_done();
 }

@@ -250,11 +250,11 @@ static void test_words(void)
 
 int main(void)
 {
-	rng = interface_seed(5952);
+	rng = tap_seed(5952);
 	test_integers();
 	test_timestamps();
 	test_addresses();
 	test_words();
 	ok(!beyond, "nothing is touched more than FMT_SPARE octets after the end");
-	return interface_done();
+	return tap_done();
 }

@@ -707,7 +707,7 @@ static void test_plain(void)
 	};
 	unsigned wrong = 0, tcp = 0;
 
-	rng = interface_seed(9907);
+	rng = tap_seed(9907);
 	for (unsigned i = 0; i < 300000; i++) {
 		uint8_t d[sizeof base6 + 8] = { 0 };
 		bool six = i & 1;
@@ -791,5 +791,5 @@ int main(void)
 	test_gso();
 	test_plain();
 	test_names();
-	return interface_done();
+	return tap_done();
 }

@@ -85,9 +85,9 @@ static void test_random(void)
 
 int main(void)
 {
-	rng = interface_seed(7411);
+	rng = tap_seed(7411);
 	test_one(1000);
 	test_one((uint32_t)-15);
 	test_random();
-	return interface_done();
+	return tap_done();
 }

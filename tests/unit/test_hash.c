@@ -123,7 +123,7 @@ static void test_quick_bits(unsigned words)
 int main(void)
 {
 	test_vectors();
-	rng = interface_seed(13);
+	rng = tap_seed(13);
 	test_avalanche(2, 2);
 	test_avalanche(0, 5);
 	for (unsigned round = 0; round < 10; round++) {
@@ -138,5 +138,5 @@ int main(void)
 	ok(hash_words(&key, w, 1) != hash_words(&key, w, 2) &&
 		   hash_words(&key, w, 2) != hash_words(&key, w, 3),
 	   "a zero more is another message");
-	return interface_done();
+	return tap_done();
 }

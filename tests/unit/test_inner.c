@@ -450,5 +450,5 @@ int main(void)
 	test_icmp(6);
 	test_icmp_places();
 	test_names();
-	return interface_done();
+	return tap_done();
 }

@@ -121,7 +121,7 @@ static void test_common(void)
 	for (unsigned kind = EVENT_TCP_OPEN; kind <= EVENT_TCP_ANOMALY; kind++) {
 		struct event e = event_of(kind);
 		json_t *j = event_json(&e, 77, &eth0);
-		const char *name = event_kind_name(kind);
+		const char *name = event_kind_str[kind].s;
 
 		ok(str_is(j, "event_type", name) && num_is(j, "seq", 77) &&
 			   str_is(j, "timestamp", "2019-03-12T12:43:46.905987123Z"),
@@ -254,8 +254,8 @@ static void test_state(void)
 			if (s == SEGMENT_NONE)
 				wrong += !absent(j, "tcp.segment") || !absent(j, "tcp.basis");
 			else
-				wrong += !str_is(j, "tcp.segment", event_segment_name(s)) ||
-					 !str_is(j, "tcp.basis", event_basis_name(b));
+				wrong += !str_is(j, "tcp.segment", event_segment_str[s].s) ||
+					 !str_is(j, "tcp.basis", event_basis_str[b].s);
 			json_decref(j);
 		}
 	}
@@ -353,10 +353,10 @@ static void test_close(void)
 		e.close.teardown = i % TEARDOWNS;
 		e.close.conn_state = i % CONN_STATES;
 		j = event_json(&e, 1, &eth0);
-		wrong += !str_is(j, "tcp.reason", close_reason_name(i % REASONS)) ||
-			 !str_is(j, "tcp.closed_by", closed_by_name(i % CLOSED_BYS)) ||
-			 !str_is(j, "tcp.teardown", teardown_name(i % TEARDOWNS)) ||
-			 !str_is(j, "tcp.conn_state", conn_state_name(i % CONN_STATES));
+		wrong += !str_is(j, "tcp.reason", close_reason_str[i % REASONS].s) ||
+			 !str_is(j, "tcp.closed_by", closed_by_str[i % CLOSED_BYS].s) ||
+			 !str_is(j, "tcp.teardown", teardown_str[i % TEARDOWNS].s) ||
+			 !str_is(j, "tcp.conn_state", conn_state_str[i % CONN_STATES].s);
 		json_decref(j);
 	}
 	ok(!wrong, "tcp_close: reasons and all other words by their names");
@@ -375,7 +375,7 @@ static void test_anomaly(void)
 		e.anomaly.count = kind + 1;
 		json_t *j = event_json(&e, 1, &eth0);
 
-		wrong += !str_is(j, "tcp.kind", anomaly_name(kind)) ||
+		wrong += !str_is(j, "tcp.kind", anomaly_str[kind].s) ||
 			 !str_is(j, "tcp.from", kind & 1 ? "server" : "client") ||
 			 !str_is(j, "tcp.segment", "rst") || !num_is(j, "tcp.count", kind + 1);
 		json_decref(j);
@@ -796,5 +796,5 @@ int main(void)
 	test_hello();
 	test_lost_and_iface();
 	test_stats();
-	return interface_done();
+	return tap_done();
 }

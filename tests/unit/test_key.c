@@ -184,11 +184,11 @@ static void test_hash_and_id(void)
 
 int main(void)
 {
-	rng = interface_seed(4);
+	rng = tap_seed(4);
 	test_directions();
 	test_distinct(4);
 	test_distinct(6);
 	test_families();
 	test_hash_and_id();
-	return interface_done();
+	return tap_done();
 }

@@ -807,7 +807,7 @@ static void test_each_instruction(void)
 		publish_for_ever(m, &l, &u, &r->s);
 	}
 	if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
-		interface_skip("a publisher that ends at any instruction", "no ptrace");
+		tap_skip("a publisher that ends at any instruction", "no ptrace");
 		return;
 	}
 	for (unsigned i = 0; i < 100; i++) {
@@ -900,7 +900,7 @@ static void test_random(unsigned most_room, const char *what)
 int main(void)
 {
 	alarm(60);
-	rng = interface_seed(65536);
+	rng = tap_seed(65536);
 	test_size();
 	test_twice();
 	test_marks();
@@ -918,5 +918,5 @@ int main(void)
 	test_random(ROOM, "at random");
 	test_clears_enough();
 	test_random(MANY_ROOM, "at random, with lines as long as a quarter of the log");
-	return interface_done();
+	return tap_done();
 }

@@ -236,7 +236,7 @@ int main(void)
 	   "a JOURNAL_STREAM that is not stderr is not believed");
 
 	if (on_terminal(say_each_level) == 0) {
-		interface_skip("colours", "a pseudo-terminal");
+		tap_skip("colours", "a pseudo-terminal");
 	} else {
 		ok(strstr(seen, "synfind: \033[1;31merror:\033[0m one 1") != NULL,
 		   "a terminal gets a coloured error");
@@ -273,5 +273,5 @@ int main(void)
 	limit_alone();
 	on_pipe(say_from_threads);
 	ok(whole_lines() == THREADS * LINES, "lines of %d threads never mix", THREADS);
-	return interface_done();
+	return tap_done();
 }

@@ -63,7 +63,7 @@ static int run_file(const char *text)
 	return run_octets(text, strlen(text), NULL);
 }
 
-/* Was @msg reported for @line of the file? */
+/* Was @msg told of @line of the file? */
 static bool reported(int line, const char *msg)
 {
 	char want[512];
@@ -144,7 +144,7 @@ static bool good(const struct opt *opt, const char *text, uint64_t want)
 	return true;
 }
 
-/* Refused by file and by flag, reported with place, name, value and @why. */
+/* Refused by file and by flag, told with place, name, value and @why. */
 static bool bad(const struct opt *opt, const char *text, const char *why)
 {
 	char msg[256];
@@ -238,8 +238,9 @@ static void check_word(const struct opt *opt)
 	for (char *w = strtok_r(words, "|", &save); w; w = strtok_r(NULL, "|", &save))
 		all = all && good(opt, w, i++);
 	ok(all && i >= 2, "%s takes each of its %d words", opt->name, (int)i);
-	ok(bad(opt, "loud", "is none of") && bad(opt, "", "is none of") &&
-		   bad(opt, opt->value, "is none of") && bad(opt, "of", "is none of"),
+	ok(bad(opt, "loud", "is not a known word") && bad(opt, "", "is not a known word") &&
+		   bad(opt, opt->value, "is not a known word") &&
+		   bad(opt, "of", "is not a known word"),
 	   "%s refuses others, and parts of them", opt->name);
 }
 
@@ -296,7 +297,7 @@ static void check_processors(void)
 
 		snprintf(flag, sizeof flag, "--pin-decoders=%s", wrong[i]);
 		all &= run("--config=/dev/null", flag) == -EINVAL &&
-		       strstr(err, "is no list of processors") && strstr(err, "0-3,8");
+		       strstr(err, "is not a list of processors") && strstr(err, "0-3,8");
 	}
 	ok(all, "what is no list is refused, with an example");
 }
@@ -359,7 +360,7 @@ static void check_defaults(void)
 		   o.max_subscribers_per_uid == 64 && !o.allow_users.n && !o.allow_groups.n &&
 		   !o.pseudonymize_users.n && !o.pseudonymize_groups.n && !o.pseudonym_key_file &&
 		   o.queue_size_bytes == 16 << 20 && o.stats_interval_ns == 60 * SEC &&
-		   o.community_id == COMMUNITY_ID_OPEN_CLOSE && o.community_id_seed == 0,
+		   o.community_id == COMMUNITY_OPEN_CLOSE && o.community_id_seed == 0,
 	   "the defaults of [events]");
 	ok(o.event_ring_size == 65536 && o.log_level == LOG_LEVEL_INFO && !o.read_file && !o.quiet,
 	   "the defaults of [daemon] and of the run");
@@ -457,13 +458,10 @@ static void check_ids(void)
 	ok(run_octets("allow-user=7\n", 13, "--allow-user=") == 0 && !o.allow_users.n,
 	   "also by none");
 	ok(run_file("\nallow-user = root,nobody-of-this-name\n") == -EINVAL &&
-		   reported(
-			   2,
-			   "allow-user: 'nobody-of-this-name' is no user that there is; allowed: "),
-	   "an unknown user is reported by name and line");
+		   reported(2, "allow-user: 'nobody-of-this-name' is not a user; allowed: "),
+	   "an unknown user is told by name and line");
 	ok(run_file("\nallow-group = nobody-of-this-name\n") == -EINVAL &&
-		   reported(2, "allow-group: 'nobody-of-this-name' is no group that there is; "
-			       "allowed: "),
+		   reported(2, "allow-group: 'nobody-of-this-name' is not a group; allowed: "),
 	   "and an unknown group");
 	memset(longest + strlen(longest), 'x', 280);
 	static char *const bad_ids[] = {
@@ -500,8 +498,8 @@ static void check_precedence(void)
 
 	memset(letters + 1, 'x', ERRORS_SHOWN);
 	ok(run("--config=/", letters) == -EINVAL && count_lines(err) == ERRORS_SHOWN + 1 &&
-		   strstr(err, "error: 1 errors more\n"),
-	   "one that cannot be read is one error, reported or counted as any other");
+		   strstr(err, "error: 1 more errors\n"),
+	   "one that cannot be read is one error, told or counted as any other");
 
 	/* What options_parse() does with the default path. */
 	struct parser p = { .errors = 0 };
@@ -538,6 +536,12 @@ static void check_together_rules(void)
 	ok(run("--config=/dev/null", "-r", "-", "--quiet") == 0 && !strcmp(o.read_file, "-") &&
 		   o.quiet && !*err,
 	   "--read takes '-'");
+	ok(run("--config=/dev/null", "-r", "x", "--decoders=2") == -EINVAL &&
+		   told_flag("--decoders: only for live capture, not with --read"),
+	   "--decoders does not go with --read");
+	ok(run("--config=/dev/null", "-r", "x", "--decoders=1") == -EINVAL, "whatever its value");
+	ok(run_octets("decoders = 2\n", 13, "--read=x") == 0 && !*err && o.decoders == 2,
+	   "in the file it is no matter");
 	ok(run("--config=/dev/null", "-r", "x", "-i", "lo") == 0 && strstr(err, "warning: "),
 	   "--interface beside --read is warned about");
 }
@@ -570,11 +574,11 @@ static void check_all_errors_told(void)
 	ok(reported(7, "'ring-size' belongs to section [capture], not [tracking]\n"),
 	   "an option must stand in its section");
 	ok(reported(8, "expected name = value\n") && reported(9, "expected name = value\n"),
-	   "lines that are no assignment are reported");
-	ok(reported(10, "'timeout-reset' was given already in line 5\n"),
+	   "lines that are no assignment are told");
+	ok(reported(10, "'timeout-reset' was already given in line 5\n"),
 	   "a repeated option names both lines");
 	ok(reported(11, "max-connections: '5' is out of range; allowed: 1024 to 268435456\n"),
-	   "a value out of range reports the range");
+	   "a value out of range tells the range");
 	ok(reported(12, "'read' can only be given as a flag, --read\n"),
 	   "flags are not for the file");
 	ok(reported(13, "'[capture] ring-size = 9' is not a section"),
@@ -584,7 +588,7 @@ static void check_all_errors_told(void)
 	   "nothing near, nothing offered");
 	ok(reported(16, "unknown option 'max_half_open'; did you mean 'max-half-open'?\n"),
 	   "the last line counts without its end");
-	ok(count_lines(err) == 12, "each error is reported once");
+	ok(count_lines(err) == 12, "each error is told once");
 }
 
 static void check_layout(void)
@@ -607,13 +611,13 @@ static void check_hostile(void)
 {
 	enum { BIG = 10 << 20 };
 	char *big = malloc(BIG), *config = "--config=/dev/zero";
-	unsigned long long seed = interface_seed(1);
-	char line[256];
+	unsigned long long seed = tap_seed(1);
+	char line[LINE_OCTETS + 100];
 	bool bounded = true;
 
 	if (!big)
 		abort();
-	for (size_t n = 190; n < 220; n++) {
+	for (size_t n = LINE_OCTETS - 10; n < LINE_OCTETS + 20; n++) {
 		int r;
 
 		snprintf(line, sizeof line, "socket-group=x;%*s\npromiscuous=yes\n", (int)n - 15,
@@ -621,16 +625,18 @@ static void check_hostile(void)
 		memset(line + 15, 'y', n - 15);
 		memcpy(line, "#ocket", 6);
 		r = run_file(line);
-		bounded = bounded && (n <= 198 ? r == 0 && o.promiscuous
-					       : r == -EINVAL && reported(1, "the line has"));
+		bounded =
+			bounded && (n <= LINE_OCTETS ? r == 0 && o.promiscuous
+						     : r == -EINVAL && reported(1, "the line has"));
 	}
-	ok(bounded, "198 octets are a line, 199 are an error, even in a comment");
+	ok(bounded, "%d octets are a line, one more is an error, even in a comment", LINE_OCTETS);
 
 	/* A value cut short could still be a good one: it must not be. */
 	memset(line, ' ', sizeof line);
 	memcpy(line, "max-subscribers = 1", 19);
-	strcpy(line + 210, "000\n");
-	ok(run_file(line) == -EINVAL && reported(1, "the line has 213 octets; allowed: up to 198"),
+	strcpy(line + LINE_OCTETS + 12, "000\n");
+	ok(run_file(line) == -EINVAL &&
+		   reported(1, "the line has 4215 octets; allowed: up to 4200"),
 	   "a long line is never cut and taken");
 
 	memset(big, 'a', BIG);
@@ -642,7 +648,7 @@ static void check_hostile(void)
 	for (size_t i = 0; i < BIG / 2; i++)
 		memcpy(big + 2 * i, "x\n", 2);
 	ok(run_octets(big, BIG, NULL) == -EINVAL && count_lines(err) == ERRORS_SHOWN + 1 &&
-		   strstr(err, "5242780 errors more"),
+		   strstr(err, "5242780 more errors"),
 	   "five million errors: the first hundred, and how many more");
 	ok(run(config) == -EINVAL && strstr(err, "not read any further"),
 	   "an endless file comes to an end");
@@ -673,7 +679,7 @@ static void check_hostile(void)
 		int r = run_octets(big, n, NULL);
 		refused = refused && (r == 0 ? !*err : r == -EINVAL && *err);
 	}
-	ok(refused, "noise is either fine or an error that is reported");
+	ok(refused, "noise is either fine or an error that is told");
 	free(big);
 }
 
@@ -690,15 +696,15 @@ static void check_flags(void)
 		   told_flag("--no-promiscous: unknown option; did you mean "
 			     "'--no-promiscuous'?\n") &&
 		   count_lines(err) == 4,
-	   "unknown flags: all are reported, with the nearest");
+	   "unknown flags: all are told, with the nearest");
 	ok(run("--max-connection=5000") == -EINVAL, "a flag is spelled in full, even if unique");
 	ok(run("trace.pcap") == -EINVAL &&
 		   told_flag("'trace.pcap': unexpected argument; did you mean --read="),
 	   "stray arguments get a hint");
 	ok(run("--config=/dev/null", "--", "x", "--stdout") == -EINVAL && count_lines(err) == 2,
-	   "after -- too");
+	   "behind -- too");
 	ok(run("--ring-size") == -EINVAL && told_flag("--ring-size: needs a value, --ring-size="),
-	   "a missing value is reported");
+	   "a missing value is told");
 	ok(run("-i") == -EINVAL && told_flag("--interface: needs a value"), "of a letter too");
 	ok(run("--help=1") == -EINVAL && told_flag("--help: takes no value"), "so is one too many");
 	ok(run_argv((char *[]){ NULL }) == 0 || *err, "no argv[0] is survived");
@@ -760,7 +766,7 @@ static void check_answers(void)
 	ok(run_octets("ring-size = 128M\n", 17, "--check-config") == 1 &&
 		   !strncmp(out, "configuration OK\n", 17) && strstr(out, conf_path) &&
 		   strstr(out, "128M per decoder, 1024 blocks of 128K"),
-	   "--check-config reports the sizes");
+	   "--check-config tells the sizes");
 	ok(run("--config=/dev/null", "--check-config", "--ring-size=5G") == -EINVAL && !*out,
 	   "--check-config takes flags into account");
 	ok(run("--help", "--bogus") == 1 && run("--bogus", "--help") == -EINVAL,
@@ -857,7 +863,7 @@ static char *slurp(const char *path)
 	return text;
 }
 
-/* Does the text from @from to @to (NULL: its end) report the range of @opt?  The timeouts share one
+/* Does the text from @from to @to (NULL: its end) tell the range of @opt?  The timeouts share one
  * sentence, words and switches have no range. */
 static bool says_range(const struct opt *opt, const char *from, const char *to)
 {
@@ -1007,5 +1013,5 @@ int main(void)
 
 	options_free(&o);
 	unlink(conf_path);
-	return interface_done();
+	return tap_done();
 }

@@ -887,5 +887,5 @@ int main(void)
 	test_interfaces();
 	test_pipe();
 	test_large();
-	return interface_done();
+	return tap_done();
 }

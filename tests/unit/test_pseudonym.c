@@ -186,7 +186,7 @@ static void events(void)
 			pseudonym_event(&key, &e);
 			ok(!memcmp(&e, &want, sizeof e),
 			   "%s, IPv%u: addresses and ids are replaced, nothing else",
-			   event_kind_name(kind), ip_v);
+			   event_kind_str[kind].s, ip_v);
 		}
 	struct event open = event_of(EVENT_TCP_OPEN, 4);
 
@@ -199,7 +199,7 @@ int main(void)
 {
 	uint8_t octets[PSEUDONYM_KEY_OCTETS];
 
-	rng = interface_seed(7);
+	rng = tap_seed(7);
 	for (unsigned i = 0; i < sizeof octets; i++)
 		octets[i] = (uint8_t)i;
 	key = pseudonym_key_of(octets);
@@ -211,5 +211,5 @@ int main(void)
 	every_key_bit_counts();
 	only_its_own_octets();
 	events();
-	return interface_done();
+	return tap_done();
 }

@@ -281,11 +281,11 @@ static void test_full(void)
 
 int main(void)
 {
-	rng = interface_seed(1);
+	rng = tap_seed(1);
 	test_plans();
 	test_empty();
 	test_filters();
 	test_clock();
 	test_full();
-	return interface_done();
+	return tap_done();
 }

@@ -436,7 +436,7 @@ static void test_killed(unsigned kills)
 		if (i % 40 == 39) {
 			memcpy(before, r->region, r->octets);
 			if (!kill_within(r, &d, below(100) * below(100) + below(200))) {
-				interface_skip("a process that is killed at an instruction",
+				tap_skip("a process that is killed at an instruction",
 					       "needs ptrace(2)");
 				break;
 			}
@@ -521,7 +521,7 @@ static void test_adopted(void)
 
 int main(void)
 {
-	rng = interface_seed(20251122);
+	rng = tap_seed(20251122);
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	test_rolled_back(4, 3, 9, false, 6000);
 	test_rolled_back(40, 30, 120, false, 6000);
@@ -530,5 +530,5 @@ int main(void)
 	test_rolled_back(40, 30, 120, true, 3000);
 	test_killed(60);
 	test_adopted();
-	return interface_done();
+	return tap_done();
 }

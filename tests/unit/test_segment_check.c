@@ -711,7 +711,7 @@ static void test_plain(void)
 
 int main(void)
 {
-	rng = interface_seed(3107);
+	rng = tap_seed(3107);
 	for (unsigned i = 0; i < ARRAY_SIZE(bases); i++) {
 		at = bases[i];
 		printf("# from ISN %#x\n", at);
@@ -730,5 +730,5 @@ int main(void)
 		test_resync();
 		test_plain();
 	}
-	return interface_done();
+	return tap_done();
 }

@@ -65,5 +65,5 @@ int main(void)
 	test_order();
 	test_within();
 	test_segment_end();
-	return interface_done();
+	return tap_done();
 }

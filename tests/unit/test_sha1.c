@@ -56,11 +56,11 @@ static void test_digests(void)
 
 int main(void)
 {
-	rng = interface_seed(180);
+	rng = tap_seed(180);
 	if (SHA_INSTRUCTIONS)
 		test_transform();
 	else
-		interface_skip("the SHA instructions", "this machine does not have them");
+		tap_skip("the SHA instructions", "this machine does not have them");
 	test_digests();
-	return interface_done();
+	return tap_done();
 }

@@ -540,7 +540,7 @@ static void test_ping_pong(void)
 
 int main(void)
 {
-	uint64_t seed = interface_seed(20240229);
+	uint64_t seed = tap_seed(20240229);
 
 	alarm(60);
 	test_order_and_bounds(0, "from 0");
@@ -556,5 +556,5 @@ int main(void)
 	test_wake_ups(seed);
 	test_wake_race();
 	test_ping_pong();
-	return interface_done();
+	return tap_done();
 }

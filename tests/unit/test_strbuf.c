@@ -177,8 +177,8 @@ static void test_room(void)
 
 int main(void)
 {
-	rng = interface_seed(8259);
+	rng = tap_seed(8259);
 	test_json_strings();
 	test_room();
-	return interface_done();
+	return tap_done();
 }

@@ -185,7 +185,7 @@ static void test_watched(unsigned deeds)
 
 int main(void)
 {
-	rng = interface_seed(64);
+	rng = tap_seed(64);
 	test_watched(20000);
-	return interface_done();
+	return tap_done();
 }

@@ -429,7 +429,7 @@ static void test_memory(void)
 
 int main(void)
 {
-	rng = interface_seed(12);
+	rng = tap_seed(12);
 	test_limits();
 	test_model(good_hash, 200000, "spread");
 	test_model(few_homes, 60000, "few homes");
@@ -437,5 +437,5 @@ int main(void)
 	test_long_chain();
 	test_octets();
 	test_memory();
-	return interface_done();
+	return tap_done();
 }

@@ -864,7 +864,7 @@ static void load_bulk(enum link_type link)
 		abort();
 	skel->rodata->raw_ip = link == LINK_RAW_IP;
 	if (bypass_bpf__load(skel) < 0) {
-		interface_skip("the filter of mode=auto agrees on each frame",
+		tap_skip("the filter of mode=auto agrees on each frame",
 			       "the kernel does not take it: CAP_BPF?");
 		return;
 	}
@@ -896,7 +896,7 @@ int main(void)
 					    sizeof(prog)),
 			"the kernel takes the program of link type %d, inner %u (%d instructions)",
 			spec.link, spec.inner, n))
-			return interface_done();
+			return tap_done();
 		spec.control = true;
 		n = tcp_filter_build(&spec, insns, TCP_FILTER_MAX);
 		prog.len = (unsigned short)n;
@@ -904,7 +904,7 @@ int main(void)
 				!setsockopt(control[1], SOL_SOCKET, SO_ATTACH_FILTER, &prog,
 					    sizeof(prog)),
 			"and the one of control (%d instructions)", n))
-			return interface_done();
+			return tap_done();
 	}
 	test_control();
 	test_ip4();
@@ -913,8 +913,8 @@ int main(void)
 	test_raw_ip();
 	test_links();
 	test_inner();
-	rng = interface_seed(20240607) | 1;
+	rng = tap_seed(20240607) | 1;
 	for (inner = 0; inner < INSIDES; inner++)
 		test_random();
-	return interface_done();
+	return tap_done();
 }

@@ -501,5 +501,5 @@ int main(void)
 	test_over();
 	test_endpoints();
 	test_names();
-	return interface_done();
+	return tap_done();
 }

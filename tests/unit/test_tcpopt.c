@@ -142,5 +142,5 @@ int main(void)
 	test_wscale();
 	test_end_and_nop();
 	test_lies();
-	return interface_done();
+	return tap_done();
 }

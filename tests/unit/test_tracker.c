@@ -718,7 +718,7 @@ static struct ledger_entry *ledger_find(struct world *w, uint64_t id)
 static void complain(struct world *w, const struct event *e, const char *what)
 {
 	if (w->wrong++ < 10)
-		printf("# %s of %016llx (port %u): %s\n", event_kind_name(e->kind),
+		printf("# %s of %016llx (port %u): %s\n", event_kind_str[e->kind].s,
 		       (unsigned long long)e->flow_id, e->port[0], what);
 }
 
@@ -906,7 +906,7 @@ static void test_world(uint32_t max_connections, uint32_t max_half_open, unsigne
 		ledger_take(&w, &r->event[i]);
 	printf("# %u connections:", w.entries);
 	for (unsigned i = 0; i < REASONS; i++)
-		printf(" %s %u", close_reason_name(i), w.reasons[i]);
+		printf(" %s %u", close_reason_str[i].s, w.reasons[i]);
 	printf("; evicted %llu full, %llu syn\n",
 	       (unsigned long long)counter_get(&r->count.evicted_full),
 	       (unsigned long long)counter_get(&r->count.evicted_syn));
@@ -1079,7 +1079,7 @@ static void test_anomaly_limits(void)
 
 int main(void)
 {
-	uint64_t seed = interface_seed(9293);
+	uint64_t seed = tap_seed(9293);
 
 	rng = seed;
 	test_timeouts();
@@ -1101,5 +1101,5 @@ int main(void)
 	test_unreachable();
 	test_batches();
 	test_limits_of_one();
-	return interface_done();
+	return tap_done();
 }

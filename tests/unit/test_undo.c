@@ -224,7 +224,7 @@ static void test_killed(void)
 			change_for_ever(m, i & 1);
 		}
 		if (waitpid(pid, &status, 0) != pid || !WIFSTOPPED(status)) {
-			interface_skip("a process that is killed at any instruction", "no ptrace");
+			tap_skip("a process that is killed at any instruction", "no ptrace");
 			return;
 		}
 		for (unsigned n = 1 + below(2000); n; n--) {
@@ -248,12 +248,12 @@ static void test_killed(void)
 
 int main(void)
 {
-	rng = interface_seed(1);
+	rng = tap_seed(1);
 	test_basics();
 	test_moved();
 	test_overflow();
 	test_refused();
 	test_random();
 	test_killed();
-	return interface_done();
+	return tap_done();
 }
