@@ -5,7 +5,7 @@ set -eu
 
 need='build-essential pkg-config libsystemd-dev libjansson-dev libmd-dev libbpf-dev bpftool
 libseccomp-dev libcap-ng-dev systemd systemd-container dbus debhelper lintian
-clang libclang-rt-14-dev iproute2 nftables socat netcat-openbsd curl jq
+clang clang-format libclang-rt-14-dev iproute2 nftables socat netcat-openbsd curl jq
 python3 python3-jsonschema mandoc procps tshark tcptrace'
 
 # A kernel of its own, for what would disturb this one.
