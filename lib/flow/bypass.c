@@ -132,17 +132,14 @@ static uint8_t may_of(const struct conn *c, enum fsm_side side)
 
 static void arm(struct bypass_slot *s, const struct conn *c)
 {
-	bool scaled = c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE;
-
 	for (unsigned side = 0; side < SIDES; side++) {
 		s->next[side] = s->base_next[side] = c->next[side];
 		s->acked[side] = s->base_acked[side] = c->acked[side];
 		s->window[side] = conn_window(&c->hot, side);
+		s->shift[side] = segment_shift(c, side);
 		s->seen[side] = 0;
 		s->may[side] = may_of(c, side);
 	}
-	s->shift[SIDE_A] = scaled ? c->wscale0 : 0;
-	s->shift[SIDE_B] = scaled ? c->wscale1 : 0;
 	s->streak = 0;
 	s->marked = s->unpredicted = 0;
 	__atomic_store_n(&s->phase, BYPASS_ARMED, __ATOMIC_RELEASE);
@@ -256,11 +253,9 @@ static void touch(struct conn *c, uint64_t wall_ns)
 /* @c had not been fed all that passed before the filter bypassed anything: the capture lost it. */
 static void note_gap(struct conn *c, unsigned side, uint32_t base)
 {
-	uint32_t n = base - c->next[side];
-
 	if (!seq_lt(c->next[side], base))
 		return;
-	c->gap_bytes = n > CONN_GAP_MAX - c->gap_bytes ? CONN_GAP_MAX : c->gap_bytes + n;
+	conn_add_gap(c, base - c->next[side]);
 	c->gaps |= 1u << side & 3;
 }
 

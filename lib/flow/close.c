@@ -46,8 +46,8 @@ static table_ref entry_beside(const struct tracker *t, const struct flow *f)
 	return first == f->ref ? other : first;
 }
 
-/* The old connection @old ends.  An incarnation beside it that it outlived was a stray SYN, and ends
- * with it. */
+/* The old connection @old ends.  An incarnation beside it that it outlived was a stray SYN, and
+ * ends with it. */
 static void close_stray(struct tracker *t, const struct flow *old)
 {
 	struct flow pend = { .key = old->key, .hash = old->hash };
@@ -101,8 +101,8 @@ void close_incarnation(struct tracker *t, struct flow *f, enum close_reason reas
 
 		entry_load(t, &old, old_ref);
 		/* If the old connection went on meanwhile it was a stray SYN.  Of several against a
-		 * living connection only the last can be an incarnation: SYNs that no server answers
-		 * must not fill the stream. */
+		 * living connection only the last can be an incarnation: SYNs that no server
+		 * answers must not fill the stream. */
 		bool lives = !fsm_over(old.c->state);
 		bool stray = old.c->last_ns > f->c->start_ns || (lives && reason == REASON_REUSE);
 

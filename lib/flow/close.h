@@ -1,8 +1,8 @@
 /* close.h - the only way an entry ends.
  *
- * A connection closes and is reported (close_connection()).  An incarnation that was never confirmed
- * is settled: reported with its end, or counted as a stray SYN of the old connection.  A deferred
- * attempt is counted for its flood.  Or an entry is forgotten.  Private to lib/flow. */
+ * A connection closes and is reported (close_connection()).  An incarnation that was never
+ * confirmed is settled: reported with its end, or counted as a stray SYN of the old connection.  A
+ * deferred attempt is counted for its flood.  Or an entry is forgotten.  Private to lib/flow. */
 #pragma once
 #include "flow/emit.h"
 #include "flow/table.h"
@@ -10,8 +10,8 @@
 struct flow;
 struct waiting;
 
-/* Ends the entry of @f for a reason that no segment of its own gave: the endpoints stay as they are,
- * as far as is known.  @rst_by: the side whose RST it was, or -1. */
+/* Ends the entry of @f for a reason that no segment of its own gave: the endpoints stay as they
+ * are, as far as is known.  @rst_by: the side whose RST it was, or -1. */
 void close_entry(struct tracker *t, struct flow *f, enum close_reason reason, int rst_by,
 		 struct trigger trigger);
 

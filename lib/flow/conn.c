@@ -73,8 +73,7 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 		k->complete |= ack ? COMPLETE_SYN_ACK : COMPLETE_SYN;
 		if (data && !ack)
 			k->complete |= COMPLETE_DATA;
-		/* A SYN-ACK of crossed SYNs has the number of the SYN: the same one to
-     * Zeek. */
+		/* A SYN-ACK of crossed SYNs has the number of the SYN: to Zeek it is the same. */
 		if (!conn_history_has(k, from, ack ? HISTORY_SYN : HISTORY_SYN_ACK))
 			conn_history_add(k, from, ack ? HISTORY_SYN_ACK : HISTORY_SYN);
 		return;
@@ -98,9 +97,8 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 		conn_history_add(k, peer, HISTORY_GAP);
 }
 
-/* To Zeek an endpoint is up after the server's SYN, with ACK or without: the
- * third segment does not matter.  One that sends without having been up is
- * "partial", and mostly counts as silent. */
+/* To Zeek an endpoint is up after the server's SYN, with ACK or without: the third segment does
+ * not matter.  One that sends without having been up is "partial", and mostly counts as silent. */
 enum conn_state conn_zeek_state(const struct conn *c, enum fsm_state s, int rst_by)
 {
 	bool fin_a = fsm_fin_seen(s, SIDE_A), fin_b = fsm_fin_seen(s, SIDE_B);
@@ -136,8 +134,7 @@ enum conn_state conn_zeek_state(const struct conn *c, enum fsm_state s, int rst_
 
 /* ---- beginning and moving -------------------------------------------------------------------- */
 
-/* Without a SYN the client is a guess: not the end whose port looks like a
- * service. */
+/* Without a SYN the client is a guess: not the end whose port looks like a service. */
 static unsigned guess_client(const struct segment *s, unsigned sender, enum direction_basis *ret)
 {
 	enum { WELL_KNOWN = 1024, EPHEMERAL = 32768 }; /* IANA; Linux ip_local_port_range */
@@ -186,11 +183,19 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const 
 		conn_begin_after(c, old->start_ns);
 }
 
+unsigned conn_offer_bits(const struct segment *s, const struct tcpopt *o)
+{
+	/* RFC 3168 6.1.1: a SYN asks for ECN with both flags, a SYN-ACK agrees with ECE alone. */
+	unsigned ecn = s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR;
+
+	return (o->sack ? OFFER_SACK : 0) | (o->timestamps ? OFFER_TIMESTAMPS : 0) |
+	       (o->tfo ? OFFER_TFO : 0) | (o->mptcp ? OFFER_MPTCP : 0) |
+	       ((s->flags & (TCP_ECE | TCP_CWR)) == ecn ? OFFER_ECN : 0);
+}
+
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o)
 {
-	unsigned bit = 1u << from;
-
 	if (from == SIDE_A)
 		c->wscale0 = o->wscale;
 	else
@@ -199,15 +204,10 @@ void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *
 		return;
 	if (o->mss && (!c->offer.mss || o->mss < c->offer.mss))
 		c->offer.mss = o->mss;
-	c->offer.sack |= o->sack ? bit : 0;
-	c->offer.timestamps |= o->timestamps ? bit : 0;
-	c->offer.tfo |= o->tfo ? bit : 0;
-	c->offer.mptcp |= o->mptcp ? bit : 0;
-	c->offer.ecn |= conn_asks_ecn(s) ? bit : 0;
+	c->offer.bits |= conn_offer_bits(s, o) << from & OFFER_ALL;
 }
 
-/* The handshake is over: the high bits of the counts take the place of the
- * offer. */
+/* The handshake is over: the high bits of the counts take the place of the offer. */
 static void leave_offer(struct conn *c)
 {
 	struct conn_counts n[SIDES] = { conn_counts(c, SIDE_A), conn_counts(c, SIDE_B) };

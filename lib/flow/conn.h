@@ -1,8 +1,8 @@
 /* conn.h - the working connection: what is known of one 4-tuple while a segment changes it.
  *
- * Everything above the table works on a struct conn, which joins the parts that "flow/entry.h" keeps
- * in the table.  Side 0 is the client, side 1 the server.  Sequence numbers are in host order.  Pure;
- * knows no tracker. */
+ * Everything above the table works on a struct conn, which joins the parts that "flow/entry.h"
+ * keeps in the table.  Side 0 is the client, side 1 the server.  Sequence numbers are in host
+ * order.  Pure; knows no tracker. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -40,9 +40,7 @@ static inline bool conn_deferred(const struct conn *c)
 	return fsm_offering(c->state) && c->offer.deferred;
 }
 
-/* ---- counts
- * ----------------------------------------------------------------------------------
- */
+/* ---- counts ---------------------------------------------------------------------------------- */
 
 /* A tally: packets, octets of headers, and above them the window as last offered, unscaled (once
  * both FINs were sent: see conn_tsval()).  One word, packed by hand: the compiler takes bit-fields
@@ -129,9 +127,13 @@ static inline void conn_count_retrans(struct conn *c, enum fsm_side from)
 		c->retrans[from]++;
 }
 
-/* ---- times
- * -----------------------------------------------------------------------------------
- */
+/* @n octets more went by unseen; stays at the most that the field holds. */
+static inline void conn_add_gap(struct conn *c, uint32_t n)
+{
+	c->gap_bytes = n > CONN_GAP_MAX - c->gap_bytes ? CONN_GAP_MAX : c->gap_bytes + n;
+}
+
+/* ---- times ----------------------------------------------------------------------------------- */
 
 /* From the first segment to the newest. */
 static inline uint64_t conn_age(const struct conn *c)
@@ -220,12 +222,8 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const 
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
 		      const struct tcpopt *o);
 
-/* RFC 3168 6.1.1: a SYN asks for ECN with both flags, a SYN-ACK agrees with ECE alone. */
-static inline bool conn_asks_ecn(const struct segment *s)
-{
-	return (s->flags & (TCP_ECE | TCP_CWR)) ==
-	       (s->flags & TCP_ACK ? TCP_ECE : TCP_ECE | TCP_CWR);
-}
+/* The same as a sum of enum conn_offer_bit, as if the client sent it. */
+unsigned conn_offer_bits(const struct segment *s, const struct tcpopt *o);
 
 /* The state becomes @to.  How long each endpoint was in its state, if it moved: @ret_moved_ns
  * (else DURATION_UNKNOWN).  Returns whether an endpoint moved. */

@@ -70,7 +70,7 @@ enum fsm_timeout control_mode_timeout(enum fsm_state s)
 
 enum fsm_state control_mode_end(enum fsm_state s)
 {
-	if (fsm_over(s) || !fsm_fin_seen(s, SIDE_A) || !fsm_fin_seen(s, SIDE_B))
+	if (fsm_over(s) || !fsm_both_fins(s))
 		return s;
 	return s == FSM_LAST_A ? FSM_DONE_A : s == FSM_LAST_B ? FSM_DONE_B : FSM_DONE_X;
 }

@@ -1,7 +1,8 @@
 /* deferral.h - attempts at a server with many half-open connections: reported later, or not at all.
  *
- * When "flow/synflood.h" says so, a new attempt is deferred: a bit in its SYN entry says that no event
- * of it was emitted.  That loses nothing and only delays, because it ends in one of these ways:
+ * When "flow/synflood.h" says so, a new attempt is deferred: a bit in its SYN entry says that no
+ * event of it was emitted.  That loses nothing and only delays, because it ends in one of these
+ * ways:
  *
  *   - the attempt continues beyond a SYN and its SYN-ACK (mostly by the handshake's ACK: who forges an
  *     address cannot acknowledge a number that he does not see).  Then its tcp_open and tcp_state are
@@ -29,15 +30,16 @@ bool deferral_wanted(struct tracker *t, const struct flow_server *s);
 /* The same of any attempt @f, complete but not saved: true, it is deferred. */
 bool deferral_begin(struct tracker *t, struct flow *f);
 
-/* Emits the tcp_open of an incarnation @f that was not confirmed until now, unless it is deferred. */
+/* Emits the tcp_open of an incarnation @f that was not confirmed until now, unless it is
+ * deferred. */
 void deferral_open(struct tracker *t, struct flow *f, uint64_t prev_flow_id);
 
-/* The SYN-ACK that would begin @f, whose SYN was not seen.  True: its server is under a flood, so it
- * mostly answers an attempt that was evicted: it begins nothing. */
+/* The SYN-ACK that would begin @f, whose SYN was not seen.  True: its server is under a flood, so
+ * it mostly answers an attempt that was evicted: it begins nothing. */
 bool deferral_is_late(struct tracker *t, const struct flow *f);
 
-/* The deferred attempt @f, still as before, goes to state @to by @s.  True: nothing of that is to be
- * reported; false: all of it, what came before is reported now. */
+/* The deferred attempt @f, still as before, goes to state @to by @s.  True: nothing of that is to
+ * be reported; false: all of it, what came before is reported now. */
 bool deferral_moves(struct tracker *t, struct flow *f, enum fsm_state to, const struct segment *s);
 
 /* The deferred attempt @f ends without having continued.  As deferral_moves(). */
@@ -46,8 +48,8 @@ bool deferral_ends(struct tracker *t, struct flow *f, enum synflood_count how);
 /* How that counts, by the reason that its tcp_close would have. */
 enum synflood_count deferral_count_of(enum close_reason reason);
 
-/* Does a deferred attempt at @s that began at @start_ns end in a flood?  Then it is counted; otherwise
- * nothing was done. */
+/* Does a deferred attempt at @s that began at @start_ns end in a flood?  Then it is counted;
+ * otherwise nothing was done. */
 bool deferral_absorbs(struct tracker *t, const struct flow_server *s, uint64_t start_ns,
 		      enum synflood_count how);
 
@@ -60,7 +62,7 @@ void deferral_expire(struct tracker *t, struct flow *f);
 /* Saves @f, which has an entry.  A deferred attempt that no SYN entry holds is reported first. */
 void deferral_save(struct tracker *t, struct flow *f);
 
-/* Adds the SYN entry @e for @f, whose server is @s.  With too many of them the server is watched from
- * now on. */
+/* Adds the SYN entry @e for @f, whose server is @s.  With too many of them the server is watched
+ * from now on. */
 void deferral_add(struct tracker *t, struct flow *f, const struct flow_server *s,
 		  const struct syn_entry *e);

@@ -65,22 +65,17 @@ static void fill_common(struct event *e, enum event_kind kind, const struct flow
 
 /* ---- tcp_open -------------------------------------------------------------------------------- */
 
-static void fill_open(struct event *e, const struct tcpopt *syn, bool ecn, uint64_t prev_flow_id)
+static void fill_options(struct event_options *o, unsigned bits)
 {
-	e->open.has_options = syn;
-	e->open.prev_flow_id = prev_flow_id;
-	if (syn)
-		e->open.options = (struct event_options){ .mss = syn->mss,
-							  .wscale = { syn->wscale },
-							  .sack = syn->sack,
-							  .timestamps = syn->timestamps,
-							  .tfo = syn->tfo,
-							  .ecn = ecn,
-							  .mptcp = syn->mptcp };
+	o->sack = bits & OFFER_SACK;
+	o->timestamps = bits & OFFER_TIMESTAMPS;
+	o->tfo = bits & OFFER_TFO;
+	o->ecn = bits & OFFER_ECN;
+	o->mptcp = bits & OFFER_MPTCP;
 }
 
-void emit_open(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
-	       uint64_t prev_flow_id, struct trigger trigger)
+void emit_open(struct tracker *t, const struct flow *f, int mss, uint64_t prev_flow_id,
+	       struct trigger trigger)
 {
 	struct event *e = emit_begin(t);
 
@@ -88,42 +83,27 @@ void emit_open(struct tracker *t, const struct flow *f, const struct tcpopt *opt
 	if (!e)
 		return;
 	fill_common(e, EVENT_TCP_OPEN, f, FSM_NONE, trigger);
-	fill_open(e, opt, ecn, prev_flow_id);
-	emit_end(t);
-}
-
-void emit_open_syn(struct tracker *t, struct flow *f, const struct syn_entry *se,
-		   const struct tcpopt *opt, const struct segment *s)
-{
-	struct event *e = emit_begin(t);
-
-	counter_add(&t->count->opened, 1);
-	if (!e)
-		return;
-	syn_entry_unpack(se, f->c);
-	fill_common(e, EVENT_TCP_OPEN, f, FSM_NONE, trigger_of(s, false));
-	fill_open(e, opt, se->ecn, 0);
+	e->open.has_options = mss != NO_OFFER;
+	e->open.prev_flow_id = prev_flow_id;
+	if (mss != NO_OFFER) {
+		e->open.options =
+			(struct event_options){ .mss = (uint16_t)mss, .wscale = { f->c->wscale0 } };
+		fill_options(&e->open.options, f->c->offer.bits);
+	}
 	emit_end(t);
 }
 
 void emit_open_deferred(struct tracker *t, const struct flow *f, uint16_t mss,
 			uint64_t prev_flow_id)
 {
-	const struct conn *c = f->c;
-	struct tcpopt offered = { .mss = mss,
-				  .wscale = c->wscale0,
-				  .sack = c->offer.sack & 1,
-				  .timestamps = c->offer.timestamps & 1,
-				  .tfo = c->offer.tfo & 1,
-				  .mptcp = c->offer.mptcp & 1 };
-
-	emit_open(t, f, &offered, c->offer.ecn & 1, prev_flow_id,
-		  (struct trigger){ .ts_ns = c->start_ns, .segment = SEGMENT_SYN });
+	emit_open(t, f, mss, prev_flow_id,
+		  (struct trigger){ .ts_ns = f->c->start_ns, .segment = SEGMENT_SYN });
 }
 
 /* ---- tcp_state and tcp_established ----------------------------------------------------------- */
 
-/* @c as it was before the handshake ended.  Leaves out times that rest on segments that were not seen. */
+/* @c as it was before the handshake ended.  Leaves out times that rest on segments that were not
+ * seen. */
 static void fill_established(struct event *e, const struct conn *c, enum fsm_state before,
 			     uint64_t now_ns)
 {
@@ -152,18 +132,15 @@ static void fill_established(struct event *e, const struct conn *c, enum fsm_sta
 	/* Without the SYN: a SYN-ACK repeats what was offered (RFC 7323 2.2, 3.2), but not the
 	 * client's scale. */
 	bool syn = c->complete & COMPLETE_SYN;
-	unsigned agreed = syn ? 3 : 2;
+	struct event_options *o = &e->established.options;
 
-	e->established.options.mss = c->offer.mss;
+	o->mss = c->offer.mss;
 	if (syn && c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE) {
-		e->established.options.wscale[0] = c->wscale0;
-		e->established.options.wscale[1] = c->wscale1;
+		o->wscale[0] = c->wscale0;
+		o->wscale[1] = c->wscale1;
 	}
-	e->established.options.sack = (c->offer.sack & agreed) == agreed;
-	e->established.options.timestamps = (c->offer.timestamps & agreed) == agreed;
-	e->established.options.ecn = (c->offer.ecn & agreed) == agreed;
-	e->established.options.mptcp = (c->offer.mptcp & agreed) == agreed;
-	e->established.options.tfo = c->tfo;
+	fill_options(o, c->offer.bits >> 1 & (syn ? c->offer.bits : OFFER_ALL));
+	o->tfo = c->tfo;
 }
 
 void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
@@ -188,19 +165,6 @@ void emit_answer_deferred(struct tracker *t, const struct flow *f)
 	emit_move(t, f, FSM_SYN,
 		  (struct trigger){ .ts_ns = f->c->start_ns + after, .segment = SEGMENT_SYN_ACK },
 		  (uint64_t[SIDES]){ DURATION_UNKNOWN, after }, NULL);
-}
-
-void emit_answer_syn(struct tracker *t, struct flow *f, const struct syn_entry *se,
-		     const struct segment *s)
-{
-	struct event *e = emit_begin(t);
-
-	if (!e)
-		return;
-	syn_entry_unpack(se, f->c);
-	fill_common(e, EVENT_TCP_STATE, f, FSM_SYN, trigger_of(s, false));
-	e->prev_state_ns[SIDE_B] = se->answered_ns;
-	emit_end(t);
 }
 
 /* ---- tcp_close ------------------------------------------------------------------------------- */

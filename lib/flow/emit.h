@@ -10,9 +10,7 @@ struct conn;
 struct flow;
 struct loss_window;
 struct segment;
-struct syn_entry;
 struct synflood_report;
-struct tcpopt;
 struct tracker;
 
 /* What caused an event. */
@@ -25,14 +23,11 @@ struct trigger {
 /* The segment @s as a trigger. */
 struct trigger trigger_of(const struct segment *s, bool inferred);
 
-/* tcp_open.  @opt: what the SYN offered, or NULL; @prev_flow_id: 0, or the connection that it takes
- * over from. */
-void emit_open(struct tracker *t, const struct flow *f, const struct tcpopt *opt, bool ecn,
-	       uint64_t prev_flow_id, struct trigger trigger);
-
-/* The same of the SYN entry @e that @s began; @f has its key, and its .c is scratch. */
-void emit_open_syn(struct tracker *t, struct flow *f, const struct syn_entry *e,
-		   const struct tcpopt *opt, const struct segment *s);
+/* tcp_open.  @mss: what the SYN offered, 0 for none, or NO_OFFER: there was no SYN; @prev_flow_id:
+ * 0, or the connection that it takes over from. */
+enum { NO_OFFER = -1 };
+void emit_open(struct tracker *t, const struct flow *f, int mss, uint64_t prev_flow_id,
+	       struct trigger trigger);
 
 /* The tcp_open of an attempt that was deferred, as it was then: @f has seen only SYNs and SYN-ACKs.
  * @mss: what the SYN offered. */
@@ -42,11 +37,8 @@ void emit_open_deferred(struct tracker *t, const struct flow *f, uint16_t mss,
 /* The tcp_state of a SYN-ACK that was deferred, as it was then. */
 void emit_answer_deferred(struct tracker *t, const struct flow *f);
 
-/* The tcp_state of the SYN-ACK @s that made @e of an attempt; as emit_open_syn(). */
-void emit_answer_syn(struct tracker *t, struct flow *f, const struct syn_entry *e,
-		     const struct segment *s);
-
-/* tcp_state, or tcp_established if @offered is not NULL: @f->c as it was before the handshake ended.
+/* tcp_state, or tcp_established if @offered is not NULL: @f->c as it was before the handshake
+ * ended.
  * @moved_ns: how long each endpoint was in its state, DURATION_UNKNOWN if it did not move. */
 void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
 	       struct trigger trigger, const uint64_t moved_ns[static SIDES],

@@ -18,16 +18,15 @@ bool syn_entry_pack(const struct conn *c, struct syn_entry *ret)
 
 	if (c->state != FSM_SYN && !answered)
 		return false;
-	/* Only SYNs of one size without data, then SYN-ACKs of one size without data.
-   */
+	/* Only SYNs of one size without data, then SYN-ACKs of one size without data. */
 	if (c->suspect || c->direction != DIRECTION_SYN || c->anomalies > 3 || c->tfo ||
 	    c->history != syn_history(answered) || n[0].payload || n[1].payload || !syns ||
 	    syns > 15 || syn_acks > 7 || answered != !!syn_acks || c->retrans[SIDE_A] != syns - 1 ||
 	    c->retrans[SIDE_B] != (syn_acks ? syn_acks - 1 : 0) ||
 	    dur40_ns(c->since[SIDE_B]) > UINT32_MAX)
 		return false;
-	/* The entry has no room for a second MSS, unless server_rtt follows from
-   * answered_ns: nothing was repeated before the answer. */
+	/* The entry cannot hold a second MSS, unless server_rtt follows from answered_ns: nothing
+	 * was repeated before the answer. */
 	bool apart = unlikely(c->offer.deferred) && c->offer.mss_client != c->offer.mss;
 
 	if (apart && c->server_rtt.v != dur32_of(dur40_ns(c->since[SIDE_B])).v)
@@ -51,11 +50,7 @@ bool syn_entry_pack(const struct conn *c, struct syn_entry *ret)
 		.wscale0 = c->wscale0,
 		.wscale1 = c->wscale1,
 		.where = { .iface = c->iface, .outer = c->outer, .inner = c->inner },
-		.sack = c->offer.sack,
-		.timestamps = c->offer.timestamps,
-		.tfo = c->offer.tfo,
-		.ecn = c->offer.ecn,
-		.mptcp = c->offer.mptcp,
+		.offer = c->offer.bits,
 		.client_end = c->client_end,
 		.rivalled = c->rivalled,
 		.anomalies = c->anomalies & 3,
@@ -88,12 +83,7 @@ void syn_entry_unpack(const struct syn_entry *restrict e, struct conn *restrict 
 			   conn_tally(e->syn_acks, (uint64_t)e->header[1] * e->syn_acks,
 				      e->window) },
 		.server_rtt = e->server_rtt,
-		.offer = { .mss = e->mss,
-			   .sack = e->sack,
-			   .timestamps = e->timestamps,
-			   .tfo = e->tfo,
-			   .ecn = e->ecn,
-			   .mptcp = e->mptcp },
+		.offer = { .mss = e->mss, .bits = e->offer },
 		.retrans = { e->syns - 1, answered ? e->syn_acks - 1 : 0 },
 		.iface = e->where.iface,
 		.outer = e->where.outer,

@@ -28,10 +28,19 @@ struct conn;
 
 enum { VLAN_NONE = 0xfff }; /* IEEE 802.1Q reserves it, so no frame has it */
 
-/* What the SYNs offered, two sides. */
+/* What a SYN offers: these of the client, and of the server shifted by one. */
+enum conn_offer_bit {
+	OFFER_SACK = 1 << 0,
+	OFFER_TIMESTAMPS = 1 << 2,
+	OFFER_TFO = 1 << 4,
+	OFFER_ECN = 1 << 6,
+	OFFER_MPTCP = 1 << 8,
+	OFFER_ALL = 0x3ff, /* of both */
+};
+
 struct conn_offer {
-	uint16_t mss; /* the smaller one of those offered; 0: none */
-	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
+	uint16_t mss;		/* the smaller one of those offered; 0: none */
+	uint16_t bits : 10;	/* sum of enum conn_offer_bit */
 	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
 	uint16_t deferred : 1;	/* not reported yet, see "flow/deferral.h"; SYN entries only */
 	uint16_t : 4;
@@ -129,7 +138,7 @@ struct syn_entry {
 	uint8_t syns : 4, syn_acks : 3, mss_apart : 1; /* deferred: mss is not what its SYN had */
 	uint8_t wscale0 : 4, wscale1 : 4;
 	struct syn_where where;
-	uint16_t sack : 2, timestamps : 2, tfo : 2, ecn : 2, mptcp : 2;
+	uint16_t offer : 10; /* as conn_offer.bits */
 	uint16_t client_end : 1;
 	uint16_t incarnation : 1; /* of a 4-tuple in use, not confirmed: see incarnation.c */
 	uint16_t rivalled : 1;	  /* as in struct conn_hot */

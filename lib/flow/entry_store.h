@@ -39,12 +39,12 @@ void entry_load_at(const struct tracker *t, struct flow *f, table_ref ref);
 /* Does a SYN entry hold @c?  Then *ret is that. */
 bool entry_fits_syn(const struct tracker *t, const struct conn *c, struct syn_entry *ret);
 
-/* Saves @f in the smallest shape that holds it; a full entry stays one.  If @f has no entry, it gets a
- * full one: see entry_add_syn() for the other shape. */
+/* Saves @f in the smallest shape that holds it; a full entry stays one.  If @f has no entry, it
+ * gets a full one: see entry_add_syn() for the other shape. */
 void entry_save(struct tracker *t, struct flow *f);
 
-/* Adds the SYN entry @e for @f, whose server is @s.  The table has room: the tracker tops it up after
- * each segment. */
+/* Adds the SYN entry @e for @f, whose server is @s.  The table has room: the tracker tops it up
+ * after each segment. */
 void entry_add_syn(struct tracker *t, struct flow *f, const struct flow_server *s,
 		   const struct syn_entry *e);
 

@@ -43,9 +43,10 @@ static bool syn_goes_first(const struct syn_entry *e, const struct syn_entry *be
 }
 
 /* SYN entries end in the order in which they came: first those of a flooded server, then those that
- * were not answered.  A hand goes round the pool.  A freed slot is taken again at once, so among the
- * old entries there are always some new ones: take the oldest of a few, and move the hand by one. */
-static bool oldest_syn(struct tracker *t, unsigned p, const table_ref keep[static 2],
+ * were not answered.  A hand goes round the pool.  A freed slot is taken again at once, so among
+ * the old entries there are always some new ones: take the oldest of a few, and move the hand by
+ * one. */
+static void oldest_syn(struct tracker *t, unsigned p, const table_ref keep[static 2],
 		       struct waiting *ret)
 {
 	uint32_t high = t->table.head->pool[p].high, *hand = &t->evict_slot[p];
@@ -65,17 +66,16 @@ static bool oldest_syn(struct tracker *t, unsigned p, const table_ref keep[stati
 		if (is_flood(t, ret)) {
 			entry_prefetch(t, r + SYN_AHEAD);
 			++*hand;
-			return true;
+			return;
 		}
 		look--;
 		if (best == TABLE_NONE || syn_goes_first(ret->e, table_syn(&t->table, best)))
 			best = r;
 	}
 	++*hand;
-	if (best == TABLE_NONE)
-		return false;
-	waiting_of(t, best, ret);
-	return true;
+	ret->ref = best;
+	if (best != TABLE_NONE)
+		waiting_of(t, best, ret);
 }
 
 /* The highest rank is evicted first: entries that are over, then half-open ones, then half-closed
@@ -114,28 +114,6 @@ static table_ref least_missed(struct tracker *t, unsigned p, const table_ref kee
 	return found;
 }
 
-static bool evict_syn(struct tracker *t, unsigned p, const table_ref keep[static 2])
-{
-	struct waiting w;
-
-	if (!oldest_syn(t, p, keep, &w))
-		return false;
-	if (close_deferred(t, &w, REASON_EVICTED))
-		counter_add(&t->count->evicted_syn, 1);
-	else
-		evict(t, w.ref);
-	return true;
-}
-
-static bool evict_full(struct tracker *t, unsigned p, const table_ref keep[static 2])
-{
-	table_ref r = least_missed(t, p, keep);
-
-	if (r != TABLE_NONE)
-		evict(t, r);
-	return r != TABLE_NONE;
-}
-
 /* One entry of @shape, of the address family that has more of them; false: there is none. */
 static bool evict_one(struct tracker *t, enum table_shape shape, const table_ref keep[static 2])
 {
@@ -147,7 +125,19 @@ static bool evict_one(struct tracker *t, enum table_shape shape, const table_ref
 			(!i || keep[1] != keep[0]);
 	if (pool[p].used <= here)
 		p ^= 1;
-	return shape == SHAPE_SYN ? evict_syn(t, p, keep) : evict_full(t, p, keep);
+	struct waiting w = { .ref = TABLE_NONE };
+
+	if (shape == SHAPE_FULL)
+		w.ref = least_missed(t, p, keep);
+	else
+		oldest_syn(t, p, keep, &w);
+	if (w.ref == TABLE_NONE)
+		return false;
+	if (shape == SHAPE_SYN && close_deferred(t, &w, REASON_EVICTED))
+		counter_add(&t->count->evicted_syn, 1);
+	else
+		evict(t, w.ref);
+	return true;
 }
 
 void evict_to_limit(struct tracker *t, table_ref keep)

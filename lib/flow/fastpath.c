@@ -86,7 +86,7 @@ void fastpath_learn(struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	c->next[from] = segment_end(s);
 	c->acked[!from] = s->ack;
-	if (!fsm_fin_seen(c->state, SIDE_A) || !fsm_fin_seen(c->state, SIDE_B))
+	if (!fsm_both_fins(c->state))
 		conn_set_window(&c->hot, from, s->window);
 }
 
@@ -144,17 +144,15 @@ bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const stru
 			       .wscale0 = o.wscale & 15,
 			       .wscale1 = TCPOPT_WSCALE_NONE,
 			       .where = syn_where_of(s),
-			       .sack = o.sack,
-			       .timestamps = o.timestamps,
-			       .tfo = o.tfo,
-			       .ecn = conn_asks_ecn(s),
-			       .mptcp = o.mptcp,
+			       .offer = conn_offer_bits(s, &o) & OFFER_ALL,
 			       .client_end = sender & 1,
 			       .deferred = deferred };
 
 	tracker_count_state(t, FSM_NONE, FSM_SYN);
-	if (!deferred)
-		emit_open_syn(t, f, &e, &o, s);
+	if (!deferred) {
+		syn_entry_unpack(&e, f->c);
+		emit_open(t, f, o.mss, 0, trigger_of(s, false));
+	}
 	deferral_add(t, f, &server, &e);
 	return true;
 }
@@ -178,7 +176,6 @@ bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned
 	struct syn_entry *e = table_edit(&t->table, ref).syn;
 	struct tcpopt o = tcpopt_parse(s->options);
 	bool scales = e->wscale0 != TCPOPT_WSCALE_NONE && o.wscale != TCPOPT_WSCALE_NONE;
-	const unsigned bit = 1 << SIDE_B;
 
 	e->answered_ns = (uint32_t)at;
 	e->server_rtt = dur32_of(at > asked ? at - asked : 0);
@@ -191,12 +188,10 @@ bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned
 	e->wscale1 = o.wscale & 15;
 	if (o.mss && (!e->mss || o.mss < e->mss))
 		e->mss = o.mss;
-	e->sack |= o.sack ? bit : 0;
-	e->timestamps |= o.timestamps ? bit : 0;
-	e->tfo |= o.tfo ? bit : 0;
-	e->mptcp |= o.mptcp ? bit : 0;
-	e->ecn |= conn_asks_ecn(s) ? bit : 0;
+	e->offer |= conn_offer_bits(s, &o) << SIDE_B & OFFER_ALL;
 	tracker_count_state(t, FSM_SYN, FSM_ANSWERED);
-	emit_answer_syn(t, f, e, s);
+	syn_entry_unpack(e, f->c);
+	emit_move(t, f, FSM_SYN, trigger_of(s, false),
+		  (uint64_t[SIDES]){ DURATION_UNKNOWN, e->answered_ns }, NULL);
 	return true;
 }

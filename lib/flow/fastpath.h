@@ -2,10 +2,10 @@
  *
  * What is predicted: the SYN and the SYN-ACK of a handshake, on the SYN entry itself; between the
  * handshake's last ACK and the last one of all, the next octets in order, or a FIN, or a bare ACK,
- * acknowledging what was sent ("bpf/predict.h" has the rule).  A predicted segment of an open connection
- * changes only the hot part of its entry, in place.  False or 0 always means: nothing was done, the
- * general path must take the segment.  Private to lib/flow; tests/unit/test_fastpath.c compares both
- * paths. */
+ * acknowledging what was sent ("bpf/predict.h" has the rule).  A predicted segment of an open
+ * connection changes only the hot part of its entry, in place.  False or 0 always means: nothing
+ * was done, the general path must take the segment.  Private to lib/flow;
+ * tests/unit/test_fastpath.c compares both paths. */
 #pragma once
 #include <stdbool.h>
 #include "bpf/predict.h"
@@ -39,13 +39,14 @@ static inline struct predict_side predict_side(const struct conn_hot *h, enum fs
 	return (struct predict_side){ h->next[side], h->acked[side] };
 }
 
-/* The first ACK, or data, of its side on the full entry @ref, whose hot part @h is lent: a letter. */
+/* The first ACK, or data, of its side on the full entry @ref, whose hot part @h is lent: a
+ * letter. */
 void fastpath_note(const struct table *t, table_ref ref, struct conn_hot *h, enum fsm_side from,
 		   bool data);
 
-/* Nearly all traffic: a predicted segment of the open connection whose full entry is @ref, and whose
- * hot part is @was, if it is not silent for @timeout_ns at @now_ns.  Inline: this is the loop of a busy
- * tracker. */
+/* Nearly all traffic: a predicted segment of the open connection whose full entry is @ref, and
+ * whose hot part is @was, if it is not silent for @timeout_ns at @now_ns.  Inline: this is the loop
+ * of a busy tracker. */
 static inline __attribute__((always_inline)) bool
 fastpath_open(const struct table *t, table_ref ref, const struct conn_hot *was, unsigned sender,
 	      const struct segment *s, uint64_t now_ns, uint64_t timeout_ns)

@@ -98,8 +98,8 @@ static void incarnation_drop(struct tracker *t, struct flow *pend, struct flow *
 	deferral_save(t, old);
 }
 
-/* The SYN of @pend once more.  It stays a SYN entry: a repetition of another size is not counted, but
- * keeps it alive. */
+/* The SYN of @pend once more.  It stays a SYN entry: a repetition of another size is not counted,
+ * but keeps it alive. */
 static void incarnation_again(struct tracker *t, struct flow *pend, const struct segment *s)
 {
 	struct syn_entry *e = table_edit(&t->table, pend->ref).syn, again;
@@ -141,8 +141,8 @@ static enum incarnation_verdict incarnation_judge(const struct conn *c, enum fsm
 		return INCARNATION_REPLACED;
 	if (ack && s->ack == c->isn + 1 && (syn || rst))
 		return INCARNATION_CONFIRMED;
-	/* A challenge ACK says nothing new (RFC 5961 4.2).  Data, a FIN or their acknowledgement may
-	 * have been under way before the server had the SYN. */
+	/* A challenge ACK says nothing new (RFC 5961 4.2).  Data, a FIN or their acknowledgement
+	 * may have been under way before the server had the SYN. */
 	bool bare = ack && !syn && !rst && !(s->flags & TCP_FIN) && !s->payload_len;
 
 	return bare && !news ? INCARNATION_DROPPED : INCARNATION_STANDS;

@@ -26,8 +26,8 @@ static struct gaps *gaps_edit(struct tracker *t, const struct flow *f)
 	return undo_edit(t->undo, gaps_slot(t, f), sizeof(struct gaps));
 }
 
-/* A segment with wrong numbers.  Together with the peer's last one it may be right after all, after a
- * loss; otherwise it is remembered for the peer's next one. */
+/* A segment with wrong numbers.  Together with the peer's last one it may be right after all, after
+ * a loss; otherwise it is remembered for the peer's next one. */
 static struct verdict reconsider(struct tracker *t, struct flow *f, enum fsm_side from,
 				 const struct segment *s, struct verdict v, const struct gaps *g)
 {
@@ -75,8 +75,8 @@ static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before,
 
 /* ---- a known connection ---------------------------------------------------------------------- */
 
-/* The server's data overtook its SYN-ACK @s (RFC 7413 4.2).  A client in SYN-SENT drops such data (RFC
- * 9293 3.10.7.3, fifth step), so it must come again. */
+/* The server's data overtook its SYN-ACK @s (RFC 7413 4.2).  A client in SYN-SENT drops such data
+ * (RFC 9293 3.10.7.3, fifth step), so it must come again. */
 static void mark_overtaken(struct conn *c, const struct segment *s, struct gaps *g)
 {
 	if (c->complete & COMPLETE_SYN_ACK || !c->payload_lo[SIDE_B] || c->offer.overtaken)
@@ -217,7 +217,7 @@ void input_first(struct tracker *t, struct flow *f, unsigned sender, const struc
 	bool has_prev = old && !conn_deferred(old), watched = synflood_watched(&t->synflood);
 	uint64_t prev = has_prev ? flow_id_of(&f->key, old->start_ns, old->isn) : 0;
 	struct conn *c = f->c;
-	struct tcpopt opt, *offered = NULL;
+	int mss = NO_OFFER;
 	struct gaps g = { 0 };
 	struct syn_entry e;
 	bool inferred = false;
@@ -237,9 +237,11 @@ void input_first(struct tracker *t, struct flow *f, unsigned sender, const struc
 	}
 	c->state = to;
 	if (s->flags & TCP_SYN) {
-		opt = tcpopt_parse(s->options);
-		offered = s->flags & TCP_ACK ? NULL : &opt;
-		conn_learn_offer(c, from, s, &opt);
+		struct tcpopt offered = tcpopt_parse(s->options);
+
+		conn_learn_offer(c, from, s, &offered);
+		if (!(s->flags & TCP_ACK))
+			mss = offered.mss;
 	}
 	conn_account(c, from, s, v.probe ? 0 : s->payload_len);
 	segment_learn(c, from, s, v, &g);
@@ -249,8 +251,7 @@ void input_first(struct tracker *t, struct flow *f, unsigned sender, const struc
 			  (struct conn_note){ v.probe, false, v.anomaly == ANOMALY_ACK_UNSEEN });
 	tracker_count_state(t, FSM_NONE, to);
 	if (likely(!watched) || !deferral_begin(t, f))
-		emit_open(t, f, offered, offered && c->offer.ecn >> from & 1, prev,
-			  trigger_of(s, inferred));
+		emit_open(t, f, mss, prev, trigger_of(s, inferred));
 	if (entry_fits_syn(t, c, &e)) {
 		struct flow_server server = flow_server(f);
 

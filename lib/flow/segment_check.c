@@ -9,12 +9,7 @@ static bool known(unsigned bits, enum fsm_side side)
 	return bits >> side & 1;
 }
 
-static bool both_fins(const struct conn *c)
-{
-	return fsm_fin_seen(c->state, SIDE_A) && fsm_fin_seen(c->state, SIDE_B);
-}
-
-static unsigned shift_of(const struct conn *c, enum fsm_side side)
+unsigned segment_shift(const struct conn *c, enum fsm_side side)
 {
 	if (c->wscale0 == TCPOPT_WSCALE_NONE || c->wscale1 == TCPOPT_WSCALE_NONE)
 		return 0;
@@ -23,10 +18,10 @@ static unsigned shift_of(const struct conn *c, enum fsm_side side)
 
 uint32_t segment_window(const struct conn *c, enum fsm_side side)
 {
-	if (both_fins(c) || !known(c->sent, side))
+	if (fsm_both_fins(c->state) || !known(c->sent, side))
 		/* window[] holds something else by then, or nothing yet */
 		return WINDOW_FLOOR;
-	return (uint32_t)conn_window(&c->hot, side) << shift_of(c, side);
+	return (uint32_t)conn_window(&c->hot, side) << segment_shift(c, side);
 }
 
 static uint32_t at_least_floor(uint32_t window)
@@ -247,7 +242,7 @@ static struct verdict check_rest(const struct conn *c, enum fsm_side from, const
 
 	if (fsm_fin_seen(c->state, peer) && s->ack == c->next[peer] && !old)
 		v.evidence |= 1 << EV_ACK_FIN;
-	if (both_fins(c) && fills(c, from, s, g))
+	if (fsm_both_fins(c->state) && fills(c, from, s, g))
 		v.evidence |= 1 << EV_FILL;
 	v.probe = known(c->sent, from) && known(c->heard, from) &&
 		  c->acked[from] == c->next[from] && s->seq + 1 == c->next[from] &&
@@ -288,12 +283,6 @@ struct verdict segment_check(const struct conn *c, enum fsm_side from, const str
 	return check_rest(c, from, s, g);
 }
 
-/* Stays at the most that the field holds. */
-static uint32_t more_gap(uint32_t gap, uint32_t n)
-{
-	return n > CONN_GAP_MAX - gap ? CONN_GAP_MAX : gap + n;
-}
-
 /* Returns true for octets that came before. */
 static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *s, struct gaps *g)
 {
@@ -313,14 +302,13 @@ static bool learn_seq(struct conn *c, enum fsm_side from, const struct segment *
 	bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;
 
 	if (seq_lt(c->next[from], s->seq)) {
-		bool offering = fsm_offering(
-			c->state); /* the caller will keep them, see segment_keep_gaps() */
+		bool offering = fsm_offering(c->state); /* the caller keeps them until then */
 
 		/* Where some are there that nobody knows, this one cannot be the last. */
 		if (offering || g->n[from] || !known(c->gaps, from))
 			gaps_add(g, from, (struct gap){ c->next[from], s->seq, false });
 		if (!offering) {
-			c->gap_bytes = more_gap(c->gap_bytes, s->seq - c->next[from]);
+			conn_add_gap(c, s->seq - c->next[from]);
 			c->gaps |= 1 << from & 3;
 		}
 	}
@@ -344,7 +332,7 @@ void segment_keep_gaps(struct conn *c, struct gaps *g)
 {
 	for (unsigned side = 0; side < SIDES; side++) {
 		gaps_pass(g, side, c->acked[side]);
-		c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(g, side));
+		conn_add_gap(c, gaps_unseen(g, side));
 		c->gaps |= g->n[side] ? 1 << side & 3 : 0;
 	}
 }
@@ -398,15 +386,16 @@ struct learned segment_learn(struct conn *c, enum fsm_side from, const struct se
 		if (!fsm_offering(c->state) && known(c->gaps, peer))
 			l.acks_gap = pass_gaps(c, peer, g);
 	}
-	if (both_fins(c))
+	if (fsm_both_fins(c->state))
 		return l;
 	/* The window in a SYN is never scaled (RFC 7323 2.2): the answer makes the scale known, so
 	 * that the one in the peer's SYN is due as well. */
 	if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)
-		conn_set_window(&c->hot, peer,
-				window_scaled_down(conn_window(&c->hot, peer), shift_of(c, peer)));
+		conn_set_window(
+			&c->hot, peer,
+			window_scaled_down(conn_window(&c->hot, peer), segment_shift(c, peer)));
 	conn_set_window(&c->hot, from,
-			syn ? window_scaled_down(s->window, shift_of(c, from)) : s->window);
+			syn ? window_scaled_down(s->window, segment_shift(c, from)) : s->window);
 	return l;
 }
 
@@ -419,7 +408,7 @@ static bool near(uint32_t a, uint32_t b, uint32_t distance)
 static void jump(struct conn *c, enum fsm_side side, uint32_t to, uint32_t next, uint32_t acked)
 {
 	if (seq_lt(c->next[side], to))
-		c->gap_bytes = more_gap(c->gap_bytes, to - c->next[side]);
+		conn_add_gap(c, to - c->next[side]);
 	c->next[side] = next;
 	c->acked[side] = acked;
 }

@@ -1,8 +1,8 @@
 /* segment_check.h - what does a segment prove?  The one place for sequence arithmetic.  Pure.
  *
  * Sources: RFC 9293 3.4 and 3.10.7 (acceptability), RFC 5961 3-5 (RST, SYN, ACK), RFC 7413 (data on
- * a SYN).  A bystander knows RCV.NXT only as a range: from what the receiver acknowledged to what the
- * sender sent.  An RST within that range counts as exact. */
+ * a SYN).  A bystander knows RCV.NXT only as a range: from what the receiver acknowledged to what
+ * the sender sent.  An RST within that range counts as exact. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,11 +31,14 @@ struct verdict {
 struct verdict segment_check(const struct conn *c, enum fsm_side from, const struct segment *s,
 			     const struct gaps *g);
 
+/* How far the windows of @side are scaled (RFC 7323 2.2); 0 unless both sides offered it. */
+unsigned segment_shift(const struct conn *c, enum fsm_side side);
+
 /* Octets that @side accepts beyond what it acknowledged. */
 uint32_t segment_window(const struct conn *c, enum fsm_side side);
 
-/* The window of a SYN, which is never scaled (RFC 7323 2.2), as a later segment would say it; rounded
- * up. */
+/* The window of a SYN, which is never scaled (RFC 7323 2.2), as a later segment would say it;
+ * rounded up. */
 uint16_t window_scaled_down(uint16_t window, unsigned shift);
 
 /* Does the server's @s show that it took the data on the SYN (RFC 7413 4.2), now or before? */
@@ -62,8 +65,8 @@ struct resync_candidate {
 
 /* After a loss of more than a window the segments of both sides look wrong, for good.  Yet together
  * they make sense: what one acknowledges, the other sends.  If @s, refused as well, and the peer's
- * @candidate confirm each other, @c takes their numbers over (what went by unseen is a gap) and true
- * is returned: check @s again.
+ * @candidate confirm each other, @c takes their numbers over (what went by unseen is a gap) and
+ * true is returned: check @s again.
  *
  * One of the two directions must continue where it was known to be, which an attacker off the path
  * cannot forge; a loss that the capture reported (@lossy) does instead. */

@@ -14,8 +14,8 @@
  *
  * It ends when for SYNFLOOD_CALM_NS the second was false, and half of the first as well.
  *
- * SYNFLOODS servers are watched at once.  Several decoders that share an interface have each a share
- * of a server's attempts and of the thresholds, and a series of reports of their own.
+ * SYNFLOODS servers are watched at once.  Several decoders that share an interface have each a
+ * share of a server's attempts and of the thresholds, and a series of reports of their own.
  *
  * struct synflood is a process's view.  What it remembers is kept memory: const here, changed only
  * after it was saved for the undo log. */
@@ -115,6 +115,6 @@ static inline unsigned synflood_watched(const struct synflood *d)
 	return d->memory->n;
 }
 
-/* Every entry is gone: ends one series, from the first on.  Begin with *at = 0.  False: that was all,
- * and no server is watched any more. */
+/* Every entry is gone: ends one series, from the first on.  Begin with *at = 0.  False: that was
+ * all, and no server is watched any more. */
 bool synflood_end(struct synflood *d, unsigned *at, uint64_t now_ns, struct synflood_report *ret);

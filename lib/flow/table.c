@@ -417,8 +417,8 @@ static void slot_give(struct table *t, table_ref r)
 	p->used--;
 }
 
-/* One entry more or less lives beyond this bucket.  At the maximum the count stays: a longer search,
- * no error. */
+/* One entry more or less lives beyond this bucket.  At the maximum the count stays: a longer
+ * search, no error. */
 static void bucket_pass(struct table *t, const struct table_bucket *k, int by)
 {
 	if (k->passed != UINT16_MAX)

@@ -15,9 +15,9 @@
  * is full, in one of the next.  Each bucket counts the entries that passed it, so that a search
  * knows when to stop and a removal leaves no tombstone.
  *
- * Readers get const pointers.  To write, call table_edit(), table_hot_edit() or table_insert(): they
- * save the entry in the undo log and lend it.  One thread owns a table.  Nothing here allocates,
- * evicts, logs or reads a clock. */
+ * Readers get const pointers.  To write, call table_edit(), table_hot_edit() or table_insert():
+ * they save the entry in the undo log and lend it.  One thread owns a table.  Nothing here
+ * allocates, evicts, logs or reads a clock. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

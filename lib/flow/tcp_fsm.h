@@ -125,6 +125,11 @@ unsigned fsm_first_closer(enum fsm_state s);
 /* Has @side's FIN been seen in this state?  Not known once reset. */
 bool fsm_fin_seen(enum fsm_state s, enum fsm_side side);
 
+static inline bool fsm_both_fins(enum fsm_state s)
+{
+	return fsm_fin_seen(s, SIDE_A) && fsm_fin_seen(s, SIDE_B);
+}
+
 /* How long an entry is kept without a segment; parallel to the option names. */
 enum fsm_timeout {
 	FSM_T_SYN_SENT,

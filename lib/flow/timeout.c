@@ -15,7 +15,8 @@ static uint64_t timeout_of(const struct tracker *t, enum fsm_state s, bool suspe
 {
 	enum fsm_timeout wait = t->cfg.control ? control_mode_timeout(s) : fsm_timeout_of(s);
 
-	/* An RST that silence followed was real: its receiver would have answered (RFC 5961 3.2). */
+	/* An RST that silence followed was real: its receiver would have answered (RFC 5961
+	 * 3.2). */
 	return t->cfg.timeout_ns[suspect ? FSM_T_TIME_WAIT : wait];
 }
 
@@ -97,8 +98,8 @@ static bool sweep_wants(const struct tracker *t, table_ref r)
 				     table_live(&t->table, r) && deferral_overdue(t, r));
 }
 
-/* Ends what is still due among these slots.  Many are due at once after many closed at once, and the
- * index knows no neighbours: asks for all its lines first. */
+/* Ends what is still due among these slots.  Many are due at once after many closed at once, and
+ * the index knows no neighbours: asks for all its lines first. */
 static void expire_batch(struct tracker *t, const table_ref *r, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)

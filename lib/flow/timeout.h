@@ -16,13 +16,13 @@ bool timeout_expire(struct tracker *t, struct flow *f);
 /* A sweep looks through a part of the table; several at once after a pause. */
 void timeout_sweep_begin(struct tracker *t, unsigned sweeps);
 
-/* Some of it: with an undo log at most SWEEP_STEP slots and STEP_EVENTS events, else all.  False: that
- * was all. */
+/* Some of it: with an undo log at most SWEEP_STEP slots and STEP_EVENTS events, else all.  False:
+ * that was all. */
 bool timeout_sweep(struct tracker *t);
 
 /* A sweep looks at this part of the slots in use, or more. */
 enum { SWEEP_PARTS = 8 };
 
-/* Slots that may be closed in one step: each emits its open, if that was deferred, its answer and its
- * close, and the same of an incarnation beside it; then floods end. */
+/* Slots that may be closed in one step: each emits its open, if that was deferred, its answer and
+ * its close, and the same of an incarnation beside it; then floods end. */
 enum { STEP_SLOTS = (STEP_EVENTS - SYNFLOODS) / 6 };

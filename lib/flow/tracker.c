@@ -92,7 +92,8 @@ static bool entry_has_rival(const struct tracker *t, table_ref r)
 	return e->incarnation || e->rivalled;
 }
 
-/* A 4-tuple that may have two entries, an old connection and an unconfirmed incarnation: which one is
+/* A 4-tuple that may have two entries, an old connection and an unconfirmed incarnation: which one
+ * is
  * @s for?  Expires both first.  *ret_done: nothing is left to do. */
 static table_ref choose_incarnation(struct tracker *t, const struct flow *f, unsigned sender,
 				    const struct segment *s, bool *ret_done)
@@ -155,7 +156,8 @@ static void bypass_after(struct tracker *t, const struct flow *f)
 		bypass_consider(t->bypass, f->c, &f->key, f->hash);
 }
 
-/* Sends @s to the path that it is for.  Key and hash of @f are set; @sender is the end that sent @s,
+/* Sends @s to the path that it is for.  Key and hash of @f are set; @sender is the end that sent
+ * @s,
  * @ref an entry of the key, if any. */
 static void dispatch(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		     const struct segment *s)
@@ -318,7 +320,8 @@ void tracker_advance(struct tracker *t, uint64_t now_ns)
 	}
 	if (now_ns <= t->now_ns)
 		return;
-	/* After a pause no timeout may be late: sweep the whole table before anything is reported. */
+	/* After a pause no timeout may be late: sweep the whole table before anything is
+	 * reported. */
 	bool all = now_ns - t->now_ns > sweep_every_ns * SWEEP_PARTS && t->now_ns;
 
 	t->now_ns = now_ns;

@@ -1,9 +1,9 @@
 /* tracker_state.h - what a tracker remembers, shared by its parts: private to lib/flow.
  *
  * struct tracker lies at the start of the region that the caller lends; the table follows.  Another
- * process may adopt it, so nothing kept is a pointer.  Kept memory is const here, or saved as a whole
- * at the start of each transaction: whatever writes it calls an *_edit() first, which saves it for
- * the undo log. */
+ * process may adopt it, so nothing kept is a pointer.  Kept memory is const here, or saved as a
+ * whole at the start of each transaction: whatever writes it calls an *_edit() first, which saves
+ * it for the undo log. */
 #pragma once
 #include "base/cc.h"
 #include "base/undo.h"

@@ -5,14 +5,9 @@
 #include "flow/tracker_state.h"
 #include "wire/tcpopt.h"
 
-static bool both_fins(enum fsm_state s)
-{
-	return fsm_fin_seen(s, SIDE_A) && fsm_fin_seen(s, SIDE_B);
-}
-
 static enum close_reason reason_of(enum fsm_state before, enum fsm_state after, enum fsm_side from)
 {
-	if (after != FSM_RESET || both_fins(before))
+	if (after != FSM_RESET || fsm_both_fins(before))
 		return REASON_FIN; /* after both FINs an RST changes nothing: RFC 1337 */
 	/* An RST to a SYN refuses it, unless it is the client's own. */
 	return before == FSM_SYN && from == SIDE_B ? REASON_REFUSED : REASON_RST;
@@ -60,7 +55,7 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 		return establish(t, f, to, s, inferred);
 	bool moved = change_state(t, f->c, to, s->ts_ns, moved_ns);
 
-	if (both_fins(to) && !both_fins(before))
+	if (fsm_both_fins(to) && !fsm_both_fins(before))
 		keep_tsval(f->c, s);
 	if (!moved)
 		return false;

@@ -131,12 +131,7 @@ static void test_history_search(void)
 
 static struct conn_offer random_offer(void)
 {
-	return (struct conn_offer){ .mss = (uint16_t)rand64(),
-				    .sack = below(4) & 3,
-				    .timestamps = below(4) & 3,
-				    .tfo = below(4) & 3,
-				    .ecn = below(4) & 3,
-				    .mptcp = below(4) & 3 };
+	return (struct conn_offer){ .mss = (uint16_t)rand64(), .bits = rand64() & OFFER_ALL };
 }
 
 /* A connection of SYNs and SYN-ACKs alone, as the tracker has it. */
