@@ -15,7 +15,7 @@ struct watch {
 	struct flow_key key;
 	struct bypass_key keys[2];
 	struct bypass_count taken[2]; /* counts that the connection has already */
-	uint64_t reported_ns;	      /* newest time that bypass_refresh() told */
+	uint64_t reported_ns;	      /* newest time that bypass_refresh() reported */
 	uint32_t next;		      /* of the free ones */
 	bool used;
 	bool caught_up;	 /* since the slot was frozen */

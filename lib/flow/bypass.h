@@ -1,13 +1,12 @@
-/* bypass.h - connections whose plain segments the kernel keeps to itself: bpf/bypass.bpf.c.
+/* bypass.h - connections whose predicted segments the kernel only counts: bpf/bypass.bpf.c.
  *
- * What fastpath_predict_open() finds proves nothing that is not known, so it need not come here.  A
- * connection that has many such segments is *watched*: it gets a slot, shared with the filter,
- * which then bypasses and counts them.  Before the first segment that is not plain is fed, the
- * connection *catches up*: it takes numbers and counts from the slot, and stands where it would
- * stand had it been fed each one.  So states, closes and counts are those of mode=all by
- * construction.
+ * A segment that bpf/predict.h predicts proves nothing new, so it need not come here.  A connection
+ * with many of them is *watched*: it gets a slot, shared with the filter, which then counts such
+ * segments and drops them.  Before the next other segment is processed, the connection *catches
+ * up*: it takes numbers and counts from the slot, as if it had processed each one.  So states,
+ * closes and counts equal those of mode=all.
  *
- * The tracker's thread owns all of it but the slots. */
+ * The tracker's thread owns everything except the slots. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -20,40 +19,40 @@ struct bypass_slot;
 struct segment;
 struct bypass;
 
-/* How the slots are reached; made by who loaded the filter, and borrowed. */
+/* Access to the slots; made by the loader of the filter, and borrowed. */
 struct bypass_kernel {
 	struct bypass_slot *slots; /* BYPASS_SLOTS of them, shared */
 	uint32_t after_pkts;	   /* a connection is watched once either side sent so many */
-	int64_t wall_minus_mono;   /* ns, now and then brought up to date */
-	/* Makes the filter look at slot @slot for frames with @keys[direction], two of them.  0 or
+	int64_t wall_minus_mono;   /* ns, updated now and then */
+	/* Makes the filter use slot @slot for frames with @keys[direction], two of them.  0 or
 	 * -errno. */
 	int (*watch)(struct bypass_kernel *, const struct bypass_key *keys, uint32_t slot);
-	/* The filter forgets them. */
+	/* Undoes that. */
 	void (*forget)(struct bypass_kernel *, const struct bypass_key *keys);
 };
 
 /* NULL: no memory. */
 struct bypass *bypass_new(struct bypass_kernel *kernel);
 
-/* NULL is fine.  Watched connections are forgotten. */
+/* Watches no connection any more.  NULL is allowed. */
 void bypass_free(struct bypass *b);
 
-/* A segment of @c was fed, under @hash: is it worth to be watched, or to be watched again?
- * At most BYPASS_SLOTS are. */
+/* After a segment of @c, whose key has @hash: watches it, or watches it again, if that pays.  At
+ * most BYPASS_SLOTS are watched. */
 void bypass_consider(struct bypass *b, const struct conn *c, const struct flow_key *key,
 		     uint64_t hash);
 
-/* @s comes next: catches up if the filter stopped before it.  Returns the number of segments that
- * were bypassed. */
+/* Before segment @s: catches up if the filter stopped at it.  Returns the number of bypassed
+ * segments. */
 uint64_t bypass_catch_up(struct bypass *b, struct conn *c, uint64_t hash, enum fsm_side from,
 			 const struct segment *s);
 
-/* No segment tells, but @c is about to be judged by its time, or to go: catches up with what there
- * is, and @forget: it is watched no more.  Returns as above. */
+/* @c is about to time out or to be removed: catches up with the counts so far.  @forget: ends the
+ * watch.  Returns as above. */
 uint64_t bypass_settle(struct bypass *b, struct conn *c, uint64_t hash, bool forget);
 
-/* Watched connections are not silent: @touch(@arg, hash, time of the newest bypassed segment) for
- * each of them that had any since the last time. */
+/* Calls @touch, with the time of the newest bypassed segment, for each watched connection that had
+ * any since the last call: it is not silent. */
 void bypass_refresh(struct bypass *b,
 		    void (*touch)(void *arg, const struct flow_key *key, uint64_t hash,
 				  uint64_t last_ns),

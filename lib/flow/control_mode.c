@@ -24,24 +24,24 @@ static bool is_word(const struct conn *c, enum fsm_side from, const struct segme
 }
 
 const struct segment *control_mode_believe(struct conn *c, enum fsm_side from,
-					   const struct segment *s, struct segment *room)
+					   const struct segment *s, struct segment *scratch)
 {
 	enum fsm_side peer = !from;
 
 	if (!is_word(c, from, s))
 		return s;
-	*room = *s;
-	room->payload_len = 0;
+	*scratch = *s;
+	scratch->payload_len = 0;
 	if (s->flags & TCP_FIN)
-		room->seq += s->payload_len;
+		scratch->seq += s->payload_len;
 	if (!fsm_fin_seen(c->state, from)) {
-		go_on_at(c, from, room->seq);
-		c->acked[from] = room->seq;
-	} else if (seq_lt(room->seq, c->acked[from])) { /* an RST answers with what it was told */
-		c->acked[from] = room->seq;
+		go_on_at(c, from, scratch->seq);
+		c->acked[from] = scratch->seq;
+	} else if (seq_lt(scratch->seq, c->acked[from])) { /* an RST repeats the ACK that it got */
+		c->acked[from] = scratch->seq;
 	}
 	if (!(s->flags & TCP_ACK))
-		return room;
+		return scratch;
 	if (!fsm_fin_seen(c->state, peer)) {
 		go_on_at(c, peer, s->ack);
 		c->acked[peer] =
@@ -50,7 +50,7 @@ const struct segment *control_mode_believe(struct conn *c, enum fsm_side from,
 	} else if (seq_lt(s->ack, c->acked[peer])) { /* FINs that crossed */
 		c->acked[peer] = s->ack;
 	}
-	return room;
+	return scratch;
 }
 
 enum fsm_timeout control_mode_timeout(enum fsm_state s)

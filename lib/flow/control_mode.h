@@ -1,8 +1,7 @@
-/* control_mode.h - what is concluded of segments that the capture leaves out on purpose.  Pure.
+/* control_mode.h - conclusions where the capture leaves out all but SYN, FIN and RST.  Pure.
  *
- * In control mode the tracker is shown SYN, FIN and RST alone.  The numbers of a FIN or an RST then
- * lie anywhere: how far the conversation got between is known by nobody but this very segment.  So
- * it is taken at its word, and the segment check finds the numbers that it says. */
+ * The numbers of a FIN or an RST can then lie anywhere: only this segment says how far the
+ * connection got.  So the connection is moved to these numbers before the segment is checked. */
 #pragma once
 #include <stdint.h>
 #include "flow/tcp_fsm.h"
@@ -10,17 +9,17 @@
 struct conn;
 struct segment;
 
-/* Before @s is proved: @c goes on to where @s says that both ends are, as far as no FIN fixed it.
- * Returns the segment to prove in its place: @s, or *@room, which is @s without the data that came
- * with it, so that a FIN and its repetition say the same. */
+/* Before @s is checked: moves @c to where @s says that both ends are, unless a FIN fixed that.
+ * Returns the segment to check in place of @s: @s itself, or *@scratch, a copy of @s without data,
+ * so that a FIN and its repetition have the same numbers. */
 const struct segment *control_mode_believe(struct conn *c, enum fsm_side from,
-					   const struct segment *s, struct segment *room);
+					   const struct segment *s, struct segment *scratch);
 
-/* How long silence lasts in @s until it means something: an acknowledgement is not shown, and what
- * is not acknowledged would be repeated, which is. */
+/* The timeout of state @s.  An ACK is not captured; but what is not acknowledged is repeated, and
+ * that is captured. */
 enum fsm_timeout control_mode_timeout(enum fsm_state s);
 
-/* Where a connection with FINs of both is, once neither was repeated; @s, if they were not seen. */
+/* The state after both FINs, if neither is repeated; @s itself if they were not seen. */
 enum fsm_state control_mode_end(enum fsm_state s);
 
 /* Octets from @side's SYN to its FIN, modulo 2^32; UINT64_MAX where one of them was not seen.

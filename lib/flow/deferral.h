@@ -1,17 +1,16 @@
 /* deferral.h - attempts at a server with many half-open connections: reported later, or not at all.
  *
  * When "flow/synflood.h" says so, a new attempt is deferred: a bit in its SYN entry says that no
- * event of it was emitted.  That loses nothing and only delays, because it ends in one of these
- * ways:
+ * event of it was emitted.  Nothing is lost, only delayed.  A deferral ends in one of three ways:
  *
- *   - the attempt continues beyond a SYN and its SYN-ACK (mostly by the handshake's ACK: who forges an
- *     address cannot acknowledge a number that he does not see).  Then its tcp_open and tcp_state are
- *     emitted as they would have been, then what the segment did;
- *   - DEFERRAL_NS passed, and there is no flood: the same, by the next sweep;
- *   - the attempt ends, or the capture does.  In a flood it is only counted; otherwise it is reported
- *     in full.
+ *   - the attempt continues beyond a SYN and its SYN-ACK, mostly by the handshake's ACK.  (A forged
+ *     address cannot acknowledge a number that it does not see.)  Its tcp_open and tcp_state are
+ *     emitted as they would have been, then the events of the segment;
+ *   - DEFERRAL_NS passed, and there is no flood: the next sweep does the same;
+ *   - the attempt ends, or the capture ends.  In a flood it is only counted; otherwise it is
+ *     reported in full.
  *
- * This is where the detector's verdicts are carried out.  Private to lib/flow. */
+ * This module carries out the detector's verdicts.  Private to lib/flow. */
 #pragma once
 #include <stdbool.h>
 #include "flow/event.h"

@@ -5,7 +5,7 @@
 #include "flow/tracker_state.h"
 #include "wire/tcpopt.h"
 
-/* Room for the next event, or NULL: it is lost.  Then emit_end(). */
+/* The record of the next event, or NULL: it is lost.  Then emit_end(). */
 static struct event *emit_begin(struct tracker *t)
 {
 	return t->sink->reserve(t->sink);

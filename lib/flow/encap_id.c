@@ -58,8 +58,8 @@ int encap_id_of(struct encap_ids *t, uint16_t iface, const struct tunnel *tunnel
 	t->entry[count] = (struct entry){ *tunnel, iface };
 	/* Release: who sees the count sees the entry. */
 	atomic_store_explicit(&t->count, count + 1, memory_order_release);
-	/* Last, in memory that others go on with as well: a process that ended in between has left
-	 * a number that nobody uses, and no harm is done. */
+	/* Last, because another process may continue with this memory.  If this one ends here, a
+	 * number stays unused. */
 	atomic_signal_fence(memory_order_seq_cst);
 	t->slot[at] = (uint16_t)(ENCAP_ID_FIRST + count);
 	return t->slot[at];

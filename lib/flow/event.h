@@ -1,4 +1,4 @@
-/* event.h - one change worth telling, as a record of fixed size that crosses threads by copy.
+/* event.h - one change of a connection, as a record of fixed size that crosses threads by copy.
  *
  * Side 0 is the client, side 1 the server, in every array.  Times are ns since 1970 UTC, from the
  * capture; durations are ns.  Names are those of the JSON lines (docs/events.schema.json). */
@@ -67,7 +67,7 @@ enum teardown {
 	TEARDOWN_SIMULTANEOUS,
 	TEARDOWN_RESET,
 	TEARDOWNS,
-	TEARDOWN_UNKNOWN = TEARDOWNS, /* not told */
+	TEARDOWN_UNKNOWN = TEARDOWNS, /* not reported */
 };
 
 /* What the counts of a tcp_close rest on. */
@@ -129,9 +129,9 @@ enum synflood_phase { SYNFLOOD_BEGIN, SYNFLOOD_UPDATE, SYNFLOOD_END, SYNFLOOD_PH
 enum synflood_count {
 	SYNFLOOD_ATTEMPTS,
 	SYNFLOOD_ANSWERED,  /* by a SYN-ACK, whatever became of them */
-	SYNFLOOD_LATE,	    /* no attempts: SYN-ACKs to those that are forgotten */
-	SYNFLOOD_COMPLETED, /* went on beyond SYN and SYN-ACK: told as connections */
-	SYNFLOOD_REPORTED,  /* told as connections, since it was not known for a flood yet */
+	SYNFLOOD_LATE,	    /* not attempts: SYN-ACKs to evicted ones */
+	SYNFLOOD_COMPLETED, /* went on beyond SYN and SYN-ACK: reported as connections */
+	SYNFLOOD_REPORTED,  /* reported as connections: not known for a flood yet */
 	SYNFLOOD_REFUSED,   /* by RST, of either end, or ICMP */
 	SYNFLOOD_EXPIRED,
 	SYNFLOOD_EVICTED,
@@ -212,7 +212,7 @@ struct event {
 		struct {
 			uint64_t count, freezes, from_ns, to_ns;
 		} loss;
-		struct { /* the server is side 1; nobody is side 0 */
+		struct { /* the server is side 1; side 0 is empty */
 			uint64_t started_ns;
 			uint64_t count[SYNFLOOD_COUNTS]; /* since then */
 			uint32_t half_open;		 /* now, of those attempts */
@@ -239,9 +239,8 @@ extern const struct conststr synflood_phase_str[SYNFLOOD_PHASES];
 /* Writes the letters of @history, terminated; returns their number. */
 unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 
-/* Where events go.  reserve() gives the place of the next event, or NULL: there is no room, the
- * event is lost (the sink counts it); commit() hands it over.  At most one is reserved at a
- * time. */
+/* Where events go.  reserve() returns the record to fill, or NULL: the sink is full, and counts the
+ * event as lost.  commit() hands the record over.  At most one is reserved at a time. */
 struct event_sink {
 	struct event *(*reserve)(struct event_sink *);
 	void (*commit)(struct event_sink *);

@@ -6,7 +6,7 @@ const struct gaps gaps_none;
 
 void gaps_add(struct gaps *h, enum fsm_side side, struct gap gap)
 {
-	if (h->n[side] == GAPS_MAX) /* rather too wide: an ACK will end it */
+	if (h->n[side] == GAPS_MAX) /* too wide a gap is safe: an ACK ends it */
 		h->gap[side][GAPS_MAX - 1].to = gap.to;
 	else
 		h->gap[side][h->n[side]++] = gap;

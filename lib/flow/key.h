@@ -1,7 +1,7 @@
 /* key.h - the 4-tuple of a connection, the same for both directions.
  *
- * End 0 is the one that sorts first by (address octets, port).  Words are as read from memory, so
- * a key is good for hashing and comparing on one machine only, never for storing elsewhere. */
+ * End 0 sorts first by (address octets, port).  Words are in the machine's byte order: a key is for
+ * hashing and comparing on one machine, not for files. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,9 +31,8 @@ static inline uint64_t flow_key_hash(const struct flow_key *k, const struct hash
 void flow_key_end(const struct flow_key *k, unsigned end, uint8_t ret_addr[static 16],
 		  uint16_t *ret_port);
 
-/* An id that follows from the 4-tuple (and interface), the start and the first sequence number
- * alone: the same in every run and on every machine, and another one for the next connection of
- * that 4-tuple. */
+/* The flow id: a hash of the 4-tuple (and interface), the start and the first sequence number.  The
+ * same in every run and on every machine; another one for the next connection of that 4-tuple. */
 uint64_t flow_id_of(const struct flow_key *k, uint64_t start_ns, uint32_t isn);
 
 /* The server of a key: its address (two words), port and interface. */

@@ -306,7 +306,7 @@ index_search(const struct table *t, uint64_t hash, const struct flow_key *key, t
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,
 		     table_ref *ret_other)
 {
-	/* Mostly it is a new one, and its home bucket says so at a glance. */
+	/* Most are new, and the home bucket alone shows it. */
 	const struct table_bucket *k = &t->bucket[bucket_home(t, hash)];
 	struct tag_match m = match_tags(k, tag_of(hash));
 

@@ -1,10 +1,10 @@
-/* tcp_fsm.h - what a bystander can know of a connection, as a const table.  Pure.
+/* tcp_fsm.h - the states of a connection as a bystander can know them, one const table.  Pure.
  *
  * One joint state stands for both endpoints.  A is the client (who opened), B the server.  The
- * state keeps WHO closed first, so that a repeated FIN is never read as the peer's own (RFC 9293
- * section 3.6).  A segment is first reduced to what its numbers prove (enum fsm_evidence: the
- * tracker's guard does that); each proof then moves the state by one edge of the table, so that
- * an ACK and a FIN in one segment make both moves. */
+ * state keeps who closed first, so that a repeated FIN is never taken for the peer's own (RFC 9293
+ * section 3.6).  segment_check reduces a segment to what its numbers prove (enum fsm_evidence).
+ * Each piece of evidence moves the state by one edge of the table, so an ACK and a FIN in one
+ * segment make both moves. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -31,7 +31,7 @@ extern const struct conststr tcp_state_str[TCPS_STATES];
 const char *tcp_state_name(enum tcp_state s);
 
 /* Ordered: below FSM_OPEN the handshake goes on, from FSM_DONE_A on the connection is over (its
- * tcp_close was told) and the entry only keeps stragglers from opening another one. */
+ * tcp_close was reported) and the entry only keeps late segments from opening another one. */
 enum fsm_state {
 	FSM_NONE,      /* nothing known */
 	FSM_SYN,       /* A's SYN */

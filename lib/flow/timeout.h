@@ -3,9 +3,10 @@
 #pragma once
 #include "flow/synflood.h"
 #include "flow/table.h"
-#include "flow/tracker.h"
+#include "flow/tracker_config.h"
 
 struct flow;
+struct tracker;
 
 /* Has the slot @r outlived its time?  Looks at a few octets, before any work is done. */
 bool timeout_due(const struct tracker *t, table_ref r);

@@ -41,7 +41,7 @@ static bool answers_refused(const struct conn *c, enum fsm_side from, const stru
 	       s->ack == c->isn + 1;
 }
 
-/* A segment for a connection that is over: a straggler, or the first of the next one. */
+/* A segment for a connection that is over: a late one, or the first of the next connection. */
 static void over_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
@@ -69,7 +69,7 @@ static void known_input(struct tracker *t, struct flow *f, unsigned sender, cons
 	if (f->key.self)
 		from = SIDE_A;
 	if (other_syn && from == SIDE_A && f->c->state == FSM_SYN) {
-		input_replace(t, f, sender, s); /* the client gave the first attempt up */
+		input_replace(t, f, sender, s); /* the client abandoned the first attempt */
 		return;
 	}
 	if (other_syn && incarnation_keep(t, f, sender, s)) /* counted there */
@@ -359,8 +359,7 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 {
 	struct loss_window *loss = loss_edit(t);
 
-	if (t->losses ==
-	    LOSS_WINDOWS) { /* the two oldest become one: too wide, but nothing is lost */
+	if (t->losses == LOSS_WINDOWS) { /* the two oldest become one: too wide, but complete */
 		loss[1].from_ns = loss[0].from_ns;
 		memmove(loss, loss + 1, sizeof *loss * (LOSS_WINDOWS - 1));
 		t->losses--;
@@ -440,7 +439,7 @@ size_t tracker_memory(const struct tracker_config *c)
 	       table_size(c->max_connections + TABLE_SPARE, c->max_half_open + TABLE_SPARE);
 }
 
-/* To be raised when kept memory changes its meaning; sizes and offsets are seen without. */
+/* Raise it when kept memory changes its meaning.  Sizes and offsets are compared anyway. */
 enum { LAYOUT_VERSION = 3 };
 
 uint64_t tracker_layout(void)
@@ -462,7 +461,7 @@ uint64_t tracker_layout(void)
 	return v | 1;
 }
 
-/* What is the process's own of the tracker at @t. */
+/* Sets the part of @t that belongs to the process. */
 static void tracker_view(struct tracker *t, const struct tracker_config *c, struct event_sink *sink,
 			 struct tracker_counters *counters)
 {

@@ -12,7 +12,7 @@
 #include "flow/segment_check.h"
 #include "flow/synflood.h"
 #include "flow/table.h"
-#include "flow/tracker.h"
+#include "flow/tracker_config.h"
 
 struct bypass;
 
