@@ -1,13 +1,15 @@
 #!/usr/bin/python3
-"""Do the tests notice?  Breaks the state table and the guard in one place at a time, builds a
-synfind of each such mutant, and runs the tests on it until one fails.
+"""Do the tests notice?  Breaks the state table, the check of segments, the short ways and the SYN
+floods in one place at a time, builds a synfind of each such mutant, and runs the tests on it until
+one fails.
 
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/segment_check.c and fastpath.c: the pieces in segment_check_mutants.py, one
-check at a time.  lib/flow/synflood.c: those in synflood_mutants.py, which conformance/flood.py and
-the unit test of flood must notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
-unit tests of fsm and guard (which alone reach the cells that no sequence of segments does) and of
-fastpath (where the short ways and the general one are compared).
+each member of each row of about[].  lib/flow/segment_check.c, fastpath.c and bpf/predict.h: the pieces
+in segment_check_mutants.py, one check at a time.  lib/flow/synflood.c, deferral.c and close.c: those
+in synflood_mutants.py, which conformance/flood.py and the unit tests of synflood and fastpath must
+notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
+unit tests of tcp_fsm and segment_check (which alone reach the cells that no sequence of segments does)
+and of fastpath (where the short ways and the general one are compared).
 
     mutants.py [-j N] [WORD...]   only mutants whose name contains one of the words; 2 at a time
 
@@ -32,10 +34,15 @@ import synflood_mutants
 import segment_check_mutants
 import run
 
-FSM, CHECK, FASTPATH, SYNFLOOD = (f"lib/flow/{name}.c" for name in
-                                  ("tcp_fsm", "segment_check", "fastpath", "synflood"))
-UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"], FASTPATH: ["test_fastpath"],
-         SYNFLOOD: ["test_synflood"]}
+FSM, CHECK, FASTPATH, SYNFLOOD, DEFERRAL, CLOSE = (
+    f"lib/flow/{name}.c" for name in
+    ("tcp_fsm", "segment_check", "fastpath", "synflood", "deferral", "close"))
+PREDICT = "bpf/predict.h"
+USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"]}  # what compiles a header, in the tracker
+UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
+         FASTPATH: ["test_fastpath"], PREDICT: ["test_fastpath"],
+         SYNFLOOD: ["test_synflood"], DEFERRAL: ["test_synflood", "test_fastpath"],
+         CLOSE: ["test_synflood", "test_fastpath"]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
       "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
@@ -161,16 +168,21 @@ class Bench:
 
     def killer(self, mutant, work):
         """The name of the test that notices, or None."""
-        source, obj, synfind = (os.path.join(work, n) for n in ("m.c", "m.o", "synfind"))
+        synfind = os.path.join(work, "synfind")
+        source = os.path.join(work, mutant.path)
+        os.makedirs(os.path.dirname(source))
         with open(source, "w") as f:
             f.write(mutant.text)
         try:
-            self.cc("-c", "-o", obj, source)
-            self.cc("-o", synfind, *self.objects, obj, self.lib, *self.libs)
+            obj = []
+            for user in USERS.get(mutant.path, [source]):
+                obj.append(os.path.join(work, os.path.basename(user)[:-1] + "o"))
+                self.cc("-iquote", work, "-c", "-o", obj[-1], user)
+            self.cc("-o", synfind, *self.objects, *obj, self.lib, *self.libs)
         except subprocess.CalledProcessError as e:
             return "the compiler: " + e.stderr.decode()[:200]
         try:
-            if mutant.path == SYNFLOOD:
+            if mutant.path in (SYNFLOOD, DEFERRAL, CLOSE):
                 return self.flood(synfind) or self.units(mutant, obj, work)
             return self.cells(synfind) or self.conformance(synfind) or self.units(mutant, obj, work)
         except subprocess.TimeoutExpired:
@@ -204,7 +216,7 @@ class Bench:
     def units(self, mutant, obj, work):
         for name in UNITS[mutant.path]:
             test = os.path.join(work, name)
-            self.cc("-o", test, f"{self.tmp}/{name}.o", obj, self.lib, *self.libs)
+            self.cc("-o", test, f"{self.tmp}/{name}.o", *obj, self.lib, *self.libs)
             if subprocess.run([test], capture_output=True, timeout=60).returncode:
                 return f"unit: {name}"
         return None
@@ -228,13 +240,17 @@ def try_one(mutant):
 def read_all():
     """The sources, and all that is broken in them."""
     sources = {}
-    for path in (FSM, CHECK, FASTPATH, SYNFLOOD):
+    for path in UNITS:
         with open(os.path.join(ROOT, path)) as f:
             sources[path] = f.read()
+    pieces = {CHECK: segment_check_mutants.PIECES,
+              FASTPATH: segment_check_mutants.FASTPATH_PIECES,
+              PREDICT: segment_check_mutants.PREDICT_PIECES,
+              SYNFLOOD: synflood_mutants.PIECES,
+              DEFERRAL: synflood_mutants.DEFERRAL_PIECES,
+              CLOSE: synflood_mutants.CLOSE_PIECES}
     return sources, [*fsm_mutants(sources[FSM]),
-                     *piece_mutants(CHECK, sources[CHECK], segment_check_mutants.PIECES),
-                     *piece_mutants(FASTPATH, sources[FASTPATH], segment_check_mutants.FASTPATH_PIECES),
-                     *piece_mutants(SYNFLOOD, sources[SYNFLOOD], synflood_mutants.PIECES)]
+                     *(m for path, p in pieces.items() for m in piece_mutants(path, sources[path], p))]
 
 
 def main():
