@@ -4,12 +4,12 @@ floods in one place at a time, builds a synfind of each such mutant, and runs th
 one fails.
 
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/segment_check.c, fastpath.c and bpf/predict.h: the pieces
-in segment_check_mutants.py, one check at a time.  lib/flow/synflood.c, deferral.c and close.c: those
-in synflood_mutants.py, which conformance/flood.py and the unit tests of synflood and fastpath must
-notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
-unit tests of tcp_fsm and segment_check (which alone reach the cells that no sequence of segments does)
-and of fastpath (where the short ways and the general one are compared).
+each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastpath.c and
+bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.  lib/flow/synflood.c,
+deferral.c and close.c: those in synflood_mutants.py, which conformance/flood.py and the unit tests of
+synflood and fastpath must notice.  The other tests, in this order: conformance/cells.py, the cases of
+conformance/run.py, and the unit tests of tcp_fsm and segment_check (which alone reach the cells that
+no sequence of segments does) and of fastpath (where the short ways and the general one are compared).
 
     mutants.py [-j N] [WORD...]   only mutants whose name contains one of the words; 2 at a time
 
@@ -243,7 +243,8 @@ def read_all():
     for path in UNITS:
         with open(os.path.join(ROOT, path)) as f:
             sources[path] = f.read()
-    pieces = {CHECK: segment_check_mutants.PIECES,
+    pieces = {FSM: segment_check_mutants.FSM_PIECES,
+              CHECK: segment_check_mutants.PIECES,
               FASTPATH: segment_check_mutants.FASTPATH_PIECES,
               PREDICT: segment_check_mutants.PREDICT_PIECES,
               SYNFLOOD: synflood_mutants.PIECES,

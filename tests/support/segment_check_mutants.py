@@ -1,5 +1,5 @@
-"""What mutants.py breaks in lib/flow/segment_check.c, and at the end in fastpath.c and in
-bpf/predict.h: (a piece of it, which must be there exactly once, [(what is broken, the piece broken
+"""What mutants.py breaks in lib/flow/segment_check.c, and at the end in fastpath.c, in bpf/predict.h
+and in fsm_step(): (a piece of it, which must be there exactly once, [(what is broken, the piece broken
 that way)...])."""
 
 PIECES = [
@@ -455,4 +455,14 @@ PREDICT_PIECES = [
     ("&& window &&", [("no window", "&&")]),
     ("seq - sender.acked <= most &&", [("beyond the window", "")]),
     ("&& predict_ack(peer, ack);", [("the ACK is not looked at", ";")]),
+]
+
+# lib/flow/tcp_fsm.c, beside the table: fsm_step() puts the states of a gap in the place of BO.
+FSM_PIECES = [
+    ("to == FSM_BOTH && from != FSM_BOTH", [
+        ("a FIN that comes again gets a gap", "to == FSM_BOTH"),
+        ("any FIN with a gap crosses", "from != FSM_BOTH"),
+        ("no FIN has a gap", "false")]),
+    ("to = crossed[sender][ev - EV_FIN];", [
+        ("the other side's gap", "to = crossed[!sender][ev - EV_FIN];")]),
 ]
