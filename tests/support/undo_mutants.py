@@ -27,6 +27,8 @@ CALL = re.compile(r"\b(\w+_edit|undo_save|table_insert|table_reshape)\(")
 TEST = "tests/unit/test_rollback.c"
 # What no test can notice: the function, the call in it, and why.
 EQUIVALENT = {
+    ("unwatch", "server_edit(d, &m->slot[i])"):
+        "synflood_tick() has saved this slot, and synflood_end() takes the last one: nothing moves",
 }
 
 
