@@ -6,12 +6,13 @@ one fails.
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
 each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastpath.c and
 bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.  lib/flow/synflood.c,
-deferral.c and close.c: those in synflood_mutants.py, which conformance/flood.py and the unit tests of
-synflood and fastpath must notice.  The other tests, in this order: conformance/cells.py, the cases of
-conformance/run.py, and the unit tests of tcp_fsm and segment_check (which alone reach the cells that
-no sequence of segments does) and of fastpath (where the short ways and the general one are compared).
+deferral.c and close.c: those in synflood_mutants.py, which the unit tests of synflood and fastpath and
+conformance/flood.py must notice.  The other tests: the unit tests of segment_check and fastpath (where
+the short ways and the general one are compared), conformance/cells.py, the cases of
+conformance/run.py; for the state table those come first, as few of its cells need test_tcp_fsm, which
+alone reaches those that no sequence of segments does.
 
-    mutants.py [-j N] [WORD...]   only mutants whose name contains one of the words; 2 at a time
+    mutants.py [-j N] [-v] [WORD...]   only mutants whose name contains one of the words; 2 at a time
 
 Prints who survived; the last line is `N mutants, N died, N survived`.  The status is 0 only if all
 died, but for those that are listed below as equivalent, with the reason.
@@ -182,9 +183,13 @@ class Bench:
         except subprocess.CalledProcessError as e:
             return "the compiler: " + e.stderr.decode()[:200]
         try:
-            if mutant.path in (SYNFLOOD, DEFERRAL, CLOSE):
-                return self.flood(synfind) or self.units(mutant, obj, work)
-            return self.cells(synfind) or self.conformance(synfind) or self.units(mutant, obj, work)
+            if mutant.path == FSM:
+                return self.cells(synfind) or self.conformance(synfind) or \
+                    self.units(mutant, obj, work)
+            why = self.units(mutant, obj, work)  # the quickest
+            if why or mutant.path in (SYNFLOOD, DEFERRAL, CLOSE):
+                return why or self.flood(synfind)
+            return self.cells(synfind) or self.conformance(synfind)
         except subprocess.TimeoutExpired:
             return "a timeout"
 
@@ -258,6 +263,7 @@ def main():
     global bench
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-j", type=int, default=2, metavar="N")
+    parser.add_argument("-v", action="store_true", help="say what each died of")
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     sources, mutants = read_all()
@@ -265,14 +271,17 @@ def main():
         mutants = [m for m in mutants if any(w in m.name for w in args.words)]
     with tempfile.TemporaryDirectory(prefix="synfind-mutants-") as tmp:
         bench = Bench(tmp)
-        for path in sources:  # the tests must pass before a failure means anything
-            why = try_one(Mutant("none", path, sources[path]))[1]
-            if why:
-                sys.exit(f"mutants.py: {why} fails without any mutation")
         survivors, killers = [], {}
         with concurrent.futures.ProcessPoolExecutor(args.j) as pool:
+            # The tests must pass before a failure means anything.
+            for _, why in pool.map(try_one, [Mutant("none", path, sources[path])
+                                             for path in dict.fromkeys(m.path for m in mutants)]):
+                if why:
+                    sys.exit(f"mutants.py: {why} fails without any mutation")
             for n, (name, why) in enumerate(pool.map(try_one, mutants, chunksize=4), 1):
                 if why:
+                    if args.v:
+                        print(f"died: {name}: {why}", flush=True)
                     kind = why.split(":")[0]
                     killers[kind] = killers.get(kind, 0) + 1
                 else:
