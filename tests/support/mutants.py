@@ -1,15 +1,18 @@
 #!/usr/bin/python3
-"""Do the tests notice?  Breaks the state table and the guard in one place at a time, builds a
-synfind of each such mutant, and runs the tests on it until one fails.
+"""Do the tests notice?  Breaks the state table, the check of segments, the short ways and the SYN
+floods in one place at a time, builds a synfind of each such mutant, and runs the tests on it until
+one fails.
 
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  lib/flow/segment_check.c and fastpath.c: the pieces in segment_check_mutants.py, one
-check at a time.  lib/flow/synflood.c: those in synflood_mutants.py, which conformance/flood.py and
-the unit test of flood must notice.  The other tests, in this order: conformance/cells.py, the cases of conformance/run.py, and the
-unit tests of fsm and guard (which alone reach the cells that no sequence of segments does) and of
-fastpath (where the short ways and the general one are compared).
+each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastpath.c and
+bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.  lib/flow/synflood.c,
+deferral.c and close.c: those in synflood_mutants.py, which the unit tests of synflood and fastpath and
+conformance/flood.py must notice.  The other tests: the unit tests of segment_check and fastpath (where
+the short ways and the general one are compared), conformance/cells.py, the cases of
+conformance/run.py; for the state table those come first, as few of its cells need test_tcp_fsm, which
+alone reaches those that no sequence of segments does.
 
-    mutants.py [-j N] [WORD...]   only mutants whose name contains one of the words; 2 at a time
+    mutants.py [-j N] [-v] [WORD...]   only mutants whose name contains one of the words; 2 at a time
 
 Prints who survived; the last line is `N mutants, N died, N survived`.  The status is 0 only if all
 died, but for those that are listed below as equivalent, with the reason.
@@ -24,6 +27,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
@@ -32,10 +36,15 @@ import synflood_mutants
 import segment_check_mutants
 import run
 
-FSM, CHECK, FASTPATH, SYNFLOOD = (f"lib/flow/{name}.c" for name in
-                                  ("tcp_fsm", "segment_check", "fastpath", "synflood"))
-UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"], FASTPATH: ["test_fastpath"],
-         SYNFLOOD: ["test_synflood"]}
+FSM, CHECK, FASTPATH, SYNFLOOD, DEFERRAL, CLOSE = (
+    f"lib/flow/{name}.c" for name in
+    ("tcp_fsm", "segment_check", "fastpath", "synflood", "deferral", "close"))
+PREDICT = "bpf/predict.h"
+USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"]}  # what compiles a header, in the tracker
+UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
+         FASTPATH: ["test_fastpath"], PREDICT: ["test_fastpath"],
+         SYNFLOOD: ["test_synflood"], DEFERRAL: ["test_synflood", "test_fastpath"],
+         CLOSE: ["test_synflood", "test_fastpath"]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
       "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
@@ -161,18 +170,27 @@ class Bench:
 
     def killer(self, mutant, work):
         """The name of the test that notices, or None."""
-        source, obj, synfind = (os.path.join(work, n) for n in ("m.c", "m.o", "synfind"))
+        synfind = os.path.join(work, "synfind")
+        source = os.path.join(work, mutant.path)
+        os.makedirs(os.path.dirname(source))
         with open(source, "w") as f:
             f.write(mutant.text)
         try:
-            self.cc("-c", "-o", obj, source)
-            self.cc("-o", synfind, *self.objects, obj, self.lib, *self.libs)
+            obj = []
+            for user in USERS.get(mutant.path, [source]):
+                obj.append(os.path.join(work, os.path.basename(user)[:-1] + "o"))
+                self.cc("-iquote", work, "-c", "-o", obj[-1], user)
+            self.cc("-o", synfind, *self.objects, *obj, self.lib, *self.libs)
         except subprocess.CalledProcessError as e:
             return "the compiler: " + e.stderr.decode()[:200]
         try:
-            if mutant.path == SYNFLOOD:
-                return self.flood(synfind) or self.units(mutant, obj, work)
-            return self.cells(synfind) or self.conformance(synfind) or self.units(mutant, obj, work)
+            if mutant.path == FSM:
+                return self.cells(synfind) or self.conformance(synfind) or \
+                    self.units(mutant, obj, work)
+            why = self.units(mutant, obj, work)  # the quickest
+            if why or mutant.path in (SYNFLOOD, DEFERRAL, CLOSE):
+                return why or self.flood(synfind)
+            return self.cells(synfind) or self.conformance(synfind)
         except subprocess.TimeoutExpired:
             return "a timeout"
 
@@ -204,10 +222,23 @@ class Bench:
     def units(self, mutant, obj, work):
         for name in UNITS[mutant.path]:
             test = os.path.join(work, name)
-            self.cc("-o", test, f"{self.tmp}/{name}.o", obj, self.lib, *self.libs)
-            if subprocess.run([test], capture_output=True, timeout=60).returncode:
+            self.cc("-o", test, f"{self.tmp}/{name}.o", *obj, self.lib, *self.libs)
+            if not passes(test):
                 return f"unit: {name}"
         return None
+
+
+def passes(test):
+    """Ends the test as soon as something is not ok."""
+    with subprocess.Popen(["stdbuf", "-oL", test], stdout=subprocess.PIPE,
+                          stderr=subprocess.DEVNULL, text=True) as p:
+        timer = threading.Timer(300, p.kill)
+        timer.start()
+        for line in p.stdout:
+            if line.startswith("not ok"):
+                p.kill()
+        timer.cancel()
+    return p.returncode == 0
 
 
 def parse(lines):
@@ -228,19 +259,25 @@ def try_one(mutant):
 def read_all():
     """The sources, and all that is broken in them."""
     sources = {}
-    for path in (FSM, CHECK, FASTPATH, SYNFLOOD):
+    for path in UNITS:
         with open(os.path.join(ROOT, path)) as f:
             sources[path] = f.read()
+    pieces = {FSM: segment_check_mutants.FSM_PIECES,
+              CHECK: segment_check_mutants.PIECES,
+              FASTPATH: segment_check_mutants.FASTPATH_PIECES,
+              PREDICT: segment_check_mutants.PREDICT_PIECES,
+              SYNFLOOD: synflood_mutants.PIECES,
+              DEFERRAL: synflood_mutants.DEFERRAL_PIECES,
+              CLOSE: synflood_mutants.CLOSE_PIECES}
     return sources, [*fsm_mutants(sources[FSM]),
-                     *piece_mutants(CHECK, sources[CHECK], segment_check_mutants.PIECES),
-                     *piece_mutants(FASTPATH, sources[FASTPATH], segment_check_mutants.FASTPATH_PIECES),
-                     *piece_mutants(SYNFLOOD, sources[SYNFLOOD], synflood_mutants.PIECES)]
+                     *(m for path, p in pieces.items() for m in piece_mutants(path, sources[path], p))]
 
 
 def main():
     global bench
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-j", type=int, default=2, metavar="N")
+    parser.add_argument("-v", action="store_true", help="say what each died of")
     parser.add_argument("words", nargs="*")
     args = parser.parse_args()
     sources, mutants = read_all()
@@ -248,14 +285,17 @@ def main():
         mutants = [m for m in mutants if any(w in m.name for w in args.words)]
     with tempfile.TemporaryDirectory(prefix="synfind-mutants-") as tmp:
         bench = Bench(tmp)
-        for path in sources:  # the tests must pass before a failure means anything
-            why = try_one(Mutant("none", path, sources[path]))[1]
-            if why:
-                sys.exit(f"mutants.py: {why} fails without any mutation")
         survivors, killers = [], {}
         with concurrent.futures.ProcessPoolExecutor(args.j) as pool:
+            # The tests must pass before a failure means anything.
+            for _, why in pool.map(try_one, [Mutant("none", path, sources[path])
+                                             for path in dict.fromkeys(m.path for m in mutants)]):
+                if why:
+                    sys.exit(f"mutants.py: {why} fails without any mutation")
             for n, (name, why) in enumerate(pool.map(try_one, mutants, chunksize=4), 1):
                 if why:
+                    if args.v:
+                        print(f"died: {name}: {why}", flush=True)
                     kind = why.split(":")[0]
                     killers[kind] = killers.get(kind, 0) + 1
                 else:

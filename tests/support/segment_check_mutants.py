@@ -1,5 +1,6 @@
-"""What mutants.py breaks in lib/flow/segment_check.c, and at the end in fastpath.c: (a piece of it, which must be there exactly once,
-[(what is broken, the piece broken that way)...])."""
+"""What mutants.py breaks in lib/flow/segment_check.c, and at the end in fastpath.c, in bpf/predict.h
+and in fsm_step(): (a piece of it, which must be there exactly once, [(what is broken, the piece broken
+that way)...])."""
 
 PIECES = [
     # shift_of, segment_window
@@ -303,7 +304,7 @@ PIECES = [
     ("if (seq_lt(c->next[from], end))\n\t\tc->next[from] = end;", [("nothing new is sent", "")]),
     ("if (fills(c, from, s, g))\n\t\t\tc->gaps &=", [
         ("what is filled stays a gap", "if (false)\n\t\t\tc->gaps &="),
-        ("what is syn filled is none", "if (true)\n\t\t\tc->gaps &=")]),
+        ("what is half filled is none", "if (true)\n\t\t\tc->gaps &=")]),
     ("filled = gaps_fill(g, from, s->seq, end);", [("nothing was missing", ";")]),
     ("c->gap_bytes -= filled < c->gap_bytes ? filled : c->gap_bytes;", [("a filled gap stays", ";")]),
     ("c->gaps |= 1 << from & 3;", [("no gap", ";"), ("the peer's gap", "c->gaps |= 1 << !from & 3;")]),
@@ -317,7 +318,7 @@ PIECES = [
     ("gaps_pass(g, side, c->acked[side]);\n", [("a gap that was acknowledged is kept", "")]),
     ("c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(g, side));", [("no gap of the handshake", ";")]),
     ("c->gaps |= g->n[side] ? 1 << side & 3 : 0;", [("no gap of the handshake is kept", ";")]),
-    # pass_holes
+    # pass_gaps
     ("if (known_where ? !g->n[peer] : c->acked[peer] == c->next[peer])", [
         ("an ACK ends no gap", "if (false)"), ("any ACK ends all gaps", "if (true)"),
         ("an ACK ends unknown gaps before all is acknowledged", "if (!g->n[peer])"),
@@ -373,7 +374,7 @@ PIECES = [
          "conn_set_window(&c->hot, from, window_scaled_down(s->window, shift_of(c, from)));")]),
     # segment_resync
     ("if (candidate->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||", [
-        ("two candidate ones of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),
+        ("two candidates of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),
         ("a jump of one side alone", "if (candidate->side != peer || fsm_handshaking(c->state) ||"),
         ("a jump in the handshake", "if (candidate->side != peer || (c->sent & c->heard) != 3 ||")]),
     ("fsm_fin_seen(c->state, SIDE_A) || fsm_fin_seen(c->state, SIDE_B))\n\t\treturn false;\n\tif (!near", [
@@ -388,56 +389,80 @@ PIECES = [
         ("no jump without a known loss", "if (!lossy)"),
         ("no jump of both sides though much was lost", "if (!goes_on[from] && !goes_on[peer])")]),
     ("jump(c, from, s->seq, s->seq,", [("the sender jumps nowhere", "(void)(s->seq,")]),
-    # guard_orderly
-    ("if (!(predicted_states >> c->state & 1) || ", [("any state is orderly", "if (")]),
-    ("(flags != TCP_ACK && !fin) ||\n", [("any flags are orderly", "\n")]),
-    ("\t    (c->sent & c->heard) != 3 || s->seq != c->next[from] || !s->window ||\n", [
-        ("one side is orderly", "\t    s->seq != c->next[from] || !s->window ||\n"),
-        ("any number is orderly", "\t    (c->sent & c->heard) != 3 || !s->window ||\n"),
-        ("no window is orderly", "\t    (c->sent & c->heard) != 3 || s->seq != c->next[from] ||\n")]),
-    ("s->seq - c->acked[from] > WINDOW_FLOOR || s->payload_len > WINDOW_FLOOR ||", [
-        ("beyond the window is orderly", "s->payload_len > WINDOW_FLOOR ||"),
-        ("a huge payload is orderly", "s->seq - c->acked[from] > WINDOW_FLOOR ||")]),
-    ("!ack_in_flight(c->acked[peer], s->ack, c->next[peer]))", [
-        ("any ACK is orderly", "false)")]),
+]
+
+FASTPATH_PIECES = [
+    # fastpath_predict
+    ("if (!(predicted_states >> c->state & 1) || (flags", [
+        ("any state is predicted", "if ((flags")]),
+    ("(flags != TCP_ACK && !fin) ||\n", [("any flags are predicted", "\n")]),
+    ("(c->sent & c->heard) != 3 ||\n", [("one side is predicted", "\n")]),
+    ("predict_side(&c->hot, peer), s->seq, s->ack, s->window, WINDOW_FLOOR)", [
+        ("any number is predicted",
+         "predict_side(&c->hot, peer), c->next[from], s->ack, s->window, WINDOW_FLOOR)"),
+        ("no window is predicted",
+         "predict_side(&c->hot, peer), s->seq, s->ack, 1, WINDOW_FLOOR)"),
+        ("beyond the window is predicted",
+         "predict_side(&c->hot, peer), s->seq, s->ack, s->window, UINT32_MAX)"),
+        ("any ACK is predicted",
+         "predict_side(&c->hot, peer), s->seq, c->acked[peer], s->window, WINDOW_FLOOR)")]),
+    ("|| s->payload_len > WINDOW_FLOOR)", [("a huge payload is predicted", ")")]),
     ("if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)", [
         ("the server completes the handshake",
          "if (s->ack == c->acked[SIDE_B] || c->offer.overtaken)"),
         ("an old ACK completes the handshake", "if (from != SIDE_A || c->offer.overtaken)")]),
-    ("} else if (c->gaps) {", [("gaps are orderly", "} else if (false) {")]),
+    ("} else if (c->gaps) {", [("gaps are predicted", "} else if (false) {")]),
     ("\tif (!fin && !s->payload_len)\n\t\treturn evidence;\n\tif (fsm_fin_seen(c->state, from))\n", [
-        ("data behind the FIN is orderly",
+        ("data behind the FIN is predicted",
          "\tif (!fin && !s->payload_len)\n\t\treturn evidence;\n\tif (false)\n")]),
-    ("if (s->seq + s->payload_len - c->acked[from] > window_of(c, peer)) /*", [
-        ("a FIN beyond the window is orderly", "if (false) /*")]),
-    ("\tc->acked[!from] = s->ack;\n\tif (!both_fins(c))\n", [
-        ("an orderly ACK is not learned", "\tif (!both_fins(c))\n"),
-        ("an orderly window overwrites the timestamp", "\tc->acked[!from] = s->ack;\n")]),
-]
-
-FASTPATH_PIECES = [
+    ("if (s->seq + s->payload_len - c->acked[from] > segment_window(c, peer)) /*", [
+        ("a FIN beyond the window is predicted", "if (false) /*")]),
+    # fastpath_learn
+    ("\tc->acked[!from] = s->ack;\n"
+     "\tif (!fsm_fin_seen(c->state, SIDE_A) || !fsm_fin_seen(c->state, SIDE_B))\n", [
+        ("a predicted ACK is not learned",
+         "\tif (!fsm_fin_seen(c->state, SIDE_A) || !fsm_fin_seen(c->state, SIDE_B))\n"),
+        ("a predicted window overwrites the timestamp", "\tc->acked[!from] = s->ack;\n")]),
+    # fastpath_syn
     ("return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;", [
         ("data on a SYN", "return s->wire_segs == 1 && s->wire_len <= UINT8_MAX;"),
         ("several SYNs at once", "return !s->payload_len && s->wire_len <= UINT8_MAX;"),
         ("a large SYN", "return !s->payload_len && s->wire_segs == 1;")]),
-    ("if (!t->fastpath || !flags_are(s, TCP_SYN) || !is_small(s))", [
-        ("anything opens", "if (!t->fastpath || !is_small(s))")]),
-    ("unlikely(t->floods.n) && synflood_defers(t, &server)", [("none is deferred", "false")]),
-    ("!h->deferred || h->rivalled", [("one that was reported is dropped", "h->rivalled"),
-                                  ("a contested one is dropped", "!h->deferred")]),
-    ("!synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason))", [
-        ("all that are deferred are dropped", "(synflood_swallows(t, &w->server, h->start_ns, synflood_count_of(reason)), false)")]),
-    ("h->syn_acks ? FSM_ANSWERED : FSM_SYN", [("one that was answered was not", "FSM_SYN")]),
-    ("h->deferred || sender", [("one that is deferred is answered", "sender")]),
-    ("h->syn_acks ||", [("a second answer", "")]),
-    ("sender == h->client_end ||", [("the client's own answer", "")]),
-    ("s->ack != h->isn[SIDE_A] + 1 ||", [("an answer to something else", "")]),
-    ("t->now_ns >= h->start_ns", [("an answer after the timeout", "0 && h->start_ns")]),
+    ("if (!tracker_is_fast(t) || !flags_are(s, TCP_SYN) || !is_small(s))", [
+        ("anything opens", "if (!tracker_is_fast(t) || !is_small(s))")]),
+    ("unlikely(synflood_watched(&t->synflood)) && deferral_wanted(t, &server)", [
+        ("none is deferred", "false")]),
+    # fastpath_syn_ack
+    ("was->deferred || sender", [("one that is deferred is answered", "sender")]),
+    ("was->syn_acks ||", [("a second answer", "")]),
+    ("sender == was->client_end ||", [("the client's own answer", "")]),
+    ("s->ack != was->isn[SIDE_A] + 1 ||", [("an answer to something else", "")]),
+    ("t->now_ns >= was->start_ns", [("an answer after the timeout", "0 && was->start_ns")]),
     ("scales ? o.wscale : 0", [("a scale that one end alone offers", "o.wscale"),
                                ("no scale", "0")]),
-    ("if (o.mss && (!h->mss || o.mss < h->mss))", [("the server's MSS", "if (o.mss)")]),
-    ("if (at > asked)\n\t\th->last = dur40_of(at);", [("the time stands still", ""),
-                                                  ("the time runs back", "h->last = dur40_of(at);")]),
+    ("if (o.mss && (!e->mss || o.mss < e->mss))", [("the server's MSS", "if (o.mss)")]),
+    ("if (at > asked)\n\t\te->last = dur40_of(at);", [("the time stands still", ""),
+                                                  ("the time runs back", "e->last = dur40_of(at);")]),
     ("at > UINT32_MAX ||", [("a late answer", "")]),
-    ("h->ecn |= conn_asks_ecn(s) ? bit : 0;", [("no ECN", "")]),
+    ("e->ecn |= conn_asks_ecn(s) ? bit : 0;", [("no ECN", "")]),
+]
+
+# bpf/predict.h: the rule of the short ways.
+PREDICT_PIECES = [
+    ("ack - peer.acked <= peer.next - peer.acked &&", [("any ACK", "")]),
+    ("&& peer.next - peer.acked <= WINDOW_MOST;", [("an ACK ahead of all that was seen", ";")]),
+    ("return seq == sender.next &&", [("any number", "return")]),
+    ("&& window &&", [("no window", "&&")]),
+    ("seq - sender.acked <= most &&", [("beyond the window", "")]),
+    ("&& predict_ack(peer, ack);", [("the ACK is not looked at", ";")]),
+]
+
+# lib/flow/tcp_fsm.c, beside the table: fsm_step() puts the states of a gap in the place of BO.
+FSM_PIECES = [
+    ("to == FSM_BOTH && from != FSM_BOTH", [
+        ("a FIN that comes again gets a gap", "to == FSM_BOTH"),
+        ("any FIN with a gap crosses", "from != FSM_BOTH"),
+        ("no FIN has a gap", "false")]),
+    ("to = crossed[sender][ev - EV_FIN];", [
+        ("the other side's gap", "to = crossed[!sender][ev - EV_FIN];")]),
 ]

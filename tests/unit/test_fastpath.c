@@ -415,6 +415,34 @@ static void test_equal(const char *what, unsigned full, unsigned syn, unsigned s
 		   (unsigned long long)c.suppressed);
 }
 
+/* A SYN, the SYN once more, and a SYN-ACK that was seen between them but comes after them. */
+static void test_late_answer(void)
+{
+	struct tracker_config c = { .max_connections = 8, .max_half_open = 8 };
+	struct talk k = { 0 };
+	struct segment s[3];
+
+	for (unsigned i = 0; i < FSM_TIMEOUTS; i++)
+		c.timeout_ns[i] = 10 * second;
+	struct rig *r[2] = { rig_new(c, false, 0), rig_new(c, true, 0) };
+
+	talk_begin(&k);
+	s[0] = s[1] = said(&k, 0, TCP_SYN, 0);
+	s[2] = said(&k, 1, TCP_SYN | TCP_ACK, 0);
+	for (unsigned i = 0; i < 3; i++)
+		s[i].wire_len = 54;
+	s[0].ts_ns = start_ns;
+	s[1].ts_ns = start_ns + 100 * ms;
+	s[2].ts_ns = start_ns + 50 * ms;
+	for (unsigned i = 0; i < 2; i++)
+		tracker_input(r[i]->t, s, 3);
+	ok(r[0]->n == 2 && r[1]->n == 2 &&
+		   !memcmp(r[0]->event, r[1]->event, 2 * sizeof *r[0]->event) && same_table(r, &c),
+	   "a SYN-ACK from before the repeated SYN: told and kept the same");
+	rig_free(r[0]);
+	rig_free(r[1]);
+}
+
 int main(void)
 {
 	rng = tap_seed(1812);
@@ -425,5 +453,6 @@ int main(void)
 	test_equal("events that find no room", 30, 30, 30, 7, 0);
 	test_equal("servers with many half-open", 1000, 1000, 100, 0, 2);
 	test_equal("servers that fill the table", 1000, 12, 30, 0, 2);
+	test_late_answer();
 	return tap_done();
 }

@@ -9,6 +9,8 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "base/undo.h"
+#include "bpf/bypass.h"
+#include "flow/bypass.h"
 #include "flow/tracker_state.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
@@ -519,6 +521,78 @@ static void test_adopted(void)
 	free(w);
 }
 
+/* ---- what the kernel bypasses is not silent -------------------------------------------------- */
+
+static int bypass_watch(struct bypass_kernel *k, const struct bypass_key *keys, uint32_t slot)
+{
+	(void)k, (void)keys, (void)slot;
+	return 0;
+}
+
+static void bypass_forget(struct bypass_kernel *k, const struct bypass_key *keys)
+{
+	(void)k, (void)keys;
+}
+
+static struct segment plain(bool from, uint16_t flags, uint32_t seq, uint32_t ack)
+{
+	struct segment s = { .ip_v = 4,
+			     .flags = flags,
+			     .seq = seq,
+			     .ack = ack,
+			     .sport = from ? 80 : 1000,
+			     .dport = from ? 1000 : 80,
+			     .window = 60000,
+			     .wire_segs = 1,
+			     .wire_len = 54,
+			     .ts_ns = start_ns };
+
+	s.src[0] = 1 + from;
+	s.dst[0] = 2 - from;
+	return s;
+}
+
+static void test_bypassed(void)
+{
+	struct bypass_slot *slots = calloc(BYPASS_SLOTS, sizeof *slots);
+	struct bypass_kernel kernel = {
+		.slots = slots, .after_pkts = 1, .watch = bypass_watch, .forget = bypass_forget
+	};
+	struct deed feed = { .kind = FEED,
+			     .n = 4,
+			     .s = { plain(0, TCP_SYN, 100, 0),
+				    plain(1, TCP_SYN | TCP_ACK, 500, 101),
+				    plain(0, TCP_ACK, 101, 501), plain(1, TCP_ACK, 501, 101) } };
+	struct deed advance = { .kind = ADVANCE, .now_ns = start_ns + 3 * second };
+	struct rig *r = rig_new(40, 30, false);
+	unsigned char *before = memory_new(r->octets);
+	struct tally y = { 0 };
+
+	r->t->bypass = bypass_new(&kernel);
+	transaction(r, &feed);
+	undo_commit(&r->undo);
+	slots[0].count[SIDE_A].last_ns = start_ns + second;
+
+	/* Its full entry is the first of IPv4. */
+	const struct conn_hot *h = table_hot(&r->t->table, table_slot(SHAPE_FULL << 1, 0));
+	uint64_t last_ns = h->last_ns;
+
+	memcpy(before, r->region, r->octets);
+	transaction(r, &advance);
+	bool moved = h->last_ns == start_ns + second && last_ns == start_ns;
+
+	y.failed += undo_rollback(&r->undo) != 0;
+	if (memcmp(before, r->region, r->octets) != 0) {
+		say_difference(r, before, "rolled back");
+		y.wrong++;
+	}
+	ok(moved && !y.failed && !y.wrong,
+	   "the kernel bypassed some of a connection: rolled back, its time is as it was");
+	munmap(before, r->octets);
+	rig_free(r);
+	free(slots);
+}
+
 int main(void)
 {
 	rng = tap_seed(20251122);
@@ -530,5 +604,6 @@ int main(void)
 	test_rolled_back(40, 30, 120, true, 3000);
 	test_killed(60);
 	test_adopted();
+	test_bypassed();
 	return tap_done();
 }
