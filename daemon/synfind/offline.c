@@ -7,8 +7,11 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "base/fmt.h"
+#include "base/strbuf.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "format/json.h"
 #include "source/pcapfile.h"
 #include "synfind/decoder.h"
 #include "synfind/identity.h"
