@@ -88,12 +88,8 @@ int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done)
 
 	for (;;) {
 		struct sockaddr_nl from;
-		struct iovec iov = { buf, sizeof buf };
-		struct msghdr m = { .msg_name = &from,
-				    .msg_namelen = sizeof from,
-				    .msg_iov = &iov,
-				    .msg_iovlen = 1 };
-		ssize_t n = recvmsg(fd, &m, 0);
+		socklen_t octets = sizeof from;
+		ssize_t n = recvfrom(fd, buf, sizeof buf, 0, (struct sockaddr *)&from, &octets);
 
 		if (n < 0 && errno == ENOBUFS) {
 			int r = linkwatch_ask(fd);
