@@ -14,76 +14,15 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "bpf/fanout.h"
+#include "bpf/ip.bpf.h"
 #include "bpf/link.bpf.h"
 #include "wire/frame.h"
-#include "wire/ip.h"
 #include "wire/link.h"
 #include "wire/tunnel.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct fanout_config config;
-
-/* The part of an IP header that decides. */
-struct ip {
-	uint32_t at; /* offset of what follows it */
-	uint8_t proto;
-	uint64_t addr[2][2]; /* as in fanout_end() */
-};
-
-/* False: not IPv4, or a later fragment. */
-static __always_inline bool skb_ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
-{
-	struct {
-		uint8_t octet[12];
-		uint32_t src, dst;
-	} h;
-
-	if (!LOAD(skb, at, &h) || h.octet[0] >> 4 != 4 || be16(h.octet + 6) & 0x1fff)
-		return false;
-	ret->at = at + (h.octet[0] & 15) * 4;
-	ret->proto = h.octet[9];
-	ret->addr[0][0] = ret->addr[1][0] = 0;
-	ret->addr[0][1] = h.src;
-	ret->addr[1][1] = h.dst;
-	return true;
-}
-
-static __always_inline bool skb_ip6_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
-{
-	struct {
-		uint8_t octet[8];
-		uint64_t src[2], dst[2];
-	} h;
-
-	if (!LOAD(skb, at, &h) || h.octet[0] >> 4 != 6)
-		return false;
-	ret->addr[0][0] = h.src[0];
-	ret->addr[0][1] = h.src[1];
-	ret->addr[1][0] = h.dst[0];
-	ret->addr[1][1] = h.dst[1];
-	ret->at = at + 40;
-	ret->proto = h.octet[6];
-	for (unsigned n = 0; n < IP6_MAX_HEADERS; n++) {
-		uint8_t b[4];
-
-		if (ret->proto == PROTO_TCP || !ip6_header_len(ret->proto, 0))
-			return true;
-		if (!LOAD(skb, ret->at, &b))
-			return false;
-		if (ret->proto == IP6_FRAGMENT && be16(b + 2) & 0xfff8)
-			return false;
-		ret->at += ip6_header_len(ret->proto, b[1]);
-		ret->proto = b[0];
-	}
-	return true;
-}
-
-static __noinline bool skb_ip_walk(struct __sk_buff *skb, unsigned ip_v, uint32_t at,
-				   struct ip *ret)
-{
-	return ip_v == 4 ? skb_ip4_walk(skb, at, ret) : skb_ip6_walk(skb, at, ret);
-}
 
 /* The hash; the ports are at @at. */
 static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const struct ip *ip,
