@@ -29,12 +29,10 @@
 /* Even without capabilities, root owns root's files and processes. */
 static int become_user(void)
 {
-	struct passwd *p = getpwnam("synfind");
+	struct passwd *p = getpwnam("synfind") ?: getpwnam("nobody");
 
 	if (geteuid() != 0)
 		return 0;
-	if (!p)
-		p = getpwnam("nobody");
 	if (!p) {
 		log_warn("Neither user 'synfind' nor 'nobody' exists: staying root, without "
 			 "capabilities");

@@ -40,7 +40,8 @@ static bool link_parse(const struct nlmsghdr *h, struct link *ret)
 {
 	const struct ifinfomsg *i = NLMSG_DATA(h);
 
-	if (h->nlmsg_len < NLMSG_LENGTH(sizeof *i))
+	if ((h->nlmsg_type != RTM_NEWLINK && h->nlmsg_type != RTM_DELLINK) ||
+	    h->nlmsg_len < NLMSG_LENGTH(sizeof *i) || i->ifi_family != AF_UNSPEC)
 		return false;
 	*ret = (struct link){ .ifindex = i->ifi_index,
 			      .arphrd = i->ifi_type,
@@ -72,9 +73,7 @@ static bool report_datagram(const char *buf, size_t n, linkwatch_fn *report, voi
 
 		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
 			return true;
-		if ((h->nlmsg_type == RTM_NEWLINK || h->nlmsg_type == RTM_DELLINK) &&
-		    link_parse(h, &l) &&
-		    ((const struct ifinfomsg *)NLMSG_DATA(h))->ifi_family == AF_UNSPEC)
+		if (link_parse(h, &l))
 			report(arg, &l, h->nlmsg_type == RTM_DELLINK);
 		if (is_default_route(h))
 			report(arg, NULL, false);
