@@ -103,10 +103,8 @@ static __always_inline void slot_follow(struct bypass_slot *s, __u32 phase, unsi
 	s->streak++;
 	if (phase != BYPASS_READY || !n->payload || s->streak < STREAK)
 		return;
-	s->base_next[0] = s->next[0];
-	s->base_next[1] = s->next[1];
-	s->base_acked[0] = s->acked[0];
-	s->base_acked[1] = s->acked[1];
+	__builtin_memcpy(s->base_next, s->next, sizeof s->next);
+	__builtin_memcpy(s->base_acked, s->acked, sizeof s->acked);
 	__sync_val_compare_and_swap(&s->phase, BYPASS_READY, BYPASS_BYPASSED);
 }
 
@@ -152,13 +150,10 @@ slot_lookup(struct __sk_buff *skb, unsigned version, __u32 at, const struct tcp 
 {
 	struct bypass_key key = { .sport = t->sport, .dport = t->dport, .ip_v = version };
 
-	if (version == 4) {
-		bpf_skb_load_bytes(skb, at + 12, key.src, 4);
-		bpf_skb_load_bytes(skb, at + 16, key.dst, 4);
-	} else {
-		bpf_skb_load_bytes(skb, at + 8, key.src, 16);
-		bpf_skb_load_bytes(skb, at + 24, key.dst, 16);
-	}
+	__u32 n = version == 4 ? 4 : 16, addresses = at + (version == 4 ? 12 : 8);
+
+	bpf_skb_load_bytes(skb, addresses, key.src, n);
+	bpf_skb_load_bytes(skb, addresses + n, key.dst, n);
 	__u32 *where = bpf_map_lookup_elem(&flows, &key);
 
 	if (!where)

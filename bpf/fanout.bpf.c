@@ -24,27 +24,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct fanout_config config;
 
-/* The hash; the ports are at @at. */
-static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const struct ip *ip,
-						uint32_t at)
+static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const struct ip *ip)
 {
 	uint64_t secret = config.secret;
 	uint8_t b[4];
 
-	if (!LOAD(skb, at, &b))
+	if (ip->proto != PROTO_TCP || !LOAD(skb, ip->at, &b))
 		return 0;
 	return fanout_hash(fanout_end(secret, ip->addr[0][0], ip->addr[0][1], be16(b)),
 			   fanout_end(secret, ip->addr[1][0], ip->addr[1][1], be16(b + 2)));
-}
-
-/* The hash of the connection that the ICMP error at @at quotes, as icmp_walk() in wire/icmp.c. */
-static __always_inline uint32_t quoted_hash(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
-{
-	struct ip ip;
-
-	if (!skb_ip_walk(skb, ip_v, at + 8, &ip) || ip.proto != PROTO_TCP)
-		return 0;
-	return connection_hash(skb, &ip, ip.at);
 }
 
 static __always_inline unsigned skb_payload_walk(struct __sk_buff *skb, uint16_t type, uint32_t *at)
@@ -178,9 +166,11 @@ int fanout(struct __sk_buff *skb)
 		if (!skb_ip_walk(skb, ip_v, at, &ip))
 			return 0;
 		if (ip.proto == PROTO_TCP)
-			return connection_hash(skb, &ip, ip.at);
+			return connection_hash(skb, &ip);
+		/* An ICMP error goes with the connection that it quotes: icmp_walk(), wire/icmp.c. */
 		if (config.inner & INNER_ICMP && ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
-			return quoted_hash(skb, ip_v, ip.at);
+			return skb_ip_walk(skb, ip_v, ip.at + 8, &ip) ? connection_hash(skb, &ip)
+								      : 0;
 		if (!(config.inner & INNER_TUNNELS))
 			return 0;
 		ip_v = skb_tunnel_walk(skb, &ip, &at);

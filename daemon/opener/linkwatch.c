@@ -55,27 +55,21 @@ static bool link_parse(const struct nlmsghdr *h, struct link *ret)
 	return ret->name[0];
 }
 
-static bool is_default_route(const struct nlmsghdr *h)
-{
-	const struct rtmsg *m = NLMSG_DATA(h);
-
-	return h->nlmsg_type == RTM_NEWROUTE && h->nlmsg_len >= NLMSG_LENGTH(sizeof *m) &&
-	       m->rtm_dst_len == 0;
-}
-
 /* Reports one datagram; true: it ended a dump. */
 static bool report_datagram(const char *buf, size_t n, linkwatch_fn *report, void *arg)
 {
 	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
 
 	for (; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+		const struct rtmsg *route = NLMSG_DATA(h);
 		struct link l;
 
 		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
 			return true;
 		if (link_parse(h, &l))
 			report(arg, &l, h->nlmsg_type == RTM_DELLINK);
-		if (is_default_route(h))
+		if (h->nlmsg_type == RTM_NEWROUTE && h->nlmsg_len >= NLMSG_LENGTH(sizeof *route) &&
+		    route->rtm_dst_len == 0)
 			report(arg, NULL, false);
 	}
 	return false;

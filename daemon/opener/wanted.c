@@ -18,12 +18,6 @@ static bool is_routed(const struct wanted *w, const char *name)
 	return false;
 }
 
-static void add_routed(struct wanted *w, const char *name)
-{
-	if (w->n < WANTED_ROUTES_MAX && !is_routed(w, name))
-		snprintf(w->routed[w->n++], IF_NAMESIZE, "%s", name);
-}
-
 /* Adds the interfaces of default routes; @format finds name, destination, and mask or length. */
 static void add_routes(struct wanted *w, const char *path, const char *format)
 {
@@ -33,8 +27,9 @@ static void add_routes(struct wanted *w, const char *path, const char *format)
 
 	while (f && fgets(line, sizeof line, f))
 		if (sscanf(line, format, name, dest, &mask) == 3 && !mask &&
-		    strspn(dest, "0") == strlen(dest) && strcmp(name, "lo"))
-			add_routed(w, name);
+		    strspn(dest, "0") == strlen(dest) && strcmp(name, "lo") &&
+		    w->n < WANTED_ROUTES_MAX && !is_routed(w, name))
+			snprintf(w->routed[w->n++], IF_NAMESIZE, "%s", name);
 	if (f)
 		fclose(f);
 }
