@@ -167,7 +167,7 @@ int fanout(struct __sk_buff *skb)
 			return 0;
 		if (ip.proto == PROTO_TCP)
 			return connection_hash(skb, &ip);
-		/* An ICMP error goes with the connection that it quotes: icmp_walk(), wire/icmp.c. */
+		/* An error goes with the connection that it quotes: icmp_walk(), wire/icmp.c. */
 		if (config.inner & INNER_ICMP && ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
 			return skb_ip_walk(skb, ip_v, ip.at + 8, &ip) ? connection_hash(skb, &ip)
 								      : 0;

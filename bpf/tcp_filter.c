@@ -17,9 +17,9 @@
  * last load, the first octet of the TCP header, implies all before it.
  *
  * A VLAN tag that the device or the kernel has removed needs nothing here: the program sees an
- * untagged frame, both incoming (__netif_receive_skb_core() untags before packet sockets read) and outgoing
- * (the tag is in the skb until the driver gets it).  It parses tags that are still in the frame,
- * such as the inner one of two. */
+ * untagged frame, both incoming (__netif_receive_skb_core() untags before packet sockets read) and
+ * outgoing (the tag is in the skb until the driver gets it).  It parses tags that are still in the
+ * frame, such as the inner one of two. */
 
 enum { TCP_HEADER_MAX = 60, IP6_HEADER = 40, ETH_P_9100 = 0x9100 };
 

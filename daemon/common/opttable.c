@@ -53,7 +53,8 @@ const struct opt_section opt_sections[N_SECTION] = {
 #define GROUPS(field)  ROW(OPT_GROUPS, field##_groups, struct id_list, 0, 0, "", "GROUP[,GROUP]")
 #define ANSWER(kind, name)                .type = kind, .value = name
 #define TIMEOUT(name, field, initial, help) \
-	{ "timeout-" name, TRACKING, LIVE, TIME(timeout_##field, MS, 365 * DAY, initial, SEC), help }
+	{ "timeout-" name, TRACKING, LIVE, \
+	  TIME(timeout_##field, MS, 365 * DAY, initial, SEC), help }
 
 const struct opt opts[] = {
 	{ "interface", CAPTURE, LIVE, LIST(interfaces, "auto", "NAME[,NAME]"),
