@@ -14,9 +14,9 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 #include "bpf/fanout.h"
+#include "bpf/ip.bpf.h"
 #include "bpf/link.bpf.h"
 #include "wire/frame.h"
-#include "wire/ip.h"
 #include "wire/link.h"
 #include "wire/tunnel.h"
 
@@ -24,88 +24,15 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const volatile struct fanout_config config;
 
-/* The part of an IP header that decides. */
-struct ip {
-	uint32_t at; /* offset of what follows it */
-	uint8_t proto;
-	uint64_t addr[2][2]; /* as in fanout_end() */
-};
-
-/* False: not IPv4, or a later fragment. */
-static __always_inline bool skb_ip4_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
-{
-	struct {
-		uint8_t octet[12];
-		uint32_t src, dst;
-	} h;
-
-	if (!LOAD(skb, at, &h) || h.octet[0] >> 4 != 4 || be16(h.octet + 6) & 0x1fff)
-		return false;
-	ret->at = at + (h.octet[0] & 15) * 4;
-	ret->proto = h.octet[9];
-	ret->addr[0][0] = ret->addr[1][0] = 0;
-	ret->addr[0][1] = h.src;
-	ret->addr[1][1] = h.dst;
-	return true;
-}
-
-static __always_inline bool skb_ip6_walk(struct __sk_buff *skb, uint32_t at, struct ip *ret)
-{
-	struct {
-		uint8_t octet[8];
-		uint64_t src[2], dst[2];
-	} h;
-
-	if (!LOAD(skb, at, &h) || h.octet[0] >> 4 != 6)
-		return false;
-	ret->addr[0][0] = h.src[0];
-	ret->addr[0][1] = h.src[1];
-	ret->addr[1][0] = h.dst[0];
-	ret->addr[1][1] = h.dst[1];
-	ret->at = at + 40;
-	ret->proto = h.octet[6];
-	for (unsigned n = 0; n < IP6_MAX_HEADERS; n++) {
-		uint8_t b[4];
-
-		if (ret->proto == PROTO_TCP || !ip6_header_len(ret->proto, 0))
-			return true;
-		if (!LOAD(skb, ret->at, &b))
-			return false;
-		if (ret->proto == IP6_FRAGMENT && be16(b + 2) & 0xfff8)
-			return false;
-		ret->at += ip6_header_len(ret->proto, b[1]);
-		ret->proto = b[0];
-	}
-	return true;
-}
-
-static __noinline bool skb_ip_walk(struct __sk_buff *skb, unsigned ip_v, uint32_t at,
-				   struct ip *ret)
-{
-	return ip_v == 4 ? skb_ip4_walk(skb, at, ret) : skb_ip6_walk(skb, at, ret);
-}
-
-/* The hash; the ports are at @at. */
-static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const struct ip *ip,
-						uint32_t at)
+static __always_inline uint32_t connection_hash(struct __sk_buff *skb, const struct ip *ip)
 {
 	uint64_t secret = config.secret;
 	uint8_t b[4];
 
-	if (!LOAD(skb, at, &b))
+	if (ip->proto != PROTO_TCP || !LOAD(skb, ip->at, &b))
 		return 0;
 	return fanout_hash(fanout_end(secret, ip->addr[0][0], ip->addr[0][1], be16(b)),
 			   fanout_end(secret, ip->addr[1][0], ip->addr[1][1], be16(b + 2)));
-}
-
-/* The hash of the connection that the ICMP error at @at quotes, as icmp_walk() in wire/icmp.c. */
-static __always_inline uint32_t quoted_hash(struct __sk_buff *skb, unsigned ip_v, uint32_t at)
-{
-	struct ip ip;
-
-	if (!skb_ip_walk(skb, ip_v, at + 8, &ip) || ip.proto != PROTO_TCP)
-		return 0;
-	return connection_hash(skb, &ip, ip.at);
 }
 
 static __always_inline unsigned skb_payload_walk(struct __sk_buff *skb, uint16_t type, uint32_t *at)
@@ -239,9 +166,11 @@ int fanout(struct __sk_buff *skb)
 		if (!skb_ip_walk(skb, ip_v, at, &ip))
 			return 0;
 		if (ip.proto == PROTO_TCP)
-			return connection_hash(skb, &ip, ip.at);
+			return connection_hash(skb, &ip);
+		/* An error goes with the connection that it quotes: icmp_walk(), wire/icmp.c. */
 		if (config.inner & INNER_ICMP && ip.proto == (ip_v == 4 ? PROTO_ICMP : PROTO_ICMP6))
-			return quoted_hash(skb, ip_v, ip.at);
+			return skb_ip_walk(skb, ip_v, ip.at + 8, &ip) ? connection_hash(skb, &ip)
+								      : 0;
 		if (!(config.inner & INNER_TUNNELS))
 			return 0;
 		ip_v = skb_tunnel_walk(skb, &ip, &at);

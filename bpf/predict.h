@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: (BSD-2-Clause OR GPL-2.0-only) */
 /* predict.h - header prediction: which segment of an open connection proves nothing new?
  *
- * One rule for the tracker's fast path (lib/flow/fastpath.c) and for the filter that bypasses bulk
- * traffic (bpf/bypass.bpf.c).  The segment has ACK, and neither SYN, FIN nor RST; the caller looks
- * at the flags.  It is predicted if it has the next octets in order, or none, acknowledges what was
- * sent (RFC 9293 3.10.7.4), and offers a window. */
+ * One rule for the tracker's fast path (lib/flow/fastpath.c) and for the bypass (bypass.bpf.c).
+ * The segment has ACK, and neither SYN, FIN nor RST; the caller checks the flags.  It is predicted
+ * if it has the next octets in order, or none, acknowledges what was sent (RFC 9293 3.10.7.4), and
+ * offers a window. */
 #pragma once
 
 /* The least window to believe in: what was offered may have been missed, and before RFC 7323 no

@@ -17,9 +17,9 @@
  * last load, the first octet of the TCP header, implies all before it.
  *
  * A VLAN tag that the device or the kernel has removed needs nothing here: the program sees an
- * untagged frame, both incoming (__netif_receive_skb_core() untags before the taps) and outgoing
- * (the tag is in the skb until the driver gets it).  It parses tags that are still in the frame,
- * such as the inner one of two. */
+ * untagged frame, both incoming (__netif_receive_skb_core() untags before packet sockets read) and
+ * outgoing (the tag is in the skb until the driver gets it).  It parses tags that are still in the
+ * frame, such as the inner one of two. */
 
 enum { TCP_HEADER_MAX = 60, IP6_HEADER = 40, ETH_P_9100 = 0x9100 };
 
@@ -99,15 +99,11 @@ static void label_here(struct prog *p, enum label label)
 /* Number of instructions between @insn and @label, at most @max. */
 static unsigned jump_distance(struct prog *p, unsigned insn, unsigned label, unsigned max)
 {
-	unsigned from = insn + 1;
+	unsigned distance = label == NEXT ? 0 : p->at[label] - insn - 1;
 
-	if (label == NEXT)
-		return 0;
-	if (p->at[label] < from || p->at[label] - from > max) {
+	if (distance > max) /* a backward jump is one, too: it wraps */
 		p->err = -ERANGE;
-		return 0;
-	}
-	return p->at[label] - from;
+	return distance;
 }
 
 static int resolve(struct prog *p)
@@ -160,28 +156,16 @@ static void ethernet(struct prog *p)
 	}
 }
 
-/* X = offset of LLC and SNAP (RFC 1042), which IP follows. */
-static void snap(struct prog *p)
+/* X = offset of 8 octets that IP follows: @size and @magic of those at 0, and at @type the kind. */
+static void carrier(struct prog *p, uint16_t size, uint32_t magic, uint32_t type, uint32_t ip4,
+		    uint32_t ip6)
 {
-	label_here(p, SNAP);
-	stmt(p, BPF_LD | BPF_W | BPF_IND, 0);
-	jump_if(p, BPF_JEQ, 0xaaaa0300, NEXT, DROP);
-	stmt(p, BPF_LD | BPF_W | BPF_IND, 4);
+	stmt(p, BPF_LD | size | BPF_IND, 0);
+	jump_if(p, BPF_JEQ, magic, NEXT, DROP);
+	stmt(p, BPF_LD | size | BPF_IND, type);
 	skip(p, 8);
-	jump_if(p, BPF_JEQ, ETH_P_IP, V4, NEXT);
-	jump_if(p, BPF_JEQ, ETH_P_IPV6, V6, DROP);
-}
-
-/* X = offset of the PPPoE header (RFC 2516 4) of a session that carries IP. */
-static void pppoe(struct prog *p)
-{
-	label_here(p, PPPOE);
-	stmt(p, BPF_LD | BPF_H | BPF_IND, 0);
-	jump_if(p, BPF_JEQ, 0x1100, NEXT, DROP);
-	stmt(p, BPF_LD | BPF_H | BPF_IND, 6);
-	skip(p, 8);
-	jump_if(p, BPF_JEQ, 0x0021, V4, NEXT);
-	jump_if(p, BPF_JEQ, 0x0057, V6, DROP);
+	jump_if(p, BPF_JEQ, ip4, V4, NEXT);
+	jump_if(p, BPF_JEQ, ip6, V6, DROP);
 }
 
 /* X = offset of the first label (RFC 3032 2.1).  The version nibble after the last label decides;
@@ -204,14 +188,6 @@ static void mpls(struct prog *p)
 	stmt(p, BPF_MISC | BPF_TAX, 0);
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 0);
 	jump_if(p, BPF_JGE, IP6_VERSION, V6, V4);
-}
-
-/* No link header: X = 0, and the version nibble decides; V4 and V6 check it again. */
-static void raw_ip(struct prog *p)
-{
-	stmt(p, BPF_LDX | BPF_W | BPF_IMM, 0);
-	stmt(p, BPF_LD | BPF_B | BPF_ABS, 0);
-	jump_if(p, BPF_JGE, IP6_VERSION, V6, NEXT);
 }
 
 /* Accepts the frame and copies it up to octet X + @n. */
@@ -376,12 +352,17 @@ int tcp_filter_build(const struct tcp_filter_spec *spec, struct sock_filter *ins
 	switch (spec->link) {
 	case LINK_ETHERNET:
 		ethernet(&p);
-		snap(&p);
-		pppoe(&p);
+		label_here(&p, SNAP); /* RFC 1042 */
+		carrier(&p, BPF_W, 0xaaaa0300, 4, ETH_P_IP, ETH_P_IPV6);
+		label_here(&p, PPPOE); /* a session that carries IP: RFC 2516 4 */
+		carrier(&p, BPF_H, 0x1100, 6, 0x0021, 0x0057);
 		mpls(&p);
 		break;
 	case LINK_RAW_IP:
-		raw_ip(&p);
+		/* X = 0, and the version nibble decides; V4 and V6 check it again. */
+		stmt(&p, BPF_LDX | BPF_W | BPF_IMM, 0);
+		stmt(&p, BPF_LD | BPF_B | BPF_ABS, 0);
+		jump_if(&p, BPF_JGE, IP6_VERSION, V6, NEXT);
 		break;
 	default:
 		return -EPFNOSUPPORT;

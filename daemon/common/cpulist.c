@@ -17,26 +17,20 @@ static unsigned long cpu_number(const char **p)
 	return v;
 }
 
-static int cpus_allowed(struct cpulist *ret)
-{
-	cpu_set_t set;
-
-	if (sched_getaffinity(0, sizeof set, &set) < 0)
-		return -errno;
-	for (unsigned i = 0; i < CPU_SETSIZE; i++)
-		if (CPU_ISSET(i, &set))
-			ret->cpu[ret->n++] = (uint16_t)i;
-	return 0;
-}
-
 int cpulist_parse(const char *text, struct cpulist *ret)
 {
 	cpu_set_t seen;
 	const char *p = text;
 
 	ret->n = 0;
-	if (!strcmp(text, "auto"))
-		return cpus_allowed(ret);
+	if (!strcmp(text, "auto")) {
+		if (sched_getaffinity(0, sizeof seen, &seen) < 0)
+			return -errno;
+		for (unsigned i = 0; i < CPU_SETSIZE; i++)
+			if (CPU_ISSET(i, &seen))
+				ret->cpu[ret->n++] = (uint16_t)i;
+		return 0;
+	}
 	CPU_ZERO(&seen);
 	for (;; p++) {
 		unsigned long first = cpu_number(&p), last = first;

@@ -107,22 +107,19 @@ static bool is_control(const char *s)
  * line still fit.  Returns the new length. */
 static size_t append_visible(char line[static LOG_LINE_MAX], size_t at, const char *text)
 {
-	const size_t room = LOG_LINE_MAX - sizeof "...\n";
+	const size_t end = LOG_LINE_MAX - sizeof "...\n";
 
 	for (unsigned n; *text; text += n) {
 		bool shown = (n = strbuf_utf8_length(text)) && !is_control(text);
 
 		n = n ? n : 1;
-		if (at + (shown ? n : 4 * n) > room) {
+		if (at + (shown ? n : 4 * n) > end) {
 			memcpy(line + at, "...", 3);
 			return at + 3;
 		}
-		if (shown)
-			memcpy(line + at, text, n);
-		else
-			for (unsigned i = 0; i < n; i++)
-				sprintf(line + at + 4 * i, "\\x%02x", (unsigned char)text[i]);
-		at += shown ? n : 4 * n;
+		for (unsigned i = 0; i < n; i++)
+			at += (size_t)sprintf(line + at, shown ? "%c" : "\\x%02x",
+					      (unsigned char)text[i]);
 	}
 	return at;
 }
@@ -155,16 +152,13 @@ __attribute__((format(printf, 2, 3))) static void entry_add(struct entry *e, con
 {
 	char *at = e->text[e->n];
 	va_list ap;
-	int n;
 
 	if (e->n == FIELDS_MAX)
 		return;
 	va_start(ap, fmt);
-	n = vsnprintf(at, FIELD_MAX_OCTETS, fmt, ap);
+	if (vsnprintf(at, FIELD_MAX_OCTETS, fmt, ap) > 0)
+		e->iov[e->n++] = (struct iovec){ at, strlen(at) };
 	va_end(ap);
-	if (n <= 0)
-		return;
-	e->iov[e->n++] = (struct iovec){ at, strlen(at) };
 }
 
 /* False: the journal did not accept it. */
@@ -179,49 +173,44 @@ static bool write_entry(enum log_level level, enum log_id id, const struct log_f
 	entry_add(&e, "SYSLOG_IDENTIFIER=%s", log_name);
 	if (message_ids[id])
 		entry_add(&e, "MESSAGE_ID=%s", message_ids[id]);
-	if (err)
+	if (err > 0)
 		entry_add(&e, "ERRNO=%d", err);
 	for (; fields && fields->name; fields++)
 		entry_add(&e, "%s=%s", fields->name, fields->value);
 	return sd_journal_sendv(e.iov, e.n) >= 0;
 }
 
-static void write_message(enum log_level level, enum log_id id, const struct log_field *fields,
-			  int err, const char *text)
+/* @err: of log_errno(); -1: none. */
+__attribute__((format(printf, 5, 0))) static void
+write_message(enum log_level level, enum log_id id, const struct log_field *fields, int err,
+	      const char *fmt, va_list ap)
 {
+	char text[LOG_LINE_MAX];
 	int saved = errno;
+	size_t n;
 
+	if (vsnprintf(text, sizeof text, fmt, ap) < 0) /* %m needs the caller's errno */
+		*text = '\0';
+	n = strlen(text);
+	if (err >= 0)
+		snprintf(text + n, sizeof text - n, ": %s",
+			 strerrordesc_np(err) ?: "unknown error");
 	pthread_once(&sink_once, sink_find);
 	if (sink != SINK_JOURNAL || !write_entry(level, id, fields, err, text))
 		write_line(level, text);
 	errno = saved;
 }
 
-void log_write(enum log_level level, const char *fmt, ...)
-{
-	char text[LOG_LINE_MAX];
-	va_list ap;
-
-	va_start(ap, fmt);
-	if (vsnprintf(text, sizeof text, fmt, ap) < 0) /* %m needs the caller's errno */
-		*text = '\0';
-	va_end(ap);
-	write_message(level, LOG_ID_NONE, NULL, 0, text);
-}
-
 void log_event(enum log_level level, enum log_id id, const struct log_field *fields,
 	       const char *fmt, ...)
 {
-	char text[LOG_LINE_MAX];
 	va_list ap;
 
 	if (!log_enabled(level))
 		return;
 	va_start(ap, fmt);
-	if (vsnprintf(text, sizeof text, fmt, ap) < 0)
-		*text = '\0';
+	write_message(level, id, fields, -1, fmt, ap);
 	va_end(ap);
-	write_message(level, id, fields, 0, text);
 }
 
 struct log_number log_number(uint64_t n)
@@ -234,18 +223,12 @@ struct log_number log_number(uint64_t n)
 
 int log_errno(int err, const char *fmt, ...)
 {
-	char text[LOG_LINE_MAX];
 	va_list ap;
-	size_t n;
 
 	err = abs(err);
 	va_start(ap, fmt);
-	if (vsnprintf(text, sizeof text, fmt, ap) < 0)
-		*text = '\0';
+	write_message(LOG_LEVEL_ERR, LOG_ID_NONE, NULL, err, fmt, ap);
 	va_end(ap);
-	n = strlen(text);
-	snprintf(text + n, sizeof text - n, ": %s", strerrordesc_np(err) ?: "unknown error");
-	write_message(LOG_LEVEL_ERR, LOG_ID_NONE, NULL, err, text);
 	return -err;
 }
 

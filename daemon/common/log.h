@@ -50,13 +50,12 @@ void log_set_name(const char *name);
 /* Suppresses messages less severe than @level; initially LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
 
+/* Is a message of @level written? */
 bool log_enabled(enum log_level level);
 
-/* "%m" stands for the text of errno, as in syslog(3). */
-__attribute__((format(printf, 2, 3))) void log_write(enum log_level level, const char *fmt, ...);
-
-/* log_write() with an id and fields, which end with a NULL name: LOG_FIELDS.  stderr gets no
- * fields, so the message must be complete without them. */
+/* Logs with an id and fields, which end with a NULL name: LOG_FIELDS.  stderr gets no fields, so
+ * the message must be complete without them.  "%m" stands for the text of errno, as in
+ * syslog(3). */
 __attribute__((format(printf, 4, 5))) void log_event(enum log_level level, enum log_id id,
 						     const struct log_field *fields,
 						     const char *fmt, ...);
@@ -76,11 +75,7 @@ __attribute__((format(printf, 2, 3))) int log_errno(int err, const char *fmt, ..
  * of messages suppressed since the last one. */
 bool log_limit_pass(struct log_limit *limit, uint64_t *ret_held_back);
 
-#define log_at(level, ...)                                                                         \
-	do {                                                                                       \
-		if (log_enabled(level))                                                            \
-			log_write(level, __VA_ARGS__);                                             \
-	} while (0)
+#define log_at(level, ...) log_event(level, LOG_ID_NONE, NULL, __VA_ARGS__)
 
 #define log_error(...) log_at(LOG_LEVEL_ERR, __VA_ARGS__)
 #define log_warn(...)  log_at(LOG_LEVEL_WARN, __VA_ARGS__)
@@ -95,8 +90,8 @@ bool log_limit_pass(struct log_limit *limit, uint64_t *ret_held_back);
 		if (!log_enabled(level) || !log_limit_pass(&limit_, &held_back_))                  \
 			break;                                                                     \
 		if (held_back_)                                                                    \
-			log_write(level, fmt " (and %llu times before that)", ##__VA_ARGS__,       \
-				  (unsigned long long)held_back_);                                 \
+			log_at(level, fmt " (and %llu times before that)", ##__VA_ARGS__,          \
+			       (unsigned long long)held_back_);                                    \
 		else                                                                               \
-			log_write(level, fmt, ##__VA_ARGS__);                                      \
+			log_at(level, fmt, ##__VA_ARGS__);                                         \
 	} while (0)

@@ -37,8 +37,10 @@ struct parser {
 	/* the flags; they are applied after the file */
 	struct flag *flags; /* at most argc */
 	size_t n_flags;
-	const char *config; /* --config */
-	bool check;	    /* --check-config */
+	char **arg;		  /* the current one */
+	const struct opt *answer; /* --help or --version, with no error before it */
+	const char *config;	  /* --config */
+	bool check;		  /* --check-config */
 
 	/* the file */
 	const char *path;     /* NULL: none was read */
@@ -52,28 +54,24 @@ static void parser_done(struct parser *p)
 	free(p->flags);
 }
 
-/* Logs an error, after file and line if a line is being read. */
-__attribute__((format(printf, 2, 3))) static void complain(struct parser *p, const char *fmt, ...)
+/* Logs an error, after the place: of @opt, or the current line if @opt is NULL. */
+__attribute__((format(printf, 3, 4))) static void complain(struct parser *p, const struct opt *opt,
+							   const char *fmt, ...)
 {
+	int line = opt ? p->set_by[opt - opts] : p->line;
 	char text[LOG_LINE_MAX];
-	int n = p->line ? snprintf(text, sizeof text, "%s:%d: ", p->path, p->line) : 0;
+	bool in_file = line && line != BY_FLAG;
+	int n = in_file ? snprintf(text, sizeof text, "%s:%d: ", p->path, line) : 0;
 	va_list ap;
 
 	if (p->errors++ >= ERRORS_SHOWN)
 		return;
+	if (opt)
+		n += sprintf(text + n, "%s%s: ", in_file ? "" : "--", opt->name);
 	va_start(ap, fmt);
 	vsnprintf(text + n, sizeof text - (size_t)n, fmt, ap);
 	va_end(ap);
 	log_error("%s", text);
-}
-
-/* Complains about @opt's value, with the place where it was given. */
-static void complain_about(struct parser *p, const struct opt *opt, const char *msg)
-{
-	int by = p->set_by[opt - opts];
-
-	p->line = by == BY_FLAG ? 0 : by;
-	complain(p, "%s%s: %s", p->line ? "" : "--", opt->name, msg);
 }
 
 /* ---- "did you mean ...?" ---- */
@@ -153,7 +151,7 @@ static void set_option(struct parser *p, const struct opt *opt, const char *text
 		opt_clear(opt, &p->o);
 	*set_by = by;
 	if (opt_set(opt, text, &p->o, msg) < 0)
-		complain_about(p, opt, msg);
+		complain(p, opt, "%s", msg);
 }
 
 static char *trim(char *s)
@@ -173,7 +171,7 @@ static void read_section(struct parser *p, char *line)
 
 	p->section = FLAGS_ONLY;
 	if (!end || !strchr(";#", *trim(end + 1))) { /* or the end of the line */
-		complain(p, "%s is not a section; expected [name] alone on its line",
+		complain(p, NULL, "%s is not a section; expected [name] alone on its line",
 			 opt_quoted(line).s);
 		return;
 	}
@@ -184,7 +182,7 @@ static void read_section(struct parser *p, char *line)
 		guess_offer(&g, line + 1, "[", opt_sections[s].name, "]");
 	}
 	if (p->section == FLAGS_ONLY)
-		complain(p, "unknown section %s%s", opt_quoted(line + 1).s, g.text);
+		complain(p, NULL, "unknown section %s%s", opt_quoted(line + 1).s, g.text);
 }
 
 /* @line should be "name = value" or "name: value". */
@@ -195,7 +193,7 @@ static void read_assignment(struct parser *p, char *line)
 	int before;
 
 	if (!*divider || divider == line) {
-		complain(p, "expected name = value");
+		complain(p, NULL, "expected name = value");
 		return;
 	}
 	*divider = '\0';
@@ -203,15 +201,15 @@ static void read_assignment(struct parser *p, char *line)
 	opt = opt_find(line);
 	before = opt ? p->set_by[opt - opts] : BY_DEFAULT;
 	if (!opt)
-		complain(p, "unknown option %s%s", opt_quoted(line).s,
+		complain(p, NULL, "unknown option %s%s", opt_quoted(line).s,
 			 guess_option(line, false).text);
 	else if (opt->section == FLAGS_ONLY)
-		complain(p, "'%s' can only be given as a flag, --%s", line, line);
+		complain(p, NULL, "'%s' can only be given as a flag, --%s", line, line);
 	else if (p->section != FLAGS_ONLY && p->section != opt->section)
-		complain(p, "'%s' belongs to section [%s], not [%s]", line,
+		complain(p, NULL, "'%s' belongs to section [%s], not [%s]", line,
 			 opt_sections[opt->section].name, opt_sections[p->section].name);
 	else if (!opt_is_list(opt) && before != BY_DEFAULT)
-		complain(p, "'%s' was already given in line %d", line, before);
+		complain(p, NULL, "'%s' was already given in line %d", line, before);
 	else
 		set_option(p, opt, value, p->line);
 }
@@ -225,12 +223,12 @@ static void parse_line(struct parser *p, char *buf, size_t n)
 		unsigned char c = (unsigned char)buf[i];
 
 		if ((c < 0x20 && c != '\t' && (c != '\r' || i < n - 1)) || c == 0x7f) {
-			complain(p, "control character 0x%02x; this is not a text file", c);
+			complain(p, NULL, "control character 0x%02x; this is not a text file", c);
 			return;
 		}
 	}
 	if (n > LINE_OCTETS) {
-		complain(p,
+		complain(p, NULL,
 			 "the line has %zu octets; allowed: up to %d (a list can be divided into "
 			 "several lines, each with its name)",
 			 n, LINE_OCTETS);
@@ -273,7 +271,7 @@ static void read_config(struct parser *p, const char *path, bool wanted)
 
 	path += n > PATH_SHOWN ? n - PATH_SHOWN : 0; /* the end of a path matters most */
 	if (!f && (wanted || (errno != ENOENT && errno != ENOTDIR)))
-		complain(p, "%s%s: cannot be opened: %m", flag, path);
+		complain(p, NULL, "%s%s: cannot be opened: %m", flag, path);
 	if (!f)
 		return;
 	p->path = path;
@@ -284,12 +282,12 @@ static void read_config(struct parser *p, const char *path, bool wanted)
 		if (total <= FILE_OCTETS)
 			parse_line(p, buf, n);
 		else
-			complain(p, "the file is longer than %d octets; not read any further",
+			complain(p, NULL, "the file is longer than %d octets; not read any further",
 				 FILE_OCTETS);
 	}
 	p->line = 0;
 	if (ferror(f))
-		complain(p, "%s%s: cannot be read: %m", flag, path);
+		complain(p, NULL, "%s%s: cannot be read: %m", flag, path);
 	fclose(f);
 }
 
@@ -300,96 +298,89 @@ static bool is_flag(const char *arg)
 	return arg && arg[0] == '-' && arg[1];
 }
 
-/* Keeps a flag for later.  False: it is --help or --version, with no error before it. */
-static bool keep_flag(struct parser *p, const struct opt *opt, const char *value)
+/* Keeps a flag for later. */
+static void keep_flag(struct parser *p, const struct opt *opt, const char *value)
 {
 	if (opt->type == OPT_HELP || opt->type == OPT_VERSION)
-		return p->errors;
-	if (opt->type == OPT_CONFIG)
+		p->answer = p->errors ? NULL : opt;
+	else if (opt->type == OPT_CONFIG)
 		p->config = value;
 	else if (opt->type == OPT_CHECK)
 		p->check = true;
 	else
 		p->flags[p->n_flags++] = (struct flag){ opt, value };
-	return true;
 }
 
-/* @value is that of @opt, or NULL: then it is the next argument.  As keep_flag(). */
-static bool read_value(struct parser *p, const struct opt *opt, const char *value, char ***next)
+/* @value is that of @opt, or NULL: then it is the next argument. */
+static void read_value(struct parser *p, const struct opt *opt, const char *value)
 {
-	if (!value && !(value = *++*next)) {
-		complain(p, "--%s: needs a value, --%s=%s", opt->name, opt->name, opt->value);
-		--*next;
-		return true;
-	}
-	return keep_flag(p, opt, value);
+	if (!value && p->arg[1])
+		value = *++p->arg;
+	if (value)
+		keep_flag(p, opt, value);
+	else
+		complain(p, opt, "needs a value, --%s=%s", opt->name, opt->value);
 }
 
-/* **@next begins with "--".  Names are given in full: an abbreviation would no longer be unique
- * once an option is added.  As keep_flag(); *@ret: the option. */
-static bool read_long(struct parser *p, char ***next, const struct opt **ret)
+/* The argument begins with "--".  Names are given in full: an abbreviation would no longer be
+ * unique once an option is added. */
+static void read_long(struct parser *p)
 {
-	const char *given = **next + 2, *end = strchrnul(given, '=');
+	const char *given = *p->arg + 2, *end = strchrnul(given, '=');
 	const char *value = *end ? end + 1 : NULL;
 	char name[FLAG_SHOWN + 1];
 	int n = snprintf(name, sizeof name, "%.*s", (int)(end - given), given);
 	const struct opt *opt = opt_find(name);
 	bool no = !opt && !strncmp(name, "no-", 3) && (opt = opt_find(name + 3));
 
-	*ret = opt;
 	if (!opt || (no && opt->type != OPT_BOOL)) {
-		complain(p, "--%s%s: unknown option%s", name, n > FLAG_SHOWN ? "..." : "",
+		complain(p, NULL, "--%s%s: unknown option%s", name, n > FLAG_SHOWN ? "..." : "",
 			 guess_option(name, true).text);
-		if (!value && (*next)[1] && !is_flag((*next)[1]))
-			++*next; /* it is probably the value */
-		return true;
+		if (!value && p->arg[1] && !is_flag(p->arg[1]))
+			p->arg++; /* it is probably the value */
+	} else if (opt->value) {
+		read_value(p, opt, value);
+	} else if (value && (no || opt->type != OPT_BOOL)) {
+		complain(p, NULL, "--%s%s: takes no value", no ? "no-" : "", opt->name);
+	} else {
+		keep_flag(p, opt, no ? "no" : value ?: "yes");
 	}
-	if (opt_takes_value(opt))
-		return read_value(p, opt, value, next);
-	if (value && (no || opt->type != OPT_BOOL)) {
-		complain(p, "--%s%s: takes no value", no ? "no-" : "", opt->name);
-		return true;
-	}
-	return keep_flag(p, opt, no ? "no" : value ? value : "yes");
 }
 
-/* **@next is a '-' and letters.  As read_long(). */
-static bool read_letters(struct parser *p, char ***next, const struct opt **ret)
+/* The argument is a '-' and letters. */
+static void read_letters(struct parser *p)
 {
-	for (const char *s = **next + 1; *s; s++) {
+	for (const char *s = *p->arg + 1; *s && !p->answer; s++) {
 		const struct opt *opt = opts;
 
 		while (opt < opts + N_OPT && opt->letter != *s)
 			opt++;
-		*ret = opt;
-		if (opt == opts + N_OPT)
-			complain(p, "-%c: unknown option", *s);
-		else if (opt_takes_value(opt))
-			return read_value(p, opt, s[1] ? s + 1 : NULL, next);
-		else if (!keep_flag(p, opt, "yes"))
-			return false;
+		if (opt == opts + N_OPT) {
+			complain(p, NULL, "-%c: unknown option", *s);
+		} else if (opt->value) {
+			read_value(p, opt, s[1] ? s + 1 : NULL);
+			return;
+		} else {
+			keep_flag(p, opt, "yes");
+		}
 	}
-	return true;
 }
 
-/* Keeps the flags of @argv.  Returns the first of --help and --version that has no error before it,
- * or NULL. */
-static const struct opt *read_flags(struct parser *p, char **argv)
+/* Keeps the flags of @argv, up to one that is answered. */
+static void read_flags(struct parser *p, char **argv)
 {
-	const struct opt *answer;
 	bool ended = false; /* by "--" */
 
-	for (; *argv; argv++)
-		if (!ended && !strcmp(*argv, "--"))
+	for (p->arg = argv; *p->arg && !p->answer; p->arg++)
+		if (!ended && !strcmp(*p->arg, "--"))
 			ended = true;
-		else if (ended || !is_flag(*argv))
-			complain(p,
+		else if (ended || !is_flag(*p->arg))
+			complain(p, NULL,
 				 "%s: unexpected argument; did you mean --read=FILE or "
 				 "--interface=NAME?",
-				 opt_quoted(*argv).s);
-		else if (!((*argv)[1] == '-' ? read_long : read_letters)(p, &argv, &answer))
-			return answer;
-	return NULL;
+				 opt_quoted(*p->arg).s);
+		else
+			((*p->arg)[1] == '-' ? read_long : read_letters)(p);
 }
 
 /* ---- what is printed ---- */
@@ -494,33 +485,29 @@ static void check_together(struct parser *p)
 {
 	struct options *o = &p->o;
 	const struct opt *ring = opt_find("ring-size"), *decoders = opt_find("decoders");
-	char msg[OPT_MESSAGE_MAX];
 
 	/* The kernel fills one block while we read another. */
 	if (o->ring_size_bytes % o->ring_block_size_bytes ||
 	    o->ring_size_bytes < 2 * o->ring_block_size_bytes) {
-		snprintf(msg, sizeof msg,
+		if (p->set_by[ring - opts] == BY_DEFAULT)
+			ring = opt_find("ring-block-size");
+		complain(p, ring,
 			 "a ring of %s in blocks of %s; ring-size must be a multiple of "
 			 "ring-block-size, at least two blocks",
 			 opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
 			 opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s);
-		if (p->set_by[ring - opts] == BY_DEFAULT)
-			ring = opt_find("ring-block-size");
-		complain_about(p, ring, msg);
 	}
 	if (o->mode == MODE_AUTO && (o->decap || o->icmp))
-		complain_about(p, opt_find("mode"), "auto cannot be combined with decap or icmp");
-	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0) {
-		snprintf(msg, sizeof msg,
+		complain(p, opt_find("mode"), "auto cannot be combined with decap or icmp");
+	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0)
+		complain(p, opt_find("pin-decoders"),
 			 "%s is not a list of processors; allowed: auto, or a list such as 0-3,8, "
 			 "up to %d",
 			 opt_quoted(o->pin_decoders).s, CPU_SETSIZE - 1);
-		complain_about(p, opt_find("pin-decoders"), msg);
-	}
 	if (o->read_file && p->set_by[decoders - opts] == BY_FLAG)
-		complain_about(p, decoders, "only for live capture, not with --read");
+		complain(p, decoders, "only for live capture, not with --read");
 	if (o->quiet && !o->read_file)
-		complain_about(p, opt_find("quiet"), "only together with --read");
+		complain(p, opt_find("quiet"), "only together with --read");
 	if (o->read_file && p->set_by[opt_find("interface") - opts] == BY_FLAG)
 		log_warn("--interface: has no effect with --read");
 }
@@ -528,7 +515,6 @@ static void check_together(struct parser *p)
 int options_parse(int argc, char **argv, struct options *ret)
 {
 	AUTO(parser_done) struct parser p = { .flags = calloc((size_t)argc + 1, sizeof *p.flags) };
-	const struct opt *answer;
 
 	if (!p.flags) {
 		log_error("out of memory");
@@ -537,9 +523,10 @@ int options_parse(int argc, char **argv, struct options *ret)
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++)
 		if (opt->initial)
 			set_option(&p, opt, opt->initial, BY_DEFAULT);
-	answer = argc ? read_flags(&p, argv + 1) : NULL;
-	if (answer) {
-		if (answer->type == OPT_HELP)
+	if (argc)
+		read_flags(&p, argv + 1);
+	if (p.answer) {
+		if (p.answer->type == OPT_HELP)
 			print_help();
 		else
 			puts("synfind " SYNFIND_VERSION);
@@ -566,7 +553,8 @@ int options_parse(int argc, char **argv, struct options *ret)
 int options_keep_fixed(struct options *fresh, const struct options *running)
 {
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
-		bool live = opt->live || (opt->ring && running->mode != MODE_AUTO);
+		bool live =
+			opt->reload == LIVE || (opt->reload == RINGS && running->mode != MODE_AUTO);
 		int r = live || opt->type > OPT_STRING ? 0 : opt_keep(opt, fresh, running);
 
 		if (r < 0)

@@ -32,158 +32,153 @@ const struct opt_section opt_sections[N_SECTION] = {
 	[FLAGS_ONLY] = { NULL, "This run (flags only, not for the configuration file):" },
 };
 
-/* Offset of @field, which must be a @ctype: a wrong row does not compile. */
-#define FIELD(field, ctype)                                                                        \
-	(offsetof(struct options, field) +                                                         \
-	 0 * sizeof(char[__builtin_types_compatible_p(__typeof__(((struct options *)0)->field),    \
-						      ctype)                                       \
-				 ? 1                                                               \
-				 : -1]))
-
 /* clang-format off */
-#define ROW(kind, field, ctype, least, most) \
-	.type = kind, .offset = FIELD(field, ctype), .octets = sizeof(ctype), \
-	.min = least, .max = most
-#define BOOL(field)               ROW(OPT_BOOL, field, bool, 0, 1)
-#define NUMBER(field, min, max)   ROW(OPT_NUMBER, field, unsigned, min, max)
-#define SIZE(field, min, max)     ROW(OPT_SIZE, field##_bytes, uint64_t, min, max)
-#define TIME(field, min, max)     ROW(OPT_TIME, field##_ns, uint64_t, min, max)
-#define MODE(field)               ROW(OPT_MODE, field, mode_t, 0, 0777)
-#define WORD(field, ctype)        ROW(OPT_WORD, field, ctype, 0, 0)
-#define STRING(field, min, max)   ROW(OPT_STRING, field, char *, min, max)
-#define LIST(field)               ROW(OPT_LIST, field, char **, 0, 0)
-#define USERS(field)              ROW(OPT_USERS, field##_users, struct id_list, 0, 0)
-#define GROUPS(field)             ROW(OPT_GROUPS, field##_groups, struct id_list, 0, 0)
-#define ANSWER(kind)              .type = kind, .max = 0
+/* A wrong type does not compile: _Generic selects nothing. */
+#define ROW(kind, field, ctype, least, most, first, name) \
+	.type = kind, .octets = sizeof(ctype), .min = least, .max = most, .initial = first, \
+	.offset = _Generic(((struct options *)0)->field, ctype: offsetof(struct options, field)), \
+	.value = name
+#define BOOL(field, initial)              ROW(OPT_BOOL, field, bool, 0, 1, initial, NULL)
+#define NUMBER(field, min, max, initial)  ROW(OPT_NUMBER, field, unsigned, min, max, initial, "N")
+#define SIZE(field, min, max, initial) \
+	ROW(OPT_SIZE, field##_bytes, uint64_t, min, max, initial, "SIZE")
+#define TIME(field, min, max, initial, plain) \
+	.unit = plain, ROW(OPT_TIME, field##_ns, uint64_t, min, max, initial, "TIME")
+#define MODE(field, initial)              ROW(OPT_MODE, field, mode_t, 0, 0777, initial, "MODE")
+#define WORD(field, ctype, initial, words) ROW(OPT_WORD, field, ctype, 0, 0, initial, words)
+#define STRING(field, min, max, initial, name) \
+	ROW(OPT_STRING, field, char *, min, max, initial, name)
+#define LIST(field, initial, name)        ROW(OPT_LIST, field, char **, 0, 0, initial, name)
+#define USERS(field)   ROW(OPT_USERS, field##_users, struct id_list, 0, 0, "", "USER[,USER]")
+#define GROUPS(field)  ROW(OPT_GROUPS, field##_groups, struct id_list, 0, 0, "", "GROUP[,GROUP]")
+#define ANSWER(kind, name)                .type = kind, .value = name
 #define TIMEOUT(name, field, initial, help) \
-	{ "timeout-" name, TRACKING, TIME(timeout_##field, MS, 365 * DAY), initial, "TIME", help, \
-	  .unit = SEC, .live = true }
+	{ "timeout-" name, TRACKING, LIVE, \
+	  TIME(timeout_##field, MS, 365 * DAY, initial, SEC), help }
 
 const struct opt opts[] = {
-	{ "interface", CAPTURE, LIST(interfaces), "auto", "NAME[,NAME]",
+	{ "interface", CAPTURE, LIVE, LIST(interfaces, "auto", "NAME[,NAME]"),
 	  "Capture on these interfaces: names, patterns (veth*), auto (those with a default route, "
-	  "and loopback) or any (all). Can be given several times.", .letter = 'i', .live = true },
-	{ "ring-size", CAPTURE, SIZE(ring_size, MIB, 4 * GIB), "64M", "SIZE",
+	  "and loopback) or any (all). Can be given several times.", .letter = 'i' },
+	{ "ring-size", CAPTURE, RINGS, SIZE(ring_size, MIB, 4 * GIB, "64M"),
 	  "Size of the capture ring of each decoder, at least two blocks. Raise it if capture_loss "
-	  "events appear.", .ring = true },
-	{ "ring-block-size", CAPTURE, SIZE(ring_block_size, 128 * KIB, 64 * MIB), "128K", "SIZE",
+	  "events appear." },
+	{ "ring-block-size", CAPTURE, RINGS, SIZE(ring_block_size, 128 * KIB, 64 * MIB, "128K"),
 	  "Size of a block of that ring, a power of two. With smaller blocks the ring lasts longer "
-	  "while the daemon restarts.", .power_of_two = true, .ring = true },
-	{ "block-timeout", CAPTURE, TIME(block_timeout, MS, SEC), "2ms", "TIME",
+	  "while the daemon restarts.", .power_of_two = true },
+	{ "block-timeout", CAPTURE, RINGS, TIME(block_timeout, MS, SEC, "2ms", MS),
 	  "Pass a block on after this time even if it is not full. Lower it for earlier events, "
-	  "raise it for fewer wake-ups.", .unit = MS, .ring = true },
-	{ "mode", CAPTURE, WORD(mode, enum capture_mode), "all", "all|control|auto",
+	  "raise it for fewer wake-ups." },
+	{ "mode", CAPTURE, AT_START, WORD(mode, enum capture_mode, "all", "all|control|auto"),
 	  "Which segments to capture. all: every one. control: only SYN, FIN and RST; costs "
-	  "little, but counts and some states are unknown. auto: the kernel counts long "
-	  "transfers; same events, needs CAP_BPF." },
-	{ "auto-after", CAPTURE, NUMBER(auto_after, 1, 1000000000), "64", "N",
+	  "little, but counts and some states are unknown. auto: the kernel counts long transfers; "
+	  "same events, needs CAP_BPF." },
+	{ "auto-after", CAPTURE, AT_START, NUMBER(auto_after, 1, 1000000000, "64"),
 	  "With mode=auto: the kernel counts a connection after this many segments of either side. "
 	  "Raise it if most connections are short." },
-	{ "promiscuous", CAPTURE, BOOL(promiscuous), "no", NULL,
-	  "Also capture frames to other hosts. For a mirror port.", .ring = true },
-	{ "decap", CAPTURE, BOOL(decap), "no", NULL,
+	{ "promiscuous", CAPTURE, RINGS, BOOL(promiscuous, "no"),
+	  "Also capture frames to other hosts. For a mirror port." },
+	{ "decap", CAPTURE, RINGS, BOOL(decap, "no"),
 	  "Also track TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U. The kernel then "
-	  "copies 256 octets of each tunnel packet.", .ring = true },
-	{ "icmp", CAPTURE, BOOL(icmp), "no", NULL,
+	  "copies 256 octets of each tunnel packet." },
+	{ "icmp", CAPTURE, RINGS, BOOL(icmp, "no"),
 	  "Also read ICMP errors: an error that quotes a SYN closes the connection at once, as "
-	  "unreachable.", .ring = true },
-	{ "decoders", CAPTURE, NUMBER(decoders, 1, AFRING_GROUP_MAX), "1", "N",
+	  "unreachable." },
+	{ "decoders", CAPTURE, AT_START, NUMBER(decoders, 1, AFRING_GROUP_MAX, "1"),
 	  "Decoder threads of each interface, which share its connections. Raise it if one thread "
 	  "takes a whole processor. Not for --read." },
-	{ "pin-decoders", CAPTURE, STRING(pin_decoders, 0, 255), "", "auto|CPUS",
+	{ "pin-decoders", CAPTURE, AT_START, STRING(pin_decoders, 0, 255, "", "auto|CPUS"),
 	  "Keep each decoder thread on one processor, in turn: a list such as 0-3,8, or auto "
 	  "(those that the daemon may use). Empty: do not pin." },
 
-	{ "max-connections", TRACKING, NUMBER(max_connections, 1024, 268435456), "1048576", "N",
+	{ "max-connections", TRACKING, LIVE, NUMBER(max_connections, 1024, 268435456, "1048576"),
 	  "Track at most this many connections of an interface; each takes about 125 octets of "
-	  "memory. Raise it if connections close with reason evicted.", .live = true },
-	{ "max-half-open", TRACKING, NUMBER(max_half_open, 256, 67108864), "65536", "N",
+	  "memory. Raise it if connections close with reason evicted." },
+	{ "max-half-open", TRACKING, LIVE, NUMBER(max_half_open, 256, 67108864, "65536"),
 	  "Track at most this many half-open connections besides. Their table is separate, so that "
-	  "a SYN flood evicts no others.", .live = true },
+	  "a SYN flood evicts no others." },
 	TIMEOUT("syn-sent", syn_sent, "70s", "Forget a SYN without an answer."),
 	TIMEOUT("syn-received", syn_received, "70s", "Forget an incomplete handshake."),
 	TIMEOUT("established", established, "24h",
-		"Forget a silent open connection. Lower it to save memory."),
+	  "Forget a silent open connection. Lower it to save memory."),
 	TIMEOUT("half-closed", half_closed, "24h",
-		"Forget a silent connection that one side has closed. Lower it to save memory."),
+	  "Forget a silent connection that one side has closed. Lower it to save memory."),
 	TIMEOUT("closing", closing, "10min", "Forget a connection whose FIN is not acknowledged."),
 	TIMEOUT("time-wait", time_wait, "60s",
-		"Remember a closed connection, so that late segments do not open a new one."),
+	  "Remember a closed connection, so that late segments do not open a new one."),
 	TIMEOUT("reset", reset, "10s", "Remember a reset connection, for the same reason."),
-	{ "anomalies-per-connection", TRACKING,
-	  NUMBER(anomalies_per_connection, 0, ANOMALIES_REPORTED_MAX), "8", "N",
-	  "Report this many anomalies of a connection; only count the others.", .live = true },
-	{ "anomalies-per-second", TRACKING, NUMBER(anomalies_per_second, 0, 1000000), "100", "N",
-	  "Report this many anomalies of each decoder per second; only count the others.",
-	  .live = true },
-	{ "syn-flood-half-open", TRACKING, NUMBER(syn_flood_half_open, 0, 67108864), "1024", "N",
+	{ "anomalies-per-connection", TRACKING, LIVE,
+	  NUMBER(anomalies_per_connection, 0, ANOMALIES_REPORTED_MAX, "8"),
+	  "Report this many anomalies of a connection; only count the others." },
+	{ "anomalies-per-second", TRACKING, LIVE, NUMBER(anomalies_per_second, 0, 1000000, "100"),
+	  "Report this many anomalies of each decoder per second; only count the others." },
+	{ "syn-flood-half-open", TRACKING, LIVE, NUMBER(syn_flood_half_open, 0, 67108864, "1024"),
 	  "Report a SYN flood if a server has more half-open connections and syn-flood-rate is "
-	  "reached: a few syn_flood events in place of two events per SYN. 0: never.",
-	  .live = true },
-	{ "syn-flood-rate", TRACKING, NUMBER(syn_flood_rate, 1, 1000000000), "200", "N",
+	  "reached: a few syn_flood events in place of two events per SYN. 0: never." },
+	{ "syn-flood-rate", TRACKING, LIVE, NUMBER(syn_flood_rate, 1, 1000000000, "200"),
 	  "Report a flood only if at least N attempts per second, and at least a quarter of all "
-	  "attempts, fail to complete.", .live = true },
-	{ "syn-flood-interval", TRACKING, TIME(syn_flood_interval, SEC, DAY), "10s", "TIME",
-	  "Time between two events of the same flood.", .unit = SEC, .live = true },
+	  "attempts, fail to complete." },
+	{ "syn-flood-interval", TRACKING, LIVE, TIME(syn_flood_interval, SEC, DAY, "10s", SEC),
+	  "Time between two events of the same flood." },
 
 	/* 107: what fits into sun_path (unix(7)) */
-	{ "socket", EVENTS, STRING(socket, 0, 107), "/run/synfind/events.sock", "PATH",
+	{ "socket", EVENTS, AT_START, STRING(socket, 0, 107, "/run/synfind/events.sock", "PATH"),
 	  "Unix socket for subscribers. Empty: none." },
-	{ "socket-mode", EVENTS, MODE(socket_mode), "0660", "MODE",
+	{ "socket-mode", EVENTS, AT_START, MODE(socket_mode, "0660"),
 	  "Permissions of the socket, octal." },
-	{ "socket-group", EVENTS, STRING(socket_group, 0, 32), "", "GROUP",
+	{ "socket-group", EVENTS, AT_START, STRING(socket_group, 0, 32, "", "GROUP"),
 	  "Group of the socket; its members can subscribe. Empty: the group of the daemon." },
-	{ "stdout", EVENTS, BOOL(to_stdout), "no", NULL,
+	{ "stdout", EVENTS, AT_START, BOOL(to_stdout, "no"),
 	  "Also print events on standard output." },
-	{ "max-subscribers", EVENTS, NUMBER(max_subscribers, 1, 65536), "256", "N",
-	  "Accept at most this many subscribers at once.", .live = true },
-	{ "max-subscribers-per-uid", EVENTS, NUMBER(max_subscribers_per_uid, 1, 65536), "64", "N",
-	  "Accept at most this many subscribers of one user, root included.", .live = true },
-	{ "allow-user", EVENTS, USERS(allow), "", "USER[,USER]",
+	{ "max-subscribers", EVENTS, LIVE, NUMBER(max_subscribers, 1, 65536, "256"),
+	  "Accept at most this many subscribers at once." },
+	{ "max-subscribers-per-uid", EVENTS, LIVE, NUMBER(max_subscribers_per_uid, 1, 65536, "64"),
+	  "Accept at most this many subscribers of one user, root included." },
+	{ "allow-user", EVENTS, LIVE, USERS(allow),
 	  "These users may subscribe, by name or number. If this and allow-group are empty, "
-	  "everyone who can open the socket may.", .live = true },
-	{ "allow-group", EVENTS, GROUPS(allow), "", "GROUP[,GROUP]",
-	  "Members of these groups may subscribe.", .live = true },
-	{ "pseudonymize-user", EVENTS, USERS(pseudonymize), "", "USER[,USER]",
+	  "everyone who can open the socket may." },
+	{ "allow-group", EVENTS, LIVE, GROUPS(allow), "Members of these groups may subscribe." },
+	{ "pseudonymize-user", EVENTS, LIVE, USERS(pseudonymize),
 	  "These users may subscribe, but see pseudonyms in place of addresses. allow-user and "
-	  "allow-group take precedence.", .live = true },
-	{ "pseudonymize-group", EVENTS, GROUPS(pseudonymize), "", "GROUP[,GROUP]",
-	  "The same for members of these groups.", .live = true },
-	{ "pseudonym-key-file", EVENTS, STRING(pseudonym_key_file, 0, PATH_MAX - 1), "", "FILE",
+	  "allow-group take precedence." },
+	{ "pseudonymize-group", EVENTS, LIVE, GROUPS(pseudonymize),
+	  "The same for members of these groups." },
+	{ "pseudonym-key-file", EVENTS, AT_START,
+	  STRING(pseudonym_key_file, 0, PATH_MAX - 1, "", "FILE"),
 	  "File with the secret key of the pseudonyms, 32 octets. Set it to keep the same "
 	  "pseudonyms after a reboot. Empty: a random key." },
-	{ "queue-size", EVENTS, SIZE(queue_size, 64 * KIB, 4 * GIB), "16M", "SIZE",
+	{ "queue-size", EVENTS, AT_START, SIZE(queue_size, 64 * KIB, 4 * GIB, "16M"),
 	  "Keep this much of the newest lines, once for all subscribers. Raise it if subscribers "
 	  "get lost events." },
-	{ "stats-interval", EVENTS, TIME(stats_interval, SEC, DAY), "60s", "TIME",
-	  "Time between two stats events. 0: none.", .unit = SEC, .zero = true, .live = true },
-	{ "community-id", EVENTS, WORD(community_id, enum community_policy), "open-close",
-	  "open-close|all|off", "Which events carry a community_id; open-close: tcp_open and "
-	  "tcp_close.", .live = true },
-	{ "community-id-seed", EVENTS, NUMBER(community_id_seed, 0, 65535), "0", "N",
-	  "Seed of the community_id. Set the same one in all your tools.", .live = true },
+	{ "stats-interval", EVENTS, LIVE, TIME(stats_interval, SEC, DAY, "60s", SEC),
+	  "Time between two stats events. 0: none.", .zero = true },
+	{ "community-id", EVENTS, LIVE,
+	  WORD(community_id, enum community_policy, "open-close", "open-close|all|off"),
+	  "Which events carry a community_id; open-close: tcp_open and tcp_close." },
+	{ "community-id-seed", EVENTS, LIVE, NUMBER(community_id_seed, 0, 65535, "0"),
+	  "Seed of the community_id. Set the same one in all your tools." },
 
-	{ "event-ring-size", DAEMON, NUMBER(event_ring_size, 1024, 16777216), "65536", "N",
+	{ "event-ring-size", DAEMON, AT_START, NUMBER(event_ring_size, 1024, 16777216, "65536"),
 	  "Events between a decoder and the publisher, a power of two. Raise it if lost events "
 	  "have reason ring.", .power_of_two = true },
-	{ "log-level", DAEMON, WORD(log_level, enum log_level), "info", "err|warn|info|debug",
-	  "Log messages of this level and above on standard error.", .live = true },
-	{ "opener", DAEMON, STRING(opener, 0, 107), "", "PATH",
+	{ "log-level", DAEMON, LIVE, WORD(log_level, enum log_level, "info", "err|warn|info|debug"),
+	  "Log messages of this level and above on standard error." },
+	{ "opener", DAEMON, AT_START, STRING(opener, 0, 107, "", "PATH"),
 	  "Socket of a synfind-opener. Empty: start one as a child." },
 
-	{ "read", FLAGS_ONLY, STRING(read_file, 1, PATH_MAX - 1), NULL, "FILE",
+	{ "read", FLAGS_ONLY, AT_START, STRING(read_file, 1, PATH_MAX - 1, NULL, "FILE"),
 	  "Read this pcap or pcapng file (-: standard input) in place of capturing, and print "
 	  "events on standard output.", .letter = 'r' },
-	{ "quiet", FLAGS_ONLY, BOOL(quiet), NULL, NULL,
+	{ "quiet", FLAGS_ONLY, AT_START, BOOL(quiet, NULL),
 	  "With --read: print only the summary." },
-	{ "config", FLAGS_ONLY, ANSWER(OPT_CONFIG), NULL, "FILE",
+	{ "config", FLAGS_ONLY, AT_START, ANSWER(OPT_CONFIG, "FILE"),
 	  "Configuration file. Without this flag: " DEFAULT_CONFIG ", if it exists." },
-	{ "check-config", FLAGS_ONLY, ANSWER(OPT_CHECK), NULL, NULL,
+	{ "check-config", FLAGS_ONLY, AT_START, ANSWER(OPT_CHECK, NULL),
 	  "Check file and flags, print the sizes that follow from them, and exit." },
-	{ "help", FLAGS_ONLY, ANSWER(OPT_HELP), NULL, NULL, "Print this and exit.",
-	  .letter = 'h' },
-	{ "version", FLAGS_ONLY, ANSWER(OPT_VERSION), NULL, NULL, "Print the version and exit.",
-	  .letter = 'V' },
+	{ "help", FLAGS_ONLY, AT_START, ANSWER(OPT_HELP, NULL),
+	  "Print this and exit.", .letter = 'h' },
+	{ "version", FLAGS_ONLY, AT_START, ANSWER(OPT_VERSION, NULL),
+	  "Print the version and exit.", .letter = 'V' },
 };
 
 static const struct unit {
@@ -191,8 +186,7 @@ static const struct unit {
 	uint64_t factor;
 } size_units[] = { { "G", GIB }, { "M", MIB }, { "K", KIB }, { "", 1 }, { 0 } },
   time_units[] = { { "d", DAY }, { "h", 60 * MIN }, { "min", MIN }, { "s", SEC },
-		   { "ms", MS }, { "us", MS / 1000 }, { "ns", 1 }, { 0 } },
-  one[] = { { "", 1 }, { 0 } };
+		   { "ms", MS }, { "us", MS / 1000 }, { "ns", 1 }, { 0 } };
 /* clang-format on */
 
 _Static_assert(ARRAY_SIZE(opts) == N_OPT, "opttable.h has the number of rows");
@@ -200,11 +194,6 @@ _Static_assert(ARRAY_SIZE(opts) == N_OPT, "opttable.h has the number of rows");
 static void *field(struct options *o, const struct opt *opt)
 {
 	return (char *)o + opt->offset;
-}
-
-bool opt_takes_value(const struct opt *opt)
-{
-	return opt->type <= OPT_CONFIG && opt->type != OPT_BOOL;
 }
 
 const struct opt *opt_find(const char *name)
@@ -219,7 +208,7 @@ const struct opt *opt_find(const char *name)
 
 static const struct unit *units_of(enum opt_type type)
 {
-	return type == OPT_SIZE ? size_units : type == OPT_TIME ? time_units : one;
+	return type == OPT_SIZE ? size_units : type == OPT_TIME ? time_units : size_units + 3;
 }
 
 struct number_text opt_number_text(enum opt_type type, uint64_t v)
@@ -324,35 +313,24 @@ static int set_number(const struct opt *opt, const char *text, struct options *o
 	return 0;
 }
 
-static int set_bool(const struct opt *opt, const char *text, struct options *o, char *reterr)
-{
-	static const char *const words[] = { "no", "yes", "false", "true", "off", "on", "0", "1" };
-
-	for (size_t i = 0; i < ARRAY_SIZE(words); i++)
-		if (!strcmp(text, words[i])) {
-			store(opt, o, i & 1);
-			return 0;
-		}
-	return refuse(reterr,
-		      "%s is neither yes nor no; allowed: yes, no, true, false, on, off, 1, 0",
-		      opt_quoted(text).s);
-}
-
-/* The words are in the order of the enum. */
+/* The words are in the order of the enum; those of a bool mean no and yes in turn. */
 static int set_word(const struct opt *opt, const char *text, struct options *o, char *reterr)
 {
-	const char *word = opt->value, *end;
+	bool truth = opt->type == OPT_BOOL;
+	const char *word = truth ? "no|yes|false|true|off|on|0|1" : opt->value, *end;
 
 	for (unsigned i = 0;; i++, word = end + 1) {
 		end = strchrnul(word, '|');
 		if (!strncmp(word, text, (size_t)(end - word)) && !text[end - word]) {
-			store(opt, o, i);
+			store(opt, o, truth ? i & 1 : i);
 			return 0;
 		}
 		if (!*end)
-			return refuse(reterr, "%s is not a known word; allowed: %s",
-				      opt_quoted(text).s, opt->value);
+			break;
 	}
+	return refuse(reterr, "%s is %s; allowed: %s", opt_quoted(text).s,
+		      truth ? "neither yes nor no" : "not a known word",
+		      truth ? "yes, no, true, false, on, off, 1, 0" : opt->value);
 }
 
 static int set_string(const struct opt *opt, const char *text, struct options *o, char *reterr)
@@ -438,7 +416,6 @@ static int add_id(struct id_list *list, uint32_t id)
 
 static int set_item(const struct opt *opt, const char *item, struct options *o, char *reterr)
 {
-	bool group = opt->type == OPT_GROUPS;
 	uint32_t id;
 
 	if (opt->type != OPT_LIST)
@@ -447,8 +424,8 @@ static int set_item(const struct opt *opt, const char *item, struct options *o, 
 			       : refuse(reterr,
 					"%s is not a %s; allowed: names, or numbers up to %u, "
 					"divided by commas",
-					opt_quoted(item).s, group ? "group" : "user",
-					UINT32_MAX - 1);
+					opt_quoted(item).s,
+					opt->type == OPT_GROUPS ? "group" : "user", UINT32_MAX - 1);
 	return valid_interface(item)
 		       ? add_name(field(o, opt), item)
 		       : refuse(reterr,
@@ -484,9 +461,8 @@ static int set_list(const struct opt *opt, const char *text, struct options *o, 
 int opt_set(const struct opt *opt, const char *text, struct options *o,
 	    char reterr[static OPT_MESSAGE_MAX])
 {
-	int r = opt->type == OPT_BOOL	  ? set_bool(opt, text, o, reterr)
-		: opt->type <= OPT_MODE	  ? set_number(opt, text, o, reterr)
-		: opt->type == OPT_WORD	  ? set_word(opt, text, o, reterr)
+	int r = opt->type <= OPT_MODE	  ? set_number(opt, text, o, reterr)
+		: opt->type <= OPT_WORD	  ? set_word(opt, text, o, reterr)
 		: opt->type == OPT_STRING ? set_string(opt, text, o, reterr)
 					  : set_list(opt, text, o, reterr);
 

@@ -15,11 +15,11 @@ struct options;
 enum { OPT_MESSAGE_MAX = 256, N_OPT = 49 };
 
 enum opt_type {
-	OPT_BOOL,
 	OPT_NUMBER,
 	OPT_SIZE,
 	OPT_TIME,
 	OPT_MODE,
+	OPT_BOOL,
 	OPT_WORD,
 	OPT_STRING,
 	OPT_LIST,
@@ -41,6 +41,9 @@ enum section {
 	N_SECTION,
 };
 
+/* What a reload can change: not it; it, by opening new rings (not with mode=auto); it. */
+enum opt_reload { AT_START, RINGS, LIVE };
+
 /* Index: enum section. */
 struct opt_section {
 	const char *name;  /* [name] in the file; NULL: not in the file */
@@ -51,18 +54,19 @@ struct opt_section {
 struct opt {
 	const char *name;
 	enum section section;
+	enum opt_reload reload;
 	enum opt_type type;
 	size_t offset;	     /* of the field in struct options */
 	unsigned octets;     /* of it */
 	uint64_t min, max;   /* of the value; of the length of a string */
+	uint64_t unit;	     /* OPT_TIME: of a plain number */
 	const char *initial; /* the default, as text; NULL: none */
-	const char *value;   /* its name in --help; OPT_WORD: the words, divided by '|' */
+	/* Its name in --help; OPT_WORD: the words, divided by '|'.  NULL: the flag needs no value,
+	 * but a bool may have one: --name=yes. */
+	const char *value;
 	const char *help;
-	uint64_t unit; /* OPT_TIME: of a plain number */
 	bool power_of_two;
 	bool zero;   /* 0 is allowed although it is below min */
-	bool live;   /* a reload can change it */
-	bool ring;   /* a reload can change it by opening new rings; not with mode=auto */
 	char letter; /* short flag */
 };
 
@@ -77,9 +81,6 @@ extern const struct opt opts[]; /* N_OPT rows, in the order of --help */
 
 /* The row of that name, or NULL. */
 const struct opt *opt_find(const char *name);
-
-/* Does the flag need a value?  (A bool may have one: --name=yes.) */
-bool opt_takes_value(const struct opt *opt);
 
 /* Parses @text into @opt's field of @o; a list grows by it.  0; -EINVAL or -ENOMEM with the cause,
  * and what is allowed, in @reterr.  On failure the value is unchanged, but a list keeps the names

@@ -16,7 +16,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
-#include "base/cc.h"
 #include "common/log.h"
 
 #if defined __SANITIZE_ADDRESS__ || defined __SANITIZE_THREAD__
@@ -30,12 +29,10 @@
 /* Even without capabilities, root owns root's files and processes. */
 static int become_user(void)
 {
-	struct passwd *p = getpwnam("synfind");
+	struct passwd *p = getpwnam("synfind") ?: getpwnam("nobody");
 
 	if (geteuid() != 0)
 		return 0;
-	if (!p)
-		p = getpwnam("nobody");
 	if (!p) {
 		log_warn("Neither user 'synfind' nor 'nobody' exists: staying root, without "
 			 "capabilities");
@@ -59,21 +56,9 @@ static bool is_kept(enum sandbox_role role, unsigned cap)
 	       ((cap == CAP_BPF || cap == CAP_PERFMON) && role == SANDBOX_OPENER_BPF);
 }
 
-/* The permitted capabilities that are kept, or dropped, as a mask.  Call it while libcap-ng still
- * has the state that capng_get_caps_process() read. */
-static uint64_t permitted(enum sandbox_role role, bool kept)
-{
-	uint64_t mask = 0;
-
-	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
-		if (capng_have_capability(CAPNG_PERMITTED, cap) && is_kept(role, cap) == kept)
-			mask |= UINT64_C(1) << cap;
-	return mask;
-}
-
 int sandbox_privileges(enum sandbox_role role)
 {
-	uint64_t keep, drop;
+	uint64_t permitted[2] = { 0 }; /* capabilities to drop, and to keep */
 	bool bounds;
 	int r;
 
@@ -85,8 +70,9 @@ int sandbox_privileges(enum sandbox_role role)
 		return log_errno(errno, "Cannot set no_new_privs");
 	if (capng_get_caps_process() < 0)
 		return log_errno(EPERM, "Cannot read capabilities");
-	keep = permitted(role, true);
-	drop = permitted(role, false); /* none: the unit did it all, and may deny capset(2) */
+	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
+		if (capng_have_capability(CAPNG_PERMITTED, cap))
+			permitted[is_kept(role, cap)] |= UINT64_C(1) << cap;
 	bounds = capng_have_capability(CAPNG_EFFECTIVE, CAP_SETPCAP);
 	capng_clear(CAPNG_SELECT_ALL);
 	/* First, while CAP_SETPCAP is there.  Without it no_new_privs has the same effect. */
@@ -96,9 +82,10 @@ int sandbox_privileges(enum sandbox_role role)
 	if (r < 0)
 		return r;
 	for (unsigned cap = 0; cap <= CAP_LAST_CAP; cap++)
-		if (keep >> cap & 1)
+		if (permitted[true] >> cap & 1)
 			capng_update(CAPNG_ADD, CAPNG_EFFECTIVE | CAPNG_PERMITTED, cap);
-	if ((drop && capng_apply(CAPNG_SELECT_CAPS) < 0) ||
+	/* If there is nothing to drop, the unit did it all, and may deny capset(2). */
+	if ((permitted[false] && capng_apply(CAPNG_SELECT_CAPS) < 0) ||
 	    prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) < 0)
 		return log_errno(EPERM, "Cannot give up capabilities");
 	return 0;
@@ -108,13 +95,14 @@ int sandbox_privileges(enum sandbox_role role)
 
 struct rule {
 	int nr;
-	unsigned n;
-	struct scmp_arg_cmp arg[2];
+	unsigned n; /* conditions: 0 or 1 */
+	struct scmp_arg_cmp arg;
 };
 
 /* clang-format off */
-#define ALL(name)            { SCMP_SYS(name), 0, { { 0 } } }
-#define IF(name, ...)        { SCMP_SYS(name), 1, { __VA_ARGS__ } }
+#define ALL(name)            { SCMP_SYS(name), 0, { 0 } }
+#define IF(name, ...)        { SCMP_SYS(name), 1, __VA_ARGS__ }
+#define END                  { __NR_SCMP_ERROR, 0, { 0 } }
 #define ARG_IS(i, value)     { .arg = i, .op = SCMP_CMP_EQ, .datum_a = (value) }
 #define ARG_MASKED(i, m, is) { .arg = i, .op = SCMP_CMP_MASKED_EQ, .datum_a = (m), .datum_b = (is) }
 #define ARG_HAS(i, mask)     ARG_MASKED(i, mask, mask)
@@ -142,7 +130,7 @@ static const struct rule for_all[] = {
 	ALL(getsockname), ALL(getpeername), ALL(getsockopt), ALL(setsockopt), ALL(connect),
 	IF(socket, ARG_IS(0, AF_UNIX)), IF(ioctl, ARG_IS(1, TCGETS)),
 	/* libsystemd logs a long message through these */
-	ALL(memfd_create), ALL(ftruncate),
+	ALL(memfd_create), ALL(ftruncate), END
 };
 
 /* Threads and the event loop.  No bind(): a ring socket stays on its interface. */
@@ -151,64 +139,47 @@ static const struct rule for_daemon[] = {
 	IF(prlimit64, ARG_IS(2, 0)), ALL(sendmmsg), ALL(set_robust_list), ALL(rseq),
 	ALL(set_tid_address), ALL(sched_getaffinity), ALL(sched_setaffinity), ALL(epoll_create1),
 	ALL(epoll_ctl), ALL(epoll_wait), ALL(epoll_pwait), ALL(epoll_pwait2), ALL(eventfd2),
-	ALL(timerfd_create), ALL(timerfd_settime), ALL(signalfd4), ALL(sysinfo),
+	ALL(timerfd_create), ALL(timerfd_settime), ALL(signalfd4), ALL(sysinfo), END
 };
 
 /* Sockets, and the removal of the events socket at the end. */
 static const struct rule for_opener[] = {
 	IF(socket, ARG_IS(0, AF_PACKET)), IF(socket, ARG_IS(0, AF_NETLINK)), ALL(bind),
 	IF(ioctl, ARG_IS(1, SIOCGIFNAME)), IF(ioctl, ARG_IS(1, SIOCGIFHWADDR)),
-	ALL(unlink), ALL(unlinkat), ALL(rmdir), ALL(lstat),
+	ALL(unlink), ALL(unlinkat), ALL(rmdir), ALL(lstat), END
 };
 
 /* No BPF_PROG_LOAD, no BPF_MAP_CREATE.  No lookup either: the slots are mapped. */
 static const struct rule for_maps[] = {
-	IF(bpf, ARG_IS(0, BPF_MAP_UPDATE_ELEM)), IF(bpf, ARG_IS(0, BPF_MAP_DELETE_ELEM)),
+	IF(bpf, ARG_IS(0, BPF_MAP_UPDATE_ELEM)), IF(bpf, ARG_IS(0, BPF_MAP_DELETE_ELEM)), END
 };
 
 /* libbpf loads a program with these; it asks for the limit of locked memory. */
-static const struct rule for_bpf[] = { ALL(bpf), IF(prlimit64, ARG_IS(2, 0)) };
+static const struct rule for_bpf[] = { ALL(bpf), IF(prlimit64, ARG_IS(2, 0)), END };
 
-#define RULES(table) table, ARRAY_SIZE(table)
-static const struct {
-	const struct rule *rules;
-	size_t n;
-	const struct rule *more;
-	size_t n_more;
-} roles[] = {
-	[SANDBOX_DAEMON]     = { RULES(for_daemon), NULL, 0 },
-	[SANDBOX_DAEMON_BPF] = { RULES(for_daemon), RULES(for_maps) },
-	[SANDBOX_OPENER]     = { RULES(for_opener), NULL, 0 },
-	[SANDBOX_OPENER_BPF] = { RULES(for_opener), RULES(for_bpf) },
+static const struct rule *const roles[][4] = {
+	[SANDBOX_DAEMON]     = { for_all, for_daemon },
+	[SANDBOX_DAEMON_BPF] = { for_all, for_daemon, for_maps },
+	[SANDBOX_OPENER]     = { for_all, for_opener },
+	[SANDBOX_OPENER_BPF] = { for_all, for_opener, for_bpf },
 };
 /* clang-format on */
-
-static int add_rules(scmp_filter_ctx ctx, const struct rule *rules, size_t n)
-{
-	for (const struct rule *u = rules; u < rules + n; u++) {
-		int r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, u->nr, u->n, u->arg);
-
-		if (r < 0 && r != -EDOM) /* -EDOM: this architecture has no such call */
-			return r;
-	}
-	return 0;
-}
 
 int sandbox_system_calls(enum sandbox_role role)
 {
 	scmp_filter_ctx ctx;
-	int r;
+	int r = 0;
 
 	if (SANITIZED)
 		return 0;
 	ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
 	if (!ctx)
 		return log_errno(ENOMEM, "Cannot make a system call filter");
-	r = add_rules(ctx, for_all, ARRAY_SIZE(for_all));
-	if (r >= 0)
-		r = add_rules(ctx, roles[role].rules, roles[role].n);
-	if (r >= 0)
-		r = add_rules(ctx, roles[role].more, roles[role].n_more);
+	for (const struct rule *const *set = roles[role]; *set; set++)
+		for (const struct rule *u = *set; r >= 0 && u->nr != __NR_SCMP_ERROR; u++) {
+			r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, u->nr, u->n, &u->arg);
+			r = r == -EDOM ? 0 : r; /* this architecture has no such call */
+		}
 	if (r >= 0) /* a filter cannot see its flags; libc then uses clone() */
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (r >= 0)

@@ -40,7 +40,8 @@ static bool link_parse(const struct nlmsghdr *h, struct link *ret)
 {
 	const struct ifinfomsg *i = NLMSG_DATA(h);
 
-	if (h->nlmsg_len < NLMSG_LENGTH(sizeof *i))
+	if ((h->nlmsg_type != RTM_NEWLINK && h->nlmsg_type != RTM_DELLINK) ||
+	    h->nlmsg_len < NLMSG_LENGTH(sizeof *i) || i->ifi_family != AF_UNSPEC)
 		return false;
 	*ret = (struct link){ .ifindex = i->ifi_index,
 			      .arphrd = i->ifi_type,
@@ -54,29 +55,21 @@ static bool link_parse(const struct nlmsghdr *h, struct link *ret)
 	return ret->name[0];
 }
 
-static bool is_default_route(const struct nlmsghdr *h)
-{
-	const struct rtmsg *m = NLMSG_DATA(h);
-
-	return h->nlmsg_type == RTM_NEWROUTE && h->nlmsg_len >= NLMSG_LENGTH(sizeof *m) &&
-	       m->rtm_dst_len == 0;
-}
-
 /* Reports one datagram; true: it ended a dump. */
 static bool report_datagram(const char *buf, size_t n, linkwatch_fn *report, void *arg)
 {
 	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
 
 	for (; NLMSG_OK(h, n); h = NLMSG_NEXT(h, n)) {
+		const struct rtmsg *route = NLMSG_DATA(h);
 		struct link l;
 
 		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
 			return true;
-		if ((h->nlmsg_type == RTM_NEWLINK || h->nlmsg_type == RTM_DELLINK) &&
-		    link_parse(h, &l) &&
-		    ((const struct ifinfomsg *)NLMSG_DATA(h))->ifi_family == AF_UNSPEC)
+		if (link_parse(h, &l))
 			report(arg, &l, h->nlmsg_type == RTM_DELLINK);
-		if (is_default_route(h))
+		if (h->nlmsg_type == RTM_NEWROUTE && h->nlmsg_len >= NLMSG_LENGTH(sizeof *route) &&
+		    route->rtm_dst_len == 0)
 			report(arg, NULL, false);
 	}
 	return false;
@@ -88,12 +81,8 @@ int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done)
 
 	for (;;) {
 		struct sockaddr_nl from;
-		struct iovec iov = { buf, sizeof buf };
-		struct msghdr m = { .msg_name = &from,
-				    .msg_namelen = sizeof from,
-				    .msg_iov = &iov,
-				    .msg_iovlen = 1 };
-		ssize_t n = recvmsg(fd, &m, 0);
+		socklen_t octets = sizeof from;
+		ssize_t n = recvfrom(fd, buf, sizeof buf, 0, (struct sockaddr *)&from, &octets);
 
 		if (n < 0 && errno == ENOBUFS) {
 			int r = linkwatch_ask(fd);

@@ -9,6 +9,7 @@ union control {
 	struct cmsghdr h;
 	char octets[CMSG_SPACE(OPENER_FDS_MAX * sizeof(int))];
 };
+_Static_assert(sizeof(union control) == CMSG_LEN(OPENER_FDS_MAX * sizeof(int)), "no more fit");
 
 int opener_send(int fd, const void *message, size_t octets, const int *fds, unsigned nfds)
 {
@@ -40,37 +41,16 @@ void opener_close_fds(const int *fds, unsigned n)
 		close(fds[i]);
 }
 
-/* The first @max descriptors of a message; the others are closed. */
-static unsigned take_descriptors(struct msghdr *m, int *ret_fds, unsigned max)
-{
-	unsigned n = 0;
-
-	for (struct cmsghdr *c = CMSG_FIRSTHDR(m); c; c = CMSG_NXTHDR(m, c)) {
-		if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-			continue;
-		for (size_t at = 0; at + sizeof(int) <= c->cmsg_len - CMSG_LEN(0);
-		     at += sizeof(int)) {
-			int fd;
-
-			memcpy(&fd, CMSG_DATA(c) + at, sizeof fd);
-			if (n < max)
-				ret_fds[n++] = fd;
-			else
-				close(fd);
-		}
-	}
-	return n;
-}
-
-int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max, unsigned *ret_nfds)
+int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned *ret_nfds)
 {
 	union control control;
 	struct iovec iov = { ret, octets };
 	struct msghdr m = { .msg_iov = &iov,
 			    .msg_iovlen = 1,
-			    .msg_control = max ? &control : NULL,
-			    .msg_controllen = max ? sizeof control : 0 };
-	unsigned nfds;
+			    .msg_control = ret_fds ? &control : NULL,
+			    .msg_controllen = ret_fds ? sizeof control : 0 };
+	unsigned nfds = 0;
+	struct cmsghdr *c;
 	ssize_t n;
 
 	do
@@ -78,10 +58,15 @@ int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max,
 	while (n < 0 && errno == EINTR);
 	if (n < 0)
 		return -errno;
-	nfds = take_descriptors(&m, ret_fds, max);
+	c = CMSG_FIRSTHDR(&m); /* the kernel makes one of all descriptors */
+	if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+		nfds = (unsigned)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+		memcpy(ret_fds, CMSG_DATA(c), nfds * sizeof(int));
+	}
 	if (n == 0 && !nfds)
 		return 0;
-	if ((size_t)n != octets || m.msg_flags & MSG_TRUNC || (max && m.msg_flags & MSG_CTRUNC)) {
+	if ((size_t)n != octets || m.msg_flags & MSG_TRUNC ||
+	    (ret_fds && m.msg_flags & MSG_CTRUNC)) {
 		opener_close_fds(ret_fds, nfds);
 		return -EBADMSG;
 	}

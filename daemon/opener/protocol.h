@@ -65,10 +65,10 @@ struct opener_reply {
 /* Sends one message with @nfds descriptors, which stay the caller's.  0 or -errno. */
 int opener_send(int fd, const void *message, size_t octets, const int *fds, unsigned nfds);
 
-/* Receives one message of exactly @octets with at most @max descriptors, which are the caller's,
- * close-on-exec.  With @max 0 the kernel closes them.  1; 0: the other end is closed; -EAGAIN;
- * -EBADMSG: another kind of message, discarded; -errno. */
-int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned max,
-		   unsigned *ret_nfds);
+/* Receives one message of exactly @octets with at most OPENER_FDS_MAX descriptors, which are the
+ * caller's, close-on-exec.  If @ret_fds is NULL, the kernel closes them.  1; 0: the other end is
+ * closed; -EAGAIN; -EBADMSG: another kind of message, discarded; -errno. */
+int opener_receive(int fd, void *ret, size_t octets, int *ret_fds, unsigned *ret_nfds);
 
+/* Closes the @n descriptors of a message that is not used. */
 void opener_close_fds(const int *fds, unsigned n);

@@ -53,19 +53,6 @@ static int open_group(const struct options *o, const struct link *l,
 	return r;
 }
 
-/* mode=auto: each ring has its own filter, whose slots are for its decoder's connections. */
-static int load_filters(const struct link *l, bool raw_ip, struct rings *ret, int ret_program[])
-{
-	for (unsigned i = 0; i < ret->n; i++) {
-		int r = bypassload_load(raw_ip, l->arphrd == ARPHRD_LOOPBACK, &ret->filter[i]);
-
-		if (r < 0)
-			return r;
-		ret_program[i] = ret->filter[i].program;
-	}
-	return 0;
-}
-
 /* Closes the filters from number @from on: there may be fewer rings than requested. */
 static void close_filters(struct rings *rings, unsigned from)
 {
@@ -104,8 +91,12 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 	};
 
 	*reterr_step = OPENER_STEP_BYPASS;
-	if (o->mode == MODE_AUTO)
-		r = load_filters(l, link == LINK_RAW_IP, ret, program);
+	/* Each ring has its own filter, whose slots are for its decoder's connections. */
+	for (unsigned i = 0; o->mode == MODE_AUTO && r >= 0 && i < ret->n; i++) {
+		r = bypassload_load(link == LINK_RAW_IP, l->arphrd == ARPHRD_LOOPBACK,
+				    &ret->filter[i]);
+		program[i] = ret->filter[i].program;
+	}
 	if (r >= 0 && ret->n > 1)
 		r = open_group(o, l, &cfg, secret, ret, reterr_step);
 	if (r >= 0 && ret->n == 1)

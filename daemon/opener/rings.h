@@ -32,4 +32,5 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 /* Collects the descriptors for OPENER_RINGS (protocol.h) and returns their number. */
 unsigned rings_collect(const struct rings *rings, int ret_fds[]);
 
+/* Closes the descriptors here; what was sent stays open in the daemon. */
 void rings_close(struct rings *rings);

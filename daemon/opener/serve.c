@@ -55,22 +55,9 @@ static void link_remove(struct known **known)
 	free(gone);
 }
 
-static void on_link(void *arg, const struct link *l, bool gone)
+static void report_link(struct server *v, const struct link *l, bool gone)
 {
-	struct server *v = arg;
-
-	if (!l) {
-		v->routed = true;
-		return;
-	}
-
 	struct known **known = link_find(v, l->ifindex);
-
-	if (*known && !gone && strcmp((*known)->link.name, l->name)) {
-		/* Renamed: report it as gone and as new. */
-		on_link(v, &(*known)->link, true);
-		known = link_find(v, l->ifindex);
-	}
 	struct opener_reply m = { .kind = gone ? OPENER_GONE : OPENER_LINK,
 				  .ifindex = l->ifindex,
 				  .arphrd = l->arphrd,
@@ -88,6 +75,19 @@ static void on_link(void *arg, const struct link *l, bool gone)
 	else
 		v->error = -ENOMEM;
 	reply(v, &m, NULL, 0);
+}
+
+static void on_link(void *arg, const struct link *l, bool gone)
+{
+	struct server *v = arg;
+	struct known *before = l ? *link_find(v, l->ifindex) : NULL;
+
+	if (before && !gone && strcmp(before->link.name, l->name))
+		report_link(v, &before->link, true); /* renamed: the old one is gone */
+	if (l)
+		report_link(v, l, gone);
+	else
+		v->routed = true;
 }
 
 /* Replies with the rings of one interface, or with the error. */
@@ -132,7 +132,7 @@ enum { NEXT, OVER, ANEW };
 static int handle_request(struct server *v)
 {
 	struct opener_request q;
-	int r = opener_receive(v->s->fd, &q, sizeof q, NULL, 0, NULL);
+	int r = opener_receive(v->s->fd, &q, sizeof q, NULL, NULL);
 
 	if (r == -EAGAIN)
 		return NEXT;

@@ -10,7 +10,6 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 #include "common/log.h"
 #include "common/options.h"
@@ -18,7 +17,7 @@
 #include "opener/serve.h"
 
 enum { STATUS_AGAIN = 3 };
-static const struct timespec pause_after_death = { .tv_nsec = 100000000 };
+enum { PAUSE_US = 100000 }; /* after the death of an opener */
 
 struct supervisor {
 	int argc;
@@ -36,13 +35,6 @@ _Noreturn static void opener_run(const struct supervisor *w)
 		_exit(EXIT_FAILURE);
 	r = serve_run(&w->serve);
 	_exit(r < 0 ? EXIT_FAILURE : r == SERVE_AGAIN ? STATUS_AGAIN : EXIT_SUCCESS);
-}
-
-static bool daemon_is_there(const struct supervisor *w)
-{
-	struct pollfd p = { .fd = w->serve.fd };
-
-	return poll(&p, 1, 0) == 0;
 }
 
 /* Reads the options again; keeps the old ones if the file is invalid. */
@@ -63,25 +55,26 @@ _Noreturn static void supervise(struct supervisor *w)
 {
 	for (;;) {
 		pid_t pid = fork();
-		int status = 0;
+		int status = 0, code;
 
 		if (pid == 0)
 			opener_run(w);
 		if (pid > 0)
 			while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
 				;
-		if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == EXIT_SUCCESS)
+		code = pid > 0 && WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+		if (code == EXIT_SUCCESS)
 			_exit(EXIT_SUCCESS);
-		if (!daemon_is_there(w))
+		if (poll(&(struct pollfd){ .fd = w->serve.fd }, 1, 0) != 0) /* the daemon is gone */
 			_exit(EXIT_FAILURE);
-		if (pid > 0 && WIFEXITED(status) && WEXITSTATUS(status) == STATUS_AGAIN) {
+		if (code == STATUS_AGAIN) {
 			reread_options(w);
 			continue;
 		}
 		if (pid > 0)
 			log_warn("The opener died (status 0x%x): starting another one",
 				 (unsigned)status);
-		nanosleep(&pause_after_death, NULL);
+		usleep(PAUSE_US);
 	}
 }
 
@@ -100,41 +93,33 @@ static void leave_terminal(void)
 	}
 }
 
-/* A subscriber must get EOF when the daemon closes, so the child closes what it inherited. */
-static void close_all_but(int fd)
-{
-	if (fd > STDERR_FILENO + 1)
-		close_range(STDERR_FILENO + 1, (unsigned)fd - 1, 0);
-	close_range((unsigned)fd + 1, UINT_MAX, 0);
-}
-
 int spawn_opener(int argc, char **argv, const struct options *o,
 		 void (*clean)(const struct options *o, bool directory))
 {
-	int pair[2];
+	int pair[2], r;
 	pid_t pid;
 
 	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0)
 		return -errno;
 	fflush(NULL);
 	pid = fork();
-	if (pid < 0) {
-		int e = errno;
-
-		close(pair[0]);
-		close(pair[1]);
-		return -e;
-	}
 	if (pid == 0) {
 		struct supervisor w = { argc, argv, { &w.o, pair[1], clean }, *o };
 
-		close_all_but(pair[1]);
+		/* A subscriber must get EOF when the daemon closes. */
+		if (pair[1] > STDERR_FILENO + 1)
+			close_range(STDERR_FILENO + 1, (unsigned)pair[1] - 1, 0);
+		close_range((unsigned)pair[1] + 1, UINT_MAX, 0);
 		leave_terminal();
 		if (sandbox_privileges(serve_role(o)) < 0)
 			_exit(EXIT_FAILURE);
 		supervise(&w);
 	}
+	r = pid < 0 ? -errno : pair[0];
 	close(pair[1]);
-	fcntl(pair[0], F_SETFL, O_NONBLOCK);
-	return pair[0];
+	if (pid < 0)
+		close(pair[0]);
+	else
+		fcntl(pair[0], F_SETFL, O_NONBLOCK);
+	return r;
 }

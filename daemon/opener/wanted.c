@@ -5,8 +5,6 @@
 #include <string.h>
 #include "opener/linkwatch.h"
 
-_Static_assert(sizeof(((struct wanted *)NULL)->routed[0]) == IF_NAMESIZE, "wanted.h");
-
 bool wanted_is_pattern(const char *s)
 {
 	return strpbrk(s, "*?[") || !strcmp(s, "auto") || !strcmp(s, "any");
@@ -20,34 +18,28 @@ static bool is_routed(const struct wanted *w, const char *name)
 	return false;
 }
 
-static void add_routed(struct wanted *w, const char *name)
-{
-	if (w->n < WANTED_ROUTES_MAX && !is_routed(w, name))
-		snprintf(w->routed[w->n++], IF_NAMESIZE, "%s", name);
-}
-
-/* proc(5): net/route has the destination in column 2 and the mask in column 8; net/ipv6_route has
- * destination and prefix length first and the name last. */
-void wanted_look(struct wanted *w)
+/* Adds the interfaces of default routes; @format finds name, destination, and mask or length. */
+static void add_routes(struct wanted *w, const char *path, const char *format)
 {
 	char name[IF_NAMESIZE], dest[40], line[512];
-	unsigned len, mask;
-	FILE *f = fopen("/proc/self/net/route", "re");
+	unsigned mask;
+	FILE *f = fopen(path, "re");
 
 	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "%15s %39s %*s %*s %*s %*s %*s %x", name, dest, &mask) == 3 &&
-		    !mask && strspn(dest, "0") == strlen(dest))
-			add_routed(w, name);
+		if (sscanf(line, format, name, dest, &mask) == 3 && !mask &&
+		    strspn(dest, "0") == strlen(dest) && strcmp(name, "lo") &&
+		    w->n < WANTED_ROUTES_MAX && !is_routed(w, name))
+			snprintf(w->routed[w->n++], IF_NAMESIZE, "%s", name);
 	if (f)
 		fclose(f);
-	f = fopen("/proc/self/net/ipv6_route", "re");
-	while (f && fgets(line, sizeof line, f))
-		if (sscanf(line, "%39s %x %*s %*s %*s %*s %*s %*s %*s %15s", dest, &len, name) ==
-			    3 &&
-		    !len && strspn(dest, "0") == strlen(dest) && strcmp(name, "lo"))
-			add_routed(w, name);
-	if (f)
-		fclose(f);
+}
+
+/* The columns are those of proc(5). */
+void wanted_look(struct wanted *w)
+{
+	add_routes(w, "/proc/self/net/route", "%15s %39s %*s %*s %*s %*s %*s %x");
+	add_routes(w, "/proc/self/net/ipv6_route",
+		   "%2$39s %3$x %*s %*s %*s %*s %*s %*s %*s %1$15s");
 }
 
 bool wanted_by_route(char *const *interfaces)

@@ -1,15 +1,15 @@
 /* wanted.h - does the configuration name this interface?  By name, pattern, "auto" or "any". */
 #pragma once
+#include <net/if.h>
 #include <stdbool.h>
 
 struct link;
-struct options;
 
 enum { WANTED_ROUTES_MAX = 32 };
 
 /* Interfaces that have had a default route, for "auto"; zeroed: none. */
 struct wanted {
-	char routed[WANTED_ROUTES_MAX][16]; /* IF_NAMESIZE */
+	char routed[WANTED_ROUTES_MAX][IF_NAMESIZE];
 	unsigned n;
 };
 

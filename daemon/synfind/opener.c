@@ -65,9 +65,7 @@ void opener_ask(struct opener *p, unsigned kind, int ifindex, uint64_t secret)
 
 int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsigned *ret_nfds)
 {
-	int r = p->fd < 0 ? 0
-			  : opener_receive(p->fd, ret, sizeof *ret, ret_fds, OPENER_FDS_MAX,
-					   ret_nfds);
+	int r = p->fd < 0 ? 0 : opener_receive(p->fd, ret, sizeof *ret, ret_fds, ret_nfds);
 
 	if (r == -EAGAIN)
 		return 0;

@@ -962,8 +962,7 @@ static void check_manual(void)
 		if (opt->letter)
 			snprintf(letter, sizeof letter, " %c , Fl", opt->letter);
 		snprintf(item, sizeof item, "\n.It Fl%s -%s%s\n", letter, opt->name,
-			 opt_takes_value(opt) || (opt->type == OPT_BOOL && opt->initial) ? " Ns ="
-											 : "");
+			 opt->value || (opt->type == OPT_BOOL && opt->initial) ? " Ns =" : "");
 		item[strlen(item) - 1] = '\0';
 		at = strstr(text, item);
 		next = at ? strstr(at + 1, "\n.It") : NULL;
