@@ -139,8 +139,10 @@ static void log_other_mode(const struct capture *c, const struct interface *ifac
 	if (m->mode != c->o->mode)
 		log_warn(
 			"%s: its opener has mode=%s, this daemon has mode=%s; restart the daemon%s",
-			iface->name, capture_mode_name((enum capture_mode)m->mode), capture_mode_name(c->o->mode),
-			m->mode == MODE_CONTROL ? "; until then it sees only SYN, FIN and RST there" : "");
+			iface->name, capture_mode_name((enum capture_mode)m->mode),
+			capture_mode_name(c->o->mode),
+			m->mode == MODE_CONTROL ? "; until then it sees only SYN, FIN and RST there"
+						: "");
 }
 
 /* Owns @fds. */

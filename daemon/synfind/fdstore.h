@@ -14,7 +14,7 @@
 enum { FDSTORE_NAME_MAX = 255 };
 
 struct fdstore {
-	struct fdstore_entry *entries; /* inherited, not taken yet */
+	char **names; /* of the inherited descriptors; NULL: taken */
 	unsigned n;
 	bool live; /* the manager keeps descriptors for us */
 };

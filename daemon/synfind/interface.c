@@ -151,17 +151,19 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 	const struct decoder_share *share = &ring->share;
 	struct decoder_state_sizes sizes = decoder_sizes(c->o, iface->id, share);
 	bool stored = c->fdstore->live && !bypass;
+	void *memory = NULL;
 	int r;
 
-	if (stored)
-		r = decoder_init_shared(
-			d, c->o, source, iface->id, share,
-			fdstore_memory(
-				c->fdstore,
-				interface_fdname(INTERFACE_TABLES, iface->id, share->index).s,
-				decoder_state_octets(&sizes, true)));
-	else
-		r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share);
+	if (stored) {
+		memory = fdstore_memory(
+			c->fdstore, interface_fdname(INTERFACE_TABLES, iface->id, share->index).s,
+			decoder_state_octets(&sizes, true));
+		if (!memory) {
+			d->source = source;
+			return -ENOMEM;
+		}
+	}
+	r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share, memory);
 	if (r < 0)
 		return r;
 	d->state.head->link_reported = !c->starting ? REPORTED_NEW
@@ -253,6 +255,7 @@ static void interface_pin(struct capture *c, const struct interface *iface, stru
 {
 	struct cpulist cpus;
 	unsigned cpu = 0;
+	cpu_set_t set;
 	int r;
 
 	if (!c->o->pin_decoders)
@@ -260,7 +263,9 @@ static void interface_pin(struct capture *c, const struct interface *iface, stru
 	r = cpulist_parse(c->o->pin_decoders, &cpus);
 	if (r >= 0) {
 		cpu = cpus.cpu[c->pinned++ % cpus.n];
-		r = thread_pin(d->thread, cpu);
+		CPU_ZERO(&set);
+		CPU_SET(cpu, &set);
+		r = -pthread_setaffinity_np(d->thread, sizeof set, &set);
 	}
 	if (r < 0)
 		log_errno(r, "Cannot pin a decoder of %s", iface->name);

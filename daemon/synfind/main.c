@@ -14,6 +14,7 @@
 #include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
+#include "synfind/subscribers.h"
 #include "synfind/offline.h"
 #include "synfind/fdstore.h"
 
@@ -120,7 +121,7 @@ static void daemon_reload(struct daemon *d)
 	if (reload_options(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);
-		publisher_reload(&d->publisher);
+		subscribers_recheck(&d->publisher);
 		capture_reload(&d->capture);
 		log_event(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
 	} else {
@@ -216,12 +217,10 @@ static int daemon_run(struct daemon *d)
 
 	if (r < 0)
 		return r;
-	if (d->o.to_stdout) {
-		r = publisher_stdout(&d->publisher);
-		if (r < 0)
-			return r;
-	}
-	r = watchdog_start(&d->watchdog, d->loop, &d->publisher);
+	if (d->o.to_stdout)
+		r = subscribers_stdout(&d->publisher);
+	if (r >= 0)
+		r = watchdog_start(&d->watchdog, d->loop, &d->publisher);
 	if (r < 0)
 		return r;
 	log_event(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
@@ -256,7 +255,6 @@ int main(int argc, char **argv)
 	d.full_capacity = d.o.max_connections;
 	d.syn_capacity = d.o.max_half_open;
 	r = daemon_run(&d);
-	watchdog_stop(&d.watchdog);
 	if (r < 0 && d.fdstore.live) /* unchanged for the next start, which may succeed */
 		capture_pause(&d.capture);
 	capture_destroy(&d.capture);

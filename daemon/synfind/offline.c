@@ -9,6 +9,7 @@
 #include "base/cc.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "flow/encap_id.h"
 #include "source/pcapfile.h"
 #include "synfind/decoder.h"
 #include "synfind/identity.h"
@@ -107,7 +108,7 @@ static void sink_commit(struct event_sink *s)
 	struct json_context c = { .second = &r->second,
 				  .community = r->o->community_id,
 				  .community_seed = (uint16_t)r->o->community_id_seed };
-	unsigned iface = decoder_where(&r->decoder, e->iface, &c.tunnel);
+	unsigned iface = encap_id_look_up(r->decoder.encap_ids, e->iface, &c.tunnel);
 
 	c.iface = source_iface(r->decoder.source, iface);
 	if (!*c.iface)
@@ -198,7 +199,8 @@ static void on_sigbus(int sig)
 
 static int offline_opened(struct offline *r, struct source *source)
 {
-	int e = decoder_init(&r->decoder, r->o, source, NULL, &r->sink, 0, NULL);
+	int e = decoder_init(&r->decoder, r->o, source, NULL, &r->sink, 0,
+			     &(struct decoder_share){ .of = 1 }, NULL);
 
 	if (e < 0) {
 		log_errno(e, "Cannot set up the flow table");

@@ -13,7 +13,7 @@
 #include "synfind/access.h"
 #include "synfind/decoder.h"
 #include "synfind/listen.h"
-#include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 

@@ -120,17 +120,10 @@ int watchdog_start(struct watchdog *h, sd_event *loop, struct publisher *p)
 		h->watchdog_usec = 0;
 	r = sd_event_now(loop, CLOCK_MONOTONIC, &h->at_usec);
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop, &h->status_timer, CLOCK_MONOTONIC, STATUS_USEC,
-					       0, on_status, h);
+		r = sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC, STATUS_USEC, 0,
+					       on_status, h);
 	if (r >= 0 && h->watchdog_usec)
-		r = sd_event_add_time_relative(loop, &h->feed_watchdog, CLOCK_MONOTONIC,
+		r = sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC,
 					       h->watchdog_usec / FEEDS, 0, on_feed_watchdog, h);
 	return r < 0 ? log_errno(r, "Cannot start the watchdog") : 0;
-}
-
-void watchdog_stop(struct watchdog *h)
-{
-	sd_event_source_disable_unref(h->status_timer);
-	sd_event_source_disable_unref(h->feed_watchdog);
-	*h = (struct watchdog){ 0 };
 }

@@ -83,7 +83,7 @@ static void adopt(struct decoder *d, struct memory *m)
 	}
 	d->generation = m->generation;
 	d->encap_ids =
-		encap_id_init(map_lazily(encap_id_memory()), &(struct hash_key){ 0 }); /* none */
+		encap_id_init(calloc(1, encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 }
 
 int main(int argc, char **argv)
