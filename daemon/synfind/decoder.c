@@ -11,6 +11,7 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
+#include "format/json.h"
 #include "source/afring.h"
 #include "source/fanout.h"
 #include "synfind/bypassfilter.h"

@@ -8,12 +8,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include "base/spsc.h"
-#include "format/json.h"
 #include "flow/tracker.h"
-#include "source/source.h"
 #include "synfind/decoder_state.h"
 
 struct bypass_filter;
+struct stats_decoder;
 struct options;
 struct encap_ids;
 

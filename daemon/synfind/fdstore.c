@@ -17,6 +17,14 @@ static bool fdstore_available(void)
 	return getenv("NOTIFY_SOCKET") && max && strtoul(max, NULL, 10) > 0;
 }
 
+struct fdstore_name fdstore_name(const char *kind, unsigned a, unsigned b)
+{
+	struct fdstore_name n;
+
+	snprintf(n.s, sizeof n.s, "%s-%u-%u", kind, a, b);
+	return n;
+}
+
 int fdstore_init(struct fdstore *s)
 {
 	int n;

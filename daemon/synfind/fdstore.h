@@ -19,6 +19,13 @@ struct fdstore {
 	bool live; /* the manager keeps descriptors for us */
 };
 
+struct fdstore_name {
+	char s[40];
+};
+
+/* The name of item @a, @b of a kind. */
+struct fdstore_name fdstore_name(const char *kind, unsigned a, unsigned b);
+
 /* Collects the inherited descriptors and clears their environment variables.  Once per process.
  * 0 or -errno. */
 int fdstore_init(struct fdstore *s);

@@ -1,7 +1,6 @@
 /* synfind: publishes TCP connections as they open, change and close.  See docs/architecture.md. */
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -14,6 +13,7 @@
 #include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include "synfind/subscribers.h"
 #include "synfind/offline.h"
 #include "synfind/fdstore.h"
@@ -36,15 +36,6 @@ struct daemon {
 	bool paused; /* the next process continues the stream */
 };
 
-/* Ends so that the next process can continue: the service manager keeps the descriptors. */
-static int pause_all(struct daemon *d)
-{
-	capture_pause(&d->capture);
-	publisher_pause(&d->publisher);
-	d->paused = true;
-	return sd_event_exit(d->loop, 0);
-}
-
 /* The first signal ends the daemon in order, the second one at once. */
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
 {
@@ -54,8 +45,13 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void
 	if (d->capture.stopping)
 		return sd_event_exit(d->loop, 0);
 	sd_notify(0, "STOPPING=1");
-	if (si->ssi_signo == SIGTERM && d->fdstore.live)
-		return pause_all(d);
+	if (si->ssi_signo == SIGTERM && d->fdstore.live) {
+		/* The next process continues: the service manager keeps the descriptors. */
+		capture_pause(&d->capture);
+		publisher_pause(&d->publisher);
+		d->paused = true;
+		return sd_event_exit(d->loop, 0);
+	}
 	capture_stop(&d->capture);
 	return 0;
 }

@@ -10,6 +10,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
+#include "format/json.h"
 #include "source/pcapfile.h"
 #include "synfind/decoder.h"
 #include "synfind/identity.h"
@@ -150,7 +151,7 @@ static void show_progress(struct offline *r)
 {
 	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->decoder.source);
 	uint64_t at = pcapfile_offset(r->decoder.source);
-	struct stats_decoder d;
+	unsigned long long opened = counter_get(&r->decoder.count->tracker.opened);
 
 	if (now < r->progress_ns)
 		return;
@@ -159,13 +160,12 @@ static void show_progress(struct offline *r)
 	r->progress_ns = now + progress_every_ns;
 	if (first)
 		return; /* most files end before the first line is due */
-	decoder_read_counters(&r->decoder, r->name, &d);
 	if (size)
 		fprintf(stderr, "\r%s: %3u %%, %llu connections ", r->name,
-			(unsigned)((double)at * 100 / (double)size), (unsigned long long)d.opened);
+			(unsigned)((double)at * 100 / (double)size), opened);
 	else
 		fprintf(stderr, "\r%s: %llu MB, %llu connections ", r->name,
-			(unsigned long long)at / 1000000, (unsigned long long)d.opened);
+			(unsigned long long)at / 1000000, opened);
 	fflush(stderr);
 }
 
@@ -217,15 +217,11 @@ static int offline_opened(struct offline *r, struct source *source)
 	out_flush(r);
 	if (r->error == -EPIPE) /* the reader wants no more */
 		return 0;
-	if (r->error) {
+	if (r->error)
 		log_errno(r->error, "Cannot write events to standard output");
-		return 1;
-	}
-	if (e < 0) {
+	else if (e < 0)
 		log_error("%s: %s", r->o->read_file, pcapfile_error(source));
-		return 1;
-	}
-	return 0;
+	return r->error || e < 0;
 }
 
 int offline_run(const struct options *o)

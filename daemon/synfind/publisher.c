@@ -1,4 +1,5 @@
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,13 +12,13 @@
 #include "base/cc.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "format/json.h"
 #include "flow/encap_id.h"
 #include "synfind/subscribers.h"
 #include "synfind/decoder.h"
 #include "synfind/keyfile.h"
 #include "synfind/listen.h"
 #include "synfind/fdstore.h"
-#include "synfind/subscriber.h"
 
 enum {
 	DRAIN_AT_ONCE = 256, /* records of one ring per round */
@@ -268,16 +269,6 @@ static int publisher_on_wake(sd_event_source *io, int fd, uint32_t revents, void
 	return 0;
 }
 
-/* The start of a ring that this stream has not read before. */
-static struct ring_cursor cursor_at_start(struct decoder *d)
-{
-	const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
-
-	return (struct ring_cursor){ .generation = d->generation,
-				     .number = e ? e->number : d->state.progress->number,
-				     .tail = spsc_tail(&d->ring) };
-}
-
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 {
 	struct input_ring *input = calloc(1, sizeof *input), **last = &p->rings;
@@ -290,9 +281,14 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 								    d->share.index) };
 	input->resumed = input->cursor->generation == d->generation &&
 			 spsc_resume_tail(&d->ring, input->cursor->tail);
-	if (!input->resumed) {
+	if (!input->resumed) { /* read it from the start */
+		const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
+
 		stream_state_begin(&p->stream, input->cursor);
-		*input->cursor = cursor_at_start(d);
+		*input->cursor =
+			(struct ring_cursor){ .generation = d->generation,
+					      .number = e ? e->number : d->state.progress->number,
+					      .tail = spsc_tail(&d->ring) };
 		stream_state_commit(&p->stream);
 	}
 	while (*last) /* the order of the stats */

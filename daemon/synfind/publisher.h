@@ -6,11 +6,10 @@
  *
  * With a store all of this continues in the next process (stream_state.h, docs/restart.md). */
 #pragma once
-#include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
-#include "synfind/publisher_state.h"
 
+struct publisher;
 struct options;
 struct decoder;
 struct fdstore;

@@ -3,8 +3,9 @@
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include "common/log.h"
+#include "format/json.h"
 #include "synfind/decoder.h"
-#include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 
 enum { STATUS_USEC = 5000000 };
 

@@ -25,6 +25,7 @@
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 #include "tests/bench/micro.h"
