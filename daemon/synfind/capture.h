@@ -3,11 +3,6 @@
 #pragma once
 #include "synfind/capture_state.h"
 
-struct opener;
-struct options;
-struct publisher;
-struct fdstore;
-
 /* Resumes the stored interfaces, asks the opener for the rings of all others that the options name,
  * and starts their decoders.  An interface that the options name in full must exist.  Logs what
  * fails; 0 or -errno.  If the opener dies later, the captured interfaces are not affected. */

@@ -132,10 +132,8 @@ void *fdstore_memory(struct fdstore *s, const char *name, size_t octets)
 	int fd = fdstore_memfd(s, name, octets);
 	void *p;
 
-	if (fd < 0) {
-		errno = -fd;
+	if (fd < 0)
 		return NULL;
-	}
 	p = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	return p == MAP_FAILED ? NULL : p;

@@ -54,5 +54,5 @@ void fdstore_sweep(struct fdstore *s);
  * new one of zeroes, which is stored.  -errno. */
 int fdstore_memfd(struct fdstore *s, const char *name, size_t octets);
 
-/* As fdstore_memfd(), mapped shared; munmap() it.  NULL with errno. */
+/* As fdstore_memfd(), mapped shared; munmap() it.  NULL: failure. */
 void *fdstore_memory(struct fdstore *s, const char *name, size_t octets);

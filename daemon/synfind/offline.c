@@ -84,10 +84,9 @@ static void write_hello(struct offline *r, uint64_t ts_ns)
 		names[n++] = r->name;
 	identity_init(&id, false);
 
-	struct json_hello h = identity_hello(&id, names, n);
+	struct json_hello h = identity_hello(&id, capture_mode_name(r->o->mode), names, n);
 	struct strbuf t = line_begin(r, OUT_OCTETS);
 
-	h.mode = capture_mode_name(r->o->mode);
 	json_hello(&t, &h, ++r->seq, ts_ns);
 	line_end(r, &t);
 }

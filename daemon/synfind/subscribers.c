@@ -149,26 +149,13 @@ static int subscriber_greet(struct publisher *p, struct subscriber_record *recor
 {
 	const char *names[PUBLISHER_IFACES];
 	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
-	struct json_hello h = identity_hello(&p->id, names, n);
+	struct json_hello h = identity_hello(&p->id, capture_mode_name(p->o->mode), names, n);
 	char line[HELLO_MAX];
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
-	h.mode = capture_mode_name(p->o->mode);
 	h.pseudonyms = record->log == ACCESS_PSEUDONYMS;
 	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
 	return x.full ? -ENOBUFS : subscriber_prepend(record, line, (size_t)(x.p - line));
-}
-
-static int subscriber_watch(struct publisher *p, struct subscriber *s)
-{
-	int r = sd_event_add_io(p->loop, &s->io, s->fd, s->is_socket ? EPOLLIN : 0, on_subscriber,
-				s);
-
-	if (r == -EPERM) { /* epoll does not support regular files */
-		s->plain_file = true;
-		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
-	}
-	return r < 0 ? r : sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
 }
 
 /* Makes a subscriber with record @index in this process.  Owns @fd, also on failure. */
@@ -202,7 +189,13 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
 	p->subscribers = s;
 	p->connected++;
 	p->reading[s->record->log]++;
-	r = subscriber_watch(p, s);
+	r = sd_event_add_io(p->loop, &s->io, fd, is_socket ? EPOLLIN : 0, on_subscriber, s);
+	if (r == -EPERM) { /* epoll does not support regular files */
+		s->plain_file = true;
+		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
+	}
+	if (r >= 0)
+		r = sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
 	if (r < 0) {
 		subscriber_free(s);
 		return r;
@@ -220,7 +213,9 @@ static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_s
 	struct subscriber *s;
 	int r;
 
-	subscriber_record_init(record, log, p->stream.state->end[log].head);
+	record->cursor = (struct subscriber_cursor){ .at = p->stream.state->end[log].head };
+	record->log = log;
+	record->flight = FLIGHT_NONE;
 	r = subscriber_new(p, index, fd, is_socket, &s);
 	if (r >= 0) {
 		r = subscriber_greet(p, record);

@@ -79,9 +79,9 @@ static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 
 /* ---- watchdog ------------------------------------------------------------------------------- */
 
-/* A decoder whose heartbeat has not moved since the last call, or NULL. */
-static const struct input_ring *stalled_decoder(struct watchdog *h)
+static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 {
+	struct watchdog *h = arg;
 	const struct input_ring *stalled = NULL;
 
 	for (struct input_ring *input = h->publisher->rings; input; input = input->next) {
@@ -91,21 +91,14 @@ static const struct input_ring *stalled_decoder(struct watchdog *h)
 			stalled = input;
 		input->beats = beats;
 	}
-	return stalled;
-}
-
-static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
-{
-	struct watchdog *h = arg;
-	const struct input_ring *input = stalled_decoder(h);
-
-	if (!input)
+	if (!stalled)
 		sd_notify(0, "WATCHDOG=1");
 	else if (!h->stalled)
 		log_event(LOG_LEVEL_ERR, LOG_ID_STALLED,
-			  LOG_FIELDS({ "SYNFIND_INTERFACE", input->iface }),
-			  "The decoder of %s has stalled: not feeding the watchdog", input->iface);
-	h->stalled = input;
+			  LOG_FIELDS({ "SYNFIND_INTERFACE", stalled->iface }),
+			  "The decoder of %s has stalled: not feeding the watchdog",
+			  stalled->iface);
+	h->stalled = stalled;
 	sd_event_source_set_time(s, usec + h->watchdog_usec / FEEDS);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
