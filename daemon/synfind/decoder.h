@@ -76,9 +76,9 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
 					 const struct decoder_share *share);
 
-/* Resumes the decoder of an earlier process in a zeroed @d; @state is mapped by decoder_state_map(), and owned
- * from success on.  The caller then maps the packet ring at .state.progress->at.  0; -ESTALE:
- * @state is of no use. */
+/* Resumes the decoder of an earlier process in a zeroed @d; @state is mapped by
+ * decoder_state_map(), and owned from success on.  The caller then maps the packet ring at
+ * .state.progress->at.  0; -ESTALE: @state is of no use. */
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		  struct decoder_state *state);
 

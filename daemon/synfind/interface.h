@@ -40,7 +40,7 @@ struct interface {
 	int stop_fd;
 };
 
-/* ---- names in the store: fdstore_name(INTERFACE_..., id, index of the decoder) ---------------- */
+/* ---- names in the store: fdstore_name(INTERFACE_..., id, index of the decoder) --------------- */
 
 #define INTERFACE_TABLES "tables" /* decoder_state.h */
 #define INTERFACE_RING	 "ring"	  /* the packet ring's socket */
