@@ -1,7 +1,5 @@
 #include "synfind/access.h"
 #include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -35,9 +33,7 @@ int access_peer_of(int fd, struct access_peer *ret)
 		if (errno != ERANGE) /* ERANGE: len is now the size that is needed */
 			return -errno;
 		groups = malloc(len);
-		if (!groups)
-			return -ENOMEM;
-		if (getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0) {
+		if (!groups || getsockopt(fd, SOL_SOCKET, SO_PEERGROUPS, groups, &len) < 0) {
 			int r = -errno;
 
 			free(groups);

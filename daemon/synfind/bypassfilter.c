@@ -47,16 +47,6 @@ static int try_out(struct bypass_filter *f)
 	return r;
 }
 
-static int map_slots(struct bypass_filter *f, int fd)
-{
-	void *p = mmap(NULL, slots_octets, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	int r = p == MAP_FAILED ? -errno : 0;
-
-	close(fd);
-	f->kernel.slots = r < 0 ? NULL : p;
-	return r;
-}
-
 int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bypass_filter **ret)
 {
 	struct bypass_filter *f = calloc(1, sizeof *f);
@@ -71,8 +61,12 @@ int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct by
 						 .forget = bypass_forget },
 				     .flows_fd = flows_fd };
 
-	int r = map_slots(f, slots_fd);
+	void *p = mmap(NULL, slots_octets, PROT_READ | PROT_WRITE, MAP_SHARED, slots_fd, 0);
+	int r = p == MAP_FAILED ? -errno : 0;
 
+	close(slots_fd);
+	if (r >= 0)
+		f->kernel.slots = p;
 	if (r >= 0)
 		r = try_out(f);
 	if (r < 0) {

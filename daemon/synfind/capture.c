@@ -3,11 +3,8 @@
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <unistd.h>
-#include "base/cc.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "opener/protocol.h"
@@ -16,6 +13,7 @@
 #include "synfind/decoder.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include "synfind/ring_reload.h"
 #include "synfind/fdstore.h"
 #include "synfind/restore.h"
@@ -28,20 +26,13 @@ enum {
 
 /* ---- messages of the opener ----------------------------------------------------------------- */
 
-static void log_link_state(const struct interface *iface, const char *state)
-{
-	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
-		  LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }, { "SYNFIND_STATE", state }),
-		  "Interface %s is %s", iface->name, state);
-}
-
 static void interface_gone(struct capture *c, struct interface *iface)
 {
 	if (iface->asked) { /* it was not reported as up */
 		interface_forget(c, iface);
 		return;
 	}
-	log_link_state(iface, "gone");
+	interface_log(iface, "gone", "Interface %s is gone", iface->name);
 	interface_close_all(iface);
 	interface_report_link(c, iface, REPORTED_GONE, "gone");
 }
@@ -97,6 +88,7 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 {
 	struct interface *iface = interface_find(c, m->ifindex);
 	bool up = m->flags & IFF_UP;
+	const char *state = up ? "up" : "down";
 
 	if (iface && iface->asked && !iface->listed)
 		ask_rings(c, iface);		     /* the opener died before it replied */
@@ -116,8 +108,8 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 	iface->up = up;
 	if (iface->asked)
 		return;
-	log_link_state(iface, up ? "up" : "down");
-	interface_report_link(c, iface, up ? REPORTED_UP : REPORTED_DOWN, up ? "up" : "down");
+	interface_log(iface, state, "Interface %s is %s", iface->name, state);
+	interface_report_link(c, iface, up ? REPORTED_UP : REPORTED_DOWN, state);
 }
 
 static void log_watching(const struct interface *iface, const struct opener_reply *m)
@@ -127,9 +119,8 @@ static void log_watching(const struct interface *iface, const struct opener_repl
 	if (m->rings > 1)
 		snprintf(decoders, sizeof decoders, " with %u decoders, assigned by %s", m->rings,
 			 m->by_program ? "an eBPF program" : "the kernel's hash");
-	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
-		  LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }, { "SYNFIND_STATE", "watched" }),
-		  "Watching %s%s%s", iface->name, decoders, iface->up ? "" : " (it is down)");
+	interface_log(iface, "watched", "Watching %s%s%s", iface->name, decoders,
+		      iface->up ? "" : " (it is down)");
 }
 
 /* The opener has read a configuration whose mode the daemon takes at its next start. */
@@ -139,8 +130,10 @@ static void log_other_mode(const struct capture *c, const struct interface *ifac
 	if (m->mode != c->o->mode)
 		log_warn(
 			"%s: its opener has mode=%s, this daemon has mode=%s; restart the daemon%s",
-			iface->name, capture_mode_name((enum capture_mode)m->mode), capture_mode_name(c->o->mode),
-			m->mode == MODE_CONTROL ? "; until then it sees only SYN, FIN and RST there" : "");
+			iface->name, capture_mode_name((enum capture_mode)m->mode),
+			capture_mode_name(c->o->mode),
+			m->mode == MODE_CONTROL ? "; until then it sees only SYN, FIN and RST there"
+						: "");
 }
 
 /* Owns @fds. */
@@ -328,14 +321,6 @@ static void end_all(struct capture *c)
 	sd_event_exit(c->loop, 0);
 }
 
-static bool interface_ended(const struct interface *iface)
-{
-	for (unsigned i = 0; i < iface->decoders; i++)
-		if (!atomic_load(&iface->decoder[i]->ended))
-			return false;
-	return true;
-}
-
 /* A decoder may have ended or finished a ring switch. */
 static void capture_on_wake(void *arg)
 {
@@ -343,13 +328,16 @@ static void capture_on_wake(void *arg)
 	bool running = false;
 
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next) {
+		bool ended = true;
+
 		if (!iface->decoders)
 			continue;
 		if (iface->switching)
 			ring_reload_end(c, iface);
-		if (!interface_ended(iface))
-			running = true;
-		else if (!c->stopping)
+		for (unsigned i = 0; i < iface->decoders; i++)
+			ended &= atomic_load(&iface->decoder[i]->ended);
+		running |= !ended;
+		if (ended && !c->stopping)
 			interface_end(c, iface);
 	}
 	if (c->stopping && !running)
@@ -381,21 +369,19 @@ static int check_named(const struct capture *c)
 	return 0;
 }
 
-static bool any_asked(const struct capture *c)
-{
-	for (const struct interface *iface = c->interfaces; iface; iface = iface->next)
-		if (iface->asked)
-			return true;
-	return false;
-}
-
 /* Waits until every listed interface has its decoders, or has failed. */
 static int await_rings(struct capture *c)
 {
-	while (!c->error && (!c->listed || any_asked(c))) {
+	while (!c->error) {
 		struct pollfd p = { .fd = c->opener->fd, .events = POLLIN };
-		int n = poll(&p, 1, OPENER_TIMEOUT_MS);
+		bool ready = c->listed;
+		int n;
 
+		for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+			ready &= !iface->asked;
+		if (ready)
+			break;
+		n = poll(&p, 1, OPENER_TIMEOUT_MS);
 		if (n == 0 || (n < 0 && errno != EINTR))
 			return log_errno(n ? errno : ETIMEDOUT, "No answer from the opener");
 		if (handle_replies(c) < 0)

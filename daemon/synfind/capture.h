@@ -1,35 +1,7 @@
 /* capture.h - the captured interfaces, with one decoder per packet ring: what happens when they
  * appear, disappear and change.  Main thread only. */
 #pragma once
-#include <stdbool.h>
-#include <stdint.h>
-#include <systemd/sd-event.h>
-
-struct opener;
-struct options;
-struct publisher;
-struct fdstore;
-struct interface;
-
-struct capture_totals { /* for the summary at the end */
-	uint64_t packets, drops, connections, events, lost;
-};
-
-struct capture {
-	const struct options *o;
-	struct publisher *publisher;
-	sd_event *loop;
-	struct opener *opener; /* borrowed, like the store */
-	struct fdstore *fdstore;
-	sd_event_source *opener_io, *retry;
-	struct interface *interfaces;
-	bool listed;	 /* the opener's list is complete */
-	bool reloading;	 /* the opener was asked for a new list */
-	unsigned pinned; /* decoder threads pinned so far */
-	bool starting, stopping;
-	int error;		      /* at start: the first failure */
-	struct capture_totals totals; /* of decoders that ended */
-};
+#include "synfind/capture_state.h"
 
 /* Resumes the stored interfaces, asks the opener for the rings of all others that the options name,
  * and starts their decoders.  An interface that the options name in full must exist.  Logs what

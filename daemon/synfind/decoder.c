@@ -11,6 +11,7 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
+#include "format/json.h"
 #include "source/afring.h"
 #include "source/fanout.h"
 #include "source/source.h"
@@ -88,14 +89,6 @@ static void ring_commit(struct event_sink *s)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-void *map_lazily(size_t octets)
-{
-	void *p = mmap(NULL, octets, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return p == MAP_FAILED ? NULL : p;
-}
-
 static uint32_t part_of(unsigned n, unsigned of)
 {
 	return (n + of - 1) / of;
@@ -154,20 +147,24 @@ static struct tracker_config apply_options(struct decoder *d, const struct optio
 	return cfg;
 }
 
-/* With a @sink the ring of events is not needed.  @memory: shared; NULL: private. */
-static int decoder_make(struct decoder *d, const struct options *o, struct event_sink *sink,
-			uint8_t iface_id, const struct decoder_share *share, void *memory)
+int decoder_init(struct decoder *d, const struct options *o, struct source *source,
+		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
+		 const struct decoder_share *share, void *memory)
 {
 	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share);
 	bool shared = memory;
 	struct tracker_config cfg;
 	uint64_t *generation;
 
+	memset(d, 0, sizeof *d);
+	d->source = source;
+	d->bypass = bypass;
 	if (sink)
 		sizes.events = 0;
-	if (!memory)
-		memory = map_lazily(decoder_state_octets(&sizes, false));
-	if (!memory)
+	if (!memory) /* unused pages cost nothing */
+		memory = mmap(NULL, decoder_state_octets(&sizes, false), PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	decoder_state_open(&d->state, memory, &sizes, shared);
 	d->undo = shared ? &d->state.undo : NULL;
@@ -186,34 +183,12 @@ static int decoder_make(struct decoder *d, const struct options *o, struct event
 	return d->tracker ? 0 : -ENOMEM;
 }
 
-int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
-		 const struct decoder_share *share)
-{
-	static const struct decoder_share alone = { .of = 1 };
-
-	memset(d, 0, sizeof *d);
-	d->source = source;
-	d->bypass = bypass;
-	return decoder_make(d, o, sink, iface_id, share ? share : &alone, NULL);
-}
-
-int decoder_init_shared(struct decoder *d, const struct options *o, struct source *source,
-			uint8_t iface_id, const struct decoder_share *share, void *memory)
-{
-	memset(d, 0, sizeof *d);
-	d->source = source;
-	return memory ? decoder_make(d, o, NULL, iface_id, share, memory) : -ENOMEM;
-}
-
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		  struct decoder_state *state)
 {
 	struct decoder_share share = decoder_state_current_ring(state)->share;
 	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, &share);
-	struct decoder_state_head *h = state->head;
 
-	memset(d, 0, sizeof *d);
 	if (!decoder_state_adopt(state, &sizes))
 		return -ESTALE;
 	d->state = *state;
@@ -221,7 +196,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 
 	struct tracker_config cfg = apply_options(d, o, iface_id, &share);
 
-	d->generation = h->generation;
+	d->generation = d->state.head->generation;
 	d->encap_ids = encap_id_adopt(d->state.encap_ids);
 	d->tracker = tracker_adopt(&cfg, d->state.tracker, &d->sink, &d->count->tracker);
 	if (!d->tracker || !d->encap_ids || !d->generation ||
@@ -284,33 +259,27 @@ static void decoder_sweep(struct decoder *d)
 
 /* ---- frames --------------------------------------------------------------------------------- */
 
-/* Looks into tunnels and ICMP errors, which frame_decode() does not. */
-static enum frame_verdict decode_inner(struct decoder *d, const struct frame *f, struct segment *s)
-{
-	struct tunnel t = { 0 };
-	enum frame_verdict v = frame_decode_inner(f, d->inner, &t, s);
-	int number = f->iface;
-
-	if (v != FRAME_TCP && v != FRAME_ICMP)
-		return v;
-	number = encap_id_of(d->encap_ids, f->iface, &t);
-	if (number < 0)
-		return FRAME_TUNNELS_FULL;
-	s->iface = (uint16_t)number;
-	return v;
-}
-
-uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *ret_tunnel)
-{
-	return encap_id_look_up(d->encap_ids, iface, ret_tunnel);
-}
-
 static enum frame_verdict decode_frame(struct decoder *d, struct frame *f, struct segment *ret)
 {
 	f->iface += d->iface_id;
+
 	enum frame_verdict v = frame_decode(f, ret);
 
-	return v == FRAME_NOT_TCP && d->inner ? decode_inner(d, f, ret) : v;
+	if (v != FRAME_NOT_TCP || !d->inner)
+		return v;
+	/* Look into tunnels and ICMP errors. */
+	struct tunnel t = { 0 };
+
+	v = frame_decode_inner(f, d->inner, &t, ret);
+	if (v != FRAME_TCP && v != FRAME_ICMP)
+		return v;
+
+	int number = encap_id_of(d->encap_ids, f->iface, &t);
+
+	if (number < 0)
+		return FRAME_TUNNELS_FULL;
+	ret->iface = (uint16_t)number;
+	return v;
 }
 
 /* Does another decoder have the segment's connection?  That happens while the members of a fan-out
@@ -385,10 +354,8 @@ int decoder_pull(struct decoder *d)
 			tcp = 0;
 		}
 	}
-	if (bad_checksum)
-		counter_add(&d->count->bad_checksum, bad_checksum);
-	if (filtered)
-		counter_add(&d->count->filtered, filtered);
+	counter_add(&d->count->bad_checksum, bad_checksum);
+	counter_add(&d->count->filtered, filtered);
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
 			counter_add(&d->count->verdicts[v], verdicts[v]);
@@ -424,14 +391,6 @@ static void count_loss(struct decoder *d, uint64_t now)
 	decoder_commit(d);
 }
 
-static void decoder_advance(struct decoder *d, uint64_t now)
-{
-	decoder_begin(d);
-	tracker_advance(d->tracker, now);
-	decoder_commit(d);
-	decoder_sweep(d);
-}
-
 /* Wakes the consumer if it sleeps and there are new events.  Most frames cause none. */
 static void wake_consumer(struct decoder *d)
 {
@@ -457,22 +416,18 @@ static void wake_consumer_soon(struct decoder *d, uint64_t now)
 		wake_consumer(d);
 }
 
-static bool anything_tracked(const struct decoder *d)
-{
-	return counter_get(&d->count->tracker.syn_entries) ||
-	       counter_get(&d->count->tracker.full_entries) ||
-	       counter_get(&d->count->tracker.floods); /* their end must be reported */
-}
-
 /* Waits for frames; without connections there is no timeout.  False: stop. */
 static bool wait_for_frames(struct decoder *d)
 {
 	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
 				{ .fd = d->stop_fd, .events = POLLIN },
 				{ .fd = d->control_fd, .events = POLLIN } };
+	const struct tracker_counters *t = &d->count->tracker;
+	/* The end of a flood must be reported. */
+	bool tracking = counter_get(&t->syn_entries) || counter_get(&t->full_entries) ||
+			counter_get(&t->floods);
+	int ms = tracking ? TICK_MS : -1;
 	eventfd_t requests;
-
-	int ms = anything_tracked(d) ? TICK_MS : -1;
 
 	if (d->beat_ms && (ms < 0 || ms > d->beat_ms))
 		ms = d->beat_ms;
@@ -606,28 +561,24 @@ static void switch_cut(struct decoder *d, bool empty)
 		switch_report(d, SWITCH_REFUSED);
 }
 
-static void switch_finish(struct decoder *d, bool empty)
-{
-	bool over;
-
-	switch_transaction(d);
-	over = ring_switch_over(d->state.ring_switch, clocks(), empty);
-	decoder_commit(d);
-	if (over)
-		switch_report(d, SWITCH_DONE);
-}
-
 static void switch_rings(struct decoder *d, bool empty)
 {
 	int phase = atomic_load_explicit(&d->switching, memory_order_acquire);
 
 	if (phase == SWITCH_ASKED)
 		switch_begin(d);
-	else if (unlikely(phase == SWITCH_UNDER_WAY) &&
-		 d->state.ring_switch->phase == RING_SWITCH_OLD)
+	if (likely(phase != SWITCH_UNDER_WAY))
+		return;
+	if (d->state.ring_switch->phase == RING_SWITCH_OLD) {
 		switch_cut(d, empty);
-	else if (unlikely(phase == SWITCH_UNDER_WAY))
-		switch_finish(d, empty);
+		return;
+	}
+	switch_transaction(d);
+	bool over = ring_switch_over(d->state.ring_switch, clocks(), empty);
+
+	decoder_commit(d);
+	if (over)
+		switch_report(d, SWITCH_DONE);
 }
 
 static void *decoder_run(void *arg)
@@ -656,7 +607,10 @@ static void *decoder_run(void *arg)
 			wake_consumer_soon(d, now);
 			continue;
 		}
-		decoder_advance(d, now);
+		decoder_begin(d);
+		tracker_advance(d->tracker, now);
+		decoder_commit(d);
+		decoder_sweep(d);
 		wake_consumer(d);
 		running = wait_for_frames(d);
 	}
@@ -688,15 +642,6 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 
 	d->started = !r;
 	return -r;
-}
-
-int thread_pin(pthread_t thread, unsigned cpu)
-{
-	cpu_set_t set;
-
-	CPU_ZERO(&set);
-	CPU_SET(cpu, &set);
-	return -pthread_setaffinity_np(thread, sizeof set, &set);
 }
 
 void decoder_join(struct decoder *d)

@@ -8,12 +8,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include "base/spsc.h"
-#include "format/json.h"
 #include "flow/tracker.h"
-#include "source/source.h"
 #include "synfind/decoder_state.h"
 
 struct bypass_filter;
+struct stats_decoder;
 struct options;
 struct encap_ids;
 
@@ -65,40 +64,29 @@ struct decoder {
 	uint64_t waiting_since_ns; /* time of the first event after that; 0: none */
 };
 
-/* Makes a decoder that owns @source and its filter @bypass (may be NULL), also on failure.
- * @sink: receives the events; NULL: an SPSC ring of options->event_ring_size records.  @share:
- * NULL: it is the only one.  Sharing decoders divide the limits.  0 or -errno. */
+/* Makes a decoder that owns @source, its filter @bypass (may be NULL) and @memory, also on failure.
+ * @sink: receives the events; NULL: an SPSC ring of options->event_ring_size records.  Sharing
+ * decoders divide the limits.  @memory: shared, decoder_state_octets() zeroes, to be signed with
+ * decoder_state_sign() afterwards; NULL: private.  0 or -errno. */
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
 		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
-		 const struct decoder_share *share);
+		 const struct decoder_share *share, void *memory);
 
-/* The sizes for decoder_init_shared(). */
+/* The sizes for decoder_init() with shared memory. */
 struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
 					 const struct decoder_share *share);
 
-/* As decoder_init() with an SPSC ring, in shared @memory: decoder_state_octets() zeroes, which it
- * owns, also on failure; NULL: -ENOMEM.  decoder_state_sign() it afterwards. */
-int decoder_init_shared(struct decoder *d, const struct options *o, struct source *source,
-			uint8_t iface_id, const struct decoder_share *share, void *memory);
-
-/* Resumes the decoder of an earlier process; @state is mapped by decoder_state_map(), and owned
- * from success on.  The caller then maps the packet ring at .state.progress->at.  0; -ESTALE:
- * @state is of no use. */
+/* Resumes the decoder of an earlier process in a zeroed @d; @state is mapped by
+ * decoder_state_map(), and owned from success on.  The caller then maps the packet ring at
+ * .state.progress->at.  0; -ESTALE: @state is of no use. */
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		  struct decoder_state *state);
 
 /* Join the thread first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);
 
-/* Translates event.iface: returns the index of the interface, and the tunnel.  Any thread that got
- * the event. */
-uint16_t decoder_where(const struct decoder *d, uint16_t iface, struct tunnel *ret_tunnel);
-
 /* Runs one batch of frames through the pipeline.  Returns as source_next(). */
 int decoder_pull(struct decoder *d);
-
-/* Pins @thread to processor @cpu: 0 or -errno. */
-int thread_pin(pthread_t thread, unsigned cpu);
 
 /* Starts the thread.  It writes to the eventfd @wake_fd when events wait.  When @stop_fd becomes
  * readable, it closes all connections and ends.  0 or -errno. */
@@ -120,9 +108,6 @@ void decoder_join(struct decoder *d);
 
 /* Copies the counters; any thread. */
 void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret);
-
-/* Memory that costs nothing until it is touched, or NULL.  munmap() it. */
-void *map_lazily(size_t octets);
 
 /* Now, ns since 1970 UTC. */
 uint64_t wall_clock_ns(void);

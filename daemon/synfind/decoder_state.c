@@ -104,14 +104,10 @@ void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *
 	state->head->magic = decoder_state_magic;
 }
 
-static bool share_valid(const struct decoder_share *s)
-{
-	return s->of && s->of <= AFRING_GROUP_MAX && s->index < s->of;
-}
-
 int decoder_state_map(struct decoder_state *state, int fd)
 {
 	const struct decoder_state_head *h;
+	const struct decoder_share *share;
 	struct stat st;
 	void *p;
 
@@ -126,8 +122,11 @@ int decoder_state_map(struct decoder_state *state, int fd)
 	h = p;
 	*state = (struct decoder_state){ .memory = p, .octets = (size_t)st.st_size, .head = p };
 	if (h->magic == decoder_state_magic && h->octets == state->octets &&
-	    h->current < ARRAY_SIZE(h->ring) && share_valid(&h->ring[h->current].share))
-		return 0;
+	    h->current < ARRAY_SIZE(h->ring)) {
+		share = &h->ring[h->current].share;
+		if (share->of <= AFRING_GROUP_MAX && share->index < share->of)
+			return 0;
+	}
 	decoder_state_close(state);
 	return -EBADMSG;
 }

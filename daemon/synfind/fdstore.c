@@ -9,11 +9,6 @@
 #include <unistd.h>
 #include "common/log.h"
 
-struct fdstore_entry {
-	char *name;
-	int fd;
-};
-
 /* systemd sets FDSTORE (the maximum number) since version 254; our unit sets it for older ones. */
 static bool fdstore_available(void)
 {
@@ -22,56 +17,46 @@ static bool fdstore_available(void)
 	return getenv("NOTIFY_SOCKET") && max && strtoul(max, NULL, 10) > 0;
 }
 
+struct fdstore_name fdstore_name(const char *kind, unsigned a, unsigned b)
+{
+	struct fdstore_name n;
+
+	snprintf(n.s, sizeof n.s, "%s-%u-%u", kind, a, b);
+	return n;
+}
+
 int fdstore_init(struct fdstore *s)
 {
-	char **names = NULL;
-	int n = sd_listen_fds_with_names(1, &names);
+	int n;
 
 	*s = (struct fdstore){ .live = fdstore_available() };
-	if (n <= 0)
-		return n;
-	s->entries = calloc((size_t)n, sizeof *s->entries);
-	for (int i = 0; i < n; i++) {
-		if (s->entries)
-			s->entries[s->n++] =
-				(struct fdstore_entry){ names[i], SD_LISTEN_FDS_START + i };
-		else
-			free(names[i]);
-	}
-	free(names);
-	return s->entries ? 0 : -ENOMEM;
+	n = sd_listen_fds_with_names(1, &s->names);
+	if (n > 0)
+		s->n = (unsigned)n;
+	return n < 0 ? n : 0;
 }
 
-/* Removes entry @i; the caller frees its name. */
-static struct fdstore_entry entry_remove(struct fdstore *s, unsigned i)
+static int fdstore_take_at(struct fdstore *s, unsigned i)
 {
-	struct fdstore_entry e = s->entries[i];
-
-	memmove(s->entries + i, s->entries + i + 1, (--s->n - i) * sizeof e);
-	return e;
-}
-
-static int entry_take(struct fdstore *s, unsigned i)
-{
-	struct fdstore_entry e = entry_remove(s, i);
-
-	free(e.name);
-	return e.fd;
+	free(s->names[i]);
+	s->names[i] = NULL;
+	return SD_LISTEN_FDS_START + (int)i;
 }
 
 void fdstore_destroy(struct fdstore *s)
 {
-	while (s->n)
-		close(entry_take(s, s->n - 1));
-	free(s->entries);
+	for (unsigned i = 0; i < s->n; i++)
+		if (s->names[i])
+			close(fdstore_take_at(s, i));
+	free(s->names);
 	*s = (struct fdstore){ 0 };
 }
 
 int fdstore_take(struct fdstore *s, const char *name)
 {
 	for (unsigned i = 0; i < s->n; i++)
-		if (!strcmp(s->entries[i].name, name))
-			return entry_take(s, i);
+		if (s->names[i] && !strcmp(s->names[i], name))
+			return fdstore_take_at(s, i);
 	return -ENOENT;
 }
 
@@ -79,10 +64,10 @@ int fdstore_take_next(struct fdstore *s, const char *prefix,
 		      char ret_name[static FDSTORE_NAME_MAX + 1])
 {
 	for (unsigned i = 0; i < s->n; i++) {
-		if (strncmp(s->entries[i].name, prefix, strlen(prefix)) != 0)
+		if (!s->names[i] || strncmp(s->names[i], prefix, strlen(prefix)) != 0)
 			continue;
-		snprintf(ret_name, FDSTORE_NAME_MAX + 1, "%s", s->entries[i].name);
-		return entry_take(s, i);
+		snprintf(ret_name, FDSTORE_NAME_MAX + 1, "%s", s->names[i]);
+		return fdstore_take_at(s, i);
 	}
 	return -ENOENT;
 }
@@ -109,13 +94,12 @@ void fdstore_remove(struct fdstore *s, const char *name)
 
 void fdstore_sweep(struct fdstore *s)
 {
-	while (s->n) {
-		struct fdstore_entry e = entry_remove(s, s->n - 1);
-
-		log_debug("'%s' is inherited and not needed", e.name);
-		fdstore_remove(s, e.name);
-		close(e.fd);
-		free(e.name);
+	for (unsigned i = s->n; i--;) {
+		if (!s->names[i])
+			continue;
+		log_debug("'%s' is inherited and not needed", s->names[i]);
+		fdstore_remove(s, s->names[i]);
+		close(fdstore_take_at(s, i));
 	}
 }
 
@@ -148,10 +132,8 @@ void *fdstore_memory(struct fdstore *s, const char *name, size_t octets)
 	int fd = fdstore_memfd(s, name, octets);
 	void *p;
 
-	if (fd < 0) {
-		errno = -fd;
+	if (fd < 0)
 		return NULL;
-	}
 	p = mmap(NULL, octets, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	return p == MAP_FAILED ? NULL : p;

@@ -14,10 +14,17 @@
 enum { FDSTORE_NAME_MAX = 255 };
 
 struct fdstore {
-	struct fdstore_entry *entries; /* inherited, not taken yet */
+	char **names; /* of the inherited descriptors; NULL: taken */
 	unsigned n;
 	bool live; /* the manager keeps descriptors for us */
 };
+
+struct fdstore_name {
+	char s[40];
+};
+
+/* The name of item @a, @b of a kind. */
+struct fdstore_name fdstore_name(const char *kind, unsigned a, unsigned b);
 
 /* Collects the inherited descriptors and clears their environment variables.  Once per process.
  * 0 or -errno. */
@@ -47,5 +54,5 @@ void fdstore_sweep(struct fdstore *s);
  * new one of zeroes, which is stored.  -errno. */
 int fdstore_memfd(struct fdstore *s, const char *name, size_t octets);
 
-/* As fdstore_memfd(), mapped shared; munmap() it.  NULL with errno. */
+/* As fdstore_memfd(), mapped shared; munmap() it.  NULL: failure. */
 void *fdstore_memory(struct fdstore *s, const char *name, size_t octets);

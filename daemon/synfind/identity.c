@@ -19,12 +19,14 @@ void identity_init(struct identity *ret, bool daemon)
 		sd_id128_to_string(id, ret->run_id);
 }
 
-struct json_hello identity_hello(const struct identity *id, const char *const *ifaces, unsigned n)
+struct json_hello identity_hello(const struct identity *id, const char *mode,
+				 const char *const *ifaces, unsigned n)
 {
 	return (struct json_hello){ .version = SYNFIND_VERSION,
 				    .host = id->host,
 				    .boot_id = id->boot_id,
 				    .run_id = id->run_id,
+				    .mode = mode,
 				    .policy = "drop_oldest",
 				    .ifaces = ifaces,
 				    .nifaces = n };

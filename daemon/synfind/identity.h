@@ -13,4 +13,5 @@ struct identity {
 void identity_init(struct identity *ret, bool daemon);
 
 /* A hello line for these interfaces; all pointers are borrowed. */
-struct json_hello identity_hello(const struct identity *id, const char *const *ifaces, unsigned n);
+struct json_hello identity_hello(const struct identity *id, const char *mode,
+				 const char *const *ifaces, unsigned n);

@@ -1,3 +1,4 @@
+#include "source/source.h"
 #include "synfind/interface.h"
 #include <errno.h>
 #include <stdio.h>
@@ -14,25 +15,18 @@
 #include "synfind/decoder.h"
 #include "synfind/watchdog.h"
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include "synfind/fdstore.h"
 
 /* ---- names in the store --------------------------------------------------------------------- */
 
 const char *const interface_ring_fdname[INTERFACE_RINGS] = { INTERFACE_RING, INTERFACE_SPARE };
 
-struct interface_fdname interface_fdname(const char *what, unsigned id, unsigned decoder)
-{
-	struct interface_fdname n;
-
-	snprintf(n.s, sizeof n.s, "%s-%u-%u", what, id, decoder);
-	return n;
-}
-
 void interface_unstore(struct capture *c, unsigned id, unsigned i)
 {
-	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_RING, id, i).s);
-	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_SPARE, id, i).s);
-	fdstore_remove(c->fdstore, interface_fdname(INTERFACE_TABLES, id, i).s);
+	fdstore_remove(c->fdstore, fdstore_name(INTERFACE_RING, id, i).s);
+	fdstore_remove(c->fdstore, fdstore_name(INTERFACE_SPARE, id, i).s);
+	fdstore_remove(c->fdstore, fdstore_name(INTERFACE_TABLES, id, i).s);
 }
 
 static void interface_unstore_all(struct capture *c, const struct interface *iface)
@@ -41,11 +35,11 @@ static void interface_unstore_all(struct capture *c, const struct interface *ifa
 		interface_unstore(c, iface->id, i);
 }
 
-struct interface_fdname interface_spare_fdname(const struct interface *iface, unsigned i)
+struct fdstore_name interface_spare_fdname(const struct interface *iface, unsigned i)
 {
 	uint32_t current = iface->decoder[i]->state.head->current;
 
-	return interface_fdname(interface_ring_fdname[!current], iface->id, i);
+	return fdstore_name(interface_ring_fdname[!current], iface->id, i);
 }
 
 /* ---- the list ------------------------------------------------------------------------------- */
@@ -151,17 +145,19 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 	const struct decoder_share *share = &ring->share;
 	struct decoder_state_sizes sizes = decoder_sizes(c->o, iface->id, share);
 	bool stored = c->fdstore->live && !bypass;
+	void *memory = NULL;
 	int r;
 
-	if (stored)
-		r = decoder_init_shared(
-			d, c->o, source, iface->id, share,
-			fdstore_memory(
-				c->fdstore,
-				interface_fdname(INTERFACE_TABLES, iface->id, share->index).s,
-				decoder_state_octets(&sizes, true)));
-	else
-		r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share);
+	if (stored) {
+		memory = fdstore_memory(c->fdstore,
+					fdstore_name(INTERFACE_TABLES, iface->id, share->index).s,
+					decoder_state_octets(&sizes, true));
+		if (!memory) {
+			d->source = source;
+			return -ENOMEM;
+		}
+	}
+	r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share, memory);
 	if (r < 0)
 		return r;
 	d->state.head->link_reported = !c->starting ? REPORTED_NEW
@@ -170,7 +166,7 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 	decoder_state_sign(&d->state, ring);
 	if (!stored)
 		return 0;
-	return fdstore_add(c->fdstore, interface_fdname(INTERFACE_RING, iface->id, share->index).s,
+	return fdstore_add(c->fdstore, fdstore_name(INTERFACE_RING, iface->id, share->index).s,
 			   source_fd(source));
 }
 
@@ -253,6 +249,7 @@ static void interface_pin(struct capture *c, const struct interface *iface, stru
 {
 	struct cpulist cpus;
 	unsigned cpu = 0;
+	cpu_set_t set;
 	int r;
 
 	if (!c->o->pin_decoders)
@@ -260,7 +257,9 @@ static void interface_pin(struct capture *c, const struct interface *iface, stru
 	r = cpulist_parse(c->o->pin_decoders, &cpus);
 	if (r >= 0) {
 		cpu = cpus.cpu[c->pinned++ % cpus.n];
-		r = thread_pin(d->thread, cpu);
+		CPU_ZERO(&set);
+		CPU_SET(cpu, &set);
+		r = -pthread_setaffinity_np(d->thread, sizeof set, &set);
 	}
 	if (r < 0)
 		log_errno(r, "Cannot pin a decoder of %s", iface->name);
@@ -295,14 +294,13 @@ int interface_run(struct capture *c, struct interface *iface)
 void interface_add_totals(struct capture_totals *sum, const struct interface *iface)
 {
 	for (unsigned i = 0; i < iface->decoders; i++) {
-		struct stats_decoder d;
+		const struct decoder_counters *count = iface->decoder[i]->count;
 
-		decoder_read_counters(iface->decoder[i], iface->name, &d);
-		sum->packets += d.source.packets;
-		sum->drops += d.source.drops;
-		sum->connections += d.opened;
-		sum->events += d.events;
-		sum->lost += d.lost;
+		sum->packets += counter_get(&count->packets);
+		sum->drops += counter_get(&count->drops);
+		sum->connections += counter_get(&count->tracker.opened);
+		sum->events += counter_get(&count->events);
+		sum->lost += counter_get(&count->lost);
 	}
 }
 

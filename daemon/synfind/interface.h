@@ -12,10 +12,11 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "opener/protocol.h"
-#include "synfind/capture.h"
+#include "synfind/capture_state.h"
 #include "synfind/decoder_state.h"
 
 struct bypass_filter;
+struct fdstore_name;
 struct decoder;
 struct source;
 
@@ -39,7 +40,7 @@ struct interface {
 	int stop_fd;
 };
 
-/* ---- names in the store --------------------------------------------------------------------- */
+/* ---- names in the store: fdstore_name(INTERFACE_..., id, index of the decoder) --------------- */
 
 #define INTERFACE_TABLES "tables" /* decoder_state.h */
 #define INTERFACE_RING	 "ring"	  /* the packet ring's socket */
@@ -48,18 +49,17 @@ struct interface {
 enum { INTERFACE_RINGS = 2 }; /* decoder_state_head.ring[] */
 extern const char *const interface_ring_fdname[INTERFACE_RINGS];
 
-struct interface_fdname {
-	char s[32];
-};
-
-/* The name of decoder @decoder of interface @id. */
-struct interface_fdname interface_fdname(const char *what, unsigned id, unsigned decoder);
-
 /* Removes decoder @i of interface @id from the store. */
 void interface_unstore(struct capture *c, unsigned id, unsigned i);
 
 /* The name of the ring that decoder @i does not use. */
-struct interface_fdname interface_spare_fdname(const struct interface *iface, unsigned i);
+struct fdstore_name interface_spare_fdname(const struct interface *iface, unsigned i);
+
+/* Logs what has become of the interface. */
+#define interface_log(iface, state, ...)                                                           \
+	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,                                                \
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", (iface)->name }, { "SYNFIND_STATE", state }),  \
+		  __VA_ARGS__)
 
 /* ---- the list ------------------------------------------------------------------------------- */
 

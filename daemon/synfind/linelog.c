@@ -19,36 +19,23 @@ uint64_t linelog_marks(uint64_t size)
 	return size / LINE_MIN;
 }
 
-/* Maps the same @size octets twice in a row; NULL with errno. */
-static char *map_twice(int fd, uint64_t offset, uint64_t size)
+int linelog_map(struct linelog *l, int fd, uint64_t offset, uint64_t size,
+		struct linelog_mark *marks, struct linelog_end *end, uint64_t *mark_first)
 {
 	char *base =
 		mmap(NULL, 2 * size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
 	if (base == MAP_FAILED)
-		return NULL;
-	for (unsigned i = 0; i < 2; i++) {
-		void *p = mmap(base + i * size, size, PROT_READ | PROT_WRITE,
-			       MAP_SHARED | MAP_FIXED, fd, (off_t)offset);
-
-		if (p == MAP_FAILED) {
-			int e = errno;
-
-			munmap(base, 2 * size);
-			errno = e;
-			return NULL;
-		}
-	}
-	return base;
-}
-
-int linelog_map(struct linelog *l, int fd, uint64_t offset, uint64_t size,
-		struct linelog_mark *marks, struct linelog_end *end, uint64_t *mark_first)
-{
-	char *base = map_twice(fd, offset, size);
-
-	if (!base)
 		return -errno;
+	for (unsigned i = 0; i < 2; i++) {
+		if (mmap(base + i * size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd,
+			 (off_t)offset) != MAP_FAILED)
+			continue;
+		int r = -errno;
+
+		munmap(base, 2 * size);
+		return r;
+	}
 	*l = (struct linelog){ .base = base,
 			       .size = size,
 			       .marks = marks,

@@ -1,7 +1,6 @@
 /* synfind: publishes TCP connections as they open, change and close.  See docs/architecture.md. */
 #include <errno.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
@@ -14,6 +13,8 @@
 #include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
+#include "synfind/subscribers.h"
 #include "synfind/offline.h"
 #include "synfind/fdstore.h"
 
@@ -35,15 +36,6 @@ struct daemon {
 	bool paused; /* the next process continues the stream */
 };
 
-/* Ends so that the next process can continue: the service manager keeps the descriptors. */
-static int pause_all(struct daemon *d)
-{
-	capture_pause(&d->capture);
-	publisher_pause(&d->publisher);
-	d->paused = true;
-	return sd_event_exit(d->loop, 0);
-}
-
 /* The first signal ends the daemon in order, the second one at once. */
 static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void *arg)
 {
@@ -53,8 +45,13 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void
 	if (d->capture.stopping)
 		return sd_event_exit(d->loop, 0);
 	sd_notify(0, "STOPPING=1");
-	if (si->ssi_signo == SIGTERM && d->fdstore.live)
-		return pause_all(d);
+	if (si->ssi_signo == SIGTERM && d->fdstore.live) {
+		/* The next process continues: the service manager keeps the descriptors. */
+		capture_pause(&d->capture);
+		publisher_pause(&d->publisher);
+		d->paused = true;
+		return sd_event_exit(d->loop, 0);
+	}
 	capture_stop(&d->capture);
 	return 0;
 }
@@ -120,7 +117,7 @@ static void daemon_reload(struct daemon *d)
 	if (reload_options(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);
-		publisher_reload(&d->publisher);
+		subscribers_recheck(&d->publisher);
 		capture_reload(&d->capture);
 		log_event(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
 	} else {
@@ -216,12 +213,10 @@ static int daemon_run(struct daemon *d)
 
 	if (r < 0)
 		return r;
-	if (d->o.to_stdout) {
-		r = publisher_stdout(&d->publisher);
-		if (r < 0)
-			return r;
-	}
-	r = watchdog_start(&d->watchdog, d->loop, &d->publisher);
+	if (d->o.to_stdout)
+		r = subscribers_stdout(&d->publisher);
+	if (r >= 0)
+		r = watchdog_start(&d->watchdog, d->loop, &d->publisher);
 	if (r < 0)
 		return r;
 	log_event(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
@@ -256,7 +251,6 @@ int main(int argc, char **argv)
 	d.full_capacity = d.o.max_connections;
 	d.syn_capacity = d.o.max_half_open;
 	r = daemon_run(&d);
-	watchdog_stop(&d.watchdog);
 	if (r < 0 && d.fdstore.live) /* unchanged for the next start, which may succeed */
 		capture_pause(&d.capture);
 	capture_destroy(&d.capture);

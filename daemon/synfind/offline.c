@@ -11,6 +11,7 @@
 #include "base/strbuf.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "flow/encap_id.h"
 #include "format/json.h"
 #include "source/pcapfile.h"
 #include "synfind/decoder.h"
@@ -85,10 +86,9 @@ static void write_hello(struct offline *r, uint64_t ts_ns)
 		names[n++] = r->name;
 	identity_init(&id, false);
 
-	struct json_hello h = identity_hello(&id, names, n);
+	struct json_hello h = identity_hello(&id, capture_mode_name(r->o->mode), names, n);
 	struct strbuf t = line_begin(r, OUT_OCTETS);
 
-	h.mode = capture_mode_name(r->o->mode);
 	json_hello(&t, &h, ++r->seq, ts_ns);
 	line_end(r, &t);
 }
@@ -110,7 +110,7 @@ static void sink_commit(struct event_sink *s)
 	struct json_context c = { .second = &r->second,
 				  .community = r->o->community_id,
 				  .community_seed = (uint16_t)r->o->community_id_seed };
-	unsigned iface = decoder_where(&r->decoder, e->iface, &c.tunnel);
+	unsigned iface = encap_id_look_up(r->decoder.encap_ids, e->iface, &c.tunnel);
 
 	c.iface = source_iface(r->decoder.source, iface);
 	if (!*c.iface)
@@ -152,7 +152,7 @@ static void show_progress(struct offline *r)
 {
 	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->decoder.source);
 	uint64_t at = pcapfile_offset(r->decoder.source);
-	struct stats_decoder d;
+	unsigned long long opened = counter_get(&r->decoder.count->tracker.opened);
 
 	if (now < r->progress_ns)
 		return;
@@ -161,13 +161,12 @@ static void show_progress(struct offline *r)
 	r->progress_ns = now + progress_every_ns;
 	if (first)
 		return; /* most files end before the first line is due */
-	decoder_read_counters(&r->decoder, r->name, &d);
 	if (size)
 		fprintf(stderr, "\r%s: %3u %%, %llu connections ", r->name,
-			(unsigned)((double)at * 100 / (double)size), (unsigned long long)d.opened);
+			(unsigned)((double)at * 100 / (double)size), opened);
 	else
 		fprintf(stderr, "\r%s: %llu MB, %llu connections ", r->name,
-			(unsigned long long)at / 1000000, (unsigned long long)d.opened);
+			(unsigned long long)at / 1000000, opened);
 	fflush(stderr);
 }
 
@@ -201,7 +200,8 @@ static void on_sigbus(int sig)
 
 static int offline_opened(struct offline *r, struct source *source)
 {
-	int e = decoder_init(&r->decoder, r->o, source, NULL, &r->sink, 0, NULL);
+	int e = decoder_init(&r->decoder, r->o, source, NULL, &r->sink, 0,
+			     &(struct decoder_share){ .of = 1 }, NULL);
 
 	if (e < 0) {
 		log_errno(e, "Cannot set up the flow table");
@@ -218,15 +218,11 @@ static int offline_opened(struct offline *r, struct source *source)
 	out_flush(r);
 	if (r->error == -EPIPE) /* the reader wants no more */
 		return 0;
-	if (r->error) {
+	if (r->error)
 		log_errno(r->error, "Cannot write events to standard output");
-		return 1;
-	}
-	if (e < 0) {
+	else if (e < 0)
 		log_error("%s: %s", r->o->read_file, pcapfile_error(source));
-		return 1;
-	}
-	return 0;
+	return r->error || e < 0;
 }
 
 int offline_run(const struct options *o)

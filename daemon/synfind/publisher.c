@@ -1,4 +1,5 @@
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,18 +13,18 @@
 #include "base/strbuf.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "format/json.h"
+#include "flow/encap_id.h"
 #include "synfind/subscribers.h"
 #include "synfind/decoder.h"
 #include "synfind/keyfile.h"
 #include "synfind/listen.h"
 #include "synfind/fdstore.h"
-#include "synfind/subscriber.h"
 
 enum {
 	DRAIN_AT_ONCE = 256, /* records of one ring per round */
 	DRAIN_ROUNDS = 16,   /* then the loop handles other sources */
 	STATS_DECODERS = 8,  /* in one line */
-	PLAIN_LINE_MAX = 20 << 10,
 };
 
 /* ---- lines ---------------------------------------------------------------------------------- */
@@ -83,7 +84,7 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 	uint64_t seq;
 
-	decoder_where(input->decoder, e->iface, &c.tunnel);
+	encap_id_look_up(input->decoder->encap_ids, e->iface, &c.tunnel);
 	lines_begin(p, input, JSON_LINE_MAX);
 	seq = ++p->stream.state->seq;
 	struct strbuf line = publisher_line_begin(p, ACCESS_ADDRESSES, JSON_LINE_MAX);
@@ -103,22 +104,17 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 }
 
 /* A line without addresses, equal in all logs. */
-struct plain_line {
-	struct strbuf out;
-	char text[PLAIN_LINE_MAX];
-};
-
-static void plain_line_init(struct plain_line *l)
+static struct strbuf plain_line_begin(struct publisher *p)
 {
-	l->out = (struct strbuf){ .p = l->text, .end = l->text + sizeof l->text };
+	return (struct strbuf){ .p = p->plain_line, .end = p->plain_line + PLAIN_LINE_MAX };
 }
 
 /* Appends it for the events up to number @seq; the caller commits. */
 static void plain_line_append(struct publisher *p, const struct input_ring *input,
-			      const struct plain_line *l, uint64_t seq)
+			      const struct strbuf *l, uint64_t seq)
 {
 	uint64_t seq_before = p->stream.state->seq;
-	size_t n = (size_t)(l->out.p - l->text);
+	size_t n = (size_t)(l->p - p->plain_line);
 
 	lines_begin(p, input, n);
 	p->stream.state->seq = seq;
@@ -127,9 +123,9 @@ static void plain_line_append(struct publisher *p, const struct input_ring *inpu
 			continue;
 		struct strbuf line = publisher_line_begin(p, i, n);
 
-		memcpy(line.p, l->text, n);
+		memcpy(line.p, p->plain_line, n);
 		line.p += n;
-		line.full = l->out.full;
+		line.full = l->full;
 		publisher_line_end(p, i, &line, seq_before);
 	}
 }
@@ -138,10 +134,9 @@ static void plain_line_append(struct publisher *p, const struct input_ring *inpu
 static void publish_ring_loss(struct publisher *p, const struct input_ring *input, uint64_t next)
 {
 	uint64_t count = next - input->cursor->number, first = p->stream.state->seq + 1;
-	struct plain_line l;
+	struct strbuf l = plain_line_begin(p);
 
-	plain_line_init(&l);
-	json_lost(&l.out, count, first, first + count - 1, "ring", wall_clock_ns());
+	json_lost(&l, count, first, first + count - 1, "ring", wall_clock_ns());
 	plain_line_append(p, input, &l, first + count - 1);
 	input->cursor->number = next;
 }
@@ -149,10 +144,9 @@ static void publish_ring_loss(struct publisher *p, const struct input_ring *inpu
 void publisher_iface(struct publisher *p, const char *iface, const char *state)
 {
 	uint64_t seq = p->stream.state->seq + 1;
-	struct plain_line l;
+	struct strbuf l = plain_line_begin(p);
 
-	plain_line_init(&l);
-	json_iface(&l.out, iface, state, seq, wall_clock_ns());
+	json_iface(&l, iface, state, seq, wall_clock_ns());
 	plain_line_append(p, NULL, &l, seq);
 	stream_state_commit(&p->stream);
 }
@@ -169,16 +163,15 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 						 .unknown = h->refused[ACCESS_UNKNOWN] };
 	struct stats_decoder d[STATS_DECODERS];
 	struct input_ring *input = p->rings;
-	struct plain_line l;
 
 	do {
+		struct strbuf l = plain_line_begin(p);
 		uint64_t seq = h->state.seq + 1;
 		unsigned n = 0;
 
 		for (; input && n < STATS_DECODERS; input = input->next)
 			decoder_read_counters(input->decoder, input->iface, &d[n++]);
-		plain_line_init(&l);
-		json_stats(&l.out, d, n, &subscribers, interval_ns, seq, wall_clock_ns());
+		json_stats(&l, d, n, &subscribers, interval_ns, seq, wall_clock_ns());
 		plain_line_append(p, NULL, &l, seq);
 		stream_state_commit(&p->stream);
 	} while (input);
@@ -194,15 +187,14 @@ void publisher_start(struct publisher *p)
 							   ? now - h->alive_ns
 							   : 0,
 					.reset = reset };
-	struct plain_line l;
+	struct strbuf l = plain_line_begin(p);
 
 	for (const struct input_ring *input = p->rings; input && p->adopted; input = input->next)
 		if (!input->resumed && input->decoder->share.index == 0 &&
 		    restart.nreset < PUBLISHER_IFACES)
 			reset[restart.nreset++] = input->iface;
 	if (p->adopted) {
-		plain_line_init(&l);
-		json_restart(&l.out, &restart, seq, now);
+		json_restart(&l, &restart, seq, now);
 		plain_line_append(p, NULL, &l, seq);
 		stream_state_commit(&p->stream);
 	}
@@ -278,16 +270,6 @@ static int publisher_on_wake(sd_event_source *io, int fd, uint32_t revents, void
 	return 0;
 }
 
-/* The start of a ring that this stream has not read before. */
-static struct ring_cursor cursor_at_start(struct decoder *d)
-{
-	const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
-
-	return (struct ring_cursor){ .generation = d->generation,
-				     .number = e ? e->number : d->state.progress->number,
-				     .tail = spsc_tail(&d->ring) };
-}
-
 int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 {
 	struct input_ring *input = calloc(1, sizeof *input), **last = &p->rings;
@@ -300,9 +282,14 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 								    d->share.index) };
 	input->resumed = input->cursor->generation == d->generation &&
 			 spsc_resume_tail(&d->ring, input->cursor->tail);
-	if (!input->resumed) {
+	if (!input->resumed) { /* read it from the start */
+		const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
+
 		stream_state_begin(&p->stream, input->cursor);
-		*input->cursor = cursor_at_start(d);
+		*input->cursor =
+			(struct ring_cursor){ .generation = d->generation,
+					      .number = e ? e->number : d->state.progress->number,
+					      .tail = spsc_tail(&d->ring) };
 		stream_state_commit(&p->stream);
 	}
 	while (*last) /* the order of the stats */
@@ -434,16 +421,6 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	if (r >= 0)
 		subscribers_adopt(p);
 	return r;
-}
-
-int publisher_stdout(struct publisher *p)
-{
-	return subscribers_stdout(p);
-}
-
-void publisher_reload(struct publisher *p)
-{
-	subscribers_recheck(p);
 }
 
 void publisher_end(struct publisher *p, uint64_t wait_ns)

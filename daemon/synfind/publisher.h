@@ -6,55 +6,13 @@
  *
  * With a store all of this continues in the next process (stream_state.h, docs/restart.md). */
 #pragma once
-#include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
-#include "base/fmt.h"
-#include "format/json.h"
-#include "synfind/identity.h"
-#include "synfind/stream_state.h"
 
+struct publisher;
 struct options;
-struct subscriber;
 struct decoder;
 struct fdstore;
-
-enum { PUBLISHER_IFACES = 255 }; /* named in one line */
-
-/* A decoder as the publisher sees it. */
-struct input_ring {
-	struct input_ring *next;
-	struct decoder *decoder;
-	const char *iface;		/* borrowed */
-	struct ring_cursor *cursor;	/* borrowed */
-	bool resumed;			/* from an earlier process */
-	uint64_t beats, drops_reported; /* watchdog.c: at its last look */
-};
-
-struct publisher {
-	const struct options *o;
-	sd_event *loop; /* borrowed, like the store */
-	struct fdstore *fdstore;
-	struct identity id;
-	struct stream_state stream;
-	bool adopted;  /* the stream is an earlier process's */
-	bool reported; /* `restart` is published; new rings wait for it */
-	struct pseudonym_key key;
-	bool other_key;		  /* the key differs from the earlier process's */
-	struct fmt_second second; /* of the last event's time */
-	struct input_ring *rings;
-	struct subscriber *subscribers;
-	unsigned connected, reading[ACCESS_LOGS];
-	uint64_t slowest[ACCESS_LOGS]; /* every subscriber is at or after this position */
-	int listen_fd, wake_fd;
-	char path[108];	  /* of the socket; "": none */
-	bool socket_made; /* listen_remove() the path at the end */
-	bool directory_made;
-	sd_event_source *listen_io, *wake_io, *more;
-	void (*on_wake)(void *arg); /* a decoder may have changed its state */
-	unsigned (*ifaces)(void *arg, const char **ret, unsigned max); /* names for hello lines */
-	void *arg;
-};
 
 /* Resumes the stream of @fdstore (borrowed) with its subscribers, or begins one.  Opens the socket
  * that the options name.  Logs what fails; 0 or -errno. */
@@ -64,15 +22,9 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 /* Call it when all rings are added.  Publishes `restart` if the stream is resumed. */
 void publisher_start(struct publisher *p);
 
-/* As subscribers_stdout(). */
-int publisher_stdout(struct publisher *p);
-
 /* Frees everything in this process.  With a store the stream and its subscribers continue in the
  * next one; the socket's path stays.  A zeroed one is fine. */
 void publisher_destroy(struct publisher *p);
-
-/* The options have changed: disconnects subscribers that have lost access. */
-void publisher_reload(struct publisher *p);
 
 /* Adds the event ring of @d, and resumes it if the stream knows its generation.  @iface is borrowed
  * until publisher_remove(). */

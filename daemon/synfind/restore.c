@@ -1,6 +1,5 @@
 #include "synfind/restore.h"
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 #include "common/log.h"
@@ -28,7 +27,7 @@ static void stored_free(struct stored_interface *stored)
 /* Takes decoder @i of interface @id from the store.  True: its ring can be resumed. */
 static bool stored_load(struct capture *c, struct stored_interface *stored, unsigned id, unsigned i)
 {
-	int fd = fdstore_take(c->fdstore, interface_fdname(INTERFACE_TABLES, id, i).s);
+	int fd = fdstore_take(c->fdstore, fdstore_name(INTERFACE_TABLES, id, i).s);
 	struct decoder_state *state = &stored->state[i];
 	const struct decoder_ring *ring, *first;
 
@@ -40,8 +39,8 @@ static bool stored_load(struct capture *c, struct stored_interface *stored, unsi
 	decoder_state_map(state, fd);
 	close(fd);
 	for (unsigned n = 0; n < INTERFACE_RINGS; n++)
-		stored->fd[i][n] = fdstore_take(
-			c->fdstore, interface_fdname(interface_ring_fdname[n], id, i).s);
+		stored->fd[i][n] =
+			fdstore_take(c->fdstore, fdstore_name(interface_ring_fdname[n], id, i).s);
 	if (!state->memory || !stored->state[0].memory)
 		return false;
 	ring = decoder_state_current_ring(state);
@@ -148,9 +147,8 @@ static void interface_adopt(struct capture *c, struct stored_interface *stored, 
 		return;
 	}
 	iface->decoder[0]->state.head->link_reported = (uint8_t)link;
-	log_event(LOG_LEVEL_INFO, LOG_ID_INTERFACE,
-		  LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }, { "SYNFIND_STATE", "watched" }),
-		  "Watching %s, resumed from the previous process", iface->name);
+	interface_log(iface, "watched", "Watching %s, resumed from the previous process",
+		      iface->name);
 	if (link == REPORTED_NEW)
 		interface_report_link(c, iface, REPORTED_UP, "up");
 	if (link == REPORTED_GONE)

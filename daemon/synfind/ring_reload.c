@@ -1,3 +1,4 @@
+#include "source/source.h"
 #include "synfind/ring_reload.h"
 #include <string.h>
 #include <unistd.h>
@@ -17,25 +18,18 @@ void ring_reload_list(struct capture *c)
 	opener_ask(c->opener, OPENER_AGAIN, 0, 0);
 }
 
-static bool wants_new_rings(const struct capture *c, const struct interface *iface)
-{
-	uint64_t wants = decoder_state_wants(c->o);
-
-	if (!iface->gone && c->o->mode != MODE_AUTO)
-		for (unsigned i = 0; i < iface->decoders; i++)
-			if (decoder_state_current_ring(&iface->decoder[i]->state)->wants != wants)
-				return true;
-	return false;
-}
-
 void ring_reload_ask(struct capture *c, struct interface *iface)
 {
+	uint64_t wants = decoder_state_wants(c->o);
 	const struct decoder_share *share;
+	bool changed = false;
 
-	if (iface->switching || !wants_new_rings(c, iface))
+	for (unsigned i = 0; i < iface->decoders; i++)
+		changed |= decoder_state_current_ring(&iface->decoder[i]->state)->wants != wants;
+	if (!changed || iface->switching || iface->gone || c->o->mode == MODE_AUTO)
 		return;
 	share = &iface->decoder[0]->share;
-	iface->wanted = decoder_state_wants(c->o);
+	iface->wanted = wants;
 	iface->reloading = true;
 	opener_ask(c->opener, OPENER_OPEN, iface->ifindex, share->known ? share->secret : 0);
 }

@@ -57,19 +57,16 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 	return l;
 }
 
-static uint32_t layout_number(void)
-{
-	return LAYOUT << 24 |
-	       (uint32_t)(sizeof(struct stream_head) + sizeof(struct subscriber_record) +
-			  sizeof(struct ring_cursor));
-}
+static const uint32_t layout_number =
+	LAYOUT << 24 | (uint32_t)(sizeof(struct stream_head) + sizeof(struct subscriber_record) +
+				  sizeof(struct ring_cursor));
 
 static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 {
 	return (struct stream_geometry){ .magic = magic,
 					 .octets = layout_of(log_octets, records).octets,
 					 .log_octets = log_octets,
-					 .layout = layout_number(),
+					 .layout = layout_number,
 					 .records = records };
 }
 
@@ -107,7 +104,7 @@ static int read_geometry(int fd, struct stream_geometry *ret)
 
 	if (fstat(fd, &st) < 0 || pread(fd, &g, sizeof g, 0) != sizeof g)
 		return -EBADMSG;
-	if (g.magic != magic || g.layout != layout_number())
+	if (g.magic != magic || g.layout != layout_number)
 		return -ESTALE;
 	if (g.log_octets != linelog_size(g.log_octets) || g.records > UINT16_MAX + 2u)
 		return -EBADMSG;

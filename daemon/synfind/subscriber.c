@@ -14,13 +14,6 @@ enum {
 	SKIP_SPARE = 8,	     /* skip this part of the log in addition, to gain time */
 };
 
-void subscriber_record_init(struct subscriber_record *record, unsigned log, uint64_t at)
-{
-	record->cursor = (struct subscriber_cursor){ .at = at };
-	record->log = log;
-	record->flight = FLIGHT_NONE;
-}
-
 int subscriber_prepend(struct subscriber_record *record, const char *octets, size_t n)
 {
 	struct subscriber_cursor *cursor = &record->cursor;

@@ -62,9 +62,6 @@ struct subscriber {
 
 enum subscriber_verdict { SUBSCRIBER_IDLE, SUBSCRIBER_WAITS, SUBSCRIBER_GONE };
 
-/* Prepares a record for reading log number @log from position @at on. */
-void subscriber_record_init(struct subscriber_record *record, unsigned log, uint64_t at);
-
 /* Adds octets to the prefix; -ENOBUFS. */
 int subscriber_prepend(struct subscriber_record *record, const char *octets, size_t n);
 

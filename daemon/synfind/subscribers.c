@@ -11,10 +11,11 @@
 #include "base/strbuf.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "format/json.h"
 #include "synfind/access.h"
 #include "synfind/decoder.h"
 #include "synfind/listen.h"
-#include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 
@@ -36,18 +37,7 @@ static struct linelog *subscriber_log(struct subscriber *s)
 }
 
 /* The name of its socket in the store, unique for each use of the record. */
-#define SUBSCRIBER_NAME "reader-"
-struct subscriber_name {
-	char s[sizeof SUBSCRIBER_NAME + 24];
-};
-
-static struct subscriber_name subscriber_name(unsigned index, uint32_t generation)
-{
-	struct subscriber_name n;
-
-	snprintf(n.s, sizeof n.s, SUBSCRIBER_NAME "%u-%u", index, generation);
-	return n;
-}
+#define SUBSCRIBER_NAME "reader"
 
 /* Frees it in this process only. */
 static void subscriber_free(struct subscriber *s)
@@ -73,7 +63,7 @@ void subscribers_remove(struct subscriber *s, const char *why)
 	*in_use &= ~1u; /* first: the next process must not resume it */
 	if (!is_stdout) {
 		shutdown(s->fd, SHUT_RDWR); /* the store may hold a copy for a while */
-		fdstore_remove(p->fdstore, subscriber_name(s->index, *in_use >> 1).s);
+		fdstore_remove(p->fdstore, fdstore_name(SUBSCRIBER_NAME, s->index, *in_use >> 1).s);
 	}
 	subscriber_free(s);
 	if (is_stdout)
@@ -160,26 +150,13 @@ static int subscriber_greet(struct publisher *p, struct subscriber_record *recor
 {
 	const char *names[PUBLISHER_IFACES];
 	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
-	struct json_hello h = identity_hello(&p->id, names, n);
+	struct json_hello h = identity_hello(&p->id, capture_mode_name(p->o->mode), names, n);
 	char line[HELLO_MAX];
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
-	h.mode = capture_mode_name(p->o->mode);
 	h.pseudonyms = record->log == ACCESS_PSEUDONYMS;
 	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
 	return x.full ? -ENOBUFS : subscriber_prepend(record, line, (size_t)(x.p - line));
-}
-
-static int subscriber_watch(struct publisher *p, struct subscriber *s)
-{
-	int r = sd_event_add_io(p->loop, &s->io, s->fd, s->is_socket ? EPOLLIN : 0, on_subscriber,
-				s);
-
-	if (r == -EPERM) { /* epoll does not support regular files */
-		s->plain_file = true;
-		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
-	}
-	return r < 0 ? r : sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
 }
 
 /* Makes a subscriber with record @index in this process.  Owns @fd, also on failure. */
@@ -213,7 +190,13 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
 	p->subscribers = s;
 	p->connected++;
 	p->reading[s->record->log]++;
-	r = subscriber_watch(p, s);
+	r = sd_event_add_io(p->loop, &s->io, fd, is_socket ? EPOLLIN : 0, on_subscriber, s);
+	if (r == -EPERM) { /* epoll does not support regular files */
+		s->plain_file = true;
+		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
+	}
+	if (r >= 0)
+		r = sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
 	if (r < 0) {
 		subscriber_free(s);
 		return r;
@@ -231,7 +214,9 @@ static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_s
 	struct subscriber *s;
 	int r;
 
-	subscriber_record_init(record, log, p->stream.state->end[log].head);
+	record->cursor = (struct subscriber_cursor){ .at = p->stream.state->end[log].head };
+	record->log = log;
+	record->flight = FLIGHT_NONE;
 	r = subscriber_new(p, index, fd, is_socket, &s);
 	if (r >= 0) {
 		r = subscriber_greet(p, record);
@@ -239,7 +224,7 @@ static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_s
 			subscriber_free(s);
 	}
 	if (r < 0) {
-		fdstore_remove(p->fdstore, subscriber_name(index, generation).s);
+		fdstore_remove(p->fdstore, fdstore_name(SUBSCRIBER_NAME, index, generation).s);
 		return log_errno(r, "Cannot serve a subscriber");
 	}
 	undo_order();
@@ -253,16 +238,6 @@ static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_s
 static unsigned stdout_index(const struct publisher *p)
 {
 	return p->stream.head->geometry.records - 1;
-}
-
-/* The first unused record, or stdout_index(). */
-static unsigned free_index(const struct publisher *p)
-{
-	unsigned i = 0;
-
-	while (i < stdout_index(p) && p->stream.in_use[i] & 1)
-		i++;
-	return i;
 }
 
 /* What the peer of @fd may see.  @is_new: an additional subscriber, checked against the limits and
@@ -301,7 +276,7 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 	struct stream_head *h = p->stream.head;
 	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), r;
 	enum access_verdict v;
-	unsigned index;
+	unsigned index = 0;
 
 	(void)io, (void)revents;
 	if (c < 0) {
@@ -310,16 +285,18 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		return 0;
 	}
 	v = subscriber_access(p, c, true);
-	index = free_index(p);
+	while (index < stdout_index(p) && p->stream.in_use[index] & 1)
+		index++;
 	if (!access_refused(v) &&
-	    index == stdout_index(p)) /* say_sizes() said how many there are */
+	    index == stdout_index(p)) /* log_sizes() said how many there are */
 		v = ACCESS_LIMIT;
 	if (access_refused(v)) {
 		h->refused[v]++;
 		close(c);
 		return 0;
 	}
-	r = fdstore_add(p->fdstore, subscriber_name(index, (p->stream.in_use[index] >> 1) + 1).s,
+	r = fdstore_add(p->fdstore,
+			fdstore_name(SUBSCRIBER_NAME, index, (p->stream.in_use[index] >> 1) + 1).s,
 			c);
 	if (r < 0 && r != -ENOTCONN)
 		log_limited(LOG_LEVEL_WARN,
@@ -340,26 +317,20 @@ int subscribers_stdout(struct publisher *p)
 
 /* ---- subscribers of an earlier process ------------------------------------------------------- */
 
-/* Its record is sound, and it may still see the same log with the same key. */
-static bool subscriber_may_resume(const struct publisher *p, const struct subscriber_record *record,
-				  int fd)
-{
-	return record->log < ACCESS_LOGS &&
-	       subscriber_is_sound(record, &p->stream.log[record->log]) &&
-	       subscriber_access(p, fd, false) == record->log &&
-	       !(record->log == ACCESS_PSEUDONYMS && p->other_key);
-}
-
 static void subscriber_adopt(struct publisher *p, unsigned index)
 {
 	struct subscriber_record *record = stream_state_record(&p->stream, index);
 	uint32_t *in_use = &p->stream.in_use[index];
-	struct subscriber_name name = subscriber_name(index, *in_use >> 1);
+	struct fdstore_name name = fdstore_name(SUBSCRIBER_NAME, index, *in_use >> 1);
 	int fd = index == stdout_index(p) ? -ENOENT : fdstore_take(p->fdstore, name.s);
 	struct subscriber *s;
 
 	subscriber_settle(record);
-	if (fd >= 0 && subscriber_may_resume(p, record, fd)) {
+	/* Its record is sound, and it may still see the same log with the same key. */
+	if (fd >= 0 && record->log < ACCESS_LOGS &&
+	    subscriber_is_sound(record, &p->stream.log[record->log]) &&
+	    subscriber_access(p, fd, false) == record->log &&
+	    !(record->log == ACCESS_PSEUDONYMS && p->other_key)) {
 		if (subscriber_new(p, index, fd, true, &s) == 0) {
 			if (record->cursor.at < p->slowest[record->log])
 				p->slowest[record->log] = record->cursor.at;
@@ -387,10 +358,11 @@ void subscribers_greet_late(struct publisher *p)
 	char name[FDSTORE_NAME_MAX + 1];
 	int fd;
 
-	while ((fd = fdstore_take_next(p->fdstore, SUBSCRIBER_NAME, name)) >= 0) {
+	while ((fd = fdstore_take_next(p->fdstore, SUBSCRIBER_NAME "-", name)) >= 0) {
 		unsigned index = 0, generation = 0;
 
-		if (p->adopted && sscanf(name, SUBSCRIBER_NAME "%u-%u", &index, &generation) == 2 &&
+		if (p->adopted &&
+		    sscanf(name, SUBSCRIBER_NAME "-%u-%u", &index, &generation) == 2 &&
 		    index < stdout_index(p) && p->stream.in_use[index] == (generation - 1) << 1) {
 			enum access_verdict v = subscriber_access(p, fd, true);
 
@@ -408,28 +380,21 @@ void subscribers_greet_late(struct publisher *p)
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
-static int open_socket(struct publisher *p)
-{
-	int fd = listen_inherited(p->fdstore, &p->socket_made);
-
-	if (fd != -ENOENT || !p->o->socket)
-		return fd;
-	fd = listen_open(p->o, &p->directory_made);
-	p->socket_made = fd >= 0;
-	if (fd >= 0)
-		fdstore_add(p->fdstore, LISTENER, fd);
-	return fd;
-}
-
 int subscribers_listen(struct publisher *p)
 {
-	int r;
+	int fd = listen_inherited(p->fdstore, &p->socket_made), r;
 
-	p->listen_fd = open_socket(p);
-	if (p->listen_fd < 0)
-		return p->listen_fd == -ENOENT ? 0 : p->listen_fd;
-	listen_path(p->listen_fd, p->path);
-	r = sd_event_add_io(p->loop, &p->listen_io, p->listen_fd, EPOLLIN, on_connect, p);
+	if (fd == -ENOENT && p->o->socket) {
+		fd = listen_open(p->o, &p->directory_made);
+		p->socket_made = fd >= 0;
+		if (fd >= 0)
+			fdstore_add(p->fdstore, LISTENER, fd);
+	}
+	p->listen_fd = fd;
+	if (fd < 0)
+		return fd == -ENOENT ? 0 : fd;
+	listen_path(fd, p->path);
+	r = sd_event_add_io(p->loop, &p->listen_io, fd, EPOLLIN, on_connect, p);
 	if (r >= 0)
 		r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
 	/* Without a free descriptor accept() fails and the client stays in the queue. */

@@ -1,6 +1,5 @@
 /* subscribers.h - all subscribers: accepting, greeting, serving and removing them, and resuming
- * those of an earlier process (docs/restart.md).  Part of the publisher: only publisher.c includes
- * it. */
+ * those of an earlier process (docs/restart.md).  Part of the publisher. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>

@@ -3,8 +3,9 @@
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include "common/log.h"
+#include "format/json.h"
 #include "synfind/decoder.h"
-#include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 
 enum { STATUS_USEC = 5000000 };
 
@@ -78,9 +79,9 @@ static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 
 /* ---- watchdog ------------------------------------------------------------------------------- */
 
-/* A decoder whose heartbeat has not moved since the last call, or NULL. */
-static const struct input_ring *stalled_decoder(struct watchdog *h)
+static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 {
+	struct watchdog *h = arg;
 	const struct input_ring *stalled = NULL;
 
 	for (struct input_ring *input = h->publisher->rings; input; input = input->next) {
@@ -90,21 +91,14 @@ static const struct input_ring *stalled_decoder(struct watchdog *h)
 			stalled = input;
 		input->beats = beats;
 	}
-	return stalled;
-}
-
-static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
-{
-	struct watchdog *h = arg;
-	const struct input_ring *input = stalled_decoder(h);
-
-	if (!input)
+	if (!stalled)
 		sd_notify(0, "WATCHDOG=1");
 	else if (!h->stalled)
 		log_event(LOG_LEVEL_ERR, LOG_ID_STALLED,
-			  LOG_FIELDS({ "SYNFIND_INTERFACE", input->iface }),
-			  "The decoder of %s has stalled: not feeding the watchdog", input->iface);
-	h->stalled = input;
+			  LOG_FIELDS({ "SYNFIND_INTERFACE", stalled->iface }),
+			  "The decoder of %s has stalled: not feeding the watchdog",
+			  stalled->iface);
+	h->stalled = stalled;
 	sd_event_source_set_time(s, usec + h->watchdog_usec / FEEDS);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);
 }
@@ -120,17 +114,10 @@ int watchdog_start(struct watchdog *h, sd_event *loop, struct publisher *p)
 		h->watchdog_usec = 0;
 	r = sd_event_now(loop, CLOCK_MONOTONIC, &h->at_usec);
 	if (r >= 0)
-		r = sd_event_add_time_relative(loop, &h->status_timer, CLOCK_MONOTONIC, STATUS_USEC,
-					       0, on_status, h);
+		r = sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC, STATUS_USEC, 0,
+					       on_status, h);
 	if (r >= 0 && h->watchdog_usec)
-		r = sd_event_add_time_relative(loop, &h->feed_watchdog, CLOCK_MONOTONIC,
+		r = sd_event_add_time_relative(loop, NULL, CLOCK_MONOTONIC,
 					       h->watchdog_usec / FEEDS, 0, on_feed_watchdog, h);
 	return r < 0 ? log_errno(r, "Cannot start the watchdog") : 0;
-}
-
-void watchdog_stop(struct watchdog *h)
-{
-	sd_event_source_disable_unref(h->status_timer);
-	sd_event_source_disable_unref(h->feed_watchdog);
-	*h = (struct watchdog){ 0 };
 }

@@ -11,8 +11,7 @@
 struct publisher;
 
 struct watchdog {
-	struct publisher *publisher; /* borrowed */
-	sd_event_source *status_timer, *feed_watchdog;
+	struct publisher *publisher;	   /* borrowed */
 	uint64_t watchdog_usec;		   /* 0: disabled */
 	uint64_t at_usec, packets, events; /* at the last status */
 	bool stalled;			   /* and that was logged */
@@ -21,8 +20,5 @@ struct watchdog {
 /* The longest wait of a decoder without a heartbeat, ms; 0: unlimited. */
 int watchdog_beat_ms(void);
 
-/* Starts the timers; 0 or -errno, logged. */
+/* Starts the timers, which end with @loop; 0 or -errno, logged. */
 int watchdog_start(struct watchdog *h, sd_event *loop, struct publisher *p);
-
-/* A zeroed one is fine. */
-void watchdog_stop(struct watchdog *h);

@@ -25,6 +25,7 @@
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 #include "tests/bench/micro.h"
@@ -130,7 +131,7 @@ static void bench_init(struct bench *b)
 	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
 	b->decoder.encap_ids =
-		encap_id_init(map_lazily(encap_id_memory()), &(struct hash_key){ 0 }); /* none */
+		encap_id_init(calloc(1, encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
 		r = publisher_init(&b->publisher, &b->o, b->loop, &b->fdstore);

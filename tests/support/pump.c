@@ -11,12 +11,14 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
 #include "common/options.h"
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
+#include "synfind/publisher_state.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 #include "tests/bench/micro_event.h"
@@ -83,7 +85,7 @@ static void adopt(struct decoder *d, struct memory *m)
 	}
 	d->generation = m->generation;
 	d->encap_ids =
-		encap_id_init(map_lazily(encap_id_memory()), &(struct hash_key){ 0 }); /* none */
+		encap_id_init(calloc(1, encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 }
 
 int main(int argc, char **argv)

@@ -228,7 +228,7 @@ static struct offline *join_fd(struct stage *g, int to, int from, bool is_socket
 	r->s = (struct subscriber){ .fd = to,
 				    .is_socket = is_socket,
 				    .record = calloc(1, sizeof *r->s.record) };
-	subscriber_record_init(r->s.record, 0, g->log.end->head);
+	*r->s.record = (struct subscriber_record){ .cursor.at = g->log.end->head };
 	r->fd = from;
 	r->seq = g->seq;
 	g->reader[g->readers++] = r;

@@ -1,0 +1,31 @@
+/* capture_state.h - what capture knows, shared by capture.c and the parts below it: interface.h. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include <systemd/sd-event.h>
+
+struct fdstore;
+struct interface;
+struct opener;
+struct options;
+struct publisher;
+
+struct capture_totals { /* for the summary at the end */
+	uint64_t packets, drops, connections, events, lost;
+};
+
+struct capture {
+	const struct options *o;
+	struct publisher *publisher;
+	sd_event *loop;
+	struct opener *opener; /* borrowed, like the store */
+	struct fdstore *fdstore;
+	sd_event_source *opener_io, *retry;
+	struct interface *interfaces;
+	bool listed;	 /* the opener's list is complete */
+	bool reloading;	 /* the opener was asked for a new list */
+	unsigned pinned; /* decoder threads pinned so far */
+	bool starting, stopping;
+	int error;		      /* at start: the first failure */
+	struct capture_totals totals; /* of decoders that ended */
+};
