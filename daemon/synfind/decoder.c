@@ -13,9 +13,11 @@
 #include "flow/encap_id.h"
 #include "source/afring.h"
 #include "source/fanout.h"
+#include "source/source.h"
 #include "synfind/bypassfilter.h"
 #include "synfind/ring_switch.h"
 #include "wire/checksum.h"
+#include "wire/frame.h"
 #include "wire/segment.h"
 
 static const uint64_t stats_every_ns = 100000000; /* between looks at the kernel's drop counter */

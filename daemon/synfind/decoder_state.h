@@ -15,6 +15,7 @@
 #include "base/undo.h"
 #include "flow/tracker.h"
 #include "source/afring.h"
+#include "wire/frame.h"
 
 struct options;
 struct ring_switch;

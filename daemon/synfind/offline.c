@@ -7,6 +7,8 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "base/fmt.h"
+#include "base/strbuf.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "source/pcapfile.h"

@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "base/strbuf.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "synfind/subscribers.h"

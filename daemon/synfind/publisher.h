@@ -9,6 +9,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
+#include "base/fmt.h"
 #include "format/json.h"
 #include "synfind/identity.h"
 #include "synfind/stream_state.h"

@@ -3,6 +3,7 @@
 #include <poll.h>
 #include <string.h>
 #include <unistd.h>
+#include "base/strbuf.h"
 #include "base/undo.h"
 #include "format/json.h"
 

@@ -8,6 +8,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "base/strbuf.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "synfind/access.h"

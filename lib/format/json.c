@@ -1,5 +1,8 @@
 #include "format/json.h"
 #include "base/cc.h"
+#include "base/fmt.h"
+#include "base/strbuf.h"
+#include "flow/event.h"
 #include "format/community.h"
 #include "wire/tcpopt.h"
 

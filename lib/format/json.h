@@ -6,13 +6,15 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/fmt.h"
-#include "base/strbuf.h"
-#include "flow/event.h"
 #include "flow/tcp_fsm.h"
 #include "format/community.h"
 #include "source/source.h"
+#include "wire/frame.h"
 #include "wire/tunnel.h"
+
+struct event;	   /* "flow/event.h" */
+struct fmt_second; /* "base/fmt.h" */
+struct strbuf;	   /* "base/strbuf.h" */
 
 enum { JSON_LINE_MAX = 4096 }; /* enough for any line of json_event(), FMT_SPARE included */
 

@@ -12,6 +12,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "source/source.h"
+#include "wire/frame.h"
+#include "wire/link.h"
 
 _Static_assert(sizeof(((struct afring_geometry *)NULL)->ifname) == IFNAMSIZ, "afring.h");
 

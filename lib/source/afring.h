@@ -12,7 +12,8 @@
 #include <linux/filter.h> /* struct sock_fprog, by value */
 #include <stdbool.h>
 #include <stdint.h>
-#include "source/source.h"
+
+struct source; /* "source/source.h" */
 
 enum { AFRING_GROUP_MAX = 64 }; /* the kernel allows 256 */
 

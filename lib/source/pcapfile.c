@@ -11,6 +11,8 @@
 #include <unistd.h>
 #include "base/bytes.h"
 #include "base/cc.h"
+#include "wire/frame.h"
+#include "wire/link.h"
 
 enum { PCAP_HEADER = 24, RECORD_HEADER = 16, RECORD_HEADER_MODIFIED = 24 };
 enum { NS_PER_S = 1000000000 };

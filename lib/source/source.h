@@ -4,7 +4,9 @@
  * uses a source.  Errors are -errno; nothing here logs. */
 #pragma once
 #include <stdint.h>
-#include "wire/frame.h"
+
+struct frame; /* "wire/frame.h" */
+struct source;
 
 /* Totals since the source was opened. */
 struct source_stats {
@@ -12,8 +14,6 @@ struct source_stats {
 	uint64_t drops;
 	uint64_t freezes; /* times that the ring was full */
 };
-
-struct source;
 
 struct source_ops {
 	int (*next)(struct source *, struct frame *ret, unsigned max);

@@ -10,6 +10,7 @@
 #include "base/bytes.h"
 #include "wire/frame.h"
 #include "wire/ip.h"
+#include "wire/link.h"
 #include "wire/segment.h"
 #include "wire/tunnel.h"
 

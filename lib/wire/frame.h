@@ -7,7 +7,6 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "wire/link.h"
 
 struct segment; /* "wire/segment.h" */
 struct tunnel;	/* "wire/tunnel.h" */
@@ -22,7 +21,7 @@ struct frame {
 	uint16_t iface;	     /* index, see source_iface() */
 	uint16_t vlan_tci;   /* outermost tag, which the kernel removed from the frame ... */
 	uint8_t has_vlan;    /* ... when this is set */
-	uint8_t link;	     /* enum link_type */
+	uint8_t link;	     /* enum link_type of "wire/link.h" */
 	uint8_t unverified;  /* the checksum was not checked since the sender set it */
 };
 

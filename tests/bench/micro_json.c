@@ -5,6 +5,9 @@
  * ratios of CPU time per octet.  Events come in the proportions of short connections, a fifth over
  * IPv6. */
 #include <string.h>
+#include "base/fmt.h"
+#include "base/strbuf.h"
+#include "flow/event.h"
 #include "format/json.h"
 #include "tests/bench/micro.h"
 #include "tests/bench/micro_event.h"

@@ -8,6 +8,7 @@
 #include <string.h>
 #include "wire/checksum.h"
 #include "wire/frame.h"
+#include "wire/link.h"
 #include "wire/segment.h"
 #include "wire/tunnel.h"
 

@@ -10,6 +10,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include "source/pcapfile.h"
+#include "wire/frame.h"
+#include "wire/link.h"
 
 enum { INPUT_MAX = 60000 }; /* a pipe holds that much, so no second thread needs to write */
 

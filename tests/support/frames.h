@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "tests/support/tap.h"
 #include "wire/frame.h"
+#include "wire/link.h"
 #include "wire/segment.h"
 #include "wire/tunnel.h"
 

@@ -23,11 +23,15 @@
 #include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "base/fmt.h"
+#include "base/strbuf.h"
 #include "base/undo.h"
+#include "flow/event.h"
 #include "format/json.h"
 #include "flow/tracker.h"
 #include "source/pcapfile.h"
 #include "tests/support/rand.h"
+#include "wire/frame.h"
 #include "wire/segment.h"
 
 static const uint64_t second = 1000000000;

@@ -28,7 +28,9 @@
 #include "base/cc.h"
 #include "bpf/tcp_filter.h"
 #include "source/afring.h"
+#include "source/source.h"
 #include "tests/support/tap.h"
+#include "wire/frame.h"
 #include "wire/segment.h"
 
 enum { BLOCK = 1 << 17, BLOCKS = 32, BATCH = 7, QUIET_MS = 60, HEADERS_MAX = 14 + 40 + 60 };

@@ -19,6 +19,7 @@
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 #include "wire/frame.h"
+#include "wire/link.h"
 #include "wire/segment.h"
 
 enum { EVENTS = 2048, RING = 256, FRAME = 1500, RUNS = 400, STEPS = 600 };

@@ -2,6 +2,9 @@
 #include <jansson.h>
 #include <string.h>
 #include "base/cc.h"
+#include "base/fmt.h"
+#include "base/strbuf.h"
+#include "flow/event.h"
 #include "format/community.h"
 #include "format/json.h"
 #include "tests/support/tap.h"

@@ -10,6 +10,8 @@
 #include "base/cc.h"
 #include "source/pcapfile.h"
 #include "tests/support/tap.h"
+#include "wire/frame.h"
+#include "wire/link.h"
 
 /* --- a file in memory, in either byte order --- */
 

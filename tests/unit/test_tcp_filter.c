@@ -13,6 +13,7 @@
 #include "bpf/tcp_filter.h"
 #include "tests/support/tap.h"
 #include "wire/frame.h"
+#include "wire/link.h"
 #include "wire/segment.h"
 #include "wire/tunnel.h"
 
