@@ -3,6 +3,7 @@
 #include <string.h>
 #include <systemd/sd-id128.h>
 #include <unistd.h>
+#include "format/json.h"
 
 void identity_init(struct identity *ret, bool daemon)
 {

@@ -1,6 +1,8 @@
 /* identity.h - host, boot and run of this process, for the hello line. */
 #pragma once
-#include "format/json.h"
+#include <stdbool.h>
+
+struct json_hello; /* "format/json.h" */
 
 struct identity {
 	char host[65], boot_id[33], run_id[33];

@@ -11,6 +11,7 @@
 #include "base/strbuf.h"
 #include "common/log.h"
 #include "common/options.h"
+#include "format/json.h"
 #include "source/pcapfile.h"
 #include "synfind/decoder.h"
 #include "synfind/identity.h"

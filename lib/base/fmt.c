@@ -4,7 +4,13 @@ char *fmt_long(char *p, uint64_t v)
 {
 	uint64_t high = v / FMT_SHORT;
 
-	p = high < FMT_SHORT ? fmt_short(p, (uint32_t)high) : fmt_long(p, high);
+	if (high < FMT_SHORT) {
+		p = fmt_short(p, (uint32_t)high);
+	} else {
+		p = fmt_short(p, (uint32_t)(high / FMT_SHORT));
+		fmt_store8(p, fmt_eight((uint32_t)(high % FMT_SHORT)) | FMT_ZEROS);
+		p += 8;
+	}
 	fmt_store8(p, fmt_eight((uint32_t)(v % FMT_SHORT)) | FMT_ZEROS);
 	return p + 8;
 }
@@ -169,8 +175,8 @@ char *fmt_ip6(char *p, const uint8_t a[static 16])
 	}
 	memcpy(&octets, a, sizeof octets);
 	fmt_hex(g.hex, octets, 2);
-	/* Bit i: a run of at least `run` zeros begins at group i.  The last non-zero value gives the
-	 * longest run; its lowest bit is the first of them (RFC 5952 4.2.3). */
+	/* Bit i: a run of at least `run` zeros begins at group i.  The last non-zero value gives
+	 * the longest run; its lowest bit is the first of them (RFC 5952 4.2.3). */
 	for (; zeros; run++) {
 		last = zeros;
 		zeros &= zeros >> 1;

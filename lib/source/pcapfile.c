@@ -83,7 +83,8 @@ struct pcapfile {
 	uint8_t *buffer;
 	size_t file_size; /* octets that can be read through the map */
 
-	/* After PARSE_SHORT: `what` at p takes `need` octets, according to its first `lead` ones. */
+	/* After PARSE_SHORT: `what` at p takes `need` octets, according to its first `lead`
+	 * ones. */
 	struct {
 		const char *what;
 		size_t lead, need;

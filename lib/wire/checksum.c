@@ -23,31 +23,20 @@ static inline uint64_t native_u32(const uint8_t *p)
 	return v;
 }
 
-/* An odd last octet is padded with a zero. */
+/* @n: at least 8.  The end is padded with zeros. */
 static inline uint64_t sum_add_octets(uint64_t sum, const uint8_t *p, uint32_t n)
 {
 	uint64_t v;
-	uint16_t two;
 
 	for (; n >= sizeof v; p += sizeof v, n -= (uint32_t)sizeof v) {
 		memcpy(&v, p, sizeof v);
 		sum = sum_add(sum, v);
 	}
-	if (n & 4) {
-		sum = sum_add(sum, native_u32(p));
-		p += 4;
-	}
-	if (n & 2) {
-		memcpy(&two, p, sizeof two);
-		sum = sum_add(sum, two);
-		p += 2;
-	}
-	if (n & 1) {
-		two = 0;
-		memcpy(&two, p, 1);
-		sum = sum_add(sum, two);
-	}
-	return sum;
+	if (!n)
+		return sum;
+	/* The last 8 octets, without those that are in the sum already. */
+	memcpy(&v, p + n - sizeof v, sizeof v);
+	return sum_add(sum, htole64(le64toh(v) >> 8 * (sizeof v - n)));
 }
 
 static uint16_t sum_fold(uint64_t sum)

@@ -46,16 +46,11 @@ static enum frame_verdict ppp_protocol_decode(uint32_t protocol, struct decode *
 {
 	if (d->c.bad)
 		return FRAME_CUT;
-	switch (protocol) {
-	case PPP_V4:
-		return ip_follows(d, 4);
-	case PPP_V6:
-		return ip_follows(d, 6);
-	case PPP_MPLS:
+	if (protocol == PPP_MPLS)
 		return mpls_decode(d);
-	default:
+	if (protocol != PPP_V4 && protocol != PPP_V6)
 		return FRAME_NOT_TCP;
-	}
+	return ip_follows(d, protocol == PPP_V4 ? 4 : 6);
 }
 
 /* RFC 1661 2 and 6.5: a protocol whose first octet is odd has one octet.  RFC 1662 3.1: FF 03
@@ -208,10 +203,8 @@ enum frame_verdict link_decode(enum link_type link, struct decode *d)
 
 	switch (link) {
 	case LINK_ETHERNET:
-		cursor_take(&d->c, 12);
-		return ethertype_decode(cursor_be16(&d->c), d);
 	case LINK_SLL:
-		cursor_take(&d->c, 14);
+		cursor_take(&d->c, link == LINK_ETHERNET ? 12 : 14);
 		return ethertype_decode(cursor_be16(&d->c), d);
 	case LINK_SLL2:
 		type = cursor_be16(&d->c);
@@ -219,7 +212,7 @@ enum frame_verdict link_decode(enum link_type link, struct decode *d)
 		return ethertype_decode(type, d);
 	case LINK_NULL:
 		cursor_take(&d->c, 4);
-		return version_decode(d);
+		break;
 	case LINK_PPP:
 		return ppp_decode(d);
 	case LINK_PPPOE:

@@ -14,46 +14,29 @@ enum option_kind {
 
 enum { TFO_EXPERIMENT = 0xF989 };
 
-/* @body: the option without kind and length. */
-static void tcpopt_take(struct tcpopt *o, uint8_t kind, struct cursor body)
+static void timestamps_take(struct tcpopt *o, const uint8_t *body)
 {
-	size_t n = cursor_left(&body);
+	o->timestamps = true;
+	o->tsval = be32_at(body);
+	o->tsecr = be32_at(body + 4);
+}
 
-	switch (kind) {
-	case OPT_MSS:
-		if (n == 2)
-			o->mss = cursor_be16(&body);
-		break;
-	case OPT_WSCALE:
-		if (n == 1) {
-			uint8_t shift = cursor_u8(&body);
-
-			o->wscale = shift > TCPOPT_WSCALE_MAX ? TCPOPT_WSCALE_MAX : shift;
-		}
-		break;
-	case OPT_SACK_PERMITTED:
-		o->sack |= n == 0;
-		break;
-	case OPT_TIMESTAMPS:
-		if (n == 8) {
-			o->timestamps = true;
-			o->tsval = cursor_be32(&body);
-			o->tsecr = cursor_be32(&body);
-		}
-		break;
-	case OPT_MPTCP:
+/* @body: the @n octets of the option after kind and length. */
+static void tcpopt_take(struct tcpopt *o, uint8_t kind, const uint8_t *body, size_t n)
+{
+	if (kind == OPT_MSS && n == 2)
+		o->mss = be16_at(body);
+	else if (kind == OPT_WSCALE && n == 1)
+		o->wscale = *body > TCPOPT_WSCALE_MAX ? TCPOPT_WSCALE_MAX : *body;
+	else if (kind == OPT_SACK_PERMITTED && n == 0)
+		o->sack = true;
+	else if (kind == OPT_TIMESTAMPS && n == 8)
+		timestamps_take(o, body);
+	else if (kind == OPT_MPTCP)
 		o->mptcp = true;
-		break;
-	case OPT_TFO:
+	else if (kind == OPT_TFO ||
+		 (kind == OPT_EXPERIMENT && n >= 2 && be16_at(body) == TFO_EXPERIMENT))
 		o->tfo = true;
-		break;
-	case OPT_EXPERIMENT:
-		if (n >= 2 && cursor_be16(&body) == TFO_EXPERIMENT)
-			o->tfo = true;
-		break;
-	default:
-		break;
-	}
 }
 
 struct tcpopt tcpopt_parse(struct span options)
@@ -63,9 +46,7 @@ struct tcpopt tcpopt_parse(struct span options)
 
 	/* Timestamps alone, after the handshake in nearly every segment: RFC 7323 appendix A. */
 	if (options.n == 12 && be32_at(options.p) == 0x0101080a) {
-		o.timestamps = true;
-		o.tsval = be32_at(options.p + 4);
-		o.tsecr = be32_at(options.p + 8);
+		timestamps_take(&o, options.p + 4);
 		return o;
 	}
 	while (cursor_left(&c)) {
@@ -83,7 +64,7 @@ struct tcpopt tcpopt_parse(struct span options)
 			o.malformed = true;
 			break;
 		}
-		tcpopt_take(&o, kind, cursor_of((struct span){ body, len - 2u }));
+		tcpopt_take(&o, kind, body, len - 2u);
 	}
 	return o;
 }

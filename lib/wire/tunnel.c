@@ -130,31 +130,22 @@ static enum frame_verdict gtp_u_decode(struct decode *d)
 	return link_decode(LINK_RAW_IP, d);
 }
 
-static enum frame_verdict inner_ip4_decode(struct decode *d)
-{
-	return ip_follows(d, 4);
-}
-
-static enum frame_verdict inner_ip6_decode(struct decode *d)
-{
-	return ip_follows(d, 6);
-}
-
-/* The cursor is after the IP header, and after the UDP header if there is one. */
+/* decode: the cursor is after the IP header, and after the UDP header if there is one. */
 static const struct {
 	const char *name;
 	enum frame_verdict (*decode)(struct decode *d);
+	uint8_t ip_v; /* without `decode`: of the inner IP header */
 } types[TUNNEL_TYPES] = {
-	[TUNNEL_NONE] = { "none", NULL },
-	[TUNNEL_VXLAN] = { "vxlan", vxlan_decode },
-	[TUNNEL_GENEVE] = { "geneve", geneve_decode },
-	[TUNNEL_GRE] = { "gre", gre_decode },
-	[TUNNEL_ERSPAN] = { "erspan", NULL }, /* arrives as TUNNEL_GRE */
-	[TUNNEL_IPIP] = { "ipip", inner_ip4_decode },
-	[TUNNEL_6IN4] = { "6in4", inner_ip6_decode },
-	[TUNNEL_4IN6] = { "4in6", inner_ip4_decode },
-	[TUNNEL_6IN6] = { "6in6", inner_ip6_decode },
-	[TUNNEL_GTP_U] = { "gtp_u", gtp_u_decode },
+	[TUNNEL_NONE] = { "none", NULL, 0 },
+	[TUNNEL_VXLAN] = { "vxlan", vxlan_decode, 0 },
+	[TUNNEL_GENEVE] = { "geneve", geneve_decode, 0 },
+	[TUNNEL_GRE] = { "gre", gre_decode, 0 },
+	[TUNNEL_ERSPAN] = { "erspan", NULL, 0 }, /* arrives as TUNNEL_GRE */
+	[TUNNEL_IPIP] = { "ipip", NULL, 4 },
+	[TUNNEL_6IN4] = { "6in4", NULL, 6 },
+	[TUNNEL_4IN6] = { "4in6", NULL, 4 },
+	[TUNNEL_6IN6] = { "6in6", NULL, 6 },
+	[TUNNEL_GTP_U] = { "gtp_u", gtp_u_decode, 0 },
 };
 
 const char *tunnel_name(enum tunnel_type t)
@@ -217,7 +208,8 @@ enum frame_verdict tunnel_decode(struct decode *d, unsigned level)
 	if (l3_len < cursor_left(&d->c))
 		d->c.end = ip + l3_len;
 	cursor_take(&d->c, u->off + (u->proto == PROTO_UDP ? UDP_HEADER : 0));
-	enum frame_verdict v = types[type].decode(d);
+	enum frame_verdict v =
+		types[type].decode ? types[type].decode(d) : ip_follows(d, types[type].ip_v);
 
 	d->wire -= (uint32_t)(d->c.p - ip);
 	return v;
