@@ -7,14 +7,6 @@
 /* Calls @fn with the address of the variable when it leaves scope. */
 #define AUTO(fn) __attribute__((cleanup(fn)))
 
-/* Moves a pointer out of an AUTO variable; the caller now owns it. */
-#define TAKE(p)                                                                                    \
-	({                                                                                         \
-		__typeof__(p) take_ = (p);                                                         \
-		(p) = NULL;                                                                        \
-		take_;                                                                             \
-	})
-
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

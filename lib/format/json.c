@@ -256,27 +256,16 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 	p = add_ends(p, e);
 	p = add_community(p, e, c);
 	p = add_states(p, e);
-	switch ((enum event_kind)e->kind) {
-	case EVENT_TCP_OPEN:
+	if (e->kind == EVENT_TCP_OPEN)
 		p = add_open(p, e);
-		break;
-	case EVENT_TCP_STATE:
+	else if (e->kind == EVENT_TCP_STATE)
 		p = add_moves(p, e);
-		break;
-	case EVENT_TCP_ESTABLISHED:
+	else if (e->kind == EVENT_TCP_ESTABLISHED)
 		p = add_established(p, e);
-		break;
-	case EVENT_TCP_CLOSE:
+	else if (e->kind == EVENT_TCP_CLOSE)
 		p = add_close(p, e, c->second);
-		break;
-	case EVENT_TCP_ANOMALY:
+	else if (e->kind == EVENT_TCP_ANOMALY)
 		p = add_anomaly(p, e);
-		break;
-	case EVENT_CAPTURE_LOSS:
-	case EVENT_SYN_FLOOD:
-	case EVENT_KINDS:
-		break;
-	}
 	return fmt_lit(p, "}");
 }
 
@@ -316,6 +305,8 @@ static void strbuf_quoted(struct strbuf *t, const char *s)
 
 #define key_u64(t, name, v) (key(t, name), strbuf_u64(t, v))
 #define key_str(t, name, v) (key(t, name), strbuf_quoted(t, v))
+/* A string of others, which may need escaping. */
+#define key_name(t, name, v) (key(t, name), strbuf_json_string(t, v))
 /* An object that begins with a number. */
 #define key_object(t, name, first, v)                                                              \
 	(strbuf_lit(t, ",\"" name "\":{\"" first "\":"), strbuf_u64(t, v))
@@ -348,14 +339,11 @@ static void json_names(struct strbuf *t, const char *const *names, unsigned n)
 void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
 {
 	json_begin(t, "hello", seq, ts_ns);
-	strbuf_lit(t, ",\"schema\":\"synfind/1\",\"version\":");
-	strbuf_json_string(t, h->version);
-	key(t, "host");
-	strbuf_json_string(t, h->host);
-	key(t, "boot_id");
-	strbuf_json_string(t, h->boot_id);
-	key(t, "run_id");
-	strbuf_json_string(t, h->run_id);
+	key_str(t, "schema", "synfind/1");
+	key_name(t, "version", h->version);
+	key_name(t, "host", h->host);
+	key_name(t, "boot_id", h->boot_id);
+	key_name(t, "run_id", h->run_id);
 	key(t, "interfaces");
 	json_names(t, h->ifaces, h->nifaces);
 	key_u64(t, "next_seq", seq + 1);
@@ -381,8 +369,7 @@ void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, 
 void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t seq, uint64_t ts_ns)
 {
 	json_begin(t, "iface", seq, ts_ns);
-	key(t, "in_iface");
-	strbuf_json_string(t, name);
+	key_name(t, "in_iface", name);
 	key_str(t, "state", state);
 	json_end(t);
 }

@@ -48,12 +48,12 @@ struct iface {
 	uint8_t link;	  /* enum link_type; LINK_TYPES: not supported */
 	uint32_t section; /* the last section that declares it */
 	uint32_t snaplen; /* 0: none */
-	/* Unit of timestamps: the first of the three that is not 0. */
-	uint64_t ts_mult, ts_div; /* ns = t * ts_mult, t / ts_div */
-	uint8_t ts_shift;	  /* ns = t * 10^9 / 2^ts_shift */
-	int64_t ts_offset;	  /* s, added to each timestamp */
-	uint64_t ts_plain;	  /* timestamps below it are t * ts_mult, without offset */
-	uint64_t ifdrop, osdrop;  /* last reported in this section */
+	/* Unit of timestamps: ns = t * ts_mult / ts_div / 2^ts_shift. */
+	uint64_t ts_mult, ts_div;
+	uint8_t ts_shift;
+	int64_t ts_offset;	 /* s, added to each timestamp */
+	uint64_t ts_plain;	 /* timestamps below it are t * ts_mult, without offset */
+	uint64_t ifdrop, osdrop; /* last reported in this section */
 };
 
 enum format { FORMAT_UNKNOWN, FORMAT_PCAP, FORMAT_PCAPNG };
@@ -114,29 +114,19 @@ static struct pcapfile *pcapfile_of(struct source *s)
 	return (struct pcapfile *)s;
 }
 
-static uint16_t u16_at(const struct pcapfile *f, const uint8_t *p)
-{
-	uint16_t v;
-
-	memcpy(&v, p, sizeof v);
-	return f->swap ? __builtin_bswap16(v) : v;
-}
-
-static uint32_t u32_at(const struct pcapfile *f, const uint8_t *p)
-{
-	uint32_t v;
-
-	memcpy(&v, p, sizeof v);
-	return f->swap ? __builtin_bswap32(v) : v;
-}
-
-static uint64_t u64_at(const struct pcapfile *f, const uint8_t *p)
-{
-	uint64_t v;
-
-	memcpy(&v, p, sizeof v);
-	return f->swap ? __builtin_bswap64(v) : v;
-}
+/* Integers of the file: u16_at(), u32_at(), u64_at(). */
+#define INTEGER_AT(bits)                                                                           \
+	static uint##bits##_t u##bits##_at(const struct pcapfile *f, const uint8_t *p)             \
+	{                                                                                          \
+		uint##bits##_t v;                                                                  \
+                                                                                                   \
+		memcpy(&v, p, sizeof v);                                                           \
+		return f->swap ? __builtin_bswap##bits(v) : v;                                     \
+	}
+INTEGER_AT(16)
+INTEGER_AT(32)
+INTEGER_AT(64)
+#undef INTEGER_AT
 
 static unsigned long long offset_of(const struct pcapfile *f, const uint8_t *p)
 {
@@ -346,29 +336,24 @@ static void set_resolution(struct iface *i, uint8_t resol)
 {
 	unsigned n = resol & 0x7f;
 
-	i->ts_mult = i->ts_div = 0;
+	i->ts_shift = resol & 0x80 ? (uint8_t)n : 0;
 	if (resol & 0x80)
-		i->ts_shift = (uint8_t)n;
-	else if (n <= 9)
-		i->ts_mult = power10(9 - n);
-	else /* 10^19 is the largest power in 64 bits; finer units cannot count to 1 ns */
-		i->ts_div = n - 9 > 19 ? UINT64_MAX : power10(n - 9);
+		n = 0;
+	i->ts_mult = n <= 9 ? power10(9 - n) : 1;
+	/* 10^19 is the largest power in 64 bits; finer units cannot count to 1 ns. */
+	i->ts_div = n <= 9 ? 1 : n - 9 > 19 ? UINT64_MAX : power10(n - 9);
 }
 
 static uint64_t time_ns(const struct iface *i, uint64_t t)
 {
-	__int128 ns; /* 2^64 * 10^9 + 2^63 * 10^9 fits */
-
 	/* The usual units, us and ns: 128 bits cost as much as the rest of the walk. */
 	if (likely(t < i->ts_plain))
 		return t * i->ts_mult;
-	if (i->ts_mult)
-		ns = (__int128)t * i->ts_mult;
-	else if (i->ts_div)
-		ns = t / i->ts_div;
-	else
-		ns = (__int128)t * NS_PER_S >> i->ts_shift;
-	ns += (__int128)i->ts_offset * NS_PER_S;
+
+	/* 2^64 * 10^9 + 2^63 * 10^9 fits. */
+	__int128 ns = ((__int128)t * i->ts_mult / i->ts_div >> i->ts_shift) +
+		      (__int128)i->ts_offset * NS_PER_S;
+
 	return ns < 0 ? 0 : ns > INT64_MAX ? INT64_MAX : (uint64_t)ns;
 }
 
@@ -423,7 +408,8 @@ static enum parsed parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t le
 			   .link = (uint8_t)link_of(u16_at(f, b + 8)),
 			   .section = f->section,
 			   .snaplen = u32_at(f, b + 12),
-			   .ts_mult = 1000 }; /* us, unless if_tsresol says otherwise */
+			   .ts_mult = 1000,
+			   .ts_div = 1 }; /* us, unless if_tsresol says otherwise */
 	struct span rest = { b + 16, len - 16 - BLOCK_TRAILER };
 	struct option o;
 
@@ -445,7 +431,7 @@ static enum parsed parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t le
 	if (rest.n)
 		return corrupt(f, b, "an option of an interface goes beyond its block");
 
-	if (i.ts_mult && !i.ts_offset)
+	if (i.ts_div == 1 && !i.ts_shift && !i.ts_offset)
 		i.ts_plain = INT64_MAX / i.ts_mult;
 
 	int index = iface_index(f, &i);
