@@ -4,6 +4,7 @@
  * something is wrong with a segment. */
 #include <string.h>
 #include "base/cc.h"
+#include "flow/tracker.h"
 #include "flow/tracker_state.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
