@@ -11,6 +11,7 @@
 #include "base/undo.h"
 #include "bpf/bypass.h"
 #include "flow/bypass.h"
+#include "flow/tracker.h"
 #include "flow/tracker_state.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
