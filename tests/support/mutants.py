@@ -4,8 +4,8 @@ floods in one place at a time, builds a synfind of each such mutant, and runs th
 one fails.
 
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
-each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastpath.c and
-bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.  lib/flow/synflood.c,
+each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastpath.c,
+conn.c, conn.h and bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.  lib/flow/synflood.c,
 deferral.c and close.c: those in synflood_mutants.py, which the unit tests of synflood and fastpath and
 conformance/flood.py must notice.  The other tests: the unit tests of segment_check and fastpath (where
 the short ways and the general one are compared), conformance/cells.py, the cases of
@@ -36,13 +36,15 @@ import synflood_mutants
 import segment_check_mutants
 import run
 
-FSM, CHECK, FASTPATH, SYNFLOOD, DEFERRAL, CLOSE = (
+FSM, CHECK, FASTPATH, CONN, SYNFLOOD, DEFERRAL, CLOSE = (
     f"lib/flow/{name}.c" for name in
-    ("tcp_fsm", "segment_check", "fastpath", "synflood", "deferral", "close"))
-PREDICT = "bpf/predict.h"
-USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"]}  # what compiles a header, in the tracker
+    ("tcp_fsm", "segment_check", "fastpath", "conn", "synflood", "deferral", "close"))
+CONN_H, PREDICT = "lib/flow/conn.h", "bpf/predict.h"
+# What compiles a header, in the tracker.
+USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"], CONN_H: [CHECK]}
 UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
          FASTPATH: ["test_fastpath"], PREDICT: ["test_fastpath"],
+         CONN: ["test_conn", "test_fastpath"], CONN_H: ["test_segment_check", "test_fastpath"],
          SYNFLOOD: ["test_synflood"], DEFERRAL: ["test_synflood", "test_fastpath"],
          CLOSE: ["test_synflood", "test_fastpath"]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
@@ -266,6 +268,8 @@ def read_all():
               CHECK: segment_check_mutants.PIECES,
               FASTPATH: segment_check_mutants.FASTPATH_PIECES,
               PREDICT: segment_check_mutants.PREDICT_PIECES,
+              CONN: segment_check_mutants.CONN_PIECES,
+              CONN_H: segment_check_mutants.CONN_H_PIECES,
               SYNFLOOD: synflood_mutants.PIECES,
               DEFERRAL: synflood_mutants.DEFERRAL_PIECES,
               CLOSE: synflood_mutants.CLOSE_PIECES}

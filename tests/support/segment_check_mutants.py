@@ -3,20 +3,20 @@ and in fsm_step(): (a piece of it, which must be there exactly once, [(what is b
 that way)...])."""
 
 PIECES = [
-    # shift_of, segment_window
+    # segment_shift, segment_window
     ("c->wscale0 == TCPOPT_WSCALE_NONE || c->wscale1 == TCPOPT_WSCALE_NONE", [
         ("a scale that one end alone offers", "false")]),
     ("side == SIDE_A ? c->wscale0 : c->wscale1", [
         ("the other end's scale", "side == SIDE_B ? c->wscale0 : c->wscale1")]),
-    ("if (both_fins(c) || !known(c->sent, side))", [
+    ("if (fsm_both_fins(c->state) || !known(c->sent, side))", [
         ("a window where something else is kept", "if (!known(c->sent, side))"),
-        ("a window that was never offered", "if (both_fins(c))")]),
-    ("return (uint32_t)conn_window(&c->hot, side) << shift_of(c, side);", [
+        ("a window that was never offered", "if (fsm_both_fins(c->state))")]),
+    ("return (uint32_t)conn_window(&c->hot, side) << segment_shift(c, side);", [
         ("no scale", "return (uint32_t)conn_window(&c->hot, side);"),
-        ("two more", "return ((uint32_t)conn_window(&c->hot, side) << shift_of(c, side)) + 2;"),
-        ("two less", "return ((uint32_t)conn_window(&c->hot, side) << shift_of(c, side)) - 2;"),
+        ("two more", "return ((uint32_t)conn_window(&c->hot, side) << segment_shift(c, side)) + 2;"),
+        ("two less", "return ((uint32_t)conn_window(&c->hot, side) << segment_shift(c, side)) - 2;"),
         ("the peer's window",
-         "return (uint32_t)conn_window(&c->hot, !side) << shift_of(c, side);")]),
+         "return (uint32_t)conn_window(&c->hot, !side) << segment_shift(c, side);")]),
     ("return window < WINDOW_FLOOR ? WINDOW_FLOOR : window;", [
         ("no floor", "return window;"), ("the floor for all", "return WINDOW_FLOOR;")]),
     # syn_unacked
@@ -286,9 +286,9 @@ PIECES = [
          "bool own = !offering && known(c->gaps, from) && !fills(c, from, s, g);"),
         ("a gap where the FIN goes on", "bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, g)) ||\n"
          "(known(c->sent, from) && seq_le(c->next[from], s->seq));")]),
-    ("if (both_fins(c) && fills(c, from, s, g))", [
+    ("if (fsm_both_fins(c->state) && fills(c, from, s, g))", [
         ("nothing fills before a FIN", "if (false)"),
-        ("all fills before a FIN", "if (both_fins(c))")]),
+        ("all fills before a FIN", "if (fsm_both_fins(c->state))")]),
     ("bool peer = !offering && known(c->gaps, !from);", [
         ("no gap before the peer's FIN", "bool peer = false;"),
         ("the peer's gap is one's own", "bool peer = !offering && known(c->gaps, from);")]),
@@ -316,7 +316,7 @@ PIECES = [
         ("no gap in the handshake", "if (!offering && (g->n[from] || !known(c->gaps, from)))")]),
     # segment_keep_gaps
     ("gaps_pass(g, side, c->acked[side]);\n", [("a gap that was acknowledged is kept", "")]),
-    ("c->gap_bytes = more_gap(c->gap_bytes, gaps_unseen(g, side));", [("no gap of the handshake", ";")]),
+    ("conn_add_gap(c, gaps_unseen(g, side));", [("no gap of the handshake", ";")]),
     ("c->gaps |= g->n[side] ? 1 << side & 3 : 0;", [("no gap of the handshake is kept", ";")]),
     # pass_gaps
     ("if (known_where ? !g->n[peer] : c->acked[peer] == c->next[peer])", [
@@ -328,8 +328,7 @@ PIECES = [
         ("an ACK of unknown gaps is no gap", "return unseen;")]),
     ("bool crossed_late = syn && from == SIDE_A && c->state == FSM_ANSWERED;", [
         ("A's late SYN-ACK acknowledges", "bool crossed_late = false;")]),
-    ("c->gap_bytes = more_gap(c->gap_bytes, s->seq - c->next[from]);", [("no gap", ";")]),
-    ("return n > CONN_GAP_MAX - gap ? CONN_GAP_MAX : gap + n;", [("a gap without a limit", "return gap + n;")]),
+    ("conn_add_gap(c, s->seq - c->next[from]);", [("no gap", ";")]),
     ("bool again = seq_lt(s->seq, c->next[from]) && end != s->seq && !filled;", [
         ("nothing comes again", "bool again = false;"),
         ("an old ACK comes again", "bool again = seq_lt(s->seq, c->next[from]) && !filled;"),
@@ -358,8 +357,8 @@ PIECES = [
         ("an ACK of a side that was not seen is not learned",
          "else if (known(c->sent, peer) && seq_le(s->ack, c->next[peer]))\n\t\t\tc->acked[peer] = s->ack;")]),
     ("if (!newest)\n\t\t\treturn l;", [("the window of an old ACK is learned", "")]),
-    ("if (both_fins(c))\n\t\treturn l;", [("windows after both FINs", "")]),
-    ("conn_set_window(&c->hot, peer,\n\t\t\t\twindow_scaled_down(conn_window(&c->hot, peer), shift_of(c, peer)));", [
+    ("if (fsm_both_fins(c->state))\n\t\treturn l;", [("windows after both FINs", "")]),
+    ("conn_set_window(&c->hot, peer,\n\t\t\t\twindow_scaled_down(conn_window(&c->hot, peer), segment_shift(c, peer)));", [
         ("the window of the peer's SYN is scaled", ";")]),
     ("if (syn && s->flags & TCP_ACK && c->state == FSM_SYN)", [
         ("the window of the peer's SYN is scaled down by any SYN", "if (syn)"),
@@ -367,11 +366,11 @@ PIECES = [
          "if (syn && s->flags & TCP_ACK)")]),
     ("return (uint16_t)((window + (1u << shift) - 1) >> shift);", [
         ("the window of a SYN rounded down", "return (uint16_t)(window >> shift);")]),
-    ("conn_set_window(&c->hot, from,\n\t\t\tsyn ? window_scaled_down(s->window, shift_of(c, from)) : s->window);", [
+    ("conn_set_window(&c->hot, from,\n\t\t\tsyn ? window_scaled_down(s->window, segment_shift(c, from)) : s->window);", [
         ("no window is learned", ";"),
         ("the window of a SYN is scaled", "conn_set_window(&c->hot, from, s->window);"),
         ("all windows are as in a SYN",
-         "conn_set_window(&c->hot, from, window_scaled_down(s->window, shift_of(c, from)));")]),
+         "conn_set_window(&c->hot, from, window_scaled_down(s->window, segment_shift(c, from)));")]),
     # segment_resync
     ("if (candidate->side != peer || (c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||", [
         ("two candidates of one side", "if ((c->sent & c->heard) != 3 || fsm_handshaking(c->state) ||"),
@@ -418,10 +417,8 @@ FASTPATH_PIECES = [
     ("if (s->seq + s->payload_len - c->acked[from] > segment_window(c, peer)) /*", [
         ("a FIN beyond the window is predicted", "if (false) /*")]),
     # fastpath_learn
-    ("\tc->acked[!from] = s->ack;\n"
-     "\tif (!fsm_fin_seen(c->state, SIDE_A) || !fsm_fin_seen(c->state, SIDE_B))\n", [
-        ("a predicted ACK is not learned",
-         "\tif (!fsm_fin_seen(c->state, SIDE_A) || !fsm_fin_seen(c->state, SIDE_B))\n"),
+    ("\tc->acked[!from] = s->ack;\n\tif (!fsm_both_fins(c->state))\n", [
+        ("a predicted ACK is not learned", "\tif (!fsm_both_fins(c->state))\n"),
         ("a predicted window overwrites the timestamp", "\tc->acked[!from] = s->ack;\n")]),
     # fastpath_syn
     ("return !s->payload_len && s->wire_segs == 1 && s->wire_len <= UINT8_MAX;", [
@@ -444,7 +441,16 @@ FASTPATH_PIECES = [
     ("if (at > asked)\n\t\te->last = dur40_of(at);", [("the time stands still", ""),
                                                   ("the time runs back", "e->last = dur40_of(at);")]),
     ("at > UINT32_MAX ||", [("a late answer", "")]),
-    ("e->ecn |= conn_asks_ecn(s) ? bit : 0;", [("no ECN", "")]),
+    ("e->offer |= conn_offer_bits(s, &o) << SIDE_B & OFFER_ALL;", [("no offer of the server", "")]),
+]
+
+# lib/flow/conn.c and conn.h: what both ways share.
+CONN_PIECES = [
+    ("((s->flags & (TCP_ECE | TCP_CWR)) == ecn ? OFFER_ECN : 0)", [("no ECN", "0")]),
+]
+CONN_H_PIECES = [
+    ("n > CONN_GAP_MAX - c->gap_bytes ? CONN_GAP_MAX : c->gap_bytes + n", [
+        ("a gap without a limit", "c->gap_bytes + n")]),
 ]
 
 # bpf/predict.h: the rule of the short ways.
