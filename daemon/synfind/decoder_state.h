@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include "base/counter.h"
 #include "base/undo.h"
-#include "flow/tracker.h"
+#include "flow/tracker_config.h"
 #include "source/afring.h"
 #include "wire/frame.h"
 

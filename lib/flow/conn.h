@@ -1,13 +1,13 @@
 /* conn.h - the working connection: what is known of one 4-tuple while a segment changes it.
  *
- * Everything above the table works on a struct conn, which joins the parts that "flow/entry.h"
- * keeps in the table.  Side 0 is the client, side 1 the server.  Sequence numbers are in host
- * order.  Pure; knows no tracker. */
+ * Everything above the table works on a struct conn, which joins the parts that
+ * "flow/entry_layout.h" keeps in the table.  Side 0 is the client, side 1 the server.  Sequence
+ * numbers are in host order.  Pure; knows no tracker. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/cc.h"
-#include "flow/entry.h"
+#include "flow/entry_layout.h"
 #include "flow/event.h"
 #include "flow/tcp_fsm.h"
 #include "wire/segment.h"

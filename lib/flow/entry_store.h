@@ -3,6 +3,7 @@
  * Private to lib/flow, in the tracker's thread. */
 #pragma once
 #include "flow/conn.h"
+#include "flow/entry.h"
 #include "flow/key.h"
 #include "flow/table.h"
 

@@ -5,7 +5,6 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/conststr.h"
 #include "flow/duration.h"
 
 enum event_kind {
@@ -223,21 +222,6 @@ struct event {
 		} flood;
 	};
 };
-
-/* Names, indexed by the enums above. */
-extern const struct conststr event_kind_str[EVENT_KINDS];
-extern const struct conststr event_segment_str[SEGMENTS];
-extern const struct conststr event_basis_str[BASES];
-extern const struct conststr direction_basis_str[DIRECTIONS];
-extern const struct conststr close_reason_str[REASONS];
-extern const struct conststr closed_by_str[CLOSED_BYS];
-extern const struct conststr teardown_str[TEARDOWNS];
-extern const struct conststr conn_state_str[CONN_STATES];
-extern const struct conststr anomaly_str[ANOMALIES];
-extern const struct conststr synflood_phase_str[SYNFLOOD_PHASES];
-
-/* Writes the letters of @history, terminated; returns their number. */
-unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);
 
 /* Where events go.  reserve() returns the record to fill, or NULL: the sink is full, and counts the
  * event as lost.  commit() hands the record over.  At most one is reserved at a time. */

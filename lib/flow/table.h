@@ -1,9 +1,9 @@
 /* table.h - the flow table: fixed memory, open addressing, entries named by slot number.
  *
  * The table lies in one region that the caller lends, without a pointer in it, so it can live in a
- * memfd and outlast the process.  Two shapes of entry ("flow/entry.h") times two address families
- * make four pools.  A slot has the entry's octets, then the key; full entries have their cold part
- * in an array of its own:
+ * memfd and outlast the process.  Two shapes of entry ("flow/entry_layout.h") times two address
+ * families make four pools.  A slot has the entry's octets, then the key; full entries have their
+ * cold part in an array of its own:
  *
  *     IPv4  SYN 56   full 64 + 52        IPv6  SYN 80   full 88 + 52
  *
@@ -24,7 +24,7 @@
 #include <stdint.h>
 #include "base/cc.h"
 #include "base/undo.h"
-#include "flow/entry.h"
+#include "flow/entry_layout.h"
 #include "flow/key.h"
 
 enum table_shape { SHAPE_SYN, SHAPE_FULL, SHAPES };

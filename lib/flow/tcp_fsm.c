@@ -140,22 +140,3 @@ enum fsm_timeout fsm_timeout_of(enum fsm_state s)
 {
 	return about[s].timeout;
 }
-
-const struct conststr tcp_state_str[TCPS_STATES] = {
-	[TCPS_LISTEN] = CONSTSTR("listen"),
-	[TCPS_SYN_SENT] = CONSTSTR("syn_sent"),
-	[TCPS_SYN_RECEIVED] = CONSTSTR("syn_received"),
-	[TCPS_ESTABLISHED] = CONSTSTR("established"),
-	[TCPS_FIN_WAIT_1] = CONSTSTR("fin_wait_1"),
-	[TCPS_FIN_WAIT_2] = CONSTSTR("fin_wait_2"),
-	[TCPS_CLOSE_WAIT] = CONSTSTR("close_wait"),
-	[TCPS_CLOSING] = CONSTSTR("closing"),
-	[TCPS_LAST_ACK] = CONSTSTR("last_ack"),
-	[TCPS_TIME_WAIT] = CONSTSTR("time_wait"),
-	[TCPS_CLOSED] = CONSTSTR("closed"),
-};
-
-const char *tcp_state_name(enum tcp_state s)
-{
-	return tcp_state_str[s].s;
-}

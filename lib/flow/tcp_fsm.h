@@ -8,7 +8,6 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "base/conststr.h"
 
 /* Names of the endpoints' states are OpenTelemetry's network.connection.state (RFC 9293 3.3.2). */
 enum tcp_state {
@@ -25,10 +24,6 @@ enum tcp_state {
 	TCPS_CLOSED,
 	TCPS_STATES
 };
-
-/* As OpenTelemetry spells them. */
-extern const struct conststr tcp_state_str[TCPS_STATES];
-const char *tcp_state_name(enum tcp_state s);
 
 /* Ordered: below FSM_OPEN the handshake goes on, from FSM_DONE_A on the connection is over (its
  * tcp_close was reported) and the entry only keeps late segments from opening another one. */

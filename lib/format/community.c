@@ -22,8 +22,8 @@ static void base64(char *out, const uint8_t *in, unsigned n)
 	*out = '\0';
 }
 
-void community_id(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16_t seed,
-		  const uint8_t *addr0, uint16_t port0, const uint8_t *addr1, uint16_t port1)
+void community_id_of(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16_t seed,
+		     const uint8_t *addr0, uint16_t port0, const uint8_t *addr1, uint16_t port1)
 {
 	unsigned n = ip_v == 4 ? 4 : 16;
 	int order = memcmp(addr0, addr1, n);

@@ -16,5 +16,5 @@ enum community_policy {
 
 /* Writes the id of the TCP connection between two ends, terminated.
  * @ip_v  4 or 6; addresses in network order (IPv4: 4 octets), ports and seed in host order */
-void community_id(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16_t seed,
-		  const uint8_t *addr0, uint16_t port0, const uint8_t *addr1, uint16_t port1);
+void community_id_of(char ret[static COMMUNITY_ID_CHARS + 1], unsigned ip_v, uint16_t seed,
+		     const uint8_t *addr0, uint16_t port0, const uint8_t *addr1, uint16_t port1);

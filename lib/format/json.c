@@ -3,6 +3,7 @@
 #include "base/fmt.h"
 #include "base/strbuf.h"
 #include "flow/event.h"
+#include "flow/event_names.h"
 #include "format/community.h"
 #include "wire/tcpopt.h"
 
@@ -99,7 +100,8 @@ static char *add_community(char *p, const struct event *e, const struct json_con
 	     e->kind != EVENT_TCP_CLOSE))
 		return p;
 	p = fmt_lit(p, ",\"community_id\":\"");
-	community_id(p, e->ip_v, c->community_seed, e->addr[0], e->port[0], e->addr[1], e->port[1]);
+	community_id_of(p, e->ip_v, c->community_seed, e->addr[0], e->port[0], e->addr[1],
+			e->port[1]);
 	return fmt_lit(p + COMMUNITY_ID_CHARS, "\"");
 }
 
@@ -404,9 +406,9 @@ static void json_by_state(struct strbuf *t, const struct stats_decoder *d)
 			continue;
 		comma(t, shown++);
 		strbuf_lit(t, "\"");
-		strbuf_str(t, tcp_state_name(fsm_endpoint(s, SIDE_A)));
+		strbuf_str(t, tcp_state_str[fsm_endpoint(s, SIDE_A)].s);
 		strbuf_lit(t, "/");
-		strbuf_str(t, tcp_state_name(fsm_endpoint(s, SIDE_B)));
+		strbuf_str(t, tcp_state_str[fsm_endpoint(s, SIDE_B)].s);
 		strbuf_lit(t, "\":");
 		strbuf_u64(t, n);
 	}

@@ -14,6 +14,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "bpf/bypass.h"
+#include "flow/event_names.h"
 #include "flow/bypass.h"
 #include "flow/tracker.h"
 #include "tests/support/rand.h"

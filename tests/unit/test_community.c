@@ -67,8 +67,8 @@ static bool id_is(unsigned i, unsigned first)
 	for (unsigned k = 0; k < 2; k++)
 		inet_pton(family, vectors[i].addr[k], a[k]);
 	memset(id, '#', sizeof id);
-	community_id(id, family == AF_INET6 ? 6 : 4, vectors[i].seed, a[first],
-		     vectors[i].port[first], a[!first], vectors[i].port[!first]);
+	community_id_of(id, family == AF_INET6 ? 6 : 4, vectors[i].seed, a[first],
+			vectors[i].port[first], a[!first], vectors[i].port[!first]);
 	return strlen(vectors[i].id) == COMMUNITY_ID_CHARS && !strcmp(id, vectors[i].id) &&
 	       id[COMMUNITY_ID_CHARS + 1] == '#';
 }

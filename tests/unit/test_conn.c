@@ -1,5 +1,6 @@
 #include <string.h>
 #include "base/cc.h"
+#include "flow/event_names.h"
 #include "flow/conn.h"
 #include "flow/entry.h"
 #include "tests/support/rand.h"
@@ -435,8 +436,8 @@ static void test_counts(void)
 	   "counts: ... and low bits that are full take no more");
 }
 
-/* Notes kinds of segments in the order of the digits of @code (base 5, 0: the end).  0: other letters,
- * or another order, came out; -1: no order at all. */
+/* Notes kinds of segments in the order of the digits of @code (base 5, 0: the end).  0: other
+ * letters, or another order, came out; -1: no order at all. */
 static int notes(unsigned code)
 {
 	static const char letter[] = "AaDd";

@@ -146,8 +146,7 @@ int main(void)
 
 			program[raw][inner] = fanout_load(&c);
 			if (program[raw][inner] == -EPERM) {
-				tap_skip("the program beside the decoder",
-					       "it needs CAP_BPF");
+				tap_skip("the program beside the decoder", "it needs CAP_BPF");
 				return tap_done();
 			}
 			ok(program[raw][inner] >= 0,

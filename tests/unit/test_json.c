@@ -4,6 +4,7 @@
 #include "base/cc.h"
 #include "base/fmt.h"
 #include "base/strbuf.h"
+#include "flow/event_names.h"
 #include "flow/event.h"
 #include "format/community.h"
 #include "format/json.h"
@@ -177,7 +178,7 @@ static void test_community(void)
 			char id[COMMUNITY_ID_CHARS + 1];
 			json_t *j = event_json(&e, 1, &c);
 
-			community_id(id, 4, 4711, e.addr[0], e.port[0], e.addr[1], e.port[1]);
+			community_id_of(id, 4, 4711, e.addr[0], e.port[0], e.addr[1], e.port[1]);
 			if (policy == COMMUNITY_ALL || (policy == COMMUNITY_OPEN_CLOSE && ends))
 				wrong += !str_is(j, "community_id", id);
 			else
@@ -267,10 +268,10 @@ static void test_state(void)
 		e.state[0] = e.prev_state[1] = (uint8_t)s;
 		e.state[1] = e.prev_state[0] = (uint8_t)(TCPS_STATES - 1 - s);
 		j = event_json(&e, 1, &eth0);
-		wrong += !str_is(j, "tcp.client_state", tcp_state_name(e.state[0])) ||
-			 !str_is(j, "tcp.server_state", tcp_state_name(e.state[1])) ||
-			 !str_is(j, "tcp.prev_client_state", tcp_state_name(e.prev_state[0])) ||
-			 !str_is(j, "tcp.prev_server_state", tcp_state_name(e.prev_state[1]));
+		wrong += !str_is(j, "tcp.client_state", tcp_state_str[e.state[0]].s) ||
+			 !str_is(j, "tcp.server_state", tcp_state_str[e.state[1]].s) ||
+			 !str_is(j, "tcp.prev_client_state", tcp_state_str[e.prev_state[0]].s) ||
+			 !str_is(j, "tcp.prev_server_state", tcp_state_str[e.prev_state[1]].s);
 		json_decref(j);
 	}
 	ok(!wrong, "tcp_state: all states by their names");

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "format/pseudonym.h"
+#include "flow/event_names.h"
 #include "flow/event.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"

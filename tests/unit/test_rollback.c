@@ -440,7 +440,7 @@ static void test_killed(unsigned kills)
 			memcpy(before, r->region, r->octets);
 			if (!kill_within(r, &d, below(100) * below(100) + below(200))) {
 				tap_skip("a process that is killed at an instruction",
-					       "needs ptrace(2)");
+					 "needs ptrace(2)");
 				break;
 			}
 			open += undo_is_open(&r->undo);

@@ -866,7 +866,7 @@ static void load_bulk(enum link_type link)
 	skel->rodata->raw_ip = link == LINK_RAW_IP;
 	if (bypass_bpf__load(skel) < 0) {
 		tap_skip("the filter of mode=auto agrees on each frame",
-			       "the kernel does not take it: CAP_BPF?");
+			 "the kernel does not take it: CAP_BPF?");
 		return;
 	}
 	fd = bpf_program__fd(skel->progs.bypass);

@@ -1,5 +1,6 @@
 #include <string.h>
 #include "base/cc.h"
+#include "flow/event_names.h"
 #include "flow/tcp_fsm.h"
 #include "tests/support/tap.h"
 
@@ -388,8 +389,8 @@ static void test_figure5(void)
 				wrong += !fine;
 				if (!fine)
 					printf("# %s to %s: %c goes from %s to %s\n", state_name[s],
-					       state_name[to], "AB"[side], tcp_state_name(a),
-					       tcp_state_name(b));
+					       state_name[to], "AB"[side], tcp_state_str[a].s,
+					       tcp_state_str[b].s);
 			}
 		}
 	}
@@ -474,7 +475,7 @@ static void test_endpoints(void)
 			   fsm_fin_seen(s, SIDE_A) == f.end[SIDE_A].fin &&
 			   fsm_fin_seen(s, SIDE_B) == f.end[SIDE_B].fin,
 		   "%s: client %s, server %s, closed by %u", state_name[s],
-		   tcp_state_name(want[i].a), tcp_state_name(want[i].b), want[i].closer);
+		   tcp_state_str[want[i].a].s, tcp_state_str[want[i].b].s, want[i].closer);
 	}
 	ok(ARRAY_SIZE(want) == FSM_STATES, "no state is omitted");
 }
@@ -488,7 +489,7 @@ static void test_names(void)
 	unsigned wrong = 0;
 
 	for (unsigned i = 0; i < TCPS_STATES; i++)
-		wrong += strcmp(tcp_state_name(i), otel[i]) != 0;
+		wrong += strcmp(tcp_state_str[i].s, otel[i]) != 0;
 	ok(ARRAY_SIZE(otel) == TCPS_STATES && !wrong,
 	   "states are spelled as in OpenTelemetry's network.connection.state");
 }

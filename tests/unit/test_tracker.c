@@ -1,5 +1,6 @@
 #include <string.h>
 #include "base/cc.h"
+#include "flow/event_names.h"
 #include "flow/tcp_fsm.h"
 #include "flow/tracker.h"
 #include "tests/support/rand.h"

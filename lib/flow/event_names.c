@@ -1,4 +1,18 @@
-#include "flow/event.h"
+#include "flow/event_names.h"
+
+const struct conststr tcp_state_str[TCPS_STATES] = {
+	[TCPS_LISTEN] = CONSTSTR("listen"),
+	[TCPS_SYN_SENT] = CONSTSTR("syn_sent"),
+	[TCPS_SYN_RECEIVED] = CONSTSTR("syn_received"),
+	[TCPS_ESTABLISHED] = CONSTSTR("established"),
+	[TCPS_FIN_WAIT_1] = CONSTSTR("fin_wait_1"),
+	[TCPS_FIN_WAIT_2] = CONSTSTR("fin_wait_2"),
+	[TCPS_CLOSE_WAIT] = CONSTSTR("close_wait"),
+	[TCPS_CLOSING] = CONSTSTR("closing"),
+	[TCPS_LAST_ACK] = CONSTSTR("last_ack"),
+	[TCPS_TIME_WAIT] = CONSTSTR("time_wait"),
+	[TCPS_CLOSED] = CONSTSTR("closed"),
+};
 
 const struct conststr event_kind_str[EVENT_KINDS] = {
 	[EVENT_TCP_OPEN] = CONSTSTR("tcp_open"),
