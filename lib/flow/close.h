@@ -24,10 +24,10 @@ void close_connection(struct tracker *t, struct flow *f, enum close_reason reaso
 void close_incarnation(struct tracker *t, struct flow *f, enum close_reason reason,
 		       struct trigger trigger);
 
-/* Ends the SYN entry of @w by a short way.  False: nothing was done, since it is to be reported. */
+/* Ends the SYN entry of @w without unpacking it.  False: nothing was done; it must be reported. */
 bool close_deferred(struct tracker *t, const struct waiting *w, enum close_reason reason);
 
-/* The same of the SYN entry @r. */
+/* The same for any live entry @r; false also if it is not deferred. */
 bool close_deferred_at(struct tracker *t, table_ref r, enum close_reason reason);
 
 /* Frees the entry of @f; nothing is reported. */

@@ -30,7 +30,8 @@ bool deferral_begin(struct tracker *t, struct flow *f)
 void deferral_open(struct tracker *t, struct flow *f, uint64_t prev_flow_id)
 {
 	if (likely(!synflood_watched(&t->synflood)) || !deferral_begin(t, f))
-		emit_open_deferred(t, f, f->c->offer.mss, prev_flow_id);
+		emit_open(t, f, f->c->offer.mss, prev_flow_id,
+			  (struct trigger){ f->c->start_ns, SEGMENT_SYN, BASIS_OBSERVED });
 }
 
 bool deferral_is_late(struct tracker *t, const struct flow *f)
@@ -44,14 +45,21 @@ bool deferral_is_late(struct tracker *t, const struct flow *f)
 static void deferral_report(struct tracker *t, struct flow *f, enum synflood_count as)
 {
 	struct flow_server s = flow_server(f);
+	struct trigger trigger = { f->c->start_ns, SEGMENT_SYN, BASIS_OBSERVED };
 	enum fsm_state at = f->c->state;
 
 	f->c->offer.deferred = 0;
 	f->c->state = FSM_SYN;
-	emit_open_deferred(t, f, f->c->offer.mss_client, 0);
+	emit_open(t, f, f->c->offer.mss_client, 0, trigger);
 	f->c->state = at & 31;
-	if (at == FSM_ANSWERED)
-		emit_answer_deferred(t, f);
+	if (at == FSM_ANSWERED) {
+		uint64_t after = dur40_ns(f->c->since[SIDE_B]);
+
+		trigger =
+			(struct trigger){ trigger.ts_ns + after, SEGMENT_SYN_ACK, BASIS_OBSERVED };
+		emit_move(t, f, FSM_SYN, trigger, (uint64_t[SIDES]){ DURATION_UNKNOWN, after },
+			  NULL);
+	}
 	synflood_undefer(&t->synflood, &s, as);
 }
 

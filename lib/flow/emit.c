@@ -34,14 +34,18 @@ struct trigger trigger_of(const struct segment *s, bool inferred)
 				 .basis = inferred ? BASIS_INFERRED : BASIS_OBSERVED };
 }
 
-/* What every TCP event has: @f in its state after the event, @before in prev_state. */
-static void fill_common(struct event *e, enum event_kind kind, const struct flow *f,
-			enum fsm_state before, struct trigger trigger)
+/* As emit_begin(), with what every TCP event has: @f in its state after the event, @before in
+ * prev_state. */
+static struct event *emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f,
+				    enum fsm_state before, struct trigger trigger)
 {
 	const struct conn *c = f->c;
 	const struct flow_key *key = &f->key;
 	unsigned client = c->client_end;
+	struct event *e = emit_begin(t);
 
+	if (!e)
+		return NULL;
 	e->ts_ns = trigger.ts_ns;
 	e->flow_id = flow_id_of(key, c->start_ns, c->isn);
 	flow_key_end(key, client, e->addr[0], &e->port[0]);
@@ -61,6 +65,7 @@ static void fill_common(struct event *e, enum event_kind kind, const struct flow
 		e->prev_state[side] = fsm_endpoint(before, side);
 		e->prev_state_ns[side] = DURATION_UNKNOWN;
 	}
+	return e;
 }
 
 /* ---- tcp_open -------------------------------------------------------------------------------- */
@@ -77,12 +82,11 @@ static void fill_options(struct event_options *o, unsigned bits)
 void emit_open(struct tracker *t, const struct flow *f, int mss, uint64_t prev_flow_id,
 	       struct trigger trigger)
 {
-	struct event *e = emit_begin(t);
+	struct event *e = emit_begin_tcp(t, EVENT_TCP_OPEN, f, FSM_NONE, trigger);
 
 	counter_add(&t->count->opened, 1);
 	if (!e)
 		return;
-	fill_common(e, EVENT_TCP_OPEN, f, FSM_NONE, trigger);
 	e->open.has_options = mss != NO_OFFER;
 	e->open.prev_flow_id = prev_flow_id;
 	if (mss != NO_OFFER) {
@@ -91,13 +95,6 @@ void emit_open(struct tracker *t, const struct flow *f, int mss, uint64_t prev_f
 		fill_options(&e->open.options, f->c->offer.bits);
 	}
 	emit_end(t);
-}
-
-void emit_open_deferred(struct tracker *t, const struct flow *f, uint16_t mss,
-			uint64_t prev_flow_id)
-{
-	emit_open(t, f, mss, prev_flow_id,
-		  (struct trigger){ .ts_ns = f->c->start_ns, .segment = SEGMENT_SYN });
 }
 
 /* ---- tcp_state and tcp_established ----------------------------------------------------------- */
@@ -147,24 +144,15 @@ void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
 	       struct trigger trigger, const uint64_t moved_ns[static SIDES],
 	       const struct conn *offered)
 {
-	struct event *e = emit_begin(t);
+	struct event *e = emit_begin_tcp(t, offered ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, f,
+					 before, trigger);
 
 	if (!e)
 		return;
-	fill_common(e, offered ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, f, before, trigger);
 	memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
 	if (offered)
 		fill_established(e, offered, before, trigger.ts_ns);
 	emit_end(t);
-}
-
-void emit_answer_deferred(struct tracker *t, const struct flow *f)
-{
-	uint64_t after = dur40_ns(f->c->since[SIDE_B]);
-
-	emit_move(t, f, FSM_SYN,
-		  (struct trigger){ .ts_ns = f->c->start_ns + after, .segment = SEGMENT_SYN_ACK },
-		  (uint64_t[SIDES]){ DURATION_UNKNOWN, after }, NULL);
 }
 
 /* ---- tcp_close ------------------------------------------------------------------------------- */
@@ -229,12 +217,11 @@ void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 		enum close_reason reason, int rst_by, struct trigger trigger,
 		const uint64_t *moved_ns)
 {
-	struct event *e = emit_begin(t);
+	struct event *e = emit_begin_tcp(t, EVENT_TCP_CLOSE, f, before, trigger);
 
 	counter_add(&t->count->closed, 1);
 	if (!e)
 		return;
-	fill_common(e, EVENT_TCP_CLOSE, f, before, trigger);
 	if (moved_ns)
 		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
 	fill_close(e, f->c, before, reason, rst_by);
@@ -264,10 +251,9 @@ void emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, enum an
 	}
 	f->c->anomalies++;
 	t->anomalies_reported++;
-	e = emit_begin(t);
+	e = emit_begin_tcp(t, EVENT_TCP_ANOMALY, f, f->c->state, trigger);
 	if (!e)
 		return;
-	fill_common(e, EVENT_TCP_ANOMALY, f, f->c->state, trigger);
 	e->anomaly.kind = (uint8_t)kind;
 	e->anomaly.from = from;
 	e->anomaly.count = f->c->anomalies;

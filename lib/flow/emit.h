@@ -29,14 +29,6 @@ enum { NO_OFFER = -1 };
 void emit_open(struct tracker *t, const struct flow *f, int mss, uint64_t prev_flow_id,
 	       struct trigger trigger);
 
-/* The tcp_open of an attempt that was deferred, as it was then: @f has seen only SYNs and SYN-ACKs.
- * @mss: what the SYN offered. */
-void emit_open_deferred(struct tracker *t, const struct flow *f, uint16_t mss,
-			uint64_t prev_flow_id);
-
-/* The tcp_state of a SYN-ACK that was deferred, as it was then. */
-void emit_answer_deferred(struct tracker *t, const struct flow *f);
-
 /* tcp_state, or tcp_established if @offered is not NULL: @f->c as it was before the handshake
  * ended.
  * @moved_ns: how long each endpoint was in its state, DURATION_UNKNOWN if it did not move. */

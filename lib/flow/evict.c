@@ -16,9 +16,7 @@ static bool is_kept(const table_ref keep[static 2], table_ref r)
 
 static void evict(struct tracker *t, table_ref r)
 {
-	struct trigger trigger = { .ts_ns = t->now_ns,
-				   .segment = SEGMENT_NONE,
-				   .basis = BASIS_TIMEOUT };
+	struct trigger trigger = { t->now_ns, SEGMENT_NONE, BASIS_TIMEOUT };
 	bool syn = table_shape_of(r) == SHAPE_SYN;
 	struct flow f;
 

@@ -8,11 +8,6 @@
 
 /* ---- open connections, and those that close -------------------------------------------------- */
 
-static struct conn_cold *cold_edit(const struct table *t, table_ref ref)
-{
-	return undo_edit(t->undo, table_cold(t, ref), sizeof(struct conn_cold));
-}
-
 /* The first ACK, or data, of its side in the open state: a letter. */
 static void note_first(struct conn_hot *h, struct conn_cold *k, enum fsm_side from, bool data)
 {
@@ -24,7 +19,9 @@ static void note_first(struct conn_hot *h, struct conn_cold *k, enum fsm_side fr
 COLD void fastpath_note(const struct table *t, table_ref ref, struct conn_hot *h,
 			enum fsm_side from, bool data)
 {
-	note_first(h, cold_edit(t, ref), from, data);
+	struct conn_cold *k = undo_edit(t->undo, table_cold(t, ref), sizeof *k);
+
+	note_first(h, k, from, data);
 }
 
 /* conn_note_history() of a predicted segment. */

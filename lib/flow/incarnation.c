@@ -19,14 +19,6 @@ bool incarnation_supersedes(const struct conn *c, enum fsm_side from, const stru
 	return c->tsval_ok && o.timestamps && seq_lt(conn_tsval(c), o.tsval);
 }
 
-/* The start of the newest incarnation of this hash: the next one starts after it. */
-static uint64_t *start_edit(struct tracker *t, uint64_t hash)
-{
-	const uint64_t *start = &t->incarnation_ns[hash & (RESYNC_CANDIDATES - 1)];
-
-	return undo_edit(t->undo, start, sizeof *start);
-}
-
 /* The data on such a SYN will be sent again, or was never taken. */
 static struct segment without_data(const struct segment *s)
 {
@@ -49,7 +41,9 @@ bool incarnation_keep(struct tracker *t, struct flow *old, unsigned sender, cons
 	struct syn_entry e;
 
 	conn_begin(f.c, &bare, sender, old->c);
-	uint64_t *newest = start_edit(t, f.hash);
+	/* It starts after the newest incarnation of this hash. */
+	const uint64_t *last = &t->incarnation_ns[f.hash & (RESYNC_CANDIDATES - 1)];
+	uint64_t *newest = undo_edit(t->undo, last, sizeof *newest);
 
 	conn_begin_after(f.c, *newest);
 	*newest = f.c->start_ns;

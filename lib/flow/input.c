@@ -9,21 +9,9 @@
 
 /* ---- refused segments, and gaps: what is remembered by the hash of the 4-tuple --------------- */
 
-static struct resync_candidate *candidate_edit(struct tracker *t, const struct flow *f)
-{
-	const struct resync_candidate *k = &t->candidate[f->hash & (RESYNC_CANDIDATES - 1)];
-
-	return undo_edit(t->undo, k, sizeof *k);
-}
-
 static const struct gaps *gaps_slot(const struct tracker *t, const struct flow *f)
 {
 	return &t->gaps[f->hash & (GAP_FLOWS - 1)];
-}
-
-static struct gaps *gaps_edit(struct tracker *t, const struct flow *f)
-{
-	return undo_edit(t->undo, gaps_slot(t, f), sizeof(struct gaps));
 }
 
 /* A segment with wrong numbers.  Together with the peer's last one it may be right after all, after
@@ -31,7 +19,8 @@ static struct gaps *gaps_edit(struct tracker *t, const struct flow *f)
 static struct verdict reconsider(struct tracker *t, struct flow *f, enum fsm_side from,
 				 const struct segment *s, struct verdict v, const struct gaps *g)
 {
-	struct resync_candidate *k = candidate_edit(t, f);
+	const struct resync_candidate *last = &t->candidate[f->hash & (RESYNC_CANDIDATES - 1)];
+	struct resync_candidate *k = undo_edit(t->undo, last, sizeof *k);
 
 	if (k->flow == f->hash && segment_resync(f->c, from, s, k, tracker_was_lossy(t, f->c))) {
 		k->flow = 0;
@@ -69,8 +58,10 @@ static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before,
 		segment_keep_gaps(f->c, g);
 	if (!has_gaps(f->c))
 		return;
+	struct gaps *slot = undo_edit(t->undo, gaps_slot(t, f), sizeof *slot);
+
 	g->flow = f->hash;
-	*gaps_edit(t, f) = *g;
+	*slot = *g;
 }
 
 /* ---- a known connection ---------------------------------------------------------------------- */

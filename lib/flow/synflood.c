@@ -25,11 +25,6 @@ static uint8_t *link_edit(struct synflood *d, const uint8_t *link)
 	return undo_edit(d->undo, link, sizeof *link);
 }
 
-static uint32_t *deferred_edit(struct synflood *d, const struct synflood_server *s)
-{
-	return undo_edit(d->undo, &s->deferred, sizeof s->deferred);
-}
-
 static uint64_t *count_edit(struct synflood *d, const struct synflood_server *s,
 			    enum synflood_count as)
 {
@@ -253,7 +248,9 @@ bool synflood_watch(struct synflood *d, const struct flow_server *s, uint64_t no
 static void server_count(struct synflood *d, const struct synflood_server *s,
 			 enum synflood_count as, int deferred)
 {
-	*deferred_edit(d, s) += (uint32_t)deferred;
+	uint32_t *n = undo_edit(d->undo, &s->deferred, sizeof *n);
+
+	*n += (uint32_t)deferred;
 	++*count_edit(d, s, as);
 }
 

@@ -355,31 +355,6 @@ static struct table_edit slot_edit(const struct table *t, table_ref r)
 	return e;
 }
 
-static struct free_slot *free_slot_edit(const struct table *t, table_ref r)
-{
-	return undo_edit(t->undo, table_at(t, r), sizeof(struct free_slot));
-}
-
-static struct table_bucket *bucket_edit(const struct table *t, const struct table_bucket *k)
-{
-	return undo_edit(t->undo, k, sizeof *k);
-}
-
-static uint16_t *passed_edit(const struct table *t, const struct table_bucket *k)
-{
-	return undo_edit(t->undo, &k->passed, sizeof k->passed);
-}
-
-static table_ref *ref_edit(const struct table *t, const struct table_bucket *k, unsigned way)
-{
-	return undo_edit(t->undo, &k->ref[way], sizeof k->ref[way]);
-}
-
-static uint8_t *tag_edit(const struct table *t, const struct table_bucket *k, unsigned way)
-{
-	return undo_edit(t->undo, &k->tag[way], sizeof k->tag[way]);
-}
-
 /* ---- slots ----------------------------------------------------------------------------------- */
 
 /* A slot of @shape for @key, lent with its key set. */
@@ -412,7 +387,9 @@ static void slot_give(struct table *t, table_ref r)
 {
 	struct table_pool *p = &t->head->pool[r >> TABLE_POOL_SHIFT];
 
-	*free_slot_edit(t, r) = (struct free_slot){ .mark = ENTRY_FREE, .next = p->free };
+	struct free_slot *slot = undo_edit(t->undo, table_at(t, r), sizeof *slot);
+
+	*slot = (struct free_slot){ .mark = ENTRY_FREE, .next = p->free };
 	p->free = table_number(r);
 	p->used--;
 }
@@ -421,8 +398,11 @@ static void slot_give(struct table *t, table_ref r)
  * search, no error. */
 static void bucket_pass(struct table *t, const struct table_bucket *k, int by)
 {
-	if (k->passed != UINT16_MAX)
-		*passed_edit(t, k) = (uint16_t)(k->passed + by);
+	if (k->passed == UINT16_MAX)
+		return;
+	uint16_t *passed = undo_edit(t->undo, &k->passed, sizeof *passed);
+
+	*passed = (uint16_t)(*passed + by);
 }
 
 table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *key,
@@ -443,7 +423,7 @@ table_ref table_insert(struct table *t, uint64_t hash, const struct flow_key *ke
 			bucket_pass(t, k, 1);
 			continue;
 		}
-		struct table_bucket *to = bucket_edit(t, k);
+		struct table_bucket *to = undo_edit(t->undo, k, sizeof *to);
 
 		to->tag[i] = tag_of(hash);
 		to->ref[i] = r;
@@ -484,7 +464,9 @@ table_ref table_reshape(struct table *t, uint64_t hash, table_ref r, const struc
 		return TABLE_NONE;
 	table_ref to = slot_take(t, shape, key, ret);
 
-	*ref_edit(t, &t->bucket[b], way) = to;
+	table_ref *ref = undo_edit(t->undo, &t->bucket[b].ref[way], sizeof *ref);
+
+	*ref = to;
 	slot_give(t, r);
 	return to;
 }
@@ -496,7 +478,9 @@ void table_remove(struct table *t, uint64_t hash, table_ref r)
 
 	if (!index_find(t, hash, r, &b, &way))
 		return;
-	*tag_edit(t, &t->bucket[b], way) = 0;
+	uint8_t *tag = undo_edit(t->undo, &t->bucket[b].tag[way], sizeof *tag);
+
+	*tag = 0;
 	for (uint32_t back = bucket_home(t, hash); back != b; back = bucket_after(t, back))
 		bucket_pass(t, &t->bucket[back], -1);
 	slot_give(t, r);

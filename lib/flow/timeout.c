@@ -66,9 +66,7 @@ bool timeout_expire(struct tracker *t, struct flow *f)
 		entry_save(t, f);
 		return false;
 	}
-	struct trigger trigger = { .ts_ns = at,
-				   .segment = SEGMENT_TIMEOUT,
-				   .basis = BASIS_TIMEOUT };
+	struct trigger trigger = { at, SEGMENT_TIMEOUT, BASIS_TIMEOUT };
 
 	close_entry(t, f, silence_means(t, f->c), f->c->suspect ? suspect_side(f->c) : -1, trigger);
 	return true;
@@ -109,8 +107,7 @@ static void expire_batch(struct tracker *t, const table_ref *r, unsigned n)
 
 		if (!sweep_wants(t, r[i]))
 			continue;
-		if (entry_deferred(t, r[i]) && timeout_due(t, r[i]) &&
-		    close_deferred_at(t, r[i], REASON_UNANSWERED))
+		if (timeout_due(t, r[i]) && close_deferred_at(t, r[i], REASON_UNANSWERED))
 			continue;
 		entry_load_at(t, &f, r[i]);
 		if (!timeout_expire(t, &f) && deferral_overdue(t, f.ref))

@@ -349,15 +349,10 @@ bool tracker_step(struct tracker *t)
 	return more;
 }
 
-static struct loss_window *loss_edit(struct tracker *t)
-{
-	return undo_edit(t->undo, t->loss, sizeof t->loss);
-}
-
 void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,
 		  uint64_t freezes)
 {
-	struct loss_window *loss = loss_edit(t);
+	struct loss_window *loss = undo_edit(t->undo, t->loss, sizeof t->loss);
 
 	if (t->losses == LOSS_WINDOWS) { /* the two oldest become one: too wide, but complete */
 		loss[1].from_ns = loss[0].from_ns;
@@ -372,14 +367,12 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 
 static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 {
-	struct trigger trigger = { .ts_ns = t->now_ns,
-				   .segment = SEGMENT_NONE,
-				   .basis = BASIS_OBSERVED };
+	struct trigger trigger = { t->now_ns, SEGMENT_NONE, BASIS_OBSERVED };
 	struct flow f;
 
 	if (!table_live(&t->table, r))
 		return;
-	if (entry_deferred(t, r) && !timeout_due(t, r) && close_deferred_at(t, r, reason))
+	if (!timeout_due(t, r) && close_deferred_at(t, r, reason))
 		return;
 	entry_load_at(t, &f, r);
 	if (!timeout_expire(t, &f))

@@ -96,7 +96,7 @@ void transition_apply(struct tracker *t, struct flow *f, enum fsm_side from,
 
 void transition_unreachable(struct tracker *t, struct flow *f, uint64_t ts_ns)
 {
-	struct trigger trigger = { .ts_ns = ts_ns, .segment = SEGMENT_ICMP };
+	struct trigger trigger = { ts_ns, SEGMENT_ICMP, BASIS_OBSERVED };
 	bool suppressed = conn_deferred(f->c) && deferral_ends(t, f, SYNFLOOD_REFUSED);
 	uint64_t moved_ns[SIDES];
 

@@ -6,5 +6,5 @@ from check import check, done
 check("no function calls itself, however far around", rules.recursion)
 check("files of lib/flow and of daemon/synfind call each other one way", rules.file_cycles)
 check("callbacks.txt has each function that is called through a pointer", rules.callbacks)
-check("in lib/flow only *_edit() and tracker_begin() save kept memory", rules.kept_memory)
+check("in lib/flow kept memory is lent by undo_edit(), and not saved otherwise", rules.kept_memory)
 done()

@@ -181,7 +181,7 @@ class Bench:
             obj = []
             for user in USERS.get(mutant.path, [source]):
                 obj.append(os.path.join(work, os.path.basename(user)[:-1] + "o"))
-                self.cc("-iquote", work, "-c", "-o", obj[-1], user)
+                self.cc("-iquote", work, "-iquote", f"{work}/lib", "-c", "-o", obj[-1], user)
             self.cc("-o", synfind, *self.objects, *obj, self.lib, *self.libs)
         except subprocess.CalledProcessError as e:
             return "the compiler: " + e.stderr.decode()[:200]

@@ -55,8 +55,8 @@ DEFERRAL_PIECES = [
     ("f->c->offer.mss_client = f->c->offer.mss;", [("no mss of its own", ";")]),
     # deferral_report
     ("f->c->state = FSM_SYN;\n", [("the open shows what came later", "")]),
-    ("if (at == FSM_ANSWERED)\n\t\temit_answer_deferred(t, f);", [
-        ("no state behind a late open", ";")]),
+    ("if (at == FSM_ANSWERED) {", [
+        ("no state behind a late open", "if (false) {")]),
     # deferral_count_of
     ("return SYNFLOOD_REPLACED;", [("replaced is expired", "return SYNFLOOD_EXPIRED;")]),
     ("return SYNFLOOD_EVICTED;", [("evicted is expired", "return SYNFLOOD_EXPIRED;")]),
