@@ -57,12 +57,17 @@ struct iface {
 	uint64_t ifdrop, osdrop; /* last reported in the section */
 };
 
-enum format { FORMAT_UNKNOWN, FORMAT_PCAP, FORMAT_PCAPNG };
+/* Frames to return. */
+struct batch {
+	struct frame *frame;
+	unsigned n, max;
+};
 
 struct pcapfile {
 	struct source source;
 	const uint8_t *p, *end; /* available, not yet returned */
-	enum format format;
+	/* The next step through the file; head_parse() knows its format. */
+	int (*parse)(struct pcapfile *, struct batch *);
 	bool swap; /* the file (section) has the other byte order */
 	bool eof;  /* read() said so */
 	/* pcap */
@@ -99,12 +104,6 @@ struct pcapfile {
 enum {
 	PARSED,	     /* a frame, or something that is skipped */
 	PARSE_SHORT, /* more octets are needed (`wants`) */
-};
-
-/* Frames to return. */
-struct batch {
-	struct frame *frame;
-	unsigned n, max;
 };
 
 static struct pcapfile *pcapfile_of(struct source *s)
@@ -207,6 +206,29 @@ static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
 	}
 }
 
+static int pcap_parse(struct pcapfile *f, struct batch *ret)
+{
+	const uint8_t *p = f->p;
+	const size_t header = f->record_header, left = (size_t)(f->end - p);
+
+	if (unlikely(left < header))
+		return fall_short(f, "record header", 0, header);
+
+	uint32_t caplen = u32_at(f, p + 8);
+
+	if (unlikely(caplen > PCAPFILE_RECORD_MAX))
+		return corrupt(f, p, "a record claims %u octets, more than %d", caplen,
+			       PCAPFILE_RECORD_MAX);
+	if (unlikely(left - header < caplen))
+		return fall_short(f, "record header", header, header + caplen);
+	prefetch_ahead(p, header + caplen, left);
+	/* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
+	f->last_ts_ns = (uint64_t)u32_at(f, p) * NS_PER_S + (uint64_t)u32_at(f, p + 4) * f->frac_ns;
+	add_frame(f, f->ifaces, p + header, caplen, u32_at(f, p + 12), ret);
+	f->p = p + header + caplen;
+	return PARSED;
+}
+
 static int pcap_parse_header(struct pcapfile *f, uint32_t magic)
 {
 	static const struct {
@@ -241,35 +263,12 @@ static int pcap_parse_header(struct pcapfile *f, uint32_t magic)
 			    minor);
 	if (link == LINK_TYPES)
 		return fail(f, -EBADMSG, "link type %u is not supported", dlt);
-	f->format = FORMAT_PCAP;
+	f->parse = pcap_parse;
 	f->frac_ns = kinds[kind].frac_ns;
 	f->record_header = kinds[kind].record_header;
 	f->ifaces[0] = (struct iface){ .dlt = (uint16_t)dlt, .link = (uint8_t)link };
 	f->nifaces = 1;
 	f->p += PCAP_HEADER;
-	return PARSED;
-}
-
-static inline int pcap_parse(struct pcapfile *f, struct batch *ret)
-{
-	const uint8_t *p = f->p;
-	const size_t header = f->record_header, left = (size_t)(f->end - p);
-
-	if (unlikely(left < header))
-		return fall_short(f, "record header", 0, header);
-
-	uint32_t caplen = u32_at(f, p + 8);
-
-	if (unlikely(caplen > PCAPFILE_RECORD_MAX))
-		return corrupt(f, p, "a record claims %u octets, more than %d", caplen,
-			       PCAPFILE_RECORD_MAX);
-	if (unlikely(left - header < caplen))
-		return fall_short(f, "record header", header, header + caplen);
-	prefetch_ahead(p, header + caplen, left);
-	/* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
-	f->last_ts_ns = (uint64_t)u32_at(f, p) * NS_PER_S + (uint64_t)u32_at(f, p + 4) * f->frac_ns;
-	add_frame(f, f->ifaces, p + header, caplen, u32_at(f, p + 12), ret);
-	f->p = p + header + caplen;
 	return PARSED;
 }
 
@@ -470,7 +469,7 @@ static int parse_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint
 	}
 }
 
-static inline int pcapng_parse(struct pcapfile *f, struct batch *ret)
+static int pcapng_parse(struct pcapfile *f, struct batch *ret)
 {
 	const uint8_t *b = f->p;
 	size_t left = (size_t)(f->end - b);
@@ -516,7 +515,7 @@ static inline int pcapng_parse(struct pcapfile *f, struct batch *ret)
 /* --- both --- */
 
 /* The first octets of the file decide the format. */
-static int head_parse(struct pcapfile *f)
+static int head_parse(struct pcapfile *f, struct batch *ret)
 {
 	static const struct {
 		uint8_t magic[3];
@@ -529,11 +528,12 @@ static int head_parse(struct pcapfile *f)
 	size_t left = (size_t)(f->end - f->p);
 	uint32_t magic;
 
+	(void)ret;
 	if (left < sizeof magic)
 		return fall_short(f, "file header", 0, sizeof magic);
 	memcpy(&magic, f->p, sizeof magic);
 	if (magic == NG_SECTION) {
-		f->format = FORMAT_PCAPNG;
+		f->parse = pcapng_parse;
 		return PARSED;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(packed); i++)
@@ -541,15 +541,6 @@ static int head_parse(struct pcapfile *f)
 			return fail(f, -EBADMSG, "compressed: unpack it with '%s -dc' first",
 				    packed[i].tool);
 	return pcap_parse_header(f, magic);
-}
-
-static inline int pcapfile_parse(struct pcapfile *f, struct batch *ret)
-{
-	if (likely(f->format == FORMAT_PCAP))
-		return pcap_parse(f, ret);
-	if (likely(f->format == FORMAT_PCAPNG))
-		return pcapng_parse(f, ret);
-	return head_parse(f);
 }
 
 /* Populates the next window of the map, and releases the pages before p, so that a huge file does
@@ -615,9 +606,9 @@ static int read_more(struct pcapfile *f)
 	int r = refill(f);
 	size_t left = (size_t)(f->end - f->p), lead = f->wants.lead;
 
-	if (r || (!left && f->format))
+	if (r || (!left && f->parse != head_parse))
 		return r;
-	if (!f->format && !offset_of(f, f->end))
+	if (f->parse == head_parse && !offset_of(f, f->end))
 		return fail(f, -EBADMSG, "the file is empty");
 	return fail(f, -EBADMSG,
 		    "truncated at byte %llu: the %s at %llu %s %zu octets, %zu are left",
@@ -631,7 +622,7 @@ static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
 	struct batch b = { .frame = ret, .max = max };
 
 	while (!f->failed && b.n < b.max) {
-		if (likely(pcapfile_parse(f, &b) != PARSE_SHORT))
+		if (likely(f->parse(f, &b) != PARSE_SHORT))
 			continue;
 		if (b.n) /* lent: the buffer stays as it is */
 			break;
@@ -724,7 +715,7 @@ static int pcapfile_start(struct pcapfile *f, const char *path)
 		f->base = m;
 		f->p = f->end = m;
 	}
-	while (S_ISREG(st.st_mode) && !f->failed && head_parse(f) == PARSE_SHORT)
+	while (S_ISREG(st.st_mode) && !f->failed && head_parse(f, NULL) == PARSE_SHORT)
 		read_more(f);
 	return f->failed;
 }
@@ -739,6 +730,7 @@ int pcapfile_open(const char *path, struct source **ret, char reterr[static PCAP
 		return -ENOMEM;
 	}
 	f->source.ops = &ops;
+	f->parse = head_parse;
 	r = pcapfile_start(f, path);
 	if (r < 0) {
 		memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);
