@@ -379,16 +379,11 @@ static int afring_next(struct source *s, struct frame *ret, unsigned max)
 	struct afring *a = afring_of(s);
 	unsigned n = 0;
 
-	if (!max)
-		return 0;
-	for (;;) {
+	do
 		while (n < max && frame_take(a, &ret[n]))
 			n++;
-		if (n)
-			return (int)n;
-		if (!block_take(a))
-			return error_take(a);
-	}
+	while (!n && max && block_take(a));
+	return n || !max ? (int)n : error_take(a);
 }
 
 _Static_assert(sizeof(struct afring_counts) == sizeof(struct tpacket_stats_v3) &&

@@ -90,7 +90,7 @@ struct pcapfile {
 
 	/* After PARSE_SHORT: `what` at p takes `need` octets, according to its first `lead`
 	 * ones. */
-	struct {
+	struct wants {
 		const char *what;
 		size_t lead, need;
 	} wants;
@@ -152,9 +152,7 @@ __attribute__((format(printf, 3, 4))) static int fail(struct pcapfile *f, int er
 
 static int fall_short(struct pcapfile *f, const char *what, size_t lead, size_t need)
 {
-	f->wants.what = what;
-	f->wants.lead = lead;
-	f->wants.need = need;
+	f->wants = (struct wants){ what, lead, need };
 	return PARSE_SHORT;
 }
 
@@ -676,25 +674,6 @@ static const struct source_ops ops = {
 	.free = pcapfile_free,
 };
 
-/* Maps the file from the current offset of its descriptor.  False: cannot be mapped. */
-static bool map_file(struct pcapfile *f, off_t size)
-{
-	off_t at = lseek(f->fd, 0, SEEK_CUR);
-
-	if (at < 0 || size <= at || (uintmax_t)size > SIZE_MAX)
-		return false;
-
-	void *m = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, f->fd, 0);
-
-	if (m == MAP_FAILED)
-		return false;
-	madvise(m, (size_t)size, MADV_SEQUENTIAL);
-	f->map_size = f->file_size = (size_t)size;
-	f->base = m;
-	f->p = f->end = f->base + at;
-	return true;
-}
-
 /* Opens the file.  0 or -errno, with `error` set. */
 static int pcapfile_start(struct pcapfile *f, const char *path)
 {
@@ -706,15 +685,26 @@ static int pcapfile_start(struct pcapfile *f, const char *path)
 		return fail(f, -errno, "%m");
 	if (S_ISDIR(st.st_mode))
 		return fail(f, -EISDIR, "%s", strerrordesc_np(EISDIR));
-	if (!S_ISREG(st.st_mode) || !map_file(f, st.st_size)) {
-		void *m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
+	/* A mapped file is read from the current offset of its descriptor. */
+	off_t at = S_ISREG(st.st_mode) ? lseek(f->fd, 0, SEEK_CUR) : -1;
+	size_t size = at >= 0 && at < st.st_size ? (size_t)st.st_size : 0;
+	void *m = MAP_FAILED;
+
+	if (size && (uintmax_t)st.st_size <= SIZE_MAX)
+		m = mmap(NULL, size, PROT_READ, MAP_PRIVATE, f->fd, 0);
+	if (m != MAP_FAILED) {
+		madvise(m, size, MADV_SEQUENTIAL);
+		f->map_size = f->file_size = size;
+	} else {
+		at = 0;
+		m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (m == MAP_FAILED)
 			return fail(f, -errno, "%m");
-		f->base = m;
-		f->p = f->end = m;
 	}
+	f->base = m;
+	f->p = f->end = f->base + at;
 	while (S_ISREG(st.st_mode) && !f->failed && head_parse(f, NULL) == PARSE_SHORT)
 		read_more(f);
 	return f->failed;
