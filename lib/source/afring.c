@@ -115,10 +115,8 @@ struct sockopt {
 	socklen_t len;
 };
 
-#define OPTION(level, name, val)                                                                   \
-	{                                                                                          \
-#name, level, name, val, sizeof *(val)                                             \
-	}
+/* The step is the option's name. */
+#define OPTION(level, name, val) #name, level, name, val, sizeof *(val)
 
 static const int enabled = 1;
 
@@ -146,10 +144,10 @@ static int socket_make(const struct afring_config *config, bool loopback, int *r
 	const struct sock_fprog reject_all = { .len = 1, .filter = &reject };
 	static const int version = TPACKET_V3;
 	const struct sockopt before_ring[] = {
-		OPTION(SOL_PACKET, PACKET_VERSION, &version),
+		{ OPTION(SOL_PACKET, PACKET_VERSION, &version) },
 		/* Loopback shows each frame twice, outgoing and incoming. */
-		OPTION(SOL_PACKET, PACKET_IGNORE_OUTGOING, loopback ? &enabled : NULL),
-		OPTION(SOL_SOCKET, SO_ATTACH_FILTER, &reject_all),
+		{ OPTION(SOL_PACKET, PACKET_IGNORE_OUTGOING, loopback ? &enabled : NULL) },
+		{ OPTION(SOL_SOCKET, SO_ATTACH_FILTER, &reject_all) },
 		{ 0 },
 	};
 	int r = options_set(fd, before_ring, reterr_step);
@@ -175,7 +173,8 @@ static int socket_make(const struct afring_config *config, bool loopback, int *r
 	struct packet_mreq promisc = { .mr_ifindex = config->ifindex,
 				       .mr_type = PACKET_MR_PROMISC };
 	const struct sockopt bound[] = {
-		OPTION(SOL_PACKET, PACKET_ADD_MEMBERSHIP, config->promiscuous ? &promisc : NULL),
+		{ OPTION(SOL_PACKET, PACKET_ADD_MEMBERSHIP,
+			 config->promiscuous ? &promisc : NULL) },
 		{ 0 },
 	};
 
@@ -490,7 +489,7 @@ static int group_make(const struct afring_config *config, unsigned n, int progra
 		      int fd[], struct afring_geometry g[], const char **reterr_step)
 {
 	const struct sockopt assign[] = {
-		OPTION(SOL_PACKET, PACKET_FANOUT_DATA, program >= 0 ? &program : NULL),
+		{ OPTION(SOL_PACKET, PACKET_FANOUT_DATA, program >= 0 ? &program : NULL) },
 		{ 0 },
 	};
 	uint16_t group = 0;
@@ -520,10 +519,10 @@ static int member_filter_set(int fd, const struct afring_config *config, unsigne
 	struct sock_fprog filter = { .len = (unsigned short)(n + config->filter.len),
 				     .filter = insns };
 	const struct sockopt options[] = {
-		OPTION(SOL_SOCKET, SO_ATTACH_FILTER, program ? NULL : &filter),
-		OPTION(SOL_SOCKET, SO_ATTACH_BPF, program),
+		{ OPTION(SOL_SOCKET, SO_ATTACH_FILTER, program ? NULL : &filter) },
+		{ OPTION(SOL_SOCKET, SO_ATTACH_BPF, program) },
 		/* A process that gets the descriptor cannot remove the filter. */
-		OPTION(SOL_SOCKET, SO_LOCK_FILTER, &enabled),
+		{ OPTION(SOL_SOCKET, SO_LOCK_FILTER, &enabled) },
 		{ 0 },
 	};
 

@@ -570,7 +570,7 @@ static int map_more(struct pcapfile *f)
  * buffer.  1; 0: end of the file; -errno. */
 static int refill(struct pcapfile *f)
 {
-	size_t left = (size_t)(f->end - f->p), room = BUFFER_OCTETS - left;
+	size_t left = (size_t)(f->end - f->p), space = BUFFER_OCTETS - left;
 	ssize_t n;
 
 	if (f->map_size)
@@ -583,10 +583,10 @@ static int refill(struct pcapfile *f)
 	f->p = f->base;
 	f->end = f->p + left;
 
-	if (room > READ_OCTETS)
-		room = READ_OCTETS;
+	if (space > READ_OCTETS)
+		space = READ_OCTETS;
 	/* EAGAIN: another process set O_NONBLOCK on a shared stdin. */
-	while ((n = read(f->fd, f->base + left, room)) < 0 && errno == EAGAIN &&
+	while ((n = read(f->fd, f->base + left, space)) < 0 && errno == EAGAIN &&
 	       poll(&(struct pollfd){ f->fd, POLLIN, 0 }, 1, -1) >= 0)
 		;
 	if (n < 0 && errno == EINTR)
