@@ -378,10 +378,10 @@ static int afring_next(struct source *s, struct frame *ret, unsigned max)
 	struct afring *a = afring_of(s);
 	unsigned n = 0;
 
-	do
+	do {
 		while (n < max && frame_take(a, &ret[n]))
 			n++;
-	while (!n && max && block_take(a));
+	} while (!n && max && block_take(a));
 	return n || !max ? (int)n : error_take(a);
 }
 

@@ -66,7 +66,7 @@ struct batch {
 struct pcapfile {
 	struct source source;
 	const uint8_t *p, *end; /* available, not yet returned */
-	/* The next step through the file; head_parse() knows its format. */
+	/* The next step through the file: head_parse() until the format is known. */
 	int (*parse)(struct pcapfile *, struct batch *);
 	bool swap; /* the file (section) has the other byte order */
 	bool eof;  /* read() said so */
@@ -423,10 +423,8 @@ static inline int parse_packet(struct pcapfile *f, const uint8_t *b, uint32_t ty
 	if (unlikely(len < around))
 		return corrupt(f, b, "a %spacket block of %u octets", simple ? "simple " : "", len);
 
-	const struct iface *i = iface_get(f, b,
-					  simple		? 0
-					  : type == NG_ENHANCED ? u32_at(f, b + 8)
-								: u16_at(f, b + 8));
+	uint32_t id = type == NG_ENHANCED ? u32_at(f, b + 8) : simple ? 0 : u16_at(f, b + 8);
+	const struct iface *i = iface_get(f, b, id);
 	uint32_t wire = u32_at(f, b + header - 4), caplen = wire;
 
 	if (unlikely(!i))
