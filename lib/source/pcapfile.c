@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "base/bytes.h"
 #include "base/cc.h"
 #include "wire/frame.h"
 #include "wire/link.h"
