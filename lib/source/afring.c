@@ -47,7 +47,7 @@ int afring_arphrd(int ifindex)
 {
 	struct ifreq ifr = { .ifr_ifindex = ifindex };
 	/* Interface ioctls work on any socket, and sandboxes usually allow AF_UNIX. */
-	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), r = 0;
+	int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), r;
 
 	if (fd < 0)
 		return -errno;
@@ -109,53 +109,48 @@ static int ring_make(int fd, const struct afring_config *config, uint32_t *block
 }
 
 struct sockopt {
-	const char *step;
+	const char *step; /* NULL: the end */
 	int level, name;
 	const void *val; /* NULL: not wanted */
 	socklen_t len;
 };
 
+/* The step is the option's name. */
+#define OPTION(level, name, val) #name, level, name, val, sizeof *(val)
+
 static const int enabled = 1;
 
-static int options_set(int fd, const struct sockopt *o, size_t n, const char **reterr_step)
+static int options_set(int fd, const struct sockopt *o, const char **reterr_step)
 {
-	for (; n; n--, o++)
+	for (; o->step; o++)
 		if (o->val && setsockopt(fd, o->level, o->name, o->val, o->len))
 			return *reterr_step = o->step, -errno;
 	return 0;
 }
 
-/* Either @filter or @program is NULL. */
-static int filter_set(int fd, const struct sock_fprog *filter, const int *program,
-		      const char **reterr_step)
+/* Sets up a socket, *ret_fd, which the caller closes, on error too; -1: there is none.  Filter
+ * before ring before bind, so that no unfiltered frame gets into the ring.  This filter rejects all
+ * frames; member_filter_set() replaces it. */
+static int socket_make(const struct afring_config *config, bool loopback, int *ret_fd,
+		       struct afring_geometry *g, const char **reterr_step)
 {
-	const struct sockopt options[] = {
-		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, filter, sizeof(*filter) },
-		{ "SO_ATTACH_BPF", SOL_SOCKET, SO_ATTACH_BPF, program, sizeof(*program) },
-		/* A process that gets the descriptor cannot remove the filter. */
-		{ "SO_LOCK_FILTER", SOL_SOCKET, SO_LOCK_FILTER, &enabled, sizeof(enabled) },
-	};
+	/* Protocol 0: receives nothing until bind(). */
+	int fd = *ret_fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 
-	return options_set(fd, options, ARRAY_SIZE(options), reterr_step);
-}
+	if (fd < 0)
+		return *reterr_step = "socket(AF_PACKET)", -errno;
 
-/* Filter before ring before bind, so that no unfiltered frame gets into the ring.  This filter
- * rejects all frames; member_filter_set() replaces it. */
-static int socket_set_up(int fd, const struct afring_config *config, bool loopback,
-			 struct afring_geometry *g, const char **reterr_step)
-{
 	struct sock_filter reject = BPF_STMT(BPF_RET | BPF_K, 0);
 	const struct sock_fprog reject_all = { .len = 1, .filter = &reject };
 	static const int version = TPACKET_V3;
-	const struct sockopt options[] = {
-		{ "PACKET_VERSION", SOL_PACKET, PACKET_VERSION, &version, sizeof(version) },
+	const struct sockopt before_ring[] = {
+		{ OPTION(SOL_PACKET, PACKET_VERSION, &version) },
 		/* Loopback shows each frame twice, outgoing and incoming. */
-		{ "PACKET_IGNORE_OUTGOING", SOL_PACKET, PACKET_IGNORE_OUTGOING,
-		  loopback ? &enabled : NULL, sizeof(enabled) },
-		{ "SO_ATTACH_FILTER", SOL_SOCKET, SO_ATTACH_FILTER, &reject_all,
-		  sizeof(reject_all) },
+		{ OPTION(SOL_PACKET, PACKET_IGNORE_OUTGOING, loopback ? &enabled : NULL) },
+		{ OPTION(SOL_SOCKET, SO_ATTACH_FILTER, &reject_all) },
+		{ 0 },
 	};
-	int r = options_set(fd, options, ARRAY_SIZE(options), reterr_step);
+	int r = options_set(fd, before_ring, reterr_step);
 
 	if (r < 0)
 		return r;
@@ -177,51 +172,13 @@ static int socket_set_up(int fd, const struct afring_config *config, bool loopba
 
 	struct packet_mreq promisc = { .mr_ifindex = config->ifindex,
 				       .mr_type = PACKET_MR_PROMISC };
+	const struct sockopt bound[] = {
+		{ OPTION(SOL_PACKET, PACKET_ADD_MEMBERSHIP,
+			 config->promiscuous ? &promisc : NULL) },
+		{ 0 },
+	};
 
-	if (config->promiscuous &&
-	    setsockopt(fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &promisc, sizeof(promisc)) < 0)
-		return *reterr_step = "PACKET_ADD_MEMBERSHIP", -errno;
-	return 0;
-}
-
-static int socket_make(const struct afring_config *config, bool *ret_loopback,
-		       struct afring_geometry *g, const char **reterr_step)
-{
-	if (!ring_size_valid(config->block_size, config->block_nr))
-		return *reterr_step = "block size", -EINVAL;
-	if (!config->programs && !config->filter.len)
-		return *reterr_step = "filter", -EINVAL;
-	if (strlen(config->ifname) >= sizeof(g->ifname))
-		return *reterr_step = "interface name", -EINVAL;
-	*g = (struct afring_geometry){ .block_size = config->block_size };
-	strcpy(g->ifname, config->ifname);
-
-	int arphrd = afring_arphrd(config->ifindex);
-
-	if (arphrd < 0)
-		return *reterr_step = "interface", arphrd;
-
-	int link = afring_link_type(arphrd);
-
-	if (link < 0)
-		return *reterr_step = "link type", link;
-	g->link = (uint8_t)link;
-
-	/* Protocol 0: receives nothing until bind(). */
-	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-
-	if (fd < 0)
-		return *reterr_step = "socket(AF_PACKET)", -errno;
-
-	*ret_loopback = arphrd == ARPHRD_LOOPBACK;
-
-	int r = socket_set_up(fd, config, *ret_loopback, g, reterr_step);
-
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	return fd;
+	return options_set(fd, bound, reterr_step);
 }
 
 /* ---- blocks ---- */
@@ -310,13 +267,10 @@ static uint32_t gso_size_before(const uint8_t *frame)
 	struct virtio_net_hdr vnet; /* native byte order: the legacy layout (vio_le()) */
 
 	memcpy(&vnet, frame - sizeof(vnet), sizeof(vnet));
-	switch (vnet.gso_type & ~VIRTIO_NET_HDR_GSO_ECN) {
-	case VIRTIO_NET_HDR_GSO_TCPV4:
-	case VIRTIO_NET_HDR_GSO_TCPV6:
-		return vnet.gso_size;
-	default:
-		return 0;
-	}
+	uint8_t type = vnet.gso_type & ~VIRTIO_NET_HDR_GSO_ECN;
+	bool tcp = type == VIRTIO_NET_HDR_GSO_TCPV4 || type == VIRTIO_NET_HDR_GSO_TCPV6;
+
+	return tcp ? vnet.gso_size : 0;
 }
 
 /* Is the checksum neither verified by device or kernel, nor still to be filled in? */
@@ -400,27 +354,21 @@ void afring_position(const struct source *s, struct afring_position *ret)
 	*ret = ((const struct afring *)s)->position;
 }
 
-/* The kernel sets the index to -1 when the interface is removed (packet_notifier()). */
-static bool afring_interface_gone(const struct afring *a)
-{
-	struct sockaddr_ll ll;
-	socklen_t n = sizeof(ll);
-
-	return !getsockname(a->fd, (struct sockaddr *)&ll, &n) && ll.sll_ifindex == -1;
-}
-
 /* No frame is ready: 0, or the socket's error.  Reading the error clears it; otherwise poll() would
  * return at once for ever. */
 static int error_take(struct afring *a)
 {
 	int err = 0;
 	socklen_t n = sizeof(err);
+	struct sockaddr_ll ll;
 
 	if (getsockopt(a->fd, SOL_SOCKET, SO_ERROR, &err, &n) < 0)
 		return -errno;
 	if (err == ENETDOWN)
 		a->was_down = true;
-	if (a->was_down && afring_interface_gone(a))
+	/* The kernel sets the index to -1 when the interface is removed (packet_notifier()). */
+	n = sizeof(ll);
+	if (a->was_down && !getsockname(a->fd, (struct sockaddr *)&ll, &n) && ll.sll_ifindex == -1)
 		return -ENODEV;
 	return -err;
 }
@@ -430,16 +378,11 @@ static int afring_next(struct source *s, struct frame *ret, unsigned max)
 	struct afring *a = afring_of(s);
 	unsigned n = 0;
 
-	if (!max)
-		return 0;
-	for (;;) {
+	do {
 		while (n < max && frame_take(a, &ret[n]))
 			n++;
-		if (n)
-			return (int)n;
-		if (!block_take(a))
-			return error_take(a);
-	}
+	} while (!n && max && block_take(a));
+	return n || !max ? (int)n : error_take(a);
 }
 
 _Static_assert(sizeof(struct afring_counts) == sizeof(struct tpacket_stats_v3) &&
@@ -453,9 +396,7 @@ int afring_take_counts(struct source *s, struct afring_counts *ret)
 {
 	socklen_t n = sizeof(*ret);
 
-	if (getsockopt(afring_of(s)->fd, SOL_PACKET, PACKET_STATISTICS, ret, &n) < 0)
-		return -errno;
-	return 0;
+	return getsockopt(afring_of(s)->fd, SOL_PACKET, PACKET_STATISTICS, ret, &n) ? -errno : 0;
 }
 
 static int afring_stats(struct source *s, struct source_stats *ret)
@@ -515,10 +456,8 @@ int afring_map(int fd, const struct afring_geometry *geometry, const struct afri
 	a->map = mmap(NULL, (size_t)a->g.block_size * a->g.block_nr, PROT_READ | PROT_WRITE,
 		      MAP_SHARED, fd, 0);
 	if (a->map == MAP_FAILED) {
-		int r = -errno;
-
-		free(a);
-		return r;
+		free(a); /* keeps errno */
+		return -errno;
 	}
 	if (from && from->block_seq)
 		block_resume(a, from);
@@ -533,41 +472,35 @@ int afring_map(int fd, const struct afring_geometry *geometry, const struct afri
 /* Creates the group (*group is 0) or joins it. */
 static int group_join(int fd, bool by_program, uint16_t *group, const char **reterr_step)
 {
-	unsigned flags = *group ? 0 : PACKET_FANOUT_FLAG_UNIQUEID, got = 0;
-	socklen_t n = sizeof(got);
-
-	flags |= by_program ? PACKET_FANOUT_EBPF : PACKET_FANOUT_HASH;
-
-	unsigned arg = flags << 16 | *group;
+	unsigned flags = by_program ? PACKET_FANOUT_EBPF : PACKET_FANOUT_HASH;
+	unsigned arg = (flags | (*group ? 0 : PACKET_FANOUT_FLAG_UNIQUEID)) << 16 | *group;
+	socklen_t n = sizeof(arg);
 
 	*reterr_step = "PACKET_FANOUT";
 	if (setsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, sizeof(arg)) < 0 ||
-	    getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &got, &n) < 0)
+	    getsockopt(fd, SOL_PACKET, PACKET_FANOUT, &arg, &n) < 0)
 		return -errno;
-	*group = (uint16_t)got;
+	*group = (uint16_t)arg;
 	return 0;
 }
 
 /* Fills fd[], which holds -1, with sockets of one group. */
-static int group_make(const struct afring_config *config, unsigned n, int program, int fd[],
-		      bool *ret_loopback, struct afring_geometry g[], const char **reterr_step)
+static int group_make(const struct afring_config *config, unsigned n, int program, bool loopback,
+		      int fd[], struct afring_geometry g[], const char **reterr_step)
 {
+	const struct sockopt assign[] = {
+		{ OPTION(SOL_PACKET, PACKET_FANOUT_DATA, program >= 0 ? &program : NULL) },
+		{ 0 },
+	};
 	uint16_t group = 0;
+	int r = 0;
 
-	for (unsigned i = 0; i < n; i++) {
-		fd[i] = socket_make(config, ret_loopback, &g[i], reterr_step);
-		if (fd[i] < 0)
-			return fd[i];
-
-		int r = n > 1 ? group_join(fd[i], program >= 0, &group, reterr_step) : 0;
-
-		if (r < 0)
-			return r;
+	for (unsigned i = 0; i < n && r >= 0; i++) {
+		r = socket_make(config, loopback, &fd[i], &g[i], reterr_step);
+		if (r >= 0 && n > 1)
+			r = group_join(fd[i], program >= 0, &group, reterr_step);
 	}
-	if (program >= 0 &&
-	    setsockopt(fd[0], SOL_PACKET, PACKET_FANOUT_DATA, &program, sizeof(program)) < 0)
-		return *reterr_step = "PACKET_FANOUT_DATA", -errno;
-	return 0;
+	return r < 0 ? r : options_set(fd[0], assign, reterr_step);
 }
 
 /* Sets the filter of member @i.  The hook of a group ignores PACKET_IGNORE_OUTGOING (fanout_add()),
@@ -575,40 +508,66 @@ static int group_make(const struct afring_config *config, unsigned n, int progra
 static int member_filter_set(int fd, const struct afring_config *config, unsigned i, bool loopback,
 			     const char **reterr_step)
 {
-	if (config->programs)
-		return filter_set(fd, NULL, &config->programs[i], reterr_step);
-
 	static const struct sock_filter no_outgoing[] = {
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OUTGOING, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
+	const int *program = config->programs ? &config->programs[i] : NULL;
 	struct sock_filter insns[BPF_MAXINSNS];
 	unsigned n = loopback ? ARRAY_SIZE(no_outgoing) : 0;
-
-	if (n + config->filter.len > BPF_MAXINSNS)
-		return *reterr_step = "filter", -EINVAL;
-	memcpy(insns, no_outgoing, n * sizeof(*insns));
-	memcpy(insns + n, config->filter.filter, config->filter.len * sizeof(*insns));
-
 	struct sock_fprog filter = { .len = (unsigned short)(n + config->filter.len),
 				     .filter = insns };
+	const struct sockopt options[] = {
+		{ OPTION(SOL_SOCKET, SO_ATTACH_FILTER, program ? NULL : &filter) },
+		{ OPTION(SOL_SOCKET, SO_ATTACH_BPF, program) },
+		/* A process that gets the descriptor cannot remove the filter. */
+		{ OPTION(SOL_SOCKET, SO_LOCK_FILTER, &enabled) },
+		{ 0 },
+	};
 
-	return filter_set(fd, &filter, NULL, reterr_step);
+	if (!program) {
+		if (n + config->filter.len > BPF_MAXINSNS)
+			return *reterr_step = "filter", -EINVAL;
+		memcpy(insns, no_outgoing, n * sizeof(*insns));
+		memcpy(insns + n, config->filter.filter, config->filter.len * sizeof(*insns));
+	}
+	return options_set(fd, options, reterr_step);
 }
 
 int afring_socket_group(const struct afring_config *config, unsigned n, int program, int ret_fd[],
 			struct afring_geometry ret_geometry[], const char **reterr_step)
 {
-	bool loopback = false;
+	struct afring_geometry g = { .block_size = config->block_size };
 	int fd[AFRING_GROUP_MAX];
 
 	if (!n || n > AFRING_GROUP_MAX)
 		return *reterr_step = "PACKET_FANOUT", -EINVAL;
-	for (unsigned i = 0; i < n; i++)
-		fd[i] = -1;
+	if (!ring_size_valid(config->block_size, config->block_nr))
+		return *reterr_step = "block size", -EINVAL;
+	if (!config->programs && !config->filter.len)
+		return *reterr_step = "filter", -EINVAL;
+	if (strlen(config->ifname) >= sizeof(g.ifname))
+		return *reterr_step = "interface name", -EINVAL;
+	strcpy(g.ifname, config->ifname);
 
-	int r = group_make(config, n, program, fd, &loopback, ret_geometry, reterr_step);
+	int arphrd = afring_arphrd(config->ifindex);
+
+	if (arphrd < 0)
+		return *reterr_step = "interface", arphrd;
+
+	int link = afring_link_type(arphrd);
+
+	if (link < 0)
+		return *reterr_step = "link type", link;
+	g.link = (uint8_t)link;
+	for (unsigned i = 0; i < n; i++) {
+		fd[i] = -1;
+		ret_geometry[i] = g;
+	}
+
+	bool loopback = arphrd == ARPHRD_LOOPBACK;
+	int r = group_make(config, n, program, loopback, fd, ret_geometry, reterr_step);
 
 	for (unsigned i = 0; i < n && r >= 0; i++)
 		r = member_filter_set(fd[i], config, i, loopback, reterr_step);

@@ -9,7 +9,6 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include "base/bytes.h"
 #include "base/cc.h"
 #include "wire/frame.h"
 #include "wire/link.h"
@@ -34,11 +33,12 @@ enum {
 enum { NG_BYTE_ORDER = 0x1a2b3c4d };
 enum {
 	OPT_END = 0,
-	OPT_IF_NAME = 2,
-	OPT_IF_TSRESOL = 9,
-	OPT_IF_TSOFFSET = 14,
-	OPT_ISB_IFDROP = 5,
-	OPT_ISB_OSDROP = 7
+	/* The others depend on the block: its type << 16. */
+	OPT_IF_NAME = NG_IFACE << 16 | 2,
+	OPT_IF_TSRESOL = NG_IFACE << 16 | 9,
+	OPT_IF_TSOFFSET = NG_IFACE << 16 | 14,
+	OPT_ISB_IFDROP = NG_STATS << 16 | 5,
+	OPT_ISB_OSDROP = NG_STATS << 16 | 7
 };
 enum { BLOCK_HEADER = 8, BLOCK_TRAILER = 4 };
 
@@ -53,15 +53,20 @@ struct iface {
 	uint8_t ts_shift;
 	int64_t ts_offset;	 /* s, added to each timestamp */
 	uint64_t ts_plain;	 /* timestamps below it are t * ts_mult, without offset */
-	uint64_t ifdrop, osdrop; /* last reported in this section */
+	uint64_t ifdrop, osdrop; /* last reported in the section */
 };
 
-enum format { FORMAT_UNKNOWN, FORMAT_PCAP, FORMAT_PCAPNG };
+/* Frames to return. */
+struct batch {
+	struct frame *frame;
+	unsigned n, max;
+};
 
 struct pcapfile {
 	struct source source;
 	const uint8_t *p, *end; /* available, not yet returned */
-	enum format format;
+	/* The next step through the file: head_parse() until the format is known. */
+	int (*parse)(struct pcapfile *, struct batch *);
 	bool swap; /* the file (section) has the other byte order */
 	bool eof;  /* read() said so */
 	/* pcap */
@@ -69,23 +74,22 @@ struct pcapfile {
 	uint32_t frac_ns; /* unit of the fraction of a second */
 	/* pcapng */
 	uint64_t last_ts_ns;
-	uint64_t drops_before; /* in earlier sections */
+	uint64_t drops; /* of all interfaces and sections */
 	uint32_t section;
 	unsigned section_ifaces;
 	uint8_t iface_of[PCAPFILE_IFACES]; /* interface id in the section -> index */
 
 	uint64_t frames;
-	const uint8_t *base;  /* start of the map or buffer ... */
+	uint8_t *base;	      /* start of the map or buffer ... */
 	uint64_t base_offset; /* ... and its offset in the file */
 	int fd;
 	bool owns_fd;
-	size_t map_size; /* 0: not mapped, but buffered */
-	uint8_t *buffer;
+	size_t map_size;  /* 0: not mapped, but buffered */
 	size_t file_size; /* octets that can be read through the map */
 
 	/* After PARSE_SHORT: `what` at p takes `need` octets, according to its first `lead`
 	 * ones. */
-	struct {
+	struct wants {
 		const char *what;
 		size_t lead, need;
 	} wants;
@@ -95,18 +99,10 @@ struct pcapfile {
 	struct iface ifaces[PCAPFILE_IFACES];
 };
 
-/* Result of one step through the file. */
-enum parsed {
-	PARSED_FRAMES, /* frames, as many as requested */
-	PARSED_OTHER,  /* skipped something that is not a frame */
-	PARSE_SHORT,   /* more octets are needed (`wants`) */
-	PARSE_BAD,     /* the file is broken (`failed`, `error`) */
-};
-
-/* Frames to return. */
-struct batch {
-	struct frame *frame;
-	unsigned n, max;
+/* Result of one step through the file, if not -errno: the file is broken (`failed`, `error`). */
+enum {
+	PARSED,	     /* a frame, or something that is skipped */
+	PARSE_SHORT, /* more octets are needed (`wants`) */
 };
 
 static struct pcapfile *pcapfile_of(struct source *s)
@@ -133,9 +129,9 @@ static unsigned long long offset_of(const struct pcapfile *f, const uint8_t *p)
 	return f->base_offset + (size_t)(p - f->base);
 }
 
-/* Breaks the source permanently. */
-__attribute__((format(printf, 3, 4))) static enum parsed fail(struct pcapfile *f, int err,
-							      const char *fmt, ...)
+/* Breaks the source permanently; returns @err. */
+__attribute__((format(printf, 3, 4))) static int fail(struct pcapfile *f, int err, const char *fmt,
+						      ...)
 {
 	va_list ap;
 
@@ -147,17 +143,15 @@ __attribute__((format(printf, 3, 4))) static enum parsed fail(struct pcapfile *f
 	for (char *c = f->error; *c; c++)
 		if ((unsigned char)*c < ' ' || *c == 0x7f)
 			*c = '?';
-	return PARSE_BAD;
+	return err;
 }
 
 #define corrupt(f, at, fmt, ...)                                                                   \
 	fail((f), -EBADMSG, "corrupt at byte %llu: " fmt, offset_of((f), (at)), ##__VA_ARGS__)
 
-static enum parsed fall_short(struct pcapfile *f, const char *what, size_t lead, size_t need)
+static int fall_short(struct pcapfile *f, const char *what, size_t lead, size_t need)
 {
-	f->wants.what = what;
-	f->wants.lead = lead;
-	f->wants.need = need;
+	f->wants = (struct wants){ what, lead, need };
 	return PARSE_SHORT;
 }
 
@@ -182,6 +176,19 @@ static enum link_type link_of(uint32_t dlt)
 	return LINK_TYPES;
 }
 
+/* Adds a frame of @i, at last_ts_ns. */
+static inline void add_frame(const struct pcapfile *f, const struct iface *i, const uint8_t *data,
+			     uint32_t caplen, uint32_t len, struct batch *ret)
+{
+	ret->frame[ret->n++] = (struct frame){ .data = data,
+					       .caplen = caplen,
+					       .len = len < caplen ? caplen : len,
+					       .ts_ns = f->last_ts_ns,
+					       .iface = (uint16_t)(i - f->ifaces),
+					       .link = i->link,
+					       .unverified = true };
+}
+
 /* --- pcap --- */
 
 /* The next record's place depends on this record's length, so a walk waits for memory at each
@@ -196,7 +203,30 @@ static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
 	}
 }
 
-static enum parsed pcap_parse_header(struct pcapfile *f, uint32_t magic)
+static int pcap_parse(struct pcapfile *f, struct batch *ret)
+{
+	const uint8_t *p = f->p;
+	const size_t header = f->record_header, left = (size_t)(f->end - p);
+
+	if (unlikely(left < header))
+		return fall_short(f, "record header", 0, header);
+
+	uint32_t caplen = u32_at(f, p + 8);
+
+	if (unlikely(caplen > PCAPFILE_RECORD_MAX))
+		return corrupt(f, p, "a record claims %u octets, more than %d", caplen,
+			       PCAPFILE_RECORD_MAX);
+	if (unlikely(left - header < caplen))
+		return fall_short(f, "record header", header, header + caplen);
+	prefetch_ahead(p, header + caplen, left);
+	/* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
+	f->last_ts_ns = (uint64_t)u32_at(f, p) * NS_PER_S + (uint64_t)u32_at(f, p + 4) * f->frac_ns;
+	add_frame(f, f->ifaces, p + header, caplen, u32_at(f, p + 12), ret);
+	f->p = p + header + caplen;
+	return PARSED;
+}
+
+static int pcap_parse_header(struct pcapfile *f, uint32_t magic)
 {
 	static const struct {
 		uint32_t magic, frac_ns, record_header;
@@ -230,118 +260,30 @@ static enum parsed pcap_parse_header(struct pcapfile *f, uint32_t magic)
 			    minor);
 	if (link == LINK_TYPES)
 		return fail(f, -EBADMSG, "link type %u is not supported", dlt);
-	f->format = FORMAT_PCAP;
+	f->parse = pcap_parse;
 	f->frac_ns = kinds[kind].frac_ns;
 	f->record_header = kinds[kind].record_header;
 	f->ifaces[0] = (struct iface){ .dlt = (uint16_t)dlt, .link = (uint8_t)link };
 	f->nifaces = 1;
 	f->p += PCAP_HEADER;
-	return PARSED_OTHER;
-}
-
-/* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
-static inline uint64_t pcap_time(uint32_t s, uint32_t frac, uint32_t frac_ns)
-{
-	return (uint64_t)s * NS_PER_S + (uint64_t)frac * frac_ns;
-}
-
-static enum parsed pcap_parse(struct pcapfile *f, struct batch *ret)
-{
-	const uint8_t *p = f->p, *end = f->end;
-	const size_t header = f->record_header;
-	const uint32_t frac_ns = f->frac_ns;
-	const uint8_t link = f->ifaces[0].link;
-	const bool swap = f->swap;
-	struct frame *to = ret->frame + ret->n, *const last = ret->frame + ret->max;
-	enum parsed result = PARSED_FRAMES;
-
-	for (; to < last; to++) {
-		size_t left = (size_t)(end - p);
-		struct {
-			uint32_t s, frac, caplen, len;
-		} r;
-
-		if (unlikely(left < header)) {
-			result = fall_short(f, "record header", 0, header);
-			break;
-		}
-		memcpy(&r, p, sizeof r);
-		if (unlikely(swap)) {
-			r.s = __builtin_bswap32(r.s);
-			r.frac = __builtin_bswap32(r.frac);
-			r.caplen = __builtin_bswap32(r.caplen);
-			r.len = __builtin_bswap32(r.len);
-		}
-		if (unlikely(r.caplen > PCAPFILE_RECORD_MAX)) {
-			result = corrupt(f, p, "a record claims %u octets, more than %d", r.caplen,
-					 PCAPFILE_RECORD_MAX);
-			break;
-		}
-		if (unlikely(left - header < r.caplen)) {
-			result = fall_short(f, "record header", header, header + r.caplen);
-			break;
-		}
-		prefetch_ahead(p, header + r.caplen, left);
-		*to = (struct frame){ .data = p + header,
-				      .caplen = r.caplen,
-				      .len = r.len < r.caplen ? r.caplen : r.len,
-				      .ts_ns = pcap_time(r.s, r.frac, frac_ns),
-				      .link = link,
-				      .unverified = true };
-		p += header + r.caplen;
-	}
-	ret->n = (unsigned)(to - ret->frame);
-	f->p = p;
-	return result;
+	return PARSED;
 }
 
 /* --- pcapng --- */
 
-struct option {
-	uint16_t code, len;
-	const uint8_t *value;
-};
-
-/* Takes the next option from @rest.  False: no more options; rest->n is then 0 unless a length is
- * wrong. */
-static bool option_next(const struct pcapfile *f, struct span *rest, struct option *ret)
-{
-	if (rest->n < 4)
-		return false;
-
-	struct option o = { u16_at(f, rest->p), u16_at(f, rest->p + 2), rest->p + 4 };
-	size_t padded = 4 + ((o.len + 3u) & ~3u);
-
-	if (o.code == OPT_END)
-		rest->n = 0;
-	if (o.code == OPT_END || padded > rest->n)
-		return false;
-	rest->p += padded;
-	rest->n -= padded;
-	*ret = o;
-	return true;
-}
-
-static uint64_t power10(unsigned n)
-{
-	uint64_t v = 1;
-
-	while (n--)
-		v *= 10;
-	return v;
-}
-
 /* @resol: a negative exponent of 2 if bit 7 is set, else of 10. */
 static void set_resolution(struct iface *i, uint8_t resol)
 {
-	unsigned n = resol & 0x7f;
+	unsigned n = resol & 0x7f, digits = resol & 0x80 ? 0 : n;
 
 	i->ts_shift = resol & 0x80 ? (uint8_t)n : 0;
-	if (resol & 0x80)
-		n = 0;
-	i->ts_mult = n <= 9 ? power10(9 - n) : 1;
-	/* 10^19 is the largest power in 64 bits; finer units cannot count to 1 ns. */
-	i->ts_div = n <= 9 ? 1 : n - 9 > 19 ? UINT64_MAX : power10(n - 9);
+	i->ts_mult = i->ts_div = 1;
+	for (; digits < 9; digits++)
+		i->ts_mult *= 10;
+	/* Units too fine for 64 bits cannot count to 1 ns. */
+	for (; digits > 9; digits--)
+		if (__builtin_mul_overflow(i->ts_div, 10, &i->ts_div))
+			i->ts_div = UINT64_MAX;
 }
 
 static uint64_t time_ns(const struct iface *i, uint64_t t)
@@ -357,17 +299,41 @@ static uint64_t time_ns(const struct iface *i, uint64_t t)
 	return ns < 0 ? 0 : ns > INT64_MAX ? INT64_MAX : (uint64_t)ns;
 }
 
-static uint64_t section_drops(const struct pcapfile *f)
+/* Reads the options of block @b, which are at @p up to @end, into @i. */
+static int parse_options(struct pcapfile *f, const uint8_t *b, uint32_t type, const uint8_t *p,
+			 const uint8_t *end, struct iface *i)
 {
-	uint64_t n = 0;
+	while (end - p >= 4) {
+		uint32_t code = u16_at(f, p), n = u16_at(f, p + 2), padded = (n + 3u) & ~3u;
+		uint32_t option = type << 16 | code;
+		const uint8_t *value = p + 4;
 
-	for (unsigned i = 0; i < f->nifaces; i++)
-		n += f->ifaces[i].ifdrop + f->ifaces[i].osdrop;
-	return n;
+		if (code == OPT_END)
+			break;
+		if (padded > end - value)
+			return corrupt(f, b, "an option of %s goes beyond its block",
+				       type == NG_IFACE ? "an interface" : "interface statistics");
+		p = value + padded;
+		if (option == OPT_IF_NAME) {
+			snprintf(i->name, sizeof i->name, "%.*s", (int)n, (const char *)value);
+		} else if (option == OPT_IF_TSRESOL && n == 1) {
+			set_resolution(i, *value);
+		} else if (option == OPT_IF_TSOFFSET && n == 8) {
+			i->ts_offset = (int64_t)u64_at(f, value);
+		} else if (option == OPT_IF_TSRESOL || option == OPT_IF_TSOFFSET) {
+			return corrupt(f, b, "option %u of an interface has %u octets", code, n);
+		} else if ((option == OPT_ISB_IFDROP || option == OPT_ISB_OSDROP) && n == 8) {
+			uint64_t *last = option == OPT_ISB_IFDROP ? &i->ifdrop : &i->osdrop;
+
+			f->drops += u64_at(f, value) - *last;
+			*last = u64_at(f, value);
+		}
+	}
+	return PARSED;
 }
 
 /* parse_*(): a block at @b of @len octets, header and trailer included, all available. */
-static enum parsed parse_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
+static int parse_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 28)
 		return corrupt(f, b, "a section header of %u octets", len);
@@ -377,29 +343,28 @@ static enum parsed parse_section(struct pcapfile *f, const uint8_t *b, uint32_t 
 	if (major != 1)
 		return fail(f, -EBADMSG, "pcapng version %u.%u is not supported, only 1.x is",
 			    major, minor);
-	f->drops_before += section_drops(f);
-	for (unsigned i = 0; i < f->nifaces; i++)
-		f->ifaces[i].ifdrop = f->ifaces[i].osdrop = 0;
 	f->section++;
 	f->section_ifaces = 0;
-	return PARSED_OTHER;
+	return PARSED;
 }
 
-/* The index of @like: that of the same interface in an earlier section, or a new one; -1: too many.
+/* The index of @like: that of the same interface in an earlier section, or the next one.
  * Interfaces of one section are always different, even if they have no names. */
-static int iface_index(const struct pcapfile *f, const struct iface *like)
+static unsigned iface_index(const struct pcapfile *f, const struct iface *like)
 {
-	for (unsigned i = 0; i < f->nifaces; i++) {
+	unsigned i = 0;
+
+	for (; i < f->nifaces; i++) {
 		const struct iface *have = &f->ifaces[i];
 
 		if (have->section != like->section && have->dlt == like->dlt &&
 		    !strcmp(have->name, like->name))
-			return (int)i;
+			break;
 	}
-	return f->nifaces < PCAPFILE_IFACES ? (int)f->nifaces : -1;
+	return i;
 }
 
-static enum parsed parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
+static int parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 20)
 		return corrupt(f, b, "an interface description of %u octets", len);
@@ -410,39 +375,21 @@ static enum parsed parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t le
 			   .snaplen = u32_at(f, b + 12),
 			   .ts_mult = 1000,
 			   .ts_div = 1 }; /* us, unless if_tsresol says otherwise */
-	struct span rest = { b + 16, len - 16 - BLOCK_TRAILER };
-	struct option o;
+	int r = parse_options(f, b, NG_IFACE, b + 16, b + len - BLOCK_TRAILER, &i);
 
-	while (option_next(f, &rest, &o)) {
-		if (o.code == OPT_IF_NAME) {
-			size_t n = o.len < PCAPFILE_NAME_MAX ? o.len : PCAPFILE_NAME_MAX;
-
-			memcpy(i.name, o.value, n);
-			i.name[n] = 0;
-		} else if (o.code == OPT_IF_TSRESOL && o.len == 1) {
-			set_resolution(&i, o.value[0]);
-		} else if (o.code == OPT_IF_TSOFFSET && o.len == 8) {
-			i.ts_offset = (int64_t)u64_at(f, o.value);
-		} else if (o.code == OPT_IF_TSRESOL || o.code == OPT_IF_TSOFFSET) {
-			return corrupt(f, b, "option %u of an interface has %u octets", o.code,
-				       o.len);
-		}
-	}
-	if (rest.n)
-		return corrupt(f, b, "an option of an interface goes beyond its block");
-
+	if (r < 0)
+		return r;
 	if (i.ts_div == 1 && !i.ts_shift && !i.ts_offset)
 		i.ts_plain = INT64_MAX / i.ts_mult;
 
-	int index = iface_index(f, &i);
+	unsigned index = iface_index(f, &i);
 
-	if (index < 0)
+	if (index == PCAPFILE_IFACES)
 		return corrupt(f, b, "more than %d interfaces", PCAPFILE_IFACES);
 	f->ifaces[index] = i;
-	if ((unsigned)index == f->nifaces)
-		f->nifaces++;
+	f->nifaces += index == f->nifaces;
 	f->iface_of[f->section_ifaces++] = (uint8_t)index;
-	return PARSED_OTHER;
+	return PARSED;
 }
 
 /* Interface @id of the section, which block @b refers to.  NULL: missing; breaks the source. */
@@ -455,86 +402,51 @@ static struct iface *iface_get(struct pcapfile *f, const uint8_t *b, uint32_t id
 	return NULL;
 }
 
-static enum parsed parse_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
+static int parse_stats(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 24)
 		return corrupt(f, b, "interface statistics of %u octets", len);
 
 	struct iface *i = iface_get(f, b, u32_at(f, b + 8));
-	struct span rest = { b + 20, len - 20 - BLOCK_TRAILER };
-	struct option o;
 
-	if (!i)
-		return PARSE_BAD;
-	while (option_next(f, &rest, &o)) {
-		if (o.code == OPT_ISB_IFDROP && o.len == 8)
-			i->ifdrop = u64_at(f, o.value);
-		else if (o.code == OPT_ISB_OSDROP && o.len == 8)
-			i->osdrop = u64_at(f, o.value);
-	}
-	if (rest.n)
-		return corrupt(f, b, "an option of interface statistics goes beyond its block");
-	return PARSED_OTHER;
+	return i ? parse_options(f, b, NG_STATS, b + 20, b + len - BLOCK_TRAILER, i) : f->failed;
 }
 
-/* Adds a frame of @i: @data, in block @b, which has space for @max octets. */
-static inline enum parsed add_frame(struct pcapfile *f, const uint8_t *b, const struct iface *i,
-				    struct span data, size_t max, uint32_t len, struct batch *ret)
+/* Enhanced Packet Block; the obsolete one, which differs in the interface id; or the simple one. */
+static inline int parse_packet(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
+			       struct batch *ret)
 {
-	if (unlikely(data.n > max))
-		return corrupt(f, b,
-			       "a packet block has %zu octets of frame, its length leaves %zu",
-			       data.n, max);
+	const bool simple = type == NG_SIMPLE;
+	const uint32_t header = simple ? 12 : 28, around = header + BLOCK_TRAILER;
+
+	if (unlikely(len < around))
+		return corrupt(f, b, "a %spacket block of %u octets", simple ? "simple " : "", len);
+
+	uint32_t id = type == NG_ENHANCED ? u32_at(f, b + 8) : simple ? 0 : u16_at(f, b + 8);
+	const struct iface *i = iface_get(f, b, id);
+	uint32_t wire = u32_at(f, b + header - 4), caplen = wire;
+
+	if (unlikely(!i))
+		return f->failed;
+	if (!simple) {
+		f->last_ts_ns = time_ns(i, (uint64_t)u32_at(f, b + 12) << 32 | u32_at(f, b + 16));
+		caplen = u32_at(f, b + 20);
+	} else if (i->snaplen && i->snaplen < wire) {
+		caplen = i->snaplen;
+	}
+	if (unlikely(caplen > len - around))
+		return corrupt(f, b, "a packet block has %u octets of frame, its length leaves %u",
+			       caplen, len - around);
 	if (unlikely(i->link == LINK_TYPES))
 		return fail(f, -EBADMSG,
 			    "link type %u at byte %llu is not supported: interface '%s'", i->dlt,
 			    offset_of(f, b), i->name);
-	ret->frame[ret->n++] = (struct frame){ .data = data.p,
-					       .caplen = (uint32_t)data.n,
-					       .len = len < data.n ? (uint32_t)data.n : len,
-					       .ts_ns = f->last_ts_ns,
-					       .iface = (uint16_t)(i - f->ifaces),
-					       .link = i->link,
-					       .unverified = true };
-	return PARSED_FRAMES;
+	add_frame(f, i, b + header, caplen, wire, ret);
+	return PARSED;
 }
 
-/* Enhanced Packet Block, or the obsolete one, which differs only in the interface id. */
-static inline enum parsed parse_packet(struct pcapfile *f, const uint8_t *b, uint32_t type,
-				       uint32_t len, struct batch *ret)
-{
-	if (unlikely(len < 32))
-		return corrupt(f, b, "a packet block of %u octets", len);
-
-	const struct iface *i =
-		iface_get(f, b, type == NG_ENHANCED ? u32_at(f, b + 8) : u16_at(f, b + 8));
-
-	if (unlikely(!i))
-		return PARSE_BAD;
-	f->last_ts_ns = time_ns(i, (uint64_t)u32_at(f, b + 12) << 32 | u32_at(f, b + 16));
-	return add_frame(f, b, i, (struct span){ b + 28, u32_at(f, b + 20) }, len - 32,
-			 u32_at(f, b + 24), ret);
-}
-
-static enum parsed parse_simple(struct pcapfile *f, const uint8_t *b, uint32_t len,
-				struct batch *ret)
-{
-	if (len < 16)
-		return corrupt(f, b, "a simple packet block of %u octets", len);
-
-	const struct iface *i = iface_get(f, b, 0);
-	uint32_t wire = u32_at(f, b + 8);
-
-	if (!i)
-		return PARSE_BAD;
-	return add_frame(
-		f, b, i,
-		(struct span){ b + 12, i->snaplen && i->snaplen < wire ? i->snaplen : wire },
-		len - 16, wire, ret);
-}
-
-static enum parsed parse_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
-			       struct batch *ret)
+static int parse_block(struct pcapfile *f, const uint8_t *b, uint32_t type, uint32_t len,
+		       struct batch *ret)
 {
 	switch (type) {
 	case NG_SECTION:
@@ -543,17 +455,16 @@ static enum parsed parse_block(struct pcapfile *f, const uint8_t *b, uint32_t ty
 		return parse_iface(f, b, len);
 	case NG_PACKET:
 	case NG_ENHANCED:
-		return parse_packet(f, b, type, len, ret);
 	case NG_SIMPLE:
-		return parse_simple(f, b, len, ret);
+		return parse_packet(f, b, type, len, ret);
 	case NG_STATS:
 		return parse_stats(f, b, len);
 	default:
-		return PARSED_OTHER;
+		return PARSED;
 	}
 }
 
-static inline enum parsed pcapng_parse(struct pcapfile *f, struct batch *ret)
+static int pcapng_parse(struct pcapfile *f, struct batch *ret)
 {
 	const uint8_t *b = f->p;
 	size_t left = (size_t)(f->end - b);
@@ -589,17 +500,17 @@ static inline enum parsed pcapng_parse(struct pcapfile *f, struct batch *ret)
 			       again);
 	prefetch_ahead(b, len, left);
 
-	enum parsed result = parse_block(f, b, type, len, ret);
+	int r = parse_block(f, b, type, len, ret);
 
-	if (likely(result != PARSE_BAD))
+	if (likely(r == PARSED))
 		f->p = b + len;
-	return result;
+	return r;
 }
 
 /* --- both --- */
 
 /* The first octets of the file decide the format. */
-static enum parsed head_parse(struct pcapfile *f)
+static int head_parse(struct pcapfile *f, struct batch *ret)
 {
 	static const struct {
 		uint8_t magic[3];
@@ -612,40 +523,19 @@ static enum parsed head_parse(struct pcapfile *f)
 	size_t left = (size_t)(f->end - f->p);
 	uint32_t magic;
 
+	(void)ret;
 	if (left < sizeof magic)
 		return fall_short(f, "file header", 0, sizeof magic);
 	memcpy(&magic, f->p, sizeof magic);
 	if (magic == NG_SECTION) {
-		f->format = FORMAT_PCAPNG;
-		return PARSED_OTHER;
+		f->parse = pcapng_parse;
+		return PARSED;
 	}
 	for (unsigned i = 0; i < ARRAY_SIZE(packed); i++)
 		if (!memcmp(f->p, packed[i].magic, sizeof packed[i].magic))
 			return fail(f, -EBADMSG, "compressed: unpack it with '%s -dc' first",
 				    packed[i].tool);
 	return pcap_parse_header(f, magic);
-}
-
-static inline enum parsed pcapfile_parse(struct pcapfile *f, struct batch *ret)
-{
-	if (likely(f->format == FORMAT_PCAP))
-		return pcap_parse(f, ret);
-	if (likely(f->format == FORMAT_PCAPNG))
-		return pcapng_parse(f, ret);
-	return head_parse(f);
-}
-
-/* The file ended where a step needs more. */
-static enum parsed fail_truncated(struct pcapfile *f)
-{
-	size_t left = (size_t)(f->end - f->p), lead = f->wants.lead;
-
-	if (!f->format && !offset_of(f, f->end))
-		return fail(f, -EBADMSG, "the file is empty");
-	return fail(f, -EBADMSG,
-		    "truncated at byte %llu: the %s at %llu %s %zu octets, %zu are left",
-		    offset_of(f, f->end), f->wants.what, offset_of(f, f->p),
-		    lead ? "says" : "takes", f->wants.need - lead, left - lead);
 }
 
 /* Populates the next window of the map, and releases the pages before p, so that a huge file does
@@ -661,13 +551,12 @@ static int map_more(struct pcapfile *f)
 	if (at >= f->file_size)
 		return 0;
 	if (done)
-		madvise((void *)(f->base + done - WINDOW), WINDOW, MADV_DONTNEED);
-	if (madvise((void *)(f->base + from), to - from, MADV_POPULATE_READ) < 0 &&
+		madvise(f->base + done - WINDOW, WINDOW, MADV_DONTNEED);
+	if (madvise(f->base + from, to - from, MADV_POPULATE_READ) < 0 &&
 	    (errno == EFAULT || errno == EHWPOISON)) {
-		if (fstat(f->fd, &st) < 0 || (uintmax_t)st.st_size >= to) {
-			fail(f, -EIO, "cannot read at byte %zu: %s", from, strerrordesc_np(EIO));
-			return -EIO;
-		}
+		if (fstat(f->fd, &st) < 0 || (uintmax_t)st.st_size >= to)
+			return fail(f, -EIO, "cannot read at byte %zu: %s", from,
+				    strerrordesc_np(EIO));
 		f->file_size = to = (size_t)st.st_size > at ? (size_t)st.st_size : at;
 	}
 	f->end = f->base + to;
@@ -678,47 +567,48 @@ static int map_more(struct pcapfile *f)
  * buffer.  1; 0: end of the file; -errno. */
 static int refill(struct pcapfile *f)
 {
-	size_t left = (size_t)(f->end - f->p);
+	size_t left = (size_t)(f->end - f->p), space = BUFFER_OCTETS - left;
+	ssize_t n;
 
 	if (f->map_size)
 		return map_more(f);
 	if (f->eof)
 		return 0;
-	if (f->p != f->buffer)
-		memmove(f->buffer, f->p, left);
+	if (f->p != f->base)
+		memmove(f->base, f->p, left);
 	f->base_offset = offset_of(f, f->p);
-	f->base = f->p = f->buffer;
+	f->p = f->base;
 	f->end = f->p + left;
 
-	for (;;) {
-		ssize_t n = read(f->fd, f->buffer + left,
-				 BUFFER_OCTETS - left < READ_OCTETS ? BUFFER_OCTETS - left
-								    : READ_OCTETS);
-
-		if (n > 0)
-			f->end += n;
-		if (n == 0)
-			f->eof = true;
-		if (n >= 0)
-			return n > 0;
-		/* Another process set O_NONBLOCK on a shared stdin. */
-		if (errno == EAGAIN && poll(&(struct pollfd){ f->fd, POLLIN, 0 }, 1, -1) >= 0)
-			continue;
-		if (errno == EINTR)
-			return -EINTR;
-		fail(f, -EIO, "cannot read at byte %llu: %m", offset_of(f, f->end));
-		return -EIO;
-	}
+	if (space > READ_OCTETS)
+		space = READ_OCTETS;
+	/* EAGAIN: another process set O_NONBLOCK on a shared stdin. */
+	while ((n = read(f->fd, f->base + left, space)) < 0 && errno == EAGAIN &&
+	       poll(&(struct pollfd){ f->fd, POLLIN, 0 }, 1, -1) >= 0)
+		;
+	if (n < 0 && errno == EINTR)
+		return -EINTR;
+	if (n < 0)
+		return fail(f, -EIO, "cannot read at byte %llu: %m", offset_of(f, f->end));
+	f->eof = !n;
+	f->end += n;
+	return n > 0;
 }
 
-/* After PARSE_SHORT.  1; 0: end of the file; -errno. */
+/* After PARSE_SHORT.  1; 0: the file ended between two steps; -errno. */
 static int read_more(struct pcapfile *f)
 {
 	int r = refill(f);
+	size_t left = (size_t)(f->end - f->p), lead = f->wants.lead;
 
-	if (r == 0 && !(f->p == f->end && f->format))
-		fail_truncated(f);
-	return r == 0 ? f->failed : r;
+	if (r || (!left && f->parse != head_parse))
+		return r;
+	if (f->parse == head_parse && !offset_of(f, f->end))
+		return fail(f, -EBADMSG, "the file is empty");
+	return fail(f, -EBADMSG,
+		    "truncated at byte %llu: the %s at %llu %s %zu octets, %zu are left",
+		    offset_of(f, f->end), f->wants.what, offset_of(f, f->p),
+		    lead ? "says" : "takes", f->wants.need - lead, left - lead);
 }
 
 static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
@@ -727,7 +617,7 @@ static int pcapfile_next(struct source *s, struct frame *ret, unsigned max)
 	struct batch b = { .frame = ret, .max = max };
 
 	while (!f->failed && b.n < b.max) {
-		if (likely(pcapfile_parse(f, &b) != PARSE_SHORT))
+		if (likely(f->parse(f, &b) != PARSE_SHORT))
 			continue;
 		if (b.n) /* lent: the buffer stays as it is */
 			break;
@@ -744,8 +634,7 @@ static int pcapfile_stats(struct source *s, struct source_stats *ret)
 {
 	const struct pcapfile *f = pcapfile_of(s);
 
-	*ret = (struct source_stats){ .packets = f->frames,
-				      .drops = f->drops_before + section_drops(f) };
+	*ret = (struct source_stats){ .packets = f->frames, .drops = f->drops };
 	return 0;
 }
 
@@ -767,10 +656,8 @@ static void pcapfile_free(struct source *s)
 {
 	struct pcapfile *f = pcapfile_of(s);
 
-	if (f->map_size)
-		munmap((void *)f->base, f->map_size);
-	if (f->buffer)
-		munmap(f->buffer, BUFFER_OCTETS);
+	if (f->base)
+		munmap(f->base, f->map_size ? f->map_size : BUFFER_OCTETS);
 	if (f->owns_fd && f->fd >= 0)
 		close(f->fd);
 	free(f);
@@ -784,31 +671,6 @@ static const struct source_ops ops = {
 	.free = pcapfile_free,
 };
 
-/* Maps the file from the current offset of its descriptor.  False: cannot be mapped. */
-static bool map_file(struct pcapfile *f, off_t size)
-{
-	off_t at = lseek(f->fd, 0, SEEK_CUR);
-
-	if (at < 0 || size <= at || (uintmax_t)size > SIZE_MAX)
-		return false;
-
-	void *m = mmap(NULL, (size_t)size, PROT_READ, MAP_PRIVATE, f->fd, 0);
-
-	if (m == MAP_FAILED)
-		return false;
-	madvise(m, (size_t)size, MADV_SEQUENTIAL);
-	f->map_size = f->file_size = (size_t)size;
-	f->base = m;
-	f->p = f->end = f->base + at;
-	return true;
-}
-
-static int fail_errno(struct pcapfile *f)
-{
-	fail(f, -errno, "%m");
-	return f->failed;
-}
-
 /* Opens the file.  0 or -errno, with `error` set. */
 static int pcapfile_start(struct pcapfile *f, const char *path)
 {
@@ -817,21 +679,30 @@ static int pcapfile_start(struct pcapfile *f, const char *path)
 	f->owns_fd = strcmp(path, "-");
 	f->fd = f->owns_fd ? open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY) : STDIN_FILENO;
 	if (f->fd < 0 || fstat(f->fd, &st) < 0)
-		return fail_errno(f);
-	if (S_ISDIR(st.st_mode)) {
-		errno = EISDIR;
-		return fail_errno(f);
-	}
-	if (!S_ISREG(st.st_mode) || !map_file(f, st.st_size)) {
-		void *m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
-			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+		return fail(f, -errno, "%m");
+	if (S_ISDIR(st.st_mode))
+		return fail(f, -EISDIR, "%s", strerrordesc_np(EISDIR));
 
+	/* A mapped file is read from the current offset of its descriptor. */
+	off_t at = S_ISREG(st.st_mode) ? lseek(f->fd, 0, SEEK_CUR) : -1;
+	size_t size = at >= 0 && at < st.st_size ? (size_t)st.st_size : 0;
+	void *m = MAP_FAILED;
+
+	if (size && (uintmax_t)st.st_size <= SIZE_MAX)
+		m = mmap(NULL, size, PROT_READ, MAP_PRIVATE, f->fd, 0);
+	if (m != MAP_FAILED) {
+		madvise(m, size, MADV_SEQUENTIAL);
+		f->map_size = f->file_size = size;
+	} else {
+		at = 0;
+		m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 		if (m == MAP_FAILED)
-			return fail_errno(f);
-		f->buffer = m;
-		f->base = f->p = f->end = f->buffer;
+			return fail(f, -errno, "%m");
 	}
-	while (S_ISREG(st.st_mode) && !f->format && !f->failed && head_parse(f) == PARSE_SHORT)
+	f->base = m;
+	f->p = f->end = f->base + at;
+	while (S_ISREG(st.st_mode) && !f->failed && head_parse(f, NULL) == PARSE_SHORT)
 		read_more(f);
 	return f->failed;
 }
@@ -846,6 +717,7 @@ int pcapfile_open(const char *path, struct source **ret, char reterr[static PCAP
 		return -ENOMEM;
 	}
 	f->source.ops = &ops;
+	f->parse = head_parse;
 	r = pcapfile_start(f, path);
 	if (r < 0) {
 		memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);

@@ -166,12 +166,8 @@ enum tunnel_type tunnel_of(const struct decode *d)
 		return d->ip_v == 4 ? TUNNEL_IPIP : TUNNEL_4IN6;
 	case PROTO_IP6:
 		return d->ip_v == 4 ? TUNNEL_6IN4 : TUNNEL_6IN6;
-	case PROTO_UDP:
-		break;
-	default:
-		return TUNNEL_NONE;
 	}
-	if (cursor_left(&d->c) < u->off + 4)
+	if (u->proto != PROTO_UDP || cursor_left(&d->c) < u->off + 4)
 		return TUNNEL_NONE;
 	switch (be16_at(d->c.p + u->off + 2)) { /* destination; source ports are a hash */
 	case PORT_VXLAN:
