@@ -11,7 +11,6 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
-#include "format/json.h"
 #include "source/afring.h"
 #include "source/fanout.h"
 #include "source/source.h"
@@ -653,40 +652,15 @@ void decoder_join(struct decoder *d)
 
 void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret)
 {
-	const struct decoder_counters *c = d->count;
-	const struct tracker_counters *t = &c->tracker;
+	const struct counter *from = (const struct counter *)d->count;
+	struct counter *to = (struct counter *)&ret->count;
 
-	*ret = (struct stats_decoder){
-		.iface = iface,
-		.several = d->share.of > 1,
-		.index = d->share.index,
-		.split_known = d->share.known,
-		.split = counter_get(&c->split),
-		.max_syn = d->max_half_open,
-		.max_full = d->max_connections,
-		.source = { counter_get(&c->packets), counter_get(&c->drops),
-			    counter_get(&c->freezes) },
-		.opened = counter_get(&t->opened),
-		.closed = counter_get(&t->closed),
-		.syn_entries = counter_get(&t->syn_entries),
-		.full_entries = counter_get(&t->full_entries),
-		.evicted_syn = counter_get(&t->evicted_syn),
-		.evicted_full = counter_get(&t->evicted_full),
-		.anomalies = counter_get(&t->anomalies),
-		.anomalies_suppressed = counter_get(&t->anomalies_suppressed),
-		.floods = counter_get(&t->floods),
-		.deferred = counter_get(&t->deferred),
-		.suppressed = counter_get(&t->suppressed),
-		.unwatched = counter_get(&t->unwatched),
-		.unmatched = counter_get(&t->unmatched),
-		.bad_checksum = counter_get(&c->bad_checksum),
-		.bypassed = counter_get(&t->bypassed),
-		.filtered = counter_get(&c->filtered),
-		.events = counter_get(&c->events),
-		.lost = counter_get(&c->lost),
-	};
-	for (unsigned i = 0; i < FRAME_VERDICTS; i++)
-		ret->verdicts[i] = counter_get(&c->verdicts[i]);
-	for (unsigned i = 0; i < FSM_STATES; i++)
-		ret->states[i] = counter_get(&t->states[i]);
+	*ret = (struct stats_decoder){ .iface = iface,
+				       .several = d->share.of > 1,
+				       .index = d->share.index,
+				       .split_known = d->share.known,
+				       .max_syn = d->max_half_open,
+				       .max_full = d->max_connections };
+	for (unsigned i = 0; i < sizeof ret->count / sizeof *to; i++)
+		counter_set(&to[i], counter_get(&from[i]));
 }

@@ -12,7 +12,6 @@
 #include "synfind/decoder_state.h"
 
 struct bypass_filter;
-struct stats_decoder;
 struct options;
 struct encap_ids;
 

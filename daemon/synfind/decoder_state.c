@@ -9,6 +9,7 @@
 #include "common/options.h"
 #include "flow/event.h"
 #include "flow/encap_id.h"
+#include "flow/tracker.h"
 #include "synfind/ring_switch.h"
 
 /* Changes with the members of the head up to ring, which every version can read.  `layout` covers

@@ -129,10 +129,15 @@ static void sink_commit(struct event_sink *s)
 
 static void write_stats(struct offline *r)
 {
+	struct decoder_counters *count = r->decoder.count;
+	struct source_stats source;
 	struct stats_decoder d;
 
+	source_stats(r->decoder.source, &source);
+	counter_set(&count->packets, source.packets);
+	counter_set(&count->drops, source.drops);
+	counter_set(&count->freezes, source.freezes);
 	decoder_read_counters(&r->decoder, r->name, &d);
-	source_stats(r->decoder.source, &d.source);
 	if (!r->o->quiet) {
 		if (!r->seq)
 			write_hello(r, r->last_ns);
@@ -143,8 +148,10 @@ static void write_stats(struct offline *r)
 		line_end(r, &t);
 	}
 	log_info("%s: %llu frames, %llu of them TCP, %llu connections, %llu events", r->name,
-		 (unsigned long long)d.source.packets, (unsigned long long)d.verdicts[FRAME_TCP],
-		 (unsigned long long)d.opened, (unsigned long long)d.events);
+		 (unsigned long long)source.packets,
+		 (unsigned long long)d.count.verdicts[FRAME_TCP].v,
+		 (unsigned long long)d.count.tracker.opened.v,
+		 (unsigned long long)d.count.events.v);
 }
 
 /* Rewrites one line of the terminal while a long file is read. */
