@@ -465,24 +465,18 @@ static void apply_config(struct decoder *d)
 	free(c);
 }
 
-/* Waits for space for one step's events, because the consumer does not see staged ones.  False:
- * paused; the next process continues. */
-static bool await_space(struct decoder *d)
+static void decoder_close_all(struct decoder *d)
 {
-	while (d->undo && spsc_space(&d->ring) < STEP_EVENTS) {
-		if (atomic_load(&d->paused))
-			return false;
-		wake_consumer(d);
-		wait_for_consumer(d);
-	}
-	return true;
-}
+	enum close_reason reason = (enum close_reason)atomic_load(&d->close_reason);
 
-static void decoder_close_all(struct decoder *d, enum close_reason reason)
-{
-	bool more = true;
-
-	while (more && await_space(d)) {
+	for (bool more = true; more;) {
+		/* The consumer does not see staged events: one step's must fit. */
+		while (d->undo && spsc_space(&d->ring) < STEP_EVENTS) {
+			if (atomic_load(&d->paused))
+				return; /* the next process continues */
+			wake_consumer(d);
+			wait_for_consumer(d);
+		}
 		decoder_begin(d);
 		more = tracker_close_some(d->tracker, reason);
 		decoder_commit(d);
@@ -623,7 +617,7 @@ static void *decoder_run(void *arg)
 	}
 	count_loss(d, wall_clock_ns());
 	d->block_when_full = true;
-	decoder_close_all(d, (enum close_reason)atomic_load(&d->close_reason));
+	decoder_close_all(d);
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;

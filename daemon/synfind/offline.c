@@ -32,8 +32,8 @@ struct offline {
 	uint64_t seq;	      /* of the last line */
 	uint64_t last_ns;     /* the largest timestamp so far */
 	struct fmt_second second;
-	size_t used;
-	char out[OUT_OCTETS]; /* lines to be written */
+	struct strbuf lines; /* in .out, to be written */
+	char out[OUT_OCTETS];
 };
 
 /* The usual pipe of 64 KiB fills in the middle of each write: two context switches for every
@@ -48,28 +48,24 @@ static void widen_pipe(int fd)
 
 static void out_flush(struct offline *r)
 {
-	for (size_t done = 0; done < r->used && !r->error;) {
-		ssize_t n = write(STDOUT_FILENO, r->out + done, r->used - done);
+	for (const char *p = r->out; p < r->lines.p && !r->error;) {
+		ssize_t n = write(STDOUT_FILENO, p, (size_t)(r->lines.p - p));
 
 		if (n >= 0)
-			done += (size_t)n;
+			p += n;
 		else if (errno != EINTR)
 			r->error = -errno;
 	}
-	r->used = 0;
+	r->lines.p = r->out;
 }
 
 /* Space for a line of up to @n octets. */
-static struct strbuf line_begin(struct offline *r, size_t n)
+static struct strbuf *line_space(struct offline *r, size_t n)
 {
-	if (r->used + n > OUT_OCTETS)
+	if ((size_t)(r->lines.end - r->lines.p) < n)
 		out_flush(r);
-	return (struct strbuf){ .p = r->out + r->used, .end = r->out + OUT_OCTETS };
-}
-
-static void line_end(struct offline *r, const struct strbuf *t)
-{
-	r->used = (size_t)(t->p - r->out);
+	r->lines.full = false;
+	return &r->lines;
 }
 
 /* The first line.  It is written with the first event, whose time it has: the interfaces are known
@@ -87,10 +83,8 @@ static void write_hello(struct offline *r, uint64_t ts_ns)
 	identity_init(&id, false);
 
 	struct json_hello h = identity_hello(&id, capture_mode_name(r->o->mode), names, n);
-	struct strbuf t = line_begin(r, OUT_OCTETS);
 
-	json_hello(&t, &h, ++r->seq, ts_ns);
-	line_end(r, &t);
+	json_hello(line_space(r, OUT_OCTETS), &h, ++r->seq, ts_ns);
 }
 
 static struct event *sink_reserve(struct event_sink *s)
@@ -120,11 +114,7 @@ static void sink_commit(struct event_sink *s)
 		write_hello(r, e->ts_ns);
 	if (e->ts_ns > r->last_ns)
 		r->last_ns = e->ts_ns;
-
-	struct strbuf t = line_begin(r, JSON_LINE_MAX);
-
-	json_event(&t, e, ++r->seq, &c);
-	line_end(r, &t);
+	json_event(line_space(r, JSON_LINE_MAX), e, ++r->seq, &c);
 }
 
 static void write_stats(struct offline *r)
@@ -141,11 +131,8 @@ static void write_stats(struct offline *r)
 	if (!r->o->quiet) {
 		if (!r->seq)
 			write_hello(r, r->last_ns);
-
-		struct strbuf t = line_begin(r, 2 * JSON_LINE_MAX);
-
-		json_stats(&t, &d, 1, &(struct stats_subscribers){ 0 }, 0, ++r->seq, r->last_ns);
-		line_end(r, &t);
+		json_stats(line_space(r, 2 * JSON_LINE_MAX), &d, 1,
+			   &(struct stats_subscribers){ 0 }, 0, ++r->seq, r->last_ns);
 	}
 	log_info("%s: %llu frames, %llu of them TCP, %llu connections, %llu events", r->name,
 		 (unsigned long long)source.packets,
@@ -245,6 +232,7 @@ int offline_run(const struct options *o)
 	}
 	memset(r, 0, sizeof *r);
 	r->o = o;
+	r->lines = (struct strbuf){ .p = r->out, .end = r->out + OUT_OCTETS };
 	r->sink = (struct event_sink){ .reserve = sink_reserve, .commit = sink_commit };
 	r->name = strcmp(o->read_file, "-") ? basename(o->read_file) : "stdin";
 	if (pcapfile_open(o->read_file, &source, error) < 0)

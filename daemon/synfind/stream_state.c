@@ -21,16 +21,16 @@ enum {
 
 static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
-/* Offsets of the parts, in this order. */
+/* Offsets of the parts, in this order; the logs follow. */
 struct layout {
-	uint64_t undo, in_use, cursors, marks[ACCESS_LOGS], records, log[ACCESS_LOGS], octets;
+	uint64_t undo, in_use, cursors, marks[ACCESS_LOGS], records, control;
 };
 
 static uint64_t layout_part(struct layout *l, uint64_t octets)
 {
-	uint64_t at = l->octets;
+	uint64_t at = l->control;
 
-	l->octets += (octets + PAGE - 1) / PAGE * PAGE;
+	l->control += (octets + PAGE - 1) / PAGE * PAGE;
 	return at;
 }
 
@@ -51,9 +51,7 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 		l.marks[i] =
 			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
 	l.records = layout_part(&l, records * record_octets());
-	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* a multiple of every page size */
-	for (unsigned i = 0; i < ACCESS_LOGS; i++)
-		l.log[i] = layout_part(&l, log_octets);
+	l.control = (l.control + (1 << 16) - 1) >> 16 << 16; /* a multiple of every page size */
 	return l;
 }
 
@@ -64,7 +62,8 @@ static const uint32_t layout_number =
 static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 {
 	return (struct stream_geometry){ .magic = magic,
-					 .octets = layout_of(log_octets, records).octets,
+					 .octets = layout_of(log_octets, records).control +
+						   ACCESS_LOGS * log_octets,
 					 .log_octets = log_octets,
 					 .layout = layout_number,
 					 .records = records };
@@ -73,8 +72,7 @@ static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsigned records)
 {
 	struct layout l = layout_of(log_octets, records);
-	uint64_t control = l.log[0];
-	unsigned char *p = mmap(NULL, control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	unsigned char *p = mmap(NULL, l.control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	int r = 0;
 
 	*s = (struct stream_state){ 0 };
@@ -85,10 +83,10 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	s->in_use = (uint32_t *)(p + l.in_use);
 	s->cursors = (struct ring_cursor *)(p + l.cursors);
 	s->record_memory = p + l.records;
-	s->control_octets = control;
-	undo_init(&s->undo, p, control, p + l.undo, UNDO_OCTETS);
+	s->control_octets = l.control;
+	undo_init(&s->undo, p, l.control, p + l.undo, UNDO_OCTETS);
 	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
-		r = linelog_map(&s->log[i], fd, l.log[i], log_octets,
+		r = linelog_map(&s->log[i], fd, l.control + i * log_octets, log_octets,
 				(struct linelog_mark *)(p + l.marks[i]), &s->state->end[i],
 				&s->head->mark_first[i]);
 	if (r < 0)
