@@ -15,7 +15,6 @@
 #include "synfind/publisher.h"
 #include "synfind/publisher_state.h"
 #include "synfind/ring_reload.h"
-#include "synfind/fdstore.h"
 #include "synfind/restore.h"
 #include "synfind/interface.h"
 
@@ -112,7 +111,8 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 	interface_report_link(c, iface, up ? REPORTED_UP : REPORTED_DOWN, state);
 }
 
-static void log_watching(const struct interface *iface, const struct opener_reply *m)
+static void log_watching(const struct capture *c, const struct interface *iface,
+			 const struct opener_reply *m)
 {
 	char decoders[64] = "";
 
@@ -121,12 +121,7 @@ static void log_watching(const struct interface *iface, const struct opener_repl
 			 m->by_program ? "an eBPF program" : "the kernel's hash");
 	interface_log(iface, "watched", "Watching %s%s%s", iface->name, decoders,
 		      iface->up ? "" : " (it is down)");
-}
-
-/* The opener has read a configuration whose mode the daemon takes at its next start. */
-static void log_other_mode(const struct capture *c, const struct interface *iface,
-			   const struct opener_reply *m)
-{
+	/* The opener has read a configuration whose mode the daemon takes at its next start. */
 	if (m->mode != c->o->mode)
 		log_warn(
 			"%s: its opener has mode=%s, this daemon has mode=%s; restart the daemon%s",
@@ -158,8 +153,7 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 		interface_forget(c, iface);
 		return;
 	}
-	log_watching(iface, m);
-	log_other_mode(c, iface, m);
+	log_watching(c, iface, m);
 	if (!c->starting)
 		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
 }
@@ -202,21 +196,10 @@ static void list_begins(struct capture *c)
 		iface->listed = false;
 }
 
-/* What is not in the list has gone. */
-static void list_ends(struct capture *c)
-{
-	c->listed = true;
-	for (struct interface *iface = c->interfaces, *next; iface; iface = next) {
-		next = iface->next;
-		if (!iface->gone && !iface->listed)
-			interface_gone(c, iface);
-	}
-}
-
 static void handle_reply(struct capture *c, const struct opener_reply *m, const int *fds,
 			 unsigned n)
 {
-	struct interface *iface;
+	struct interface *iface, *next;
 
 	if (m->kind != OPENER_RINGS)
 		opener_close_fds(fds, n);
@@ -228,7 +211,12 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		link_update(c, m);
 		break;
 	case OPENER_LISTED:
-		list_ends(c);
+		c->listed = true;
+		for (iface = c->interfaces; iface; iface = next) {
+			next = iface->next;
+			if (!iface->gone && !iface->listed)
+				interface_gone(c, iface);
+		}
 		break;
 	case OPENER_GONE:
 		iface = interface_find(c, m->ifindex);
@@ -310,17 +298,6 @@ static int watch_opener(struct capture *c)
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
-/* The last decoder has ended: publishes the last events and all counters. */
-static void end_all(struct capture *c)
-{
-	publisher_drain(c->publisher);
-	publisher_stats(c->publisher, c->o->stats_interval_ns);
-	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
-		if (iface->decoders)
-			interface_end(c, iface);
-	sd_event_exit(c->loop, 0);
-}
-
 /* A decoder may have ended or finished a ring switch. */
 static void capture_on_wake(void *arg)
 {
@@ -340,8 +317,15 @@ static void capture_on_wake(void *arg)
 		if (ended && !c->stopping)
 			interface_end(c, iface);
 	}
-	if (c->stopping && !running)
-		end_all(c);
+	if (!c->stopping || running)
+		return;
+	/* The last one has: publish the last events and all counters. */
+	publisher_drain(c->publisher);
+	publisher_stats(c->publisher, c->o->stats_interval_ns);
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (iface->decoders)
+			interface_end(c, iface);
+	sd_event_exit(c->loop, 0);
 }
 
 static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
@@ -356,18 +340,6 @@ static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
-
-/* Every interface that is named in full must exist. */
-static int check_named(const struct capture *c)
-{
-	for (char **w = c->o->interfaces; *w; w++) {
-		if (wanted_is_pattern(*w) || interface_name_known(c, *w))
-			continue;
-		log_error("Cannot capture on '%s': there is no such interface", *w);
-		return -ENODEV;
-	}
-	return 0;
-}
 
 /* Waits until every listed interface has its decoders, or has failed. */
 static int await_rings(struct capture *c)
@@ -407,10 +379,13 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	restore_interfaces(c);
 	r = await_rings(c);
 	c->starting = false;
-	if (r >= 0)
-		r = check_named(c);
 	if (r < 0)
 		return r;
+	for (char **w = o->interfaces; *w; w++)
+		if (!wanted_is_pattern(*w) && !interface_name_known(c, *w)) {
+			log_error("Cannot capture on '%s': there is no such interface", *w);
+			return -ENODEV;
+		}
 	if (!c->interfaces)
 		log_warn("No interface matches yet: waiting for one");
 	return watch_opener(c);

@@ -166,6 +166,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	decoder_state_open(&d->state, memory, &sizes, shared);
+	d->state.head->sizes = sizes;
 	d->undo = shared ? &d->state.undo : NULL;
 	cfg = apply_options(d, o, iface_id, share);
 	cfg.bypass = bypass_filter_kernel(d->bypass);
@@ -520,17 +521,6 @@ static void switch_transaction(struct decoder *d)
 	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
 }
 
-static void switch_begin(struct decoder *d)
-{
-	const struct decoder_ring *ring = d->state.head->ring;
-	uint64_t a = ring[0].block_timeout_ns, b = ring[1].block_timeout_ns;
-
-	switch_transaction(d);
-	ring_switch_begin(d->state.ring_switch, clocks(), a > b ? a : b);
-	decoder_commit(d);
-	atomic_store(&d->switching, SWITCH_UNDER_WAY);
-}
-
 /* Leaves the old ring if it is time to.  One commit changes which ring is read, and from where. */
 static void switch_cut(struct decoder *d, bool empty)
 {
@@ -558,8 +548,15 @@ static void switch_rings(struct decoder *d, bool empty)
 {
 	int phase = atomic_load_explicit(&d->switching, memory_order_acquire);
 
-	if (phase == SWITCH_ASKED)
-		switch_begin(d);
+	if (phase == SWITCH_ASKED) {
+		const struct decoder_ring *ring = d->state.head->ring;
+		uint64_t a = ring[0].block_timeout_ns, b = ring[1].block_timeout_ns;
+
+		switch_transaction(d);
+		ring_switch_begin(d->state.ring_switch, clocks(), a > b ? a : b);
+		decoder_commit(d);
+		atomic_store(&d->switching, SWITCH_UNDER_WAY);
+	}
 	if (likely(phase != SWITCH_UNDER_WAY))
 		return;
 	if (d->state.ring_switch->phase == RING_SWITCH_OLD) {

@@ -54,8 +54,8 @@ static void *part(uintptr_t *at, size_t octets)
 }
 
 /* Without @memory the view has no log, and only its .octets are of use. */
-static void decoder_state_view(struct decoder_state *state, void *memory,
-			       const struct decoder_state_sizes *s, bool shared)
+void decoder_state_open(struct decoder_state *state, void *memory,
+			const struct decoder_state_sizes *s, bool shared)
 {
 	struct tracker_config c = { .max_connections = s->max_connections,
 				    .max_half_open = s->max_half_open };
@@ -77,15 +77,8 @@ size_t decoder_state_octets(const struct decoder_state_sizes *s, bool shared)
 {
 	struct decoder_state state;
 
-	decoder_state_view(&state, NULL, s, shared);
+	decoder_state_open(&state, NULL, s, shared);
 	return state.octets;
-}
-
-void decoder_state_open(struct decoder_state *state, void *memory,
-			const struct decoder_state_sizes *s, bool shared)
-{
-	decoder_state_view(state, memory, s, shared);
-	state->head->sizes = *s;
 }
 
 void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *ring)
@@ -131,7 +124,7 @@ bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state
 	    decoder_state_octets(s, true) != state->octets ||
 	    memcmp(&state->head->sizes, s, sizeof *s) != 0)
 		return false;
-	decoder_state_view(state, state->memory, s, true);
+	decoder_state_open(state, state->memory, s, true);
 	return undo_rollback(&state->undo) == 0 &&
 	       state->head->current < ARRAY_SIZE(state->head->ring);
 }

@@ -89,35 +89,33 @@ static int interface_replace_decoder(struct capture *c, struct interface *iface,
 	return r;
 }
 
-/* Maps the current ring.  The rollback may have changed which one that is, so the cookie is checked
- * again.  A spare is dropped: a ring switch that has not come to the cut is void. */
-static int interface_adopt_ring(struct capture *c, struct interface *iface, struct decoder *d,
-				int fd[INTERFACE_RINGS], unsigned i)
-{
-	uint32_t current = d->state.head->current;
-	const struct decoder_ring *ring = decoder_state_current_ring(&d->state);
-	int r = -EBADMSG;
-
-	if (ring->cookie && ring->cookie == decoder_state_cookie(fd[current]))
-		r = afring_map(fd[current], &ring->geometry, &d->state.progress->at, &d->source);
-	if (r < 0)
-		return r;
-	fd[current] = -1;
-	if (fd[!current] >= 0)
-		fdstore_remove(c->fdstore, interface_spare_fdname(iface, i).s);
-	iface->switching |= atomic_load(&d->switching) != SWITCH_NONE;
-	return 0;
-}
-
+/* Resumes a decoder and maps its current ring.  The rollback may have changed which one that is, so
+ * the cookie is checked again.  A spare is dropped: a ring switch that has not come to the cut is
+ * void. */
 static int interface_adopt_decoder(struct capture *c, struct interface *iface,
 				   struct stored_interface *stored, unsigned i)
 {
 	struct decoder *d = interface_add_decoder(iface);
 	int r = d ? decoder_adopt(d, c->o, iface->id, &stored->state[i]) : -ENOMEM;
+	const struct decoder_ring *ring;
+	int *fd;
 
 	if (r == -ESTALE)
 		return interface_replace_decoder(c, iface, d, stored, i);
-	return r < 0 ? r : interface_adopt_ring(c, iface, d, stored->fd[i], i);
+	if (r < 0)
+		return r;
+	ring = decoder_state_current_ring(&d->state);
+	fd = &stored->fd[i][d->state.head->current];
+	if (!ring->cookie || ring->cookie != decoder_state_cookie(*fd))
+		return -EBADMSG;
+	r = afring_map(*fd, &ring->geometry, &d->state.progress->at, &d->source);
+	if (r < 0)
+		return r;
+	*fd = -1;
+	if (stored->fd[i][!d->state.head->current] >= 0)
+		fdstore_remove(c->fdstore, interface_spare_fdname(iface, i).s);
+	iface->switching |= atomic_load(&d->switching) != SWITCH_NONE;
+	return 0;
 }
 
 /* Resumes an interface.  The opener's list will show whether it still exists. */

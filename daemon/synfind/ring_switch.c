@@ -59,18 +59,6 @@ void ring_switch_had(struct ring_switch *s, const struct frame *f)
 		(struct ring_switch_record){ .hash = hash_of(f), .ts_ns = f->ts_ns };
 }
 
-/* Builds the hash chains, oldest record first. */
-static void sort_records(struct ring_switch *s)
-{
-	memset(s->head, 0, sizeof s->head);
-	for (uint32_t i = s->records; i; i--) {
-		uint32_t *head = &s->head[s->record[i - 1].hash % RING_SWITCH_HEADS];
-
-		s->record[i - 1].next = *head;
-		*head = i;
-	}
-}
-
 enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_switch_clock now,
 					 bool empty)
 {
@@ -85,7 +73,14 @@ enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_swit
 		cut = now.real - s->latency_ns;
 	if (cut < s->since.real + 4 * window_ns)
 		return RING_SWITCH_WAIT;
-	sort_records(s);
+	/* Build the hash chains, oldest record first. */
+	memset(s->head, 0, sizeof s->head);
+	for (uint32_t i = s->records; i; i--) {
+		uint32_t *head = &s->head[s->record[i - 1].hash % RING_SWITCH_HEADS];
+
+		s->record[i - 1].next = *head;
+		*head = i;
+	}
 	s->cut_ns = cut;
 	s->until_ns = now.monotonic + s->latency_ns + 2 * window_ns;
 	s->phase = RING_SWITCH_NEW;

@@ -94,11 +94,12 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	return r;
 }
 
-/* Reads and checks the geometry.  -ESTALE: of another version. */
-static int read_geometry(int fd, struct stream_geometry *ret)
+/* -ESTALE: the stream is of another version. */
+static int stream_adopt(struct stream_state *s, int fd)
 {
 	struct stream_geometry g, want;
 	struct stat st;
+	int r;
 
 	if (fstat(fd, &st) < 0 || pread(fd, &g, sizeof g, 0) != sizeof g)
 		return -EBADMSG;
@@ -109,29 +110,18 @@ static int read_geometry(int fd, struct stream_geometry *ret)
 	want = geometry_of(g.log_octets, g.records);
 	if (memcmp(&g, &want, sizeof g) != 0 || (uint64_t)st.st_size != g.octets)
 		return -EBADMSG;
-	*ret = g;
-	return 0;
-}
-
-static int stream_adopt(struct stream_state *s, int fd)
-{
-	struct stream_geometry g;
-	int r = read_geometry(fd, &g);
-
-	if (r >= 0)
-		r = stream_map(s, fd, g.log_octets, g.records);
+	r = stream_map(s, fd, g.log_octets, g.records);
 	if (r < 0)
 		return r;
 	r = undo_rollback(&s->undo);
 	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
 		if (!linelog_is_sound(&s->log[i]))
 			r = -EBADMSG;
-	if (r < 0) {
+	if (r < 0)
 		stream_state_close(s);
-		return r;
-	}
-	stream_state_commit(s);
-	return 0;
+	else
+		stream_state_commit(s);
+	return r;
 }
 
 static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,

@@ -1,5 +1,4 @@
 #include "synfind/watchdog.h"
-#include <string.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include "common/log.h"
