@@ -48,6 +48,19 @@ static void ask_rings(struct capture *c, struct interface *iface)
 	opener_ask(c->opener, OPENER_OPEN, iface->ifindex, 0);
 }
 
+/* The lowest unused id, or -1.  Ids keep the flows of interfaces apart. */
+static int free_id(const struct capture *c)
+{
+	bool used[INTERFACES_MAX] = { false };
+
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		used[iface->id] = true;
+	for (int i = 0; i < INTERFACES_MAX; i++)
+		if (!used[i])
+			return i;
+	return -1;
+}
+
 static void link_new(struct capture *c, const struct opener_reply *m)
 {
 	bool again = interface_name_known(c, m->name);
@@ -63,7 +76,7 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 			interface_forget(c, iface); /* it is back under the same name */
 			break;
 		}
-	id = interface_free_id(c);
+	id = free_id(c);
 	if (id < 0) {
 		log_error("Cannot capture on '%s': %d interfaces are captured already", m->name,
 			  INTERFACES_MAX);
@@ -212,6 +225,7 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		break;
 	case OPENER_LISTED:
 		c->listed = true;
+		/* What is not in the list has gone. */
 		for (iface = c->interfaces; iface; iface = next) {
 			next = iface->next;
 			if (!iface->gone && !iface->listed)
@@ -381,6 +395,7 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	c->starting = false;
 	if (r < 0)
 		return r;
+	/* Every interface that is named in full must exist. */
 	for (char **w = o->interfaces; *w; w++)
 		if (!wanted_is_pattern(*w) && !interface_name_known(c, *w)) {
 			log_error("Cannot capture on '%s': there is no such interface", *w);

@@ -45,11 +45,6 @@ uint64_t wall_clock_ns(void)
 
 /* ---- the sink into the ring ----------------------------------------------------------------- */
 
-static struct decoder *decoder_of_sink(struct event_sink *s)
-{
-	return (struct decoder *)((char *)s - offsetof(struct decoder, sink));
-}
-
 static void wait_for_consumer(struct decoder *d)
 {
 	counter_add(&d->count->beats, 1);
@@ -58,7 +53,7 @@ static void wait_for_consumer(struct decoder *d)
 
 static struct event *ring_reserve(struct event_sink *s)
 {
-	struct decoder *d = decoder_of_sink(s);
+	struct decoder *d = (struct decoder *)s;
 
 	d->slot = spsc_reserve(&d->ring);
 	while (!d->slot && d->block_when_full && !d->undo) {
@@ -76,7 +71,7 @@ static struct event *ring_reserve(struct event_sink *s)
 
 static void ring_commit(struct event_sink *s)
 {
-	struct decoder *d = decoder_of_sink(s);
+	struct decoder *d = (struct decoder *)s;
 
 	d->slot->number = d->state.progress->number++;
 	if (d->undo)

@@ -16,7 +16,6 @@
 #include "source/afring.h"
 
 struct options;
-struct ring_switch;
 
 /* How the decoders of one interface share its connections. */
 struct decoder_share {

@@ -36,16 +36,6 @@ struct offline {
 	char out[OUT_OCTETS];
 };
 
-/* The usual pipe of 64 KiB fills in the middle of each write: two context switches for every
- * 128 KiB.  A failure is harmless: the descriptor is not a pipe, or pipe(7) limits its size. */
-static void widen_pipe(int fd)
-{
-	int now = fcntl(fd, F_GETPIPE_SZ);
-
-	if (now >= 0 && now < PIPE_OCTETS)
-		(void)fcntl(fd, F_SETPIPE_SZ, PIPE_OCTETS);
-}
-
 static void out_flush(struct offline *r)
 {
 	for (const char *p = r->out; p < r->lines.p && !r->error;) {
@@ -194,6 +184,7 @@ static void on_sigbus(int sig)
 
 static int offline_opened(struct offline *r, struct source *source)
 {
+	int pipe = fcntl(STDOUT_FILENO, F_GETPIPE_SZ);
 	int e = decoder_init(&r->decoder, r->o, source, NULL, &r->sink, 0,
 			     &(struct decoder_share){ .of = 1 }, NULL);
 
@@ -202,7 +193,10 @@ static int offline_opened(struct offline *r, struct source *source)
 		return 1;
 	}
 	signal(SIGBUS, on_sigbus);
-	widen_pipe(STDOUT_FILENO);
+	/* The usual pipe of 64 KiB fills in the middle of each write: two context switches for
+	 * every 128 KiB.  A failure is harmless: it is not a pipe, or pipe(7) limits its size. */
+	if (pipe >= 0 && pipe < PIPE_OCTETS)
+		(void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE_OCTETS);
 	r->terminal = isatty(STDERR_FILENO);
 	e = pull_all(r);
 	tracker_close_all(r->decoder.tracker, REASON_CAPTURE_END);

@@ -7,6 +7,7 @@
 #include "synfind/decoder.h"
 #include "synfind/fdstore.h"
 #include "synfind/interface.h"
+#include "synfind/publisher_state.h"
 
 struct stored_interface {
 	struct decoder_state state[OPENER_RINGS_MAX];
@@ -118,11 +119,21 @@ static int interface_adopt_decoder(struct capture *c, struct interface *iface,
 	return 0;
 }
 
+/* The link state that an earlier process published last. */
+static enum reported_link link_settle(const struct capture *c, struct decoder_state_head *h)
+{
+	if (h->link_report_seq && c->publisher->stream.state->seq >= h->link_report_seq)
+		h->link_reported = h->link_reporting;
+	undo_order();
+	h->link_report_seq = 0;
+	return (enum reported_link)h->link_reported;
+}
+
 /* Resumes an interface.  The opener's list will show whether it still exists. */
 static void interface_adopt(struct capture *c, struct stored_interface *stored, unsigned id)
 {
 	const struct decoder_ring *ring = decoder_state_current_ring(&stored->state[0]);
-	enum reported_link link = interface_link_settle(c, stored->state[0].head);
+	enum reported_link link = link_settle(c, stored->state[0].head);
 	struct interface *iface = interface_add(c, &(struct interface){ .ifindex = ring->ifindex,
 									.id = (uint8_t)id,
 									.up = link != REPORTED_DOWN,

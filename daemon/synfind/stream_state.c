@@ -17,6 +17,7 @@ enum {
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	IFACES = 256,
 	CURSORS = IFACES * OPENER_RINGS_MAX,
+	RECORD_OCTETS = (sizeof(struct subscriber_record) + PAGE - 1) / PAGE * PAGE,
 };
 
 static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
@@ -34,11 +35,6 @@ static uint64_t layout_part(struct layout *l, uint64_t octets)
 	return at;
 }
 
-static uint64_t record_octets(void)
-{
-	return (sizeof(struct subscriber_record) + PAGE - 1) / PAGE * PAGE;
-}
-
 static struct layout layout_of(uint64_t log_octets, unsigned records)
 {
 	struct layout l = { 0 };
@@ -50,7 +46,7 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		l.marks[i] =
 			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
-	l.records = layout_part(&l, records * record_octets());
+	l.records = layout_part(&l, (uint64_t)records * RECORD_OCTETS);
 	l.control = (l.control + (1 << 16) - 1) >> 16 << 16; /* a multiple of every page size */
 	return l;
 }
@@ -186,5 +182,5 @@ struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned i
 
 struct subscriber_record *stream_state_record(const struct stream_state *s, unsigned i)
 {
-	return (struct subscriber_record *)(s->record_memory + i * record_octets());
+	return (struct subscriber_record *)(s->record_memory + (size_t)i * RECORD_OCTETS);
 }
