@@ -113,12 +113,11 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
 					 const struct decoder_share *share)
 {
-	struct tracker_config c = tracker_config_of(o, share->of);
-
-	return (struct decoder_state_sizes){ .max_connections = c.max_connections,
-					     .max_half_open = c.max_half_open,
+	return (struct decoder_state_sizes){ .max_connections =
+						     part_of(o->max_connections, share->of),
+					     .max_half_open = part_of(o->max_half_open, share->of),
 					     .events = o->event_ring_size,
-					     .control = c.control || share->control,
+					     .control = o->mode == MODE_CONTROL || share->control,
 					     .iface_id = iface_id };
 }
 

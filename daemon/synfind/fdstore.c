@@ -111,9 +111,7 @@ int fdstore_memfd(struct fdstore *s, const char *name, size_t octets)
 	fd = memfd_create(name, MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	r = ftruncate(fd, (off_t)octets) < 0 ? -errno : 0;
-	if (r == 0)
-		r = fdstore_add(s, name, fd);
+	r = ftruncate(fd, (off_t)octets) < 0 ? -errno : fdstore_add(s, name, fd);
 	if (r < 0 && r != -ENOTCONN) {
 		close(fd);
 		return r;

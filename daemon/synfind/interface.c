@@ -135,14 +135,13 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 	void *memory = NULL;
 	int r;
 
-	if (stored) {
+	if (stored)
 		memory = fdstore_memory(c->fdstore,
 					fdstore_name(INTERFACE_TABLES, iface->id, share->index).s,
 					decoder_state_octets(&sizes, true));
-		if (!memory) {
-			d->source = source;
-			return -ENOMEM;
-		}
+	if (stored && !memory) {
+		d->source = source;
+		return -ENOMEM;
 	}
 	r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share, memory);
 	if (r < 0)

@@ -25,8 +25,7 @@ struct offline {
 	struct event event;
 	struct decoder decoder;
 	const struct options *o;
-	const char *name; /* of the file; also in_iface where the file names no interface */
-	bool terminal;
+	const char *name;     /* of the file; also in_iface where the file names no interface */
 	uint64_t progress_ns; /* time of the next progress line; 0: not known yet */
 	int error;	      /* of standard output: -errno */
 	uint64_t seq;	      /* of the last line */
@@ -157,7 +156,7 @@ static void show_progress(struct offline *r)
 /* Reads to the end, or to the first broken record: 0 or -errno. */
 static int pull_all(struct offline *r)
 {
-	bool pipe = source_fd(r->decoder.source) >= 0;
+	bool pipe = source_fd(r->decoder.source) >= 0, terminal = isatty(STDERR_FILENO);
 	unsigned batches = 0;
 	int n;
 
@@ -167,7 +166,7 @@ static int pull_all(struct offline *r)
 			n = 1;
 		if (pipe)
 			out_flush(r); /* the next frame may come much later */
-		if (r->terminal && !(++batches & 0x3ff))
+		if (terminal && !(++batches & 0x3ff))
 			show_progress(r);
 	} while (n > 0 && !r->error);
 	return n;
@@ -197,7 +196,6 @@ static int offline_opened(struct offline *r, struct source *source)
 	 * every 128 KiB.  A failure is harmless: it is not a pipe, or pipe(7) limits its size. */
 	if (pipe >= 0 && pipe < PIPE_OCTETS)
 		(void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE_OCTETS);
-	r->terminal = isatty(STDERR_FILENO);
 	e = pull_all(r);
 	tracker_close_all(r->decoder.tracker, REASON_CAPTURE_END);
 	if (r->progress_ns)
