@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { LINE_MIN = 128 }; /* no line is shorter, which limits the number of marks */
+
 struct linelog_mark {
 	uint64_t at;  /* position of the start of a line */
 	uint64_t seq; /* number of the event before it */
@@ -39,7 +41,7 @@ uint64_t linelog_size(uint64_t octets);
 /* The number of marks of a log of this size. */
 static inline uint64_t linelog_marks(uint64_t size)
 {
-	return size / 128; /* no line is shorter */
+	return size / LINE_MIN;
 }
 
 /* Views the log of linelog_size() octets at @offset of @fd, a multiple of the page size, and its
