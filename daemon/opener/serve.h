@@ -3,8 +3,6 @@
 #include <stdbool.h>
 #include "common/sandbox.h" /* enum sandbox_role */
 
-struct options;
-
 struct serve {
 	const struct options *o;
 	int fd; /* of the daemon; borrowed */

@@ -15,40 +15,30 @@ struct bypass_filter {
 
 static const size_t slots_octets = (size_t)BYPASS_SLOTS * sizeof(struct bypass_slot);
 
-static struct bypass_filter *of_kernel(struct bypass_kernel *k)
-{
-	return (struct bypass_filter *)k; /* its first member */
-}
-
 static void bypass_forget(struct bypass_kernel *k, const struct bypass_key *keys)
 {
+	const struct bypass_filter *f = (struct bypass_filter *)k; /* its first member */
+
 	for (unsigned d = 0; d < 2; d++)
-		bpf_map_delete_elem(of_kernel(k)->flows_fd, &keys[d]);
+		bpf_map_delete_elem(f->flows_fd, &keys[d]);
 }
 
 static int bypass_watch(struct bypass_kernel *k, const struct bypass_key *keys, uint32_t slot)
 {
+	const struct bypass_filter *f = (struct bypass_filter *)k; /* its first member */
+
 	for (uint32_t d = 0; d < 2; d++) {
 		uint32_t value = slot << 1 | d;
 
-		if (bpf_map_update_elem(of_kernel(k)->flows_fd, &keys[d], &value, BPF_ANY) < 0)
+		if (bpf_map_update_elem(f->flows_fd, &keys[d], &value, BPF_ANY) < 0)
 			return -errno;
 	}
 	return 0;
 }
 
-/* Tries what the decoder will do, because the decoder cannot report that it is not permitted. */
-static int try_out(struct bypass_filter *f)
-{
-	static const struct bypass_key keys[2]; /* IP version 0: no frame has it */
-	int r = bypass_watch(&f->kernel, keys, 0);
-
-	bypass_forget(&f->kernel, keys);
-	return r;
-}
-
 int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct bypass_filter **ret)
 {
+	static const struct bypass_key keys[2]; /* IP version 0: no frame has it */
 	struct bypass_filter *f = calloc(1, sizeof *f);
 
 	if (!f) {
@@ -65,10 +55,12 @@ int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct by
 	int r = p == MAP_FAILED ? -errno : 0;
 
 	close(slots_fd);
-	if (r >= 0)
+	if (r >= 0) {
 		f->kernel.slots = p;
-	if (r >= 0)
-		r = try_out(f);
+		/* Try what the decoder will do, because it cannot report that it is not permitted. */
+		r = bypass_watch(&f->kernel, keys, 0);
+		bypass_forget(&f->kernel, keys);
+	}
 	if (r < 0) {
 		bypass_filter_free(f);
 		if (r != -EPERM)

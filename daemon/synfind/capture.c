@@ -15,7 +15,6 @@
 #include "synfind/publisher.h"
 #include "synfind/publisher_state.h"
 #include "synfind/ring_reload.h"
-#include "synfind/fdstore.h"
 #include "synfind/restore.h"
 #include "synfind/interface.h"
 
@@ -49,6 +48,19 @@ static void ask_rings(struct capture *c, struct interface *iface)
 	opener_ask(c->opener, OPENER_OPEN, iface->ifindex, 0);
 }
 
+/* The lowest unused id, or -1.  Ids keep the flows of interfaces apart. */
+static int free_id(const struct capture *c)
+{
+	bool used[INTERFACES_MAX] = { false };
+
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		used[iface->id] = true;
+	for (int i = 0; i < INTERFACES_MAX; i++)
+		if (!used[i])
+			return i;
+	return -1;
+}
+
 static void link_new(struct capture *c, const struct opener_reply *m)
 {
 	bool again = interface_name_known(c, m->name);
@@ -64,7 +76,7 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 			interface_forget(c, iface); /* it is back under the same name */
 			break;
 		}
-	id = interface_free_id(c);
+	id = free_id(c);
 	if (id < 0) {
 		log_error("Cannot capture on '%s': %d interfaces are captured already", m->name,
 			  INTERFACES_MAX);
@@ -112,7 +124,8 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 	interface_report_link(c, iface, up ? REPORTED_UP : REPORTED_DOWN, state);
 }
 
-static void log_watching(const struct interface *iface, const struct opener_reply *m)
+static void log_watching(const struct capture *c, const struct interface *iface,
+			 const struct opener_reply *m)
 {
 	char decoders[64] = "";
 
@@ -121,12 +134,7 @@ static void log_watching(const struct interface *iface, const struct opener_repl
 			 m->by_program ? "an eBPF program" : "the kernel's hash");
 	interface_log(iface, "watched", "Watching %s%s%s", iface->name, decoders,
 		      iface->up ? "" : " (it is down)");
-}
-
-/* The opener has read a configuration whose mode the daemon takes at its next start. */
-static void log_other_mode(const struct capture *c, const struct interface *iface,
-			   const struct opener_reply *m)
-{
+	/* The opener has read a configuration whose mode the daemon takes at its next start. */
 	if (m->mode != c->o->mode)
 		log_warn(
 			"%s: its opener has mode=%s, this daemon has mode=%s; restart the daemon%s",
@@ -158,8 +166,7 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 		interface_forget(c, iface);
 		return;
 	}
-	log_watching(iface, m);
-	log_other_mode(c, iface, m);
+	log_watching(c, iface, m);
 	if (!c->starting)
 		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
 }
@@ -202,21 +209,10 @@ static void list_begins(struct capture *c)
 		iface->listed = false;
 }
 
-/* What is not in the list has gone. */
-static void list_ends(struct capture *c)
-{
-	c->listed = true;
-	for (struct interface *iface = c->interfaces, *next; iface; iface = next) {
-		next = iface->next;
-		if (!iface->gone && !iface->listed)
-			interface_gone(c, iface);
-	}
-}
-
 static void handle_reply(struct capture *c, const struct opener_reply *m, const int *fds,
 			 unsigned n)
 {
-	struct interface *iface;
+	struct interface *iface, *next;
 
 	if (m->kind != OPENER_RINGS)
 		opener_close_fds(fds, n);
@@ -228,7 +224,13 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		link_update(c, m);
 		break;
 	case OPENER_LISTED:
-		list_ends(c);
+		c->listed = true;
+		/* What is not in the list has gone. */
+		for (iface = c->interfaces; iface; iface = next) {
+			next = iface->next;
+			if (!iface->gone && !iface->listed)
+				interface_gone(c, iface);
+		}
 		break;
 	case OPENER_GONE:
 		iface = interface_find(c, m->ifindex);
@@ -310,17 +312,6 @@ static int watch_opener(struct capture *c)
 
 /* ---- the end -------------------------------------------------------------------------------- */
 
-/* The last decoder has ended: publishes the last events and all counters. */
-static void end_all(struct capture *c)
-{
-	publisher_drain(c->publisher);
-	publisher_stats(c->publisher, c->o->stats_interval_ns);
-	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
-		if (iface->decoders)
-			interface_end(c, iface);
-	sd_event_exit(c->loop, 0);
-}
-
 /* A decoder may have ended or finished a ring switch. */
 static void capture_on_wake(void *arg)
 {
@@ -340,8 +331,15 @@ static void capture_on_wake(void *arg)
 		if (ended && !c->stopping)
 			interface_end(c, iface);
 	}
-	if (c->stopping && !running)
-		end_all(c);
+	if (!c->stopping || running)
+		return;
+	/* The last one has: publish the last events and all counters. */
+	publisher_drain(c->publisher);
+	publisher_stats(c->publisher, c->o->stats_interval_ns);
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (iface->decoders)
+			interface_end(c, iface);
+	sd_event_exit(c->loop, 0);
 }
 
 static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
@@ -356,18 +354,6 @@ static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
-
-/* Every interface that is named in full must exist. */
-static int check_named(const struct capture *c)
-{
-	for (char **w = c->o->interfaces; *w; w++) {
-		if (wanted_is_pattern(*w) || interface_name_known(c, *w))
-			continue;
-		log_error("Cannot capture on '%s': there is no such interface", *w);
-		return -ENODEV;
-	}
-	return 0;
-}
 
 /* Waits until every listed interface has its decoders, or has failed. */
 static int await_rings(struct capture *c)
@@ -407,10 +393,14 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	restore_interfaces(c);
 	r = await_rings(c);
 	c->starting = false;
-	if (r >= 0)
-		r = check_named(c);
 	if (r < 0)
 		return r;
+	/* Every interface that is named in full must exist. */
+	for (char **w = o->interfaces; *w; w++)
+		if (!wanted_is_pattern(*w) && !interface_name_known(c, *w)) {
+			log_error("Cannot capture on '%s': there is no such interface", *w);
+			return -ENODEV;
+		}
 	if (!c->interfaces)
 		log_warn("No interface matches yet: waiting for one");
 	return watch_opener(c);

@@ -4,12 +4,6 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
-struct fdstore;
-struct interface;
-struct opener;
-struct options;
-struct publisher;
-
 struct capture_totals { /* for the summary at the end */
 	uint64_t packets, drops, connections, events, lost;
 };

@@ -11,7 +11,6 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
-#include "format/json.h"
 #include "source/afring.h"
 #include "source/fanout.h"
 #include "source/source.h"
@@ -46,11 +45,6 @@ uint64_t wall_clock_ns(void)
 
 /* ---- the sink into the ring ----------------------------------------------------------------- */
 
-static struct decoder *decoder_of_sink(struct event_sink *s)
-{
-	return (struct decoder *)((char *)s - offsetof(struct decoder, sink));
-}
-
 static void wait_for_consumer(struct decoder *d)
 {
 	counter_add(&d->count->beats, 1);
@@ -59,7 +53,7 @@ static void wait_for_consumer(struct decoder *d)
 
 static struct event *ring_reserve(struct event_sink *s)
 {
-	struct decoder *d = decoder_of_sink(s);
+	struct decoder *d = (struct decoder *)s;
 
 	d->slot = spsc_reserve(&d->ring);
 	while (!d->slot && d->block_when_full && !d->undo) {
@@ -77,7 +71,7 @@ static struct event *ring_reserve(struct event_sink *s)
 
 static void ring_commit(struct event_sink *s)
 {
-	struct decoder *d = decoder_of_sink(s);
+	struct decoder *d = (struct decoder *)s;
 
 	d->slot->number = d->state.progress->number++;
 	if (d->undo)
@@ -119,12 +113,11 @@ static struct tracker_config tracker_config_of(const struct options *o, unsigned
 struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
 					 const struct decoder_share *share)
 {
-	struct tracker_config c = tracker_config_of(o, share->of);
-
-	return (struct decoder_state_sizes){ .max_connections = c.max_connections,
-					     .max_half_open = c.max_half_open,
+	return (struct decoder_state_sizes){ .max_connections =
+						     part_of(o->max_connections, share->of),
+					     .max_half_open = part_of(o->max_half_open, share->of),
 					     .events = o->event_ring_size,
-					     .control = c.control || share->control,
+					     .control = o->mode == MODE_CONTROL || share->control,
 					     .iface_id = iface_id };
 }
 
@@ -167,6 +160,7 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 	if (memory == MAP_FAILED)
 		return -ENOMEM;
 	decoder_state_open(&d->state, memory, &sizes, shared);
+	d->state.head->sizes = sizes;
 	d->undo = shared ? &d->state.undo : NULL;
 	cfg = apply_options(d, o, iface_id, share);
 	cfg.bypass = bypass_filter_kernel(d->bypass);
@@ -466,24 +460,18 @@ static void apply_config(struct decoder *d)
 	free(c);
 }
 
-/* Waits for space for one step's events, because the consumer does not see staged ones.  False:
- * paused; the next process continues. */
-static bool await_space(struct decoder *d)
+static void decoder_close_all(struct decoder *d)
 {
-	while (d->undo && spsc_space(&d->ring) < STEP_EVENTS) {
-		if (atomic_load(&d->paused))
-			return false;
-		wake_consumer(d);
-		wait_for_consumer(d);
-	}
-	return true;
-}
+	enum close_reason reason = (enum close_reason)atomic_load(&d->close_reason);
 
-static void decoder_close_all(struct decoder *d, enum close_reason reason)
-{
-	bool more = true;
-
-	while (more && await_space(d)) {
+	for (bool more = true; more;) {
+		/* The consumer does not see staged events: one step's must fit. */
+		while (d->undo && spsc_space(&d->ring) < STEP_EVENTS) {
+			if (atomic_load(&d->paused))
+				return; /* the next process continues */
+			wake_consumer(d);
+			wait_for_consumer(d);
+		}
 		decoder_begin(d);
 		more = tracker_close_some(d->tracker, reason);
 		decoder_commit(d);
@@ -527,17 +515,6 @@ static void switch_transaction(struct decoder *d)
 	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
 }
 
-static void switch_begin(struct decoder *d)
-{
-	const struct decoder_ring *ring = d->state.head->ring;
-	uint64_t a = ring[0].block_timeout_ns, b = ring[1].block_timeout_ns;
-
-	switch_transaction(d);
-	ring_switch_begin(d->state.ring_switch, clocks(), a > b ? a : b);
-	decoder_commit(d);
-	atomic_store(&d->switching, SWITCH_UNDER_WAY);
-}
-
 /* Leaves the old ring if it is time to.  One commit changes which ring is read, and from where. */
 static void switch_cut(struct decoder *d, bool empty)
 {
@@ -565,8 +542,15 @@ static void switch_rings(struct decoder *d, bool empty)
 {
 	int phase = atomic_load_explicit(&d->switching, memory_order_acquire);
 
-	if (phase == SWITCH_ASKED)
-		switch_begin(d);
+	if (phase == SWITCH_ASKED) {
+		const struct decoder_ring *ring = d->state.head->ring;
+		uint64_t a = ring[0].block_timeout_ns, b = ring[1].block_timeout_ns;
+
+		switch_transaction(d);
+		ring_switch_begin(d->state.ring_switch, clocks(), a > b ? a : b);
+		decoder_commit(d);
+		atomic_store(&d->switching, SWITCH_UNDER_WAY);
+	}
 	if (likely(phase != SWITCH_UNDER_WAY))
 		return;
 	if (d->state.ring_switch->phase == RING_SWITCH_OLD) {
@@ -624,7 +608,7 @@ static void *decoder_run(void *arg)
 	}
 	count_loss(d, wall_clock_ns());
 	d->block_when_full = true;
-	decoder_close_all(d, (enum close_reason)atomic_load(&d->close_reason));
+	decoder_close_all(d);
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;
@@ -653,40 +637,15 @@ void decoder_join(struct decoder *d)
 
 void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret)
 {
-	const struct decoder_counters *c = d->count;
-	const struct tracker_counters *t = &c->tracker;
+	const struct counter *from = (const struct counter *)d->count;
+	struct counter *to = (struct counter *)&ret->count;
 
-	*ret = (struct stats_decoder){
-		.iface = iface,
-		.several = d->share.of > 1,
-		.index = d->share.index,
-		.split_known = d->share.known,
-		.split = counter_get(&c->split),
-		.max_syn = d->max_half_open,
-		.max_full = d->max_connections,
-		.source = { counter_get(&c->packets), counter_get(&c->drops),
-			    counter_get(&c->freezes) },
-		.opened = counter_get(&t->opened),
-		.closed = counter_get(&t->closed),
-		.syn_entries = counter_get(&t->syn_entries),
-		.full_entries = counter_get(&t->full_entries),
-		.evicted_syn = counter_get(&t->evicted_syn),
-		.evicted_full = counter_get(&t->evicted_full),
-		.anomalies = counter_get(&t->anomalies),
-		.anomalies_suppressed = counter_get(&t->anomalies_suppressed),
-		.floods = counter_get(&t->floods),
-		.deferred = counter_get(&t->deferred),
-		.suppressed = counter_get(&t->suppressed),
-		.unwatched = counter_get(&t->unwatched),
-		.unmatched = counter_get(&t->unmatched),
-		.bad_checksum = counter_get(&c->bad_checksum),
-		.bypassed = counter_get(&t->bypassed),
-		.filtered = counter_get(&c->filtered),
-		.events = counter_get(&c->events),
-		.lost = counter_get(&c->lost),
-	};
-	for (unsigned i = 0; i < FRAME_VERDICTS; i++)
-		ret->verdicts[i] = counter_get(&c->verdicts[i]);
-	for (unsigned i = 0; i < FSM_STATES; i++)
-		ret->states[i] = counter_get(&t->states[i]);
+	*ret = (struct stats_decoder){ .iface = iface,
+				       .several = d->share.of > 1,
+				       .index = d->share.index,
+				       .split_known = d->share.known,
+				       .max_syn = d->max_half_open,
+				       .max_full = d->max_connections };
+	for (unsigned i = 0; i < sizeof ret->count / sizeof *to; i++)
+		counter_set(&to[i], counter_get(&from[i]));
 }

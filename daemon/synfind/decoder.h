@@ -11,10 +11,7 @@
 #include "flow/tracker.h"
 #include "synfind/decoder_state.h"
 
-struct bypass_filter;
-struct stats_decoder;
 struct options;
-struct encap_ids;
 
 /* Progress of a switch to another packet ring: ring_switch.h. */
 enum decoder_switch {
@@ -26,13 +23,13 @@ enum decoder_switch {
 };
 
 struct decoder {
+	struct event_sink sink; /* writes to the ring */
 	struct decoder_state state;
 	struct undo *undo;		/* NULL: nothing outlives the process */
 	struct decoder_counters *count; /* &state.progress->count */
 	uint64_t generation;		/* state.head->generation */
 
 	struct spsc ring;
-	struct event_sink sink; /* writes to the ring */
 	struct event *slot;
 
 	struct source *source;			 /* owned */

@@ -10,6 +10,7 @@
 #include "flow/tracker.h"
 #include "flow/event.h"
 #include "flow/encap_id.h"
+#include "flow/tracker.h"
 #include "synfind/ring_switch.h"
 
 /* Changes with the members of the head up to ring, which every version can read.  `layout` covers
@@ -44,55 +45,41 @@ static uint64_t layout_hash(void)
 	return hash_add(v, encap_id_memory());
 }
 
-struct parts { /* offsets */
-	size_t progress, events, tracker, encap_ids, ring_switch, log, end;
-};
-
-static struct parts parts_of(const struct decoder_state_sizes *s, bool shared)
+/* Takes the next @octets of the memory. */
+static void *part(uintptr_t *at, size_t octets)
 {
-	struct tracker_config c = { .max_connections = s->max_connections,
-				    .max_half_open = s->max_half_open };
-	struct parts p;
+	void *p = (void *)*at;
 
-	p.progress = LINE_UP(sizeof(struct decoder_state_head));
-	p.events = p.progress + LINE_UP(sizeof(struct decoder_progress));
-	p.tracker =
-		p.events + (s->events ? LINE_UP(SPSC_OCTETS(s->events, sizeof(struct event))) : 0);
-	p.encap_ids = p.tracker + LINE_UP(tracker_memory(&c));
-	p.ring_switch = p.encap_ids + LINE_UP(encap_id_memory());
-	p.log = p.ring_switch + LINE_UP(sizeof(struct ring_switch));
-	p.end = p.log + (shared ? undo_octets : 0);
+	*at += LINE_UP(octets);
 	return p;
 }
 
-static void decoder_state_view(struct decoder_state *state, void *memory,
-			       const struct decoder_state_sizes *s, bool shared)
+/* Without @memory the view has no log, and only its .octets are of use. */
+void decoder_state_open(struct decoder_state *state, void *memory,
+			const struct decoder_state_sizes *s, bool shared)
 {
-	struct parts p = parts_of(s, shared);
-	unsigned char *m = memory;
+	struct tracker_config c = { .max_connections = s->max_connections,
+				    .max_half_open = s->max_half_open };
+	uintptr_t start = (uintptr_t)memory, at = start;
 
-	*state = (struct decoder_state){ .memory = memory,
-					 .octets = p.end,
-					 .head = memory,
-					 .progress = (struct decoder_progress *)(m + p.progress),
-					 .events = m + p.events,
-					 .tracker = m + p.tracker,
-					 .encap_ids = m + p.encap_ids,
-					 .ring_switch = (struct ring_switch *)(m + p.ring_switch) };
-	if (shared)
-		undo_init(&state->undo, m, p.log, m + p.log, undo_octets);
+	*state = (struct decoder_state){ .memory = memory };
+	state->head = part(&at, sizeof *state->head);
+	state->progress = part(&at, sizeof *state->progress);
+	state->events = part(&at, s->events ? SPSC_OCTETS(s->events, sizeof(struct event)) : 0);
+	state->tracker = part(&at, tracker_memory(&c));
+	state->encap_ids = part(&at, encap_id_memory());
+	state->ring_switch = part(&at, sizeof *state->ring_switch);
+	if (shared && memory)
+		undo_init(&state->undo, memory, at - start, (void *)at, undo_octets);
+	state->octets = at - start + (shared ? undo_octets : 0);
 }
 
 size_t decoder_state_octets(const struct decoder_state_sizes *s, bool shared)
 {
-	return parts_of(s, shared).end;
-}
+	struct decoder_state state;
 
-void decoder_state_open(struct decoder_state *state, void *memory,
-			const struct decoder_state_sizes *s, bool shared)
-{
-	decoder_state_view(state, memory, s, shared);
-	state->head->sizes = *s;
+	decoder_state_open(&state, NULL, s, shared);
+	return state.octets;
 }
 
 void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *ring)
@@ -138,7 +125,7 @@ bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state
 	    decoder_state_octets(s, true) != state->octets ||
 	    memcmp(&state->head->sizes, s, sizeof *s) != 0)
 		return false;
-	decoder_state_view(state, state->memory, s, true);
+	decoder_state_open(state, state->memory, s, true);
 	return undo_rollback(&state->undo) == 0 &&
 	       state->head->current < ARRAY_SIZE(state->head->ring);
 }

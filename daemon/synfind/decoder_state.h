@@ -11,25 +11,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "base/counter.h"
 #include "base/undo.h"
-#include "flow/tracker_config.h"
+#include "format/json.h"
 #include "source/afring.h"
-#include "wire/frame.h"
 
 struct options;
-struct ring_switch;
-
-struct decoder_counters { /* written by the decoder's thread, read by any */
-	struct counter verdicts[FRAME_VERDICTS];
-	struct counter packets, drops, freezes;
-	struct counter filtered;     /* segments that the mode excludes */
-	struct counter split;	     /* ignored segments of another decoder's connections */
-	struct counter bad_checksum; /* of the segments that were captured whole */
-	struct counter events, lost;
-	struct counter beats; /* heartbeat: moves at each batch and each wait */
-	struct tracker_counters tracker;
-};
 
 /* How the decoders of one interface share its connections. */
 struct decoder_share {

@@ -9,14 +9,6 @@
 #include <unistd.h>
 #include "common/log.h"
 
-/* systemd sets FDSTORE (the maximum number) since version 254; our unit sets it for older ones. */
-static bool fdstore_available(void)
-{
-	const char *max = getenv("FDSTORE");
-
-	return getenv("NOTIFY_SOCKET") && max && strtoul(max, NULL, 10) > 0;
-}
-
 struct fdstore_name fdstore_name(const char *kind, unsigned a, unsigned b)
 {
 	struct fdstore_name n;
@@ -27,9 +19,11 @@ struct fdstore_name fdstore_name(const char *kind, unsigned a, unsigned b)
 
 int fdstore_init(struct fdstore *s)
 {
+	/* The maximum number: systemd sets it since version 254, our unit for older ones. */
+	const char *max = getenv("FDSTORE");
 	int n;
 
-	*s = (struct fdstore){ .live = fdstore_available() };
+	*s = (struct fdstore){ .live = getenv("NOTIFY_SOCKET") && max && strtoul(max, NULL, 10) };
 	n = sd_listen_fds_with_names(1, &s->names);
 	if (n > 0)
 		s->n = (unsigned)n;
@@ -117,9 +111,7 @@ int fdstore_memfd(struct fdstore *s, const char *name, size_t octets)
 	fd = memfd_create(name, MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	r = ftruncate(fd, (off_t)octets) < 0 ? -errno : 0;
-	if (r == 0)
-		r = fdstore_add(s, name, fd);
+	r = ftruncate(fd, (off_t)octets) < 0 ? -errno : fdstore_add(s, name, fd);
 	if (r < 0 && r != -ENOTCONN) {
 		close(fd);
 		return r;

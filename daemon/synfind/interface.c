@@ -1,7 +1,6 @@
 #include "source/source.h"
 #include "synfind/interface.h"
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
@@ -58,18 +57,6 @@ bool interface_name_known(const struct capture *c, const char *name)
 		if (!strcmp(iface->name, name))
 			return true;
 	return false;
-}
-
-int interface_free_id(const struct capture *c)
-{
-	bool used[INTERFACES_MAX] = { false };
-
-	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
-		used[iface->id] = true;
-	for (int i = 0; i < INTERFACES_MAX; i++)
-		if (!used[i])
-			return i;
-	return -1;
 }
 
 struct interface *interface_add(struct capture *c, const struct interface *iface)
@@ -148,14 +135,13 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 	void *memory = NULL;
 	int r;
 
-	if (stored) {
+	if (stored)
 		memory = fdstore_memory(c->fdstore,
 					fdstore_name(INTERFACE_TABLES, iface->id, share->index).s,
 					decoder_state_octets(&sizes, true));
-		if (!memory) {
-			d->source = source;
-			return -ENOMEM;
-		}
+	if (stored && !memory) {
+		d->source = source;
+		return -ENOMEM;
 	}
 	r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share, memory);
 	if (r < 0)
@@ -339,13 +325,4 @@ void interface_report_link(struct capture *c, struct interface *iface, enum repo
 		undo_order();
 		h->link_report_seq = 0;
 	}
-}
-
-enum reported_link interface_link_settle(const struct capture *c, struct decoder_state_head *h)
-{
-	if (h->link_report_seq && c->publisher->stream.state->seq >= h->link_report_seq)
-		h->link_reported = h->link_reporting;
-	undo_order();
-	h->link_report_seq = 0;
-	return (enum reported_link)h->link_reported;
 }

@@ -16,8 +16,6 @@
 #include "synfind/decoder_state.h"
 
 struct bypass_filter;
-struct fdstore_name;
-struct decoder;
 struct source;
 
 enum { INTERFACES_MAX = 255 };
@@ -71,9 +69,6 @@ bool interface_name_known(const struct capture *c, const char *name);
 
 /* Adds a copy of @iface to the list; NULL: no memory. */
 struct interface *interface_add(struct capture *c, const struct interface *iface);
-
-/* The lowest unused id, or -1.  Ids keep the flows of interfaces apart. */
-int interface_free_id(const struct capture *c);
 
 /* Removes it from the list and the store, and frees it. */
 void interface_forget(struct capture *c, struct interface *iface);
@@ -129,6 +124,3 @@ void interface_add_totals(struct capture_totals *sum, const struct interface *if
  * of the line the next process knows whether it was published. */
 void interface_report_link(struct capture *c, struct interface *iface, enum reported_link link,
 			   const char *state);
-
-/* The link state that an earlier process published last. */
-enum reported_link interface_link_settle(const struct capture *c, struct decoder_state_head *h);

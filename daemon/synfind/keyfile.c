@@ -4,7 +4,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include "common/log.h"
@@ -47,8 +46,7 @@ int keyfile_read(const char *path, uint8_t ret[static PSEUDONYM_KEY_OCTETS])
 	if (fd < 0)
 		return log_errno(errno, "Cannot read the pseudonym key '%s'", path);
 	r = keyfile_check(fd, path);
-	n = r < 0 ? 0 : read(fd, ret, PSEUDONYM_KEY_OCTETS);
-	if (r == 0 && n != PSEUDONYM_KEY_OCTETS)
+	if (r == 0 && (n = read(fd, ret, PSEUDONYM_KEY_OCTETS)) != PSEUDONYM_KEY_OCTETS)
 		r = log_errno(n < 0 ? errno : EIO, "Cannot read the pseudonym key '%s'", path);
 	close(fd);
 	return r < 0 ? r : 1;

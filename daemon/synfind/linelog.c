@@ -3,8 +3,6 @@
 #include <sys/mman.h>
 #include "base/undo.h"
 
-enum { LINE_MIN = 128 }; /* no line is shorter, which limits the number of marks */
-
 uint64_t linelog_size(uint64_t octets)
 {
 	uint64_t p = 1 << 16;
@@ -12,11 +10,6 @@ uint64_t linelog_size(uint64_t octets)
 	while (p < octets)
 		p <<= 1;
 	return p;
-}
-
-uint64_t linelog_marks(uint64_t size)
-{
-	return size / LINE_MIN;
 }
 
 int linelog_map(struct linelog *l, int fd, uint64_t offset, uint64_t size,
@@ -99,11 +92,4 @@ uint64_t linelog_line_at(const struct linelog *l, uint64_t at)
 			hi = mid;
 	}
 	return lo;
-}
-
-struct linelog_mark linelog_mark(const struct linelog *l, uint64_t i, uint64_t seq_now)
-{
-	if (i == l->end->mark_next)
-		return (struct linelog_mark){ l->end->head, seq_now };
-	return l->marks[i & l->mark_mask];
 }

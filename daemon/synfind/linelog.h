@@ -13,6 +13,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+enum { LINE_MIN = 128 }; /* no line is shorter, which limits the number of marks */
+
 struct linelog_mark {
 	uint64_t at;  /* position of the start of a line */
 	uint64_t seq; /* number of the event before it */
@@ -37,7 +39,10 @@ struct linelog {
 uint64_t linelog_size(uint64_t octets);
 
 /* The number of marks of a log of this size. */
-uint64_t linelog_marks(uint64_t size);
+static inline uint64_t linelog_marks(uint64_t size)
+{
+	return size / LINE_MIN;
+}
 
 /* Views the log of linelog_size() octets at @offset of @fd, a multiple of the page size, and its
  * other parts.  All zeroes are an empty log.  0 or -errno. */
@@ -68,7 +73,13 @@ static inline uint64_t linelog_oldest(const struct linelog *l)
 uint64_t linelog_line_at(const struct linelog *l, uint64_t at);
 
 /* The mark of line @i; i == mark_next: the head, after event number @seq_now. */
-struct linelog_mark linelog_mark(const struct linelog *l, uint64_t i, uint64_t seq_now);
+static inline struct linelog_mark linelog_mark(const struct linelog *l, uint64_t i,
+					       uint64_t seq_now)
+{
+	if (i == l->end->mark_next)
+		return (struct linelog_mark){ l->end->head, seq_now };
+	return l->marks[i & l->mark_mask];
+}
 
 /* The head - at octets from @at on, contiguous. */
 static inline const char *linelog_octets(const struct linelog *l, uint64_t at)

@@ -93,23 +93,21 @@ static int set_access(const struct options *o)
 	return 0;
 }
 
-static void directory_of(const char *path, char ret[static PATH_MAX])
+static const char *directory_of(const char *path, char copy[static PATH_MAX])
 {
-	char copy[PATH_MAX];
-
-	snprintf(copy, sizeof copy, "%s", path);
-	snprintf(ret, PATH_MAX, "%s", dirname(copy));
+	snprintf(copy, PATH_MAX, "%s", path);
+	return dirname(copy);
 }
 
 int listen_open(const struct options *o, bool *ret_directory_made)
 {
+	char copy[PATH_MAX];
+	const char *dir = directory_of(o->socket, copy);
 	struct sockaddr_un a;
-	char dir[PATH_MAX];
 	int fd, r = address_of(o->socket, &a);
 
 	if (r < 0)
 		return r;
-	directory_of(o->socket, dir);
 	if (mkdir(dir, 0755) == 0)
 		*ret_directory_made = true;
 	else if (errno != EEXIST)
@@ -124,21 +122,21 @@ int listen_open(const struct options *o, bool *ret_directory_made)
 	/* Others cannot connect between bind() and chmod(). */
 	mode_t mask = umask(0177);
 
-	r = bind(fd, (struct sockaddr *)&a, sizeof a) < 0 ? -errno : 0;
+	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0)
+		r = log_errno(errno, "Cannot listen on '%s'", o->socket);
 	umask(mask);
 	if (r < 0) {
 		close(fd);
-		return log_errno(r, "Cannot listen on '%s'", o->socket);
+		return r;
 	}
 	r = set_access(o);
 	if (r >= 0 && listen(fd, BACKLOG) < 0)
 		r = log_errno(errno, "Cannot listen on '%s'", o->socket);
-	if (r < 0) {
-		close(fd);
-		unlink(o->socket);
-		return r;
-	}
-	return fd;
+	if (r >= 0)
+		return fd;
+	close(fd);
+	unlink(o->socket);
+	return r;
 }
 
 int listen_inherited(struct fdstore *fdstore, bool *ret_own)
@@ -175,13 +173,12 @@ void listen_path(int fd, char ret[static 108])
 void listen_remove(const struct options *o, bool directory_made)
 {
 	struct sockaddr_un a;
-	char dir[PATH_MAX];
+	char copy[PATH_MAX];
 
 	/* If a process listens there, the path is no longer ours. */
 	if (address_of(o->socket, &a) < 0 || listener_of(&a) != 0)
 		return;
 	unlink(o->socket);
-	directory_of(o->socket, dir);
 	if (directory_made)
-		rmdir(dir);
+		rmdir(directory_of(o->socket, copy));
 }

@@ -165,21 +165,6 @@ static int loop_init(struct daemon *d)
 	return r < 0 ? log_errno(r, "Cannot set up the event loop") : 0;
 }
 
-static void log_summary(const struct capture_totals *t)
-{
-	log_event(LOG_LEVEL_INFO, LOG_ID_SUMMARY,
-		  LOG_FIELDS({ "SYNFIND_PACKETS", log_number(t->packets).s },
-			     { "SYNFIND_DROPS", log_number(t->drops).s },
-			     { "SYNFIND_CONNECTIONS", log_number(t->connections).s },
-			     { "SYNFIND_EVENTS", log_number(t->events).s },
-			     { "SYNFIND_LOST", log_number(t->lost).s }),
-		  "%llu packets, %llu dropped by the kernel, %llu connections, %llu events, %llu "
-		  "lost",
-		  (unsigned long long)t->packets, (unsigned long long)t->drops,
-		  (unsigned long long)t->connections, (unsigned long long)t->events,
-		  (unsigned long long)t->lost);
-}
-
 /* First what needs privileges, then their end, then what reads hostile input. */
 static int daemon_start(struct daemon *d)
 {
@@ -209,6 +194,7 @@ static int daemon_start(struct daemon *d)
 
 static int daemon_run(struct daemon *d)
 {
+	const struct capture_totals *t = &d->capture.totals;
 	int r = daemon_start(d);
 
 	if (r < 0)
@@ -228,7 +214,17 @@ static int daemon_run(struct daemon *d)
 		return log_errno(r, "The event loop failed");
 	if (!d->paused)
 		publisher_end(&d->publisher, end_wait_ns);
-	log_summary(&d->capture.totals);
+	log_event(LOG_LEVEL_INFO, LOG_ID_SUMMARY,
+		  LOG_FIELDS({ "SYNFIND_PACKETS", log_number(t->packets).s },
+			     { "SYNFIND_DROPS", log_number(t->drops).s },
+			     { "SYNFIND_CONNECTIONS", log_number(t->connections).s },
+			     { "SYNFIND_EVENTS", log_number(t->events).s },
+			     { "SYNFIND_LOST", log_number(t->lost).s }),
+		  "%llu packets, %llu dropped by the kernel, %llu connections, %llu events, %llu "
+		  "lost",
+		  (unsigned long long)t->packets, (unsigned long long)t->drops,
+		  (unsigned long long)t->connections, (unsigned long long)t->events,
+		  (unsigned long long)t->lost);
 	return 0;
 }
 

@@ -25,51 +25,36 @@ struct offline {
 	struct event event;
 	struct decoder decoder;
 	const struct options *o;
-	const char *name; /* of the file; also in_iface where the file names no interface */
-	bool terminal;
+	const char *name;     /* of the file; also in_iface where the file names no interface */
 	uint64_t progress_ns; /* time of the next progress line; 0: not known yet */
 	int error;	      /* of standard output: -errno */
 	uint64_t seq;	      /* of the last line */
 	uint64_t last_ns;     /* the largest timestamp so far */
 	struct fmt_second second;
-	size_t used;
-	char out[OUT_OCTETS]; /* lines to be written */
+	struct strbuf lines; /* in .out, to be written */
+	char out[OUT_OCTETS];
 };
-
-/* The usual pipe of 64 KiB fills in the middle of each write: two context switches for every
- * 128 KiB.  A failure is harmless: the descriptor is not a pipe, or pipe(7) limits its size. */
-static void widen_pipe(int fd)
-{
-	int now = fcntl(fd, F_GETPIPE_SZ);
-
-	if (now >= 0 && now < PIPE_OCTETS)
-		(void)fcntl(fd, F_SETPIPE_SZ, PIPE_OCTETS);
-}
 
 static void out_flush(struct offline *r)
 {
-	for (size_t done = 0; done < r->used && !r->error;) {
-		ssize_t n = write(STDOUT_FILENO, r->out + done, r->used - done);
+	for (const char *p = r->out; p < r->lines.p && !r->error;) {
+		ssize_t n = write(STDOUT_FILENO, p, (size_t)(r->lines.p - p));
 
 		if (n >= 0)
-			done += (size_t)n;
+			p += n;
 		else if (errno != EINTR)
 			r->error = -errno;
 	}
-	r->used = 0;
+	r->lines.p = r->out;
 }
 
 /* Space for a line of up to @n octets. */
-static struct strbuf line_begin(struct offline *r, size_t n)
+static struct strbuf *line_space(struct offline *r, size_t n)
 {
-	if (r->used + n > OUT_OCTETS)
+	if ((size_t)(r->lines.end - r->lines.p) < n)
 		out_flush(r);
-	return (struct strbuf){ .p = r->out + r->used, .end = r->out + OUT_OCTETS };
-}
-
-static void line_end(struct offline *r, const struct strbuf *t)
-{
-	r->used = (size_t)(t->p - r->out);
+	r->lines.full = false;
+	return &r->lines;
 }
 
 /* The first line.  It is written with the first event, whose time it has: the interfaces are known
@@ -87,10 +72,8 @@ static void write_hello(struct offline *r, uint64_t ts_ns)
 	identity_init(&id, false);
 
 	struct json_hello h = identity_hello(&id, capture_mode_name(r->o->mode), names, n);
-	struct strbuf t = line_begin(r, OUT_OCTETS);
 
-	json_hello(&t, &h, ++r->seq, ts_ns);
-	line_end(r, &t);
+	json_hello(line_space(r, OUT_OCTETS), &h, ++r->seq, ts_ns);
 }
 
 static struct event *sink_reserve(struct event_sink *s)
@@ -120,31 +103,31 @@ static void sink_commit(struct event_sink *s)
 		write_hello(r, e->ts_ns);
 	if (e->ts_ns > r->last_ns)
 		r->last_ns = e->ts_ns;
-
-	struct strbuf t = line_begin(r, JSON_LINE_MAX);
-
-	json_event(&t, e, ++r->seq, &c);
-	line_end(r, &t);
+	json_event(line_space(r, JSON_LINE_MAX), e, ++r->seq, &c);
 }
 
 static void write_stats(struct offline *r)
 {
+	struct decoder_counters *count = r->decoder.count;
+	struct source_stats source;
 	struct stats_decoder d;
 
+	source_stats(r->decoder.source, &source);
+	counter_set(&count->packets, source.packets);
+	counter_set(&count->drops, source.drops);
+	counter_set(&count->freezes, source.freezes);
 	decoder_read_counters(&r->decoder, r->name, &d);
-	source_stats(r->decoder.source, &d.source);
 	if (!r->o->quiet) {
 		if (!r->seq)
 			write_hello(r, r->last_ns);
-
-		struct strbuf t = line_begin(r, 2 * JSON_LINE_MAX);
-
-		json_stats(&t, &d, 1, &(struct stats_subscribers){ 0 }, 0, ++r->seq, r->last_ns);
-		line_end(r, &t);
+		json_stats(line_space(r, 2 * JSON_LINE_MAX), &d, 1,
+			   &(struct stats_subscribers){ 0 }, 0, ++r->seq, r->last_ns);
 	}
 	log_info("%s: %llu frames, %llu of them TCP, %llu connections, %llu events", r->name,
-		 (unsigned long long)d.source.packets, (unsigned long long)d.verdicts[FRAME_TCP],
-		 (unsigned long long)d.opened, (unsigned long long)d.events);
+		 (unsigned long long)source.packets,
+		 (unsigned long long)d.count.verdicts[FRAME_TCP].v,
+		 (unsigned long long)d.count.tracker.opened.v,
+		 (unsigned long long)d.count.events.v);
 }
 
 /* Rewrites one line of the terminal while a long file is read. */
@@ -173,7 +156,7 @@ static void show_progress(struct offline *r)
 /* Reads to the end, or to the first broken record: 0 or -errno. */
 static int pull_all(struct offline *r)
 {
-	bool pipe = source_fd(r->decoder.source) >= 0;
+	bool pipe = source_fd(r->decoder.source) >= 0, terminal = isatty(STDERR_FILENO);
 	unsigned batches = 0;
 	int n;
 
@@ -183,7 +166,7 @@ static int pull_all(struct offline *r)
 			n = 1;
 		if (pipe)
 			out_flush(r); /* the next frame may come much later */
-		if (r->terminal && !(++batches & 0x3ff))
+		if (terminal && !(++batches & 0x3ff))
 			show_progress(r);
 	} while (n > 0 && !r->error);
 	return n;
@@ -200,6 +183,7 @@ static void on_sigbus(int sig)
 
 static int offline_opened(struct offline *r, struct source *source)
 {
+	int pipe = fcntl(STDOUT_FILENO, F_GETPIPE_SZ);
 	int e = decoder_init(&r->decoder, r->o, source, NULL, &r->sink, 0,
 			     &(struct decoder_share){ .of = 1 }, NULL);
 
@@ -208,8 +192,10 @@ static int offline_opened(struct offline *r, struct source *source)
 		return 1;
 	}
 	signal(SIGBUS, on_sigbus);
-	widen_pipe(STDOUT_FILENO);
-	r->terminal = isatty(STDERR_FILENO);
+	/* The usual pipe of 64 KiB fills in the middle of each write: two context switches for
+	 * every 128 KiB.  A failure is harmless: it is not a pipe, or pipe(7) limits its size. */
+	if (pipe >= 0 && pipe < PIPE_OCTETS)
+		(void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE_OCTETS);
 	e = pull_all(r);
 	tracker_close_all(r->decoder.tracker, REASON_CAPTURE_END);
 	if (r->progress_ns)
@@ -238,6 +224,7 @@ int offline_run(const struct options *o)
 	}
 	memset(r, 0, sizeof *r);
 	r->o = o;
+	r->lines = (struct strbuf){ .p = r->out, .end = r->out + OUT_OCTETS };
 	r->sink = (struct event_sink){ .reserve = sink_reserve, .commit = sink_commit };
 	r->name = strcmp(o->read_file, "-") ? basename(o->read_file) : "stdin";
 	if (pcapfile_open(o->read_file, &source, error) < 0)

@@ -77,31 +77,23 @@ int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsign
 	return -ENOTCONN;
 }
 
-/* Waits for OPENER_CLEANED and discards other replies. */
-static void await_cleaned(struct opener *p)
-{
-	struct pollfd fds = { .fd = p->fd, .events = POLLIN };
-	struct opener_reply m;
-	int rings[OPENER_FDS_MAX], r = 0;
-	unsigned n;
-
-	while (r >= 0 && poll(&fds, 1, CLEAN_PATIENCE_MS) > 0) {
-		r = opener_next(p, &m, rings, &n);
-		if (r <= 0)
-			continue;
-		opener_close_fds(rings, n);
-		if (m.kind == OPENER_CLEANED)
-			return;
-	}
-}
-
 void opener_end(struct opener *p, bool socket_made, bool directory)
 {
-	if (p->fd < 0)
-		return;
-	if (socket_made && !*p->path) {
+	struct pollfd fds = { .fd = p->fd, .events = POLLIN };
+	bool waits = p->fd >= 0 && socket_made && !*p->path;
+	struct opener_reply m;
+	int rings[OPENER_FDS_MAX];
+	unsigned n;
+
+	if (waits)
 		opener_ask(p, OPENER_CLEAN, directory, 0);
-		await_cleaned(p);
+	/* Waits for OPENER_CLEANED and discards other replies. */
+	while (waits && poll(&fds, 1, CLEAN_PATIENCE_MS) > 0) {
+		int r = opener_next(p, &m, rings, &n);
+
+		if (r > 0)
+			opener_close_fds(rings, n);
+		waits = r >= 0 && !(r > 0 && m.kind == OPENER_CLEANED);
 	}
 	if (p->fd >= 0)
 		close(p->fd);

@@ -302,24 +302,24 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 
 void publisher_remove(struct publisher *p, struct decoder *d)
 {
-	for (struct input_ring **link = &p->rings; *link; link = &(*link)->next) {
-		struct input_ring *input = *link;
+	struct input_ring **link = &p->rings, *input;
 
-		if (input->decoder != d)
-			continue;
-		input->resumed = true; /* do not wait for `restart` */
-		while (input_drain(p, input))
-			;
-		/* Its thread has ended, so its number is final. */
-		if (d->state.progress->number != input->cursor->number) {
-			publish_ring_loss(p, input, d->state.progress->number);
-			stream_state_commit(&p->stream);
-		}
-		subscribers_serve_all(p);
-		*link = input->next;
-		free(input);
+	while (*link && (*link)->decoder != d)
+		link = &(*link)->next;
+	input = *link;
+	if (!input)
 		return;
+	input->resumed = true; /* do not wait for `restart` */
+	while (input_drain(p, input))
+		;
+	/* Its thread has ended, so its number is final. */
+	if (d->state.progress->number != input->cursor->number) {
+		publish_ring_loss(p, input, d->state.progress->number);
+		stream_state_commit(&p->stream);
 	}
+	subscribers_serve_all(p);
+	*link = input->next;
+	free(input);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -341,18 +341,6 @@ static int publisher_loop_init(struct publisher *p)
 	if (r >= 0)
 		r = sd_event_source_set_enabled(p->more, SD_EVENT_OFF);
 	return r < 0 ? log_errno(r, "Cannot set up the event loop") : 0;
-}
-
-/* A resumed stream keeps its run id, so that subscribers see that it is the same. */
-static void load_identity(struct publisher *p)
-{
-	struct stream_head *h = p->stream.head;
-
-	identity_init(&p->id, true);
-	if (p->adopted && h->run_id[0] && memchr(h->run_id, 0, sizeof h->run_id))
-		memcpy(p->id.run_id, h->run_id, sizeof h->run_id);
-	else
-		memcpy(h->run_id, p->id.run_id, sizeof h->run_id);
 }
 
 /* Always loaded: a reload may enable pseudonyms, but can no longer read the file.  A random key is
@@ -401,6 +389,7 @@ static void log_sizes(const struct publisher *p)
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 		   struct fdstore *fdstore)
 {
+	struct stream_head *h;
 	int r;
 
 	*p = (struct publisher){
@@ -412,7 +401,13 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 		return r;
 	p->reported = !p->adopted;
 	log_sizes(p);
-	load_identity(p);
+	identity_init(&p->id, true);
+	/* A resumed stream keeps its run id, so that subscribers see that it is the same. */
+	h = p->stream.head;
+	if (p->adopted && h->run_id[0] && memchr(h->run_id, 0, sizeof h->run_id))
+		memcpy(p->id.run_id, h->run_id, sizeof h->run_id);
+	else
+		memcpy(h->run_id, p->id.run_id, sizeof h->run_id);
 	r = load_key(p);
 	if (r >= 0)
 		r = publisher_loop_init(p);

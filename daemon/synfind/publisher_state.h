@@ -7,11 +7,6 @@
 #include "synfind/identity.h"
 #include "synfind/stream_state.h"
 
-struct options;
-struct subscriber;
-struct decoder;
-struct fdstore;
-
 enum {
 	PUBLISHER_IFACES = 255,	   /* named in one line */
 	PLAIN_LINE_MAX = 20 << 10, /* a line without addresses */

@@ -7,6 +7,7 @@
 #include "synfind/decoder.h"
 #include "synfind/fdstore.h"
 #include "synfind/interface.h"
+#include "synfind/publisher_state.h"
 
 struct stored_interface {
 	struct decoder_state state[OPENER_RINGS_MAX];
@@ -89,42 +90,50 @@ static int interface_replace_decoder(struct capture *c, struct interface *iface,
 	return r;
 }
 
-/* Maps the current ring.  The rollback may have changed which one that is, so the cookie is checked
- * again.  A spare is dropped: a ring switch that has not come to the cut is void. */
-static int interface_adopt_ring(struct capture *c, struct interface *iface, struct decoder *d,
-				int fd[INTERFACE_RINGS], unsigned i)
-{
-	uint32_t current = d->state.head->current;
-	const struct decoder_ring *ring = decoder_state_current_ring(&d->state);
-	int r = -EBADMSG;
-
-	if (ring->cookie && ring->cookie == decoder_state_cookie(fd[current]))
-		r = afring_map(fd[current], &ring->geometry, &d->state.progress->at, &d->source);
-	if (r < 0)
-		return r;
-	fd[current] = -1;
-	if (fd[!current] >= 0)
-		fdstore_remove(c->fdstore, interface_spare_fdname(iface, i).s);
-	iface->switching |= atomic_load(&d->switching) != SWITCH_NONE;
-	return 0;
-}
-
+/* Resumes a decoder and maps its current ring.  The rollback may have changed which one that is, so
+ * the cookie is checked again.  A spare is dropped: a ring switch that has not come to the cut is
+ * void. */
 static int interface_adopt_decoder(struct capture *c, struct interface *iface,
 				   struct stored_interface *stored, unsigned i)
 {
 	struct decoder *d = interface_add_decoder(iface);
 	int r = d ? decoder_adopt(d, c->o, iface->id, &stored->state[i]) : -ENOMEM;
+	const struct decoder_ring *ring;
+	int *fd;
 
 	if (r == -ESTALE)
 		return interface_replace_decoder(c, iface, d, stored, i);
-	return r < 0 ? r : interface_adopt_ring(c, iface, d, stored->fd[i], i);
+	if (r < 0)
+		return r;
+	ring = decoder_state_current_ring(&d->state);
+	fd = &stored->fd[i][d->state.head->current];
+	if (!ring->cookie || ring->cookie != decoder_state_cookie(*fd))
+		return -EBADMSG;
+	r = afring_map(*fd, &ring->geometry, &d->state.progress->at, &d->source);
+	if (r < 0)
+		return r;
+	*fd = -1;
+	if (stored->fd[i][!d->state.head->current] >= 0)
+		fdstore_remove(c->fdstore, interface_spare_fdname(iface, i).s);
+	iface->switching |= atomic_load(&d->switching) != SWITCH_NONE;
+	return 0;
+}
+
+/* The link state that an earlier process published last. */
+static enum reported_link link_settle(const struct capture *c, struct decoder_state_head *h)
+{
+	if (h->link_report_seq && c->publisher->stream.state->seq >= h->link_report_seq)
+		h->link_reported = h->link_reporting;
+	undo_order();
+	h->link_report_seq = 0;
+	return (enum reported_link)h->link_reported;
 }
 
 /* Resumes an interface.  The opener's list will show whether it still exists. */
 static void interface_adopt(struct capture *c, struct stored_interface *stored, unsigned id)
 {
 	const struct decoder_ring *ring = decoder_state_current_ring(&stored->state[0]);
-	enum reported_link link = interface_link_settle(c, stored->state[0].head);
+	enum reported_link link = link_settle(c, stored->state[0].head);
 	struct interface *iface = interface_add(c, &(struct interface){ .ifindex = ring->ifindex,
 									.id = (uint8_t)id,
 									.up = link != REPORTED_DOWN,

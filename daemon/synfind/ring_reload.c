@@ -34,11 +34,6 @@ void ring_reload_ask(struct capture *c, struct interface *iface)
 	opener_ask(c->opener, OPENER_OPEN, iface->ifindex, share->known ? share->secret : 0);
 }
 
-static void log_ring_unchanged(const struct interface *iface, const char *why)
-{
-	log_error("%s keeps its old ring: %s", iface->name, why);
-}
-
 /* Each connection must stay with its decoder. */
 static const char *unfit(const struct interface *iface, const struct opener_reply *m)
 {
@@ -85,7 +80,7 @@ void ring_reload_rings(struct capture *c, struct interface *iface, const struct 
 
 	iface->reloading = false;
 	if (why && !stale)
-		log_ring_unchanged(iface, why);
+		log_error("%s keeps its old ring: %s", iface->name, why);
 	if (why || stale) {
 		opener_close_fds(fds, n);
 		return;
@@ -94,7 +89,7 @@ void ring_reload_rings(struct capture *c, struct interface *iface, const struct 
 		int r = switch_decoder(c, iface, m, i, fds[i]);
 
 		if (r < 0)
-			log_ring_unchanged(iface, strerror(-r));
+			log_error("%s keeps its old ring: %s", iface->name, strerror(-r));
 	}
 }
 
@@ -115,8 +110,9 @@ void ring_reload_end(struct capture *c, struct interface *iface)
 	}
 	iface->switching = false;
 	if (refused)
-		log_ring_unchanged(iface, "the clock was changed or there are too many frames; "
-					  "reload again");
+		log_error("%s keeps its old ring: the clock was changed or there are too many "
+			  "frames; reload again",
+			  iface->name);
 	else
 		log_info("%s has its new ring", iface->name);
 	/* There was another reload meanwhile. */

@@ -59,18 +59,6 @@ void ring_switch_had(struct ring_switch *s, const struct frame *f)
 		(struct ring_switch_record){ .hash = hash_of(f), .ts_ns = f->ts_ns };
 }
 
-/* Builds the hash chains, oldest record first. */
-static void sort_records(struct ring_switch *s)
-{
-	memset(s->head, 0, sizeof s->head);
-	for (uint32_t i = s->records; i; i--) {
-		uint32_t *head = &s->head[s->record[i - 1].hash % RING_SWITCH_HEADS];
-
-		s->record[i - 1].next = *head;
-		*head = i;
-	}
-}
-
 enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_switch_clock now,
 					 bool empty)
 {
@@ -85,25 +73,18 @@ enum ring_switch_verdict ring_switch_cut(struct ring_switch *s, struct ring_swit
 		cut = now.real - s->latency_ns;
 	if (cut < s->since.real + 4 * window_ns)
 		return RING_SWITCH_WAIT;
-	sort_records(s);
+	/* Build the hash chains, oldest record first. */
+	memset(s->head, 0, sizeof s->head);
+	for (uint32_t i = s->records; i; i--) {
+		uint32_t *head = &s->head[s->record[i - 1].hash % RING_SWITCH_HEADS];
+
+		s->record[i - 1].next = *head;
+		*head = i;
+	}
 	s->cut_ns = cut;
 	s->until_ns = now.monotonic + s->latency_ns + 2 * window_ns;
 	s->phase = RING_SWITCH_NEW;
 	return RING_SWITCH_CUT;
-}
-
-/* Unlinks used and expired records at the start of a chain, which many equal frames would make
- * long. */
-static void records_expire(struct ring_switch *s, struct undo *u, uint32_t *head, uint64_t ts_ns)
-{
-	uint32_t i = *head;
-
-	while (i && (s->record[i - 1].used || s->record[i - 1].ts_ns + 2 * window_ns < ts_ns))
-		i = s->record[i - 1].next;
-	if (i == *head)
-		return;
-	undo_save(u, head, sizeof *head);
-	*head = i;
 }
 
 /* Finds an equal frame of about that time on record and marks it used.  It takes the nearest one,
@@ -113,9 +94,18 @@ static bool record_match(struct ring_switch *s, struct undo *u, const struct fra
 	uint64_t hash = hash_of(f), nearest = window_ns + 1;
 	uint32_t *head = &s->head[hash % RING_SWITCH_HEADS];
 	struct ring_switch_record *found = NULL;
+	uint32_t first = *head;
 
-	records_expire(s, u, head, f->ts_ns);
-	for (uint32_t i = *head; i; i = s->record[i - 1].next) {
+	/* Unlink used and expired records at the start of a chain, which many equal frames would
+	 * make long. */
+	while (first &&
+	       (s->record[first - 1].used || s->record[first - 1].ts_ns + 2 * window_ns < f->ts_ns))
+		first = s->record[first - 1].next;
+	if (first != *head) {
+		undo_save(u, head, sizeof *head);
+		*head = first;
+	}
+	for (uint32_t i = first; i; i = s->record[i - 1].next) {
 		struct ring_switch_record *r = &s->record[i - 1];
 
 		if (r->ts_ns > f->ts_ns + nearest + disorder_ns)

@@ -17,26 +17,22 @@ enum {
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	IFACES = 256,
 	CURSORS = IFACES * OPENER_RINGS_MAX,
+	RECORD_OCTETS = (sizeof(struct subscriber_record) + PAGE - 1) / PAGE * PAGE,
 };
 
 static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
-/* Offsets of the parts, in this order. */
+/* Offsets of the parts, in this order; the logs follow. */
 struct layout {
-	uint64_t undo, in_use, cursors, marks[ACCESS_LOGS], records, log[ACCESS_LOGS], octets;
+	uint64_t undo, in_use, cursors, marks[ACCESS_LOGS], records, control;
 };
 
 static uint64_t layout_part(struct layout *l, uint64_t octets)
 {
-	uint64_t at = l->octets;
+	uint64_t at = l->control;
 
-	l->octets += (octets + PAGE - 1) / PAGE * PAGE;
+	l->control += (octets + PAGE - 1) / PAGE * PAGE;
 	return at;
-}
-
-static uint64_t record_octets(void)
-{
-	return (sizeof(struct subscriber_record) + PAGE - 1) / PAGE * PAGE;
 }
 
 static struct layout layout_of(uint64_t log_octets, unsigned records)
@@ -50,10 +46,8 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		l.marks[i] =
 			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
-	l.records = layout_part(&l, records * record_octets());
-	l.octets = (l.octets + (1 << 16) - 1) >> 16 << 16; /* a multiple of every page size */
-	for (unsigned i = 0; i < ACCESS_LOGS; i++)
-		l.log[i] = layout_part(&l, log_octets);
+	l.records = layout_part(&l, (uint64_t)records * RECORD_OCTETS);
+	l.control = (l.control + (1 << 16) - 1) >> 16 << 16; /* a multiple of every page size */
 	return l;
 }
 
@@ -64,7 +58,8 @@ static const uint32_t layout_number =
 static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 {
 	return (struct stream_geometry){ .magic = magic,
-					 .octets = layout_of(log_octets, records).octets,
+					 .octets = layout_of(log_octets, records).control +
+						   ACCESS_LOGS * log_octets,
 					 .log_octets = log_octets,
 					 .layout = layout_number,
 					 .records = records };
@@ -73,8 +68,7 @@ static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsigned records)
 {
 	struct layout l = layout_of(log_octets, records);
-	uint64_t control = l.log[0];
-	unsigned char *p = mmap(NULL, control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	unsigned char *p = mmap(NULL, l.control, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	int r = 0;
 
 	*s = (struct stream_state){ 0 };
@@ -85,10 +79,10 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	s->in_use = (uint32_t *)(p + l.in_use);
 	s->cursors = (struct ring_cursor *)(p + l.cursors);
 	s->record_memory = p + l.records;
-	s->control_octets = control;
-	undo_init(&s->undo, p, control, p + l.undo, UNDO_OCTETS);
+	s->control_octets = l.control;
+	undo_init(&s->undo, p, l.control, p + l.undo, UNDO_OCTETS);
 	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
-		r = linelog_map(&s->log[i], fd, l.log[i], log_octets,
+		r = linelog_map(&s->log[i], fd, l.control + i * log_octets, log_octets,
 				(struct linelog_mark *)(p + l.marks[i]), &s->state->end[i],
 				&s->head->mark_first[i]);
 	if (r < 0)
@@ -96,11 +90,12 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	return r;
 }
 
-/* Reads and checks the geometry.  -ESTALE: of another version. */
-static int read_geometry(int fd, struct stream_geometry *ret)
+/* -ESTALE: the stream is of another version. */
+static int stream_adopt(struct stream_state *s, int fd)
 {
 	struct stream_geometry g, want;
 	struct stat st;
+	int r;
 
 	if (fstat(fd, &st) < 0 || pread(fd, &g, sizeof g, 0) != sizeof g)
 		return -EBADMSG;
@@ -111,29 +106,18 @@ static int read_geometry(int fd, struct stream_geometry *ret)
 	want = geometry_of(g.log_octets, g.records);
 	if (memcmp(&g, &want, sizeof g) != 0 || (uint64_t)st.st_size != g.octets)
 		return -EBADMSG;
-	*ret = g;
-	return 0;
-}
-
-static int stream_adopt(struct stream_state *s, int fd)
-{
-	struct stream_geometry g;
-	int r = read_geometry(fd, &g);
-
-	if (r >= 0)
-		r = stream_map(s, fd, g.log_octets, g.records);
+	r = stream_map(s, fd, g.log_octets, g.records);
 	if (r < 0)
 		return r;
 	r = undo_rollback(&s->undo);
 	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
 		if (!linelog_is_sound(&s->log[i]))
 			r = -EBADMSG;
-	if (r < 0) {
+	if (r < 0)
 		stream_state_close(s);
-		return r;
-	}
-	stream_state_commit(s);
-	return 0;
+	else
+		stream_state_commit(s);
+	return r;
 }
 
 static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
@@ -198,5 +182,5 @@ struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned i
 
 struct subscriber_record *stream_state_record(const struct stream_state *s, unsigned i)
 {
-	return (struct subscriber_record *)(s->record_memory + i * record_octets());
+	return (struct subscriber_record *)(s->record_memory + (size_t)i * RECORD_OCTETS);
 }

@@ -13,7 +13,6 @@
 #include "synfind/linelog.h"
 
 struct fdstore;
-struct subscriber_record;
 
 enum { STREAM_RECORDS_MIN = 1024 }; /* an unused record costs no memory */
 

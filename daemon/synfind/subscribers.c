@@ -126,15 +126,11 @@ static int on_subscriber(sd_event_source *io, int fd, uint32_t revents, void *ar
 	struct subscriber *s = arg;
 
 	(void)io, (void)fd;
-	if (revents & (EPOLLHUP | EPOLLERR)) {
+	if (revents & (EPOLLHUP | EPOLLERR))
 		subscribers_remove(s, "it hung up");
-		return 0;
-	}
-	if (revents & EPOLLIN && s->is_socket && !discard_input(s)) {
+	else if (revents & EPOLLIN && s->is_socket && !discard_input(s))
 		subscribers_remove(s, strerror(errno));
-		return 0;
-	}
-	if (revents & EPOLLOUT)
+	else if (revents & EPOLLOUT)
 		subscribers_serve(s, wall_clock_ns());
 	return 0;
 }
@@ -218,11 +214,8 @@ static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_s
 	record->log = log;
 	record->flight = FLIGHT_NONE;
 	r = subscriber_new(p, index, fd, is_socket, &s);
-	if (r >= 0) {
-		r = subscriber_greet(p, record);
-		if (r < 0)
-			subscriber_free(s);
-	}
+	if (r >= 0 && (r = subscriber_greet(p, record)) < 0)
+		subscriber_free(s);
 	if (r < 0) {
 		fdstore_remove(p->fdstore, fdstore_name(SUBSCRIBER_NAME, index, generation).s);
 		return log_errno(r, "Cannot serve a subscriber");
@@ -453,9 +446,8 @@ bool subscribers_send_all(struct publisher *p)
 	bool waiting = false;
 
 	for (struct subscriber *s = p->subscribers; s; s = s->next)
-		if (subscriber_send(s, subscriber_log(s), &p->stream.undo, wall_clock_ns()) ==
-		    SUBSCRIBER_WAITS)
-			waiting = true;
+		waiting |= subscriber_send(s, subscriber_log(s), &p->stream.undo,
+					   wall_clock_ns()) == SUBSCRIBER_WAITS;
 	return waiting;
 }
 

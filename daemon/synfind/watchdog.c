@@ -1,9 +1,7 @@
 #include "synfind/watchdog.h"
-#include <string.h>
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include "common/log.h"
-#include "format/json.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher_state.h"
 
@@ -25,17 +23,17 @@ int watchdog_beat_ms(void)
 /* ---- status --------------------------------------------------------------------------------- */
 
 /* Logs the frames that the kernel dropped since the last status. */
-static void log_drops(struct input_ring *input, const struct stats_decoder *d)
+static void log_drops(struct input_ring *input, uint64_t total)
 {
-	uint64_t n = d->source.drops - input->drops_reported;
+	uint64_t n = total - input->drops_reported;
 
 	if (!n)
 		return;
-	input->drops_reported = d->source.drops;
+	input->drops_reported = total;
 	log_event(LOG_LEVEL_WARN, LOG_ID_CAPTURE_LOSS,
 		  LOG_FIELDS({ "SYNFIND_INTERFACE", input->iface },
 			     { "SYNFIND_DROPS", log_number(n).s },
-			     { "SYNFIND_DROPS_TOTAL", log_number(d->source.drops).s }),
+			     { "SYNFIND_DROPS_TOTAL", log_number(total).s }),
 		  "The kernel dropped %llu frames on %s: the ring was full", (unsigned long long)n,
 		  input->iface);
 }
@@ -52,15 +50,15 @@ static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 	unsigned ifaces = 0;
 
 	for (struct input_ring *input = h->publisher->rings; input; input = input->next, ifaces++) {
-		struct stats_decoder d;
+		const struct decoder_counters *count = input->decoder->count;
+		uint64_t dropped = counter_get(&count->drops);
 
-		decoder_read_counters(input->decoder, input->iface, &d);
-		log_drops(input, &d);
-		packets += d.source.packets;
-		events += d.events;
-		drops += d.source.drops;
-		syn_entries += d.syn_entries;
-		full_entries += d.full_entries;
+		log_drops(input, dropped);
+		packets += counter_get(&count->packets);
+		events += counter_get(&count->events);
+		drops += dropped;
+		syn_entries += counter_get(&count->tracker.syn_entries);
+		full_entries += counter_get(&count->tracker.full_entries);
 	}
 	took = usec - h->at_usec;
 	sd_notifyf(0,

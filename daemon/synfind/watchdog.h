@@ -8,8 +8,6 @@
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
-struct publisher;
-
 struct watchdog {
 	struct publisher *publisher;	   /* borrowed */
 	uint64_t watchdog_usec;		   /* 0: disabled */

@@ -390,18 +390,18 @@ void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, 
 }
 
 /* Open connections by the state of both ends, as "client/server". */
-static void json_by_state(struct strbuf *t, const struct stats_decoder *d)
+static void json_by_state(struct strbuf *t, const struct tracker_counters *k)
 {
 	unsigned shown = 0;
 
 	strbuf_lit(t, ",\"by_state\":{");
 	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
-		uint64_t n = d->states[s];
+		uint64_t n = k->states[s].v;
 
 		if (s == FSM_CROSSED_A || s == FSM_CROSSED_B)
 			continue; /* the same two states as FSM_CROSSED, which includes them */
 		if (s == FSM_CROSSED)
-			n += d->states[FSM_CROSSED_A] + d->states[FSM_CROSSED_B];
+			n += k->states[FSM_CROSSED_A].v + k->states[FSM_CROSSED_B].v;
 		if (!n)
 			continue;
 		comma(t, shown++);
@@ -417,62 +417,66 @@ static void json_by_state(struct strbuf *t, const struct stats_decoder *d)
 
 static void json_connections(struct strbuf *t, const struct stats_decoder *d)
 {
+	const struct tracker_counters *k = &d->count.tracker;
 	uint64_t total = 0, half_open = 0;
 
 	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
-		total += d->states[s];
-		half_open += fsm_handshaking(s) ? d->states[s] : 0;
+		total += k->states[s].v;
+		half_open += fsm_handshaking(s) ? k->states[s].v : 0;
 	}
 	key_object(t, "connections", "total", total);
 	key_u64(t, "half_open", half_open);
-	json_by_state(t, d);
-	key_u64(t, "opened", d->opened);
-	key_u64(t, "closed", d->closed);
-	key_u64(t, "evicted_half_open", d->evicted_syn);
-	key_u64(t, "evicted", d->evicted_full);
+	json_by_state(t, k);
+	key_u64(t, "opened", k->opened.v);
+	key_u64(t, "closed", k->closed.v);
+	key_u64(t, "evicted_half_open", k->evicted_syn.v);
+	key_u64(t, "evicted", k->evicted_full.v);
 	strbuf_lit(t, "}");
-	key_object(t, "table", "entries", d->full_entries);
+	key_object(t, "table", "entries", k->full_entries.v);
 	key_u64(t, "max_entries", d->max_full);
-	key_u64(t, "half_open_entries", d->syn_entries);
+	key_u64(t, "half_open_entries", k->syn_entries.v);
 	key_u64(t, "max_half_open_entries", d->max_syn);
 	strbuf_lit(t, "}");
 }
 
 static void json_decoder(struct strbuf *t, const struct stats_decoder *d)
 {
+	const struct decoder_counters *c = &d->count;
+	const struct tracker_counters *k = &c->tracker;
+
 	strbuf_lit(t, "{\"in_iface\":");
 	strbuf_json_string(t, d->iface);
 	if (d->several)
 		key_u64(t, "decoder", d->index);
 	if (d->several && d->split_known)
-		key_u64(t, "split", d->split);
-	key_u64(t, "packets", d->source.packets);
-	key_u64(t, "drops", d->source.drops);
-	key_u64(t, "freezes", d->source.freezes);
+		key_u64(t, "split", c->split.v);
+	key_u64(t, "packets", c->packets.v);
+	key_u64(t, "drops", c->drops.v);
+	key_u64(t, "freezes", c->freezes.v);
 	strbuf_lit(t, ",\"verdicts\":{");
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++) {
 		comma(t, v);
 		strbuf_quoted(t, frame_verdict_name(v));
 		strbuf_lit(t, ":");
-		strbuf_u64(t, d->verdicts[v]);
+		strbuf_u64(t, c->verdicts[v].v);
 	}
 	strbuf_lit(t, "}");
-	key_u64(t, "bad_checksum", d->bad_checksum);
-	if (d->bypassed)
-		key_u64(t, "withheld", d->bypassed);
-	if (d->filtered)
-		key_u64(t, "left_out", d->filtered);
+	key_u64(t, "bad_checksum", c->bad_checksum.v);
+	if (k->bypassed.v)
+		key_u64(t, "withheld", k->bypassed.v);
+	if (c->filtered.v)
+		key_u64(t, "left_out", c->filtered.v);
 	json_connections(t, d);
-	key_object(t, "syn_flood", "servers", d->floods);
-	key_u64(t, "held", d->deferred);
-	key_u64(t, "untold", d->suppressed);
-	key_u64(t, "unwatched", d->unwatched);
+	key_object(t, "syn_flood", "servers", k->floods.v);
+	key_u64(t, "held", k->deferred.v);
+	key_u64(t, "untold", k->suppressed.v);
+	key_u64(t, "unwatched", k->unwatched.v);
 	strbuf_lit(t, "}");
-	key_u64(t, "strays", d->unmatched);
-	key_u64(t, "anomalies", d->anomalies);
-	key_u64(t, "anomalies_untold", d->anomalies_suppressed);
-	key_u64(t, "events", d->events);
-	key_u64(t, "lost", d->lost);
+	key_u64(t, "strays", k->unmatched.v);
+	key_u64(t, "anomalies", k->anomalies.v);
+	key_u64(t, "anomalies_untold", k->anomalies_suppressed.v);
+	key_u64(t, "events", c->events.v);
+	key_u64(t, "lost", c->lost.v);
 	strbuf_lit(t, "}");
 }
 

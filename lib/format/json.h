@@ -6,9 +6,9 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
-#include "flow/tcp_fsm.h"
+#include "base/counter.h"
+#include "flow/tracker_config.h"
 #include "format/community.h"
-#include "source/source.h"
 #include "wire/frame.h"
 #include "wire/tunnel.h"
 
@@ -62,23 +62,24 @@ struct json_restart {
 /* Needs 512 octets of space and the names of @r. */
 void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns);
 
-/* Counters of one decoder, read once. */
+struct decoder_counters { /* written by the decoder's thread, read by any */
+	struct counter verdicts[FRAME_VERDICTS];
+	struct counter packets, drops, freezes;
+	struct counter filtered;     /* segments that the mode excludes */
+	struct counter split;	     /* ignored segments of another decoder's connections */
+	struct counter bad_checksum; /* of the segments that were captured whole */
+	struct counter events, lost;
+	struct counter beats; /* heartbeat: moves at each batch and each wait */
+	struct tracker_counters tracker;
+};
+
 struct stats_decoder {
 	const char *iface;
-	struct source_stats source;
-	uint64_t verdicts[FRAME_VERDICTS];
-	uint64_t states[FSM_STATES];
-	uint64_t opened, closed, syn_entries, full_entries, evicted_syn, evicted_full;
-	uint64_t anomalies, anomalies_suppressed, unmatched;
-	uint64_t floods, deferred, suppressed, unwatched;
-	uint64_t events, lost, bad_checksum;
-	uint64_t bypassed; /* segments that only the kernel counted */
-	uint64_t filtered; /* decoded segments that the mode excludes */
+	struct decoder_counters count; /* a copy: each counter is read once */
 	uint64_t max_syn, max_full;
 	bool several;	  /* several decoders share the interface: this is ... */
 	unsigned index;	  /* ... number `index` */
-	bool split_known; /* `split` is counted: segments that reached the wrong decoder */
-	uint64_t split;
+	bool split_known; /* .count.split is counted */
 };
 
 struct stats_subscribers {

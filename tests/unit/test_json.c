@@ -645,20 +645,36 @@ static void test_stats(void)
 	struct strbuf t = room(sizeof line);
 
 	memset(d, 0, sizeof d);
-	d[0].iface = "eth0";
-	d[0].source = (struct source_stats){ 100, 7, 2 };
+	d[0] = (struct stats_decoder){
+		.iface = "eth0",
+		.count = { .packets = { 100 },
+			   .drops = { 7 },
+			   .freezes = { 2 },
+			   .events = { 30 },
+			   .lost = { 31 },
+			   .tracker = { .opened = { 21 },
+					.closed = { 22 },
+					.syn_entries = { 23 },
+					.full_entries = { 24 },
+					.evicted_syn = { 25 },
+					.evicted_full = { 26 },
+					.anomalies = { 27 },
+					.anomalies_suppressed = { 28 },
+					.unmatched = { 29 },
+					.floods = { 34 },
+					.deferred = { 35 },
+					.suppressed = { 36 },
+					.unwatched = { 37 } } },
+		.max_syn = 32,
+		.max_full = 33,
+	};
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
-		d[0].verdicts[v] = 10 + v;
+		d[0].count.verdicts[v].v = 10 + v;
 	for (unsigned st = 0; st < FSM_STATES; st++)
-		d[0].states[st] = 1ull << st;
-	d[0].opened = 21, d[0].closed = 22, d[0].syn_entries = 23, d[0].full_entries = 24;
-	d[0].evicted_syn = 25, d[0].evicted_full = 26, d[0].anomalies = 27;
-	d[0].anomalies_suppressed = 28, d[0].unmatched = 29, d[0].events = 30, d[0].lost = 31;
-	d[0].max_syn = 32, d[0].max_full = 33;
-	d[0].floods = 34, d[0].deferred = 35, d[0].suppressed = 36, d[0].unwatched = 37;
+		d[0].count.tracker.states[st].v = 1ull << st;
 	d[1] = d[0];
 	d[1].iface = "\xff";
-	memset(d[1].states, 0, sizeof d[1].states);
+	memset(d[1].count.tracker.states, 0, sizeof d[1].count.tracker.states);
 	json_stats(&t, d, 2, &s, 10, 5, 0);
 	json_t *j = parse(&t);
 	const json_t *a = json_array_get(at(j, "decoders"), 0);
@@ -716,7 +732,7 @@ static void test_stats(void)
 	json_decref(j);
 
 	for (unsigned i = 0; i < ARRAY_SIZE(d); i++) {
-		uint64_t *n = (uint64_t *)&d[i].source;
+		uint64_t *n = (uint64_t *)&d[i].count;
 
 		d[i].iface = "\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01\x01";
 		for (; n < (uint64_t *)(&d[i] + 1); n++)
