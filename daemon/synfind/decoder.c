@@ -1,4 +1,5 @@
 #include "synfind/decoder.h"
+#include "synfind/decoder_state.h"
 #include <errno.h>
 #include <poll.h>
 #include <stdlib.h>

@@ -9,9 +9,10 @@
 #include <stdbool.h>
 #include "base/spsc.h"
 #include "flow/tracker.h"
-#include "synfind/decoder_state.h"
+#include "synfind/decoder_view.h"
 
 struct options;
+struct stats_decoder;
 
 /* Progress of a switch to another packet ring: ring_switch.h. */
 enum decoder_switch {

@@ -12,6 +12,7 @@
 #include "source/afring.h"
 #include "synfind/bypassfilter.h"
 #include "synfind/decoder.h"
+#include "synfind/decoder_state.h"
 #include "synfind/watchdog.h"
 #include "synfind/publisher.h"
 #include "synfind/publisher_state.h"

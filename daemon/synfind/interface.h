@@ -13,7 +13,7 @@
 #include <stdint.h>
 #include "opener/protocol.h"
 #include "synfind/capture_state.h"
-#include "synfind/decoder_state.h"
+#include "synfind/decoder_view.h"
 
 struct bypass_filter;
 struct source;

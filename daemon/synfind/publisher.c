@@ -17,6 +17,7 @@
 #include "flow/encap_id.h"
 #include "synfind/subscribers.h"
 #include "synfind/decoder.h"
+#include "synfind/decoder_state.h"
 #include "synfind/keyfile.h"
 #include "synfind/listen.h"
 #include "synfind/fdstore.h"

@@ -5,6 +5,7 @@
 #include "common/log.h"
 #include "source/afring.h"
 #include "synfind/decoder.h"
+#include "synfind/decoder_state.h"
 #include "synfind/fdstore.h"
 #include "synfind/interface.h"
 #include "synfind/publisher_state.h"

@@ -6,6 +6,7 @@
 #include "common/options.h"
 #include "source/afring.h"
 #include "synfind/decoder.h"
+#include "synfind/decoder_state.h"
 #include "synfind/opener.h"
 #include "synfind/fdstore.h"
 #include "synfind/interface.h"

@@ -3,6 +3,7 @@
 #include <time.h>
 #include "common/log.h"
 #include "synfind/decoder.h"
+#include "synfind/decoder_state.h"
 #include "synfind/publisher_state.h"
 
 enum { STATUS_USEC = 5000000 };

@@ -34,8 +34,6 @@ bool close_deferred_at(struct tracker *t, table_ref r, enum close_reason reason)
 {
 	struct waiting w;
 
-	if (!entry_deferred(t, r))
-		return false;
 	waiting_of(t, r, &w);
 	return close_deferred(t, &w, reason);
 }

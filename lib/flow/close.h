@@ -27,7 +27,7 @@ void close_incarnation(struct tracker *t, struct flow *f, enum close_reason reas
 /* Ends the SYN entry of @w without unpacking it.  False: nothing was done; it must be reported. */
 bool close_deferred(struct tracker *t, const struct waiting *w, enum close_reason reason);
 
-/* The same for any live entry @r; false also if it is not deferred. */
+/* The same for the SYN entry @r. */
 bool close_deferred_at(struct tracker *t, table_ref r, enum close_reason reason);
 
 /* Frees the entry of @f; nothing is reported. */

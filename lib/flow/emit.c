@@ -36,8 +36,9 @@ struct trigger trigger_of(const struct segment *s, bool inferred)
 
 /* As emit_begin(), with what every TCP event has: @f in its state after the event, @before in
  * prev_state. */
-static struct event *emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f,
-				    enum fsm_state before, struct trigger trigger)
+static inline __attribute__((always_inline)) struct event *
+emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f, enum fsm_state before,
+	       struct trigger trigger)
 {
 	const struct conn *c = f->c;
 	const struct flow_key *key = &f->key;

@@ -107,7 +107,8 @@ static void expire_batch(struct tracker *t, const table_ref *r, unsigned n)
 
 		if (!sweep_wants(t, r[i]))
 			continue;
-		if (timeout_due(t, r[i]) && close_deferred_at(t, r[i], REASON_UNANSWERED))
+		if (entry_deferred(t, r[i]) && timeout_due(t, r[i]) &&
+		    close_deferred_at(t, r[i], REASON_UNANSWERED))
 			continue;
 		entry_load_at(t, &f, r[i]);
 		if (!timeout_expire(t, &f) && deferral_overdue(t, f.ref))

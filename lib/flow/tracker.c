@@ -372,7 +372,7 @@ static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 
 	if (!table_live(&t->table, r))
 		return;
-	if (!timeout_due(t, r) && close_deferred_at(t, r, reason))
+	if (entry_deferred(t, r) && !timeout_due(t, r) && close_deferred_at(t, r, reason))
 		return;
 	entry_load_at(t, &f, r);
 	if (!timeout_expire(t, &f))

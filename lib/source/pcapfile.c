@@ -176,17 +176,16 @@ static enum link_type link_of(uint32_t dlt)
 	return LINK_TYPES;
 }
 
-/* Adds a frame of @i, at last_ts_ns. */
-static inline void add_frame(const struct pcapfile *f, const struct iface *i, const uint8_t *data,
-			     uint32_t caplen, uint32_t len, struct batch *ret)
+static inline void frame_set(struct frame *ret, const uint8_t *data, uint32_t caplen, uint32_t len,
+			     uint64_t ts_ns, size_t iface, uint8_t link)
 {
-	ret->frame[ret->n++] = (struct frame){ .data = data,
-					       .caplen = caplen,
-					       .len = len < caplen ? caplen : len,
-					       .ts_ns = f->last_ts_ns,
-					       .iface = (uint16_t)(i - f->ifaces),
-					       .link = i->link,
-					       .unverified = true };
+	*ret = (struct frame){ .data = data,
+			       .caplen = caplen,
+			       .len = len < caplen ? caplen : len,
+			       .ts_ns = ts_ns,
+			       .iface = (uint16_t)iface,
+			       .link = link,
+			       .unverified = true };
 }
 
 /* --- pcap --- */
@@ -203,27 +202,51 @@ static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
 	}
 }
 
+/* Takes as many records as fit, with all it needs in registers: reading a file is mostly this. */
 static int pcap_parse(struct pcapfile *f, struct batch *ret)
 {
-	const uint8_t *p = f->p;
-	const size_t header = f->record_header, left = (size_t)(f->end - p);
+	const uint8_t *p = f->p, *const end = f->end, link = f->ifaces->link;
+	const size_t header = f->record_header;
+	const uint32_t frac_ns = f->frac_ns;
+	const bool swap = f->swap;
+	struct frame *to = ret->frame + ret->n, *const last = ret->frame + ret->max;
+	int result = PARSED;
 
-	if (unlikely(left < header))
-		return fall_short(f, "record header", 0, header);
+	for (; to < last; to++) {
+		const size_t left = (size_t)(end - p);
+		struct {
+			uint32_t s, frac, caplen, len;
+		} r;
 
-	uint32_t caplen = u32_at(f, p + 8);
-
-	if (unlikely(caplen > PCAPFILE_RECORD_MAX))
-		return corrupt(f, p, "a record claims %u octets, more than %d", caplen,
-			       PCAPFILE_RECORD_MAX);
-	if (unlikely(left - header < caplen))
-		return fall_short(f, "record header", header, header + caplen);
-	prefetch_ahead(p, header + caplen, left);
-	/* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
-	f->last_ts_ns = (uint64_t)u32_at(f, p) * NS_PER_S + (uint64_t)u32_at(f, p + 4) * f->frac_ns;
-	add_frame(f, f->ifaces, p + header, caplen, u32_at(f, p + 12), ret);
-	f->p = p + header + caplen;
-	return PARSED;
+		if (unlikely(left < header)) {
+			result = fall_short(f, "record header", 0, header);
+			break;
+		}
+		memcpy(&r, p, sizeof r);
+		if (unlikely(swap)) {
+			r.s = __builtin_bswap32(r.s);
+			r.frac = __builtin_bswap32(r.frac);
+			r.caplen = __builtin_bswap32(r.caplen);
+			r.len = __builtin_bswap32(r.len);
+		}
+		if (unlikely(r.caplen > PCAPFILE_RECORD_MAX)) {
+			result = corrupt(f, p, "a record claims %u octets, more than %d", r.caplen,
+					 PCAPFILE_RECORD_MAX);
+			break;
+		}
+		if (unlikely(left - header < r.caplen)) {
+			result = fall_short(f, "record header", header, header + r.caplen);
+			break;
+		}
+		prefetch_ahead(p, header + r.caplen, left);
+		/* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
+		frame_set(to, p + header, r.caplen, r.len,
+			  (uint64_t)r.s * NS_PER_S + (uint64_t)r.frac * frac_ns, 0, link);
+		p += header + r.caplen;
+	}
+	ret->n = (unsigned)(to - ret->frame);
+	f->p = p;
+	return result;
 }
 
 static int pcap_parse_header(struct pcapfile *f, uint32_t magic)
@@ -441,7 +464,8 @@ static inline int parse_packet(struct pcapfile *f, const uint8_t *b, uint32_t ty
 		return fail(f, -EBADMSG,
 			    "link type %u at byte %llu is not supported: interface '%s'", i->dlt,
 			    offset_of(f, b), i->name);
-	add_frame(f, i, b + header, caplen, wire, ret);
+	frame_set(&ret->frame[ret->n++], b + header, caplen, wire, f->last_ts_ns,
+		  (size_t)(i - f->ifaces), i->link);
 	return PARSED;
 }
 

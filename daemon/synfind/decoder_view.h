@@ -1,0 +1,65 @@
+/* decoder_view.h - where the parts of a decoder's memory are, and what its head says: see
+ * decoder_state.h. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/undo.h"
+#include "source/afring.h"
+
+/* How the decoders of one interface share its connections. */
+struct decoder_share {
+	unsigned index, of; /* number @index of @of; of == 1: it has all connections */
+	bool known;	    /* fanout_member() under @secret says which decoder has a connection */
+	uint64_t secret;
+	bool control; /* the filter passes SYN, FIN and RST only, whatever the mode is */
+};
+
+/* The sizes of the parts.  Another process can resume only with the same sizes. */
+struct decoder_state_sizes {
+	uint32_t max_connections, max_half_open; /* of this decoder */
+	uint32_t events;
+	uint32_t control, iface_id;
+};
+
+/* The packet ring of the decoder.  Its socket is in the fd store under a name of its own. */
+struct decoder_ring {
+	uint64_t cookie; /* SO_COOKIE, identifies the socket */
+	uint64_t wants;	 /* decoder_state_wants() at the request for the ring */
+	uint64_t fixed;	 /* decoder_state_fixed() likewise */
+	uint64_t block_timeout_ns;
+	uint32_t inner; /* sum of enum frame_inner: what the filter passes besides TCP */
+	struct afring_geometry geometry;
+	int32_t ifindex;
+	struct decoder_share share;
+};
+
+enum reported_link { REPORTED_NEW, REPORTED_UP, REPORTED_DOWN, REPORTED_GONE };
+
+struct decoder_state_head {
+	uint64_t magic; /* written last: the rest is complete */
+	uint64_t layout, octets;
+	uint64_t generation; /* unique id of the event ring and its numbers; never 0 */
+	struct decoder_state_sizes sizes;
+	struct decoder_ring ring[2]; /* the current one and its spare (ring_switch.h) */
+	uint32_t current;	     /* 0 or 1: changed in a transaction */
+	/* Decoder 0 only: the link state last published, and the one being published.  The latter
+	 * counts as published once the stream has number link_report_seq. */
+	uint8_t link_reported, link_reporting; /* enum reported_link */
+	uint64_t link_report_seq;	       /* 0: no report is open */
+};
+
+struct decoder_state { /* a process's view */
+	void *memory;  /* owned; NULL: closed */
+	size_t octets;
+	struct decoder_state_head *head;
+	struct decoder_progress *progress;
+	void *events, *tracker, *encap_ids; /* addresses of the parts */
+	struct ring_switch *ring_switch;
+	struct undo undo;
+};
+
+static inline struct decoder_ring *decoder_state_current_ring(const struct decoder_state *state)
+{
+	return &state->head->ring[state->head->current];
+}
