@@ -57,7 +57,7 @@ int bypass_filter_new(int flows_fd, int slots_fd, unsigned after_pkts, struct by
 	close(slots_fd);
 	if (r >= 0) {
 		f->kernel.slots = p;
-		/* Try what the decoder will do, because it cannot report that it is not permitted. */
+		/* Try what the decoder will do: it cannot report that it is not permitted. */
 		r = bypass_watch(&f->kernel, keys, 0);
 		bypass_forget(&f->kernel, keys);
 	}

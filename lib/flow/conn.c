@@ -150,7 +150,6 @@ static unsigned guess_client(const struct segment *s, unsigned sender, enum dire
 
 void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old)
 {
-	const uint16_t *vlan = s->vlan;
 	enum direction_basis basis = DIRECTION_SYN;
 	unsigned client = sender;
 	bool syn = s->flags & TCP_SYN;
@@ -158,8 +157,8 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const 
 	*c = (struct conn){ .start_ns = s->ts_ns,
 			    .last_ns = s->ts_ns,
 			    .iface = s->iface,
-			    .outer = s->nvlan > 0 ? vlan[0] & 0xfff : VLAN_NONE,
-			    .inner = s->nvlan > 1 ? vlan[1] & 0xfff : VLAN_NONE,
+			    .outer = segment_vlan(s, 0, VLAN_NONE),
+			    .inner = segment_vlan(s, 1, VLAN_NONE),
 			    .wscale0 = TCPOPT_WSCALE_NONE,
 			    .wscale1 = TCPOPT_WSCALE_NONE };
 	if (syn && s->flags & TCP_ACK) {

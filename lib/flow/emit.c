@@ -5,17 +5,6 @@
 #include "flow/tracker_state.h"
 #include "wire/tcpopt.h"
 
-/* The record of the next event, or NULL: it is lost.  Then emit_end(). */
-static struct event *emit_begin(struct tracker *t)
-{
-	return t->sink->reserve(t->sink);
-}
-
-static void emit_end(struct tracker *t)
-{
-	t->sink->commit(t->sink);
-}
-
 static enum event_segment segment_kind(const struct segment *s)
 {
 	if (s->flags & TCP_RST)
@@ -29,13 +18,12 @@ static enum event_segment segment_kind(const struct segment *s)
 
 struct trigger trigger_of(const struct segment *s, bool inferred)
 {
-	return (struct trigger){ .ts_ns = s->ts_ns,
-				 .segment = segment_kind(s),
-				 .basis = inferred ? BASIS_INFERRED : BASIS_OBSERVED };
+	return (struct trigger){ s->ts_ns, segment_kind(s),
+				 inferred ? BASIS_INFERRED : BASIS_OBSERVED };
 }
 
-/* As emit_begin(), with what every TCP event has: @f in its state after the event, @before in
- * prev_state. */
+/* The record of the next event, with what every TCP event has: @f in its state after the event,
+ * @before in prev_state.  NULL: the event is lost. */
 static inline __attribute__((always_inline)) struct event *
 emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f, enum fsm_state before,
 	       struct trigger trigger)
@@ -43,7 +31,7 @@ emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f, en
 	const struct conn *c = f->c;
 	const struct flow_key *key = &f->key;
 	unsigned client = c->client_end;
-	struct event *e = emit_begin(t);
+	struct event *e = t->sink->reserve(t->sink);
 
 	if (!e)
 		return NULL;
@@ -95,7 +83,7 @@ void emit_open(struct tracker *t, const struct flow *f, int mss, uint64_t prev_f
 			(struct event_options){ .mss = (uint16_t)mss, .wscale = { f->c->wscale0 } };
 		fill_options(&e->open.options, f->c->offer.bits);
 	}
-	emit_end(t);
+	t->sink->commit(t->sink);
 }
 
 /* ---- tcp_state and tcp_established ----------------------------------------------------------- */
@@ -153,7 +141,7 @@ void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
 	memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
 	if (offered)
 		fill_established(e, offered, before, trigger.ts_ns);
-	emit_end(t);
+	t->sink->commit(t->sink);
 }
 
 /* ---- tcp_close ------------------------------------------------------------------------------- */
@@ -179,9 +167,30 @@ static enum closed_by closed_by_of(enum fsm_state before, enum close_reason reas
 	return CLOSED_BY_NONE;
 }
 
-static void fill_close(struct event *e, const struct conn *c, enum fsm_state before,
-		       enum close_reason reason, int rst_by)
+/* In control mode: removes what cannot be known without the other segments. */
+static void fill_close_control(struct event *e, const struct conn *c, enum fsm_state before)
 {
+	e->close.counts = COUNTS_SEQUENCE;
+	for (unsigned side = 0; side < SIDES; side++)
+		e->close.payload[side] = control_mode_stream(c, before, side);
+	/* Whether the second FIN was the first to acknowledge the other one. */
+	if (e->close.teardown == TEARDOWN_FOUR_SEGMENTS ||
+	    e->close.teardown == TEARDOWN_THREE_SEGMENTS)
+		e->close.teardown = TEARDOWN_UNKNOWN;
+}
+
+void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
+		enum close_reason reason, int rst_by, struct trigger trigger,
+		const uint64_t *moved_ns)
+{
+	const struct conn *c = f->c;
+	struct event *e = emit_begin_tcp(t, EVENT_TCP_CLOSE, f, before, trigger);
+
+	counter_add(&t->count->closed, 1);
+	if (!e)
+		return;
+	if (moved_ns)
+		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
 	e->close.start_ns = c->start_ns;
 	e->close.end_ns = c->last_ns;
 	e->close.history = c->history;
@@ -200,36 +209,10 @@ static void fill_close(struct event *e, const struct conn *c, enum fsm_state bef
 	e->close.conn_state = conn_zeek_state(c, before, rst_by);
 	e->close.completeness = c->complete;
 	e->close.counts = COUNTS_SEGMENTS;
-}
-
-/* In control mode: removes what cannot be known without the other segments. */
-static void fill_close_control(struct event *e, const struct conn *c, enum fsm_state before)
-{
-	e->close.counts = COUNTS_SEQUENCE;
-	for (unsigned side = 0; side < SIDES; side++)
-		e->close.payload[side] = control_mode_stream(c, before, side);
-	/* Whether the second FIN was the first to acknowledge the other one. */
-	if (e->close.teardown == TEARDOWN_FOUR_SEGMENTS ||
-	    e->close.teardown == TEARDOWN_THREE_SEGMENTS)
-		e->close.teardown = TEARDOWN_UNKNOWN;
-}
-
-void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
-		enum close_reason reason, int rst_by, struct trigger trigger,
-		const uint64_t *moved_ns)
-{
-	struct event *e = emit_begin_tcp(t, EVENT_TCP_CLOSE, f, before, trigger);
-
-	counter_add(&t->count->closed, 1);
-	if (!e)
-		return;
-	if (moved_ns)
-		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
-	fill_close(e, f->c, before, reason, rst_by);
-	e->close.lossy = tracker_was_lossy(t, f->c);
+	e->close.lossy = tracker_was_lossy(t, c);
 	if (t->cfg.control)
-		fill_close_control(e, f->c, before);
-	emit_end(t);
+		fill_close_control(e, c, before);
+	t->sink->commit(t->sink);
 }
 
 /* ---- the others ------------------------------------------------------------------------------ */
@@ -258,12 +241,12 @@ void emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, enum an
 	e->anomaly.kind = (uint8_t)kind;
 	e->anomaly.from = from;
 	e->anomaly.count = f->c->anomalies;
-	emit_end(t);
+	t->sink->commit(t->sink);
 }
 
 void emit_loss(struct tracker *t, const struct loss_window *w, uint64_t count, uint64_t freezes)
 {
-	struct event *e = emit_begin(t);
+	struct event *e = t->sink->reserve(t->sink);
 
 	if (!e)
 		return;
@@ -274,15 +257,26 @@ void emit_loss(struct tracker *t, const struct loss_window *w, uint64_t count, u
 	e->loss.freezes = freezes;
 	e->loss.from_ns = w->from_ns;
 	e->loss.to_ns = w->to_ns;
-	emit_end(t);
+	t->sink->commit(t->sink);
 }
 
-static void fill_synflood(struct event *e, const struct synflood_report *r)
+void emit_synflood(struct tracker *t, const struct synflood_report *r)
 {
 	const uint64_t *w = r->server.w;
 	uint64_t rest = w[3] << 32 | w[2] << 16;
 	struct flow_key k = { .ip_v = r->server.ip_v };
+	struct event *e;
 
+	if (r->phase == SYNFLOOD_PHASES)
+		return;
+	if (r->phase == SYNFLOOD_BEGIN)
+		counter_add(&t->count->floods, 1);
+	if (r->phase == SYNFLOOD_END)
+		counter_add(&t->count->floods, (uint64_t)-1);
+	e = t->sink->reserve(t->sink);
+	if (!e)
+		return;
+	e->ts_ns = t->now_ns;
 	/* The server is end 0: of an IPv4 key that is the upper half. */
 	k.w[0] = k.ip_v == 4 ? w[0] << 32 : w[0];
 	k.w[1] = k.ip_v == 4 ? rest : w[1];
@@ -301,23 +295,6 @@ static void fill_synflood(struct event *e, const struct synflood_report *r)
 	e->flood.half_open = r->half_open;
 	e->flood.new_attempts = r->new_attempts;
 	e->flood.rate = r->rate;
-}
-
-void emit_synflood(struct tracker *t, const struct synflood_report *r)
-{
-	struct event *e;
-
-	if (r->phase == SYNFLOOD_PHASES)
-		return;
-	if (r->phase == SYNFLOOD_BEGIN)
-		counter_add(&t->count->floods, 1);
-	if (r->phase == SYNFLOOD_END)
-		counter_add(&t->count->floods, (uint64_t)-1);
-	e = emit_begin(t);
-	if (!e)
-		return;
-	e->ts_ns = t->now_ns;
-	fill_synflood(e, r);
 	e->flood.shares = t->cfg.decoders;
-	emit_end(t);
+	t->sink->commit(t->sink);
 }

@@ -48,7 +48,7 @@ static const uint32_t predicted_states = 1 << FSM_ANSWERED | 1 << FSM_OPEN | 1 <
 unsigned fastpath_predict(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	enum fsm_side peer = !from;
-	unsigned flags = s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK);
+	unsigned flags = segment_flags(s);
 	bool fin = flags == (TCP_FIN | TCP_ACK);
 	unsigned evidence = 1 << EV_ACK;
 
@@ -107,18 +107,6 @@ bool fastpath_segment(struct tracker *t, struct flow *f, enum fsm_side from,
 
 /* ---- SYN and SYN-ACK ------------------------------------------------------------------------- */
 
-static struct syn_where syn_where_of(const struct segment *s)
-{
-	return (struct syn_where){ .iface = s->iface,
-				   .outer = s->nvlan > 0 ? s->vlan[0] & 0xfff : VLAN_NONE,
-				   .inner = s->nvlan > 1 ? s->vlan[1] & 0xfff : VLAN_NONE };
-}
-
-static bool flags_are(const struct segment *s, unsigned flags)
-{
-	return (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) == flags;
-}
-
 /* Can a SYN entry count it?  See syn_entry_pack(). */
 static bool is_small(const struct segment *s)
 {
@@ -143,7 +131,7 @@ static inline void outline(const struct syn_entry *e, enum fsm_state state, stru
 
 bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
-	if (!tracker_is_fast(t) || !flags_are(s, TCP_SYN) || !is_small(s))
+	if (!tracker_is_fast(t) || segment_flags(s) != TCP_SYN || !is_small(s))
 		return false;
 
 	struct tcpopt o = tcpopt_parse(s->options);
@@ -156,7 +144,8 @@ bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const stru
 			       .syns = 1,
 			       .wscale0 = o.wscale & 15,
 			       .wscale1 = TCPOPT_WSCALE_NONE,
-			       .where = syn_where_of(s),
+			       .where = { s->iface, segment_vlan(s, 0, VLAN_NONE),
+					  segment_vlan(s, 1, VLAN_NONE) },
 			       .offer = conn_offer_bits(s, &o) & OFFER_ALL,
 			       .client_end = sender & 1,
 			       .deferred = deferred };
@@ -174,7 +163,7 @@ bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned
 		      const struct segment *s)
 {
 	if (!tracker_is_fast(t) || table_shape_of(ref) != SHAPE_SYN ||
-	    !flags_are(s, TCP_SYN | TCP_ACK))
+	    segment_flags(s) != (TCP_SYN | TCP_ACK))
 		return false;
 
 	const struct syn_entry *was = table_syn(&t->table, ref);

@@ -31,9 +31,7 @@ static struct segment without_data(const struct segment *s)
 
 bool incarnation_keep(struct tracker *t, struct flow *old, unsigned sender, const struct segment *s)
 {
-	const struct verdict v = { .evidence = 1 << EV_SYN,
-				   .anomaly = ANOMALY_NONE,
-				   .acceptable = true };
+	const struct verdict v = { 1 << EV_SYN, ANOMALY_NONE, .acceptable = true };
 	struct flow f = { .key = old->key, .hash = old->hash, .ref = TABLE_NONE };
 	struct segment bare = without_data(s);
 	struct tcpopt o = tcpopt_parse(s->options);

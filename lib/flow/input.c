@@ -26,11 +26,7 @@ static struct verdict reconsider(struct tracker *t, struct flow *f, enum fsm_sid
 		k->flow = 0;
 		return segment_check(f->c, from, s, g);
 	}
-	*k = (struct resync_candidate){ .flow = f->hash,
-					.seq = s->seq,
-					.end = segment_end(s),
-					.ack = s->ack,
-					.side = (uint8_t)from };
+	*k = (struct resync_candidate){ f->hash, s->seq, segment_end(s), s->ack, (uint8_t)from };
 	return v;
 }
 

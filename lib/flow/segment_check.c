@@ -44,9 +44,7 @@ static struct verdict anomalous(enum anomaly a)
 
 static struct verdict proves(unsigned evidence)
 {
-	return (struct verdict){ .evidence = (uint16_t)evidence,
-				 .anomaly = ANOMALY_NONE,
-				 .acceptable = true };
+	return (struct verdict){ (uint16_t)evidence, ANOMALY_NONE, .acceptable = true };
 }
 
 static struct verdict check_syn(const struct conn *c, enum fsm_side from, const struct segment *s)

@@ -1,5 +1,6 @@
 #include "flow/synflood.h"
 #include <string.h>
+#include <sys/param.h>
 #include "base/cc.h"
 #include "base/undo.h"
 
@@ -84,11 +85,6 @@ void synflood_configure(struct synflood *d, const struct synflood_config *c)
 
 /* ---- one series ------------------------------------------------------------------------------ */
 
-static uint32_t fit32(uint64_t n)
-{
-	return n < UINT32_MAX ? (uint32_t)n : UINT32_MAX;
-}
-
 static void report(struct synflood_server *s, enum synflood_phase phase, uint64_t now_ns,
 		   struct synflood_report *ret)
 {
@@ -100,8 +96,8 @@ static void report(struct synflood_server *s, enum synflood_phase phase, uint64_
 					 .server = s->server,
 					 .started_ns = s->since_ns,
 					 .half_open = s->deferred,
-					 .new_attempts = fit32(attempts),
-					 .rate = fit32((uint64_t)rate) };
+					 .new_attempts = (uint32_t)MIN(attempts, UINT32_MAX),
+					 .rate = (uint32_t)MIN(rate, UINT32_MAX) };
 	memcpy(ret->count, s->count, sizeof ret->count);
 	s->line_ns = now_ns;
 	s->line_attempts = s->count[SYNFLOOD_ATTEMPTS];

@@ -134,9 +134,7 @@ static uint32_t bucket_after(const struct table *t, uint32_t b)
 
 static uint8_t tag_of(uint64_t hash)
 {
-	uint8_t tag = (uint8_t)hash;
-
-	return tag ? tag : 1;
+	return (uint8_t)hash ?: 1;
 }
 
 struct flow_key table_key6(const void *at, uint64_t iface)

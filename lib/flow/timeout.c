@@ -20,11 +20,6 @@ static uint64_t timeout_of(const struct tracker *t, enum fsm_state s, bool suspe
 	return t->cfg.timeout_ns[suspect ? FSM_T_TIME_WAIT : wait];
 }
 
-static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
-{
-	return c->last_ns + timeout_of(t, c->state, c->suspect);
-}
-
 static enum close_reason silence_means(const struct tracker *t, const struct conn *c)
 {
 	if (c->suspect)
@@ -56,12 +51,12 @@ static int suspect_side(const struct conn *c)
 
 bool timeout_expire(struct tracker *t, struct flow *f)
 {
-	uint64_t at = deadline_of(t, f->c);
+	uint64_t at = f->c->last_ns + timeout_of(t, f->c->state, f->c->suspect);
 
 	if (t->now_ns < at)
 		return false;
 	entry_settle(t, f, false);
-	at = deadline_of(t, f->c);
+	at = f->c->last_ns + timeout_of(t, f->c->state, f->c->suspect);
 	if (t->now_ns < at) {
 		entry_save(t, f);
 		return false;

@@ -1,6 +1,7 @@
 #include "flow/tracker.h"
 #include <stdlib.h>
 #include <string.h>
+#include <sys/param.h>
 #include "flow/bypass.h"
 #include "flow/close.h"
 #include "flow/deferral.h"
@@ -26,19 +27,13 @@ static void set_gauges(struct tracker *t)
 
 /* ---- one segment ----------------------------------------------------------------------------- */
 
-static bool is_bare_syn(const struct segment *s)
-{
-	return (s->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == TCP_SYN;
-}
-
 /* The SYN seemed to be refused, but now it is accepted: its RST overtook another answer, or the SYN
  * came twice and the port had opened meanwhile. */
 static bool answers_refused(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	return c->state == FSM_RESET && from == SIDE_B &&
 	       !(c->complete & (COMPLETE_SYN_ACK | COMPLETE_DATA | COMPLETE_FIN)) &&
-	       (s->flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN)) == (TCP_SYN | TCP_ACK) &&
-	       s->ack == c->isn + 1;
+	       segment_flags(s) == (TCP_SYN | TCP_ACK) && s->ack == c->isn + 1;
 }
 
 /* A segment for a connection that is over: a late one, or the first of the next connection. */
@@ -50,7 +45,7 @@ static void over_input(struct tracker *t, struct flow *f, unsigned sender, const
 		input_replace(t, f, sender, s);
 		return;
 	}
-	if (!is_bare_syn(s) || (from == SIDE_A && s->seq == f->c->isn))
+	if (segment_flags(s) != TCP_SYN || (from == SIDE_A && s->seq == f->c->isn))
 		return;
 	if (incarnation_supersedes(f->c, from, s))
 		input_replace(t, f, sender, s);
@@ -63,7 +58,7 @@ static void over_input(struct tracker *t, struct flow *f, unsigned sender, const
 static void known_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
-	bool other_syn = is_bare_syn(s) &&
+	bool other_syn = segment_flags(s) == TCP_SYN &&
 			 segment_check(f->c, from, s, &gaps_none).anomaly == ANOMALY_SYN_IN_OPEN;
 
 	if (f->key.self)
@@ -441,10 +436,7 @@ uint64_t tracker_layout(void)
 					  sizeof(struct conn_hot),
 					  sizeof(struct conn_cold),
 					  sizeof(struct syn_entry),
-					  sizeof(struct gaps),
-					  sizeof(struct resync_candidate),
 					  sizeof(struct table_head),
-					  sizeof(struct synflood_server),
 					  offsetof(struct tracker, now_ns),
 					  FSM_STATES };
 	uint64_t v = LAYOUT_VERSION;
@@ -504,11 +496,6 @@ void tracker_begin(struct tracker *t)
 	table_pools_edit(&t->table);
 }
 
-static uint32_t at_most(uint32_t n, uint32_t most)
-{
-	return n < most ? n : most;
-}
-
 void tracker_configure(struct tracker *t, const struct tracker_config *c)
 {
 	uint32_t full = table_max(&t->table, SHAPE_FULL) - TABLE_SPARE;
@@ -518,10 +505,9 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 	t->cfg = *c;
 	t->cfg.secret = secret;
 	t->cfg.decoders = c->decoders ? c->decoders : 1;
-	t->cfg.anomalies_per_connection =
-		at_most(c->anomalies_per_connection, ANOMALIES_REPORTED_MAX);
-	t->limit[SHAPE_FULL] = at_most(c->max_connections, full);
-	t->limit[SHAPE_SYN] = at_most(c->max_half_open, syn);
+	t->cfg.anomalies_per_connection = MIN(c->anomalies_per_connection, ANOMALIES_REPORTED_MAX);
+	t->limit[SHAPE_FULL] = MIN(c->max_connections, full);
+	t->limit[SHAPE_SYN] = MIN(c->max_half_open, syn);
 	synflood_configure(&t->synflood,
 			   &(struct synflood_config){ .half_open = c->flood_half_open,
 						      .rate = c->flood_rate,

@@ -45,6 +45,18 @@ static inline void segment_add_vlan(struct segment *s, uint16_t tci)
 		s->vlan[s->nvlan++] = tci & 0x0fff;
 }
 
+/* The flags that open and close a connection, and ACK. */
+static inline unsigned segment_flags(const struct segment *s)
+{
+	return s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK);
+}
+
+/* The VLAN id of tag @i, or @none. */
+static inline unsigned segment_vlan(const struct segment *s, unsigned i, unsigned none)
+{
+	return i < s->nvlan ? s->vlan[i] & 0xfff : none;
+}
+
 /* Can it open or close a connection?  All others carry data or acknowledge it. */
 static inline bool segment_is_control(const struct segment *s)
 {

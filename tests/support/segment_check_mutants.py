@@ -425,7 +425,7 @@ FASTPATH_PIECES = [
         ("data on a SYN", "return s->wire_segs == 1 && s->wire_len <= UINT8_MAX;"),
         ("several SYNs at once", "return !s->payload_len && s->wire_len <= UINT8_MAX;"),
         ("a large SYN", "return !s->payload_len && s->wire_segs == 1;")]),
-    ("if (!tracker_is_fast(t) || !flags_are(s, TCP_SYN) || !is_small(s))", [
+    ("if (!tracker_is_fast(t) || segment_flags(s) != TCP_SYN || !is_small(s))", [
         ("anything opens", "if (!tracker_is_fast(t) || !is_small(s))")]),
     ("unlikely(synflood_watched(&t->synflood)) && deferral_wanted(t, &server)", [
         ("none is deferred", "false")]),
