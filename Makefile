@@ -70,7 +70,7 @@ help:
 	  'make restart-proof restarts, SIGKILLs, an upgrade, a hang, under traffic: is anything lost?' \
 	  'make bench         measure all, beside other tools (QUICK=1: in 3 minutes; FULL=1: 10 M too)' \
 	  'make fuzz          every fuzzer for T=600 seconds each' \
-	  'make mutants       break the state table and the guard: does a test see it?' \
+	  'make mutants       break the state table and the checks of segments: does a test see it?' \
 	  'make install       DESTDIR= PREFIX=/usr/local; then systemctl enable --now synfind' \
 	  'make uninstall     take that back' \
 	  'make deb           a Debian package in build/deb/' \
@@ -201,7 +201,7 @@ restart-proof: deps
 	$(Q)$(MAKE) --no-print-directory all $(GEN) $(DEB)
 	$(Q)/usr/bin/python3 tests/live/restart.py --full $(ARGS)
 
-# Breaks the state table and the guard in every place, one at a time: each must make a test fail.
+# Breaks the state table and the checks of segments in every place, one at a time: each must make a test fail.
 mutants: deps
 	$(Q)$(MAKE) --no-print-directory all $(GEN)
 	$(Q)tests/support/mutants.py -j 2

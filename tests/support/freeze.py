@@ -29,6 +29,10 @@ both recorded runs had: of lives that only one had (a segment that fell into the
 or a frame that was dropped) nothing is said, and new ones are counted, but are no difference.  On
 a machine that is too busy frames are dropped, and the live tests themselves fail.  Checks that
 failed when they were recorded are not compared.
+
+What a full table evicts is part of the output.  A change of the moment of eviction therefore changes
+the items "small" of the workloads and the rollback hashes.  Then prove the rest apart: with the old
+moment emulated in the new sources, all of them must be equal.
 """
 import argparse
 import collections
