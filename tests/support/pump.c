@@ -17,6 +17,7 @@
 #include "common/options.h"
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
+#include "synfind/decoder_state.h"
 #include "synfind/publisher.h"
 #include "synfind/publisher_state.h"
 #include "synfind/fdstore.h"
