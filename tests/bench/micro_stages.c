@@ -8,7 +8,10 @@
 #include <sys/mman.h>
 #include "base/cc.h"
 #include "base/spsc.h"
+#include "flow/conn.h"
 #include "flow/event.h"
+#include "flow/fastpath.h"
+#include "flow/gaps.h"
 #include "flow/tcp_fsm.h"
 #include "flow/segment_check.h"
 #include "flow/key.h"
@@ -185,7 +188,7 @@ static uint64_t find_in_batches(void *arg)
 {
 	struct stages *s = arg;
 	uint64_t sum = 0;
-	void *entry;
+	const void *entry;
 
 	for (unsigned i = 0; i < FINDS; i += TRACKER_BATCH) {
 		for (unsigned j = i; j < i + TRACKER_BATCH; j++)
@@ -218,7 +221,7 @@ static uint64_t insert_and_remove(void *arg)
 	return sum;
 }
 
-/* ---- guard and state ------------------------------------------------------------------------ */
+/* ---- checks and states ------------------------------------------------------------------------ */
 
 static void open_connection(struct stages *s)
 {
@@ -245,16 +248,14 @@ static uint64_t plain_data(void *arg)
 {
 	struct stages *s = arg;
 	uint64_t plain = 0;
-	struct conn_hot h;
-	struct conn_cold k;
+	struct conn c = s->open;
 
-	full_entry_split(&s->open, &h, &k);
 	for (unsigned i = 0; i < STEPS; i++) {
-		s->data.seq = h.next[SIDE_A];
-		h.acked[SIDE_A] = s->data.seq;
-		if (!fastpath_predict_open(&h, SIDE_A, &s->data))
+		s->data.seq = c.next[SIDE_A];
+		c.acked[SIDE_A] = s->data.seq;
+		if (!fastpath_predict(&c, SIDE_A, &s->data))
 			abort();
-		fastpath_learn_open(&h, SIDE_A, &s->data);
+		fastpath_learn(&c, SIDE_A, &s->data);
 		plain++;
 	}
 	return plain;
