@@ -395,8 +395,8 @@ int main(void)
 	micro_run("table: insert and remove a half-open entry", STEPS, insert_and_remove, NULL, &s);
 
 	open_connection(&s);
-	micro_run("guard: plain data", STEPS, plain_data, NULL, &s);
-	micro_run("guard: prove a FIN", STEPS, prove_fin, NULL, &s);
+	micro_run("segment_check: plain data", STEPS, plain_data, NULL, &s);
+	micro_run("segment_check: prove a FIN", STEPS, prove_fin, NULL, &s);
 	micro_run("fsm: one step", STEPS, walk_states, NULL, &s);
 
 	micro_run("tracker: a segment of churn, all in", s.n, track_all, new_tracker, &s);
