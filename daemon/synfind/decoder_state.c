@@ -7,9 +7,8 @@
 #include "base/cc.h"
 #include "base/spsc.h"
 #include "common/options.h"
-#include "flow/tracker.h"
-#include "flow/event.h"
 #include "flow/encap_id.h"
+#include "flow/event.h"
 #include "flow/tracker.h"
 #include "synfind/ring_switch.h"
 

@@ -25,9 +25,12 @@ void ring_reload_ask(struct capture *c, struct interface *iface)
 	const struct decoder_share *share;
 	bool changed = false;
 
+	/* During a switch the decoder's thread changes which ring is the current one. */
+	if (iface->switching || iface->gone || c->o->mode == MODE_AUTO)
+		return;
 	for (unsigned i = 0; i < iface->decoders; i++)
 		changed |= decoder_state_current_ring(&iface->decoder[i]->state)->wants != wants;
-	if (!changed || iface->switching || iface->gone || c->o->mode == MODE_AUTO)
+	if (!changed)
 		return;
 	share = &iface->decoder[0]->share;
 	iface->wanted = wants;
