@@ -429,7 +429,7 @@ def mode_changes(s):
     other = live.Netns()
     live.join(s.m.ns, other, "veth-m", "veth-n", 5)
     sub.wait_for("iface", in_iface="veth-m", state="up")
-    tap.ok(s.said("its opener has mode=control, this daemon mode=all"),
+    tap.ok(s.said("its opener has mode=control, this daemon has mode=all"),
            "a reload with another mode: for a new interface the journal says that the opener has it")
     with other.listen(("10.0.5.2", 96)) as l:
         c = s.m.ns.connect(("10.0.5.2", 96))
