@@ -16,7 +16,7 @@ static void go_on_at(struct conn *c, enum fsm_side side, uint32_t at)
  * 3.10.7.3), and odd flags are none of ours. */
 static bool is_word(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
-	unsigned flags = s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK);
+	unsigned flags = segment_flags(s);
 
 	if (flags == (TCP_FIN | TCP_ACK))
 		return true;

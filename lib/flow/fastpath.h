@@ -54,7 +54,7 @@ fastpath_open(const struct table *t, table_ref ref, const struct conn_hot *was, 
 	enum fsm_side from = sender != was->client_end;
 	bool data = s->payload_len;
 
-	if (!was->quiet || (s->flags & (TCP_SYN | TCP_FIN | TCP_RST | TCP_ACK)) != TCP_ACK ||
+	if (!was->quiet || segment_flags(s) != TCP_ACK ||
 	    !predict(predict_side(was, from), predict_side(was, !from), s->seq, s->ack, s->window,
 		     WINDOW_FLOOR) ||
 	    s->payload_len > WINDOW_FLOOR || now_ns >= was->last_ns + timeout_ns)

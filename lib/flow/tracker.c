@@ -71,10 +71,7 @@ static void known_input(struct tracker *t, struct flow *f, unsigned sender, cons
 		emit_anomaly(t, f, from, ANOMALY_SYN_IN_OPEN, trigger_of(s, false), true);
 	else if (!fastpath_segment(t, f, from, s))
 		input_segment(t, f, from, s);
-	if (unlikely(conn_deferred(f->c)))
-		deferral_save(t, f);
-	else
-		entry_save(t, f);
+	deferral_save(t, f);
 }
 
 /* Does the 4-tuple of this entry have a second one? */
@@ -87,9 +84,8 @@ static bool entry_has_rival(const struct tracker *t, table_ref r)
 	return e->incarnation || e->rivalled;
 }
 
-/* A 4-tuple that may have two entries, an old connection and an unconfirmed incarnation: which one
- * is
- * @s for?  Expires both first.  *ret_done: nothing is left to do. */
+/* A 4-tuple can have two entries: an old connection and an unconfirmed incarnation.  Returns the
+ * one that @s is for.  Expires both first.  *ret_done: nothing is left to do. */
 static table_ref choose_incarnation(struct tracker *t, const struct flow *f, unsigned sender,
 				    const struct segment *s, bool *ret_done)
 {
@@ -151,9 +147,8 @@ static void bypass_after(struct tracker *t, const struct flow *f)
 		bypass_consider(t->bypass, f->c, &f->key, f->hash);
 }
 
-/* Sends @s to the path that it is for.  Key and hash of @f are set; @sender is the end that sent
- * @s,
- * @ref an entry of the key, if any. */
+/* Sends @s to its path.  Key and hash of @f are set; @sender is the end that sent @s; @ref is an
+ * entry of the key, if any. */
 static void dispatch(struct tracker *t, struct flow *f, table_ref ref, unsigned sender,
 		     const struct segment *s)
 {
