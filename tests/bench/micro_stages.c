@@ -221,7 +221,7 @@ static uint64_t insert_and_remove(void *arg)
 	return sum;
 }
 
-/* ---- checks and states ------------------------------------------------------------------------ */
+/* ---- checks and states ----------------------------------------------------------------------- */
 
 static void open_connection(struct stages *s)
 {
