@@ -116,15 +116,19 @@ enum incarnation_verdict {
 	INCARNATION_REPLACED /* by yet another one */
 };
 
-/* @fits_old: it can be of the old connection; @news: it acknowledges something new there. */
+/* @closed: the end that answers has no old connection any more; @fits_old: it can be of the old
+ * connection; @news: it acknowledges something new there. */
 static enum incarnation_verdict incarnation_judge(const struct conn *c, enum fsm_side from,
-						  const struct segment *s, bool fits_old, bool news)
+						  const struct segment *s, bool closed,
+						  bool fits_old, bool news)
 {
 	bool syn = s->flags & TCP_SYN, ack = s->flags & TCP_ACK, rst = s->flags & TCP_RST;
 
 	if (from == SIDE_A) {
+		if (syn && !ack && s->seq == c->isn)
+			return closed ? INCARNATION_CONFIRMED : INCARNATION_AGAIN;
 		if (syn && !ack)
-			return s->seq == c->isn ? INCARNATION_AGAIN : INCARNATION_REPLACED;
+			return INCARNATION_REPLACED;
 		/* Its third segment: the answer was not seen. */
 		return !rst && s->seq == c->isn + 1 && !fits_old ? INCARNATION_CONFIRMED
 								 : INCARNATION_STANDS;
@@ -134,10 +138,11 @@ static enum incarnation_verdict incarnation_judge(const struct conn *c, enum fsm
 	if (ack && s->ack == c->isn + 1 && (syn || rst))
 		return INCARNATION_CONFIRMED;
 	/* A challenge ACK says nothing new (RFC 5961 4.2).  Data, a FIN or their acknowledgement
-	 * may have been under way before the server had the SYN. */
+	 * may have been under way before the server had the SYN.  After the RST that answered a
+	 * challenge ACK, the next SYN succeeds: one more challenge ACK was under way. */
 	bool bare = ack && !syn && !rst && !(s->flags & TCP_FIN) && !s->payload_len;
 
-	return bare && !news ? INCARNATION_DROPPED : INCARNATION_STANDS;
+	return bare && !news && !closed ? INCARNATION_DROPPED : INCARNATION_STANDS;
 }
 
 enum incarnation_for incarnation_input(struct tracker *t, struct flow *pend, struct flow *old,
@@ -145,10 +150,12 @@ enum incarnation_for incarnation_input(struct tracker *t, struct flow *pend, str
 {
 	enum fsm_side from = sender != pend->c->client_end;
 	enum fsm_side old_from = sender != old->c->client_end;
+	enum fsm_side answers = pend->c->client_end == old->c->client_end ? SIDE_B : SIDE_A;
+	bool closed = fsm_endpoint(old->c->state, answers) == TCPS_CLOSED;
 	bool fits_old = segment_check(old->c, old_from, s, &gaps_none).acceptable;
 	bool news = s->ack != old->c->acked[!old_from];
 
-	switch (incarnation_judge(pend->c, from, s, fits_old, news)) {
+	switch (incarnation_judge(pend->c, from, s, closed, fits_old, news)) {
 	case INCARNATION_AGAIN:
 		incarnation_again(t, pend, s);
 		return INCARNATION_DONE;
