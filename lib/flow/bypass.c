@@ -309,7 +309,7 @@ uint64_t bypass_catch_up(struct bypass *b, struct conn *c, uint64_t hash, enum f
 
 	if (!w->caught_up && phase_of(s) == BYPASS_FROZEN && is_behind(s, c, from, g))
 		pkts = take(b, w, c);
-	/* It is about to end, as a rule; if not, it will be watched anew. */
+	/* Mostly it is about to end.  If not, it is watched again. */
 	if (segment_is_control(g))
 		pkts += bypass_settle(b, c, hash, true);
 	return pkts;

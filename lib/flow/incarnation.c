@@ -19,7 +19,7 @@ bool incarnation_supersedes(const struct conn *c, enum fsm_side from, const stru
 	return c->tsval_ok && o.timestamps && seq_lt(conn_tsval(c), o.tsval);
 }
 
-/* The data on such a SYN will be sent again, or was never taken. */
+/* @s without its data, which will be sent again or was never taken. */
 static struct segment without_data(const struct segment *s)
 {
 	struct segment bare = *s;

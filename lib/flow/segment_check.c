@@ -351,7 +351,7 @@ struct learned segment_learn(struct conn *c, enum fsm_side from, const struct se
 		c->next[peer] = s->ack; /* RFC 9293: it will be sent again */
 	if (syn) {
 		bool known_syn = known(c->sent, from) && s->seq + 1 == c->next[from];
-		/* A repeated SYN-ACK may carry another ISN: a SYN cookie made anew.  But data that
+		/* A repeated SYN-ACK may carry another ISN: a new SYN cookie.  But data that
 		 * overtook it (Fast Open) is not taken back. */
 		bool anew = c->state == FSM_ANSWERED && known(c->heard, from) &&
 			    c->acked[from] + 1 == c->next[from];
@@ -366,7 +366,7 @@ struct learned segment_learn(struct conn *c, enum fsm_side from, const struct se
 	} else if (!v.probe) {
 		l.again = learn_seq(c, from, s, g);
 	}
-	/* A's SYN-ACK behind B's only tells that the SYNs had crossed: A's ACK is still to come. */
+	/* A's SYN-ACK after B's shows only that the SYNs had crossed: A's ACK is still to come. */
 	bool crossed_late = syn && from == SIDE_A && c->state == FSM_ANSWERED;
 
 	if (s->flags & TCP_ACK && !crossed_late) {
@@ -402,7 +402,7 @@ static bool near(uint32_t a, uint32_t b, uint32_t distance)
 	return a - b + distance <= 2 * distance;
 }
 
-/* @side goes on at @next; what lies before @to went by unseen. */
+/* @side continues at @next; what lies before @to was not seen. */
 static void jump(struct conn *c, enum fsm_side side, uint32_t to, uint32_t next, uint32_t acked)
 {
 	if (seq_lt(c->next[side], to))

@@ -110,7 +110,7 @@ static void window_begin(struct synflood_server *s, uint64_t now_ns)
 	s->window_completed = s->count[SYNFLOOD_COMPLETED];
 }
 
-/* Counts begin anew, with what is deferred. */
+/* Counting starts again, with what is deferred. */
 static void counts_begin(struct synflood_server *s, uint64_t now_ns)
 {
 	memset(s->count, 0, sizeof s->count);

@@ -72,7 +72,7 @@ struct synflood {
 	struct undo *undo;		      /* borrowed, or NULL */
 };
 
-/* What is to be reported of a server. */
+/* What to report about a server. */
 struct synflood_report {
 	enum synflood_phase phase; /* SYNFLOOD_PHASES: nothing */
 	struct flow_server server;
@@ -84,16 +84,16 @@ struct synflood_report {
 /* Other thresholds. */
 void synflood_configure(struct synflood *d, const struct synflood_config *c);
 
-/* Watches @s, of which more than .from SYN entries wait.  False: too many servers are watched. */
+/* Watches @s, which has more than .from SYN entries.  False: too many servers are watched. */
 bool synflood_watch(struct synflood *d, const struct flow_server *s, uint64_t now_ns);
 
-/* A new attempt at @s, of which @waiting SYN entries wait.  True: it is to be deferred, and is
- * counted; *ret is what is to be reported now. */
+/* A new attempt at @s, which has @waiting SYN entries.  True: defer it; it is counted, and *ret is
+ * what to report now. */
 bool synflood_defers(struct synflood *d, const struct flow_server *s, uint32_t waiting,
 		     uint64_t now_ns, struct synflood_report *ret);
 
-/* A SYN-ACK came of whose SYN nothing is known.  True: @s is under a flood, so it mostly answers an
- * attempt that was evicted; counted. */
+/* A SYN-ACK came, but its SYN is not known.  True: @s is under a flood, so the SYN-ACK most likely
+ * answers an attempt that was evicted; it is counted. */
 bool synflood_is_late(struct synflood *d, const struct flow_server *s);
 
 /* A deferred attempt at @s was answered. */

@@ -25,8 +25,8 @@ enum tcp_state {
 	TCPS_STATES
 };
 
-/* Ordered: below FSM_OPEN the handshake goes on, from FSM_DONE_A on the connection is over (its
- * tcp_close was reported) and the entry only keeps late segments from opening another one. */
+/* Ordered: below FSM_OPEN the handshake is in progress, from FSM_DONE_A on the connection is over
+ * (its tcp_close was reported) and the entry only keeps late segments from opening another one. */
 enum fsm_state {
 	FSM_NONE,      /* nothing known */
 	FSM_SYN,       /* A's SYN */

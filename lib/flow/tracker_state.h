@@ -27,7 +27,7 @@ struct loss_window {
 };
 
 struct tracker {
-	/* The process's own: tracker_adopt() makes it anew. */
+	/* The process's own: tracker_adopt() sets it again. */
 	struct tracker_config cfg; /* but for the secret, which is kept */
 	struct table table;
 	struct synflood synflood;
