@@ -37,10 +37,10 @@ enum conn_offer_bit {
 };
 
 struct conn_offer {
-	uint16_t mss;		/* the smaller one of those offered; 0: none */
-	uint16_t bits : 10;	/* sum of enum conn_offer_bit */
-	uint16_t overtaken : 1; /* data came before the SYN-ACK: the client dropped it */
-	uint16_t deferred : 1;	/* not reported yet, see "flow/deferral.h"; SYN entries only */
+	uint16_t mss;	       /* the smaller one of those offered; 0: none */
+	uint16_t bits : 10;    /* sum of enum conn_offer_bit */
+	uint16_t gaps : 1;     /* some are remembered: of a Fast Open server's data */
+	uint16_t deferred : 1; /* not reported yet, see "flow/deferral.h"; SYN entries only */
 	uint16_t : 4;
 	uint16_t mss_client; /* if deferred: the MSS of the SYN */
 } __attribute__((packed));

@@ -59,7 +59,7 @@ unsigned fastpath_predict(const struct conn *c, enum fsm_side from, const struct
 	    s->payload_len > WINDOW_FLOOR)
 		return 0;
 	if (c->state == FSM_ANSWERED) { /* the client's ACK of the SYN that waits for it */
-		if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)
+		if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.gaps)
 			return 0;
 	} else if (c->gaps) {
 		return 0;

@@ -32,7 +32,7 @@ static struct verdict reconsider(struct tracker *t, struct flow *f, enum fsm_sid
 
 static bool has_gaps(const struct conn *c)
 {
-	return fsm_offering(c->state) ? c->offer.overtaken : c->gaps;
+	return fsm_offering(c->state) ? c->offer.gaps : c->gaps;
 }
 
 static void gaps_load(const struct tracker *t, const struct flow *f, struct gaps *ret)
@@ -50,7 +50,9 @@ static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before,
 {
 	if (!(g->n[SIDE_A] | g->n[SIDE_B]))
 		return;
-	if (fsm_offering(before) && !fsm_offering(f->c->state))
+	if (fsm_offering(f->c->state))
+		f->c->offer.gaps = 1;
+	else if (fsm_offering(before))
 		segment_keep_gaps(f->c, g);
 	if (!has_gaps(f->c))
 		return;
@@ -66,9 +68,9 @@ static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before,
  * (RFC 9293 3.10.7.3, fifth step), so it must come again. */
 static void mark_overtaken(struct conn *c, const struct segment *s, struct gaps *g)
 {
-	if (c->complete & COMPLETE_SYN_ACK || !c->payload_lo[SIDE_B] || c->offer.overtaken)
+	if (c->complete & COMPLETE_SYN_ACK || !c->payload_lo[SIDE_B])
 		return;
-	c->offer.overtaken = 1;
+	g->n[SIDE_B] = 0; /* gaps in that data are a part of this one */
 	gaps_add(g, SIDE_B, (struct gap){ s->seq + 1, c->next[SIDE_B], true });
 }
 

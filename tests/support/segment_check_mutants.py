@@ -406,10 +406,10 @@ FASTPATH_PIECES = [
         ("any ACK is predicted",
          "predict_side(&c->hot, peer), s->seq, c->acked[peer], s->window, WINDOW_FLOOR)")]),
     ("|| s->payload_len > WINDOW_FLOOR)", [("a huge payload is predicted", ")")]),
-    ("if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.overtaken)", [
+    ("if (from != SIDE_A || s->ack == c->acked[SIDE_B] || c->offer.gaps)", [
         ("the server completes the handshake",
-         "if (s->ack == c->acked[SIDE_B] || c->offer.overtaken)"),
-        ("an old ACK completes the handshake", "if (from != SIDE_A || c->offer.overtaken)")]),
+         "if (s->ack == c->acked[SIDE_B] || c->offer.gaps)"),
+        ("an old ACK completes the handshake", "if (from != SIDE_A || c->offer.gaps)")]),
     ("} else if (c->gaps) {", [("gaps are predicted", "} else if (false) {")]),
     ("\tif (!fin && !s->payload_len)\n\t\treturn evidence;\n\tif (fsm_fin_seen(c->state, from))\n", [
         ("data behind the FIN is predicted",

@@ -21,8 +21,9 @@ recordings for this very endpoint; anything else is a disagreement.
                     at its own end this server sent SYN-ACKs, RSTs and empty ACKs only.
     rst-by-listener A server's RST ended the flow, but its kernel sent that before it made the
                     server's socket, and went on.
-    fin-waiting     A program's close moves K at once, but the FIN had to wait behind data: at its
-                    own end the FIN left later than the segment that overtook it, or never.
+    fin-waiting     A program's close moves K at once, but the FIN had to wait behind data, or an RST
+                    came while the program was closing and waited for it: at its own end the FIN
+                    left later than the segment that overtook it, or never.
     listener-closed The listener went while the handshake ended: the kernel makes this server's
                     socket and drops it at once, never established; its RST says so.
     cookie-again    A segment of an old connection came to the listener, and its number was still a
@@ -321,7 +322,7 @@ def undo_trace(kernel, own, socket, segs):
             continue
         left = fins[0] if fins else 1 << 63
         differs = k[:at] == own[:at] and k[at:at + 1] != own[at:at + 1]
-        if differs and left > socket.times[at] and (
+        if differs and left > socket.times[at] - SLACK_NS and (
                 own[at:at + 1] in ([], ["close_wait"], ["closed"])
                 or k[at - 1:at] == ["syn_received"] and own[at:at + 1] == ["established"]):
             return list(own), {"fin-waiting"}
