@@ -95,8 +95,8 @@ const struct opt opts[] = {
 	  "Track at most this many connections of an interface; each takes about 125 octets of "
 	  "memory. Raise it if connections close with reason evicted." },
 	{ "max-half-open", TRACKING, LIVE, NUMBER(max_half_open, 256, 67108864, "65536"),
-	  "Track at most this many half-open connections besides. Their table is separate, so that "
-	  "a SYN flood evicts no others." },
+	  "Track at most this many half-open connections in addition. Their table is separate, so "
+	  "that a SYN flood evicts no others." },
 	TIMEOUT("syn-sent", syn_sent, "70s", "Forget a SYN without an answer."),
 	TIMEOUT("syn-received", syn_received, "70s", "Forget an incomplete handshake."),
 	TIMEOUT("established", established, "24h",
