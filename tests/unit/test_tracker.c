@@ -530,6 +530,21 @@ static void test_new_incarnation(void)
 		   open->open.prev_flow_id == old_id,
 	   "refused: the last was answered with a RST, and the old connection is over");
 	rig_free(r);
+
+	r = rig_new(8, 8);
+	e = ends_of(1000);
+	play(r, &e, "SsAFa");
+	other_syn(r, &e, 0, 777000, 0);
+	n = r->n;
+	play(r, &e, "fRa"); /* the ACK is a challenge from before the RST */
+	ok(reported(r, n, EVENT_TCP_CLOSE, &close) == 1 && close->close.reason == REASON_FIN &&
+		   !reported(r, n, EVENT_TCP_OPEN, NULL) && counter_get(&r->count.syn_entries) == 1,
+	   "a challenge ACK after the RST that ended the old connection drops nothing");
+	r->now += ms;
+	feed(r, seg(&e, 1, TCP_SYN | TCP_ACK, 99000, 777001, 0));
+	ok(reported(r, n, EVENT_TCP_OPEN, &open) == 1 && in_state(r, FSM_ANSWERED) == 1,
+	   "the attempt is answered after that: a new connection");
+	rig_free(r);
 }
 
 /* Every open has one close, whatever became of an attempt. */
