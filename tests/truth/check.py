@@ -33,8 +33,8 @@ recordings for this very endpoint; anything else is a disagreement.
     rst-unfit       The RST with which this end aborted carries a number that its peer cannot take
                     (RFC 9293 3.5.2: that of the segment it answers, an old one): for all others the
                     connection goes on.
-    not-taken       Octets came to this end, and its ACKs later on ask for the very same: the kernel
-                    had no room for them, and dropped them.
+    not-taken       Octets or a FIN came to this end, and its ACKs later on ask for the very same: the
+                    kernel dropped them, for lack of space or for an old timestamp (RFC 7323 5.3).
     refused-before  The peer's SYN came just before this end sent its own, and was refused.
     fin-unanswered  An RST ended the connection before this end had acknowledged a FIN that had
                     come: K passes close_wait (closing), which nothing that it sent shows.
@@ -372,16 +372,16 @@ def _refuses_fin(own_segs, end):
 
 
 def _not_taken(own_segs, end):
-    """Does an ACK of this end's ask for octets that had come before?"""
-    came = []
+    """Does an ACK of this end's ask for octets, or a FIN, that had come before?"""
+    came = []  # (time, first number, the one after the last)
     for s in own_segs:
         if s.src == end:
             if s.flags & wire.ACK and not s.flags & (wire.SYN | wire.RST) and any(
-                    wire.diff(c.seq, s.ack) <= 0 < wire.diff(c.seq + c.len, s.ack)
-                    and c.t < s.t - SLACK_NS for c in came):
+                    wire.diff(first, s.ack) <= 0 < wire.diff(after, s.ack)
+                    and t < s.t - SLACK_NS for t, first, after in came):
                 return True
-        elif s.len:
-            came.append(s)
+        elif s.len or s.flags & wire.FIN:
+            came.append((s.t, s.seq, s.seq + s.len + bool(s.flags & wire.FIN)))
     return False
 
 
