@@ -116,8 +116,8 @@ enum incarnation_verdict {
 	INCARNATION_REPLACED /* by yet another one */
 };
 
-/* @closed: the end that answers has no old connection any more; @fits_old: it can be of the old
- * connection; @news: it acknowledges something new there. */
+/* @closed: the end that answers has closed the old connection; @fits_old: @s can be of the old
+ * connection; @news: @s acknowledges something new there. */
 static enum incarnation_verdict incarnation_judge(const struct conn *c, enum fsm_side from,
 						  const struct segment *s, bool closed,
 						  bool fits_old, bool news)
@@ -138,8 +138,8 @@ static enum incarnation_verdict incarnation_judge(const struct conn *c, enum fsm
 	if (ack && s->ack == c->isn + 1 && (syn || rst))
 		return INCARNATION_CONFIRMED;
 	/* A challenge ACK says nothing new (RFC 5961 4.2).  Data, a FIN or their acknowledgement
-	 * may have been under way before the server had the SYN.  After the RST that answered a
-	 * challenge ACK, the next SYN succeeds: one more challenge ACK was under way. */
+	 * may have been under way before the server had the SYN.  If the server's end has closed,
+	 * the challenge ACK is from before: the server accepts the next SYN. */
 	bool bare = ack && !syn && !rst && !(s->flags & TCP_FIN) && !s->payload_len;
 
 	return bare && !news && !closed ? INCARNATION_DROPPED : INCARNATION_STANDS;
@@ -150,7 +150,7 @@ enum incarnation_for incarnation_input(struct tracker *t, struct flow *pend, str
 {
 	enum fsm_side from = sender != pend->c->client_end;
 	enum fsm_side old_from = sender != old->c->client_end;
-	enum fsm_side answers = pend->c->client_end == old->c->client_end ? SIDE_B : SIDE_A;
+	enum fsm_side answers = pend->c->client_end == old->c->client_end; /* a side of @old */
 	bool closed = fsm_endpoint(old->c->state, answers) == TCPS_CLOSED;
 	bool fits_old = segment_check(old->c, old_from, s, &gaps_none).acceptable;
 	bool news = s->ack != old->c->acked[!old_from];

@@ -128,9 +128,10 @@ static int options_set(int fd, const struct sockopt *o, const char **reterr_step
 	return 0;
 }
 
-/* Sets up a socket, *ret_fd, which the caller closes, on error too; -1: there is none.  Filter
- * before ring before bind, so that no unfiltered frame gets into the ring.  This filter rejects all
- * frames; member_filter_set() replaces it. */
+/* Makes a socket with its ring and binds it.  The caller closes *ret_fd, also after an error,
+ * unless it is -1.  The filter comes before the ring, and the ring before bind(), so that no
+ * unfiltered frame gets into the ring.  This filter rejects all frames; member_filter_set()
+ * replaces it. */
 static int socket_make(const struct afring_config *config, bool loopback, int *ret_fd,
 		       struct afring_geometry *g, const char **reterr_step)
 {
