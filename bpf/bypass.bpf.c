@@ -18,7 +18,7 @@
 
 enum { FIN = 1, SYN = 2, RST = 4, ACK = 16 };
 enum { STREAK = 8 }; /* plain frames after the marker before bypassing starts */
-enum { TCP_HEADER_MAX = 60 };
+enum { TCP_FIXED = 20 };
 
 const volatile __u32 raw_ip;   /* frames begin with the IP header */
 const volatile __u32 loopback; /* each frame is seen twice, outgoing and incoming */
@@ -180,7 +180,9 @@ int bypass(struct __sk_buff *skb)
 	    !LOAD(skb, ip.at, &first))
 		return 0;
 
-	int pass = ip.at + TCP_HEADER_MAX;
+	/* The length that tcp_filter.c copies: up to the end of the header, without payload. */
+	__u32 hl = LOAD(skb, ip.at + 12, &first) ? (first >> 4) * 4 : 0;
+	int pass = ip.at + (hl < TCP_FIXED ? TCP_FIXED : hl);
 
 	if (!LOAD(skb, ip.at, &t))
 		return pass;

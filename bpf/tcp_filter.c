@@ -13,15 +13,15 @@
 #include "wire/tunnel.h"
 
 /* A load past the end of the frame ends the program with 0, "reject" (filter.rst).  The program
- * relies on this: it compares no length, but loads each octet that frame_decode() requires.  The
- * last load, the first octet of the TCP header, implies all before it.
+ * relies on this: it loads each octet that frame_decode() requires.  The last load, the first octet
+ * of the TCP header, implies all before it.  Only what follows may be missing: see accept_tcp().
  *
  * A VLAN tag that the device or the kernel has removed needs nothing here: the program sees an
  * untagged frame, both incoming (__netif_receive_skb_core() untags before packet sockets read) and
  * outgoing (the tag is in the skb until the driver gets it).  It parses tags that are still in the
  * frame, such as the inner one of two. */
 
-enum { TCP_HEADER_MAX = 60, IP6_HEADER = 40, ETH_P_9100 = 0x9100 };
+enum { TCP_FIXED = 20, TCP_OFFSET_AT = 12, IP6_HEADER = 40, ETH_P_9100 = 0x9100 };
 
 /* Octet 0 of an IPv4 header, version and IHL in words: 5 words at least (RFC 791 3.1). */
 enum { IP4_FIRST = 0x45, IP4_LAST = 0x4f, IP6_VERSION = 0x60, VERSION_MASK = 0xf0 };
@@ -47,8 +47,8 @@ enum label {
 	UDP = OTHER + 2,
 	TUNNEL = UDP + 2,
 	ICMP = TUNNEL + 2,
-	INNER_END = ICMP + 1,
-	TAG = INNER_END + 1,
+	SHORT = ICMP + 2,
+	TAG = SHORT + 2,
 	FRAGMENT = TAG + LINK_MAX_VLAN + 1,
 	AH = FRAGMENT + IP6_MAX_HEADERS,
 	BY8 = AH + IP6_MAX_HEADERS,
@@ -198,14 +198,35 @@ static void accept_to(struct prog *p, uint32_t n)
 	stmt(p, BPF_RET | BPF_A, 0);
 }
 
+/* The same up to X + A + @n. */
+static void accept_more(struct prog *p, uint32_t n)
+{
+	stmt(p, BPF_ALU | BPF_ADD | BPF_X, 0);
+	stmt(p, BPF_ALU | BPF_ADD | BPF_K, n);
+	stmt(p, BPF_RET | BPF_A, 0);
+}
+
 /* Accepts if the frame has octet X + @off, the first of the TCP header; with @control if it has the
- * flags, and SYN, FIN or RST is set (RFC 9293 3.1). */
-static void accept_tcp(struct prog *p, uint32_t off, bool control, enum label drop)
+ * flags, and SYN, FIN or RST is set (RFC 9293 3.1).  Copies the header to its end by the data
+ * offset, but at least the fixed part, by which frame_decode() finds a wrong data offset.  A frame
+ * that ends before the data offset has nothing after the header. */
+static void accept_tcp(struct prog *p, uint32_t off, bool control, enum label cut, enum label drop)
 {
 	stmt(p, BPF_LD | BPF_B | BPF_IND, control ? off + 13 : off);
-	if (control)
+	if (control) {
 		jump_if(p, BPF_JSET, TCP_FIN | TCP_SYN | TCP_RST, NEXT, drop);
-	accept_to(p, off + TCP_HEADER_MAX);
+	} else {
+		stmt(p, BPF_LD | BPF_W | BPF_LEN, 0);
+		stmt(p, BPF_ALU | BPF_SUB | BPF_X, 0);
+		jump_if(p, BPF_JGT, off + TCP_OFFSET_AT, NEXT, cut);
+	}
+	stmt(p, BPF_LD | BPF_B | BPF_IND, off + TCP_OFFSET_AT);
+	stmt(p, BPF_ALU | BPF_RSH | BPF_K, 4);
+	stmt(p, BPF_ALU | BPF_LSH | BPF_K, 2);
+	jump_if(p, BPF_JGE, TCP_FIXED, NEXT, cut);
+	accept_more(p, off);
+	label_here(p, cut);
+	accept_to(p, off + TCP_FIXED);
 }
 
 /* Moves X from the IPv4 header to what follows it; drops later fragments. */
@@ -258,7 +279,14 @@ static void tunnel_or_icmp(struct prog *p, unsigned inner, bool v6, enum label d
 		}
 		stmt(p, BPF_LD | BPF_B | BPF_IND, v6 ? 8 + 6 : 8 + 9);
 		jump_if(p, BPF_JEQ, IPPROTO_TCP, NEXT, drop);
-		accept_to(p, TCP_FILTER_ICMP_OCTETS);
+		if (v6) {
+			accept_to(p, 8 + IP6_HEADER + 8);
+		} else {
+			stmt(p, BPF_LD | BPF_B | BPF_IND, 8);
+			stmt(p, BPF_ALU | BPF_AND | BPF_K, 0x0f);
+			stmt(p, BPF_ALU | BPF_LSH | BPF_K, 2);
+			accept_more(p, 8 + 8);
+		}
 	}
 }
 
@@ -270,7 +298,7 @@ static void prog_ip4(struct prog *p, unsigned inner, bool control)
 	stmt(p, BPF_LD | BPF_B | BPF_IND, 9);
 	jump_if(p, BPF_JEQ, IPPROTO_TCP, NEXT, inner ? OTHER : DROP);
 	ip4_skip(p);
-	accept_tcp(p, 0, control, DROP);
+	accept_tcp(p, 0, control, SHORT, DROP);
 	if (inner) {
 		label_here(p, OTHER);
 		stmt(p, BPF_ST, 0);
@@ -333,7 +361,7 @@ static void prog_ip6(struct prog *p, unsigned inner, bool control)
 	}
 	jump_if(p, BPF_JEQ, IPPROTO_TCP, V6_TCP, other);
 	label_here(p, V6_TCP);
-	accept_tcp(p, IP6_HEADER, control, V6_DROP);
+	accept_tcp(p, IP6_HEADER, control, SHORT + 1, V6_DROP);
 	label_here(p, V6_DROP);
 	stmt(p, BPF_RET | BPF_K, 0);
 	if (inner) {

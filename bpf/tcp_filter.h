@@ -3,11 +3,11 @@
  *
  * It runs in the kernel for each frame of the interface (SO_ATTACH_FILTER; Linux
  * Documentation/networking/filter.rst).  It accepts exactly the frames whose verdict by
- * frame_decode() is one of frame_claims_tcp().  The copy length is the offset of the TCP header +
- * 60 (the longest TCP header, RFC 9293 3.1): all that frame_decode() reads, without payload.  With
- * `inner` it also accepts frame_holds_inner(), and copies the first octets after the outer IP
- * header, because a classic program cannot parse what they carry.  With `control` a TCP frame must
- * contain the flags, with SYN, FIN or RST set.
+ * frame_decode() is one of frame_claims_tcp().  It copies the headers up to the end of the TCP
+ * header, as its data offset says: all that frame_decode() reads, and no payload.  With `inner` it
+ * also accepts frame_holds_inner().  Of an ICMP error it copies the quoted IP header and 8 octets;
+ * of a tunnel a fixed number of octets, because a classic program cannot parse what it carries.
+ * With `control` a TCP frame must contain the flags, with SYN, FIN or RST set.
  *
  * Pure: no allocation, clock, log or global; any thread. */
 #pragma once
@@ -25,9 +25,13 @@ struct tcp_filter_spec {
 /* The length of the longest program (the kernel allows BPF_MAXINSNS, 4096). */
 enum { TCP_FILTER_MAX = 512 };
 
-/* Octets copied after the outer IP header of a tunnel (two levels of VXLAN over IPv6 and a TCP
- * header take 232) and of an ICMP error. */
-enum { TCP_FILTER_TUNNEL_OCTETS = 256, TCP_FILTER_ICMP_OCTETS = 8 + 60 + 8 };
+/* Octets copied after the outer IP header of a tunnel: two levels of VXLAN over IPv6 and a TCP
+ * header take 232. */
+enum { TCP_FILTER_TUNNEL_OCTETS = 256 };
+
+/* Raise it if a program, also that of bypass.bpf.c, passes or copies something else than before: a
+ * kept ring has the program of the build that opened it, and is then replaced. */
+enum { TCP_FILTER_VERSION = 2 };
 
 /* Writes the program of at most @max instructions (TCP_FILTER_MAX suffice) and returns their
  * number.  -EPFNOSUPPORT: not a link type of rings; -ENOSPC: @max is too small; -ERANGE: a jump

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include "base/cc.h"
 #include "base/spsc.h"
+#include "bpf/tcp_filter.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
 #include "flow/event.h"
@@ -140,6 +141,7 @@ uint64_t decoder_state_wants(const struct options *o)
 {
 	uint64_t v = hash_add(decoder_state_fixed(o), options_inner(o));
 
+	v = hash_add(v, TCP_FILTER_VERSION);
 	v = hash_add(v, o->promiscuous);
 	v = hash_add(v, o->ring_size_bytes);
 	v = hash_add(v, o->ring_block_size_bytes);

@@ -47,7 +47,8 @@ bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state
 /* A zeroed one is fine. */
 void decoder_state_close(struct decoder_state *state);
 
-/* Hash of the options that a packet ring depends on.  If it changes, a reload replaces the ring. */
+/* Hash of what a packet ring depends on: the options and the version of the filter.  If it changes,
+ * a reload or a restart replaces the ring, without loss. */
 uint64_t decoder_state_wants(const struct options *o);
 
 /* Hash of the options that no reload can change.  If it changes, a restart replaces the ring. */
