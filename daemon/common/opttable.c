@@ -33,10 +33,11 @@ const struct opt_section opt_sections[N_SECTION] = {
 };
 
 /* clang-format off */
-/* A wrong type does not compile: _Generic selects nothing. */
+/* A wrong type does not compile: _Generic selects nothing.  (`enum e:` can begin a definition.) */
 #define ROW(kind, field, ctype, least, most, first, name) \
 	.type = kind, .octets = sizeof(ctype), .min = least, .max = most, .initial = first, \
-	.offset = _Generic(((struct options *)0)->field, ctype: offsetof(struct options, field)), \
+	.offset = _Generic(((struct options *)0)->field, \
+			   typeof(ctype): offsetof(struct options, field)), \
 	.value = name
 #define BOOL(field, initial)              ROW(OPT_BOOL, field, bool, 0, 1, initial, NULL)
 #define NUMBER(field, min, max, initial)  ROW(OPT_NUMBER, field, unsigned, min, max, initial, "N")

@@ -43,10 +43,12 @@ def folder(path):
 
 
 def tracked(root):
-    """The C files that are checked in; all there are where git does not know."""
-    out = subprocess.run(["git", "-C", root, "ls-files", "-z", "--", "*.c", "*.h"],
-                         capture_output=True, text=True)
-    paths = [p for p in out.stdout.split("\0") if p and os.path.exists(os.path.join(root, p))]
+    """The C files that are checked in; all there are where git is missing or does not know."""
+    paths = []
+    if shutil.which("git"):
+        out = subprocess.run(["git", "-C", root, "ls-files", "-z", "--", "*.c", "*.h"],
+                             capture_output=True, text=True).stdout
+        paths = [p for p in out.split("\0") if p and os.path.exists(os.path.join(root, p))]
     if not paths:
         tops = ("lib", "bpf", "daemon", "tests")
         paths = [os.path.relpath(os.path.join(d, f), root) for top in tops

@@ -140,7 +140,7 @@ def is_confined(s):
 
 
 def analyze(s):
-    units = [f"/lib/systemd/system/{u}" for u in
+    units = [f"/usr/lib/systemd/system/{u}" for u in
              (UNIT, OPENER, "synfind.socket", "synfind-opener.socket")]
     # Other units of the image may have something to complain about.
     out = s.m.run("systemd-analyze", "verify", *units, check=False)
@@ -149,7 +149,7 @@ def analyze(s):
     for unit, threshold in ((UNIT, 4), (OPENER, 12)):
         def status(n):
             return s.m.status("systemd-analyze", "security", "--offline=true", f"--threshold={n}",
-                              f"/lib/systemd/system/{unit}")
+                              f"/usr/lib/systemd/system/{unit}")
 
         tap.equal((status(threshold), status(threshold - 1) != 0), (0, True),
                   f"{unit}: exposure is {threshold / 10}")

@@ -1,12 +1,13 @@
 #!/bin/sh
-# Installs the Debian packages that the build and the tests need and that are missing here.
-# Says nothing when nothing is missing.  Needs root only when something is.
+# Installs the packages of Debian 12 or 13 that the build and the tests need, and those that the
+# arguments name, if they are missing here.  Says nothing when nothing is missing.  Needs root only
+# when something is.
 set -eu
 
-need='build-essential pkg-config libsystemd-dev libjansson-dev libmd-dev libbpf-dev bpftool
+need="$* build-essential pkg-config libsystemd-dev libjansson-dev libmd-dev libbpf-dev bpftool
 libseccomp-dev libcap-ng-dev systemd systemd-container dbus debhelper lintian
-clang clang-format libclang-rt-14-dev iproute2 nftables socat netcat-openbsd curl jq
-python3 python3-jsonschema mandoc procps tshark tcptrace'
+clang clang-format libclang-rt-dev iproute2 nftables socat netcat-openbsd curl jq
+python3 python3-jsonschema mandoc procps tshark tcptrace"
 
 # A kernel of its own, for what would disturb this one.
 case $(dpkg --print-architecture) in

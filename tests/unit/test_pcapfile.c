@@ -580,7 +580,7 @@ static void test_cut(const char *what, const struct file *f, const uint32_t *cap
 			int end = -EBADMSG;
 			unsigned n = s ? read_all(s, how ? 8 : 1, caplens, &end) : 0;
 			const char *text = s ? pcapfile_error(s) : reterr;
-			char want[32];
+			char want[64];
 
 			snprintf(want, sizeof want, "truncated at byte %zu: ", cut);
 			wrong_frames += n != frames;
