@@ -57,7 +57,7 @@ BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
 
 # Kept, so that a change to a header makes them anew.
 .SECONDARY: $(SKEL) $(SKEL:.skel.h=.bpf.o)
-.PHONY: all help run check unit fuzz-build fuzz truth restart-proof bench mutants deps install uninstall deb clean
+.PHONY: all help run check distros unit fuzz-build fuzz truth restart-proof bench mutants deps install uninstall deb clean
 all: $(B)/synfind $(B)/synfind-opener
 	@:
 
@@ -65,7 +65,8 @@ help:
 	@printf '%s\n' \
 	  'make               build build/synfind' \
 	  'make run           install what is missing, build, watch (IFACE=auto, any, eth0, veth*)' \
-	  'make check         install what is missing, build, run every test' \
+	  'make check         install what is missing, build, run every test (TESTS=words: some)' \
+	  'make distros       the same, and the package, on a fresh Debian 12 and 13 (RELEASES=, TESTS=)' \
 	  'make truth         compare with the kernel: N=10000 connections, SEED=' \
 	  'make restart-proof restarts, SIGKILLs, an upgrade, a hang, under traffic: is anything lost?' \
 	  'make bench         measure all, beside other tools (QUICK=1: in 3 minutes; FULL=1: 10 M too)' \
@@ -223,7 +224,12 @@ run: deps
 
 check: deps
 	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) $(TRUTH) $(DEB)
-	$(Q)tests/run
+	$(Q)tests/run $(TESTS)
+
+# Both commands of the README, and the package, on fresh machines of each release.
+distros:
+	$(Q)tests/support/install-deps.sh debootstrap slirp4netns
+	$(Q)/usr/bin/python3 tests/support/distros.py $(RELEASES) $(if $(TESTS),--tests '$(TESTS)')
 
 # Where things are is in the units.
 $(B)/%.service: systemd/%.service.in Makefile
@@ -270,4 +276,4 @@ $(DEB): Makefile $(wildcard lib/*/* bpf/* daemon/*/* conf/* docs/man/* debian/* 
 clean:
 	rm -rf build
 
--include $(shell find build -path build/deb -prune -o -name '*.d' -print 2>/dev/null)
+-include $(shell find build '(' -path build/deb -o -path build/distros ')' -prune -o -name '*.d' -print 2>/dev/null)

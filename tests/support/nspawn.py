@@ -72,19 +72,24 @@ def need(*programs):
 class Machine:
     """A booted systemd.  `ns`: its network namespace; `root`: its file system, from outside."""
 
-    def __init__(self, ns, prepare=None):
-        """`prepare`, called with the root before the boot, can put files there."""
+    def __init__(self, ns, prepare=None, tree=None, options=()):
+        """`prepare`, called with the root before the boot, can put files there.
+
+        `tree`: boots that directory as it is, not an overlay of this system.  `options`: further
+        ones of systemd-nspawn."""
         self.ns = ns
+        self.options = list(options)
         self.name = f"synfind-test-{os.getpid()}-{id(self) & 0xffff:x}"
         self.tmp = tempfile.mkdtemp(prefix="synfind-machine-")  # the janitor's, not ours, to remove
-        self.root = f"{self.tmp}/t/m"
+        self.root = tree or f"{self.tmp}/t/m"
         self.boot_log = f"{self.tmp}/boot.log"
         self.leader = None
         self.p = None
         self.groups = [f"{root}/{self.name}" for root in _cgroup_roots()]
         self._hire_janitor()
-        self._mount()
-        self._trim()
+        if not tree:
+            self._mount()
+            self._trim()
         if prepare:
             prepare(self.root)
         self._boot()
@@ -143,7 +148,7 @@ class Machine:
                 [NSPAWN, "-b", "-D", self.root, f"--machine={self.name}", "--register=no",
                  "--keep-unit", f"--network-namespace-path={self.ns.path}", "--capability=all",
                  "--system-call-filter=bpf perf_event_open", "--link-journal=no",
-                 "--console=pipe"], preexec_fn=enter, env=env, stdin=subprocess.DEVNULL,
+                 "--console=pipe", *self.options], preexec_fn=enter, env=env, stdin=subprocess.DEVNULL,
                 stdout=log, stderr=log, pass_fds=[self.ns.fd])
         self.leader = live.wait_until(self._find_leader, "systemd to be there")
         try:
@@ -231,8 +236,9 @@ class Machine:
             except subprocess.TimeoutExpired:
                 self.p.send_signal(signal.SIGKILL)
                 self.p.wait()
-        for d in (self.root, f"{self.tmp}/t"):
-            subprocess.run(["umount", "-l", d], check=False)
+        for d in (f"{self.tmp}/t/m", f"{self.tmp}/t"):
+            if os.path.ismount(d):
+                subprocess.run(["umount", "-l", d], check=False)
         self.janitor.stdin.close()
         self.janitor.wait(timeout=live.DEADLINE)
         for group in self.groups:
