@@ -5,21 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <sys/random.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
-#include "common/options.h"
-#include "flow/encap_id.h"
-#include "source/afring.h"
-#include "source/fanout.h"
+#include "common/clock.h"
+#include "flow/tracker.h"
 #include "source/source.h"
 #include "synfind/bypassfilter.h"
 #include "synfind/ring_switch.h"
-#include "wire/checksum.h"
 #include "wire/frame.h"
-#include "wire/segment.h"
 
 static const uint64_t stats_every_ns = 100000000; /* between looks at the kernel's drop counter */
 /* While frames come, the consumer is woken for so many events, or for the first one this late. */
@@ -30,19 +24,6 @@ enum {
 	SWITCH_MS = 10, /* poll interval during a ring switch */
 	LOSS_MS = 100,	/* as stats_every_ns, after the last frame */
 };
-
-static uint64_t clock_ns(clockid_t clock)
-{
-	struct timespec ts;
-
-	clock_gettime(clock, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000u + (uint64_t)ts.tv_nsec;
-}
-
-uint64_t wall_clock_ns(void)
-{
-	return clock_ns(CLOCK_REALTIME);
-}
 
 /* ---- the sink into the ring ----------------------------------------------------------------- */
 
@@ -84,125 +65,69 @@ static void ring_commit(struct event_sink *s)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static uint32_t part_of(unsigned n, unsigned of)
+static struct pipeline_parts pipeline_parts(struct decoder *d, uint8_t iface_id,
+					    const struct decoder_share *share)
 {
-	return (n + of - 1) / of;
-}
-
-static struct tracker_config tracker_config_of(const struct options *o, unsigned of)
-{
-	return (struct tracker_config){
-		.max_connections = part_of(o->max_connections, of),
-		.max_half_open = part_of(o->max_half_open, of),
-		.timeout_ns = { [FSM_T_SYN_SENT] = o->timeout_syn_sent_ns,
-				[FSM_T_SYN_RECEIVED] = o->timeout_syn_received_ns,
-				[FSM_T_ESTABLISHED] = o->timeout_established_ns,
-				[FSM_T_HALF_CLOSED] = o->timeout_half_closed_ns,
-				[FSM_T_CLOSING] = o->timeout_closing_ns,
-				[FSM_T_TIME_WAIT] = o->timeout_time_wait_ns,
-				[FSM_T_RESET] = o->timeout_reset_ns },
-		.anomalies_per_connection = o->anomalies_per_connection,
-		.anomalies_per_second = o->anomalies_per_second,
-		.flood_half_open = part_of(o->syn_flood_half_open, of),
-		.flood_rate = part_of(o->syn_flood_rate, of),
-		.flood_interval_ns = o->syn_flood_interval_ns,
-		.decoders = (uint16_t)of,
-		.control = o->mode == MODE_CONTROL,
-	};
-}
-
-struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
-					 const struct decoder_share *share)
-{
-	return (struct decoder_state_sizes){ .max_connections =
-						     part_of(o->max_connections, share->of),
-					     .max_half_open = part_of(o->max_half_open, share->of),
-					     .events = o->event_ring_size,
-					     .control = o->mode == MODE_CONTROL || share->control,
-					     .iface_id = iface_id };
-}
-
-/* Sets what depends on the options; returns the tracker's part. */
-static struct tracker_config apply_options(struct decoder *d, const struct options *o,
-					   uint8_t iface_id, const struct decoder_share *share)
-{
-	struct tracker_config cfg = tracker_config_of(o, share->of);
-
-	cfg.control |= share->control;
-	cfg.undo = d->undo;
-	d->share = *share;
-	d->max_connections = cfg.max_connections;
-	d->max_half_open = cfg.max_half_open;
-	d->iface_id = iface_id;
-	d->sink = (struct event_sink){ .reserve = ring_reserve, .commit = ring_commit };
-	d->inner = options_inner(o);
-	d->control = cfg.control;
 	d->count = &d->state.progress->count;
-	return cfg;
+	d->sink = (struct event_sink){ .reserve = ring_reserve, .commit = ring_commit };
+	return (struct pipeline_parts){ .state = &d->state,
+					.undo = d->undo,
+					.sink = &d->sink,
+					.bypass = bypass_filter_kernel(d->bypass),
+					.share = *share,
+					.iface_id = iface_id };
 }
 
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
-		 const struct decoder_share *share, void *memory)
+		 struct bypass_filter *bypass, uint8_t iface_id, const struct decoder_share *share,
+		 void *memory)
 {
-	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, share);
-	bool shared = memory;
-	struct tracker_config cfg;
+	struct decoder_state_sizes sizes = pipeline_sizes(o, iface_id, share);
+	struct pipeline_parts parts;
 	uint64_t *generation;
 
-	memset(d, 0, sizeof *d);
-	d->source = source;
-	d->bypass = bypass;
-	if (sink)
-		sizes.events = 0;
-	if (!memory) /* unused pages cost nothing */
-		memory = mmap(NULL, decoder_state_octets(&sizes, false), PROT_READ | PROT_WRITE,
-			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (memory == MAP_FAILED)
-		return -ENOMEM;
-	decoder_state_open(&d->state, memory, &sizes, shared);
+	*d = (struct decoder){ .source = source, .bypass = bypass };
+	if (memory) {
+		decoder_state_open(&d->state, memory, &sizes, true);
+		d->undo = &d->state.undo;
+	} else {
+		int r = decoder_state_private(&d->state, &sizes);
+
+		if (r < 0)
+			return r;
+	}
 	d->state.head->sizes = sizes;
-	d->undo = shared ? &d->state.undo : NULL;
-	cfg = apply_options(d, o, iface_id, share);
-	cfg.bypass = bypass_filter_kernel(d->bypass);
 	generation = &d->state.head->generation;
-	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret ||
-	    getrandom(generation, sizeof *generation, 0) != sizeof *generation)
+	if (getrandom(generation, sizeof *generation, 0) != sizeof *generation)
 		return -errno;
 	d->generation = *generation |= 1;
-	d->encap_ids = encap_id_init(d->state.encap_ids, &cfg.secret);
-	if (!sink)
-		spsc_init(&d->ring, d->state.events, sizes.events, sizeof(struct event), 0);
-	d->tracker =
-		tracker_new(&cfg, d->state.tracker, sink ? sink : &d->sink, &d->count->tracker);
-	return d->tracker ? 0 : -ENOMEM;
+	spsc_init(&d->ring, d->state.events, sizes.events, sizeof(struct event), 0);
+	parts = pipeline_parts(d, iface_id, share);
+	return pipeline_init(&d->pipeline, o, &parts);
 }
 
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		  struct decoder_state *state)
 {
 	struct decoder_share share = decoder_state_current_ring(state)->share;
-	struct decoder_state_sizes sizes = decoder_sizes(o, iface_id, &share);
+	struct decoder_state_sizes sizes = pipeline_sizes(o, iface_id, &share);
+	struct pipeline_parts parts;
 
 	if (!decoder_state_adopt(state, &sizes))
 		return -ESTALE;
 	d->state = *state;
 	d->undo = &d->state.undo;
-
-	struct tracker_config cfg = apply_options(d, o, iface_id, &share);
-
 	d->generation = d->state.head->generation;
-	d->encap_ids = encap_id_adopt(d->state.encap_ids);
-	d->tracker = tracker_adopt(&cfg, d->state.tracker, &d->sink, &d->count->tracker);
-	if (!d->tracker || !d->encap_ids || !d->generation ||
+	parts = pipeline_parts(d, iface_id, &share);
+	if (!d->generation || pipeline_adopt(&d->pipeline, o, &parts) < 0 ||
 	    !spsc_adopt(&d->ring, d->state.events, sizes.events, sizeof(struct event))) {
+		pipeline_destroy(&d->pipeline);
 		memset(d, 0, sizeof *d);
 		return -ESTALE;
 	}
-	d->inner = decoder_state_current_ring(&d->state)->inner;
 	if (d->state.ring_switch->phase == RING_SWITCH_OLD) /* we do not have the new ring */
-		d->state.ring_switch->phase = RING_SWITCH_NONE;
-	if (d->state.ring_switch->phase == RING_SWITCH_NEW)
+		ring_switch_abandon(d->state.ring_switch);
+	else if (d->state.ring_switch->phase != RING_SWITCH_NONE)
 		atomic_init(&d->switching, SWITCH_UNDER_WAY);
 	*state = (struct decoder_state){ 0 };
 	return 0;
@@ -211,7 +136,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 void decoder_destroy(struct decoder *d)
 {
 	free(atomic_load(&d->new_config));
-	tracker_free(d->tracker);
+	pipeline_destroy(&d->pipeline);
 	source_free(d->source);
 	source_free(d->next_source);
 	source_free(d->old_source);
@@ -230,7 +155,7 @@ static void decoder_begin(struct decoder *d)
 		return;
 	undo_save(d->undo, d->state.progress, sizeof *d->state.progress);
 	undo_save(d->undo, &d->ring.words->staged, sizeof d->ring.words->staged);
-	tracker_begin(d->tracker);
+	tracker_begin(d->pipeline.tracker);
 }
 
 static void decoder_commit(struct decoder *d)
@@ -244,9 +169,9 @@ static void decoder_commit(struct decoder *d)
 /* Finishes a sweep, one transaction per part. */
 static void decoder_sweep(struct decoder *d)
 {
-	while (d->undo && tracker_has_steps(d->tracker)) {
+	while (d->undo && tracker_has_steps(d->pipeline.tracker)) {
 		decoder_begin(d);
-		tracker_step(d->tracker);
+		tracker_step(d->pipeline.tracker);
 		decoder_commit(d);
 		counter_add(&d->count->beats, 1);
 	}
@@ -254,70 +179,29 @@ static void decoder_sweep(struct decoder *d)
 
 /* ---- frames --------------------------------------------------------------------------------- */
 
-static enum frame_verdict decode_frame(struct decoder *d, struct frame *f, struct segment *ret)
-{
-	f->iface += d->iface_id;
-
-	enum frame_verdict v = frame_decode(f, ret);
-
-	if (v != FRAME_NOT_TCP || !d->inner)
-		return v;
-	/* Look into tunnels and ICMP errors. */
-	struct tunnel t = { 0 };
-
-	v = frame_decode_inner(f, d->inner, &t, ret);
-	if (v != FRAME_TCP && v != FRAME_ICMP)
-		return v;
-
-	int number = encap_id_of(d->encap_ids, f->iface, &t);
-
-	if (number < 0)
-		return FRAME_TUNNELS_FULL;
-	ret->iface = (uint16_t)number;
-	return v;
-}
-
-/* Does another decoder have the segment's connection?  That happens while the members of a fan-out
- * group return one by one after the interface was down.  Losing the segment is better than
- * reporting its connection twice. */
-static bool is_foreign(const struct decoder *d, const struct segment *s)
-{
-	return d->share.known && fanout_member(d->share.secret, s, d->share.of) != d->share.index;
-}
-
-/* During a ring switch: records frames of the old ring, and skips those frames in the new one.
- * Returns the number of frames left. */
-static int switch_frames(struct decoder *d, struct frame *frames, int n)
-{
-	struct ring_switch *s = d->state.ring_switch;
-	int left = 0;
-
-	undo_save(d->undo, s, RING_SWITCH_SCALARS);
-	for (int i = 0; i < n; i++) {
-		if (s->phase == RING_SWITCH_OLD)
-			ring_switch_had(s, &frames[i]);
-		else if (s->phase == RING_SWITCH_NEW &&
-			 ring_switch_leaves_out(s, d->undo, &frames[i]))
-			continue;
-		frames[left++] = frames[i];
-	}
-	return left;
-}
-
 static bool is_switching(const struct decoder *d)
 {
 	return unlikely(atomic_load_explicit(&d->switching, memory_order_relaxed) ==
 			SWITCH_UNDER_WAY);
 }
 
-int decoder_pull(struct decoder *d)
+/* During a ring switch: drops the frames that the ring is not read for; returns the number left. */
+static int switch_frames(struct decoder *d, struct frame *frames, int n)
+{
+	int left = 0;
+
+	undo_save(d->undo, d->state.ring_switch, sizeof *d->state.ring_switch);
+	for (int i = 0; i < n; i++)
+		if (!ring_switch_skips(d->state.ring_switch, frames[i].ts_ns))
+			frames[left++] = frames[i];
+	return left;
+}
+
+/* Runs one batch of frames through the pipeline, in a transaction.  Returns as source_next(). */
+static int decoder_pull(struct decoder *d)
 {
 	struct frame frames[TRACKER_BATCH];
-	struct segment segments[TRACKER_BATCH];
-	int n = source_next(d->source, frames, TRACKER_BATCH);
-	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
-	unsigned tcp = 0, bad_checksum = 0, filtered = 0;
-	int used = n;
+	int n = source_next(d->source, frames, TRACKER_BATCH), used = n;
 
 	counter_add(&d->count->beats, 1);
 	if (n <= 0)
@@ -326,37 +210,9 @@ int decoder_pull(struct decoder *d)
 	decoder_begin(d);
 	if (is_switching(d))
 		used = switch_frames(d, frames, n);
-	for (int i = 0; i < used; i++) {
-		struct frame *f = &frames[i];
-		struct segment *s = &segments[tcp];
-
-		enum frame_verdict v = decode_frame(d, f, s);
-
-		verdicts[v]++;
-		if ((v == FRAME_TCP || v == FRAME_ICMP) && unlikely(is_foreign(d, s))) {
-			counter_add(&d->count->split, 1);
-		} else if (v == FRAME_TCP) {
-			if (f->unverified)
-				bad_checksum += checksum_wrong(s, f->data + f->caplen);
-			/* Files and tunnels have not been filtered by the kernel. */
-			if (unlikely(d->control) && !segment_is_control(s))
-				filtered++;
-			else
-				tcp++;
-		} else if (v == FRAME_ICMP) {
-			tracker_input(d->tracker, segments, tcp); /* first those before it */
-			tracker_unreachable(d->tracker, s);
-			tcp = 0;
-		}
-	}
-	counter_add(&d->count->bad_checksum, bad_checksum);
-	counter_add(&d->count->filtered, filtered);
-	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
-		if (verdicts[v])
-			counter_add(&d->count->verdicts[v], verdicts[v]);
-	tracker_input(d->tracker, segments, tcp);
+	pipeline_frames(&d->pipeline, frames, used);
 	if (d->undo)
-		afring_position(d->source, &d->state.progress->at);
+		source_position(d->source, &d->state.progress->at);
 	decoder_commit(d);
 	return n;
 }
@@ -368,20 +224,21 @@ int decoder_pull(struct decoder *d)
 static void count_loss(struct decoder *d, uint64_t now)
 {
 	struct decoder_progress *s = d->state.progress;
-	struct afring_counts *p = &s->pending;
+	struct source_counts *p = &s->pending;
 
 	d->stats_at_ns = now + stats_every_ns;
 	d->stats_pending = false;
 	bypass_filter_set_clock(d->bypass);
-	if (!p->packets && !p->drops && !p->freezes && afring_take_counts(d->source, p) < 0)
+	if (!p->packets && !p->drops && !p->freezes && source_take_counts(d->source, p) < 0)
 		return;
 	decoder_begin(d);
 	counter_add(&d->count->packets, p->packets - p->drops);
 	counter_add(&d->count->drops, p->drops);
 	counter_add(&d->count->freezes, p->freezes);
 	if (p->drops)
-		tracker_loss(d->tracker, s->loss_from_ns, now, p->drops, p->freezes);
-	*p = (struct afring_counts){ 0 };
+		tracker_loss(d->pipeline.tracker, LOSS_RING_FULL, s->loss_from_ns, now, p->drops,
+			     p->freezes);
+	*p = (struct source_counts){ 0 };
 	s->loss_from_ns = now;
 	decoder_commit(d);
 }
@@ -442,10 +299,9 @@ int decoder_configure(struct decoder *d, const struct options *o)
 
 	if (!c)
 		return -ENOMEM;
-	*c = tracker_config_of(o, d->share.of);
-	c->control = d->control;
-	d->max_connections = c->max_connections;
-	d->max_half_open = c->max_half_open;
+	*c = pipeline_config(&d->pipeline, o);
+	d->pipeline.max_connections = c->max_connections;
+	d->pipeline.max_half_open = c->max_half_open;
 	free(atomic_exchange(&d->new_config, c)); /* an older one that was not applied */
 	return 0;
 }
@@ -457,7 +313,7 @@ static void apply_config(struct decoder *d)
 
 	struct tracker_config *c = atomic_exchange(&d->new_config, NULL);
 
-	tracker_configure(d->tracker, c);
+	tracker_configure(d->pipeline.tracker, c);
 	free(c);
 }
 
@@ -474,7 +330,7 @@ static void decoder_close_all(struct decoder *d)
 			wait_for_consumer(d);
 		}
 		decoder_begin(d);
-		more = tracker_close_some(d->tracker, reason);
+		more = tracker_close_some(d->pipeline.tracker, reason);
 		decoder_commit(d);
 	}
 }
@@ -501,42 +357,46 @@ void decoder_switched(struct decoder *d)
 
 static struct ring_switch_clock clocks(void)
 {
-	return (struct ring_switch_clock){ clock_ns(CLOCK_REALTIME), clock_ns(CLOCK_MONOTONIC) };
+	return (struct ring_switch_clock){ wall_clock_ns(), clock_ns(CLOCK_MONOTONIC) };
 }
 
-static void switch_report(struct decoder *d, enum decoder_switch phase)
-{
-	atomic_store(&d->switching, (int)phase);
-	eventfd_write(d->wake_fd, 1);
-}
-
-static void switch_transaction(struct decoder *d)
+static struct ring_switch *switch_begin(struct decoder *d)
 {
 	decoder_begin(d);
-	undo_save(d->undo, d->state.ring_switch, RING_SWITCH_SCALARS);
+	undo_save(d->undo, d->state.ring_switch, sizeof *d->state.ring_switch);
+	return d->state.ring_switch;
 }
 
-/* Leaves the old ring if it is time to.  One commit changes which ring is read, and from where. */
-static void switch_cut(struct decoder *d, bool empty)
+/* One commit changes which ring is read, and from where. */
+static void switch_advance(struct decoder *d, bool empty)
 {
 	struct decoder_state_head *h = d->state.head;
-	enum ring_switch_verdict v;
+	struct ring_switch *s;
 
-	count_loss(d, wall_clock_ns()); /* may be the last look at the old ring's counters */
-	switch_transaction(d);
-	undo_save(d->undo, &h->current, sizeof h->current);
-	v = ring_switch_cut(d->state.ring_switch, clocks(), empty);
-	if (v == RING_SWITCH_CUT) {
+	if (d->state.ring_switch->phase == RING_SWITCH_OLD)
+		count_loss(d, wall_clock_ns()); /* may be the last look at that ring's counters */
+	s = switch_begin(d);
+	if (ring_switch_advance(s, clocks(), empty) && s->phase == RING_SWITCH_NEW) {
+		undo_save(d->undo, &h->current, sizeof h->current);
 		d->old_source = d->source;
 		d->source = d->next_source;
 		d->next_source = NULL;
 		h->current = !h->current;
-		d->state.progress->at = (struct afring_position){ 0 };
-		d->inner = decoder_state_current_ring(&d->state)->inner;
+		d->state.progress->at = (struct source_position){ 0 };
+		d->pipeline.inner = decoder_state_current_ring(&d->state)->inner;
 	}
 	decoder_commit(d);
-	if (v == RING_SWITCH_IMPOSSIBLE)
-		switch_report(d, SWITCH_REFUSED);
+}
+
+/* Reports what was lost between the two rings. */
+static void switch_end(struct decoder *d)
+{
+	struct ring_switch *s = switch_begin(d);
+	uint64_t from = s->time_ns, to, count = ring_switch_lost(s, &to);
+
+	if (count)
+		tracker_loss(d->pipeline.tracker, LOSS_RING_SWITCH, from, to, count, 0);
+	decoder_commit(d);
 }
 
 static void switch_rings(struct decoder *d, bool empty)
@@ -547,23 +407,19 @@ static void switch_rings(struct decoder *d, bool empty)
 		const struct decoder_ring *ring = d->state.head->ring;
 		uint64_t a = ring[0].block_timeout_ns, b = ring[1].block_timeout_ns;
 
-		switch_transaction(d);
-		ring_switch_begin(d->state.ring_switch, clocks(), a > b ? a : b);
+		ring_switch_begin(switch_begin(d), clocks(), a > b ? a : b);
 		decoder_commit(d);
 		atomic_store(&d->switching, SWITCH_UNDER_WAY);
 	}
 	if (likely(phase != SWITCH_UNDER_WAY))
 		return;
-	if (d->state.ring_switch->phase == RING_SWITCH_OLD) {
-		switch_cut(d, empty);
+	if (d->state.ring_switch->phase != RING_SWITCH_OVER)
+		switch_advance(d, empty);
+	if (d->state.ring_switch->phase != RING_SWITCH_OVER)
 		return;
-	}
-	switch_transaction(d);
-	bool over = ring_switch_over(d->state.ring_switch, clocks(), empty);
-
-	decoder_commit(d);
-	if (over)
-		switch_report(d, SWITCH_DONE);
+	switch_end(d);
+	atomic_store(&d->switching, d->next_source ? SWITCH_REFUSED : SWITCH_DONE);
+	eventfd_write(d->wake_fd, 1);
 }
 
 static void *decoder_run(void *arg)
@@ -573,6 +429,8 @@ static void *decoder_run(void *arg)
 
 	if (!d->state.progress->loss_from_ns)
 		d->state.progress->loss_from_ns = wall_clock_ns();
+	if (d->state.ring_switch->phase == RING_SWITCH_OVER && !is_switching(d))
+		switch_end(d); /* an earlier process had to abandon it */
 	while (running && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
 		apply_config(d);
 		decoder_sweep(d);
@@ -593,7 +451,7 @@ static void *decoder_run(void *arg)
 			continue;
 		}
 		decoder_begin(d);
-		tracker_advance(d->tracker, now);
+		tracker_advance(d->pipeline.tracker, now);
 		decoder_commit(d);
 		decoder_sweep(d);
 		wake_consumer(d);
@@ -634,19 +492,4 @@ void decoder_join(struct decoder *d)
 	if (d->started)
 		pthread_join(d->thread, NULL);
 	d->started = false;
-}
-
-void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret)
-{
-	const struct counter *from = (const struct counter *)d->count;
-	struct counter *to = (struct counter *)&ret->count;
-
-	*ret = (struct stats_decoder){ .iface = iface,
-				       .several = d->share.of > 1,
-				       .index = d->share.index,
-				       .split_known = d->share.known,
-				       .max_syn = d->max_half_open,
-				       .max_full = d->max_connections };
-	for (unsigned i = 0; i < sizeof ret->count / sizeof *to; i++)
-		counter_set(&to[i], counter_get(&from[i]));
 }

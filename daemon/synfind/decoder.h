@@ -1,18 +1,19 @@
-/* decoder.h - source -> frames -> segments -> tracker -> events, and the thread that runs it.
+/* decoder.h - the thread that reads a packet ring through a pipeline into an event ring.
  *
- * A decoder owns its source, its flow table, its counters and the producing end of one SPSC ring.
- * Only the counters (read by the main thread) and the ring are shared.  Another process can resume
- * it: decoder_state.h.  For a file the caller's thread runs the same steps: decoder_pull(). */
+ * A decoder owns its source, its pipeline with the kept state, and the producing end of one SPSC
+ * ring.  Only the counters (read by the main thread) and the ring are shared.  It works in
+ * transactions, so another process can resume it: decoder_state.h. */
 #pragma once
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include "base/spsc.h"
-#include "flow/tracker.h"
+#include "flow/event.h"
 #include "synfind/decoder_view.h"
+#include "synfind/pipeline.h"
 
-struct options;
-struct stats_decoder;
+struct bypass_filter;
+struct source;
 
 /* Progress of a switch to another packet ring: ring_switch.h. */
 enum decoder_switch {
@@ -29,6 +30,7 @@ struct decoder {
 	struct undo *undo;		/* NULL: nothing outlives the process */
 	struct decoder_counters *count; /* &state.progress->count */
 	uint64_t generation;		/* state.head->generation */
+	struct pipeline pipeline;
 
 	struct spsc ring;
 	struct event *slot;
@@ -37,13 +39,6 @@ struct decoder {
 	struct source *next_source, *old_source; /* during a ring switch; owned or NULL */
 	_Atomic int switching;			 /* enum decoder_switch */
 	struct bypass_filter *bypass;		 /* owned; NULL: the filter is a classic one */
-	struct tracker *tracker;
-	bool control;		     /* ignore segments that are not segment_is_control() */
-	unsigned inner;		     /* sum of enum frame_inner: where else to look for TCP */
-	struct encap_ids *encap_ids; /* numbers of the tunnels seen */
-	uint8_t iface_id;	     /* added to every frame, so that flows do not mix */
-	struct decoder_share share;
-	uint32_t max_connections, max_half_open; /* its share of the options' limits */
 	bool block_when_full; /* at the end: wait for the consumer instead of losing events */
 
 	/* the thread */
@@ -63,16 +58,11 @@ struct decoder {
 };
 
 /* Makes a decoder that owns @source, its filter @bypass (may be NULL) and @memory, also on failure.
- * @sink: receives the events; NULL: an SPSC ring of options->event_ring_size records.  Sharing
- * decoders divide the limits.  @memory: shared, decoder_state_octets() zeroes, to be signed with
- * decoder_state_sign() afterwards; NULL: private.  0 or -errno. */
+ * @memory: shared, decoder_state_octets() zeroes, to be signed with decoder_state_sign()
+ * afterwards; NULL: private.  0 or -errno. */
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct bypass_filter *bypass, struct event_sink *sink, uint8_t iface_id,
-		 const struct decoder_share *share, void *memory);
-
-/* The sizes for decoder_init() with shared memory. */
-struct decoder_state_sizes decoder_sizes(const struct options *o, uint8_t iface_id,
-					 const struct decoder_share *share);
+		 struct bypass_filter *bypass, uint8_t iface_id, const struct decoder_share *share,
+		 void *memory);
 
 /* Resumes the decoder of an earlier process in a zeroed @d; @state is mapped by
  * decoder_state_map(), and owned from success on.  The caller then maps the packet ring at
@@ -82,9 +72,6 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 
 /* Join the thread first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);
-
-/* Runs one batch of frames through the pipeline.  Returns as source_next(). */
-int decoder_pull(struct decoder *d);
 
 /* Starts the thread.  It writes to the eventfd @wake_fd when events wait.  When @stop_fd becomes
  * readable, it closes all connections and ends.  0 or -errno. */
@@ -103,9 +90,3 @@ void decoder_switched(struct decoder *d);
 
 /* Waits for the thread to end. */
 void decoder_join(struct decoder *d);
-
-/* Copies the counters; any thread. */
-void decoder_read_counters(const struct decoder *d, const char *iface, struct stats_decoder *ret);
-
-/* Now, ns since 1970 UTC. */
-uint64_t wall_clock_ns(void);

@@ -82,6 +82,17 @@ size_t decoder_state_octets(const struct decoder_state_sizes *s, bool shared)
 	return state.octets;
 }
 
+int decoder_state_private(struct decoder_state *state, const struct decoder_state_sizes *s)
+{
+	void *memory = mmap(NULL, decoder_state_octets(s, false), PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (memory == MAP_FAILED)
+		return -errno;
+	decoder_state_open(state, memory, s, false);
+	return 0;
+}
+
 void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *ring)
 {
 	state->head->octets = state->octets;

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "format/json.h"
+#include "source/source.h"
 #include "synfind/decoder_view.h"
 
 struct options;
@@ -19,8 +20,8 @@ struct options;
 struct decoder_progress { /* saved as a whole at the start of a transaction */
 	CACHE_ALIGNED struct decoder_counters count;
 	uint64_t number; /* of the next event; lost events are counted */
-	struct afring_position at;
-	struct afring_counts pending; /* kernel counts that are not in the counters yet */
+	struct source_position at;
+	struct source_counts pending; /* kernel counts that are not in the counters yet */
 	uint64_t loss_from_ns;	      /* start of the interval that new drops belong to */
 };
 
@@ -31,6 +32,9 @@ size_t decoder_state_octets(const struct decoder_state_sizes *s, bool shared);
  * by decoder_state_close(). */
 void decoder_state_open(struct decoder_state *state, void *memory,
 			const struct decoder_state_sizes *s, bool shared);
+
+/* Opens a private state, for this process only.  0 or -errno. */
+int decoder_state_private(struct decoder_state *state, const struct decoder_state_sizes *s);
 
 /* Marks the memory as complete: from now on another process can resume it with packet ring
  * @ring. */

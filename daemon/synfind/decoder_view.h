@@ -6,14 +6,7 @@
 #include <stdint.h>
 #include "base/undo.h"
 #include "source/afring.h"
-
-/* How the decoders of one interface share its connections. */
-struct decoder_share {
-	unsigned index, of; /* number @index of @of; of == 1: it has all connections */
-	bool known;	    /* fanout_member() under @secret says which decoder has a connection */
-	uint64_t secret;
-	bool control; /* the filter passes SYN, FIN and RST only, whatever the mode is */
-};
+#include "synfind/decoder_share.h"
 
 /* The sizes of the parts.  Another process can resume only with the same sizes. */
 struct decoder_state_sizes {

@@ -131,7 +131,7 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 			   const struct decoder_ring *ring)
 {
 	const struct decoder_share *share = &ring->share;
-	struct decoder_state_sizes sizes = decoder_sizes(c->o, iface->id, share);
+	struct decoder_state_sizes sizes = pipeline_sizes(c->o, iface->id, share);
 	bool stored = c->fdstore->live && !bypass;
 	void *memory = NULL;
 	int r;
@@ -144,7 +144,7 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 		d->source = source;
 		return -ENOMEM;
 	}
-	r = decoder_init(d, c->o, source, bypass, NULL, iface->id, share, memory);
+	r = decoder_init(d, c->o, source, bypass, iface->id, share, memory);
 	if (r < 0)
 		return r;
 	d->state.head->link_reported = !c->starting ? REPORTED_NEW

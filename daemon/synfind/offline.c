@@ -9,13 +9,18 @@
 #include "base/cc.h"
 #include "base/fmt.h"
 #include "base/strbuf.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
+#include "flow/tracker.h"
 #include "format/json.h"
 #include "source/pcapfile.h"
-#include "synfind/decoder.h"
+#include "source/source.h"
+#include "synfind/decoder_state.h"
 #include "synfind/identity.h"
+#include "synfind/pipeline.h"
+#include "wire/frame.h"
 
 enum { OUT_OCTETS = 1 << 17, PIPE_OCTETS = 1 << 20 };
 static const uint64_t progress_every_ns = 500000000;
@@ -23,7 +28,9 @@ static const uint64_t progress_every_ns = 500000000;
 struct offline {
 	struct event_sink sink; /* encodes each event at once */
 	struct event event;
-	struct decoder decoder;
+	struct source *source; /* owned */
+	struct decoder_state state;
+	struct pipeline pipeline;
 	const struct options *o;
 	const char *name;     /* of the file; also in_iface where the file names no interface */
 	uint64_t progress_ns; /* time of the next progress line; 0: not known yet */
@@ -65,7 +72,7 @@ static void write_hello(struct offline *r, uint64_t ts_ns)
 	struct identity id;
 	unsigned n = 0;
 
-	while (n < ARRAY_SIZE(names) && *(names[n] = source_iface(r->decoder.source, n)))
+	while (n < ARRAY_SIZE(names) && *(names[n] = source_iface(r->source, n)))
 		n++;
 	if (!n)
 		names[n++] = r->name;
@@ -82,7 +89,7 @@ static struct event *sink_reserve(struct event_sink *s)
 
 	if (!r->o->quiet)
 		return &r->event;
-	counter_add(&r->decoder.count->events, 1);
+	counter_add(&r->pipeline.count->events, 1);
 	return NULL;
 }
 
@@ -93,12 +100,12 @@ static void sink_commit(struct event_sink *s)
 	struct json_context c = { .second = &r->second,
 				  .community = r->o->community_id,
 				  .community_seed = (uint16_t)r->o->community_id_seed };
-	unsigned iface = encap_id_look_up(r->decoder.encap_ids, e->iface, &c.tunnel);
+	unsigned iface = encap_id_look_up(r->pipeline.encap_ids, e->iface, &c.tunnel);
 
-	c.iface = source_iface(r->decoder.source, iface);
+	c.iface = source_iface(r->source, iface);
 	if (!*c.iface)
 		c.iface = r->name;
-	counter_add(&r->decoder.count->events, 1);
+	counter_add(&r->pipeline.count->events, 1);
 	if (unlikely(!r->seq))
 		write_hello(r, e->ts_ns);
 	if (e->ts_ns > r->last_ns)
@@ -108,15 +115,15 @@ static void sink_commit(struct event_sink *s)
 
 static void write_stats(struct offline *r)
 {
-	struct decoder_counters *count = r->decoder.count;
+	struct decoder_counters *count = r->pipeline.count;
 	struct source_stats source;
 	struct stats_decoder d;
 
-	source_stats(r->decoder.source, &source);
+	source_stats(r->source, &source);
 	counter_set(&count->packets, source.packets);
 	counter_set(&count->drops, source.drops);
 	counter_set(&count->freezes, source.freezes);
-	decoder_read_counters(&r->decoder, r->name, &d);
+	pipeline_read_counters(&r->pipeline, r->name, &d);
 	if (!r->o->quiet) {
 		if (!r->seq)
 			write_hello(r, r->last_ns);
@@ -133,9 +140,9 @@ static void write_stats(struct offline *r)
 /* Rewrites one line of the terminal while a long file is read. */
 static void show_progress(struct offline *r)
 {
-	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->decoder.source);
-	uint64_t at = pcapfile_offset(r->decoder.source);
-	unsigned long long opened = counter_get(&r->decoder.count->tracker.opened);
+	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->source);
+	uint64_t at = pcapfile_offset(r->source);
+	unsigned long long opened = counter_get(&r->pipeline.count->tracker.opened);
 
 	if (now < r->progress_ns)
 		return;
@@ -156,12 +163,15 @@ static void show_progress(struct offline *r)
 /* Reads to the end, or to the first broken record: 0 or -errno. */
 static int pull_all(struct offline *r)
 {
-	bool pipe = source_fd(r->decoder.source) >= 0, terminal = isatty(STDERR_FILENO);
+	bool pipe = source_fd(r->source) >= 0, terminal = isatty(STDERR_FILENO);
+	struct frame frames[TRACKER_BATCH];
 	unsigned batches = 0;
 	int n;
 
 	do {
-		n = decoder_pull(&r->decoder);
+		n = source_next(r->source, frames, TRACKER_BATCH);
+		if (n > 0)
+			pipeline_frames(&r->pipeline, frames, n);
 		if (n == -EINTR)
 			n = 1;
 		if (pipe)
@@ -184,9 +194,13 @@ static void on_sigbus(int sig)
 static int offline_opened(struct offline *r, struct source *source)
 {
 	int pipe = fcntl(STDOUT_FILENO, F_GETPIPE_SZ);
-	int e = decoder_init(&r->decoder, r->o, source, NULL, &r->sink, 0,
-			     &(struct decoder_share){ .of = 1 }, NULL);
+	struct pipeline_parts parts = { .state = &r->state, .sink = &r->sink, .share.of = 1 };
+	struct decoder_state_sizes sizes = pipeline_sizes(r->o, 0, &parts.share);
+	int e = decoder_state_private(&r->state, &sizes);
 
+	r->source = source;
+	if (e >= 0)
+		e = pipeline_init(&r->pipeline, r->o, &parts);
 	if (e < 0) {
 		log_errno(e, "Cannot set up the flow table");
 		return 1;
@@ -197,7 +211,7 @@ static int offline_opened(struct offline *r, struct source *source)
 	if (pipe >= 0 && pipe < PIPE_OCTETS)
 		(void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE_OCTETS);
 	e = pull_all(r);
-	tracker_close_all(r->decoder.tracker, REASON_CAPTURE_END);
+	tracker_close_all(r->pipeline.tracker, REASON_CAPTURE_END);
 	if (r->progress_ns)
 		fputs("\r\033[K", stderr);
 	write_stats(r);
@@ -231,7 +245,9 @@ int offline_run(const struct options *o)
 		log_error("%s: %s", o->read_file, error);
 	else
 		status = offline_opened(r, source);
-	decoder_destroy(&r->decoder);
+	pipeline_destroy(&r->pipeline);
+	decoder_state_close(&r->state);
+	source_free(r->source);
 	free(r);
 	return status;
 }

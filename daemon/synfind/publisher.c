@@ -11,6 +11,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "base/strbuf.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "format/json.h"
@@ -85,7 +86,7 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 	uint64_t seq;
 
-	encap_id_look_up(input->decoder->encap_ids, e->iface, &c.tunnel);
+	encap_id_look_up(input->decoder->pipeline.encap_ids, e->iface, &c.tunnel);
 	lines_begin(p, input, JSON_LINE_MAX);
 	seq = ++p->stream.state->seq;
 	struct strbuf line = publisher_line_begin(p, ACCESS_ADDRESSES, JSON_LINE_MAX);
@@ -171,7 +172,7 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 		unsigned n = 0;
 
 		for (; input && n < STATS_DECODERS; input = input->next)
-			decoder_read_counters(input->decoder, input->iface, &d[n++]);
+			pipeline_read_counters(&input->decoder->pipeline, input->iface, &d[n++]);
 		json_stats(&l, d, n, &subscribers, interval_ns, seq, wall_clock_ns());
 		plain_line_append(p, NULL, &l, seq);
 		stream_state_commit(&p->stream);
@@ -191,7 +192,7 @@ void publisher_start(struct publisher *p)
 	struct strbuf l = plain_line_begin(p);
 
 	for (const struct input_ring *input = p->rings; input && p->adopted; input = input->next)
-		if (!input->resumed && input->decoder->share.index == 0 &&
+		if (!input->resumed && input->decoder->pipeline.share.index == 0 &&
 		    restart.nreset < PUBLISHER_IFACES)
 			reset[restart.nreset++] = input->iface;
 	if (p->adopted) {
@@ -277,10 +278,11 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 
 	if (!input)
 		return -ENOMEM;
-	*input = (struct input_ring){ .decoder = d,
-				      .iface = iface,
-				      .cursor = stream_state_cursor(&p->stream, d->iface_id,
-								    d->share.index) };
+	*input =
+		(struct input_ring){ .decoder = d,
+				     .iface = iface,
+				     .cursor = stream_state_cursor(&p->stream, d->pipeline.iface_id,
+								   d->pipeline.share.index) };
 	input->resumed = input->cursor->generation == d->generation &&
 			 spsc_resume_tail(&d->ring, input->cursor->tail);
 	if (!input->resumed) { /* read it from the start */

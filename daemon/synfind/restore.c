@@ -87,7 +87,7 @@ static int interface_replace_decoder(struct capture *c, struct interface *iface,
 	*fd = -1;
 	interface_unstore(c, iface->id, i);
 	r = interface_decoder_make(c, iface, d, source, NULL, &ring);
-	d->inner = ring.inner;
+	d->pipeline.inner = ring.inner;
 	return r;
 }
 

@@ -32,7 +32,7 @@ void ring_reload_ask(struct capture *c, struct interface *iface)
 		changed |= decoder_state_current_ring(&iface->decoder[i]->state)->wants != wants;
 	if (!changed)
 		return;
-	share = &iface->decoder[0]->share;
+	share = &iface->decoder[0]->pipeline.share;
 	iface->wanted = wants;
 	iface->reloading = true;
 	opener_ask(c->opener, OPENER_OPEN, iface->ifindex, share->known ? share->secret : 0);
@@ -41,7 +41,7 @@ void ring_reload_ask(struct capture *c, struct interface *iface)
 /* Each connection must stay with its decoder. */
 static const char *unfit(const struct interface *iface, const struct opener_reply *m)
 {
-	const struct decoder_share *share = &iface->decoder[0]->share;
+	const struct decoder_share *share = &iface->decoder[0]->pipeline.share;
 
 	if (m->mode == MODE_AUTO || (m->mode == MODE_CONTROL) != share->control)
 		return "the opener has another mode, which takes effect at the next start";
@@ -114,8 +114,7 @@ void ring_reload_end(struct capture *c, struct interface *iface)
 	}
 	iface->switching = false;
 	if (refused)
-		log_error("%s keeps its old ring: the clock was changed or there are too many "
-			  "frames; reload again",
+		log_error("%s keeps its old ring: the clock was changed; reload again",
 			  iface->name);
 	else
 		log_info("%s has its new ring", iface->name);

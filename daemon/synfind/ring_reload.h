@@ -1,5 +1,5 @@
 /* ring_reload.h - replaces the packet rings of an interface after their options have changed.  The
- * decoders switch without losing a frame (ring_switch.h).  If a new ring cannot be had, that is
+ * decoders lose the frames of a millisecond (ring_switch.h).  If a new ring cannot be had, that is
  * logged and the old one stays. */
 #pragma once
 

@@ -9,11 +9,11 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "base/strbuf.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "format/json.h"
 #include "synfind/access.h"
-#include "synfind/decoder.h"
 #include "synfind/listen.h"
 #include "synfind/publisher_state.h"
 #include "synfind/fdstore.h"

@@ -244,7 +244,8 @@ void emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, enum an
 	t->sink->commit(t->sink);
 }
 
-void emit_loss(struct tracker *t, const struct loss_window *w, uint64_t count, uint64_t freezes)
+void emit_loss(struct tracker *t, const struct loss_window *w, enum loss_reason reason,
+	       uint64_t count, uint64_t freezes)
 {
 	struct event *e = t->sink->reserve(t->sink);
 
@@ -253,6 +254,7 @@ void emit_loss(struct tracker *t, const struct loss_window *w, uint64_t count, u
 	e->ts_ns = w->to_ns;
 	e->flow_id = 0;
 	e->kind = EVENT_CAPTURE_LOSS;
+	e->loss.reason = (uint8_t)reason;
 	e->loss.count = count;
 	e->loss.freezes = freezes;
 	e->loss.from_ns = w->from_ns;

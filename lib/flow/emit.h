@@ -46,7 +46,8 @@ void emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, enum an
 		  struct trigger trigger, bool report);
 
 /* capture_loss. */
-void emit_loss(struct tracker *t, const struct loss_window *w, uint64_t count, uint64_t freezes);
+void emit_loss(struct tracker *t, const struct loss_window *w, enum loss_reason reason,
+	       uint64_t count, uint64_t freezes);
 
 /* syn_flood, if there is something to report. */
 void emit_synflood(struct tracker *t, const struct synflood_report *r);

@@ -122,6 +122,14 @@ enum anomaly {
 	ANOMALIES
 };
 
+/* Why frames did not reach the tracker. */
+enum loss_reason {
+	LOSS_RING_FULL,	  /* the kernel dropped them */
+	LOSS_RING_SWITCH, /* between two rings of one interface */
+	LOSS_POISON,	  /* their decoding killed the process before */
+	LOSS_REASONS
+};
+
 enum synflood_phase { SYNFLOOD_BEGIN, SYNFLOOD_UPDATE, SYNFLOOD_END, SYNFLOOD_PHASES };
 
 /* Of the attempts of a flood: attempts = half_open + all from SYNFLOOD_COMPLETED on. */
@@ -210,6 +218,7 @@ struct event {
 		} anomaly;
 		struct {
 			uint64_t count, freezes, from_ns, to_ns;
+			uint8_t reason; /* enum loss_reason */
 		} loss;
 		struct { /* the server is side 1; side 0 is empty */
 			uint64_t started_ns;

@@ -100,6 +100,12 @@ const struct conststr anomaly_str[ANOMALIES] = {
 	[ANOMALY_ILLEGAL] = CONSTSTR("illegal_segment"),
 };
 
+const struct conststr loss_reason_str[LOSS_REASONS] = {
+	[LOSS_RING_FULL] = CONSTSTR("ring_full"),
+	[LOSS_RING_SWITCH] = CONSTSTR("ring_switch"),
+	[LOSS_POISON] = CONSTSTR("poison"),
+};
+
 const struct conststr synflood_phase_str[SYNFLOOD_PHASES] = {
 	[SYNFLOOD_BEGIN] = CONSTSTR("begin"),
 	[SYNFLOOD_UPDATE] = CONSTSTR("update"),

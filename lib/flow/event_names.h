@@ -14,6 +14,7 @@ extern const struct conststr closed_by_str[CLOSED_BYS];
 extern const struct conststr teardown_str[TEARDOWNS];
 extern const struct conststr conn_state_str[CONN_STATES];
 extern const struct conststr anomaly_str[ANOMALIES];
+extern const struct conststr loss_reason_str[LOSS_REASONS];
 extern const struct conststr synflood_phase_str[SYNFLOOD_PHASES];
 
 /* Writes the letters of @history, terminated; returns their number. */

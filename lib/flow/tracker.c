@@ -339,8 +339,8 @@ bool tracker_step(struct tracker *t)
 	return more;
 }
 
-void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,
-		  uint64_t freezes)
+void tracker_loss(struct tracker *t, enum loss_reason reason, uint64_t from_ns, uint64_t to_ns,
+		  uint64_t count, uint64_t freezes)
 {
 	struct loss_window *loss = undo_edit(t->undo, t->loss, sizeof t->loss);
 
@@ -350,7 +350,7 @@ void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t 
 		t->losses--;
 	}
 	loss[t->losses] = (struct loss_window){ from_ns, to_ns };
-	emit_loss(t, &loss[t->losses++], count, freezes);
+	emit_loss(t, &loss[t->losses++], reason, count, freezes);
 }
 
 /* ---- the end --------------------------------------------------------------------------------- */

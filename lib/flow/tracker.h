@@ -57,8 +57,8 @@ void tracker_advance(struct tracker *t, uint64_t now_ns);
 
 /* @count frames were lost before the tracker between @from_ns and @to_ns (the ring was full
  * @freezes times).  Reports it, and marks connections that were open then as lossy. */
-void tracker_loss(struct tracker *t, uint64_t from_ns, uint64_t to_ns, uint64_t count,
-		  uint64_t freezes);
+void tracker_loss(struct tracker *t, enum loss_reason reason, uint64_t from_ns, uint64_t to_ns,
+		  uint64_t count, uint64_t freezes);
 
 /* With `undo`: at the start of each transaction. */
 void tracker_begin(struct tracker *t);

@@ -218,7 +218,10 @@ static char *add_loss(char *p, const struct event *e)
 	p = add_u64(p, "count", e->loss.count);
 	p = add_u64(p, "freezes", e->loss.freezes);
 	p = add_time(p, "from", e->loss.from_ns);
-	return add_time(p, "to", e->loss.to_ns);
+	p = add_time(p, "to", e->loss.to_ns);
+	if (e->loss.reason == LOSS_RING_FULL)
+		return p;
+	return add_conststr(p, "reason", &loss_reason_str[e->loss.reason]);
 }
 
 static char *add_flood(char *p, const struct event *e, const struct json_context *c)

@@ -37,7 +37,7 @@ struct afring {
 	bool was_down;	 /* a call without frames checks whether the interface still exists */
 	uint32_t left;	 /* frames of the held block not lent yet */
 	uint64_t offset; /* of the next one in the block */
-	struct afring_position position;
+	struct source_position position;
 	struct source_stats total;
 };
 
@@ -216,7 +216,7 @@ static void block_hold(struct afring *a)
 	a->held = true;
 	a->left = b->hdr.bh1.num_pkts;
 	a->offset = b->hdr.bh1.offset_to_first_pkt;
-	a->position = (struct afring_position){ b->hdr.bh1.seq_num, a->at, 0 };
+	a->position = (struct source_position){ b->hdr.bh1.seq_num, a->at, 0 };
 }
 
 /* Returns the held block and takes the next one; false: the kernel still has it. */
@@ -326,7 +326,7 @@ corrupt:
 
 /* Continues at @p, saved by a reader that may have ended later.  If it returned that block, the
  * block is the kernel's or has a new number. */
-static void block_resume(struct afring *a, const struct afring_position *p)
+static void block_resume(struct afring *a, const struct source_position *p)
 {
 	const struct tpacket_block_desc *b = block_at(a, p->block);
 	struct frame f;
@@ -350,7 +350,7 @@ static struct afring *afring_of(struct source *s)
 	return (struct afring *)s;
 }
 
-void afring_position(const struct source *s, struct afring_position *ret)
+static void afring_position(const struct source *s, struct source_position *ret)
 {
 	*ret = ((const struct afring *)s)->position;
 }
@@ -386,14 +386,14 @@ static int afring_next(struct source *s, struct frame *ret, unsigned max)
 	return n || !max ? (int)n : error_take(a);
 }
 
-_Static_assert(sizeof(struct afring_counts) == sizeof(struct tpacket_stats_v3) &&
-		       offsetof(struct afring_counts, drops) ==
+_Static_assert(sizeof(struct source_counts) == sizeof(struct tpacket_stats_v3) &&
+		       offsetof(struct source_counts, drops) ==
 			       offsetof(struct tpacket_stats_v3, tp_drops) &&
-		       offsetof(struct afring_counts, freezes) ==
+		       offsetof(struct source_counts, freezes) ==
 			       offsetof(struct tpacket_stats_v3, tp_freeze_q_cnt),
-	       "afring.h");
+	       "source.h");
 
-int afring_take_counts(struct source *s, struct afring_counts *ret)
+static int afring_take_counts(struct source *s, struct source_counts *ret)
 {
 	socklen_t n = sizeof(*ret);
 
@@ -403,7 +403,7 @@ int afring_take_counts(struct source *s, struct afring_counts *ret)
 static int afring_stats(struct source *s, struct source_stats *ret)
 {
 	struct afring *a = afring_of(s);
-	struct afring_counts c;
+	struct source_counts c;
 	int r = afring_take_counts(s, &c);
 
 	if (r < 0)
@@ -438,9 +438,11 @@ static const struct source_ops afring_ops = { .next = afring_next,
 					      .stats = afring_stats,
 					      .iface = afring_iface,
 					      .fd = afring_fd,
-					      .free = afring_free };
+					      .free = afring_free,
+					      .position = afring_position,
+					      .take_counts = afring_take_counts };
 
-int afring_map(int fd, const struct afring_geometry *geometry, const struct afring_position *from,
+int afring_map(int fd, const struct afring_geometry *geometry, const struct source_position *from,
 	       struct source **ret)
 {
 	if (!ring_size_valid(geometry->block_size, geometry->block_nr) ||

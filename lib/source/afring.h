@@ -13,7 +13,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-struct source; /* "source/source.h" */
+/* "source/source.h" */
+struct source;
+struct source_position;
 
 enum { AFRING_GROUP_MAX = 64 }; /* the kernel allows 256 */
 
@@ -54,13 +56,6 @@ int afring_link_type(int arphrd);
 int afring_socket(const struct afring_config *config, struct afring_geometry *ret_geometry,
 		  const char **reterr_step);
 
-/* A position in a ring.  Without pointers: it can outlive the process. */
-struct afring_position {
-	uint64_t block_seq; /* the kernel's number of the block; 0: nothing was read */
-	uint32_t block;
-	uint32_t frames; /* lent so far from the block */
-};
-
 /* Maps the ring of @fd, which the source owns from success on.  It continues at @from, the position
  * of the last reader, whether or not that reader had returned the block; NULL: at the oldest block
  * that is not returned.  -EINVAL: also for a position outside of the ring.
@@ -69,23 +64,8 @@ struct afring_position {
  * used up.  It returns -ENETDOWN once each time the interface goes down (frames may come again:
  * poll on), and -ENODEV, at each call, when the interface is gone.  An interface that is removed
  * while it is down wakes no poll(). */
-int afring_map(int fd, const struct afring_geometry *geometry, const struct afring_position *from,
+int afring_map(int fd, const struct afring_geometry *geometry, const struct source_position *from,
 	       struct source **ret);
-
-/* The position after all lent frames.  A later source_next() returns the block, so a position saved
- * before that call neither misses nor repeats a frame. */
-void afring_position(const struct source *s, struct afring_position *ret);
-
-/* The kernel's counts since they were last read. */
-struct afring_counts {	  /* struct tpacket_stats_v3 */
-	uint32_t packets; /* drops included */
-	uint32_t drops, freezes;
-};
-
-/* Reads and resets the kernel's counts.  The kernel writes @ret itself: if the process is killed
- * here, either @ret or the kernel has the counts.  0 or -errno.  source_stats() resets them,
- * too. */
-int afring_take_counts(struct source *s, struct afring_counts *ret);
 
 /* As afring_socket(), but @n rings that share the frames of the interface (PACKET_FANOUT).
  * @program: descriptor of the eBPF program that assigns frames, see fanout_load(); -1: the kernel's

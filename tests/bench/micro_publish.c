@@ -21,6 +21,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "common/clock.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
@@ -130,7 +131,7 @@ static void bench_init(struct bench *b)
 	log_set_level(b->o.log_level);
 	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
-	b->decoder.encap_ids =
+	b->decoder.pipeline.encap_ids =
 		encap_id_init(calloc(1, encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
@@ -144,7 +145,7 @@ static void bench_init(struct bench *b)
 static void bench_free(struct bench *b)
 {
 	free(b->decoder.ring.words);
-	munmap(b->decoder.encap_ids, encap_id_memory());
+	munmap(b->decoder.pipeline.encap_ids, encap_id_memory());
 	publisher_destroy(&b->publisher);
 	sd_event_unref(b->loop);
 	options_free(&b->o);

@@ -1,7 +1,8 @@
 #!/usr/bin/python3
 """Reloads that change the packet ring or its filter, amid traffic, beside another daemon on the same
-interface that nobody disturbs: both must tell the same of every connection, to the octet, but for seq.
-The same while the daemon is killed in the midst of it.
+interface that nobody disturbs: both must tell the same of every connection, to the octet, but for seq,
+except where a loss of up to a millisecond is told, which each change of the ring may cost.  The same
+while the daemon is killed in the midst of it.
 
 Both see each frame with the same timestamp: see twins.one_clock()."""
 import json
@@ -27,6 +28,7 @@ BASE = ("ring-size = 16M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
         "timeout-half-closed = 5s\n")  # see load.c
 CHANGES = ["decap = yes\n", "", "icmp = yes\n", "decap = yes\nicmp = yes\n", "ring-block-size = 256K\n",
            "promiscuous = yes\n", ""]
+LONGEST_NS = 100_000_000  # the gap, or what was read of an old ring after it before a kill
 NEW_RING = f"{DEVICE} has its new ring"
 
 
@@ -64,6 +66,10 @@ def is_quiet(recorder):
             and [d["packets"] for d in seen[0]] == [d["packets"] for d in seen[1]])
 
 
+def took(loss):
+    return twins.events.time_ns(loss["to"]) - twins.events.time_ns(loss["from"])
+
+
 class Scene:
     def __init__(self, run, **options):
         self.dir = live.tmpdir()
@@ -75,7 +81,7 @@ class Scene:
                                text=True)
         time.sleep(0.3)
 
-    def compare(self, what, least=300):
+    def compare(self, what, switches, least=300):
         done = self.load.communicate(timeout=2 * live.DEADLINE)[0]
         for r in self.both:
             live.wait_until(lambda r=r: is_quiet(r), "all connections to be over")
@@ -85,8 +91,11 @@ class Scene:
             live.wait_until(lambda r=r: r.ended, "the end of the stream")
         alone, other = (twins.Stream(r, 1 << 62) for r in self.both)
         tap.ok(not other.checker.errors, f"{what}: one stream, all of it right", *other.checker.errors[:5])
-        tap.equal(other.of_kind("capture_loss"), [], f"{what}: no loss")
-        compared, first, differ = twins.differences(alone, other, [])
+        losses = other.of_kind("capture_loss")
+        odd = [e for e in losses if e.get("reason") != "ring_switch" or took(e) > LONGEST_NS]
+        tap.equal(odd, [], f"{what}: no loss but between two rings, of a moment")
+        tap.ok(len(losses) <= switches * self.d.decoders, f"{what}: at most one for each", len(losses))
+        compared, first, differ = twins.differences(alone, other, losses)
         print(f"# {what}: {compared} connections compared; the load says {done.strip()[:300]}")
         tap.ok(compared > least, f"{what}: there was something to compare", compared)
         tap.ok(not differ, f"{what}: of all connections the same is told, to the octet", differ, *first)
@@ -105,7 +114,7 @@ def rings_change(what, run, **options):
     if s.d.store:
         rings = [n for n in s.d.names() if n.startswith(("ring-", "twin-"))]
         tap.equal(len(rings), s.d.decoders, f"{what}: each decoder has one ring in the store")
-    s.compare(what)
+    s.compare(what, RELOADS)
 
 
 def bad_file():
@@ -119,7 +128,7 @@ def bad_file():
     tap.equal(s.d.whole_log().count(NEW_RING), 0, "neither made a new ring")
     s.d.reload("icmp = yes\n")
     tap.ok(True, "the next file that is right does")
-    s.compare("bad files", 50)
+    s.compare("bad files", 1, 50)
 
 
 def killed():
@@ -142,7 +151,7 @@ def killed():
     with open(s.both[1].file) as f:
         resets = [line for line in f if '"restart"' in line and '"reset"' in line]
     tap.equal(resets, [], "no table began anew")
-    s.compare("killed in the midst of it")
+    s.compare("killed in the midst of it", 2 * KILLS)
 
 
 live.need("ip", "tc")

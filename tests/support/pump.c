@@ -14,6 +14,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <systemd/sd-daemon.h>
+#include "common/clock.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
@@ -85,7 +86,7 @@ static void adopt(struct decoder *d, struct memory *m)
 		m->generation = wall_clock_ns() | 1;
 	}
 	d->generation = m->generation;
-	d->encap_ids =
+	d->pipeline.encap_ids =
 		encap_id_init(calloc(1, encap_id_memory()), &(struct hash_key){ 0 }); /* none */
 }
 

@@ -1003,7 +1003,7 @@ static void test_position(int tap)
 	enum { FRAMES = 2500 };
 	struct afring_config c = config_for("tap0");
 	struct afring_geometry g;
-	struct afring_position at = { 0 };
+	struct source_position at = { 0 };
 	struct source *s;
 	struct frame f[50];
 	const char *step;
@@ -1032,7 +1032,7 @@ static void test_position(int tap)
 			idle = n > 0 ? 0 : idle + 1;
 			if (n <= 0)
 				usleep(1000);
-			afring_position(s, &at);
+			source_position(s, &at);
 			if (random >> 28 < 3 || n <= 0) /* ends in between */
 				break;
 		}
@@ -1041,14 +1041,14 @@ static void test_position(int tap)
 	ok(!wrong && next == FRAMES && lives > 10,
 	   "%u readers one after another, each ended anywhere: all frames once, in order", lives);
 
-	struct afring_counts counts = { 0 };
+	struct source_counts counts = { 0 };
 
 	if (afring_map(dup(fd), &g, &at, &s))
 		exit(EXIT_FAILURE);
-	ok(source_next(s, f, 50) == 0 && afring_take_counts(s, &counts) == 0 &&
+	ok(source_next(s, f, 50) == 0 && source_take_counts(s, &counts) == 0 &&
 		   counts.packets == FRAMES && !counts.drops,
 	   "the counts are those of all readers");
-	ok(afring_take_counts(s, &counts) == 0 && !counts.packets, "and are reported once");
+	ok(source_take_counts(s, &counts) == 0 && !counts.packets, "and are reported once");
 	source_free(s);
 	at.block = g.block_nr;
 	ok(afring_map(fd, &g, &at, &s) == -EINVAL, "a position after the ring is refused");
@@ -1060,7 +1060,7 @@ static void test_position_round(int tap)
 {
 	struct afring_config c = config_for("tap0");
 	struct afring_geometry g;
-	struct afring_position at = { 0 };
+	struct source_position at = { 0 };
 	struct source *s;
 	struct frame f[50];
 	struct seen seen = { 0 };
@@ -1076,7 +1076,7 @@ static void test_position_round(int tap)
 	interface_feed(tap, 0, 20);
 	for (int i = 0, r; n < 20 && i < 1000; i++, usleep(1000))
 		n += (r = source_next(s, f, 50)) > 0 ? (unsigned)r : 0;
-	afring_position(s, &at);
+	source_position(s, &at);
 	ok(n == 20 && source_next(s, f, 50) == 0, "a block is read and given back");
 	source_free(s);
 	interface_feed(tap, 20, 20000); /* until all three are full again */

@@ -232,7 +232,7 @@ static void transaction(struct rig *r, const struct deed *d)
 		tracker_advance(r->t, d->now_ns);
 		break;
 	case LOSS:
-		tracker_loss(r->t, d->from_ns, d->now_ns, d->count, 1);
+		tracker_loss(r->t, LOSS_RING_FULL, d->from_ns, d->now_ns, d->count, 1);
 		break;
 	case STEP:
 		tracker_step(r->t);

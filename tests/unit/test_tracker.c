@@ -647,7 +647,7 @@ static void test_loss(void)
 	uint64_t from = r->now;
 
 	r->now += second;
-	tracker_loss(r->t, from, r->now, 7, 2);
+	tracker_loss(r->t, LOSS_RING_FULL, from, r->now, 7, 2);
 	ok(reported(r, 0, EVENT_CAPTURE_LOSS, &e) == 1 && e->loss.count == 7 &&
 		   e->loss.freezes == 2 && e->loss.from_ns == from && e->loss.to_ns == r->now &&
 		   e->ts_ns == r->now,
@@ -664,7 +664,7 @@ static void test_loss(void)
 	play(r, &early, "SsA");
 	for (unsigned i = 0; i < 200; i++) { /* more than are remembered one by one */
 		r->now += ms;
-		tracker_loss(r->t, r->now, r->now, 1, 0);
+		tracker_loss(r->t, LOSS_RING_FULL, r->now, r->now, 1, 0);
 	}
 	play(r, &early, "FfA");
 	ok(reported(r, 0, EVENT_TCP_CLOSE, &e) == 4 && e->close.lossy,
@@ -912,7 +912,7 @@ static void test_world(uint32_t max_connections, uint32_t max_half_open, unsigne
 		world_check(&w);
 		if (!below(500)) {
 			tracker_advance(r->t, r->now);
-			tracker_loss(r->t, r->now - below(1000) * ms, r->now, 1, 0);
+			tracker_loss(r->t, LOSS_RING_FULL, r->now - below(1000) * ms, r->now, 1, 0);
 			r->n = r->n > 0 ? r->n - 1 : 0; /* capture_loss has no connection */
 			world_check(&w);
 		}

@@ -1,0 +1,187 @@
+#include "synfind/pipeline.h"
+#include <errno.h>
+#include <string.h>
+#include <sys/random.h>
+#include "base/cc.h"
+#include "common/options.h"
+#include "flow/encap_id.h"
+#include "flow/tracker.h"
+#include "format/json.h"
+#include "source/fanout.h"
+#include "synfind/decoder_state.h"
+#include "wire/checksum.h"
+#include "wire/frame.h"
+#include "wire/segment.h"
+
+/* ---- life ----------------------------------------------------------------------------------- */
+
+static uint32_t part_of(unsigned n, unsigned of)
+{
+	return (n + of - 1) / of;
+}
+
+struct decoder_state_sizes pipeline_sizes(const struct options *o, uint8_t iface_id,
+					  const struct decoder_share *share)
+{
+	return (struct decoder_state_sizes){ .max_connections =
+						     part_of(o->max_connections, share->of),
+					     .max_half_open = part_of(o->max_half_open, share->of),
+					     .events = o->event_ring_size,
+					     .control = o->mode == MODE_CONTROL || share->control,
+					     .iface_id = iface_id };
+}
+
+struct tracker_config pipeline_config(const struct pipeline *p, const struct options *o)
+{
+	unsigned of = p->share.of;
+
+	return (struct tracker_config){
+		.max_connections = part_of(o->max_connections, of),
+		.max_half_open = part_of(o->max_half_open, of),
+		.timeout_ns = { [FSM_T_SYN_SENT] = o->timeout_syn_sent_ns,
+				[FSM_T_SYN_RECEIVED] = o->timeout_syn_received_ns,
+				[FSM_T_ESTABLISHED] = o->timeout_established_ns,
+				[FSM_T_HALF_CLOSED] = o->timeout_half_closed_ns,
+				[FSM_T_CLOSING] = o->timeout_closing_ns,
+				[FSM_T_TIME_WAIT] = o->timeout_time_wait_ns,
+				[FSM_T_RESET] = o->timeout_reset_ns },
+		.anomalies_per_connection = o->anomalies_per_connection,
+		.anomalies_per_second = o->anomalies_per_second,
+		.flood_half_open = part_of(o->syn_flood_half_open, of),
+		.flood_rate = part_of(o->syn_flood_rate, of),
+		.flood_interval_ns = o->syn_flood_interval_ns,
+		.decoders = (uint16_t)of,
+		.control = p->control,
+	};
+}
+
+/* Sets all but the tracker; returns its configuration. */
+static struct tracker_config pipeline_begin(struct pipeline *p, const struct options *o,
+					    const struct pipeline_parts *parts)
+{
+	struct tracker_config cfg;
+
+	*p = (struct pipeline){ .count = &parts->state->progress->count,
+				.share = parts->share,
+				.inner = options_inner(o),
+				.control = o->mode == MODE_CONTROL || parts->share.control,
+				.iface_id = parts->iface_id };
+	cfg = pipeline_config(p, o);
+	cfg.undo = parts->undo;
+	cfg.bypass = parts->bypass;
+	p->max_connections = cfg.max_connections;
+	p->max_half_open = cfg.max_half_open;
+	return cfg;
+}
+
+int pipeline_init(struct pipeline *p, const struct options *o, const struct pipeline_parts *parts)
+{
+	struct tracker_config cfg = pipeline_begin(p, o, parts);
+
+	if (getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
+		return -errno;
+	p->encap_ids = encap_id_init(parts->state->encap_ids, &cfg.secret);
+	p->tracker = tracker_new(&cfg, parts->state->tracker, parts->sink, &p->count->tracker);
+	return p->tracker ? 0 : -ENOMEM;
+}
+
+int pipeline_adopt(struct pipeline *p, const struct options *o, const struct pipeline_parts *parts)
+{
+	struct tracker_config cfg = pipeline_begin(p, o, parts);
+
+	p->inner = decoder_state_current_ring(parts->state)->inner;
+	p->encap_ids = encap_id_adopt(parts->state->encap_ids);
+	p->tracker = tracker_adopt(&cfg, parts->state->tracker, parts->sink, &p->count->tracker);
+	return p->tracker && p->encap_ids ? 0 : -ESTALE;
+}
+
+void pipeline_destroy(struct pipeline *p)
+{
+	tracker_free(p->tracker);
+	*p = (struct pipeline){ 0 };
+}
+
+/* ---- frames --------------------------------------------------------------------------------- */
+
+static enum frame_verdict decode_frame(struct pipeline *p, struct frame *f, struct segment *ret)
+{
+	f->iface += p->iface_id;
+
+	enum frame_verdict v = frame_decode(f, ret);
+
+	if (v != FRAME_NOT_TCP || !p->inner)
+		return v;
+	/* Look into tunnels and ICMP errors. */
+	struct tunnel t = { 0 };
+
+	v = frame_decode_inner(f, p->inner, &t, ret);
+	if (v != FRAME_TCP && v != FRAME_ICMP)
+		return v;
+
+	int number = encap_id_of(p->encap_ids, f->iface, &t);
+
+	if (number < 0)
+		return FRAME_TUNNELS_FULL;
+	ret->iface = (uint16_t)number;
+	return v;
+}
+
+/* Does another decoder have the segment's connection?  That happens while the members of a fan-out
+ * group return one by one after the interface was down.  Losing the segment is better than
+ * reporting its connection twice. */
+static bool is_foreign(const struct pipeline *p, const struct segment *s)
+{
+	return p->share.known && fanout_member(p->share.secret, s, p->share.of) != p->share.index;
+}
+
+void pipeline_frames(struct pipeline *p, struct frame *frames, int n)
+{
+	struct segment segments[TRACKER_BATCH];
+	uint64_t verdicts[FRAME_VERDICTS] = { 0 };
+	unsigned tcp = 0, bad_checksum = 0, filtered = 0;
+
+	for (int i = 0; i < n; i++) {
+		struct frame *f = &frames[i];
+		struct segment *s = &segments[tcp];
+
+		enum frame_verdict v = decode_frame(p, f, s);
+
+		verdicts[v]++;
+		if ((v == FRAME_TCP || v == FRAME_ICMP) && unlikely(is_foreign(p, s))) {
+			counter_add(&p->count->split, 1);
+		} else if (v == FRAME_TCP) {
+			if (f->unverified)
+				bad_checksum += checksum_wrong(s, f->data + f->caplen);
+			/* Files and tunnels have not been filtered by the kernel. */
+			if (unlikely(p->control) && !segment_is_control(s))
+				filtered++;
+			else
+				tcp++;
+		} else if (v == FRAME_ICMP) {
+			tracker_input(p->tracker, segments, tcp); /* first those before it */
+			tracker_unreachable(p->tracker, s);
+			tcp = 0;
+		}
+	}
+	counter_add(&p->count->bad_checksum, bad_checksum);
+	counter_add(&p->count->filtered, filtered);
+	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
+		if (verdicts[v])
+			counter_add(&p->count->verdicts[v], verdicts[v]);
+	tracker_input(p->tracker, segments, tcp);
+}
+
+void pipeline_read_counters(const struct pipeline *p, const char *iface, struct stats_decoder *ret)
+{
+	const struct counter *from = (const struct counter *)p->count;
+	struct counter *to = (struct counter *)&ret->count;
+
+	*ret = (struct stats_decoder){ .iface = iface,
+				       .several = p->share.of > 1,
+				       .index = p->share.index,
+				       .split_known = p->share.known,
+				       .max_syn = p->max_half_open,
+				       .max_full = p->max_connections };
+	for (unsigned i = 0; i < sizeof ret->count / sizeof *to; i++)
+		counter_set(&to[i], counter_get(&from[i]));
+}

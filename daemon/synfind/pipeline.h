@@ -1,0 +1,65 @@
+/* pipeline.h - frames -> segments -> tracker -> events: the same for live capture and for files.
+ *
+ * No thread, no clock, no source: the caller brings frames and commits.  decoder.h runs it live,
+ * offline.h over files. */
+#pragma once
+#include <stdbool.h>
+#include <stdint.h>
+#include "flow/tracker_config.h"
+#include "synfind/decoder_share.h"
+
+struct bypass_kernel;
+struct decoder_counters;
+struct decoder_state;
+struct decoder_state_sizes;
+struct encap_ids;
+struct event_sink;
+struct frame;
+struct options;
+struct stats_decoder;
+struct tracker;
+struct undo;
+
+struct pipeline {
+	struct tracker *tracker;     /* owned */
+	struct encap_ids *encap_ids; /* numbers of the tunnels seen; borrowed, like the counters */
+	struct decoder_counters *count;
+	struct decoder_share share;
+	uint32_t max_connections, max_half_open; /* its share of the options' limits */
+	unsigned inner;	  /* sum of enum frame_inner: where else to look for TCP */
+	bool control;	  /* ignore segments that are not segment_is_control() */
+	uint8_t iface_id; /* added to every frame, so that flows do not mix */
+};
+
+/* What a pipeline is made of, besides the options. */
+struct pipeline_parts {
+	const struct decoder_state *state; /* borrowed */
+	struct undo *undo;		   /* NULL: nothing outlives the process */
+	struct event_sink *sink;	   /* receives the events */
+	struct bypass_kernel *bypass;	   /* NULL: none */
+	struct decoder_share share;	   /* sharing decoders divide the limits */
+	uint8_t iface_id;
+};
+
+/* The sizes of the memory that it needs. */
+struct decoder_state_sizes pipeline_sizes(const struct options *o, uint8_t iface_id,
+					  const struct decoder_share *share);
+
+/* Begins in zeroed memory.  0 or -errno. */
+int pipeline_init(struct pipeline *p, const struct options *o, const struct pipeline_parts *parts);
+
+/* Continues with the memory of an earlier process, which is rolled back.  0; -ESTALE: it is of no
+ * use. */
+int pipeline_adopt(struct pipeline *p, const struct options *o, const struct pipeline_parts *parts);
+
+/* A zeroed one is fine. */
+void pipeline_destroy(struct pipeline *p);
+
+/* Decodes and tracks @n frames, at most TRACKER_BATCH. */
+void pipeline_frames(struct pipeline *p, struct frame *frames, int n);
+
+/* The timeouts and limits for new options: for tracker_configure(), on the thread that runs it. */
+struct tracker_config pipeline_config(const struct pipeline *p, const struct options *o);
+
+/* Copies the counters; any thread. */
+void pipeline_read_counters(const struct pipeline *p, const char *iface, struct stats_decoder *ret);
