@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/bpf.h>
+#include <linux/if_packet.h>
 #include <linux/sockios.h>
 #include <pwd.h>
 #include <sched.h>
@@ -95,14 +96,15 @@ int sandbox_privileges(enum sandbox_role role)
 
 struct rule {
 	int nr;
-	unsigned n; /* conditions: 0 or 1 */
-	struct scmp_arg_cmp arg;
+	unsigned n; /* conditions, all of which must hold */
+	struct scmp_arg_cmp arg[2];
 };
 
 /* clang-format off */
-#define ALL(name)            { SCMP_SYS(name), 0, { 0 } }
-#define IF(name, ...)        { SCMP_SYS(name), 1, __VA_ARGS__ }
-#define END                  { __NR_SCMP_ERROR, 0, { 0 } }
+#define ALL(name)            { SCMP_SYS(name), 0, { { 0 } } }
+#define IF(name, condition)  { SCMP_SYS(name), 1, { condition } }
+#define SET(level, option)   { SCMP_SYS(setsockopt), 2, { ARG_IS(1, level), ARG_IS(2, option) } }
+#define END                  { __NR_SCMP_ERROR, 0, { { 0 } } }
 #define ARG_IS(i, value)     { .arg = i, .op = SCMP_CMP_EQ, .datum_a = (value) }
 #define ARG_MASKED(i, m, is) { .arg = i, .op = SCMP_CMP_MASKED_EQ, .datum_a = (m), .datum_b = (is) }
 #define ARG_HAS(i, mask)     ARG_MASKED(i, mask, mask)
@@ -112,25 +114,29 @@ static const struct rule for_all[] = {
 	/* octets, and files for reading */
 	ALL(read), ALL(readv), ALL(pread64), ALL(write), ALL(writev), ALL(close), ALL(lseek),
 	ALL(fstat), ALL(stat), ALL(newfstatat), ALL(statx), ALL(access), ALL(faccessat),
-	ALL(faccessat2), ALL(fcntl), ALL(dup), ALL(uname), ALL(readlink), ALL(readlinkat),
-	ALL(getcwd),
+	ALL(faccessat2), ALL(dup), ALL(uname), ALL(readlink), ALL(readlinkat), ALL(getcwd),
 	IF(open, ARG_HAS_NOT(1, O_ACCMODE | O_CREAT | O_TRUNC)),
 	IF(openat, ARG_HAS_NOT(2, O_ACCMODE | O_CREAT | O_TRUNC)),
+	/* F_SETOWN would have the kernel signal another process */
+	IF(fcntl, ARG_IS(1, F_GETFD)), IF(fcntl, ARG_IS(1, F_SETFD)),
+	IF(fcntl, ARG_IS(1, F_GETFL)), IF(fcntl, ARG_IS(1, F_SETFL)),
+	IF(fcntl, ARG_IS(1, F_DUPFD_CLOEXEC)),
 	/* memory that holds no code */
 	ALL(brk), ALL(munmap), ALL(mremap), ALL(madvise),
 	IF(mmap, ARG_HAS_NOT(2, PROT_EXEC)), IF(mprotect, ARG_HAS_NOT(2, PROT_EXEC)),
-	/* signals, waiting, clocks */
-	ALL(rt_sigaction), ALL(rt_sigprocmask), ALL(rt_sigreturn), ALL(sigaltstack), ALL(tgkill),
-	ALL(poll), ALL(ppoll), ALL(restart_syscall), ALL(nanosleep), ALL(clock_nanosleep),
+	/* signals (tgkill: see below), waiting, clocks */
+	ALL(rt_sigaction), ALL(rt_sigprocmask), ALL(rt_sigreturn), ALL(sigaltstack), ALL(poll),
+	ALL(ppoll), ALL(restart_syscall), ALL(nanosleep), ALL(clock_nanosleep),
 	ALL(clock_gettime), ALL(clock_getres), ALL(gettimeofday), ALL(time), ALL(futex),
 	ALL(sched_yield), ALL(getrandom), ALL(exit), ALL(exit_group), ALL(getpid), ALL(gettid),
 	ALL(getppid), ALL(getuid), ALL(geteuid), ALL(getgid), ALL(getegid),
-	/* AF_UNIX */
-	ALL(sendto), ALL(sendmsg), ALL(recvfrom), ALL(recvmsg), ALL(shutdown), ALL(accept4),
-	ALL(getsockname), ALL(getpeername), ALL(getsockopt), ALL(setsockopt), ALL(connect),
-	IF(socket, ARG_IS(0, AF_UNIX)), IF(ioctl, ARG_IS(1, TCGETS)),
+	/* AF_UNIX.  The address of sendmsg() is in memory, where a filter cannot see it. */
+	IF(sendto, ARG_IS(4, 0)), ALL(sendmsg), ALL(recvfrom), ALL(recvmsg), ALL(shutdown),
+	ALL(accept4), ALL(getsockname), ALL(getpeername), ALL(getsockopt), ALL(connect),
+	IF(socket, ARG_IS(0, AF_UNIX)), SET(SOL_SOCKET, SO_SNDBUF), IF(ioctl, ARG_IS(1, TCGETS)),
 	/* libsystemd logs a long message through these */
-	ALL(memfd_create), ALL(ftruncate), END
+	ALL(memfd_create), ALL(ftruncate), IF(fcntl, ARG_IS(1, F_ADD_SEALS)),
+	IF(fcntl, ARG_IS(1, F_GET_SEALS)), END
 };
 
 /* Threads and the event loop.  No bind(): a ring socket stays on its interface. */
@@ -146,6 +152,11 @@ static const struct rule for_daemon[] = {
 static const struct rule for_opener[] = {
 	IF(socket, ARG_IS(0, AF_PACKET)), IF(socket, ARG_IS(0, AF_NETLINK)), ALL(bind),
 	IF(ioctl, ARG_IS(1, SIOCGIFNAME)), IF(ioctl, ARG_IS(1, SIOCGIFHWADDR)),
+	SET(SOL_PACKET, PACKET_VERSION), SET(SOL_PACKET, PACKET_IGNORE_OUTGOING),
+	SET(SOL_PACKET, PACKET_VNET_HDR), SET(SOL_PACKET, PACKET_RX_RING),
+	SET(SOL_PACKET, PACKET_FANOUT), SET(SOL_PACKET, PACKET_FANOUT_DATA),
+	SET(SOL_PACKET, PACKET_ADD_MEMBERSHIP), SET(SOL_SOCKET, SO_ATTACH_FILTER),
+	SET(SOL_SOCKET, SO_ATTACH_BPF), SET(SOL_SOCKET, SO_LOCK_FILTER),
 	ALL(unlink), ALL(unlinkat), ALL(rmdir), ALL(lstat), END
 };
 
@@ -177,9 +188,12 @@ int sandbox_system_calls(enum sandbox_role role)
 		return log_errno(ENOMEM, "Cannot make a system call filter");
 	for (const struct rule *const *set = roles[role]; *set; set++)
 		for (const struct rule *u = *set; r >= 0 && u->nr != __NR_SCMP_ERROR; u++) {
-			r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, u->nr, u->n, &u->arg);
+			r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, u->nr, u->n, u->arg);
 			r = r == -EDOM ? 0 : r; /* this architecture has no such call */
 		}
+	if (r >= 0) /* abort() signals its own process */
+		r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1,
+				     SCMP_A0(SCMP_CMP_EQ, (scmp_datum_t)getpid()));
 	if (r >= 0) /* a filter cannot see its flags; libc then uses clone() */
 		r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(ENOSYS), SCMP_SYS(clone3), 0);
 	if (r >= 0)

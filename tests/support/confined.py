@@ -3,6 +3,7 @@ import errno
 import os
 import re
 import socket
+import struct
 import subprocess
 
 import inject
@@ -11,7 +12,10 @@ import tap
 
 CAP_NET_RAW = 1 << 13
 AF = {n: getattr(socket, n) for n in ("AF_INET", "AF_INET6", "AF_PACKET", "AF_NETLINK")}
-O_PATH = 0o10000000
+SOL_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_RX_RING, PACKET_MR_PROMISC = 263, 1, 5, 1
+F_SETOWN = 8
+LO_ADDRESS = bytes([17, 0, 0x88, 0xb5, 1, 0, 0, 0]) + bytes(12)  # sockaddr_ll: interface 1
+FRAME = bytes(12) + b"\x88\xb5" + bytes(46)  # an EtherType for experiments
 AT_FDCWD = -100
 
 
@@ -118,13 +122,34 @@ def check_calls(what, pid):
             "a BPF program loaded": ("bpf", 5, bytes(128), 128),
             "an event counter opened": ("perf_event_open", bytes(128), 0, -1, -1, 0),
             "an io_uring made": ("io_uring_setup", 1, bytes(128)),
-            "the ring moved to another interface":
-                ("bind", ring, bytes([17, 0, 0, 3, 1, 0, 0, 0]) + bytes(12), 20),
+            "the ring moved to another interface": ("bind", ring, LO_ADDRESS, 20),
+            "a frame sent to an address": ("sendto", ring, FRAME, len(FRAME), 0, LO_ADDRESS, 20),
+            "the ring's interface made promiscuous":
+                ("setsockopt", ring, SOL_PACKET, PACKET_ADD_MEMBERSHIP,
+                 bytes([1, 0, 0, 0, PACKET_MR_PROMISC, 0, 0, 0]) + bytes(8), 16),
+            "the ring made anew": ("setsockopt", ring, SOL_PACKET, PACKET_RX_RING, bytes(28), 28),
+            # The kernel would say that there is no such process.
+            "a process signalled by its thread": ("tgkill", 1 << 30, 1 << 30, 0),
+            "a process signalled by a descriptor": ("fcntl", ring, F_SETOWN, 1),
         }
         for done, args in tries.items():
             r = call(*args)
             tap.equal(r, -errno.EPERM, f"{what}: not permitted: {done}")
+        tap.equal(call("tgkill", inside, inside, 0), 0, f"{what}: it can abort()")
     tap.ok(not os.path.exists(path[:-1]), f"{what}: and nothing was")
+    still_possible(what, pid, ring)
+
+
+def still_possible(what, pid, ring):
+    """docs/security.md says so: the address of sendmsg() is in memory, where no filter sees it."""
+    inside = inject.Inside(pid)
+    with inside as call:
+        base = inside.saved.rsp - 4096  # where inject.py puts octets
+        at = {"iov": base + 56, "address": base + 72, "frame": base + 96}
+        message = struct.pack("<QIIQQQQQ", at["address"], 20, 0, at["iov"], 1, 0, 0, 0)
+        message += struct.pack("<QQ", at["frame"], len(FRAME)) + LO_ADDRESS + bytes(4) + FRAME
+        tap.equal(call("sendmsg", ring, message, 0), len(FRAME),
+                  f"{what}: as documented, sendmsg() on a ring can send a frame")
 
 
 def check_maps(what, pid):

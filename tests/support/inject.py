@@ -13,7 +13,8 @@ SEIZE, INTERRUPT, GETREGS, SETREGS, STEP, DETACH = 0x4206, 0x4207, 12, 13, 9, 17
 WALL = 0x40000000
 
 AVAILABLE = platform.machine() == "x86_64"
-NR = {"open": 2, "mmap": 9, "mprotect": 10, "getpid": 39, "socket": 41, "bind": 49, "clone": 56,
+NR = {"open": 2, "mmap": 9, "mprotect": 10, "getpid": 39, "socket": 41, "sendto": 44, "sendmsg": 46, "bind": 49, "setsockopt": 54, "fcntl": 72,
+      "tgkill": 234, "clone": 56,
       "fork": 57, "execve": 59, "kill": 62, "rename": 82, "mkdir": 83, "unlink": 87, "chmod": 90,
       "chown": 92, "ptrace": 101, "setuid": 105, "mount": 165, "sethostname": 170,
       "init_module": 175, "openat": 257, "unshare": 272, "perf_event_open": 298, "setns": 308,
