@@ -18,7 +18,7 @@ comma   := ,
 B       := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 Q       := $(if $(V),,@)
 
-PKGS     := libsystemd jansson libmd libseccomp libcap-ng libbpf
+PKGS     := libsystemd jansson libmd libseccomp libcap-ng libbpf zlib liblzma libzstd
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
 CPPFLAGS += -Ilib -I. -Idaemon -Ibuild -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSION)"'
 # The hot path crosses modules: gcc inlines there at the link.  Objects serve the tests as well.
@@ -27,7 +27,7 @@ LTO      := $(if $(or $(SANITIZE),$(findstring clang,$(CC))),,-flto=auto)
 DIALECT := -std=gnu17 -fms-extensions $(if $(findstring clang,$(CC)),-Wno-microsoft-anon-tag)
 ALL_CFLAGS := $(DIALECT) $(WARN) $(CFLAGS) $(if $(SANITIZE),-fsanitize=$(SANITIZE) \
               -fno-omit-frame-pointer -fno-sanitize-recover=undefined)
-LDLIBS   += $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
+LDLIBS   += -Wl,--as-needed $(shell pkg-config --libs $(PKGS) 2>/dev/null) -pthread
 
 say = $(if $(V),,@printf '  %-6s %s\n' '$(1)' '$(2)')
 

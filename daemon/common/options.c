@@ -41,6 +41,7 @@ struct parser {
 	const struct opt *answer; /* --help or --version, with no error before it */
 	const char *config;	  /* --config */
 	bool check;		  /* --check-config */
+	bool reads;		  /* --read was given: further arguments are files too */
 
 	/* the file */
 	const char *path;     /* NULL: none was read */
@@ -309,6 +310,7 @@ static void keep_flag(struct parser *p, const struct opt *opt, const char *value
 		p->check = true;
 	else
 		p->flags[p->n_flags++] = (struct flag){ opt, value };
+	p->reads |= opt->type == OPT_FILES;
 }
 
 /* @value is that of @opt, or NULL: then it is the next argument. */
@@ -366,6 +368,18 @@ static void read_letters(struct parser *p)
 	}
 }
 
+/* An argument without a '-'. */
+static void read_argument(struct parser *p)
+{
+	if (p->reads)
+		keep_flag(p, opt_find("read"), *p->arg);
+	else
+		complain(p, NULL,
+			 "%s: unexpected argument; did you mean --read=FILE or "
+			 "--interface=NAME?",
+			 opt_quoted(*p->arg).s);
+}
+
 /* Keeps the flags of @argv, up to one that is answered. */
 static void read_flags(struct parser *p, char **argv)
 {
@@ -375,10 +389,7 @@ static void read_flags(struct parser *p, char **argv)
 		if (!ended && !strcmp(*p->arg, "--"))
 			ended = true;
 		else if (ended || !is_flag(*p->arg))
-			complain(p, NULL,
-				 "%s: unexpected argument; did you mean --read=FILE or "
-				 "--interface=NAME?",
-				 opt_quoted(*p->arg).s);
+			read_argument(p);
 		else
 			((*p->arg)[1] == '-' ? read_long : read_letters)(p);
 }
@@ -432,7 +443,7 @@ static void print_option(const struct opt *opt)
 static void print_help(void)
 {
 	puts("Usage: synfind [FLAG]...\n"
-	     "       synfind --read=FILE [FLAG]...\n"
+	     "       synfind --read=FILE [FILE]... [FLAG]...\n"
 	     "Watch TCP connections and publish each change of state as a line of JSON.\n"
 	     "\n"
 	     "Defaults are in [brackets]. SIZE: a number, with K, M or G if wanted. TIME: a\n"
@@ -455,7 +466,7 @@ static void print_sizes(const struct parser *p)
 	       "file:        %s\n"
 	       "interfaces: ",
 	       p->path ? p->path : "none");
-	for (char **i = o->interfaces; *i; i++)
+	for (char **i = o->interfaces.names; *i; i++)
 		printf(" %s", *i);
 	printf("\ndecoders:    %u per interface\n"
 	       "ring:        %s per decoder, %llu blocks of %s\n"
@@ -504,12 +515,45 @@ static void check_together(struct parser *p)
 			 "%s is not a list of processors; allowed: auto, or a list such as 0-3,8, "
 			 "up to %d",
 			 opt_quoted(o->pin_decoders).s, CPU_SETSIZE - 1);
-	if (o->read_file && p->set_by[decoders - opts] == BY_FLAG)
+	if (o->read_files.n && p->set_by[decoders - opts] == BY_FLAG)
 		complain(p, decoders, "only for live capture, not with --read");
-	if (o->quiet && !o->read_file)
+	if (o->quiet && !o->read_files.n)
 		complain(p, opt_find("quiet"), "only together with --read");
-	if (o->read_file && p->set_by[opt_find("interface") - opts] == BY_FLAG)
+	if (o->read_files.n && p->set_by[opt_find("interface") - opts] == BY_FLAG)
 		log_warn("--interface: has no effect with --read");
+}
+
+/* Orders pointers into a list by name, then by place. */
+static int compare_names(const void *a, const void *b)
+{
+	char *const *const *x = a, *const *const *y = b;
+
+	return strcmp(**x, **y) ?: (*x > *y) - (*x < *y);
+}
+
+/* Keeps the first of equal names. */
+static void drop_repeated(struct name_list *l)
+{
+	char ***sorted = calloc(l->n, sizeof *sorted);
+	size_t n = l->n;
+
+	if (!sorted)
+		return; /* a name twice does no harm */
+	for (size_t i = 0; i < n; i++)
+		sorted[i] = &l->names[i];
+	qsort(sorted, n, sizeof *sorted, compare_names);
+	for (size_t i = n; i-- > 1;)
+		if (!strcmp(*sorted[i], *sorted[i - 1])) {
+			free(*sorted[i]);
+			*sorted[i] = NULL;
+		}
+	l->n = 0;
+	for (size_t i = 0; i < n; i++)
+		if (l->names[i])
+			l->names[l->n++] = l->names[i];
+	if (n)
+		l->names[l->n] = NULL;
+	free(sorted);
 }
 
 int options_parse(int argc, char **argv, struct options *ret)
@@ -535,6 +579,7 @@ int options_parse(int argc, char **argv, struct options *ret)
 	read_config(&p, p.config ? p.config : DEFAULT_CONFIG, p.config);
 	for (size_t i = 0; i < p.n_flags; i++)
 		set_option(&p, p.flags[i].opt, p.flags[i].value, BY_FLAG);
+	drop_repeated(&p.o.interfaces);
 	if (!p.errors)
 		check_together(&p);
 	if (p.errors > ERRORS_SHOWN)

@@ -16,6 +16,11 @@ enum capture_mode {
 	MODE_AUTO,    /* the kernel counts long transfers (a file: as MODE_ALL) */
 };
 
+struct name_list {
+	char **names; /* ends with NULL; NULL if empty */
+	size_t n;
+};
+
 /* Users or groups; n is 0 if empty. */
 struct id_list {
 	uint32_t *ids;
@@ -25,7 +30,7 @@ struct id_list {
 /* An empty string is NULL. */
 struct options {
 	/* capture */
-	char **interfaces;	  /* names, patterns, "auto", "any"; ends with NULL, never empty */
+	struct name_list interfaces; /* names, patterns, "auto", "any"; never empty */
 	uint64_t ring_size_bytes; /* of each decoder; a multiple of the block size, at least two */
 	uint64_t ring_block_size_bytes; /* a power of two */
 	uint64_t block_timeout_ns;
@@ -74,7 +79,7 @@ struct options {
 	char *opener; /* socket of synfind-opener; NULL: start one */
 
 	/* flags only */
-	char *read_file; /* pcap or pcapng; "-": standard input; NULL: capture */
+	struct name_list read_files; /* pcap or pcapng; "-": standard input; empty: capture */
 	bool quiet;
 };
 

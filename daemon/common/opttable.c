@@ -49,7 +49,10 @@ const struct opt_section opt_sections[N_SECTION] = {
 #define WORD(field, ctype, initial, words) ROW(OPT_WORD, field, ctype, 0, 0, initial, words)
 #define STRING(field, min, max, initial, name) \
 	ROW(OPT_STRING, field, char *, min, max, initial, name)
-#define LIST(field, initial, name)        ROW(OPT_LIST, field, char **, 0, 0, initial, name)
+#define LIST(field, initial, name) \
+	ROW(OPT_LIST, field, struct name_list, 0, 0, initial, name)
+#define FILES(field, name) \
+	ROW(OPT_FILES, field, struct name_list, 1, PATH_MAX - 1, NULL, name)
 #define USERS(field)   ROW(OPT_USERS, field##_users, struct id_list, 0, 0, "", "USER[,USER]")
 #define GROUPS(field)  ROW(OPT_GROUPS, field##_groups, struct id_list, 0, 0, "", "GROUP[,GROUP]")
 #define ANSWER(kind, name)                .type = kind, .value = name
@@ -167,9 +170,10 @@ const struct opt opts[] = {
 	{ "opener", DAEMON, AT_START, STRING(opener, 0, 107, "", "PATH"),
 	  "Socket of a synfind-opener. Empty: start one as a child." },
 
-	{ "read", FLAGS_ONLY, AT_START, STRING(read_file, 1, PATH_MAX - 1, NULL, "FILE"),
-	  "Read this pcap or pcapng file (-: standard input) in place of capturing, and print "
-	  "events on standard output.", .letter = 'r' },
+	{ "read", FLAGS_ONLY, AT_START, FILES(read_files, "FILE"),
+	  "Read this pcap or pcapng file in place of capturing, and print events on standard "
+	  "output. It may be packed by gzip, xz or zstd; -: standard input. Several files are "
+	  "read in turn, as one capture.", .letter = 'r' },
 	{ "quiet", FLAGS_ONLY, AT_START, BOOL(quiet, NULL),
 	  "With --read: print only the summary." },
 	{ "config", FLAGS_ONLY, AT_START, ANSWER(OPT_CONFIG, "FILE"),
@@ -334,9 +338,8 @@ static int set_word(const struct opt *opt, const char *text, struct options *o, 
 		      truth ? "yes, no, true, false, on, off, 1, 0" : opt->value);
 }
 
-static int set_string(const struct opt *opt, const char *text, struct options *o, char *reterr)
+static int check_length(const struct opt *opt, const char *text, char *reterr)
 {
-	char *copy = NULL;
 	size_t n = strlen(text);
 
 	if (n < opt->min)
@@ -344,7 +347,17 @@ static int set_string(const struct opt *opt, const char *text, struct options *o
 	if (n > opt->max)
 		return refuse(reterr, "%s is too long: %zu octets; allowed: up to %llu",
 			      opt_quoted(text).s, n, (unsigned long long)opt->max);
-	if (n && !(copy = strdup(text)))
+	return 0;
+}
+
+static int set_string(const struct opt *opt, const char *text, struct options *o, char *reterr)
+{
+	char *copy = NULL;
+	int r = check_length(opt, text, reterr);
+
+	if (r < 0)
+		return r;
+	if (*text && !(copy = strdup(text)))
 		return -ENOMEM;
 	opt_clear(opt, o);
 	*(char **)field(o, opt) = copy;
@@ -361,22 +374,16 @@ static bool valid_interface(const char *s)
 	       !strpbrk(s, " \t\n\v\f\r/:");
 }
 
-/* Adds an interface, unless it is in the list. */
-static int add_name(char ***list, const char *name)
+static int add_name(struct name_list *list, const char *name)
 {
-	size_t n = 0;
-	char **grown;
+	char **grown = realloc(list->names, (list->n + 2) * sizeof *grown);
 
-	for (; *list && (*list)[n]; n++)
-		if (!strcmp((*list)[n], name))
-			return 0;
-	grown = realloc(*list, (n + 2) * sizeof *grown);
 	if (!grown)
 		return -ENOMEM;
-	*list = grown;
-	grown[n + 1] = NULL;
-	grown[n] = strdup(name);
-	return grown[n] ? 0 : -ENOMEM;
+	list->names = grown;
+	grown[list->n + 1] = NULL;
+	grown[list->n] = strdup(name);
+	return grown[list->n] && ++list->n ? 0 : -ENOMEM;
 }
 
 /* The id of the user or group @name, which may be a number.  0 or -EINVAL. */
@@ -462,11 +469,18 @@ static int set_list(const struct opt *opt, const char *text, struct options *o, 
 int opt_set(const struct opt *opt, const char *text, struct options *o,
 	    char reterr[static OPT_MESSAGE_MAX])
 {
-	int r = opt->type <= OPT_MODE	  ? set_number(opt, text, o, reterr)
-		: opt->type <= OPT_WORD	  ? set_word(opt, text, o, reterr)
-		: opt->type == OPT_STRING ? set_string(opt, text, o, reterr)
-					  : set_list(opt, text, o, reterr);
+	int r;
 
+	if (opt->type <= OPT_MODE)
+		r = set_number(opt, text, o, reterr);
+	else if (opt->type <= OPT_WORD)
+		r = set_word(opt, text, o, reterr);
+	else if (opt->type == OPT_STRING)
+		r = set_string(opt, text, o, reterr);
+	else if (opt->type == OPT_FILES)
+		r = check_length(opt, text, reterr) ?: add_name(field(o, opt), text);
+	else
+		r = set_list(opt, text, o, reterr);
 	if (r == -ENOMEM)
 		refuse(reterr, "out of memory");
 	return r;
@@ -498,11 +512,11 @@ void opt_clear(const struct opt *opt, struct options *o)
 {
 	void *at = field(o, opt);
 
-	if (opt->type == OPT_LIST)
-		for (char **name = *(char ***)at; name && *name; name++)
+	if (opt->type == OPT_LIST || opt->type == OPT_FILES)
+		for (char **name = ((struct name_list *)at)->names; name && *name; name++)
 			free(*name);
 	if (opt->type < OPT_STRING || opt->type > OPT_GROUPS)
 		return;
-	free(*(void **)at); /* also the ids, which come first in their list */
+	free(*(void **)at); /* also the names and ids, which come first in their lists */
 	memset(at, 0, opt->octets);
 }

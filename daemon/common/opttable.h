@@ -23,6 +23,7 @@ enum opt_type {
 	OPT_WORD,
 	OPT_STRING,
 	OPT_LIST,
+	OPT_FILES, /* one path each time */
 	OPT_USERS, /* by name or number */
 	OPT_GROUPS,
 	/* options_parse() handles these; they have no field.  OPT_CONFIG takes a value. */

@@ -62,7 +62,7 @@ static void report_link(struct server *v, const struct link *l, bool gone)
 				  .ifindex = l->ifindex,
 				  .arphrd = l->arphrd,
 				  .flags = l->flags };
-	bool named, wanted = wanted_has(&v->wanted, v->s->o->interfaces, l, &named);
+	bool named, wanted = wanted_has(&v->wanted, v->s->o->interfaces.names, l, &named);
 
 	if (!*known && (gone || !wanted))
 		return;
@@ -160,7 +160,7 @@ static int list_links(struct server *v)
 {
 	int r;
 
-	v->link_fd = linkwatch_open(wanted_by_route(v->s->o->interfaces));
+	v->link_fd = linkwatch_open(wanted_by_route(v->s->o->interfaces.names));
 	if (v->link_fd < 0)
 		return log_errno(v->link_fd, "Cannot open a netlink socket");
 	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO }, NULL, 0);

@@ -19,7 +19,7 @@ void wanted_look(struct wanted *w);
 /* Do these options depend on routes? */
 bool wanted_by_route(char *const *interfaces);
 
-/* Does an entry of @interfaces (options->interfaces) match @l?  *ret_named: by its full name. */
+/* Does an entry of @interfaces, of options->interfaces, match @l?  *ret_named: by its full name. */
 bool wanted_has(const struct wanted *w, char *const *interfaces, const struct link *l,
 		bool *ret_named);
 

@@ -396,7 +396,7 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	if (r < 0)
 		return r;
 	/* Every interface that is named in full must exist. */
-	for (char **w = o->interfaces; *w; w++)
+	for (char **w = o->interfaces.names; *w; w++)
 		if (!wanted_is_pattern(*w) && !interface_name_known(c, *w)) {
 			log_error("Cannot capture on '%s': there is no such interface", *w);
 			return -ENODEV;

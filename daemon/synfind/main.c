@@ -239,7 +239,7 @@ int main(int argc, char **argv)
 	if (r)
 		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	log_set_level(d.o.log_level);
-	if (d.o.read_file) {
+	if (d.o.read_files.n) {
 		r = offline_run(&d.o);
 		options_free(&d.o);
 		return r;

@@ -1,6 +1,7 @@
 #include "synfind/offline.h"
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -32,7 +33,10 @@ struct offline {
 	struct decoder_state state;
 	struct pipeline pipeline;
 	const struct options *o;
-	const char *name;     /* of the file; also in_iface where the file names no interface */
+	const char *name;     /* in_iface where the file names no interface */
+	const char *file;     /* the current one */
+	size_t files;	      /* opened so far */
+	int status;	      /* 1: a file was broken */
 	uint64_t progress_ns; /* time of the next progress line; 0: not known yet */
 	int error;	      /* of standard output: -errno */
 	uint64_t seq;	      /* of the last line */
@@ -49,6 +53,8 @@ static void out_flush(struct offline *r)
 
 		if (n >= 0)
 			p += n;
+		else if (errno == EAGAIN) /* a reader of the pipe set O_NONBLOCK */
+			poll(&(struct pollfd){ STDOUT_FILENO, POLLOUT, 0 }, 1, -1);
 		else if (errno != EINTR)
 			r->error = -errno;
 	}
@@ -130,8 +136,12 @@ static void write_stats(struct offline *r)
 		json_stats(line_space(r, 2 * JSON_LINE_MAX), &d, 1,
 			   &(struct stats_subscribers){ 0 }, 0, ++r->seq, r->last_ns);
 	}
-	log_info("%s: %llu frames, %llu of them TCP, %llu connections, %llu events", r->name,
-		 (unsigned long long)source.packets,
+
+	char several[32];
+
+	snprintf(several, sizeof several, "%zu files", r->o->read_files.n);
+	log_info("%s: %llu frames, %llu of them TCP, %llu connections, %llu events",
+		 r->o->read_files.n > 1 ? several : r->name, (unsigned long long)source.packets,
 		 (unsigned long long)d.count.verdicts[FRAME_TCP].v,
 		 (unsigned long long)d.count.tracker.opened.v,
 		 (unsigned long long)d.count.events.v);
@@ -152,15 +162,15 @@ static void show_progress(struct offline *r)
 	if (first)
 		return; /* most files end before the first line is due */
 	if (size)
-		fprintf(stderr, "\r%s: %3u %%, %llu connections ", r->name,
+		fprintf(stderr, "\r%s: %3u %%, %llu connections ", r->file,
 			(unsigned)((double)at * 100 / (double)size), opened);
 	else
-		fprintf(stderr, "\r%s: %llu MB, %llu connections ", r->name,
+		fprintf(stderr, "\r%s: %llu MB, %llu connections ", r->file,
 			(unsigned long long)at / 1000000, opened);
 	fflush(stderr);
 }
 
-/* Reads to the end, or to the first broken record: 0 or -errno. */
+/* Reads the current file to its end, or to the first broken record: 0 or -errno. */
 static int pull_all(struct offline *r)
 {
 	bool pipe = source_fd(r->source) >= 0, terminal = isatty(STDERR_FILENO);
@@ -182,6 +192,29 @@ static int pull_all(struct offline *r)
 	return n;
 }
 
+static void report_broken(struct offline *r, const char *error)
+{
+	if (r->progress_ns)
+		fputs("\r\033[K", stderr);
+	log_error("%s: %s", r->file, error);
+	r->status = 1;
+}
+
+/* Goes to the next file that can be opened; false: there is none. */
+static bool next_file(struct offline *r)
+{
+	char error[PCAPFILE_ERROR_MAX];
+
+	while ((r->file = r->o->read_files.names[r->files])) {
+		r->files++;
+		if ((r->source ? pcapfile_next_file(r->source, r->file, error)
+			       : pcapfile_open(r->file, &r->source, error)) == 0)
+			return true;
+		report_broken(r, error);
+	}
+	return false;
+}
+
 /* The file is mapped; truncating it while it is read raises SIGBUS. */
 static void on_sigbus(int sig)
 {
@@ -191,14 +224,13 @@ static void on_sigbus(int sig)
 	_exit(write(STDERR_FILENO, text, sizeof text - 1) < 0 ? 2 : 1);
 }
 
-static int offline_opened(struct offline *r, struct source *source)
+static int offline_opened(struct offline *r)
 {
 	int pipe = fcntl(STDOUT_FILENO, F_GETPIPE_SZ);
 	struct pipeline_parts parts = { .state = &r->state, .sink = &r->sink, .share.of = 1 };
 	struct decoder_state_sizes sizes = pipeline_sizes(r->o, 0, &parts.share);
 	int e = decoder_state_private(&r->state, &sizes);
 
-	r->source = source;
 	if (e >= 0)
 		e = pipeline_init(&r->pipeline, r->o, &parts);
 	if (e < 0) {
@@ -210,7 +242,10 @@ static int offline_opened(struct offline *r, struct source *source)
 	 * every 128 KiB.  A failure is harmless: it is not a pipe, or pipe(7) limits its size. */
 	if (pipe >= 0 && pipe < PIPE_OCTETS)
 		(void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE_OCTETS);
-	e = pull_all(r);
+	do {
+		if (pull_all(r) < 0)
+			report_broken(r, pcapfile_error(r->source));
+	} while (!r->error && next_file(r));
 	tracker_close_all(r->pipeline.tracker, REASON_CAPTURE_END);
 	if (r->progress_ns)
 		fputs("\r\033[K", stderr);
@@ -220,16 +255,26 @@ static int offline_opened(struct offline *r, struct source *source)
 		return 0;
 	if (r->error)
 		log_errno(r->error, "Cannot write events to standard output");
-	else if (e < 0)
-		log_error("%s: %s", r->o->read_file, pcapfile_error(source));
-	return r->error || e < 0;
+	return r->error ? 1 : r->status;
+}
+
+/* True if every file can be opened: a misspelled name shows before hours of reading. */
+static bool files_exist(char **files)
+{
+	bool all = true;
+
+	for (; *files; files++)
+		if (strcmp(*files, "-") && access(*files, R_OK) < 0) {
+			log_error("%s: %m", *files);
+			all = false;
+		}
+	return all;
 }
 
 int offline_run(const struct options *o)
 {
 	struct offline *r = aligned_alloc(CACHE_LINE, sizeof *r);
-	char error[PCAPFILE_ERROR_MAX];
-	struct source *source;
+	const char *name = *o->read_files.names;
 	int status = 1;
 
 	if (!r) {
@@ -240,11 +285,9 @@ int offline_run(const struct options *o)
 	r->o = o;
 	r->lines = (struct strbuf){ .p = r->out, .end = r->out + OUT_OCTETS };
 	r->sink = (struct event_sink){ .reserve = sink_reserve, .commit = sink_commit };
-	r->name = strcmp(o->read_file, "-") ? basename(o->read_file) : "stdin";
-	if (pcapfile_open(o->read_file, &source, error) < 0)
-		log_error("%s: %s", o->read_file, error);
-	else
-		status = offline_opened(r, source);
+	r->name = strcmp(name, "-") ? basename(name) : "stdin";
+	if (files_exist(o->read_files.names) && next_file(r))
+		status = offline_opened(r);
 	pipeline_destroy(&r->pipeline);
 	decoder_state_close(&r->state);
 	source_free(r->source);

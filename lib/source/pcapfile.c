@@ -1,7 +1,6 @@
 #include "source/pcapfile.h"
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +9,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "source/decompress.h"
 #include "wire/frame.h"
 #include "wire/link.h"
 
@@ -68,10 +68,11 @@ struct pcapfile {
 	/* The next step through the file: head_parse() until the format is known. */
 	int (*parse)(struct pcapfile *, struct batch *);
 	bool swap; /* the file (section) has the other byte order */
-	bool eof;  /* read() said so */
+	bool eof;
 	/* pcap */
 	uint32_t record_header;
-	uint32_t frac_ns; /* unit of the fraction of a second */
+	uint32_t frac_ns;   /* unit of the fraction of a second */
+	uint8_t pcap_iface; /* index of its interface */
 	/* pcapng */
 	uint64_t last_ts_ns;
 	uint64_t drops; /* of all interfaces and sections */
@@ -84,8 +85,11 @@ struct pcapfile {
 	uint64_t base_offset; /* ... and its offset in the file */
 	int fd;
 	bool owns_fd;
-	size_t map_size;  /* 0: not mapped, but buffered */
-	size_t file_size; /* octets that can be read through the map */
+	bool regular;
+	struct decompress *input; /* NULL: mapped */
+	size_t map_size;	  /* 0: not mapped, but buffered */
+	size_t file_size;	  /* octets that can be read through the map */
+	uint64_t size;		  /* of the file; 0: not a regular one */
 
 	/* After PARSE_SHORT: `what` at p takes `need` octets, according to its first `lead`
 	 * ones. */
@@ -188,6 +192,27 @@ static inline void frame_set(struct frame *ret, const uint8_t *data, uint32_t ca
 			       .unverified = true };
 }
 
+/* Declares an interface and returns its index: that of the same interface in an earlier section or
+ * file, or the next one.  Interfaces of one section are always different, even if they have no
+ * names.  PCAPFILE_IFACES: too many. */
+static unsigned iface_add(struct pcapfile *f, const struct iface *new)
+{
+	unsigned i = 0;
+
+	for (; i < f->nifaces; i++) {
+		const struct iface *have = &f->ifaces[i];
+
+		if (have->section != new->section && have->dlt == new->dlt &&
+		    !strcmp(have->name, new->name))
+			break;
+	}
+	if (i == PCAPFILE_IFACES)
+		return i;
+	f->ifaces[i] = *new;
+	f->nifaces += i == f->nifaces;
+	return i;
+}
+
 /* --- pcap --- */
 
 /* The next record's place depends on this record's length, so a walk waits for memory at each
@@ -205,7 +230,8 @@ static void prefetch_ahead(const uint8_t *p, size_t record, size_t left)
 /* Takes as many records as fit, with all it needs in registers: reading a file is mostly this. */
 static int pcap_parse(struct pcapfile *f, struct batch *ret)
 {
-	const uint8_t *p = f->p, *const end = f->end, link = f->ifaces->link;
+	const uint8_t *p = f->p, *const end = f->end, iface = f->pcap_iface;
+	const uint8_t link = f->ifaces[iface].link;
 	const size_t header = f->record_header;
 	const uint32_t frac_ns = f->frac_ns;
 	const bool swap = f->swap;
@@ -241,7 +267,7 @@ static int pcap_parse(struct pcapfile *f, struct batch *ret)
 		prefetch_ahead(p, header + r.caplen, left);
 		/* 32 + 32 bits: (2^32 - 1) * (10^9 + 10^3) is below 2^63. */
 		frame_set(to, p + header, r.caplen, r.len,
-			  (uint64_t)r.s * NS_PER_S + (uint64_t)r.frac * frac_ns, 0, link);
+			  (uint64_t)r.s * NS_PER_S + (uint64_t)r.frac * frac_ns, iface, link);
 		p += header + r.caplen;
 	}
 	ret->n = (unsigned)(to - ret->frame);
@@ -283,11 +309,17 @@ static int pcap_parse_header(struct pcapfile *f, uint32_t magic)
 			    minor);
 	if (link == LINK_TYPES)
 		return fail(f, -EBADMSG, "link type %u is not supported", dlt);
+
+	unsigned index = iface_add(f, &(struct iface){ .dlt = (uint16_t)dlt,
+						       .link = (uint8_t)link,
+						       .section = f->section });
+
+	if (index == PCAPFILE_IFACES)
+		return fail(f, -EBADMSG, "more than %d interfaces", PCAPFILE_IFACES);
 	f->parse = pcap_parse;
 	f->frac_ns = kinds[kind].frac_ns;
 	f->record_header = kinds[kind].record_header;
-	f->ifaces[0] = (struct iface){ .dlt = (uint16_t)dlt, .link = (uint8_t)link };
-	f->nifaces = 1;
+	f->pcap_iface = (uint8_t)index;
 	f->p += PCAP_HEADER;
 	return PARSED;
 }
@@ -371,22 +403,6 @@ static int parse_section(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	return PARSED;
 }
 
-/* The index of @like: that of the same interface in an earlier section, or the next one.
- * Interfaces of one section are always different, even if they have no names. */
-static unsigned iface_index(const struct pcapfile *f, const struct iface *like)
-{
-	unsigned i = 0;
-
-	for (; i < f->nifaces; i++) {
-		const struct iface *have = &f->ifaces[i];
-
-		if (have->section != like->section && have->dlt == like->dlt &&
-		    !strcmp(have->name, like->name))
-			break;
-	}
-	return i;
-}
-
 static int parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 {
 	if (len < 20)
@@ -405,12 +421,10 @@ static int parse_iface(struct pcapfile *f, const uint8_t *b, uint32_t len)
 	if (i.ts_div == 1 && !i.ts_shift && !i.ts_offset)
 		i.ts_plain = INT64_MAX / i.ts_mult;
 
-	unsigned index = iface_index(f, &i);
+	unsigned index = iface_add(f, &i);
 
 	if (index == PCAPFILE_IFACES)
 		return corrupt(f, b, "more than %d interfaces", PCAPFILE_IFACES);
-	f->ifaces[index] = i;
-	f->nifaces += index == f->nifaces;
 	f->iface_of[f->section_ifaces++] = (uint8_t)index;
 	return PARSED;
 }
@@ -539,11 +553,7 @@ static int head_parse(struct pcapfile *f, struct batch *ret)
 	static const struct {
 		uint8_t magic[3];
 		const char *tool;
-	} packed[] = {
-		{ { 0x1f, 0x8b, 8 }, "gzip" }, { { 0x28, 0xb5, 0x2f }, "zstd" },
-		{ { 0xfd, '7', 'z' }, "xz" },  { { 'B', 'Z', 'h' }, "bzip2" },
-		{ { 4, 0x22, 0x4d }, "lz4" },
-	};
+	} packed[] = { { { 'B', 'Z', 'h' }, "bzip2" }, { { 4, 0x22, 0x4d }, "lz4" } };
 	size_t left = (size_t)(f->end - f->p);
 	uint32_t magic;
 
@@ -555,6 +565,8 @@ static int head_parse(struct pcapfile *f, struct batch *ret)
 		f->parse = pcapng_parse;
 		return PARSED;
 	}
+	if (decompress_knows(f->p))
+		return fail(f, -EBADMSG, "compressed twice: unpack it first");
 	for (unsigned i = 0; i < ARRAY_SIZE(packed); i++)
 		if (!memcmp(f->p, packed[i].magic, sizeof packed[i].magic))
 			return fail(f, -EBADMSG, "compressed: unpack it with '%s -dc' first",
@@ -606,14 +618,14 @@ static int refill(struct pcapfile *f)
 
 	if (space > READ_OCTETS)
 		space = READ_OCTETS;
-	/* EAGAIN: another process set O_NONBLOCK on a shared stdin. */
-	while ((n = read(f->fd, f->base + left, space)) < 0 && errno == EAGAIN &&
-	       poll(&(struct pollfd){ f->fd, POLLIN, 0 }, 1, -1) >= 0)
-		;
-	if (n < 0 && errno == EINTR)
+	n = decompress_read(f->input, f->base + left, space);
+	if (n == -EINTR)
 		return -EINTR;
+	if (n == -EBADMSG)
+		return fail(f, -EBADMSG, "%s", decompress_error(f->input));
 	if (n < 0)
-		return fail(f, -EIO, "cannot read at byte %llu: %m", offset_of(f, f->end));
+		return fail(f, -EIO, "cannot read at byte %llu: %s", offset_of(f, f->end),
+			    strerrordesc_np((int)-n));
 	f->eof = !n;
 	f->end += n;
 	return n > 0;
@@ -673,18 +685,26 @@ static int pcapfile_fd(struct source *s)
 {
 	const struct pcapfile *f = pcapfile_of(s);
 
-	return f->map_size ? -1 : f->fd;
+	return f->regular ? -1 : f->fd;
+}
+
+/* Gives back all that belongs to one file. */
+static void file_close(struct pcapfile *f)
+{
+	if (f->base)
+		munmap(f->base, f->map_size ? f->map_size : BUFFER_OCTETS);
+	decompress_free(f->input);
+	if (f->owns_fd && f->fd >= 0)
+		close(f->fd);
+	f->base = NULL;
+	f->input = NULL;
+	f->owns_fd = false;
 }
 
 static void pcapfile_free(struct source *s)
 {
-	struct pcapfile *f = pcapfile_of(s);
-
-	if (f->base)
-		munmap(f->base, f->map_size ? f->map_size : BUFFER_OCTETS);
-	if (f->owns_fd && f->fd >= 0)
-		close(f->fd);
-	free(f);
+	file_close(pcapfile_of(s));
+	free(s);
 }
 
 static const struct source_ops ops = {
@@ -695,8 +715,29 @@ static const struct source_ops ops = {
 	.free = pcapfile_free,
 };
 
+/* Maps a file that is not packed, from the current offset of its descriptor: true. */
+static bool map_file(struct pcapfile *f, const struct stat *st)
+{
+	off_t at = f->regular ? lseek(f->fd, 0, SEEK_CUR) : -1;
+	uint8_t magic[DECOMPRESS_MAGIC];
+	void *m;
+
+	if (at < 0 || at >= st->st_size || (uintmax_t)st->st_size > SIZE_MAX)
+		return false;
+	if (pread(f->fd, magic, sizeof magic, at) == sizeof magic && decompress_knows(magic))
+		return false;
+	m = mmap(NULL, (size_t)st->st_size, PROT_READ, MAP_PRIVATE, f->fd, 0);
+	if (m == MAP_FAILED)
+		return false;
+	madvise(m, (size_t)st->st_size, MADV_SEQUENTIAL);
+	f->map_size = f->file_size = (size_t)st->st_size;
+	f->base = m;
+	f->p = f->end = f->base + at;
+	return true;
+}
+
 /* Opens the file.  0 or -errno, with `error` set. */
-static int pcapfile_start(struct pcapfile *f, const char *path)
+static int file_open(struct pcapfile *f, const char *path)
 {
 	struct stat st;
 
@@ -706,29 +747,41 @@ static int pcapfile_start(struct pcapfile *f, const char *path)
 		return fail(f, -errno, "%m");
 	if (S_ISDIR(st.st_mode))
 		return fail(f, -EISDIR, "%s", strerrordesc_np(EISDIR));
+	f->regular = S_ISREG(st.st_mode);
+	f->size = f->regular ? (uint64_t)st.st_size : 0;
+	if (!map_file(f, &st)) {
+		void *m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
+			       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
-	/* A mapped file is read from the current offset of its descriptor. */
-	off_t at = S_ISREG(st.st_mode) ? lseek(f->fd, 0, SEEK_CUR) : -1;
-	size_t size = at >= 0 && at < st.st_size ? (size_t)st.st_size : 0;
-	void *m = MAP_FAILED;
-
-	if (size && (uintmax_t)st.st_size <= SIZE_MAX)
-		m = mmap(NULL, size, PROT_READ, MAP_PRIVATE, f->fd, 0);
-	if (m != MAP_FAILED) {
-		madvise(m, size, MADV_SEQUENTIAL);
-		f->map_size = f->file_size = size;
-	} else {
-		at = 0;
-		m = mmap(NULL, BUFFER_OCTETS, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-		if (m == MAP_FAILED)
-			return fail(f, -errno, "%m");
+		f->input = decompress_new(f->fd);
+		f->base = m == MAP_FAILED ? NULL : m;
+		if (!f->base || !f->input)
+			return fail(f, -ENOMEM, "out of memory");
+		f->p = f->end = f->base;
 	}
-	f->base = m;
-	f->p = f->end = f->base + at;
-	while (S_ISREG(st.st_mode) && !f->failed && head_parse(f, NULL) == PARSE_SHORT)
+	while (f->regular && !f->failed && head_parse(f, NULL) == PARSE_SHORT)
 		read_more(f);
 	return f->failed;
+}
+
+int pcapfile_next_file(struct source *s, const char *path, char reterr[static PCAPFILE_ERROR_MAX])
+{
+	struct pcapfile *f = pcapfile_of(s);
+	int r;
+
+	file_close(f);
+	f->parse = head_parse;
+	f->swap = f->eof = false;
+	f->map_size = f->file_size = 0;
+	f->base_offset = 0;
+	f->section++;
+	f->section_ifaces = 0;
+	f->failed = 0;
+	*f->error = '\0';
+	r = file_open(f, path);
+	if (r < 0)
+		memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);
+	return r;
 }
 
 int pcapfile_open(const char *path, struct source **ret, char reterr[static PCAPFILE_ERROR_MAX])
@@ -741,15 +794,12 @@ int pcapfile_open(const char *path, struct source **ret, char reterr[static PCAP
 		return -ENOMEM;
 	}
 	f->source.ops = &ops;
-	f->parse = head_parse;
-	r = pcapfile_start(f, path);
-	if (r < 0) {
-		memcpy(reterr, f->error, PCAPFILE_ERROR_MAX);
+	r = pcapfile_next_file(&f->source, path, reterr);
+	if (r < 0)
 		pcapfile_free(&f->source);
-		return r;
-	}
-	*ret = &f->source;
-	return 0;
+	else
+		*ret = &f->source;
+	return r;
 }
 
 const char *pcapfile_error(const struct source *s)
@@ -761,10 +811,10 @@ uint64_t pcapfile_offset(const struct source *s)
 {
 	const struct pcapfile *f = (const struct pcapfile *)s;
 
-	return offset_of(f, f->p);
+	return decompress_packed(f->input) ? decompress_offset(f->input) : offset_of(f, f->p);
 }
 
 uint64_t pcapfile_size(const struct source *s)
 {
-	return ((const struct pcapfile *)s)->map_size;
+	return ((const struct pcapfile *)s)->size;
 }

@@ -195,9 +195,14 @@ static const char *string_of(const struct options *o, const struct opt *opt)
 	return *(char *const *)((const char *)o + opt->offset);
 }
 
-static char **list_of(const struct options *o, const struct opt *opt)
+static bool is_names(const struct opt *opt)
 {
-	return *(char **const *)((const char *)o + opt->offset);
+	return opt->type == OPT_LIST || opt->type == OPT_FILES;
+}
+
+static const struct name_list *list_of(const struct options *o, const struct opt *opt)
+{
+	return (const struct name_list *)((const char *)o + opt->offset);
 }
 
 static const struct id_list *ids_of(const struct options *o, const struct opt *opt)
@@ -237,11 +242,16 @@ static void check_values(const struct options *o)
 
 			must(!s || (*s && strlen(s) <= opt->max));
 		} else if (opt->type == OPT_LIST) {
-			char **list = list_of(o, opt);
+			const struct name_list *list = list_of(o, opt);
 
-			must(list && list[0]);
-			for (; *list; list++)
-				must(**list && strlen(*list) <= 64 && !strpbrk(*list, " \t\n/:,"));
+			must(list->n && !list->names[list->n]);
+			for (char **s = list->names; *s; s++)
+				must(**s && strlen(*s) <= 64 && !strpbrk(*s, " \t\n/:,"));
+		} else if (opt->type == OPT_FILES) {
+			const struct name_list *list = list_of(o, opt);
+
+			for (size_t i = 0; i < list->n; i++)
+				must(*list->names[i] && strlen(list->names[i]) <= opt->max);
 		} else if (opt_is_list(opt)) {
 			const struct id_list *l = ids_of(o, opt);
 
@@ -251,7 +261,7 @@ static void check_values(const struct options *o)
 	}
 	must(o->ring_size_bytes % o->ring_block_size_bytes == 0 &&
 	     o->ring_size_bytes / o->ring_block_size_bytes >= 2);
-	must(!o->quiet || o->read_file);
+	must(!o->quiet || o->read_files.n);
 }
 
 static void check_same(const struct options *a, const struct options *b, bool flags_too)
@@ -263,12 +273,12 @@ static void check_same(const struct options *a, const struct options *b, bool fl
 			const char *s = string_of(a, opt), *t = string_of(b, opt);
 
 			must(s && t ? !strcmp(s, t) : s == t);
-		} else if (opt->type == OPT_LIST) {
-			char **s = list_of(a, opt), **t = list_of(b, opt);
+		} else if (is_names(opt)) {
+			const struct name_list *s = list_of(a, opt), *t = list_of(b, opt);
 
-			for (; *s && *t; s++, t++)
-				must(!strcmp(*s, *t));
-			must(!*s && !*t);
+			must(s->n == t->n);
+			for (size_t i = 0; i < s->n; i++)
+				must(!strcmp(s->names[i], t->names[i]));
 		} else if (opt_is_list(opt)) {
 			const struct id_list *s = ids_of(a, opt), *t = ids_of(b, opt);
 
@@ -333,11 +343,11 @@ static bool print_all(const struct options *o, struct command *c, FILE *f)
 
 		if (opt->type >= OPT_CONFIG)
 			continue;
-		if (o->read_file && !strcmp(opt->name, "decoders")) { /* not as a flag */
+		if (o->read_files.n && !strcmp(opt->name, "decoders")) { /* not as a flag */
 			fprintf(f, "decoders = %u\n", o->decoders);
-		} else if (opt->type == OPT_LIST) {
-			for (char **s = list_of(o, opt); *s; s++)
-				fits &= print_one(opt, *s, c, f);
+		} else if (is_names(opt)) {
+			for (size_t i = 0; i < list_of(o, opt)->n; i++)
+				fits &= print_one(opt, list_of(o, opt)->names[i], c, f);
 		} else if (opt_is_list(opt)) {
 			fits &= print_ids(opt, ids_of(o, opt), c, f);
 		} else if (opt->type == OPT_STRING) {
@@ -370,7 +380,8 @@ static void check_again(const struct options *o)
 	fclose(f);
 	if (flags.argc < FLAGS_MAX) {
 		snprintf(decoders, sizeof decoders, "decoders = %u\n", o->decoders);
-		must(run(&flags, decoders, o->read_file ? strlen(decoders) : 0, &again, &out) == 0);
+		must(run(&flags, decoders, o->read_files.n ? strlen(decoders) : 0, &again, &out) ==
+		     0);
 		check_same(o, &again, true);
 		options_free(&again);
 		free(out);

@@ -5,7 +5,8 @@
 set -eu
 
 need="$* build-essential pkg-config libsystemd-dev libjansson-dev libmd-dev libbpf-dev bpftool
-libseccomp-dev libcap-ng-dev systemd systemd-container dbus debhelper lintian
+libseccomp-dev libcap-ng-dev zlib1g-dev liblzma-dev libzstd-dev zstd
+systemd systemd-container dbus debhelper lintian
 clang clang-format libclang-rt-dev iproute2 nftables socat netcat-openbsd curl jq
 python3 python3-jsonschema mandoc procps tshark tcptrace"
 

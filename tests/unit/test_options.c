@@ -4,6 +4,7 @@
 #include "../../daemon/common/opttable.c"
 #include "../../daemon/common/options.c"
 #include <fcntl.h>
+#include <time.h>
 #include <sys/mman.h>
 #include "tests/support/tap.h"
 
@@ -343,7 +344,7 @@ static void check_fields_apart(void)
 static void check_defaults(void)
 {
 	ok(run("--config=/dev/null") == 0, "an empty file and no flags are fine");
-	ok(!strcmp(o.interfaces[0], "auto") && !o.interfaces[1], "interface: auto");
+	ok(o.interfaces.n == 1 && !strcmp(o.interfaces.names[0], "auto"), "interface: auto");
 	ok(o.ring_size_bytes == 64 << 20 && o.ring_block_size_bytes == 128 << 10 &&
 		   o.block_timeout_ns == 2000000 && !o.promiscuous,
 	   "the defaults of [capture]");
@@ -362,7 +363,8 @@ static void check_defaults(void)
 		   o.queue_size_bytes == 16 << 20 && o.stats_interval_ns == 60 * SEC &&
 		   o.community_id == COMMUNITY_OPEN_CLOSE && o.community_id_seed == 0,
 	   "the defaults of [events]");
-	ok(o.event_ring_size == 65536 && o.log_level == LOG_LEVEL_INFO && !o.read_file && !o.quiet,
+	ok(o.event_ring_size == 65536 && o.log_level == LOG_LEVEL_INFO && !o.read_files.n &&
+		   !o.quiet,
 	   "the defaults of [daemon] and of the run");
 }
 
@@ -401,8 +403,8 @@ static bool interfaces_are(const char *want)
 {
 	char got[256] = "";
 
-	for (char **i = o.interfaces; i && *i; i++)
-		strcat(strcat(got, i == o.interfaces ? "" : " "), *i);
+	for (char **i = o.interfaces.names; i && *i; i++)
+		strcat(strcat(got, i == o.interfaces.names ? "" : " "), *i);
 	if (strcmp(got, want))
 		printf("# interfaces: '%s'\n", got);
 	return !strcmp(got, want);
@@ -417,6 +419,17 @@ static void check_lists(void)
 			   0 &&
 		   interfaces_are("a b c d e"),
 	   "and over flags of every form");
+	static char many[80000 * 24];
+	int n = 0;
+
+	for (int i = 0; i < 80000; i++)
+		n += sprintf(many + n, "interface = if%d\n", i % 79999);
+	clock_t start = clock();
+
+	ok(run_octets(many, (size_t)n, NULL) == 0 && o.interfaces.n == 79999 &&
+		   !strcmp(o.interfaces.names[79998], "if79998") &&
+		   clock() - start < CLOCKS_PER_SEC,
+	   "80,000 lines of one list take less than a second");
 	ok(run_octets("interface=a\n", 12, "--interface=b") == 0 && interfaces_are("b"),
 	   "flags replace the file's list");
 	static char *const bad_names[] = { "",	  ",",	  "a,",
@@ -533,8 +546,8 @@ static void check_together_rules(void)
 	ok(run("--config=/dev/null", "--quiet") == -EINVAL &&
 		   told_flag("--quiet: only together with --read"),
 	   "--quiet needs --read");
-	ok(run("--config=/dev/null", "-r", "-", "--quiet") == 0 && !strcmp(o.read_file, "-") &&
-		   o.quiet && !*err,
+	ok(run("--config=/dev/null", "-r", "-", "--quiet") == 0 &&
+		   !strcmp(o.read_files.names[0], "-") && o.quiet && !*err,
 	   "--read takes '-'");
 	ok(run("--config=/dev/null", "-r", "x", "--decoders=2") == -EINVAL &&
 		   told_flag("--decoders: only for live capture, not with --read"),
@@ -698,6 +711,11 @@ static void check_flags(void)
 		   count_lines(err) == 4,
 	   "unknown flags: all are told, with the nearest");
 	ok(run("--max-connection=5000") == -EINVAL, "a flag is spelled in full, even if unique");
+	ok(run("--config=/dev/null", "--read", "a.pcap", "b,c.pcap", "--quiet", "-rd.pcap",
+	       "a.pcap") == 0 &&
+		   o.read_files.n == 4 && !strcmp(o.read_files.names[1], "b,c.pcap") &&
+		   !strcmp(o.read_files.names[3], "a.pcap"),
+	   "files after --read are read too, each time they are named");
 	ok(run("trace.pcap") == -EINVAL &&
 		   told_flag("'trace.pcap': unexpected argument; did you mean --read="),
 	   "stray arguments get a hint");
@@ -827,7 +845,7 @@ static void check_reload(void)
 	    "--socket=/other", "--socket-group=staff", "--allow-group=5");
 	ok(keep_fixed(&o, &running) == 0, "new options beside running ones");
 	ok(o.timeout_established_ns == 5 * SEC && o.max_subscribers == 7 &&
-		   o.log_level == LOG_LEVEL_DEBUG && !strcmp(o.interfaces[0], "x") &&
+		   o.log_level == LOG_LEVEL_DEBUG && !strcmp(o.interfaces.names[0], "x") &&
 		   ids_are(&o.allow_groups, "5"),
 	   "what can be changed while it runs is changed");
 	ok(o.ring_size_bytes == 2 << 20 && o.decap, "and what other rings are needed for");

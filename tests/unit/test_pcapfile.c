@@ -410,8 +410,9 @@ static void test_not_ours(void)
 		  "truncated at byte 7: the file header at 0 takes 24 octets, 7 are left" },
 		{ "\xd4\xc3\xb2\xa1\1\0\2\0zoneSIGFsnap\1\0\0\0", 24,
 		  "pcap version 1.2 is not supported, only 2.4 is" },
-		{ "\x1f\x8b\x08\0xxxx", 8, "compressed: unpack it with 'gzip -dc' first" },
-		{ "\x28\xb5\x2f\xfdxxxx", 8, "compressed: unpack it with 'zstd -dc' first" },
+		{ "\x1f\x8b\x08\0xxxx", 8, "truncated: the gzip data ends at byte 8" },
+		{ "\x28\xb5\x2f\xfd", 4, "truncated: the zstd data ends at byte 4" },
+		{ "BZh9xxxx", 8, "compressed: unpack it with 'bzip2 -dc' first" },
 	};
 	struct source *s;
 	struct writer w;
