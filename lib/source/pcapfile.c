@@ -354,6 +354,16 @@ static uint64_t time_ns(const struct iface *i, uint64_t t)
 	return ns < 0 ? 0 : ns > INT64_MAX ? INT64_MAX : (uint64_t)ns;
 }
 
+/* A counter of dropped frames stands at @now.  One that is smaller than before began anew.  The sum
+ * stops at what JSON readers can hold. */
+static void drops_count(struct pcapfile *f, uint64_t *last, uint64_t now)
+{
+	uint64_t more = now - (now < *last ? 0 : *last);
+
+	f->drops = more < INT64_MAX - f->drops ? f->drops + more : INT64_MAX;
+	*last = now;
+}
+
 /* Reads the options of block @b, which are at @p up to @end, into @i. */
 static int parse_options(struct pcapfile *f, const uint8_t *b, uint32_t type, const uint8_t *p,
 			 const uint8_t *end, struct iface *i)
@@ -378,10 +388,8 @@ static int parse_options(struct pcapfile *f, const uint8_t *b, uint32_t type, co
 		} else if (option == OPT_IF_TSRESOL || option == OPT_IF_TSOFFSET) {
 			return corrupt(f, b, "option %u of an interface has %u octets", code, n);
 		} else if ((option == OPT_ISB_IFDROP || option == OPT_ISB_OSDROP) && n == 8) {
-			uint64_t *last = option == OPT_ISB_IFDROP ? &i->ifdrop : &i->osdrop;
-
-			f->drops += u64_at(f, value) - *last;
-			*last = u64_at(f, value);
+			drops_count(f, option == OPT_ISB_IFDROP ? &i->ifdrop : &i->osdrop,
+				    u64_at(f, value));
 		}
 	}
 	return PARSED;

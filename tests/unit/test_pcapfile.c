@@ -746,6 +746,21 @@ static void test_lies(void)
 	ok(next(s) == 0 && source_stats(s, &st) == 0 && st.drops == 7 && st.packets == 0,
 	   "pcapng: drops of an interface that later sections do not have");
 	source_free(s);
+
+	ng_start(&f, false);
+	ng_iface(&f, 1, 0, "eth0", 0, 0);
+	ng_stats(&f, 0, 30, 0);
+	ng_stats(&f, 0, 2, 0);
+	s = open_file(&f);
+	ok(next(s) == 0 && source_stats(s, &st) == 0 && st.drops == 32,
+	   "pcapng: a counter of drops that begins anew adds up");
+	source_free(s);
+	ng_stats(&f, 0, UINT64_MAX, UINT64_MAX - 1);
+	ng_stats(&f, 0, 5, UINT64_MAX);
+	s = open_file(&f);
+	ok(next(s) == 0 && source_stats(s, &st) == 0 && st.drops == INT64_MAX,
+	   "pcapng: the sum of drops does not wrap");
+	source_free(s);
 }
 
 static void test_interfaces(void)
