@@ -388,8 +388,9 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 			       .fdstore = fdstore,
 			       .starting = true };
 	publisher->on_wake = capture_on_wake;
-	publisher->ifaces = capture_iface_names;
-	publisher->arg = c;
+	publisher->wake_arg = c;
+	publisher->subscribers.ifaces = capture_iface_names;
+	publisher->subscribers.arg = c;
 	restore_interfaces(c);
 	r = await_rings(c);
 	c->starting = false;

@@ -117,7 +117,7 @@ static void daemon_reload(struct daemon *d)
 	if (reload_options(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);
-		subscribers_recheck(&d->publisher);
+		subscribers_recheck(&d->publisher.subscribers);
 		capture_reload(&d->capture);
 		log_event(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
 	} else {
@@ -200,13 +200,14 @@ static int daemon_run(struct daemon *d)
 	if (r < 0)
 		return r;
 	if (d->o.to_stdout)
-		r = subscribers_stdout(&d->publisher);
+		r = subscribers_stdout(&d->publisher.subscribers);
 	if (r >= 0)
 		r = watchdog_start(&d->watchdog, d->loop, &d->publisher);
 	if (r < 0)
 		return r;
 	log_event(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
-		  *d->publisher.path ? ": events on " : "", d->publisher.path);
+		  *d->publisher.subscribers.path ? ": events on " : "",
+		  d->publisher.subscribers.path);
 	sd_notify(0, "READY=1\nSTATUS=Ready");
 
 	r = sd_event_loop(d->loop);
@@ -250,8 +251,8 @@ int main(int argc, char **argv)
 	if (r < 0 && d.fdstore.live) /* unchanged for the next start, which may succeed */
 		capture_pause(&d.capture);
 	capture_destroy(&d.capture);
-	socket_made = d.publisher.socket_made && !d.paused;
-	directory_made = d.publisher.directory_made;
+	socket_made = d.publisher.subscribers.socket_made && !d.paused;
+	directory_made = d.publisher.subscribers.directory_made;
 	publisher_destroy(&d.publisher);
 	fdstore_destroy(&d.fdstore);
 	opener_end(&d.opener, socket_made, directory_made);

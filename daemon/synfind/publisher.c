@@ -41,11 +41,11 @@ static void lines_begin(struct publisher *p, const struct input_ring *input, siz
 		uint64_t end = st->state->end[i].head + space;
 
 		/* A transaction is at most half the log, so the lines it discards are older. */
-		if (end > p->slowest[i] + st->log[i].size ||
+		if (end > p->subscribers.slowest[i] + st->log[i].size ||
 		    end > st->committed[i] + st->log[i].size / 2) {
 			stream_state_commit(st);
-			if (end > p->slowest[i] + st->log[i].size)
-				subscribers_clear(p, i, space);
+			if (end > p->subscribers.slowest[i] + st->log[i].size)
+				subscribers_clear(&p->subscribers, i, space);
 		}
 	}
 	stream_state_begin(st, input ? input->cursor : NULL);
@@ -74,7 +74,7 @@ static void publisher_line_end(struct publisher *p, unsigned log, const struct s
 
 static bool log_is_read(const struct publisher *p, unsigned log)
 {
-	return log == ACCESS_ADDRESSES || p->reading[log];
+	return log == ACCESS_ADDRESSES || p->subscribers.reading[log];
 }
 
 static void publish_event(struct publisher *p, const struct input_ring *input,
@@ -156,7 +156,7 @@ void publisher_iface(struct publisher *p, const char *iface, const char *state)
 void publisher_stats(struct publisher *p, uint64_t interval_ns)
 {
 	const struct stream_head *h = p->stream.head;
-	struct stats_subscribers subscribers = { .connected = p->connected,
+	struct stats_subscribers subscribers = { .connected = p->subscribers.connected,
 						 .accepted = h->accepted,
 						 .lost_events = h->state.lost_events,
 						 .unlisted = h->refused[ACCESS_UNLISTED],
@@ -203,8 +203,18 @@ void publisher_start(struct publisher *p)
 	h->paused = false;
 	h->alive_ns = now;
 	p->reported = true;
-	subscribers_greet_late(p);
+	subscribers_greet_late(&p->subscribers, p->adopted);
 	publisher_drain(p);
+}
+
+/* Sends what is ready. */
+static void publisher_serve(struct publisher *p)
+{
+	uint64_t now = wall_clock_ns();
+
+	if (p->reported)
+		p->stream.head->alive_ns = now;
+	subscribers_serve_all(&p->subscribers, now);
 }
 
 /* ---- draining ------------------------------------------------------------------------------- */
@@ -236,7 +246,7 @@ static bool drain_round(struct publisher *p)
 
 	for (struct input_ring *input = p->rings; input; input = input->next)
 		more |= input_drain(p, input);
-	subscribers_serve_all(p);
+	publisher_serve(p);
 	return more;
 }
 
@@ -268,7 +278,7 @@ static int publisher_on_wake(sd_event_source *io, int fd, uint32_t revents, void
 	eventfd_read(fd, &n); /* before draining, or a wake-up is lost */
 	publisher_drain(p);
 	if (p->on_wake)
-		p->on_wake(p->arg);
+		p->on_wake(p->wake_arg);
 	return 0;
 }
 
@@ -320,7 +330,7 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 		publish_ring_loss(p, input, d->state.progress->number);
 		stream_state_commit(&p->stream);
 	}
-	subscribers_serve_all(p);
+	publisher_serve(p);
 	*link = input->next;
 	free(input);
 }
@@ -347,8 +357,8 @@ static int publisher_loop_init(struct publisher *p)
 }
 
 /* Always loaded: a reload may enable pseudonyms, but can no longer read the file.  A random key is
- * stored with the stream. */
-static int load_key(struct publisher *p)
+ * stored with the stream.  *ret_other_key: it differs from the earlier process's. */
+static int load_key(struct publisher *p, bool *ret_other_key)
 {
 	struct stream_head *h = p->stream.head;
 	uint8_t key[PSEUDONYM_KEY_OCTETS];
@@ -360,8 +370,8 @@ static int load_key(struct publisher *p)
 		memcpy(key, h->key, sizeof key);
 	else if (!r && getrandom(key, sizeof key, 0) != sizeof key)
 		return log_errno(errno, "Cannot generate a key for pseudonyms");
-	p->other_key = !h->has_key || memcmp(key, h->key, sizeof key);
-	if (p->other_key) {
+	*ret_other_key = !h->has_key || memcmp(key, h->key, sizeof key);
+	if (*ret_other_key) {
 		h->has_key = false;
 		undo_order();
 		memcpy(h->key, key, sizeof key);
@@ -393,11 +403,10 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 		   struct fdstore *fdstore)
 {
 	struct stream_head *h;
+	bool other_key = false;
 	int r;
 
-	*p = (struct publisher){
-		.o = o, .loop = loop, .fdstore = fdstore, .listen_fd = -1, .wake_fd = -1
-	};
+	*p = (struct publisher){ .o = o, .loop = loop, .fdstore = fdstore, .wake_fd = -1 };
 	r = stream_state_open(&p->stream, fdstore, o->queue_size_bytes, o->max_subscribers + 1,
 			      &p->adopted);
 	if (r < 0)
@@ -411,29 +420,21 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 		memcpy(p->id.run_id, h->run_id, sizeof h->run_id);
 	else
 		memcpy(h->run_id, p->id.run_id, sizeof h->run_id);
-	r = load_key(p);
+	r = load_key(p, &other_key);
 	if (r >= 0)
 		r = publisher_loop_init(p);
+	subscribers_init(&p->subscribers, o, loop, fdstore, &p->stream, &p->id);
 	if (r >= 0)
-		r = subscribers_listen(p);
+		r = subscribers_listen(&p->subscribers);
 	if (r >= 0)
-		subscribers_adopt(p);
+		subscribers_adopt(&p->subscribers, other_key);
 	return r;
 }
 
 void publisher_end(struct publisher *p, uint64_t wait_ns)
 {
-	uint64_t until = wall_clock_ns() + wait_ns;
-
-	while (subscribers_send_all(p) && wall_clock_ns() < until)
-		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
-	while (p->subscribers)
-		subscribers_remove(p->subscribers, "the daemon ends");
+	subscribers_end(&p->subscribers, wait_ns);
 	stream_state_forget(p->fdstore);
-	if (p->socket_made) {
-		shutdown(p->listen_fd, SHUT_RDWR); /* the store may hold a copy for a while */
-		fdstore_remove(p->fdstore, LISTENER);
-	}
 }
 
 void publisher_pause(struct publisher *p)
@@ -447,18 +448,15 @@ void publisher_pause(struct publisher *p)
 
 void publisher_destroy(struct publisher *p)
 {
-	subscribers_free(p);
+	subscribers_destroy(&p->subscribers);
 	while (p->rings) {
 		struct input_ring *input = p->rings;
 
 		p->rings = input->next;
 		free(input);
 	}
-	sd_event_source_disable_unref(p->listen_io);
 	sd_event_source_disable_unref(p->wake_io);
 	sd_event_source_disable_unref(p->more);
-	if (p->loop && p->listen_fd >= 0)
-		close(p->listen_fd);
 	if (p->loop && p->wake_fd >= 0)
 		close(p->wake_fd);
 	stream_state_close(&p->stream);

@@ -1,4 +1,4 @@
-/* publisher_state.h - what the publisher knows, shared by publisher.c and subscribers.c. */
+/* publisher_state.h - what the publisher knows, for those who own one or look at its rings. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -6,6 +6,7 @@
 #include "base/fmt.h"
 #include "synfind/identity.h"
 #include "synfind/stream_state.h"
+#include "synfind/subscribers.h"
 
 enum {
 	PUBLISHER_IFACES = 255,	   /* named in one line */
@@ -31,19 +32,12 @@ struct publisher {
 	bool adopted;  /* the stream is an earlier process's */
 	bool reported; /* `restart` is published; new rings wait for it */
 	struct pseudonym_key key;
-	bool other_key;		  /* the key differs from the earlier process's */
 	struct fmt_second second; /* of the last event's time */
 	char plain_line[PLAIN_LINE_MAX];
 	struct input_ring *rings;
-	struct subscriber *subscribers;
-	unsigned connected, reading[ACCESS_LOGS];
-	uint64_t slowest[ACCESS_LOGS]; /* every subscriber is at or after this position */
-	int listen_fd, wake_fd;
-	char path[108];	  /* of the socket; "": none */
-	bool socket_made; /* listen_remove() the path at the end */
-	bool directory_made;
-	sd_event_source *listen_io, *wake_io, *more;
+	struct subscribers subscribers;
+	int wake_fd;
+	sd_event_source *wake_io, *more;
 	void (*on_wake)(void *arg); /* a decoder may have changed its state */
-	unsigned (*ifaces)(void *arg, const char **ret, unsigned max); /* names for hello lines */
-	void *arg;
+	void *wake_arg;
 };

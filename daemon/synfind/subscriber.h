@@ -18,6 +18,7 @@
 #include "synfind/linelog.h"
 
 typedef struct sd_event_source sd_event_source;
+struct subscribers;
 struct undo;
 
 /* The prefix holds one hello, the rest of one line, or one `lost` line: nothing is skipped or
@@ -46,7 +47,7 @@ struct subscriber_record {
 
 struct subscriber {
 	struct subscriber *next, **link;
-	struct publisher *publisher;
+	struct subscribers *all;	  /* that it belongs to */
 	struct subscriber_record *record; /* borrowed */
 	unsigned index;			  /* of the record */
 	sd_event_source *io;

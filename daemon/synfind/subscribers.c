@@ -6,6 +6,8 @@
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <systemd/sd-event.h>
+#include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
 #include "base/strbuf.h"
@@ -15,7 +17,8 @@
 #include "format/json.h"
 #include "synfind/access.h"
 #include "synfind/listen.h"
-#include "synfind/publisher_state.h"
+#include "synfind/identity.h"
+#include "synfind/stream_state.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 
@@ -33,7 +36,7 @@ _Static_assert((unsigned)ACCESS_LOGS == ACCESS_UNLISTED,
 
 static struct linelog *subscriber_log(struct subscriber *s)
 {
-	return &s->publisher->stream.log[s->record->log];
+	return &s->all->stream->log[s->record->log];
 }
 
 /* The name of its socket in the store, unique for each use of the record. */
@@ -45,8 +48,8 @@ static void subscriber_free(struct subscriber *s)
 	*s->link = s->next;
 	if (s->next)
 		s->next->link = s->link;
-	s->publisher->connected--;
-	s->publisher->reading[s->record->log]--;
+	s->all->connected--;
+	s->all->reading[s->record->log]--;
 	sd_event_source_disable_unref(s->io);
 	if (s->fd != STDOUT_FILENO)
 		close(s->fd);
@@ -55,25 +58,26 @@ static void subscriber_free(struct subscriber *s)
 
 void subscribers_remove(struct subscriber *s, const char *why)
 {
-	struct publisher *p = s->publisher;
-	uint32_t *in_use = &p->stream.in_use[s->index];
+	struct subscribers *all = s->all;
+	uint32_t *in_use = &all->stream->in_use[s->index];
 	bool is_stdout = s->fd == STDOUT_FILENO;
 
 	log_debug("Subscriber %d (pid %d) is gone: %s", s->fd, (int)s->pid, why);
 	*in_use &= ~1u; /* first: the next process must not resume it */
 	if (!is_stdout) {
 		shutdown(s->fd, SHUT_RDWR); /* the store may hold a copy for a while */
-		fdstore_remove(p->fdstore, fdstore_name(SUBSCRIBER_NAME, s->index, *in_use >> 1).s);
+		fdstore_remove(all->fdstore,
+			       fdstore_name(SUBSCRIBER_NAME, s->index, *in_use >> 1).s);
 	}
 	subscriber_free(s);
 	if (is_stdout)
-		sd_event_exit(p->loop, 0);
+		sd_event_exit(all->loop, 0);
 }
 
 bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 {
 	enum subscriber_verdict v =
-		subscriber_send(s, subscriber_log(s), &s->publisher->stream.undo, now_ns);
+		subscriber_send(s, subscriber_log(s), &s->all->stream->undo, now_ns);
 	bool waits = v == SUBSCRIBER_WAITS;
 
 	if (v == SUBSCRIBER_GONE) {
@@ -90,16 +94,12 @@ bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 	return true;
 }
 
-void subscribers_serve_all(struct publisher *p)
+void subscribers_serve_all(struct subscribers *all, uint64_t now_ns)
 {
-	uint64_t now = wall_clock_ns();
-
-	if (p->reported)
-		p->stream.head->alive_ns = now;
-	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+	for (struct subscriber *s = all->list, *next; s; s = next) {
 		next = s->next;
 		if (!s->waits)
-			subscribers_serve(s, now);
+			subscribers_serve(s, now_ns);
 	}
 }
 
@@ -142,21 +142,21 @@ static int on_plain_file(sd_event_source *io, void *arg)
 	return 0;
 }
 
-static int subscriber_greet(struct publisher *p, struct subscriber_record *record)
+static int subscriber_greet(struct subscribers *all, struct subscriber_record *record)
 {
-	const char *names[PUBLISHER_IFACES];
-	unsigned n = p->ifaces ? p->ifaces(p->arg, names, ARRAY_SIZE(names)) : 0;
-	struct json_hello h = identity_hello(&p->id, capture_mode_name(p->o->mode), names, n);
+	const char *names[SUBSCRIBERS_IFACES];
+	unsigned n = all->ifaces ? all->ifaces(all->arg, names, ARRAY_SIZE(names)) : 0;
+	struct json_hello h = identity_hello(all->id, capture_mode_name(all->o->mode), names, n);
 	char line[HELLO_MAX];
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
 	h.pseudonyms = record->log == ACCESS_PSEUDONYMS;
-	json_hello(&x, &h, p->stream.state->seq, wall_clock_ns());
+	json_hello(&x, &h, all->stream->state->seq, wall_clock_ns());
 	return x.full ? -ENOBUFS : subscriber_prepend(record, line, (size_t)(x.p - line));
 }
 
 /* Makes a subscriber with record @index in this process.  Owns @fd, also on failure. */
-static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_socket,
+static int subscriber_new(struct subscribers *all, unsigned index, int fd, bool is_socket,
 			  struct subscriber **ret)
 {
 	struct subscriber *s = calloc(1, sizeof *s);
@@ -171,10 +171,10 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
 	}
 	if (is_socket)
 		getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len);
-	*s = (struct subscriber){ .next = p->subscribers,
-				  .link = &p->subscribers,
-				  .publisher = p,
-				  .record = stream_state_record(&p->stream, index),
+	*s = (struct subscriber){ .next = all->list,
+				  .link = &all->list,
+				  .all = all,
+				  .record = stream_state_record(all->stream, index),
 				  .index = index,
 				  .fd = fd,
 				  .is_socket = is_socket,
@@ -183,13 +183,13 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
 				  .uid = fd == STDOUT_FILENO ? (uid_t)-1 : peer.uid };
 	if (s->next)
 		s->next->link = &s->next;
-	p->subscribers = s;
-	p->connected++;
-	p->reading[s->record->log]++;
-	r = sd_event_add_io(p->loop, &s->io, fd, is_socket ? EPOLLIN : 0, on_subscriber, s);
+	all->list = s;
+	all->connected++;
+	all->reading[s->record->log]++;
+	r = sd_event_add_io(all->loop, &s->io, fd, is_socket ? EPOLLIN : 0, on_subscriber, s);
 	if (r == -EPERM) { /* epoll does not support regular files */
 		s->plain_file = true;
-		r = sd_event_add_defer(p->loop, &s->io, on_plain_file, s);
+		r = sd_event_add_defer(all->loop, &s->io, on_plain_file, s);
 	}
 	if (r >= 0)
 		r = sd_event_source_set_priority(s->io, PRIORITY_SUBSCRIBER);
@@ -203,21 +203,22 @@ static int subscriber_new(struct publisher *p, unsigned index, int fd, bool is_s
 
 /* Adds a subscriber that reads @log from now on; its socket is stored already.  Owns @fd, also on
  * failure. */
-static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_socket, unsigned log)
+static int subscriber_add(struct subscribers *all, unsigned index, int fd, bool is_socket,
+			  unsigned log)
 {
-	uint32_t *in_use = &p->stream.in_use[index], generation = (*in_use >> 1) + 1;
-	struct subscriber_record *record = stream_state_record(&p->stream, index);
+	uint32_t *in_use = &all->stream->in_use[index], generation = (*in_use >> 1) + 1;
+	struct subscriber_record *record = stream_state_record(all->stream, index);
 	struct subscriber *s;
 	int r;
 
-	record->cursor = (struct subscriber_cursor){ .at = p->stream.state->end[log].head };
+	record->cursor = (struct subscriber_cursor){ .at = all->stream->state->end[log].head };
 	record->log = log;
 	record->flight = FLIGHT_NONE;
-	r = subscriber_new(p, index, fd, is_socket, &s);
-	if (r >= 0 && (r = subscriber_greet(p, record)) < 0)
+	r = subscriber_new(all, index, fd, is_socket, &s);
+	if (r >= 0 && (r = subscriber_greet(all, record)) < 0)
 		subscriber_free(s);
 	if (r < 0) {
-		fdstore_remove(p->fdstore, fdstore_name(SUBSCRIBER_NAME, index, generation).s);
+		fdstore_remove(all->fdstore, fdstore_name(SUBSCRIBER_NAME, index, generation).s);
 		return log_errno(r, "Cannot serve a subscriber");
 	}
 	undo_order();
@@ -228,24 +229,24 @@ static int subscriber_add(struct publisher *p, unsigned index, int fd, bool is_s
 }
 
 /* The last record is for standard output. */
-static unsigned stdout_index(const struct publisher *p)
+static unsigned stdout_index(const struct subscribers *all)
 {
-	return p->stream.head->geometry.records - 1;
+	return all->stream->head->geometry.records - 1;
 }
 
 /* What the peer of @fd may see.  @is_new: an additional subscriber, checked against the limits and
  * logged. */
-static enum access_verdict subscriber_access(const struct publisher *p, int fd, bool is_new)
+static enum access_verdict subscriber_access(const struct subscribers *all, int fd, bool is_new)
 {
 	enum access_verdict v = ACCESS_UNKNOWN;
 	struct access_peer peer = { 0 };
 	unsigned of_uid = 0;
 
 	if (access_peer_of(fd, &peer) == 0) {
-		for (const struct subscriber *s = p->subscribers; s; s = s->next)
+		for (const struct subscriber *s = all->list; s; s = s->next)
 			of_uid += s->uid == peer.uid;
-		v = is_new ? access_decide(&peer, p->o, p->connected, of_uid)
-			   : access_by_name(&peer, p->o);
+		v = is_new ? access_decide(&peer, all->o, all->connected, of_uid)
+			   : access_by_name(&peer, all->o);
 	}
 	if (is_new || access_refused(v))
 		access_log(&peer, v);
@@ -253,20 +254,21 @@ static enum access_verdict subscriber_access(const struct publisher *p, int fd, 
 	return v;
 }
 
-void subscribers_recheck(struct publisher *p)
+void subscribers_recheck(struct subscribers *all)
 {
-	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+	for (struct subscriber *s = all->list, *next; s; s = next) {
 		next = s->next;
 		/* A subscriber that is to see another log may reconnect. */
-		if (s->fd != STDOUT_FILENO && subscriber_access(p, s->fd, false) != s->record->log)
+		if (s->fd != STDOUT_FILENO &&
+		    subscriber_access(all, s->fd, false) != s->record->log)
 			subscribers_remove(s, "the configuration has changed");
 	}
 }
 
 static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 {
-	struct publisher *p = arg;
-	struct stream_head *h = p->stream.head;
+	struct subscribers *all = arg;
+	struct stream_head *h = all->stream->head;
 	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), r;
 	enum access_verdict v;
 	unsigned index = 0;
@@ -277,56 +279,56 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 			log_limited(LOG_LEVEL_ERR, "Cannot accept a subscriber: %m");
 		return 0;
 	}
-	v = subscriber_access(p, c, true);
-	while (index < stdout_index(p) && p->stream.in_use[index] & 1)
+	v = subscriber_access(all, c, true);
+	while (index < stdout_index(all) && all->stream->in_use[index] & 1)
 		index++;
 	if (!access_refused(v) &&
-	    index == stdout_index(p)) /* log_sizes() said how many there are */
+	    index == stdout_index(all)) /* log_sizes() said how many there are */
 		v = ACCESS_LIMIT;
 	if (access_refused(v)) {
 		h->refused[v]++;
 		close(c);
 		return 0;
 	}
-	r = fdstore_add(p->fdstore,
-			fdstore_name(SUBSCRIBER_NAME, index, (p->stream.in_use[index] >> 1) + 1).s,
-			c);
+	r = fdstore_add(
+		all->fdstore,
+		fdstore_name(SUBSCRIBER_NAME, index, (all->stream->in_use[index] >> 1) + 1).s, c);
 	if (r < 0 && r != -ENOTCONN)
 		log_limited(LOG_LEVEL_WARN,
 			    "Cannot store a subscriber; a restart will disconnect it: %s",
 			    strerror(-r));
 	h->accepted++;
-	subscriber_add(p, index, c, true, v);
+	subscriber_add(all, index, c, true, v);
 	return 0;
 }
 
-int subscribers_stdout(struct publisher *p)
+int subscribers_stdout(struct subscribers *all)
 {
 	struct stat st;
 	bool is_socket = fstat(STDOUT_FILENO, &st) == 0 && S_ISSOCK(st.st_mode);
 
-	return subscriber_add(p, stdout_index(p), STDOUT_FILENO, is_socket, ACCESS_ADDRESSES);
+	return subscriber_add(all, stdout_index(all), STDOUT_FILENO, is_socket, ACCESS_ADDRESSES);
 }
 
 /* ---- subscribers of an earlier process ------------------------------------------------------- */
 
-static void subscriber_adopt(struct publisher *p, unsigned index)
+static void subscriber_adopt(struct subscribers *all, unsigned index, bool other_key)
 {
-	struct subscriber_record *record = stream_state_record(&p->stream, index);
-	uint32_t *in_use = &p->stream.in_use[index];
+	struct subscriber_record *record = stream_state_record(all->stream, index);
+	uint32_t *in_use = &all->stream->in_use[index];
 	struct fdstore_name name = fdstore_name(SUBSCRIBER_NAME, index, *in_use >> 1);
-	int fd = index == stdout_index(p) ? -ENOENT : fdstore_take(p->fdstore, name.s);
+	int fd = index == stdout_index(all) ? -ENOENT : fdstore_take(all->fdstore, name.s);
 	struct subscriber *s;
 
 	subscriber_settle(record);
 	/* Its record is sound, and it may still see the same log with the same key. */
 	if (fd >= 0 && record->log < ACCESS_LOGS &&
-	    subscriber_is_sound(record, &p->stream.log[record->log]) &&
-	    subscriber_access(p, fd, false) == record->log &&
-	    !(record->log == ACCESS_PSEUDONYMS && p->other_key)) {
-		if (subscriber_new(p, index, fd, true, &s) == 0) {
-			if (record->cursor.at < p->slowest[record->log])
-				p->slowest[record->log] = record->cursor.at;
+	    subscriber_is_sound(record, &all->stream->log[record->log]) &&
+	    subscriber_access(all, fd, false) == record->log &&
+	    !(record->log == ACCESS_PSEUDONYMS && other_key)) {
+		if (subscriber_new(all, index, fd, true, &s) == 0) {
+			if (record->cursor.at < all->slowest[record->log])
+				all->slowest[record->log] = record->cursor.at;
 			return;
 		}
 	} else if (fd >= 0) {
@@ -334,38 +336,38 @@ static void subscriber_adopt(struct publisher *p, unsigned index)
 		close(fd);
 	}
 	*in_use &= ~1u;
-	fdstore_remove(p->fdstore, name.s);
+	fdstore_remove(all->fdstore, name.s);
 }
 
-void subscribers_adopt(struct publisher *p)
+void subscribers_adopt(struct subscribers *all, bool other_key)
 {
 	for (unsigned i = 0; i < ACCESS_LOGS; i++)
-		p->slowest[i] = p->stream.state->end[i].head;
-	for (unsigned i = 0; i <= stdout_index(p); i++)
-		if (p->stream.in_use[i] & 1)
-			subscriber_adopt(p, i);
+		all->slowest[i] = all->stream->state->end[i].head;
+	for (unsigned i = 0; i <= stdout_index(all); i++)
+		if (all->stream->in_use[i] & 1)
+			subscriber_adopt(all, i, other_key);
 }
 
-void subscribers_greet_late(struct publisher *p)
+void subscribers_greet_late(struct subscribers *all, bool resumed)
 {
 	char name[FDSTORE_NAME_MAX + 1];
 	int fd;
 
-	while ((fd = fdstore_take_next(p->fdstore, SUBSCRIBER_NAME "-", name)) >= 0) {
+	while ((fd = fdstore_take_next(all->fdstore, SUBSCRIBER_NAME "-", name)) >= 0) {
 		unsigned index = 0, generation = 0;
 
-		if (p->adopted &&
-		    sscanf(name, SUBSCRIBER_NAME "-%u-%u", &index, &generation) == 2 &&
-		    index < stdout_index(p) && p->stream.in_use[index] == (generation - 1) << 1) {
-			enum access_verdict v = subscriber_access(p, fd, true);
+		if (resumed && sscanf(name, SUBSCRIBER_NAME "-%u-%u", &index, &generation) == 2 &&
+		    index < stdout_index(all) &&
+		    all->stream->in_use[index] == (generation - 1) << 1) {
+			enum access_verdict v = subscriber_access(all, fd, true);
 
 			if (!access_refused(v)) {
-				subscriber_add(p, index, fd, true, v);
+				subscriber_add(all, index, fd, true, v);
 				continue;
 			}
-			p->stream.head->refused[v]++;
+			all->stream->head->refused[v]++;
 		}
-		fdstore_remove(p->fdstore, name); /* removed earlier, or refused now */
+		fdstore_remove(all->fdstore, name); /* removed earlier, or refused now */
 		shutdown(fd, SHUT_RDWR);
 		close(fd);
 	}
@@ -373,33 +375,33 @@ void subscribers_greet_late(struct publisher *p)
 
 /* ---- all of them ----------------------------------------------------------------------------- */
 
-int subscribers_listen(struct publisher *p)
+int subscribers_listen(struct subscribers *all)
 {
-	int fd = listen_inherited(p->fdstore, &p->socket_made), r;
+	int fd = listen_inherited(all->fdstore, &all->socket_made), r;
 
-	if (fd == -ENOENT && p->o->socket) {
-		fd = listen_open(p->o, &p->directory_made);
-		p->socket_made = fd >= 0;
+	if (fd == -ENOENT && all->o->socket) {
+		fd = listen_open(all->o, &all->directory_made);
+		all->socket_made = fd >= 0;
 		if (fd >= 0)
-			fdstore_add(p->fdstore, LISTENER, fd);
+			fdstore_add(all->fdstore, LISTENER, fd);
 	}
-	p->listen_fd = fd;
+	all->listen_fd = fd;
 	if (fd < 0)
 		return fd == -ENOENT ? 0 : fd;
-	listen_path(fd, p->path);
-	r = sd_event_add_io(p->loop, &p->listen_io, fd, EPOLLIN, on_connect, p);
+	listen_path(fd, all->path);
+	r = sd_event_add_io(all->loop, &all->listen_io, fd, EPOLLIN, on_connect, all);
 	if (r >= 0)
-		r = sd_event_source_set_priority(p->listen_io, PRIORITY_ACCEPT);
+		r = sd_event_source_set_priority(all->listen_io, PRIORITY_ACCEPT);
 	/* Without a free descriptor accept() fails and the client stays in the queue. */
 	if (r >= 0)
-		r = sd_event_source_set_ratelimit(p->listen_io, ACCEPT_USEC, ACCEPT_BURST);
+		r = sd_event_source_set_ratelimit(all->listen_io, ACCEPT_USEC, ACCEPT_BURST);
 	return r < 0 ? log_errno(r, "Cannot watch the events socket") : 0;
 }
 
 /* Skips what is before @clear; false: it was removed. */
 static bool subscriber_overtake(struct subscriber *s, uint64_t clear)
 {
-	struct stream_state *st = &s->publisher->stream;
+	struct stream_state *st = s->all->stream;
 	uint64_t lost;
 
 	stream_state_begin(st, NULL);
@@ -420,13 +422,13 @@ static bool subscriber_overtake(struct subscriber *s, uint64_t clear)
 	return true;
 }
 
-void subscribers_clear(struct publisher *p, unsigned log, size_t n)
+void subscribers_clear(struct subscribers *all, unsigned log, size_t n)
 {
-	uint64_t head = p->stream.state->end[log].head;
-	uint64_t clear = head + n - p->stream.log[log].size;
+	uint64_t head = all->stream->state->end[log].head;
+	uint64_t clear = head + n - all->stream->log[log].size;
 
-	p->slowest[log] = head;
-	for (struct subscriber *s = p->subscribers, *next; s; s = next) {
+	all->slowest[log] = head;
+	for (struct subscriber *s = all->list, *next; s; s = next) {
 		const struct subscriber_cursor *cursor = &s->record->cursor;
 
 		next = s->next;
@@ -436,23 +438,54 @@ void subscribers_clear(struct publisher *p, unsigned log, size_t n)
 			continue;
 		if (cursor->at < clear && !subscriber_overtake(s, clear))
 			continue;
-		if (cursor->at < p->slowest[log])
-			p->slowest[log] = cursor->at;
+		if (cursor->at < all->slowest[log])
+			all->slowest[log] = cursor->at;
 	}
 }
 
-bool subscribers_send_all(struct publisher *p)
+void subscribers_init(struct subscribers *all, const struct options *o, sd_event *loop,
+		      struct fdstore *fdstore, struct stream_state *stream,
+		      const struct identity *id)
+{
+	*all = (struct subscribers){ .o = o,
+				     .loop = loop,
+				     .fdstore = fdstore,
+				     .stream = stream,
+				     .id = id,
+				     .listen_fd = -1 };
+}
+
+/* Sends to all of them once.  True: some have not got everything yet. */
+static bool send_all(struct subscribers *all)
 {
 	bool waiting = false;
 
-	for (struct subscriber *s = p->subscribers; s; s = s->next)
-		waiting |= subscriber_send(s, subscriber_log(s), &p->stream.undo,
+	for (struct subscriber *s = all->list; s; s = s->next)
+		waiting |= subscriber_send(s, subscriber_log(s), &all->stream->undo,
 					   wall_clock_ns()) == SUBSCRIBER_WAITS;
 	return waiting;
 }
 
-void subscribers_free(struct publisher *p)
+void subscribers_end(struct subscribers *all, uint64_t wait_ns)
 {
-	while (p->subscribers)
-		subscriber_free(p->subscribers);
+	uint64_t until = wall_clock_ns() + wait_ns;
+
+	while (send_all(all) && wall_clock_ns() < until)
+		nanosleep(&(struct timespec){ .tv_nsec = 2000000 }, NULL);
+	while (all->list)
+		subscribers_remove(all->list, "the daemon ends");
+	if (all->socket_made) {
+		shutdown(all->listen_fd, SHUT_RDWR); /* the store may hold a copy for a while */
+		fdstore_remove(all->fdstore, LISTENER);
+	}
+}
+
+void subscribers_destroy(struct subscribers *all)
+{
+	while (all->list)
+		subscriber_free(all->list);
+	sd_event_source_disable_unref(all->listen_io);
+	if (all->loop && all->listen_fd >= 0)
+		close(all->listen_fd);
+	*all = (struct subscribers){ 0 };
 }

@@ -67,7 +67,7 @@ static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 		   "%u interfaces, %u subscribers; dropped %llu, lost to subscribers %llu",
 		   rate(packets, h->packets, took), rate(events, h->events, took),
 		   (unsigned long long)full_entries, (unsigned long long)syn_entries, ifaces,
-		   h->publisher->connected, (unsigned long long)drops,
+		   h->publisher->subscribers.connected, (unsigned long long)drops,
 		   (unsigned long long)h->publisher->stream.state->lost_events);
 	h->at_usec = usec;
 	h->packets = packets;

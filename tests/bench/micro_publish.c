@@ -156,7 +156,7 @@ static uint64_t behind(const struct publisher *p)
 {
 	uint64_t most = 0;
 
-	for (const struct subscriber *s = p->subscribers; s; s = s->next)
+	for (const struct subscriber *s = p->subscribers.list; s; s = s->next)
 		if (p->stream.state->end[0].head - s->record->cursor.at > most)
 			most = p->stream.state->end[0].head - s->record->cursor.at;
 	return most;
@@ -196,7 +196,7 @@ static double run(const char *program, unsigned readers, uint64_t events, double
 	bench_init(&b);
 	if (readers)
 		pid = reader_start(program, readers);
-	while (b.publisher.connected < readers)
+	while (b.publisher.subscribers.connected < readers)
 		turn(&b);
 
 	uint64_t first = b.publisher.stream.state->seq;
@@ -206,7 +206,7 @@ static double run(const char *program, unsigned readers, uint64_t events, double
 		if (b.made < events && b.publisher.stream.state->seq - first == b.made &&
 		    behind(&b.publisher) < b.publisher.stream.log[0].size / 2)
 			produce(&b, events - b.made < 4096 ? events - b.made : 4096);
-		if (b.publisher.connected < readers) {
+		if (b.publisher.subscribers.connected < readers) {
 			fprintf(stderr, "%s: a reader is gone\n", program);
 			exit(1);
 		}

@@ -52,7 +52,7 @@ static uint64_t behind(const struct publisher *p)
 {
 	uint64_t least = UINT64_MAX;
 
-	for (const struct subscriber *s = p->subscribers; s; s = s->next)
+	for (const struct subscriber *s = p->subscribers.list; s; s = s->next)
 		if (p->stream.state->end[0].head - s->record->cursor.at < least)
 			least = p->stream.state->end[0].head - s->record->cursor.at;
 	return least;
