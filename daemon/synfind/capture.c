@@ -347,9 +347,9 @@ static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
 	const struct capture *c = arg;
 	unsigned n = 0;
 
-	for (const struct interface *iface = c->interfaces; iface && n < max; iface = iface->next)
-		if (iface->decoders)
-			ret[n++] = iface->name;
+	for (const struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (iface->decoders && n++ < max)
+			ret[n - 1] = iface->name;
 	return n;
 }
 

@@ -183,7 +183,7 @@ void publisher_start(struct publisher *p)
 {
 	struct stream_head *h = p->stream.head;
 	uint64_t now = wall_clock_ns(), seq = h->state.seq + 1;
-	const char *reset[PUBLISHER_IFACES];
+	const char *reset[JSON_NAMES_MAX];
 	struct json_restart restart = { .cause = h->paused ? "stop" : "crash",
 					.down_ns = h->alive_ns && now > h->alive_ns
 							   ? now - h->alive_ns
@@ -193,8 +193,8 @@ void publisher_start(struct publisher *p)
 
 	for (const struct input_ring *input = p->rings; input && p->adopted; input = input->next)
 		if (!input->resumed && input->decoder->pipeline.share.index == 0 &&
-		    restart.nreset < PUBLISHER_IFACES)
-			reset[restart.nreset++] = input->iface;
+		    restart.nreset++ < JSON_NAMES_MAX)
+			reset[restart.nreset - 1] = input->iface;
 	if (p->adopted) {
 		json_restart(&l, &restart, seq, now);
 		plain_line_append(p, NULL, &l, seq);

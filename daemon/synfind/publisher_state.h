@@ -9,7 +9,6 @@
 #include "synfind/subscribers.h"
 
 enum {
-	PUBLISHER_IFACES = 255,	   /* named in one line */
 	PLAIN_LINE_MAX = 20 << 10, /* a line without addresses */
 };
 

@@ -144,7 +144,7 @@ static int on_plain_file(sd_event_source *io, void *arg)
 
 static int subscriber_greet(struct subscribers *all, struct subscriber_record *record)
 {
-	const char *names[SUBSCRIBERS_IFACES];
+	const char *names[JSON_NAMES_MAX];
 	unsigned n = all->ifaces ? all->ifaces(all->arg, names, ARRAY_SIZE(names)) : 0;
 	struct json_hello h = identity_hello(all->id, capture_mode_name(all->o->mode), names, n);
 	char line[HELLO_MAX];

@@ -20,16 +20,14 @@ struct subscriber;
  * draining never ends; then draining and the subscribers alternate. */
 enum { PRIORITY_EVENTS = 0, PRIORITY_ACCEPT = 10, PRIORITY_SUBSCRIBER = 20, PRIORITY_MORE = 20 };
 
-enum { SUBSCRIBERS_IFACES = 255 }; /* named in one hello */
-
 struct subscribers {
 	const struct options *o; /* borrowed, like all up to the list */
 	sd_event *loop;
 	struct fdstore *fdstore;
 	struct stream_state *stream;
 	const struct identity *id;
-	/* Set by the owner: writes the names for hello lines and returns their number.  May be
-	 * NULL. */
+	/* Set by the owner: writes the first @max names for hello lines and returns the number of
+	 * all.  May be NULL. */
 	unsigned (*ifaces)(void *arg, const char **ret, unsigned max);
 	void *arg;
 	struct subscriber *list;

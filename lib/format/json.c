@@ -334,12 +334,20 @@ static void json_end(struct strbuf *t)
 static void json_names(struct strbuf *t, const char *const *names, unsigned n)
 {
 	strbuf_lit(t, "[");
-	for (unsigned i = 0; i < n; i++) {
+	for (unsigned i = 0; i < n && i < JSON_NAMES_MAX; i++) {
 		comma(t, i);
 		strbuf_json_string(t, names[i]);
 	}
 	strbuf_lit(t, "]");
 }
+
+#define key_names(t, name, names, n)                                                               \
+	do {                                                                                       \
+		key(t, name);                                                                      \
+		json_names(t, names, n);                                                           \
+		if (n > JSON_NAMES_MAX)                                                            \
+			key_u64(t, name "_more", n - JSON_NAMES_MAX);                              \
+	} while (0)
 
 void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
 {
@@ -349,8 +357,7 @@ void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint
 	key_name(t, "host", h->host);
 	key_name(t, "boot_id", h->boot_id);
 	key_name(t, "run_id", h->run_id);
-	key(t, "interfaces");
-	json_names(t, h->ifaces, h->nifaces);
+	key_names(t, "interfaces", h->ifaces, h->nifaces);
 	key_u64(t, "next_seq", seq + 1);
 	key_str(t, "policy", h->policy);
 	if (h->mode)
@@ -385,10 +392,8 @@ void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, 
 	key_str(t, "cause", r->cause);
 	key_u64(t, "down_ns", r->down_ns);
 	key_str(t, "tables", r->nreset ? "reset" : "kept");
-	if (r->nreset) {
-		key(t, "reset");
-		json_names(t, r->reset, r->nreset);
-	}
+	if (r->nreset)
+		key_names(t, "reset", r->reset, r->nreset);
 	json_end(t);
 }
 

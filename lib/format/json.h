@@ -32,10 +32,12 @@ struct json_context {
 void json_event(struct strbuf *t, const struct event *e, uint64_t seq,
 		const struct json_context *c);
 
+enum { JSON_NAMES_MAX = 64 }; /* interfaces that one line names; it counts the others */
+
 /* The first line to each subscriber. */
 struct json_hello {
 	const char *version, *host, *boot_id, *run_id, *policy, *mode; /* mode may be NULL */
-	const char *const *ifaces; /* borrowed, @nifaces of them */
+	const char *const *ifaces; /* borrowed; the first JSON_NAMES_MAX of @nifaces */
 	unsigned nifaces;
 	bool pseudonyms; /* pseudonyms replace addresses */
 };
@@ -55,11 +57,12 @@ void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t 
 struct json_restart {
 	const char *cause; /* "stop" or "crash" */
 	uint64_t down_ns;
-	const char *const *reset; /* interfaces whose connections were lost; borrowed */
+	/* Interfaces whose connections were lost; borrowed; the first JSON_NAMES_MAX of @nreset. */
+	const char *const *reset;
 	unsigned nreset;
 };
 
-/* Needs 512 octets of space and the names of @r. */
+/* Needs JSON_LINE_MAX octets of space and those of the names. */
 void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns);
 
 struct decoder_counters { /* written by the decoder's thread, read by any */

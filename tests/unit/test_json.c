@@ -583,6 +583,35 @@ static void test_hello(void)
 	   "hello: no interface yet");
 	ok(!at(j, "addresses"), "hello: nothing about addresses, if they are real");
 	json_decref(j);
+
+	const char *many[JSON_NAMES_MAX];
+
+	for (unsigned i = 0; i < ARRAY_SIZE(many); i++)
+		many[i] = "\1\2\3\4\5\6\7\x8\x9\xa\xb\xc\xd\xe\xf";
+	h.ifaces = many;
+	h.nifaces = 176;
+	t = room(1 << 14);
+	json_hello(&t, &h, 0, 0);
+	j = parse(&t);
+	ok(json_array_size(at(j, "interfaces")) == 64 && num_is(j, "interfaces_more", 112),
+	   "hello: 64 names, however odd, and the number of the others");
+	json_decref(j);
+	h.nifaces = 64;
+	t = room(1 << 14);
+	json_hello(&t, &h, 0, 0);
+	j = parse(&t);
+	ok(json_array_size(at(j, "interfaces")) == 64 && !at(j, "interfaces_more"),
+	   "hello: 64 names are all");
+	json_decref(j);
+
+	struct json_restart reset = { .cause = "crash", .reset = many, .nreset = 255 };
+
+	t = room(1 << 14);
+	json_restart(&t, &reset, 7, 0);
+	j = parse(&t);
+	ok(json_array_size(at(j, "reset")) == 64 && num_is(j, "reset_more", 191),
+	   "restart: so with the interfaces whose connections were lost");
+	json_decref(j);
 	h.pseudonyms = true;
 	t = room(sizeof line);
 	json_hello(&t, &h, 0, 0);
