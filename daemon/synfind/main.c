@@ -226,7 +226,7 @@ static int daemon_run(struct daemon *d)
 		  (unsigned long long)t->packets, (unsigned long long)t->drops,
 		  (unsigned long long)t->connections, (unsigned long long)t->events,
 		  (unsigned long long)t->lost);
-	return 0;
+	return d->publisher.subscribers.output_error;
 }
 
 int main(int argc, char **argv)
@@ -248,7 +248,8 @@ int main(int argc, char **argv)
 	d.full_capacity = d.o.max_connections;
 	d.syn_capacity = d.o.max_half_open;
 	r = daemon_run(&d);
-	if (r < 0 && d.fdstore.live) /* unchanged for the next start, which may succeed */
+	/* Unchanged for the next start, which may succeed. */
+	if (r < 0 && d.fdstore.live && !d.publisher.subscribers.output_error)
 		capture_pause(&d.capture);
 	capture_destroy(&d.capture);
 	socket_made = d.publisher.subscribers.socket_made && !d.paused;

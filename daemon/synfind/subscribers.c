@@ -81,6 +81,10 @@ bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 	bool waits = v == SUBSCRIBER_WAITS;
 
 	if (v == SUBSCRIBER_GONE) {
+		/* EPIPE: its reader wants no more. */
+		if (s->fd == STDOUT_FILENO && errno != EPIPE)
+			s->all->output_error =
+				log_errno(errno, "Cannot write events to standard output");
 		subscribers_remove(s, strerror(errno));
 		return false;
 	}
@@ -379,15 +383,17 @@ int subscribers_listen(struct subscribers *all)
 {
 	int fd = listen_inherited(all->fdstore, &all->socket_made), r;
 
-	if (fd == -ENOENT && all->o->socket) {
+	if (fd == -ENOENT && !all->o->socket)
+		return 0;
+	if (fd == -ENOENT) {
 		fd = listen_open(all->o, &all->directory_made);
 		all->socket_made = fd >= 0;
 		if (fd >= 0)
 			fdstore_add(all->fdstore, LISTENER, fd);
 	}
-	all->listen_fd = fd;
 	if (fd < 0)
-		return fd == -ENOENT ? 0 : fd;
+		return fd;
+	all->listen_fd = fd;
 	listen_path(fd, all->path);
 	r = sd_event_add_io(all->loop, &all->listen_io, fd, EPOLLIN, on_connect, all);
 	if (r >= 0)

@@ -37,6 +37,7 @@ struct subscribers {
 	char path[108];	  /* of the socket; "": none */
 	bool socket_made; /* listen_remove() the path at the end */
 	bool directory_made;
+	int output_error; /* of standard output: -errno; it was logged */
 	sd_event_source *listen_io;
 };
 

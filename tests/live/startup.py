@@ -71,6 +71,47 @@ def not_a_socket(ns):
         tap.equal(f.read(), "precious\n", "a file that is not a socket is left alone")
 
 
+def no_socket(ns):
+    tmp = live.tmpdir()
+    refuses("a group that is not there",
+            live.Synfind(ns, "lo", "--socket-group=nosuch", tmp=tmp, wait=False), "nosuch")
+    tap.ok(not os.path.lexists(f"{tmp}/events.sock"), "and no socket is left behind")
+    refuses("a directory that is not there",
+            live.Synfind(ns, "lo", socket_path=f"{tmp}/no/where/events.sock", wait=False),
+            f"{tmp}/no")
+
+
+def full_output(ns):
+    """Standard output cannot be written, at the start or later."""
+    with open("/dev/full", "wb") as full:
+        p = ns.popen(live.SYNFIND, "-ilo", "--stdout", "--socket=", stdin=-3, stdout=full,
+                     stderr=-1)
+        text = p.communicate(timeout=live.DEADLINE)[1].decode()
+    tap.ok(p.returncode == 1 and "standard output: No space left on device" in text,
+           "--stdout to a full device: status 1 and a message", p.returncode, text)
+    disk = live.tmpdir()
+    ns.run("mount", "-t", "tmpfs", "-o", "size=16k", "none", disk)
+    try:
+        with open(os.path.join(disk, "lines"), "wb") as out:
+            p = ns.popen(live.SYNFIND, "-ilo", "--stdout", "--socket=", stdin=-3, stdout=out,
+                         stderr=-1)
+        live.wait_until(lambda: os.path.getsize(f"{disk}/lines"), "the first line")
+        while p.poll() is None:
+            live.exchange(ns, ns, "127.0.0.1")
+        text = p.communicate(timeout=live.DEADLINE)[1].decode()
+    finally:
+        ns.run("umount", disk)
+    tap.ok(p.returncode == 1 and "standard output: No space left on device" in text,
+           "a disk that fills: the same", p.returncode, text)
+    p = ns.popen(live.SYNFIND, "-ilo", "--stdout", "--socket=", stdin=-3, stdout=-1, stderr=-1)
+    p.stdout.readline()
+    p.stdout.close()
+    live.exchange(ns, ns, "127.0.0.1")
+    text = p.communicate(timeout=live.DEADLINE)[1].decode()
+    tap.ok(p.returncode == 0 and "error" not in text, "a reader that has enough: status 0",
+           p.returncode, text)
+
+
 def config(ns):
     tmp = live.tmpdir()
     path = os.path.join(tmp, "synfind.conf")
@@ -173,7 +214,7 @@ def read_errors(ns):
 
 live.need("ip", "setpriv")
 ns = live.Netns()
-for step in (no_interface, no_permission, socket_in_use, not_a_socket, config, modes, too_many,
+for step in (no_interface, no_permission, socket_in_use, not_a_socket, no_socket, full_output, config, modes, too_many,
              stats, read_errors):
     with live.guarded(step.__name__):
         step(ns)
