@@ -7,6 +7,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "common/sandbox.h"
+#include "common/stdfds.h"
 #include "opener/serve.h"
 
 enum { EXIT_USAGE = 2 };
@@ -30,6 +31,8 @@ int main(int argc, char **argv)
 	struct options o;
 	int r;
 
+	if (stdfds_open() < 0)
+		return EXIT_FAILURE;
 	log_set_name("synfind-opener");
 	r = options_parse(argc, argv, &o);
 	if (r)

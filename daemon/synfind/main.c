@@ -9,6 +9,7 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "common/sandbox.h"
+#include "common/stdfds.h"
 #include "synfind/capture.h"
 #include "synfind/watchdog.h"
 #include "synfind/opener.h"
@@ -233,8 +234,11 @@ int main(int argc, char **argv)
 {
 	struct daemon d = { .argc = argc, .argv = argv, .opener.fd = -1 };
 	bool socket_made, directory_made;
-	int r = options_parse(argc, argv, &d.o);
+	int r = stdfds_open();
 
+	if (r < 0)
+		return EXIT_FAILURE;
+	r = options_parse(argc, argv, &d.o);
 	if (r < 0 && getenv("NOTIFY_SOCKET"))
 		sleep(1);
 	if (r)

@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
@@ -42,6 +43,46 @@ def no_permission(ns):
         refuses("no permission", d, "CAP_NET_RAW")
     finally:
         live.SYNFIND = keep
+
+
+def closed_descriptors(ns):
+    """Started with closed descriptors 0 to 2, no socket takes their place."""
+    for closed in ((0,), (2,), (0, 1, 2)):
+        d = live.Synfind(ns, "lo", wait=False, argv0=(
+            "sh", "-c", "exec " + " ".join(f"{fd}{'<' if fd == 0 else '>'}&-" for fd in closed) +
+            '; exec "$@"', "sh"))
+        live.wait_until(d.ready, "the daemon to be ready")
+        sub = d.subscribe()
+        watch = live.wait_until(lambda: live.children(d.p.pid), "the opener's parent")[0]
+        opener = live.wait_until(lambda: live.children(watch), "the opener")[0]
+        for who, pid in (("daemon", d.p.pid), ("opener", opener)):
+            got = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in closed]
+            tap.equal(got, ["/dev/null"] * len(closed), f"{closed} closed: the {who} has /dev/null")
+        sub.wait_for("tcp_close", **live.exchange(ns, ns, "127.0.0.1"))
+        d.ends_well(sub, f"{closed} closed")
+
+
+def closed_opener(_):
+    """The opener of the service would write its messages into its own listening socket."""
+    program = os.path.join(os.path.dirname(live.SYNFIND), "synfind-opener")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as s:
+        s.bind(os.path.join(live.tmpdir(), "opener.sock"))
+        s.listen()
+
+        def enter():
+            os.dup2(s.fileno(), 3)
+            os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+            os.closerange(0, 3)
+
+        p = subprocess.Popen([program], preexec_fn=enter, pass_fds=[3])
+        c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        c.settimeout(live.DEADLINE)
+        c.connect(s.getsockname())
+        tap.ok(c.recv(4096), "0 to 2 closed: the service's opener serves")
+        got = [os.readlink(f"/proc/{p.pid}/fd/{fd}") for fd in range(3)]
+        tap.equal(got, ["/dev/null"] * 3, "and has /dev/null as 0 to 2")
+        c.close()
+        p.wait(timeout=live.DEADLINE)
 
 
 def socket_in_use(ns):
@@ -214,8 +255,8 @@ def read_errors(ns):
 
 live.need("ip", "setpriv")
 ns = live.Netns()
-for step in (no_interface, no_permission, socket_in_use, not_a_socket, no_socket, full_output, config, modes, too_many,
-             stats, read_errors):
+for step in (no_interface, no_permission, closed_descriptors, closed_opener, socket_in_use,
+             not_a_socket, no_socket, full_output, config, modes, too_many, stats, read_errors):
     with live.guarded(step.__name__):
         step(ns)
 for sig in (signal.SIGINT, signal.SIGTERM):
