@@ -6,6 +6,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -48,12 +49,13 @@ static int listener_of(const struct sockaddr_un *a)
 	return r;
 }
 
-/* Removes a dead process's socket at @path. */
-static int remove_stale(const char *path, const struct sockaddr_un *a)
+/* May a socket be made at @path?  *ret_stale: one of a dead process is there. */
+static int path_check(const char *path, const struct sockaddr_un *a, bool *ret_stale)
 {
 	struct stat st;
 	int owner;
 
+	*ret_stale = false;
 	if (lstat(path, &st) < 0)
 		return errno == ENOENT ? 0 : log_errno(errno, "Cannot stat '%s'", path);
 	if (!S_ISSOCK(st.st_mode)) {
@@ -67,10 +69,71 @@ static int remove_stale(const char *path, const struct sockaddr_un *a)
 	}
 	if (owner < 0)
 		return log_errno(owner, "Cannot find out which process listens on '%s'", path);
-	log_info("Replacing '%s', which a dead process left", path);
-	if (unlink(path) < 0)
-		return log_errno(errno, "Cannot remove '%s'", path);
+	*ret_stale = true;
 	return 0;
+}
+
+static void lock_path(const char *path, char ret[static PATH_MAX])
+{
+	snprintf(ret, PATH_MAX, "%s.lock", path);
+}
+
+/* Takes the lock of @path for the life of the process: until another one has it, no socket at @path
+ * is stale.  Returns a descriptor, to be closed only on failure; -EWOULDBLOCK: another has it. */
+static int lock_take(const char *path)
+{
+	char name[PATH_MAX];
+	struct stat ours, there;
+	int fd, r = 0;
+
+	lock_path(path, name);
+	for (;;) {
+		fd = open(name, O_RDONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+		if (fd < 0)
+			return -errno;
+		if (flock(fd, LOCK_EX | LOCK_NB) < 0 || fstat(fd, &ours) < 0)
+			r = -errno;
+		/* An ending daemon may have removed the file that we have opened. */
+		if (r < 0 || (stat(name, &there) == 0 && there.st_ino == ours.st_ino &&
+			      there.st_dev == ours.st_dev))
+			break;
+		close(fd);
+	}
+	if (r < 0)
+		close(fd);
+	return r < 0 ? r : fd;
+}
+
+static void lock_drop(const char *path, int lock)
+{
+	char name[PATH_MAX];
+
+	lock_path(path, name);
+	unlink(name);
+	close(lock);
+}
+
+/* Removes a dead process's socket.  A second daemon must not take a socket between bind() and
+ * listen() for one. */
+static int path_claim(const char *path, const struct sockaddr_un *a)
+{
+	int lock = lock_take(path), r;
+	bool stale;
+
+	r = path_check(path, a, &stale);
+	if (r >= 0 && lock == -EWOULDBLOCK) {
+		log_error("Cannot listen on '%s': another process is about to", path);
+		r = -EADDRINUSE;
+	} else if (r >= 0 && lock < 0) {
+		r = log_errno(lock, "Cannot lock '%s.lock'", path);
+	} else if (r >= 0 && stale) {
+		log_info("Replacing '%s', which a dead process left", path);
+		if (unlink(path) < 0)
+			r = log_errno(errno, "Cannot remove '%s'", path);
+	}
+	if (r < 0 && lock >= 0)
+		lock_drop(path, lock);
+	return r < 0 ? r : lock;
 }
 
 static int set_access(const struct options *o)
@@ -93,6 +156,20 @@ static int set_access(const struct options *o)
 	return 0;
 }
 
+static int socket_bind(const struct sockaddr_un *a)
+{
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), r = 0;
+	/* Others cannot connect before chmod(). */
+	mode_t mask = umask(0177);
+
+	if (fd < 0 || bind(fd, (const struct sockaddr *)a, sizeof *a) < 0)
+		r = log_errno(errno, "Cannot listen on '%s'", a->sun_path);
+	umask(mask);
+	if (r < 0 && fd >= 0)
+		close(fd);
+	return r < 0 ? r : fd;
+}
+
 static const char *directory_of(const char *path, char copy[static PATH_MAX])
 {
 	snprintf(copy, PATH_MAX, "%s", path);
@@ -104,7 +181,7 @@ int listen_open(const struct options *o, bool *ret_directory_made)
 	char copy[PATH_MAX];
 	const char *dir = directory_of(o->socket, copy);
 	struct sockaddr_un a;
-	int fd, r = address_of(o->socket, &a);
+	int fd, lock, r = address_of(o->socket, &a);
 
 	if (r < 0)
 		return r;
@@ -113,29 +190,20 @@ int listen_open(const struct options *o, bool *ret_directory_made)
 	else if (errno != EEXIST)
 		return log_errno(errno, "Cannot create the directory '%s' of the events socket",
 				 dir);
-	r = remove_stale(o->socket, &a);
-	if (r < 0)
-		return r;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
-		return log_errno(errno, "Cannot create the events socket");
-	/* Others cannot connect between bind() and chmod(). */
-	mode_t mask = umask(0177);
-
-	if (bind(fd, (struct sockaddr *)&a, sizeof a) < 0)
-		r = log_errno(errno, "Cannot listen on '%s'", o->socket);
-	umask(mask);
-	if (r < 0) {
-		close(fd);
-		return r;
-	}
-	r = set_access(o);
+	lock = path_claim(o->socket, &a);
+	if (lock < 0)
+		return lock;
+	fd = socket_bind(&a);
+	r = fd < 0 ? fd : set_access(o);
 	if (r >= 0 && listen(fd, BACKLOG) < 0)
 		r = log_errno(errno, "Cannot listen on '%s'", o->socket);
 	if (r >= 0)
 		return fd;
-	close(fd);
-	unlink(o->socket);
+	if (fd >= 0) {
+		unlink(o->socket);
+		close(fd);
+	}
+	lock_drop(o->socket, lock);
 	return r;
 }
 
@@ -157,6 +225,12 @@ int listen_inherited(struct fdstore *fdstore, bool *ret_own)
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
 		return log_errno(errno, "Cannot use the events socket");
 	*ret_own = own;
+	if (own) { /* best effort: while we listen, the socket is not stale */
+		char path[108];
+
+		listen_path(fd, path);
+		lock_take(path);
+	}
 	return fd;
 }
 
@@ -179,6 +253,8 @@ void listen_remove(const struct options *o, bool directory_made)
 	if (address_of(o->socket, &a) < 0 || listener_of(&a) != 0)
 		return;
 	unlink(o->socket);
+	lock_path(o->socket, copy);
+	unlink(copy); /* last: our daemon still has the lock */
 	if (directory_made)
 		rmdir(directory_of(o->socket, copy));
 }

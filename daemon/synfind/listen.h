@@ -1,4 +1,8 @@
-/* listen.h - the events socket in the file system: create it, inherit it, remove it. */
+/* listen.h - the events socket in the file system: create it, inherit it, remove it.
+ *
+ * Who creates PATH has a lock (flock(2)) on PATH.lock for the life of its process, so that no other
+ * process replaces a socket that does not listen yet, or does not any more.  A socket of systemd
+ * needs no lock. */
 #pragma once
 #include <stdbool.h>
 

@@ -9,6 +9,8 @@ import subprocess
 import sys
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
+import confined
+import fdstore
 import live
 import tap
 
@@ -99,7 +101,28 @@ def socket_in_use(ns):
     third.subscribe()
     tap.ok(True, "a socket that a dead daemon left is replaced")
     tap.equal(third.stop(), 0, "which ends with status 0")
-    tap.ok(not os.path.lexists(third.path), "the socket is gone at the end")
+    tap.equal([f for f in os.listdir(first.tmp) if f.startswith("events")], [],
+              "the socket is gone at the end, and its lock")
+
+
+def about_to_listen(ns):
+    """A second daemon comes between bind() and listen() of the first one."""
+    first = live.Synfind(ns, "lo", wait=False, argv0=("sh", "-c", 'kill -STOP $$; exec "$@"', "sh"))
+    live.wait_until(lambda: "T" in confined.status(first.p.pid)["State"], "the shell to stop")
+    t = fdstore.Tracer(first.p.pid)
+    os.kill(first.p.pid, signal.SIGCONT)
+    if not tap.ok(t.enters(fdstore.LISTEN), "the first daemon is about to listen"):
+        return
+    refuses("a socket that is about to listen",
+            live.Synfind(ns, "lo", socket_path=first.path, wait=False), first.path, "about to")
+    t.call(fdstore.PTRACE_DETACH)
+    live.wait_until(first.ready, "the first daemon to be ready")
+    first.ends_well(first.subscribe(), "the first daemon")
+    first = live.Synfind(ns, "lo", socket_path=first.path)
+    first.stop(signal.SIGKILL)
+    tap.ok(os.path.exists(first.path + ".lock"), "SIGKILL leaves the lock's file")
+    first = live.Synfind(ns, "lo", socket_path=first.path)
+    tap.equal(first.stop(), 0, "which stops no other daemon")
 
 
 def not_a_socket(ns):
@@ -256,7 +279,8 @@ def read_errors(ns):
 live.need("ip", "setpriv")
 ns = live.Netns()
 for step in (no_interface, no_permission, closed_descriptors, closed_opener, socket_in_use,
-             not_a_socket, no_socket, full_output, config, modes, too_many, stats, read_errors):
+             about_to_listen, not_a_socket, no_socket, full_output, config, modes, too_many, stats,
+             read_errors):
     with live.guarded(step.__name__):
         step(ns)
 for sig in (signal.SIGINT, signal.SIGTERM):

@@ -19,7 +19,8 @@ _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
 _libc.ptrace.restype = ctypes.c_long
 SENDMMSG = {"x86_64": 307, "aarch64": 269}.get(platform.machine())
-PTRACE_CONT, PTRACE_SINGLESTEP, PTRACE_SYSCALL = 7, 9, 24
+LISTEN = {"x86_64": 50, "aarch64": 201}.get(platform.machine())
+PTRACE_CONT, PTRACE_SINGLESTEP, PTRACE_DETACH, PTRACE_SYSCALL = 7, 9, 17, 24
 PTRACE_SEIZE, PTRACE_INTERRUPT, PTRACE_GET_SYSCALL_INFO = 0x4206, 0x4207, 0x420e
 PTRACE_O_TRACESYSGOOD = 1
 ENTRY, EXIT = 1, 2  # ptrace_syscall_info.op
@@ -160,7 +161,7 @@ class Manager:
         return self._traced(lambda t: t.interrupt() and t.step(steps), threads[number % len(threads)])
 
     def _traced(self, run, thread=None):
-        t = _Tracer(thread or self.p.pid)
+        t = Tracer(thread or self.p.pid)
         done = run(t)
         os.kill(self.p.pid, signal.SIGKILL)
         if thread:
@@ -169,7 +170,7 @@ class Manager:
         return done
 
 
-class _Tracer:
+class Tracer:
     """ptrace(2) of one thread, from its SIGSTOP-less seizure to its end."""
 
     def __init__(self, pid):
@@ -222,6 +223,21 @@ class _Tracer:
             elif op == EXIT and seen:
                 n -= 1
         return True
+
+    def enters(self, number):
+        """Runs it until it is about to make a system call."""
+        deadline = time.monotonic() + live.DEADLINE
+        info = array.array("Q", [0] * 16)
+        at = info.buffer_info()[0]
+        while True:
+            self.call(PTRACE_SYSCALL)
+            sig = self.wait(deadline)
+            if sig is None:
+                return False
+            if sig == signal.SIGTRAP | 0x80:
+                self.call(PTRACE_GET_SYSCALL_INFO, at, info.itemsize * len(info))
+                if info[0] & 0xff == ENTRY and info[3] == number:
+                    return True
 
     def step(self, n):
         for _ in range(n):
