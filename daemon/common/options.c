@@ -9,6 +9,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "common/cpulist.h"
+#include "common/guess.h"
 #include "common/opttable.h"
 #include "wire/frame.h" /* enum frame_inner */
 
@@ -77,59 +78,35 @@ __attribute__((format(printf, 3, 4))) static void complain(struct parser *p, con
 
 /* ---- "did you mean ...?" ---- */
 
-/* Levenshtein's distance; UINT_MAX if a name is longer than 40 octets. */
-static unsigned edit_distance(const char *a, const char *b)
-{
-	unsigned row[42];
-	size_t n = strlen(b);
-
-	if (strlen(a) > 40 || n > 40)
-		return UINT_MAX;
-	for (unsigned j = 0; j <= n; j++)
-		row[j] = j;
-	for (unsigned i = 1; a[i - 1]; i++) {
-		unsigned diagonal = row[0];
-
-		row[0] = i;
-		for (size_t j = 1; j <= n; j++) {
-			unsigned best = diagonal + (a[i - 1] != b[j - 1]);
-
-			diagonal = row[j];
-			if (row[j] + 1 < best)
-				best = row[j] + 1;
-			if (row[j - 1] + 1 < best)
-				best = row[j - 1] + 1;
-			row[j] = best;
-		}
-	}
-	return row[n];
-}
-
-struct guess {
-	unsigned distance;
-	char text[96]; /* "; did you mean ...?" or "" */
+/* What users of other tools look for. */
+static const struct {
+	const char *name, *text;
+} elsewhere[] = {
+#define JQ "every event is published; select with jq: jq 'select("
+	{ "port", JQ ".dest_port == 443)'" },
+	{ "host", JQ ".dest_ip == \"192.0.2.1\")'" },
+	{ "filter", JQ ".event_type == \"tcp_close\")'" },
+#undef JQ
+	{ "output", "use --stdout and the shell: synfind --stdout >FILE" },
+	{ "write", "use --stdout and the shell: synfind --stdout >FILE" },
+	{ "device", "did you mean '--interface'?" },
+	{ "file", "did you mean '--read'?" },
+	{ "pcap", "did you mean '--read'?" },
+	{ "verbose", "did you mean '--log-level=debug'?" },
+	{ "debug", "did you mean '--log-level=debug'?" },
+	{ "daemon", "the service does that: systemctl start synfind" },
 };
-
-/* Up to a third of @name may be wrong; the beginning of @candidate counts as close. */
-static void guess_offer(struct guess *g, const char *name, const char *before,
-			const char *candidate, const char *after)
-{
-	size_t n = strlen(name);
-	unsigned d = edit_distance(name, candidate);
-
-	if (n >= 3 && !strncmp(name, candidate, n))
-		d = 1;
-	if (d >= g->distance || d > (n < 3 ? 1 : n < 9 ? 2 : 3))
-		return;
-	g->distance = d;
-	snprintf(g->text, sizeof g->text, "; did you mean %s%s%s?", before, candidate, after);
-}
 
 static struct guess guess_option(const char *name, bool flag)
 {
 	bool no = flag && !strncmp(name, "no-", 3);
-	struct guess g = { .distance = UINT_MAX };
+	struct guess g = GUESS_NONE;
 
+	for (unsigned i = 0; i < ARRAY_SIZE(elsewhere); i++)
+		if (!strcmp(name, elsewhere[i].name))
+			snprintf(g.text, sizeof g.text, "; %s", elsewhere[i].text);
+	if (*g.text)
+		return g;
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
 		if (flag || opt->section != FLAGS_ONLY)
 			guess_offer(&g, name, flag ? "'--" : "'", opt->name, "'");
@@ -167,7 +144,7 @@ static char *trim(char *s)
 /* @line begins with '['. */
 static void read_section(struct parser *p, char *line)
 {
-	struct guess g = { .distance = UINT_MAX };
+	struct guess g = GUESS_NONE;
 	char *end = strchr(line, ']');
 
 	p->section = FLAGS_ONLY;

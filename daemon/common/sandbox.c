@@ -27,6 +27,11 @@
 
 /* ---- privileges ---- */
 
+bool sandbox_may_capture(void)
+{
+	return capng_get_caps_process() == 0 && capng_have_capability(CAPNG_EFFECTIVE, CAP_NET_RAW);
+}
+
 /* Even without capabilities, root owns root's files and processes. */
 static int become_user(void)
 {

@@ -3,6 +3,10 @@
  * All of it is permanent, and holds for threads that are created later.  Call these functions while
  * there is one thread.  They log what fails, and return 0 or -errno. */
 #pragma once
+#include <stdbool.h>
+
+/* Does this process have CAP_NET_RAW, which opens rings? */
+bool sandbox_may_capture(void);
 
 enum sandbox_role {
 	/* parses and publishes: no capability, no socket but AF_UNIX, writes no file */

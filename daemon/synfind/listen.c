@@ -5,15 +5,18 @@
 #include <libgen.h>
 #include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <systemd/sd-daemon.h>
+#include <systemd/sd-login.h>
 #include <unistd.h>
 #include "common/log.h"
 #include "common/options.h"
+#include "common/opttable.h"
 #include "synfind/fdstore.h"
 
 enum { BACKLOG = 128 };
@@ -49,6 +52,23 @@ static int listener_of(const struct sockaddr_un *a)
 	return r;
 }
 
+/* Process @pid listens there: who is it, and what may the user want? */
+static void report_listener(const char *path, int pid)
+{
+	char who[320] = "another process", *unit = NULL;
+
+	if (pid > 1)
+		snprintf(who, sizeof who, "process %d", pid);
+	if (pid > 1 && sd_pid_get_unit(pid, &unit) >= 0)
+		snprintf(who, sizeof who, "process %d of unit %s", pid, unit);
+	else if (pid == 1 && !strcmp(path, opt_find("socket")->initial)) /* systemd listens there */
+		snprintf(who, sizeof who, "unit synfind.socket");
+	log_error("Cannot listen on '%s': %s serves it already; read its events with: nc -U %s "
+		  "</dev/null (or start another daemon with --socket=PATH)",
+		  path, who, path);
+	free(unit);
+}
+
 /* May a socket be made at @path?  *ret_stale: one of a dead process is there. */
 static int path_check(const char *path, const struct sockaddr_un *a, bool *ret_stale)
 {
@@ -64,7 +84,7 @@ static int path_check(const char *path, const struct sockaddr_un *a, bool *ret_s
 	}
 	owner = listener_of(a);
 	if (owner > 0) {
-		log_error("Cannot listen on '%s': process %d already listens there", path, owner);
+		report_listener(path, owner);
 		return -EADDRINUSE;
 	}
 	if (owner < 0)

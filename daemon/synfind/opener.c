@@ -8,6 +8,7 @@
 #include <unistd.h>
 #include "common/log.h"
 #include "common/options.h"
+#include "common/sandbox.h"
 #include "opener/protocol.h"
 #include "opener/spawn.h"
 #include "synfind/listen.h"
@@ -47,6 +48,11 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 			 o->opener); /* options.c checks that it fits */
 		r = opener_connect(p);
 		return r < 0 ? log_errno(r, "Cannot reach the opener on '%s'", o->opener) : 0;
+	}
+	if (!sandbox_may_capture()) {
+		log_error("Capturing needs CAP_NET_RAW: run synfind as root, or give its file the "
+			  "capability (setcap cap_net_raw+ep FILE); --read needs neither");
+		return -EPERM;
 	}
 	r = spawn_opener(argc, argv, o, listen_remove);
 	if (r < 0)

@@ -42,7 +42,12 @@ def no_permission(ns):
         d = live.Synfind(ns, "lo", wait=False, tmp=tmp, argv0=(
             "setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--bounding-set=-all",
             "--inh-caps=-all", "--"))
-        refuses("no permission", d, "CAP_NET_RAW")
+        refuses("no permission", d, "CAP_NET_RAW", "root")
+        p = ns.popen("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", binary,
+                     stdout=-1, stderr=-1)
+        text = p.communicate(timeout=live.DEADLINE)[1].decode()
+        tap.ok(p.returncode == 1 and text.count("error") == 1 and "as root" in text,
+               "no permission, no options: one message, which names root", p.returncode, text)
     finally:
         live.SYNFIND = keep
 
@@ -90,7 +95,8 @@ def closed_opener(_):
 def socket_in_use(ns):
     first = live.Synfind(ns, "lo")
     second = live.Synfind(ns, "lo", socket_path=first.path, wait=False)
-    refuses("a socket that a living daemon serves", second, first.path)
+    refuses("a socket that a living daemon serves", second, f"process {first.p.pid}",
+            f"nc -U {first.path}")
     first.subscribe()
     tap.ok(first.p.poll() is None, "the living daemon goes on")
 

@@ -1,5 +1,6 @@
 /* Options: every row of the table, by file and by flag; every way to get them wrong. */
 #include "../../daemon/common/cpulist.c"
+#include "../../daemon/common/guess.c"
 #include "../../daemon/common/log.c"
 #include "../../daemon/common/opttable.c"
 #include "../../daemon/common/options.c"
@@ -710,6 +711,14 @@ static void check_flags(void)
 			     "'--no-promiscuous'?\n") &&
 		   count_lines(err) == 4,
 	   "unknown flags: all are told, with the nearest");
+	ok(run("--config=/dev/null", "--port=80", "--filter", "tcp", "--verbose") == -EINVAL &&
+		   told_flag("--port: unknown option; every event is published; select with jq: "
+			     "jq 'select(.dest_port == 443)'\n") &&
+		   told_flag("--filter: unknown option; every event is published; select with jq: "
+			     "jq 'select(.event_type == \"tcp_close\")'\n") &&
+		   told_flag("--verbose: unknown option; did you mean '--log-level=debug'?\n") &&
+		   count_lines(err) == 3,
+	   "flags of other tools point to what there is");
 	ok(run("--max-connection=5000") == -EINVAL, "a flag is spelled in full, even if unique");
 	ok(run("--config=/dev/null", "--read", "a.pcap", "b,c.pcap", "--quiet", "-rd.pcap",
 	       "a.pcap") == 0 &&
