@@ -50,7 +50,7 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 GEN  := build/tests/gen build/tests/jsonlines build/tests/pump build/tests/replay \
-        build/tests/fixed_random.so build/tests/load build/tests/unstamp.bpf.o
+        build/tests/fixed_random.so build/tests/uml_xstate.so build/tests/load build/tests/unstamp.bpf.o
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
@@ -136,7 +136,8 @@ build/tests/jsonlines: tests/support/jsonlines.c
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -o $@ $< -ljansson
 
-build/tests/fixed_random.so: tests/support/fixed_random.c
+# For LD_PRELOAD.
+build/tests/%.so: tests/support/%.c
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -std=gnu17 -Wall -Wextra -D_GNU_SOURCE -shared -fPIC -o $@ $<
