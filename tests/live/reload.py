@@ -76,7 +76,8 @@ class Scene:
         self.calm, self.d = Daemon(near, store=False), Daemon(near, **options)
         for d in (self.calm, self.d):
             d.start()
-        self.both = [twins.Recorder(n, d.path, self.dir) for n, d in (("alone", self.calm), ("reloaded", self.d))]
+        self.both = [twins.Recorder(n, d.path, self.dir).greeted() for n, d in
+                     (("alone", self.calm), ("reloaded", self.d))]
         self.load = near.popen(LOAD, near.path, far.path, DEVICE, RATE, "300", "1", str(run), stdin=-1, stdout=-1,
                                text=True)
         time.sleep(0.3)

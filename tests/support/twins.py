@@ -33,7 +33,9 @@ def one_clock(peer, device):
 
 
 class Recorder:
-    """A subscriber that writes what it gets into a file, in a thread of its own."""
+    """A subscriber that writes what it gets into a file, in a thread of its own.
+
+    From greeted() on it gets everything, not from its making on."""
 
     def __init__(self, name, path, directory):
         self.name = name
@@ -48,6 +50,11 @@ class Recorder:
         self.s.settimeout(None)
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
+
+    def greeted(self):
+        """Returns itself, once it has its hello."""
+        live.wait_until(lambda: self.octets, f"the hello of '{self.name}'")
+        return self
 
     def _run(self):
         with open(self.file, "wb", buffering=0) as f:
