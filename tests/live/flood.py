@@ -2,6 +2,8 @@
 """200,000 SYNs from forged addresses to a server that answers, and the kernel's own connections to
 it meanwhile: each of these is told right, the flood in fewer than 100 lines, and memory stays.
 With several decoders each has a series for its part, and together they count every SYN once."""
+import contextlib
+import errno
 import os
 import random
 import socket
@@ -15,6 +17,9 @@ import live
 import tap
 
 ROUND, ROUNDS, REAL = 100_000, 2, 150
+# SYNs at most while a real connection waits for its handshake: synfind remembers more than twice as
+# many.  On a busy machine a handshake may take as long as the whole flood.
+BETWEEN = 15_000
 PORT, CLIENT, SERVER = 80, "10.0.1.1", "10.0.1.2"
 LINES_MOST = 100
 GROWTH_MOST_KIB = 1536  # lines of real connections, in the queue of subscribers, are half of that
@@ -37,7 +42,7 @@ def forged_syn(mac, source, port, seq):
 
 
 class Flood(threading.Thread):
-    """Sends SYNs, no 4-tuple twice, until it has sent all."""
+    """Sends SYNs, no 4-tuple twice, until it has sent all; at most BETWEEN during a handshake."""
 
     def __init__(self, ns, mac, first, n):
         super().__init__()
@@ -48,10 +53,31 @@ class Flood(threading.Thread):
         self.frames = [forged_syn(mac, struct.pack("!I", 0xc6120000 | i & 0x1ffff),
                                   1024 + (i >> 17) + rnd.randrange(60000) // 8 * 8,
                                   rnd.getrandbits(32)) for i in range(first, first + n)]
+        self.sent = 0
+        self.most = None  # sent, until the handshake is over
+        self.changed = threading.Condition()
 
     def run(self):
-        for frame in self.frames:
-            self.socket.send(frame)
+        while self.sent < len(self.frames):
+            with self.changed:
+                self.changed.wait_for(lambda: self.most is None or self.sent < self.most)
+            try:
+                self.socket.send(self.frames[self.sent])
+                self.sent += 1
+            except OSError as e:
+                if e.errno != errno.ENOBUFS:  # it was dropped on the way there: send it again
+                    raise
+
+    @contextlib.contextmanager
+    def handshake(self):
+        """Within it a real connection is made."""
+        self.most = self.sent + BETWEEN
+        try:
+            yield
+        finally:
+            with self.changed:
+                self.most = None
+                self.changed.notify()
 
 
 def rss_kib(pid):
@@ -59,11 +85,12 @@ def rss_kib(pid):
         return int(next(line for line in f if line.startswith("VmRSS:")).split()[1])
 
 
-def connection(ns, listener, n):
+def connection(ns, listener, n, flood):
     """A whole one; returns its port."""
-    c = ns.connect((SERVER, PORT))
-    port = c.getsockname()[1]
-    s = listener.accept()[0]
+    with flood.handshake():
+        c = ns.connect((SERVER, PORT))
+        port = c.getsockname()[1]
+        s = listener.accept()[0]
     c.sendall(b"q" * (n + 1))
     while n >= 0:
         n -= len(s.recv(65536))
@@ -110,10 +137,10 @@ def main(decoders):
         flood = Flood(left, mac, i * ROUND, ROUND)
         flood.start()
         for _ in range(REAL):
-            ports.append(connection(left, listener, len(ports)))
+            ports.append(connection(left, listener, len(ports), flood))
         flood.join()
         for _ in range(3):  # when these are told, all before them was taken in
-            ports.append(connection(left, listener, len(ports)))
+            ports.append(connection(left, listener, len(ports), flood))
         sub.until(lambda e: live.find(e, "tcp_close", src_ip=CLIENT, src_port=ports[-1]),
                   "the last connection's close")
         rss.append(rss_kib(d.p.pid))
