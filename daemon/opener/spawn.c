@@ -11,13 +11,18 @@
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "common/sandbox.h"
 #include "opener/serve.h"
 
 enum { STATUS_AGAIN = 3 };
-enum { PAUSE_US = 100000 }; /* after the death of an opener */
+enum {
+	PAUSE_US = 100000, /* after the death of an opener */
+	EARLY_NS = 1000000000,
+	EARLY_DEATHS = 5, /* so many in a row, each EARLY_NS after its start, are enough */
+};
 
 struct supervisor {
 	int argc;
@@ -51,9 +56,28 @@ static void reread_options(struct supervisor *w)
 	log_set_level(w->o.log_level);
 }
 
+/* Logs how an opener died.  True: another one may be started. */
+static bool death_handle(int status, uint64_t lived_ns, unsigned *early_deaths)
+{
+	int sig = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+	const char *how = sig ? sigdescr_np(sig) : "it failed";
+
+	*early_deaths = lived_ns < EARLY_NS ? *early_deaths + 1 : 0;
+	if (*early_deaths < EARLY_DEATHS) {
+		log_warn("The opener died (%s): starting another one", how);
+		return true;
+	}
+	log_error("The opener died %d times right after its start (%s): giving up%s", EARLY_DEATHS,
+		  how, sig == SIGSEGV ? "; is the stack limit (ulimit -s) too small?" : "");
+	return false;
+}
+
 _Noreturn static void supervise(struct supervisor *w)
 {
+	unsigned early_deaths = 0;
+
 	for (;;) {
+		uint64_t start = clock_ns(CLOCK_MONOTONIC);
 		pid_t pid = fork();
 		int status = 0, code;
 
@@ -71,9 +95,9 @@ _Noreturn static void supervise(struct supervisor *w)
 			reread_options(w);
 			continue;
 		}
-		if (pid > 0)
-			log_warn("The opener died (status 0x%x): starting another one",
-				 (unsigned)status);
+		if (pid > 0 &&
+		    !death_handle(status, clock_ns(CLOCK_MONOTONIC) - start, &early_deaths))
+			_exit(EXIT_FAILURE);
 		usleep(PAUSE_US);
 	}
 }

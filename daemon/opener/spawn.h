@@ -1,7 +1,8 @@
 /* spawn.h - starts an opener as a child of a daemon that was started by hand.
  *
  * The child is two processes: a supervisor and the opener itself.  If the opener dies, the
- * supervisor starts another one on the same connection, and the daemon gets a HELLO.  Both ignore
+ * supervisor starts another one on the same connection, and the daemon gets a HELLO; if it dies at
+ * its start again and again, the supervisor gives up, and the connection ends.  Both ignore
  * the terminal's signals and end after the daemon. */
 #pragma once
 #include <stdbool.h>

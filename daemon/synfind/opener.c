@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -61,25 +62,56 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 	return 0;
 }
 
+static void opener_disconnect(struct opener *p)
+{
+	if (p->fd >= 0)
+		close(p->fd);
+	free(p->queue);
+	p->fd = -1;
+	p->queue = NULL;
+	p->queued = 0;
+}
+
+/* Sends requests in order until the opener accepts no more. */
+static void queue_flush(struct opener *p)
+{
+	unsigned n = 0;
+
+	while (n < p->queued &&
+	       opener_send(p->fd, &p->queue[n], sizeof *p->queue, NULL, 0) != -EAGAIN)
+		n++;
+	p->queued -= n;
+	memmove(p->queue, p->queue + n, p->queued * sizeof *p->queue);
+}
+
 void opener_ask(struct opener *p, unsigned kind, int ifindex, uint64_t secret)
 {
-	struct opener_request q = { .kind = kind, .ifindex = ifindex, .secret = secret };
+	struct opener_request *queue;
 
-	if (p->fd >= 0)
-		opener_send(p->fd, &q, sizeof q, NULL, 0);
+	if (p->fd < 0)
+		return;
+	queue = reallocarray(p->queue, p->queued + 1, sizeof *queue);
+	if (!queue) {
+		log_error("No memory for a request to the opener");
+		return;
+	}
+	p->queue = queue;
+	queue[p->queued++] =
+		(struct opener_request){ .kind = kind, .ifindex = ifindex, .secret = secret };
+	queue_flush(p);
 }
 
 int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsigned *ret_nfds)
 {
 	int r = p->fd < 0 ? 0 : opener_receive(p->fd, ret, sizeof *ret, ret_fds, ret_nfds);
 
+	if (p->queued) /* it replies to each request, so this is called when it has read one */
+		queue_flush(p);
 	if (r == -EAGAIN)
 		return 0;
 	if (r > 0)
 		return r;
-	if (p->fd >= 0)
-		close(p->fd);
-	p->fd = -1;
+	opener_disconnect(p);
 	return -ENOTCONN;
 }
 
@@ -101,7 +133,5 @@ void opener_end(struct opener *p, bool socket_made, bool directory)
 			opener_close_fds(rings, n);
 		waits = r >= 0 && !(r > 0 && m.kind == OPENER_CLEANED);
 	}
-	if (p->fd >= 0)
-		close(p->fd);
-	p->fd = -1;
+	opener_disconnect(p);
 }

@@ -8,10 +8,13 @@
 
 struct options;
 struct opener_reply;
+struct opener_request;
 
 struct opener {
-	int fd;		/* -1: not connected */
-	char path[108]; /* of the service's socket; "": a child */
+	int fd;			      /* -1: not connected */
+	char path[108];		      /* of the service's socket; "": a child */
+	struct opener_request *queue; /* owned: requests that are not sent yet */
+	unsigned queued;
 };
 
 /* Starts the child, or connects to options->opener.  Call it before starting threads and before
@@ -21,8 +24,8 @@ int opener_start(struct opener *p, int argc, char **argv, const struct options *
 /* Reconnects to the service.  0 or -errno; -ENOTCONN for a child. */
 int opener_connect(struct opener *p);
 
-/* Sends a request for rings that share frames by @secret (0: a new one).  If it fails, the opener
- * is gone, which opener_next() reports. */
+/* Sends a request for rings that share frames by @secret (0: a new one); later, if the opener does
+ * not accept it now.  If the opener is gone, opener_next() reports that. */
 void opener_ask(struct opener *p, unsigned kind, int ifindex, uint64_t secret);
 
 /* The next reply with its descriptors, at most OPENER_FDS_MAX: 1; 0: none yet, poll @fd;

@@ -182,6 +182,13 @@ def full_output(ns):
            p.returncode, text)
 
 
+def small_stack(ns):
+    """So small that the opener dies at once."""
+    d = live.Synfind(ns, "lo", wait=False, argv0=("sh", "-c", 'ulimit -s 64; exec "$@"', "sh"))
+    refuses("a stack limit of 64 KiB", d, "giving up", "ulimit -s")
+    tap.equal(d.stderr().count("starting another"), 4, "the opener is started a few times only")
+
+
 def config(ns):
     tmp = live.tmpdir()
     path = os.path.join(tmp, "synfind.conf")
@@ -285,8 +292,8 @@ def read_errors(ns):
 live.need("ip", "setpriv")
 ns = live.Netns()
 for step in (no_interface, no_permission, closed_descriptors, closed_opener, socket_in_use,
-             about_to_listen, not_a_socket, no_socket, full_output, config, modes, too_many, stats,
-             read_errors):
+             about_to_listen, not_a_socket, no_socket, full_output, small_stack, config, modes, too_many,
+             stats, read_errors):
     with live.guarded(step.__name__):
         step(ns)
 for sig in (signal.SIGINT, signal.SIGTERM):
