@@ -912,6 +912,8 @@ static void test_unprivileged(int tap)
 	struct afring_geometry g;
 	const char *step;
 	int status = -1, fd = afring_socket(&c, &g, &step);
+
+	interface_feed(tap, 0, 100);
 	pid_t child = fork();
 
 	if (!child) {
@@ -927,7 +929,6 @@ static void test_unprivileged(int tap)
 			r |= 2;
 		if (afring_map(fd, &g, NULL, &s))
 			_exit(r | 4);
-		usleep(50000); /* the parent feeds */
 		drain(s, &seen);
 		if (seen.frames != 100 || !seen.in_order)
 			r |= 8;
@@ -935,7 +936,6 @@ static void test_unprivileged(int tap)
 			r |= 16;
 		_exit(r);
 	}
-	interface_feed(tap, 0, 100);
 	waitpid(child, &status, 0);
 	ok(fd >= 0 && status == 0, "a process without capabilities, elsewhere, reads the ring (%x)",
 	   (unsigned)status);
