@@ -142,7 +142,8 @@ class Machine:
             os.setsid()
             live.die_with_parent()
 
-        env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
+        env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1",
+                   SYSTEMD_NSPAWN_API_VFS_WRITABLE="network")  # /proc/sys/net: it has its own
         with open(self.boot_log, "wb") as log:
             self.p = subprocess.Popen(
                 [NSPAWN, "-b", "-D", self.root, f"--machine={self.name}", "--register=no",
