@@ -171,7 +171,7 @@ static const struct rule for_maps[] = {
 };
 
 /* libbpf loads a program with these; it asks for the limit of locked memory. */
-static const struct rule for_bpf[] = { ALL(bpf), IF(prlimit64, ARG_IS(2, 0)), END };
+static const struct rule for_bpf[] = { ALL(bpf), ALL(dup3), IF(prlimit64, ARG_IS(2, 0)), END };
 
 static const struct rule *const roles[][4] = {
 	[SANDBOX_DAEMON]     = { for_all, for_daemon },
