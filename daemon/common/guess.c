@@ -42,5 +42,6 @@ void guess_offer(struct guess *g, const char *name, const char *before, const ch
 	if (d >= g->distance || d > (n < 3 ? 1 : n < 9 ? 2 : 3))
 		return;
 	g->distance = d;
+	g->nearest = candidate;
 	snprintf(g->text, sizeof g->text, "; did you mean %s%s%s?", before, candidate, after);
 }

@@ -4,7 +4,8 @@
 
 struct guess {
 	unsigned distance;
-	char text[96]; /* "; did you mean ...?" or "" */
+	char text[96];	     /* "; did you mean ...?" or "" */
+	const char *nearest; /* the candidate, borrowed; NULL: none */
 };
 
 #define GUESS_NONE ((struct guess){ .distance = UINT_MAX })

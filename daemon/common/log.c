@@ -47,6 +47,7 @@ static const char *const message_ids[LOG_IDS] = {
 	[LOG_ID_RELOADED] = "f4e7b7661eea41b788ab1993bc82b1ce",
 	[LOG_ID_BAD_CONFIG] = "8ea2ae8f0b1742108e19e370fcbfaafa",
 	[LOG_ID_STALLED] = "99603448537a4aefbd8324664fc14822",
+	[LOG_ID_MISSING] = "ef3837af77704ff298c7afbd8a808d1d",
 };
 
 static const char *log_name = "synfind";
@@ -88,6 +89,14 @@ void log_set_name(const char *name)
 void log_set_level(enum log_level level)
 {
 	atomic_store_explicit(&max_level, level, memory_order_relaxed);
+}
+
+bool log_as_stream(void)
+{
+	pthread_once(&sink_once, sink_find);
+	if (sink == SINK_JOURNAL)
+		sink = SINK_STREAM;
+	return true;
 }
 
 bool log_enabled(enum log_level level)

@@ -31,6 +31,7 @@ enum log_id {
 	LOG_ID_RELOADED,
 	LOG_ID_BAD_CONFIG,
 	LOG_ID_STALLED,
+	LOG_ID_MISSING, /* a configured interface */
 	LOG_IDS,
 };
 
@@ -49,6 +50,10 @@ void log_set_name(const char *name);
 
 /* Suppresses messages less severe than @level; initially LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
+
+/* For a process that ends at once: the journal then knows its unit nevertheless, because it knows
+ * that of the stream.  Messages have no fields.  Returns true. */
+bool log_as_stream(void);
 
 /* Is a message of @level written? */
 bool log_enabled(enum log_level level);

@@ -41,7 +41,6 @@ struct parser {
 	char **arg;		  /* the current one */
 	const struct opt *answer; /* --help or --version, with no error before it */
 	const char *config;	  /* --config */
-	bool check;		  /* --check-config */
 	bool reads;		  /* --read was given: further arguments are files too */
 
 	/* the file */
@@ -123,13 +122,19 @@ static struct guess guess_option(const char *name, bool flag)
 static void set_option(struct parser *p, const struct opt *opt, const char *text, int by)
 {
 	int *set_by = &p->set_by[opt - opts];
+	const struct name_list *l = &p->o.interfaces;
 	char msg[OPT_MESSAGE_MAX];
 
 	if (opt_is_list(opt) && (*set_by == BY_DEFAULT || (by == BY_FLAG && *set_by != by)))
 		opt_clear(opt, &p->o);
+
+	size_t before = l->n;
+
 	*set_by = by;
 	if (opt_set(opt, text, &p->o, msg) < 0)
 		complain(p, opt, "%s", msg);
+	for (size_t i = l->n; opt->type == OPT_LIST && i-- > before;)
+		l->lines[i] = by == BY_FLAG ? 0 : by;
 }
 
 static char *trim(char *s)
@@ -284,7 +289,7 @@ static void keep_flag(struct parser *p, const struct opt *opt, const char *value
 	else if (opt->type == OPT_CONFIG)
 		p->config = value;
 	else if (opt->type == OPT_CHECK)
-		p->check = true;
+		p->o.check = log_as_stream();
 	else
 		p->flags[p->n_flags++] = (struct flag){ opt, value };
 	p->reads |= opt->type == OPT_FILES;
@@ -435,28 +440,6 @@ static void print_help(void)
 	     "Manual:       man 8 synfind");
 }
 
-static void print_sizes(const struct parser *p)
-{
-	const struct options *o = &p->o;
-
-	printf("configuration OK\n"
-	       "file:        %s\n"
-	       "interfaces: ",
-	       p->path ? p->path : "none");
-	for (char **i = o->interfaces.names; *i; i++)
-		printf(" %s", *i);
-	printf("\ndecoders:    %u per interface\n"
-	       "ring:        %s per decoder, %llu blocks of %s\n"
-	       "connections: at most %u, and %u half-open ones\n"
-	       "event ring:  %u events per decoder\n"
-	       "queue:       %s, shared by at most %u subscribers\n",
-	       o->decoders, opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
-	       (unsigned long long)(o->ring_size_bytes / o->ring_block_size_bytes),
-	       opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s, o->max_connections,
-	       o->max_half_open, o->event_ring_size,
-	       opt_number_text(OPT_SIZE, o->queue_size_bytes).s, o->max_subscribers);
-}
-
 /* 1, or -EINVAL if the output was not written (a full disk). */
 static int printed(void)
 {
@@ -494,8 +477,8 @@ static void check_together(struct parser *p)
 			 opt_quoted(o->pin_decoders).s, CPU_SETSIZE - 1);
 	if (o->read_files.n && p->set_by[decoders - opts] == BY_FLAG)
 		complain(p, decoders, "only for live capture, not with --read");
-	if (o->quiet && !o->read_files.n)
-		complain(p, opt_find("quiet"), "only together with --read");
+	if (o->quiet && !o->read_files.n && !o->check)
+		complain(p, opt_find("quiet"), "only together with --read or --check-config");
 	if (o->read_files.n && p->set_by[opt_find("interface") - opts] == BY_FLAG)
 		log_warn("--interface: has no effect with --read");
 }
@@ -526,8 +509,10 @@ static void drop_repeated(struct name_list *l)
 		}
 	l->n = 0;
 	for (size_t i = 0; i < n; i++)
-		if (l->names[i])
+		if (l->names[i]) {
+			l->lines[l->n] = l->lines[i];
 			l->names[l->n++] = l->names[i];
+		}
 	if (n)
 		l->names[l->n] = NULL;
 	free(sorted);
@@ -563,13 +548,25 @@ int options_parse(int argc, char **argv, struct options *ret)
 		log_error("%u more errors", p.errors - ERRORS_SHOWN);
 	if (p.errors)
 		return -EINVAL;
-	if (p.check) {
-		print_sizes(&p);
-		return printed();
+	if (p.path && !(p.o.file = strdup(p.path))) {
+		log_error("out of memory");
+		return -EINVAL;
 	}
 	*ret = p.o;
 	p.o = (struct options){ 0 };
 	return 0;
+}
+
+struct place options_place(const struct options *o, size_t i)
+{
+	const char *name = opt_find("interface")->name;
+	struct place p;
+
+	if (o->interfaces.lines[i])
+		snprintf(p.s, sizeof p.s, "%s:%d: %s", o->file, o->interfaces.lines[i], name);
+	else
+		snprintf(p.s, sizeof p.s, "--%s", name);
+	return p;
 }
 
 int options_keep_fixed(struct options *fresh, const struct options *running)
@@ -607,5 +604,6 @@ void options_free(struct options *o)
 		return;
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++)
 		opt_clear(opt, o);
+	free(o->file);
 	*o = (struct options){ 0 };
 }

@@ -18,6 +18,7 @@ enum capture_mode {
 
 struct name_list {
 	char **names; /* ends with NULL; NULL if empty */
+	int *lines;   /* where each stands in the file; 0: not there */
 	size_t n;
 };
 
@@ -81,6 +82,9 @@ struct options {
 	/* flags only */
 	struct name_list read_files; /* pcap or pcapng; "-": standard input; empty: capture */
 	bool quiet;
+
+	char *file; /* the configuration file that was read, or the end of its path; NULL: none */
+	bool check; /* --check-config */
 };
 
 /* The word for @m in options and in JSON. */
@@ -88,12 +92,19 @@ const char *capture_mode_name(enum capture_mode m);
 
 /* Reads the flags, and the file that they name or /etc/synfind/synfind.conf if it exists.
  * 0: *@ret is filled; give it back with options_free().
- * 1: --help, --version or --check-config was answered on standard output; exit with 0.
+ * 1: --help or --version was answered on standard output; exit with 0.
  * -EINVAL: every error was logged on a line of its own, which begins with the place (file and line,
  * or the flag) and names the cause; exit with 2.
  * *@ret is written only on 0.  One thread at a time: calls getpwnam(), which in a sandbox finds
  * only the users of /etc/passwd. */
 int options_parse(int argc, char **argv, struct options *ret);
+
+struct place {
+	char s[1100];
+};
+
+/* What named interface @i, for a message: "file:line: interface" or "--interface". */
+struct place options_place(const struct options *o, size_t i);
 
 /* For a reload: copies from @running to @fresh the options that only a start can change, and logs a
  * warning for each that differed.  0 or -ENOMEM. */

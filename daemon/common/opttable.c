@@ -175,11 +175,12 @@ const struct opt opts[] = {
 	  "output. It may be packed by gzip, xz or zstd; -: standard input. Several files are "
 	  "read in turn, as one capture.", .letter = 'r' },
 	{ "quiet", FLAGS_ONLY, AT_START, BOOL(quiet, NULL),
-	  "With --read: print only the summary." },
+	  "With --read: print only the summary. With --check-config: only what is wrong." },
 	{ "config", FLAGS_ONLY, AT_START, ANSWER(OPT_CONFIG, "FILE"),
 	  "Configuration file. Without this flag: " DEFAULT_CONFIG ", if it exists." },
 	{ "check-config", FLAGS_ONLY, AT_START, ANSWER(OPT_CHECK, NULL),
-	  "Check file and flags, print the sizes that follow from them, and exit." },
+	  "Check file and flags, print which interfaces exist and how much memory it takes, and "
+	  "exit. With --opener, interfaces are not checked." },
 	{ "help", FLAGS_ONLY, AT_START, ANSWER(OPT_HELP, NULL),
 	  "Print this and exit.", .letter = 'h' },
 	{ "version", FLAGS_ONLY, AT_START, ANSWER(OPT_VERSION, NULL),
@@ -382,6 +383,13 @@ static int add_name(struct name_list *list, const char *name)
 		return -ENOMEM;
 	list->names = grown;
 	grown[list->n + 1] = NULL;
+
+	int *lines = realloc(list->lines, (list->n + 1) * sizeof *lines);
+
+	if (!lines)
+		return -ENOMEM;
+	list->lines = lines;
+	lines[list->n] = 0;
 	grown[list->n] = strdup(name);
 	return grown[list->n] && ++list->n ? 0 : -ENOMEM;
 }
@@ -512,9 +520,13 @@ void opt_clear(const struct opt *opt, struct options *o)
 {
 	void *at = field(o, opt);
 
-	if (opt->type == OPT_LIST || opt->type == OPT_FILES)
-		for (char **name = ((struct name_list *)at)->names; name && *name; name++)
-			free(*name);
+	if (opt->type == OPT_LIST || opt->type == OPT_FILES) {
+		struct name_list *list = at;
+
+		for (size_t i = 0; i < list->n; i++)
+			free(list->names[i]);
+		free(list->lines);
+	}
 	if (opt->type < OPT_STRING || opt->type > OPT_GROUPS)
 		return;
 	free(*(void **)at); /* also the names and ids, which come first in their lists */

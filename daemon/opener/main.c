@@ -1,5 +1,6 @@
 /* synfind-opener: opens ring sockets for synfind; started by systemd. */
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <systemd/sd-daemon.h>
@@ -37,6 +38,10 @@ int main(int argc, char **argv)
 	r = options_parse(argc, argv, &o);
 	if (r)
 		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+	if (o.check) { /* synfind checks what is there */
+		options_free(&o);
+		return puts("configuration OK") < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	}
 	log_set_level(o.log_level);
 	r = sandbox_privileges(serve_role(&o));
 	if (r >= 0)

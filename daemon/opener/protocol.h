@@ -3,8 +3,9 @@
  * One message is one packet of a Unix SOCK_SEQPACKET socket: a struct as it lies in memory (both
  * ends are of one build, on one machine), with descriptors attached (SCM_RIGHTS).
  *
- * The opener starts: HELLO, a LINK for each interface that its configuration names, LISTED; then
- * LINK and GONE as links change.  The daemon requests rings by ifindex and gets RINGS or FAILED.
+ * The opener starts: HELLO, a LINK for each interface that its configuration names, a MISSING for
+ * each of its names that is none, LISTED; then LINK and GONE as links change.  The daemon requests
+ * rings by ifindex and gets RINGS or FAILED.
  * The opener decides what is captured: it opens only interfaces that the configuration names, with
  * its own filter, and each one once.
  *
@@ -26,6 +27,7 @@ enum {
 enum opener_request_kind {
 	OPENER_OPEN = 1, /* the rings of interface .ifindex */
 	OPENER_AGAIN,	 /* read the configuration again, then HELLO */
+	OPENER_HOLD,	 /* report changes of interface .ifindex, though it is not configured */
 	OPENER_CLEAN,	 /* remove the events socket; .ifindex: and its directory; then CLEANED */
 };
 
@@ -38,6 +40,9 @@ struct opener_request {
 enum opener_reply_kind {
 	OPENER_HELLO = 1,
 	OPENER_LINK, /* an interface is new or has changed: .ifindex .name .arphrd .flags .named */
+	/* The configuration has the full name .name, which does not exist; .step: the nearest one
+	 * that does, or "".  Before LISTED. */
+	OPENER_MISSING,
 	OPENER_LISTED, /* the list is complete; changes follow */
 	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
 	/* .rings ring descriptors for .ifindex and their geometry; with MODE_AUTO also as many maps

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "common/guess.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "opener/linkwatch.h"
@@ -24,6 +25,9 @@ struct server {
 	const struct serve *s;
 	struct wanted wanted;
 	struct known *links;
+	char (*names)[IF_NAMESIZE]; /* of all links, while they are listed */
+	size_t n_names;
+	unsigned held; /* requests of OPENER_HOLD */
 	int link_fd;
 	bool routed; /* a default route was added */
 	int error;   /* -errno of the first reply that could not be sent */
@@ -82,12 +86,48 @@ static void on_link(void *arg, const struct link *l, bool gone)
 	struct server *v = arg;
 	struct known *before = l ? *link_find(v, l->ifindex) : NULL;
 
-	if (before && !gone && strcmp(before->link.name, l->name))
+	if (before && *before->link.name && !gone && strcmp(before->link.name, l->name))
 		report_link(v, &before->link, true); /* renamed: the old one is gone */
 	if (l)
 		report_link(v, l, gone);
 	else
 		v->routed = true;
+}
+
+/* While links are listed: keeps their names, for report_missing(). */
+static void on_listed(void *arg, const struct link *l, bool gone)
+{
+	struct server *v = arg;
+	void *grown = l && !gone ? realloc(v->names, (v->n_names + 1) * sizeof *v->names) : NULL;
+
+	if (grown) {
+		v->names = grown;
+		memcpy(v->names[v->n_names++], l->name, IF_NAMESIZE);
+	}
+	on_link(arg, l, gone);
+}
+
+/* Reports the configuration's names that no link has. */
+static void report_missing(struct server *v)
+{
+	for (char **name = v->s->o->interfaces.names; *name; name++) {
+		struct opener_reply m = { .kind = OPENER_MISSING };
+		struct guess g = GUESS_NONE;
+		size_t i = 0;
+
+		while (i < v->n_names && strcmp(v->names[i], *name))
+			i++;
+		if (i < v->n_names || wanted_is_pattern(*name))
+			continue;
+		for (i = 0; i < v->n_names; i++)
+			guess_offer(&g, *name, "", v->names[i], "");
+		snprintf(m.name, sizeof m.name, "%s", *name);
+		snprintf(m.step, sizeof m.step, "%s", g.nearest ?: "");
+		reply(v, &m, NULL, 0);
+	}
+	free(v->names);
+	v->names = NULL;
+	v->n_names = 0;
 }
 
 /* Replies with the rings of one interface, or with the error. */
@@ -125,6 +165,19 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 	rings_close(&rings); /* the daemon has them */
 }
 
+enum { HELD_MAX = 4096 };
+
+/* The daemon has its rings from an earlier opener and keeps them. */
+static void hold_link(struct server *v, int ifindex)
+{
+	struct known **known = link_find(v, ifindex);
+
+	if (*known || v->held++ == HELD_MAX || !(*known = calloc(1, sizeof **known)))
+		return;
+	(*known)->link.ifindex = ifindex; /* its next change brings the rest */
+	(*known)->opened = true;
+}
+
 enum { NEXT, OVER, ANEW };
 
 /* NEXT: continue; OVER: the daemon disconnected; ANEW: it requests a new opener; -errno: it sent an
@@ -146,6 +199,9 @@ static int handle_request(struct server *v)
 		return NEXT;
 	case OPENER_AGAIN:
 		return ANEW;
+	case OPENER_HOLD:
+		hold_link(v, q.ifindex);
+		return NEXT;
 	case OPENER_CLEAN:
 		if (v->s->clean)
 			v->s->clean(v->s->o, q.ifindex);
@@ -166,9 +222,10 @@ static int list_links(struct server *v)
 	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO }, NULL, 0);
 	r = linkwatch_ask(v->link_fd);
 	if (r >= 0)
-		r = linkwatch_read(v->link_fd, on_link, v, true);
+		r = linkwatch_read(v->link_fd, on_listed, v, true);
 	if (r < 0)
 		return log_errno(r, "Cannot list interfaces");
+	report_missing(v);
 	reply(v, &(struct opener_reply){ .kind = OPENER_LISTED }, NULL, 0);
 	return 0;
 }

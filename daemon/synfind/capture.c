@@ -8,7 +8,6 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "opener/protocol.h"
-#include "opener/wanted.h"
 #include "source/afring.h"
 #include "synfind/decoder.h"
 #include "synfind/opener.h"
@@ -94,6 +93,12 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 	}
 	memcpy(iface->name, m->name, sizeof iface->name);
 	ask_rings(c, iface);
+	/* Is it the one that was missing? */
+	for (iface = m->named && c->listed ? c->interfaces : NULL; iface; iface = iface->next)
+		if (iface->held) {
+			ring_reload_list(c);
+			break;
+		}
 }
 
 static void link_update(struct capture *c, const struct opener_reply *m)
@@ -204,15 +209,79 @@ static void list_begins(struct capture *c)
 	if (c->listed && !c->reloading)
 		log_event(LOG_LEVEL_INFO, LOG_ID_OPENER, LOG_FIELDS({ "SYNFIND_STATE", "back" }),
 			  "The opener is back");
-	c->listed = c->reloading = false;
+	c->relisted = c->reloading;
+	c->listed = c->reloading = c->missing = false;
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
 		iface->listed = false;
+}
+
+/* The index of @name in the option, or its end. */
+static size_t find_configured(const struct capture *c, const char *name)
+{
+	const struct name_list *l = &c->o->interfaces;
+	size_t i = 0;
+
+	while (i < l->n && strcmp(l->names[i], name))
+		i++;
+	return i;
+}
+
+/* The configuration has the full name of an interface that does not exist.  An error at the
+ * start. */
+static void link_missing(struct capture *c, const struct opener_reply *m)
+{
+	bool known = interface_name_known(c, m->name);
+	size_t i = find_configured(c, m->name);
+	char guess[64] = "";
+
+	/* It went away, and that was reported; or the opener's file differs. */
+	if ((known && !c->relisted) || i == c->o->interfaces.n)
+		return;
+	if (*m->step)
+		snprintf(guess, sizeof guess, "; did you mean '%s'?", m->step);
+	log_event(c->starting ? LOG_LEVEL_ERR : LOG_LEVEL_WARN, LOG_ID_MISSING,
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", m->name }), "%s: '%s' does not exist%s",
+		  options_place(c->o, i).s, m->name, guess);
+	c->missing |= !known;
+	note_error(c, -ENODEV);
+}
+
+static void interface_hold(struct capture *c, struct interface *iface)
+{
+	if (!iface->held)
+		interface_log(
+			iface, "held",
+			"Interface %s is not configured any more, but kept until all that are "
+			"configured exist",
+			iface->name);
+	iface->held = true;
+	opener_ask(c->opener, OPENER_HOLD, iface->ifindex, 0);
+}
+
+/* The list is complete.  What is not in it has gone, or is not configured any more.  If a
+ * configured name is missing after a reload, it is probably mistyped, and what it should have been
+ * is kept. */
+static void list_ends(struct capture *c)
+{
+	struct interface *next;
+
+	c->listed = true;
+	for (struct interface *iface = c->interfaces; iface; iface = next) {
+		next = iface->next;
+		if (iface->gone || iface->listed)
+			iface->held = false;
+		else if (c->missing && (c->relisted || iface->held) && iface->decoders &&
+			 find_configured(c, iface->name) == c->o->interfaces.n)
+			interface_hold(c, iface);
+		else
+			interface_gone(c, iface);
+	}
 }
 
 static void handle_reply(struct capture *c, const struct opener_reply *m, const int *fds,
 			 unsigned n)
 {
-	struct interface *iface, *next;
+	struct interface *iface;
 
 	if (m->kind != OPENER_RINGS)
 		opener_close_fds(fds, n);
@@ -224,13 +293,11 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		link_update(c, m);
 		break;
 	case OPENER_LISTED:
-		c->listed = true;
-		/* What is not in the list has gone. */
-		for (iface = c->interfaces; iface; iface = next) {
-			next = iface->next;
-			if (!iface->gone && !iface->listed)
-				interface_gone(c, iface);
-		}
+		if (!c->error) /* else nothing changes for the next process */
+			list_ends(c);
+		break;
+	case OPENER_MISSING:
+		link_missing(c, m);
 		break;
 	case OPENER_GONE:
 		iface = interface_find(c, m->ifindex);
@@ -396,12 +463,6 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	c->starting = false;
 	if (r < 0)
 		return r;
-	/* Every interface that is named in full must exist. */
-	for (char **w = o->interfaces.names; *w; w++)
-		if (!wanted_is_pattern(*w) && !interface_name_known(c, *w)) {
-			log_error("Cannot capture on '%s': there is no such interface", *w);
-			return -ENODEV;
-		}
 	if (!c->interfaces)
 		log_warn("No interface matches yet: waiting for one");
 	return watch_opener(c);

@@ -18,6 +18,8 @@ struct capture {
 	struct interface *interfaces;
 	bool listed;	 /* the opener's list is complete */
 	bool reloading;	 /* the opener was asked for a new list */
+	bool relisted;	 /* this list is the answer */
+	bool missing;	 /* it lacks interfaces that are named in full */
 	unsigned pinned; /* decoder threads pinned so far */
 	bool starting, stopping;
 	int error;		      /* at start: the first failure */

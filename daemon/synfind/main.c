@@ -11,6 +11,7 @@
 #include "common/sandbox.h"
 #include "common/stdfds.h"
 #include "synfind/capture.h"
+#include "synfind/check.h"
 #include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
@@ -244,6 +245,11 @@ int main(int argc, char **argv)
 	if (r)
 		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
 	log_set_level(d.o.log_level);
+	if (d.o.check) {
+		r = check_config(&d.o);
+		options_free(&d.o);
+		return r < 0 ? EXIT_USAGE : EXIT_SUCCESS;
+	}
 	if (d.o.read_files.n) {
 		r = offline_run(&d.o);
 		options_free(&d.o);

@@ -284,7 +284,7 @@ def reload(s):
                "reload: what it cannot change is said")
 
         s.configure(INTERFACES + "[tracking]\ntimeout-establishd = 5s\n")
-        s.m.run("systemctl", "reload", UNIT)
+        tap.ok(s.m.status("systemctl", "reload", UNIT) != 0, "reload: a bad file makes it fail")
         tap.ok(s.said(f"{CONF}:5: unknown option 'timeout-establishd'"),
                "reload: a bad file is told by file and line")
         tap.equal((s.active(), s.pid()), (True, pid), "and the service goes on")

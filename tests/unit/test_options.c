@@ -411,6 +411,14 @@ static bool interfaces_are(const char *want)
 	return !strcmp(got, want);
 }
 
+static bool reported_place(size_t i, int line)
+{
+	char want[PATH_MAX];
+
+	snprintf(want, sizeof want, "%s:%d: interface", conf_path, line);
+	return !strcmp(options_place(&o, i).s, want);
+}
+
 static void check_lists(void)
 {
 	ok(run_file("interface = eth0 , veth*,eth0\ninterface=lo\n") == 0 &&
@@ -790,10 +798,15 @@ static void check_answers(void)
 	}
 	ok(all, "--help has every option with its default");
 
-	ok(run_octets("ring-size = 128M\n", 17, "--check-config") == 1 &&
-		   !strncmp(out, "configuration OK\n", 17) && strstr(out, conf_path) &&
-		   strstr(out, "128M per decoder, 1024 blocks of 128K"),
-	   "--check-config tells the sizes");
+	ok(run_octets("ring-size = 128M\n", 17, "--check-config") == 0 && o.check &&
+		   !strcmp(o.file, conf_path) && !*out,
+	   "--check-config is for the caller to answer");
+	ok(run_octets("\ninterface = a,lo\ninterface=b,a\n", 32, "--quiet") == -EINVAL &&
+		   run_octets("\ninterface = a,lo\ninterface=b,a\n", 32, "--icmp") == 0 &&
+		   o.interfaces.n == 3 && reported_place(0, 2) && reported_place(1, 2) &&
+		   reported_place(2, 3) && run("--config=/dev/null", "-i", "a") == 0 &&
+		   !strcmp(options_place(&o, 0).s, "--interface"),
+	   "the place of each interface is known");
 	ok(run("--config=/dev/null", "--check-config", "--ring-size=5G") == -EINVAL && !*out,
 	   "--check-config takes flags into account");
 	ok(run("--help", "--bogus") == 1 && run("--bogus", "--help") == -EINVAL,

@@ -1,0 +1,154 @@
+#include "synfind/check.h"
+#include <errno.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+#include "common/guess.h"
+#include "common/log.h"
+#include "common/options.h"
+#include "common/opttable.h"
+#include "flow/event.h"
+#include "opener/linkwatch.h"
+#include "opener/wanted.h"
+
+enum { SHOWN = 8 };					 /* interfaces that a pattern matches */
+enum { CONNECTION_OCTETS = 125, HALF_OPEN_OCTETS = 65 }; /* of the tables, about */
+
+struct check {
+	const struct options *o;
+	struct wanted wanted;
+	struct link *links; /* that exist */
+	size_t n;
+	int error;
+};
+
+static void on_link(void *arg, const struct link *l, bool gone)
+{
+	struct check *c = arg;
+	struct link *grown = l && !gone ? realloc(c->links, (c->n + 1) * sizeof *grown) : NULL;
+
+	if (!grown)
+		return;
+	c->links = grown;
+	grown[c->n++] = *l;
+}
+
+static int find_links(struct check *c)
+{
+	int fd = linkwatch_open(false), r = fd < 0 ? fd : linkwatch_ask(fd);
+
+	if (r >= 0)
+		r = linkwatch_read(fd, on_link, c, true);
+	if (fd >= 0)
+		close(fd);
+	wanted_look(&c->wanted);
+	return r < 0 ? log_errno(r, "Cannot list interfaces") : 0;
+}
+
+/* One entry of the option: what it matches now.  Returns the number. */
+static unsigned print_entry(const struct check *c, char *name)
+{
+	char *entry[] = { name, NULL };
+	unsigned n = 0;
+	bool named;
+
+	if (!c->o->quiet)
+		printf("  %-15s", name);
+	for (size_t i = 0; i < c->n; i++)
+		if (wanted_has(&c->wanted, entry, &c->links[i], &named) && n++ < SHOWN &&
+		    !c->o->quiet)
+			printf(" %s", named ? "exists" : c->links[i].name);
+	if (!c->o->quiet)
+		puts(n > SHOWN		       ? " ..."
+		     : n		       ? ""
+		     : wanted_is_pattern(name) ? " none now"
+					       : " does not exist");
+	return n;
+}
+
+static void check_interfaces(struct check *c)
+{
+	for (size_t i = 0; i < c->o->interfaces.n; i++) {
+		char *name = c->o->interfaces.names[i];
+		struct guess g = GUESS_NONE;
+
+		if (print_entry(c, name) || wanted_is_pattern(name))
+			continue;
+		for (size_t l = 0; l < c->n; l++)
+			guess_offer(&g, name, "'", c->links[l].name, "'");
+		log_error("%s: '%s' does not exist%s", options_place(c->o, i).s, name, g.text);
+		c->error = -ENODEV;
+	}
+}
+
+/* Interfaces that would be watched now. */
+static unsigned count_wanted(const struct check *c)
+{
+	unsigned n = 0;
+	bool named;
+
+	for (size_t i = 0; i < c->n; i++)
+		n += wanted_has(&c->wanted, c->o->interfaces.names, &c->links[i], &named);
+	return n;
+}
+
+static const char *mib(uint64_t octets, char ret[static 32])
+{
+	snprintf(ret, 32, "%.1f MiB", (double)octets / (1 << 20));
+	return ret;
+}
+
+static void print_sizes(const struct check *c)
+{
+	const struct options *o = c->o;
+	uint64_t ring = o->decoders * o->ring_size_bytes;
+	uint64_t tables = (uint64_t)o->max_connections * CONNECTION_OCTETS +
+			  (uint64_t)o->max_half_open * HALF_OPEN_OCTETS +
+			  (uint64_t)o->decoders * o->event_ring_size * sizeof(struct event);
+	char a[32], b[32];
+
+	printf("decoders:    %u per interface\n"
+	       "ring:        %s per decoder, %llu blocks of %s\n"
+	       "connections: at most %u, and %u half-open ones\n"
+	       "event ring:  %u events per decoder\n"
+	       "queue:       %s, shared by at most %u subscribers\n",
+	       o->decoders, opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
+	       (unsigned long long)(o->ring_size_bytes / o->ring_block_size_bytes),
+	       opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s, o->max_connections,
+	       o->max_half_open, o->event_ring_size,
+	       opt_number_text(OPT_SIZE, o->queue_size_bytes).s, o->max_subscribers);
+	printf("memory:      per interface %s of rings, taken at once, and up to %s of tables\n",
+	       mib(ring, a), mib(tables, b));
+	if (!o->opener)
+		printf("             up to %s with the %u interfaces of now and the queue\n",
+		       mib(count_wanted(c) * (ring + tables) + o->queue_size_bytes, a),
+		       count_wanted(c));
+}
+
+int check_config(const struct options *o)
+{
+	struct check c = { .o = o };
+
+	if (!o->quiet)
+		printf("file:        %s\n", o->file ? o->file : "none");
+	if (o->opener) {
+		if (!o->quiet)
+			printf("interfaces:  as the opener on %s sees them\n", o->opener);
+	} else {
+		if (!o->quiet)
+			puts("interfaces:");
+		c.error = find_links(&c);
+		if (c.error >= 0)
+			check_interfaces(&c);
+	}
+	if (!o->quiet) {
+		print_sizes(&c);
+		puts(c.error < 0 ? "configuration NOT usable" : "configuration OK");
+	}
+	free(c.links);
+	if (fflush(stdout) != 0 || ferror(stdout))
+		return log_errno(errno, "Cannot write to standard output");
+	return c.error;
+}
