@@ -53,6 +53,7 @@ static const char *const message_ids[LOG_IDS] = {
 static const char *log_name = "synfind";
 static const char *journal_socket = "/run/systemd/journal/socket"; /* tests have none */
 static _Atomic enum log_level max_level = LOG_LEVEL_INFO;
+static atomic_bool muted;
 static enum sink sink;
 static pthread_once_t sink_once = PTHREAD_ONCE_INIT;
 
@@ -89,6 +90,11 @@ void log_set_name(const char *name)
 void log_set_level(enum log_level level)
 {
 	atomic_store_explicit(&max_level, level, memory_order_relaxed);
+}
+
+bool log_mute(bool mute)
+{
+	return atomic_exchange_explicit(&muted, mute, memory_order_relaxed);
 }
 
 bool log_as_stream(void)
@@ -198,6 +204,8 @@ write_message(enum log_level level, enum log_id id, const struct log_field *fiel
 	int saved = errno;
 	size_t n;
 
+	if (atomic_load_explicit(&muted, memory_order_relaxed))
+		return;
 	if (vsnprintf(text, sizeof text, fmt, ap) < 0) /* %m needs the caller's errno */
 		*text = '\0';
 	n = strlen(text);

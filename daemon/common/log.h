@@ -51,6 +51,9 @@ void log_set_name(const char *name);
 /* Suppresses messages less severe than @level; initially LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
 
+/* Suppresses all messages, or none; returns what it was. */
+bool log_mute(bool muted);
+
 /* For a process that ends at once: the journal then knows its unit nevertheless, because it knows
  * that of the stream.  Messages have no fields.  Returns true. */
 bool log_as_stream(void);

@@ -46,6 +46,14 @@ void fdstore_destroy(struct fdstore *s)
 	*s = (struct fdstore){ 0 };
 }
 
+bool fdstore_has(const struct fdstore *s, const char *name, bool equal)
+{
+	for (unsigned i = 0; i < s->n; i++)
+		if (s->names[i] && !strcmp(s->names[i], name) == equal)
+			return true;
+	return false;
+}
+
 int fdstore_take(struct fdstore *s, const char *name)
 {
 	for (unsigned i = 0; i < s->n; i++)

@@ -33,6 +33,9 @@ int fdstore_init(struct fdstore *s);
 /* Closes what was not taken; it stays in the store.  A zeroed one is fine. */
 void fdstore_destroy(struct fdstore *s);
 
+/* Was a descriptor inherited that has this name, or (not @equal) any other name? */
+bool fdstore_has(const struct fdstore *s, const char *name, bool equal);
+
 /* The first inherited descriptor of this name.  The caller owns it; it also stays in the store.
  * -ENOENT. */
 int fdstore_take(struct fdstore *s, const char *name);

@@ -16,6 +16,7 @@
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/publisher_state.h"
+#include "synfind/retry.h"
 #include "synfind/subscribers.h"
 #include "synfind/offline.h"
 #include "synfind/fdstore.h"
@@ -32,6 +33,8 @@ struct daemon {
 	sd_event_source *stats_timer;
 	struct opener opener;
 	struct fdstore fdstore;
+	struct retry retry;
+	bool ready;
 	struct publisher publisher;
 	struct capture capture;
 	struct watchdog watchdog;
@@ -171,11 +174,7 @@ static int loop_init(struct daemon *d)
 static int daemon_start(struct daemon *d)
 {
 	enum sandbox_role role = d->o.mode == MODE_AUTO ? SANDBOX_DAEMON_BPF : SANDBOX_DAEMON;
-	int r = fdstore_init(&d->fdstore);
-
-	if (r < 0)
-		return log_errno(r, "Cannot restore the stored descriptors");
-	r = opener_start(&d->opener, d->argc, d->argv, &d->o);
+	int r = opener_start(&d->opener, d->argc, d->argv, &d->o);
 	if (r >= 0)
 		r = loop_init(d);
 	if (r >= 0)
@@ -207,6 +206,8 @@ static int daemon_run(struct daemon *d)
 		r = watchdog_start(&d->watchdog, d->loop, &d->publisher);
 	if (r < 0)
 		return r;
+	d->ready = true;
+	retry_end(&d->retry);
 	log_event(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
 		  *d->publisher.subscribers.path ? ": events on " : "",
 		  d->publisher.subscribers.path);
@@ -231,19 +232,29 @@ static int daemon_run(struct daemon *d)
 	return d->publisher.subscribers.output_error;
 }
 
+/* After a failure: the manager's socket unit would restart it at once.  Returns @status. */
+static int pause_if_managed(int status)
+{
+	if (status && getenv("NOTIFY_SOCKET"))
+		sleep(1);
+	return status;
+}
+
 int main(int argc, char **argv)
 {
 	struct daemon d = { .argc = argc, .argv = argv, .opener.fd = -1 };
 	bool socket_made, directory_made;
-	int r = stdfds_open();
+	int status, r = stdfds_open();
 
 	if (r < 0)
 		return EXIT_FAILURE;
+	r = fdstore_init(&d.fdstore);
+	if (r < 0)
+		log_errno(r, "Cannot restore the stored descriptors");
+	retry_begin(&d.retry, &d.fdstore);
 	r = options_parse(argc, argv, &d.o);
-	if (r < 0 && getenv("NOTIFY_SOCKET"))
-		sleep(1);
 	if (r)
-		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
+		return r > 0 ? EXIT_SUCCESS : pause_if_managed(retry_failed(&d.retry, EXIT_USAGE));
 	log_set_level(d.o.log_level);
 	if (d.o.check) {
 		r = check_config(&d.o);
@@ -258,6 +269,9 @@ int main(int argc, char **argv)
 	d.full_capacity = d.o.max_connections;
 	d.syn_capacity = d.o.max_half_open;
 	r = daemon_run(&d);
+	status = r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	if (r < 0 && !d.ready)
+		status = retry_failed(&d.retry, status);
 	/* Unchanged for the next start, which may succeed. */
 	if (r < 0 && d.fdstore.live && !d.publisher.subscribers.output_error)
 		capture_pause(&d.capture);
@@ -270,7 +284,5 @@ int main(int argc, char **argv)
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);
 	options_free(&d.o);
-	if (r < 0 && getenv("NOTIFY_SOCKET")) /* its socket unit would restart it at once */
-		sleep(1);
-	return r < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
+	return pause_if_managed(status);
 }
