@@ -50,7 +50,8 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 GEN  := build/tests/gen build/tests/jsonlines build/tests/pump build/tests/replay \
-        build/tests/fixed_random.so build/tests/uml_xstate.so build/tests/load build/tests/unstamp.bpf.o
+        build/tests/fixed_random.so build/tests/uml_xstate.so build/tests/load \
+        build/tests/unstamp.bpf.o build/tests/synfind-faults
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
@@ -176,6 +177,15 @@ build/bench/micro_publish: tests/bench/micro_publish.c $(call obj,$(filter-out %
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
+
+# The daemon with faults that a test chooses: calls between objects are wrapped, so no -flto.
+FAULTS := frame_decode json_event timeout_sweep
+build/tests/synfind-faults: tests/support/faults.c $(call obj,$(SYNFIND_SRC) $(COMMON_SRC)) $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) \
+	  $(addprefix -Wl$(comma)--wrap=,$(FAULTS)) $(LDLIBS)
+
 # The publisher alone, to be killed as it works.
 build/tests/pump: tests/support/pump.c $(call obj,$(filter-out %/main.c,$(SYNFIND_SRC)) $(COMMON_SRC)) $(LIB)
 	$(call say,CC,$<)

@@ -48,6 +48,7 @@ static const char *const message_ids[LOG_IDS] = {
 	[LOG_ID_BAD_CONFIG] = "8ea2ae8f0b1742108e19e370fcbfaafa",
 	[LOG_ID_STALLED] = "99603448537a4aefbd8324664fc14822",
 	[LOG_ID_MISSING] = "ef3837af77704ff298c7afbd8a808d1d",
+	[LOG_ID_RESCUE] = "841bf942d4a2484d964367628bfdc881",
 };
 
 static const char *log_name = "synfind";
@@ -236,6 +237,20 @@ struct log_number log_number(uint64_t n)
 
 	snprintf(t.s, sizeof t.s, "%" PRIu64, n);
 	return t;
+}
+
+const char *log_hex(char *buf, size_t size, const void *octets, size_t n)
+{
+	static const char digits[] = "0123456789abcdef";
+	const unsigned char *p = octets;
+	char *at = buf;
+
+	for (size_t i = 0; i < n && 2 * i + 2 < size; i++) {
+		*at++ = digits[p[i] >> 4];
+		*at++ = digits[p[i] & 15];
+	}
+	*at = '\0';
+	return buf;
 }
 
 int log_errno(int err, const char *fmt, ...)

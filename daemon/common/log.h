@@ -32,6 +32,7 @@ enum log_id {
 	LOG_ID_BAD_CONFIG,
 	LOG_ID_STALLED,
 	LOG_ID_MISSING, /* a configured interface */
+	LOG_ID_RESCUE,
 	LOG_IDS,
 };
 
@@ -74,6 +75,9 @@ struct log_number {
 	char s[24];
 };
 struct log_number log_number(uint64_t n);
+
+/* Writes the first of @n octets as hexadecimal digits, as many as fit; returns @buf. */
+const char *log_hex(char *buf, size_t size, const void *octets, size_t n);
 
 /* Logs the message, ": " and the text of @err (errno or -errno) as an error.  Returns -errno:
  * `return log_errno(r, "Cannot open '%s'", path)`. */

@@ -468,6 +468,15 @@ int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 	return watch_opener(c);
 }
 
+int capture_run(struct capture *c)
+{
+	int r = 0;
+
+	for (struct interface *iface = c->interfaces; iface && r >= 0; iface = iface->next)
+		r = interface_run(c, iface);
+	return r < 0 ? log_errno(r, "Cannot start the decoders") : 0;
+}
+
 void capture_reload(struct capture *c)
 {
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)

@@ -3,11 +3,14 @@
 #pragma once
 #include "synfind/capture_state.h"
 
-/* Resumes the stored interfaces, asks the opener for the rings of all others that the options name,
- * and starts their decoders.  An interface that the options name in full must exist.  Logs what
- * fails; 0 or -errno.  If the opener dies later, the captured interfaces are not affected. */
+/* Resumes the stored interfaces and asks the opener for the rings of all others that the options
+ * name.  An interface that the options name in full must exist.  Logs what fails; 0 or -errno.  If
+ * the opener dies later, the captured interfaces are not affected. */
 int capture_start(struct capture *c, const struct options *o, sd_event *loop,
 		  struct publisher *publisher, struct opener *opener, struct fdstore *fdstore);
+
+/* Starts the decoders.  Until then the rings keep the frames.  Logs what fails; 0 or -errno. */
+int capture_run(struct capture *c);
 
 /* The options have changed: configures the decoders and has the opener read its options again. */
 void capture_reload(struct capture *c);

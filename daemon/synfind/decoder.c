@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/clock.h"
+#include "common/log.h"
 #include "flow/tracker.h"
 #include "source/source.h"
 #include "synfind/bypassfilter.h"
@@ -20,9 +21,10 @@ static const uint64_t stats_every_ns = 100000000; /* between looks at the kernel
 static const uint32_t wake_events = 1024;
 static const uint64_t wake_after_ns = 1000000;
 enum {
-	TICK_MS = 1000, /* accuracy of timeouts on an idle link */
-	SWITCH_MS = 10, /* poll interval during a ring switch */
-	LOSS_MS = 100,	/* as stats_every_ns, after the last frame */
+	TICK_MS = 1000,	      /* accuracy of timeouts on an idle link */
+	SWITCH_MS = 10,	      /* poll interval during a ring switch */
+	LOSS_MS = 100,	      /* as stats_every_ns, after the last frame */
+	SKIPPED_OCTETS = 512, /* of a frame, in the log */
 };
 
 /* ---- the sink into the ring ----------------------------------------------------------------- */
@@ -68,6 +70,7 @@ static void ring_commit(struct event_sink *s)
 static struct pipeline_parts pipeline_parts(struct decoder *d, uint8_t iface_id,
 					    const struct decoder_share *share)
 {
+	atomic_init(&d->close_reason, REASON_SHUTDOWN);
 	d->count = &d->state.progress->count;
 	d->sink = (struct event_sink){ .reserve = ring_reserve, .commit = ring_commit };
 	return (struct pipeline_parts){ .state = &d->state,
@@ -107,13 +110,13 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 }
 
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
-		  struct decoder_state *state)
+		  struct decoder_state *state, bool crashed)
 {
 	struct decoder_share share = decoder_state_current_ring(state)->share;
 	struct decoder_state_sizes sizes = pipeline_sizes(o, iface_id, &share);
 	struct pipeline_parts parts;
 
-	if (!decoder_state_adopt(state, &sizes))
+	if (!decoder_state_adopt(state, &sizes, crashed))
 		return -ESTALE;
 	d->state = *state;
 	d->undo = &d->state.undo;
@@ -129,6 +132,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 		ring_switch_abandon(d->state.ring_switch);
 	else if (d->state.ring_switch->phase != RING_SWITCH_NONE)
 		atomic_init(&d->switching, SWITCH_UNDER_WAY);
+	d->skip = rescue_skips(&d->state.head->rescue, d->state.step);
 	*state = (struct decoder_state){ 0 };
 	return 0;
 }
@@ -149,10 +153,13 @@ void decoder_destroy(struct decoder *d)
 
 /* ---- transactions --------------------------------------------------------------------------- */
 
-static void decoder_begin(struct decoder *d)
+enum { TASK_SWEEP = RESCUE_OTHER, TASK_TIME, TASK_LOSS, TASK_CLOSE, TASK_SWITCH };
+
+static void decoder_begin(struct decoder *d, uint32_t task)
 {
 	if (!d->undo)
 		return;
+	rescue_begin(&d->state.head->rescue, task);
 	undo_save(d->undo, d->state.progress, sizeof *d->state.progress);
 	undo_save(d->undo, &d->ring.words->staged, sizeof d->ring.words->staged);
 	tracker_begin(d->pipeline.tracker);
@@ -164,13 +171,14 @@ static void decoder_commit(struct decoder *d)
 		return;
 	undo_commit(d->undo);
 	spsc_publish(&d->ring);
+	rescue_end(&d->state.head->rescue);
 }
 
 /* Finishes a sweep, one transaction per part. */
 static void decoder_sweep(struct decoder *d)
 {
 	while (d->undo && tracker_has_steps(d->pipeline.tracker)) {
-		decoder_begin(d);
+		decoder_begin(d, TASK_SWEEP);
 		tracker_step(d->pipeline.tracker);
 		decoder_commit(d);
 		counter_add(&d->count->beats, 1);
@@ -201,13 +209,14 @@ static int switch_frames(struct decoder *d, struct frame *frames, int n)
 static int decoder_pull(struct decoder *d)
 {
 	struct frame frames[TRACKER_BATCH];
-	int n = source_next(d->source, frames, TRACKER_BATCH), used = n;
+	int n = source_next(d->source, frames, rescue_batch(&d->state.head->rescue, TRACKER_BATCH));
+	int used = n;
 
 	counter_add(&d->count->beats, 1);
 	if (n <= 0)
 		return n;
 	d->stats_pending = true;
-	decoder_begin(d);
+	decoder_begin(d, RESCUE_TAKE);
 	if (is_switching(d))
 		used = switch_frames(d, frames, n);
 	pipeline_frames(&d->pipeline, frames, used);
@@ -215,6 +224,28 @@ static int decoder_pull(struct decoder *d)
 		source_position(d->source, &d->state.progress->at);
 	decoder_commit(d);
 	return n;
+}
+
+/* Skips the frame at which the last processes died, and logs its octets. */
+static void skip_frame(struct decoder *d)
+{
+	struct rescue *rescue = &d->state.head->rescue;
+	char hex[2 * SKIPPED_OCTETS + 1];
+	struct frame f;
+
+	d->skip = false;
+	if (source_next(d->source, &f, 1) != 1)
+		return;
+	log_event(LOG_LEVEL_ERR, LOG_ID_RESCUE,
+		  LOG_FIELDS({ "SYNFIND_INTERFACE", source_iface(d->source, 0) }),
+		  "%s: %u processes ended at this frame, which is skipped: %s",
+		  source_iface(d->source, 0), rescue->deaths,
+		  log_hex(hex, sizeof hex, f.data, f.caplen));
+	decoder_begin(d, RESCUE_TAKE);
+	tracker_loss(d->pipeline.tracker, LOSS_POISON, f.ts_ns, f.ts_ns, 1, 0);
+	source_position(d->source, &d->state.progress->at);
+	rescue_skipped(rescue);
+	decoder_commit(d);
 }
 
 /* ---- the thread ----------------------------------------------------------------------------- */
@@ -231,7 +262,7 @@ static void count_loss(struct decoder *d, uint64_t now)
 	bypass_filter_set_clock(d->bypass);
 	if (!p->packets && !p->drops && !p->freezes && source_take_counts(d->source, p) < 0)
 		return;
-	decoder_begin(d);
+	decoder_begin(d, TASK_LOSS);
 	counter_add(&d->count->packets, p->packets - p->drops);
 	counter_add(&d->count->drops, p->drops);
 	counter_add(&d->count->freezes, p->freezes);
@@ -329,7 +360,7 @@ static void decoder_close_all(struct decoder *d)
 			wake_consumer(d);
 			wait_for_consumer(d);
 		}
-		decoder_begin(d);
+		decoder_begin(d, TASK_CLOSE);
 		more = tracker_close_some(d->pipeline.tracker, reason);
 		decoder_commit(d);
 	}
@@ -362,7 +393,7 @@ static struct ring_switch_clock clocks(void)
 
 static struct ring_switch *switch_begin(struct decoder *d)
 {
-	decoder_begin(d);
+	decoder_begin(d, TASK_SWITCH);
 	undo_save(d->undo, d->state.ring_switch, sizeof *d->state.ring_switch);
 	return d->state.ring_switch;
 }
@@ -431,6 +462,8 @@ static void *decoder_run(void *arg)
 		d->state.progress->loss_from_ns = wall_clock_ns();
 	if (d->state.ring_switch->phase == RING_SWITCH_OVER && !is_switching(d))
 		switch_end(d); /* an earlier process had to abandon it */
+	if (d->skip)
+		skip_frame(d);
 	while (running && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
 		apply_config(d);
 		decoder_sweep(d);
@@ -450,7 +483,7 @@ static void *decoder_run(void *arg)
 			wake_consumer_soon(d, now);
 			continue;
 		}
-		decoder_begin(d);
+		decoder_begin(d, TASK_TIME);
 		tracker_advance(d->pipeline.tracker, now);
 		decoder_commit(d);
 		decoder_sweep(d);
@@ -480,7 +513,6 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 	d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (d->control_fd < 0)
 		return -errno;
-	atomic_init(&d->close_reason, REASON_SHUTDOWN);
 	int r = pthread_create(&d->thread, NULL, decoder_run, d);
 
 	d->started = !r;

@@ -39,6 +39,7 @@ struct decoder {
 	struct source *next_source, *old_source; /* during a ring switch; owned or NULL */
 	_Atomic int switching;			 /* enum decoder_switch */
 	struct bypass_filter *bypass;		 /* owned; NULL: the filter is a classic one */
+	bool skip;				 /* the first frame: rescue.h */
 	bool block_when_full; /* at the end: wait for the consumer instead of losing events */
 
 	/* the thread */
@@ -65,10 +66,10 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 		 void *memory);
 
 /* Resumes the decoder of an earlier process in a zeroed @d; @state is mapped by
- * decoder_state_map(), and owned from success on.  The caller then maps the packet ring at
- * .state.progress->at.  0; -ESTALE: @state is of no use. */
+ * decoder_state_map(), and owned from success on.  @crashed: that process did (rescue.h).
+ * The caller then maps the packet ring at .state.progress->at.  0; -ESTALE: @state is of no use. */
 int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
-		  struct decoder_state *state);
+		  struct decoder_state *state, bool crashed);
 
 /* Join the thread first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);

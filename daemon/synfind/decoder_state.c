@@ -130,15 +130,22 @@ int decoder_state_map(struct decoder_state *state, int fd)
 	return -EBADMSG;
 }
 
-bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state_sizes *s)
+bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state_sizes *s,
+			 bool crashed)
 {
 	if (state->head->layout != layout_hash() ||
 	    decoder_state_octets(s, true) != state->octets ||
 	    memcmp(&state->head->sizes, s, sizeof *s) != 0)
 		return false;
 	decoder_state_open(state, state->memory, s, true);
-	return undo_rollback(&state->undo) == 0 &&
+	state->step = rescue_adopt(&state->head->rescue, crashed);
+	return undo_rollback(&state->undo) == 0 && state->step < RESCUE_NEW_MEMORY &&
 	       state->head->current < ARRAY_SIZE(state->head->ring);
+}
+
+const struct rescue *decoder_state_rescue(const struct decoder_state *state)
+{
+	return state->head->layout == layout_hash() ? &state->head->rescue : NULL;
 }
 
 void decoder_state_close(struct decoder_state *state)

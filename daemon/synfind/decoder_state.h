@@ -44,9 +44,15 @@ void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *
  * 0; -EBADMSG: not a signed state; -errno. */
 int decoder_state_map(struct decoder_state *state, int fd);
 
-/* Views all of what decoder_state_map() mapped and rolls an open transaction back.  False: it has
- * another layout or other sizes, or its last transaction is too long to be rolled back. */
-bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state_sizes *s);
+/* Views all of what decoder_state_map() mapped, takes the step that is due (rescue.h), and rolls an
+ * open transaction back.  False: it has another layout or other sizes (then the step is NONE), its
+ * last transaction is too long to be rolled back, or new memory is due.  @crashed: see
+ * rescue_adopt(). */
+bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state_sizes *s,
+			 bool crashed);
+
+/* The deaths that are counted in mapped memory; NULL: it has another layout. */
+const struct rescue *decoder_state_rescue(const struct decoder_state *state);
 
 /* A zeroed one is fine. */
 void decoder_state_close(struct decoder_state *state);

@@ -7,6 +7,7 @@
 #include "base/undo.h"
 #include "source/afring.h"
 #include "synfind/decoder_share.h"
+#include "synfind/rescue.h"
 
 /* The sizes of the parts.  Another process can resume only with the same sizes. */
 struct decoder_state_sizes {
@@ -40,6 +41,7 @@ struct decoder_state_head {
 	 * counts as published once the stream has number link_report_seq. */
 	uint8_t link_reported, link_reporting; /* enum reported_link */
 	uint64_t link_report_seq;	       /* 0: no report is open */
+	struct rescue rescue;
 };
 
 struct decoder_state { /* a process's view */
@@ -50,6 +52,7 @@ struct decoder_state { /* a process's view */
 	void *events, *tracker, *encap_ids; /* addresses of the parts */
 	struct ring_switch *ring_switch;
 	struct undo undo;
+	enum rescue_step step; /* of this process, since its adoption */
 };
 
 static inline struct decoder_ring *decoder_state_current_ring(const struct decoder_state *state)

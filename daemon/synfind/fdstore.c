@@ -94,15 +94,26 @@ void fdstore_remove(struct fdstore *s, const char *name)
 		sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
 }
 
-void fdstore_sweep(struct fdstore *s)
+int fdstore_peek(const struct fdstore *s, unsigned i, const char **ret_name)
+{
+	*ret_name = s->names[i];
+	return s->names[i] ? SD_LISTEN_FDS_START + (int)i : -ENOENT;
+}
+
+void fdstore_discard(struct fdstore *s, const char *prefix)
 {
 	for (unsigned i = s->n; i--;) {
-		if (!s->names[i])
+		if (!s->names[i] || strncmp(s->names[i], prefix, strlen(prefix)) != 0)
 			continue;
 		log_debug("'%s' is inherited and not needed", s->names[i]);
 		fdstore_remove(s, s->names[i]);
 		close(fdstore_take_at(s, i));
 	}
+}
+
+void fdstore_sweep(struct fdstore *s)
+{
+	fdstore_discard(s, "");
 }
 
 int fdstore_memfd(struct fdstore *s, const char *name, size_t octets)

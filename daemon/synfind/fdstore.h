@@ -50,8 +50,14 @@ int fdstore_add(struct fdstore *s, const char *name, int fd);
 /* Removes all descriptors of this name from the store.  Our own copies stay open. */
 void fdstore_remove(struct fdstore *s, const char *name);
 
+/* Inherited descriptor @i of .n, borrowed, with its name.  -ENOENT: it was taken. */
+int fdstore_peek(const struct fdstore *s, unsigned i, const char **ret_name);
+
 /* Closes what was not taken and removes it from the store.  Call it after all parts took theirs. */
 void fdstore_sweep(struct fdstore *s);
+
+/* Closes and removes what has a name that begins with @prefix and was not taken. */
+void fdstore_discard(struct fdstore *s, const char *prefix);
 
 /* A memfd of this name and size, owned by the caller: the inherited one if its size fits, else a
  * new one of zeroes, which is stored.  -errno. */

@@ -215,7 +215,7 @@ int interface_start(struct capture *c, struct interface *iface, const struct ope
 	for (; i < m->rings; i++)
 		for (unsigned fd = i; fd < interface_fds(m); fd += m->rings)
 			close(fds[fd]);
-	return r < 0 ? r : interface_run(c, iface);
+	return r < 0 ? r : interface_attach(c, iface);
 }
 
 void interface_stop(struct interface *iface)
@@ -258,19 +258,28 @@ int interface_run(struct capture *c, struct interface *iface)
 {
 	int r = 0;
 
-	iface->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-	if (iface->stop_fd < 0)
-		return -errno;
 	for (unsigned i = 0; i < iface->decoders && r >= 0; i++) {
 		struct decoder *d = iface->decoder[i];
 
 		d->beat_ms = watchdog_beat_ms();
-		r = publisher_add(c->publisher, d, iface->name);
-		if (r >= 0)
-			r = decoder_start(d, c->publisher->wake_fd, iface->stop_fd);
+		r = decoder_start(d, c->publisher->wake_fd, iface->stop_fd);
 		if (r >= 0)
 			interface_pin(c, iface, d);
 	}
+	return r;
+}
+
+int interface_attach(struct capture *c, struct interface *iface)
+{
+	int r = 0;
+
+	iface->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	if (iface->stop_fd < 0)
+		return -errno;
+	for (unsigned i = 0; i < iface->decoders && r >= 0; i++)
+		r = publisher_add(c->publisher, iface->decoder[i], iface->name);
+	if (r >= 0 && !c->starting)
+		r = interface_run(c, iface);
 	if (r < 0) {
 		interface_stop(iface);
 		interface_join(c, iface);

@@ -101,7 +101,11 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 int interface_start(struct capture *c, struct interface *iface, const struct opener_reply *m,
 		    const int *fds);
 
-/* Starts its decoders.  0 or -errno. */
+/* Adds its decoders to the publisher and starts them; at the start of the daemon capture_run()
+ * starts them, after `restart` is published.  0 or -errno. */
+int interface_attach(struct capture *c, struct interface *iface);
+
+/* Starts its decoders, if any.  0 or -errno. */
 int interface_run(struct capture *c, struct interface *iface);
 
 /* Tells its decoders, if any, to end. */

@@ -16,6 +16,7 @@
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
 #include "synfind/publisher_state.h"
+#include "synfind/restore.h"
 #include "synfind/retry.h"
 #include "synfind/subscribers.h"
 #include "synfind/offline.h"
@@ -174,11 +175,14 @@ static int loop_init(struct daemon *d)
 static int daemon_start(struct daemon *d)
 {
 	enum sandbox_role role = d->o.mode == MODE_AUTO ? SANDBOX_DAEMON_BPF : SANDBOX_DAEMON;
+	bool all_new = restore_give_up(&d->fdstore);
 	int r = opener_start(&d->opener, d->argc, d->argv, &d->o);
+
 	if (r >= 0)
 		r = loop_init(d);
 	if (r >= 0)
 		r = publisher_init(&d->publisher, &d->o, d->loop, &d->fdstore);
+	d->publisher.all_new = all_new;
 	if (r >= 0)
 		r = sandbox_privileges(role);
 	if (r >= 0)
@@ -188,9 +192,11 @@ static int daemon_start(struct daemon *d)
 				  &d->fdstore);
 	if (r < 0)
 		return r;
-	publisher_start(&d->publisher);
-	fdstore_sweep(&d->fdstore);
-	return 0;
+	publisher_start(&d->publisher); /* `restart` comes before what may end this process, too */
+	r = capture_run(&d->capture);
+	if (r >= 0)
+		fdstore_sweep(&d->fdstore);
+	return r;
 }
 
 static int daemon_run(struct daemon *d)

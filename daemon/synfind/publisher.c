@@ -86,8 +86,8 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 	uint64_t seq;
 
-	encap_id_look_up(input->decoder->pipeline.encap_ids, e->iface, &c.tunnel);
 	lines_begin(p, input, JSON_LINE_MAX);
+	encap_id_look_up(input->decoder->pipeline.encap_ids, e->iface, &c.tunnel);
 	seq = ++p->stream.state->seq;
 	struct strbuf line = publisher_line_begin(p, ACCESS_ADDRESSES, JSON_LINE_MAX);
 
@@ -132,13 +132,15 @@ static void plain_line_append(struct publisher *p, const struct input_ring *inpu
 	}
 }
 
-/* The decoder's ring was full: its lost events, up to number @next, have numbers but no lines. */
-static void publish_ring_loss(struct publisher *p, const struct input_ring *input, uint64_t next)
+/* The decoder's lost events, up to number @next, have numbers but no lines.  @reason "ring": its
+ * ring was full. */
+static void publish_loss(struct publisher *p, const struct input_ring *input, uint64_t next,
+			 const char *reason)
 {
 	uint64_t count = next - input->cursor->number, first = p->stream.state->seq + 1;
 	struct strbuf l = plain_line_begin(p);
 
-	json_lost(&l, count, first, first + count - 1, "ring", wall_clock_ns());
+	json_lost(&l, count, first, first + count - 1, reason, wall_clock_ns());
 	plain_line_append(p, input, &l, first + count - 1);
 	input->cursor->number = next;
 }
@@ -179,23 +181,50 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 	} while (input);
 }
 
+static void add_recovery(struct json_restart *r, struct json_recovery *list,
+			 const struct input_ring *input, enum rescue_step step, unsigned deaths)
+{
+	static const char *const name[] = { [RESCUE_ONE_BY_ONE] = "one_by_one",
+					    [RESCUE_SKIP] = "skip",
+					    [RESCUE_NEW_MEMORY] = "new_tables",
+					    [RESCUE_ALL_NEW] = "all_new" };
+	bool new_stream = !input && step == RESCUE_NEW_MEMORY;
+
+	if (step == RESCUE_NONE || r->nrecovery == JSON_NAMES_MAX)
+		return;
+	list[r->nrecovery++] = (struct json_recovery){
+		.deaths = deaths,
+		.step = new_stream ? "new_stream" : name[step],
+		.iface = input ? input->iface : NULL,
+		.decoder = input ? input->decoder->pipeline.share.index : 0,
+	};
+}
+
 void publisher_start(struct publisher *p)
 {
 	struct stream_head *h = p->stream.head;
 	uint64_t now = wall_clock_ns(), seq = h->state.seq + 1;
 	const char *reset[JSON_NAMES_MAX];
+	struct json_recovery recovery[JSON_NAMES_MAX];
 	struct json_restart restart = { .cause = h->paused ? "stop" : "crash",
 					.down_ns = h->alive_ns && now > h->alive_ns
 							   ? now - h->alive_ns
 							   : 0,
-					.reset = reset };
+					.reset = reset,
+					.recovery = recovery };
 	struct strbuf l = plain_line_begin(p);
 
 	for (const struct input_ring *input = p->rings; input && p->adopted; input = input->next)
 		if (!input->resumed && input->decoder->pipeline.share.index == 0 &&
 		    restart.nreset++ < JSON_NAMES_MAX)
 			reset[restart.nreset - 1] = input->iface;
-	if (p->adopted) {
+	add_recovery(&restart, recovery, NULL, p->all_new ? RESCUE_ALL_NEW : p->stream.step,
+		     p->all_new ? RESCUE_ALL_NEW : h->rescue.deaths.deaths);
+	for (const struct input_ring *input = p->rings; input; input = input->next)
+		if (input->decoder->state.step)
+			add_recovery(&restart, recovery, input, input->decoder->state.step,
+				     input->decoder->state.head->rescue.deaths);
+	if (p->adopted || restart.nrecovery) {
 		json_restart(&l, &restart, seq, now);
 		plain_line_append(p, NULL, &l, seq);
 		stream_state_commit(&p->stream);
@@ -219,19 +248,40 @@ static void publisher_serve(struct publisher *p)
 
 /* ---- draining ------------------------------------------------------------------------------- */
 
+/* Skips the record at which the last processes died, and logs its octets. */
+static void input_skip(struct publisher *p, struct input_ring *input)
+{
+	char hex[2 * sizeof(struct event) + 1];
+
+	input->skip = false;
+	log_event(
+		LOG_LEVEL_ERR, LOG_ID_RESCUE, LOG_FIELDS({ "SYNFIND_INTERFACE", input->iface }),
+		"%s: %u processes ended at this event, which is skipped: %s", input->iface,
+		p->stream.head->rescue.deaths.deaths,
+		log_hex(hex, sizeof hex, spsc_at(&input->decoder->ring, 0), sizeof(struct event)));
+	publish_loss(p, input, input->cursor->number + 1, "poison");
+	input->cursor->tail++;
+	rescue_skipped(&p->stream.head->rescue.deaths);
+	stream_state_commit(&p->stream);
+	spsc_release(&input->decoder->ring, 1);
+}
+
 /* True: the budget was used up and more records are ready. */
 static bool input_drain(struct publisher *p, struct input_ring *input)
 {
 	struct spsc *ring = &input->decoder->ring;
-	uint32_t ready = spsc_ready(ring), n = ready < DRAIN_AT_ONCE ? ready : DRAIN_AT_ONCE;
+	uint32_t max = rescue_batch(&p->stream.head->rescue.deaths, DRAIN_AT_ONCE);
+	uint32_t ready = spsc_ready(ring), n = ready < max ? ready : max;
 
-	if (!p->reported && !input->resumed)
-		return false; /* `restart` comes first */
+	if (input->skip && n) {
+		input_skip(p, input);
+		return true;
+	}
 	for (uint32_t i = 0; i < n; i++) {
 		const struct event *e = spsc_at(ring, i);
 
 		if (e->number != input->cursor->number)
-			publish_ring_loss(p, input, e->number);
+			publish_loss(p, input, e->number, "ring");
 		publish_event(p, input, e);
 	}
 	stream_state_commit(&p->stream);
@@ -244,7 +294,8 @@ static bool drain_round(struct publisher *p)
 {
 	bool more = false;
 
-	for (struct input_ring *input = p->rings; input; input = input->next)
+	/* `restart` comes first. */
+	for (struct input_ring *input = p->rings; input && p->reported; input = input->next)
 		more |= input_drain(p, input);
 	publisher_serve(p);
 	return more;
@@ -295,10 +346,13 @@ int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
 								   d->pipeline.share.index) };
 	input->resumed = input->cursor->generation == d->generation &&
 			 spsc_resume_tail(&d->ring, input->cursor->tail);
+	input->skip =
+		(input->resumed || !p->adopted) && stream_state_skips(&p->stream, input->cursor);
 	if (!input->resumed) { /* read it from the start */
 		const struct event *e = spsc_ready(&d->ring) ? spsc_at(&d->ring, 0) : NULL;
 
-		stream_state_begin(&p->stream, input->cursor);
+		stream_state_begin(&p->stream, NULL); /* no record is taken */
+		undo_save(&p->stream.undo, input->cursor, sizeof *input->cursor);
 		*input->cursor =
 			(struct ring_cursor){ .generation = d->generation,
 					      .number = e ? e->number : d->state.progress->number,
@@ -322,12 +376,11 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 	input = *link;
 	if (!input)
 		return;
-	input->resumed = true; /* do not wait for `restart` */
 	while (input_drain(p, input))
 		;
 	/* Its thread has ended, so its number is final. */
 	if (d->state.progress->number != input->cursor->number) {
-		publish_ring_loss(p, input, d->state.progress->number);
+		publish_loss(p, input, d->state.progress->number, "ring");
 		stream_state_commit(&p->stream);
 	}
 	publisher_serve(p);
@@ -428,6 +481,8 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 		r = subscribers_listen(&p->subscribers);
 	if (r >= 0)
 		subscribers_adopt(&p->subscribers, other_key);
+	if (r >= 0)
+		stream_state_opened(&p->stream);
 	return r;
 }
 

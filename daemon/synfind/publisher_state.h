@@ -19,6 +19,7 @@ struct input_ring {
 	const char *iface;		/* borrowed */
 	struct ring_cursor *cursor;	/* borrowed */
 	bool resumed;			/* from an earlier process */
+	bool skip;			/* its next record: rescue.h */
 	uint64_t beats, drops_reported; /* watchdog.c: at its last look */
 };
 
@@ -29,6 +30,7 @@ struct publisher {
 	struct identity id;
 	struct stream_state stream;
 	bool adopted;  /* the stream is an earlier process's */
+	bool all_new;  /* what was kept has been given up: rescue.h */
 	bool reported; /* `restart` is published; new rings wait for it */
 	struct pseudonym_key key;
 	struct fmt_second second; /* of the last event's time */

@@ -77,37 +77,43 @@ static bool stored_load_all(struct capture *c, struct stored_interface *stored, 
 static int interface_replace_decoder(struct capture *c, struct interface *iface, struct decoder *d,
 				     struct stored_interface *stored, unsigned i)
 {
-	struct decoder_ring ring = *decoder_state_current_ring(&stored->state[i]);
-	int *fd = &stored->fd[i][stored->state[i].head->current];
+	const struct decoder_state *old = &stored->state[i];
+	struct decoder_ring ring = *decoder_state_current_ring(old);
+	struct rescue rescue = rescue_renewed(&old->head->rescue);
+	enum rescue_step step = old->step;
+	int *fd = &stored->fd[i][old->head->current];
 	struct source *source;
-	int r = afring_map(*fd, &ring.geometry, NULL, &source);
+	/* After deaths the position is known, and the frame there is the one to skip. */
+	int r = afring_map(*fd, &ring.geometry, step ? &old->progress->at : NULL, &source);
+
+	if (r == -EINVAL && step) /* it is damaged, too */
+		r = afring_map(*fd, &ring.geometry, NULL, &source);
 
 	if (r < 0)
 		return r;
 	*fd = -1;
 	interface_unstore(c, iface->id, i);
 	r = interface_decoder_make(c, iface, d, source, NULL, &ring);
-	d->pipeline.inner = ring.inner;
-	return r;
-}
-
-/* Resumes a decoder and maps its current ring.  The rollback may have changed which one that is, so
- * the cookie is checked again.  A spare is dropped: a ring switch that has not come to the cut is
- * void. */
-static int interface_adopt_decoder(struct capture *c, struct interface *iface,
-				   struct stored_interface *stored, unsigned i)
-{
-	struct decoder *d = interface_add_decoder(iface);
-	int r = d ? decoder_adopt(d, c->o, iface->id, &stored->state[i]) : -ENOMEM;
-	const struct decoder_ring *ring;
-	int *fd;
-
-	if (r == -ESTALE)
-		return interface_replace_decoder(c, iface, d, stored, i);
 	if (r < 0)
 		return r;
-	ring = decoder_state_current_ring(&d->state);
-	fd = &stored->fd[i][d->state.head->current];
+	d->pipeline.inner = ring.inner;
+	d->state.step = step;
+	if (step) {
+		d->state.head->rescue = rescue;
+		d->skip = rescue_skips(&rescue, step);
+	}
+	return 0;
+}
+
+/* Maps the current ring of a resumed decoder.  The rollback may have changed which one that is, so
+ * the cookie is checked again.  A spare is dropped: a ring switch that has not come to the cut is
+ * void. */
+static int interface_map_ring(struct capture *c, struct interface *iface, struct decoder *d,
+			      struct stored_interface *stored, unsigned i)
+{
+	const struct decoder_ring *ring = decoder_state_current_ring(&d->state);
+	int *fd = &stored->fd[i][d->state.head->current], r;
+
 	if (!ring->cookie || ring->cookie != decoder_state_cookie(*fd))
 		return -EBADMSG;
 	r = afring_map(*fd, &ring->geometry, &d->state.progress->at, &d->source);
@@ -117,6 +123,41 @@ static int interface_adopt_decoder(struct capture *c, struct interface *iface,
 	if (stored->fd[i][!d->state.head->current] >= 0)
 		fdstore_remove(c->fdstore, interface_spare_fdname(iface, i).s);
 	iface->switching |= atomic_load(&d->switching) != SWITCH_NONE;
+	return 0;
+}
+
+static void log_recovery(const struct interface *iface, const struct decoder *d)
+{
+	static const char *const does[] = {
+		[RESCUE_ONE_BY_ONE] = "taking frames one by one",
+		[RESCUE_SKIP] = "skipping what it ended at",
+		[RESCUE_NEW_MEMORY] = "beginning with new tables",
+	};
+
+	if (d->state.step)
+		log_event(d->state.step == RESCUE_ONE_BY_ONE ? LOG_LEVEL_INFO : LOG_LEVEL_ERR,
+			  LOG_ID_RESCUE, LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }),
+			  "The last %u processes ended while they decoded %s: %s",
+			  d->state.head->rescue.deaths, iface->name, does[d->state.step]);
+}
+
+/* Resumes a decoder, or makes a new one for its ring. */
+static int interface_adopt_decoder(struct capture *c, struct interface *iface,
+				   struct stored_interface *stored, unsigned i)
+{
+	struct decoder *d = interface_add_decoder(iface);
+	int r = d ? decoder_adopt(d, c->o, iface->id, &stored->state[i],
+				  c->publisher->stream.crashed)
+		  : -ENOMEM;
+
+	if (r == -ESTALE)
+		r = interface_replace_decoder(c, iface, d, stored, i);
+	else if (r >= 0)
+		r = interface_map_ring(c, iface, d, stored, i);
+	if (r < 0)
+		return r;
+	log_recovery(iface, d);
+	rescue_end(&d->state.head->rescue);
 	return 0;
 }
 
@@ -147,7 +188,7 @@ static void interface_adopt(struct capture *c, struct stored_interface *stored, 
 		r = interface_adopt_decoder(c, iface, stored, i);
 	stored_free(stored);
 	if (r >= 0)
-		r = interface_run(c, iface);
+		r = interface_attach(c, iface);
 	if (r < 0) {
 		log_errno(r, "Cannot resume interface %u of the previous process", id);
 		for (unsigned i = 0; i < stored->n; i++)
@@ -165,16 +206,12 @@ static void interface_adopt(struct capture *c, struct stored_interface *stored, 
 		interface_close_all(iface);
 }
 
-/* Removes what was not resumed now, because its name will be used again. */
-static void restore_discard(struct capture *c, const char *prefix)
+/* Removes what was not resumed, because its name will be used again. */
+static void restore_discard(struct fdstore *fdstore)
 {
-	char name[FDSTORE_NAME_MAX + 1];
-	int fd;
-
-	while ((fd = fdstore_take_next(c->fdstore, prefix, name)) >= 0) {
-		fdstore_remove(c->fdstore, name);
-		close(fd);
-	}
+	fdstore_discard(fdstore, INTERFACE_TABLES "-");
+	fdstore_discard(fdstore, INTERFACE_RING "-");
+	fdstore_discard(fdstore, INTERFACE_SPARE "-");
 }
 
 void restore_interfaces(struct capture *c)
@@ -184,7 +221,48 @@ void restore_interfaces(struct capture *c)
 	for (unsigned id = 0; id < INTERFACES_MAX && c->fdstore->live; id++)
 		if (stored_load_all(c, &stored, id))
 			interface_adopt(c, &stored, id);
-	restore_discard(c, INTERFACE_TABLES "-");
-	restore_discard(c, INTERFACE_RING "-");
-	restore_discard(c, INTERFACE_SPARE "-");
+	restore_discard(c->fdstore);
+}
+
+/* The stream's part says whether the last process crashed: if it is missing, suppose so. */
+static struct stream_rescue peek_stream(const struct fdstore *fdstore)
+{
+	struct stream_rescue rescue = { .crashed = 1 };
+	const char *name;
+
+	for (unsigned i = 0; i < fdstore->n; i++) {
+		int fd = fdstore_peek(fdstore, i, &name);
+
+		if (fd >= 0 && !strcmp(name, STREAM_NAME) && stream_state_rescue(fd, &rescue))
+			return rescue;
+	}
+	return (struct stream_rescue){ .crashed = 1 };
+}
+
+bool restore_give_up(struct fdstore *fdstore)
+{
+	struct stream_rescue stream = peek_stream(fdstore);
+	bool hopeless = rescue_is_hopeless(&stream.deaths, stream.crashed);
+	const char *name;
+
+	for (unsigned i = 0; i < fdstore->n && !hopeless; i++) {
+		int fd = fdstore_peek(fdstore, i, &name);
+		struct decoder_state state;
+
+		if (fd < 0 || strncmp(name, INTERFACE_TABLES "-", sizeof INTERFACE_TABLES) != 0 ||
+		    decoder_state_map(&state, fd) < 0)
+			continue;
+		const struct rescue *rescue = decoder_state_rescue(&state);
+
+		hopeless = rescue && rescue_is_hopeless(rescue, stream.crashed);
+		decoder_state_close(&state);
+	}
+	if (!hopeless)
+		return false;
+	log_event(LOG_LEVEL_ERR, LOG_ID_RESCUE, NULL,
+		  "The last processes ended at what is kept, whatever was tried: beginning with a "
+		  "new ring and a new stream");
+	fdstore_discard(fdstore, STREAM_NAME);
+	restore_discard(fdstore);
+	return true;
 }

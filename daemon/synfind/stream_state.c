@@ -4,15 +4,14 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "common/crash.h"
 #include "common/log.h"
 #include "opener/protocol.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 
-#define STREAM_NAME "stream"
-
 enum {
-	LAYOUT = 2, /* raise it if the kept memory changes */
+	LAYOUT = 3, /* raise it if the kept memory changes */
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	IFACES = 256,
@@ -90,17 +89,35 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	return r;
 }
 
-/* -ESTALE: the stream is of another version. */
-static int stream_adopt(struct stream_state *s, int fd)
+/* Reads and checks the start of an earlier process's stream.  -ESTALE: it is of another version. */
+static int stream_read_geometry(int fd, struct stream_geometry *ret)
+{
+	if (pread(fd, ret, sizeof *ret, 0) != sizeof *ret)
+		return -EBADMSG;
+	return ret->magic == magic && ret->layout == layout_number ? 0 : -ESTALE;
+}
+
+bool stream_state_rescue(int fd, struct stream_rescue *ret)
+{
+	struct stream_geometry g;
+
+	return stream_read_geometry(fd, &g) == 0 &&
+	       pread(fd, ret, sizeof *ret, offsetof(struct stream_head, rescue)) == sizeof *ret;
+}
+
+/* -ESTALE: the stream is of another version; -EUCLEAN: a new one is due (rescue.h), with
+ * *ret. */
+static int stream_adopt(struct stream_state *s, int fd, struct stream_rescue *ret)
 {
 	struct stream_geometry g, want;
+	enum rescue_step step;
 	struct stat st;
-	int r;
+	int r = stream_read_geometry(fd, &g);
 
-	if (fstat(fd, &st) < 0 || pread(fd, &g, sizeof g, 0) != sizeof g)
-		return -EBADMSG;
-	if (g.magic != magic || g.layout != layout_number)
-		return -ESTALE;
+	if (r < 0)
+		return r;
+	if (fstat(fd, &st) < 0)
+		return -errno;
 	if (g.log_octets != linelog_size(g.log_octets) || g.records > UINT16_MAX + 2u)
 		return -EBADMSG;
 	want = geometry_of(g.log_octets, g.records);
@@ -109,19 +126,26 @@ static int stream_adopt(struct stream_state *s, int fd)
 	r = stream_map(s, fd, g.log_octets, g.records);
 	if (r < 0)
 		return r;
-	r = undo_rollback(&s->undo);
+	s->crashed = s->head->rescue.crashed;
+	s->head->rescue.crashed = 0;
+	crash_note(&s->head->rescue.crashed);
+	step = rescue_adopt(&s->head->rescue.deaths, s->crashed);
+	*ret = s->head->rescue; /* for a new stream */
+	ret->deaths = rescue_renewed(&ret->deaths);
+	r = step < RESCUE_NEW_MEMORY ? undo_rollback(&s->undo) : -EUCLEAN;
 	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
 		if (!linelog_is_sound(&s->log[i]))
 			r = -EBADMSG;
 	if (r < 0)
 		stream_state_close(s);
-	else
-		stream_state_commit(s);
+	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
+		s->committed[i] = s->state->end[i].head;
+	s->step = step;
 	return r;
 }
 
 static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
-			 unsigned records)
+			 unsigned records, const struct stream_rescue *rescue)
 {
 	struct stream_geometry g = geometry_of(log_octets, records);
 	int fd = fdstore_memfd(fdstore, STREAM_NAME, g.octets), r;
@@ -132,7 +156,10 @@ static int stream_create(struct stream_state *s, struct fdstore *fdstore, uint64
 	close(fd);
 	if (r < 0)
 		return r;
+	s->crashed = true;
+	crash_note(&s->head->rescue.crashed);
 	s->state->seq = 1; /* the start itself */
+	s->head->rescue = *rescue;
 	undo_order();
 	s->head->geometry = g; /* last: now the stream is valid */
 	return 0;
@@ -142,26 +169,35 @@ int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t 
 		      unsigned records, bool *ret_adopted)
 {
 	int fd = fdstore_take(fdstore, STREAM_NAME), r = -ENOENT;
+	struct stream_rescue rescue = { .deaths.task = RESCUE_ADOPT };
 
 	if (fd >= 0) {
-		r = stream_adopt(s, fd);
+		r = stream_adopt(s, fd, &rescue);
 		close(fd);
 		if (r < 0) {
 			log_warn("Cannot resume the stream of the previous process (%s): starting "
 				 "a new one",
-				 r == -ESTALE ? "another version wrote it" : strerror(-r));
+				 r == -ESTALE	 ? "another version wrote it"
+				 : r == -EUCLEAN ? "three processes ended in it"
+						 : strerror(-r));
 			stream_state_forget(fdstore);
 		}
 	}
 	*ret_adopted = r >= 0;
-	if (r < 0)
+	if (r < 0) {
+		enum rescue_step step = r == -EUCLEAN ? RESCUE_NEW_MEMORY : RESCUE_NONE;
+
 		r = stream_create(s, fdstore, linelog_size(log_octets),
-				  records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN);
+				  records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN,
+				  &rescue);
+		s->step = step;
+	}
 	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
 }
 
 void stream_state_close(struct stream_state *s)
 {
+	crash_note(NULL);
 	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		linelog_unmap(&s->log[i]);
 	if (s->head)

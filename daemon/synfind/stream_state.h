@@ -11,8 +11,11 @@
 #include "format/pseudonym.h"
 #include "synfind/access.h"
 #include "synfind/linelog.h"
+#include "synfind/rescue.h"
 
 struct fdstore;
+
+#define STREAM_NAME "stream" /* in the fd store */
 
 enum { STREAM_RECORDS_MIN = 1024 }; /* an unused record costs no memory */
 
@@ -45,6 +48,11 @@ struct stream_head {
 	uint64_t accepted, refused[ACCESS_VERDICTS]; /* subscribers */
 	uint8_t key[PSEUDONYM_KEY_OCTETS];	     /* valid if has_key */
 	bool has_key;
+	struct stream_rescue {
+		struct rescue deaths;
+		uint32_t taking;  /* index of the cursor whose records are taken */
+		uint32_t crashed; /* crash_note() */
+	} rescue;
 	uint64_t mark_first[ACCESS_LOGS];
 	struct stream_progress state;
 };
@@ -59,12 +67,23 @@ struct stream_state {
 	uint64_t committed[ACCESS_LOGS]; /* heads at the last commit */
 	struct undo undo;
 	uint64_t control_octets;
+	bool crashed;	       /* the last process, or that is not known */
+	enum rescue_step step; /* of this process, since it opened the stream */
 };
 
 /* Resumes the stream of an earlier process with its sizes, or begins a new one with at least
  * @log_octets per log and at least @records subscribers.  Logs what fails; 0 or -errno. */
 int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t log_octets,
 		      unsigned records, bool *ret_adopted);
+
+/* All parts of it are resumed or new: what comes now is done in transactions. */
+static inline void stream_state_opened(struct stream_state *s)
+{
+	rescue_end(&s->head->rescue.deaths);
+}
+
+/* The deaths that are counted in the memory of @fd.  False: it is no stream of this version. */
+bool stream_state_rescue(int fd, struct stream_rescue *ret);
 
 /* The memory stays in the store.  A zeroed one is fine. */
 void stream_state_close(struct stream_state *s);
@@ -85,6 +104,8 @@ static inline void stream_state_begin(struct stream_state *s, const struct ring_
 {
 	if (undo_is_open(&s->undo))
 		return;
+	s->head->rescue.taking = cursor ? (uint32_t)(cursor - s->cursors) : 0;
+	rescue_begin(&s->head->rescue.deaths, cursor ? RESCUE_TAKE : RESCUE_OTHER);
 	undo_save(&s->undo, s->state, sizeof *s->state);
 	if (cursor)
 		undo_save(&s->undo, cursor, sizeof *cursor);
@@ -96,4 +117,13 @@ static inline void stream_state_commit(struct stream_state *s)
 	undo_commit(&s->undo);
 	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		s->committed[i] = s->state->end[i].head;
+	rescue_end(&s->head->rescue.deaths);
+}
+
+/* The record of @cursor at which the last processes died is to be skipped. */
+static inline bool stream_state_skips(const struct stream_state *s,
+				      const struct ring_cursor *cursor)
+{
+	return rescue_skips(&s->head->rescue.deaths, s->step) &&
+	       s->head->rescue.taking == cursor - s->cursors;
 }

@@ -386,6 +386,23 @@ void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t 
 	json_end(t);
 }
 
+static void json_recovery(struct strbuf *t, const struct json_recovery *r, unsigned n)
+{
+	strbuf_lit(t, ",\"recovery\":[");
+	for (unsigned i = 0; i < n; i++) {
+		comma(t, i);
+		strbuf_lit(t, "{\"step\":");
+		strbuf_quoted(t, r[i].step);
+		key_u64(t, "deaths", r[i].deaths);
+		if (r[i].iface) {
+			key_name(t, "in_iface", r[i].iface);
+			key_u64(t, "decoder", r[i].decoder);
+		}
+		strbuf_lit(t, "}");
+	}
+	strbuf_lit(t, "]");
+}
+
 void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, uint64_t ts_ns)
 {
 	json_begin(t, "restart", seq, ts_ns);
@@ -394,6 +411,8 @@ void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, 
 	key_str(t, "tables", r->nreset ? "reset" : "kept");
 	if (r->nreset)
 		key_names(t, "reset", r->reset, r->nreset);
+	if (r->nrecovery)
+		json_recovery(t, r->recovery, r->nrecovery);
 	json_end(t);
 }
 

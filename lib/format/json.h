@@ -53,6 +53,14 @@ void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, 
 void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t seq,
 		uint64_t ts_ns);
 
+/* A part of kept memory in whose transactions earlier processes died, and what this one does. */
+struct json_recovery {
+	const char *iface; /* of the decoder; NULL: the stream's part */
+	unsigned decoder;
+	unsigned deaths; /* in a row */
+	const char *step;
+};
+
 /* Another process continues the stream. */
 struct json_restart {
 	const char *cause; /* "stop" or "crash" */
@@ -60,6 +68,8 @@ struct json_restart {
 	/* Interfaces whose connections were lost; borrowed; the first JSON_NAMES_MAX of @nreset. */
 	const char *const *reset;
 	unsigned nreset;
+	const struct json_recovery *recovery; /* borrowed, at most JSON_NAMES_MAX */
+	unsigned nrecovery;
 };
 
 /* Needs JSON_LINE_MAX octets of space and those of the names. */
