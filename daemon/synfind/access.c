@@ -6,7 +6,11 @@
 #include "common/log.h"
 #include "common/options.h"
 
-enum { REPORTED_APART = 64 }; /* users with a rate limit of their own */
+enum {
+	REPORTED_APART = 64, /* users with a rate limit of the log of their own */
+	COUNTED_APART = 64,  /* users whose connections are counted at the same time */
+	CONNECTS_PER_S = 500,
+};
 
 static const struct {
 	const char *name, *text;
@@ -18,6 +22,7 @@ static const struct {
 	[ACCESS_UID_LIMIT] = { "uid_limit", "its user has max-subscribers-per-uid already" },
 	[ACCESS_LIMIT] = { "limit", "there are max-subscribers already" },
 	[ACCESS_UNKNOWN] = { "unknown", "the kernel does not name its user" },
+	[ACCESS_RATE_LIMIT] = { "rate_limit", "its user connects more than 500 times a second" },
 };
 
 int access_peer_of(int fd, struct access_peer *ret)
@@ -88,6 +93,28 @@ enum access_verdict access_decide(const struct access_peer *p, const struct opti
 	if (of_uid >= o->max_subscribers_per_uid)
 		return ACCESS_UID_LIMIT;
 	return all >= o->max_subscribers ? ACCESS_LIMIT : v;
+}
+
+bool access_rate_pass(uid_t uid, uint64_t now_ns)
+{
+	static struct counted {
+		uint64_t since_ns;
+		unsigned n; /* 0: unused */
+		uid_t uid;
+	} users[COUNTED_APART];
+	struct counted *c = users; /* the user's, or else the oldest */
+
+	for (unsigned i = 0; i < COUNTED_APART; i++) {
+		if (users[i].n && users[i].uid == uid) {
+			c = &users[i];
+			break;
+		}
+		if (users[i].since_ns < c->since_ns)
+			c = &users[i];
+	}
+	if (c->uid != uid || now_ns - c->since_ns >= 1000000000)
+		*c = (struct counted){ .since_ns = now_ns, .uid = uid };
+	return ++c->n <= CONNECTS_PER_S;
 }
 
 void access_log(const struct access_peer *p, enum access_verdict v)

@@ -6,6 +6,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct options;
@@ -28,6 +29,7 @@ enum access_verdict {
 	ACCESS_UID_LIMIT,	       /* its user has too many */
 	ACCESS_LIMIT,		       /* there are too many */
 	ACCESS_UNKNOWN,		       /* the kernel does not name the peer */
+	ACCESS_RATE_LIMIT,	       /* its user connects too often */
 	ACCESS_VERDICTS
 };
 
@@ -47,6 +49,9 @@ enum access_verdict access_by_name(const struct access_peer *p, const struct opt
 /* The same, with @all subscribers connected already, @of_uid of them of the same user. */
 enum access_verdict access_decide(const struct access_peer *p, const struct options *o,
 				  unsigned all, unsigned of_uid);
+
+/* Counts a connection of @uid.  False: it is one too many in this second of the monotonic clock. */
+bool access_rate_pass(uid_t uid, uint64_t now_ns);
 
 /* Logs that @p was accepted or refused, at most once in ten seconds per user.  @p may be zeroed. */
 void access_log(const struct access_peer *p, enum access_verdict v);

@@ -8,6 +8,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 #include "common/log.h"
+#include "common/notify.h"
 
 struct fdstore_name fdstore_name(const char *kind, unsigned a, unsigned b)
 {
@@ -23,7 +24,7 @@ int fdstore_init(struct fdstore *s)
 	const char *max = getenv("FDSTORE");
 	int n;
 
-	*s = (struct fdstore){ .live = getenv("NOTIFY_SOCKET") && max && strtoul(max, NULL, 10) };
+	*s = (struct fdstore){ .live = notify_wanted() && max && strtoul(max, NULL, 10) };
 	n = sd_listen_fds_with_names(1, &s->names);
 	if (n > 0)
 		s->n = (unsigned)n;
@@ -74,24 +75,29 @@ int fdstore_take_next(struct fdstore *s, const char *prefix,
 	return -ENOENT;
 }
 
+/* Without FDPOLL=0 the manager drops a descriptor that has an error: a ring socket whose interface
+ * is down, or a subscriber that hung up.  We handle these ourselves. */
+#define ADD    "FDSTORE=1\nFDPOLL=0\nFDNAME="
+#define REMOVE "FDSTOREREMOVE=1\nFDNAME="
+
 int fdstore_add(struct fdstore *s, const char *name, int fd)
 {
-	char state[FDSTORE_NAME_MAX + 64];
-	int r;
+	char text[FDSTORE_NAME_MAX + sizeof ADD];
 
 	if (!s->live)
 		return -ENOTCONN;
-	/* Without FDPOLL=0 the manager drops a descriptor that has an error: a ring socket whose
-	 * interface is down, or a subscriber that hung up.  We handle these ourselves. */
-	snprintf(state, sizeof state, "FDSTORE=1\nFDPOLL=0\nFDNAME=%s", name);
-	r = sd_pid_notify_with_fds(0, 0, state, &fd, 1);
-	return r < 0 ? r : r == 0 ? -ENOTCONN : 0;
+	snprintf(text, sizeof text, ADD "%s", name);
+	return notify_send_fd(text, fd);
 }
 
 void fdstore_remove(struct fdstore *s, const char *name)
 {
-	if (s->live)
-		sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
+	char text[FDSTORE_NAME_MAX + sizeof ADD];
+
+	snprintf(text, sizeof text, ADD "%s", name);
+	/* What still waits to be stored is not; an earlier one of that name is removed already. */
+	if (s->live && !notify_withdraw(text))
+		notify_send(REMOVE "%s", name);
 }
 
 int fdstore_peek(const struct fdstore *s, unsigned i, const char **ret_name)

@@ -6,7 +6,8 @@
  * the process.  Names have at most FDSTORE_NAME_MAX octets, no ':' and no control characters.
  *
  * The manager sees changes in the order in which they are made, including those made just before
- * the process ends.  It does not confirm them.  Main thread only. */
+ * the process ends.  It does not confirm them.  If it does not read, they wait (common/notify.h),
+ * and a process that is killed then leaves the store as it was.  Main thread only. */
 #pragma once
 #include <stdbool.h>
 #include <stddef.h>
@@ -44,7 +45,8 @@ int fdstore_take(struct fdstore *s, const char *name);
 int fdstore_take_next(struct fdstore *s, const char *prefix,
 		      char ret_name[static FDSTORE_NAME_MAX + 1]);
 
-/* Stores a copy of @fd.  -ENOTCONN: there is no store; -errno. */
+/* Stores a copy of @fd; the store must have none of this name.  -ENOTCONN: there is no store;
+ * -ENOBUFS: the manager does not read; -errno. */
 int fdstore_add(struct fdstore *s, const char *name, int fd);
 
 /* Removes all descriptors of this name from the store.  Our own copies stay open. */

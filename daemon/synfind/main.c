@@ -2,11 +2,11 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <systemd/sd-daemon.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
 #include "common/log.h"
+#include "common/notify.h"
 #include "common/options.h"
 #include "common/sandbox.h"
 #include "common/stdfds.h"
@@ -50,7 +50,7 @@ static int on_signal(sd_event_source *s, const struct signalfd_siginfo *si, void
 	(void)s;
 	if (d->capture.stopping)
 		return sd_event_exit(d->loop, 0);
-	sd_notify(0, "STOPPING=1");
+	notify_send("STOPPING=1");
 	if (si->ssi_signo == SIGTERM && d->fdstore.live) {
 		/* The next process continues: the service manager keeps the descriptors. */
 		capture_pause(&d->capture);
@@ -117,9 +117,9 @@ static void daemon_reload(struct daemon *d)
 	struct timespec ts;
 
 	clock_gettime(CLOCK_MONOTONIC, &ts);
-	sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
-		   (unsigned long long)ts.tv_sec * 1000000u +
-			   (unsigned long long)ts.tv_nsec / 1000u);
+	notify_send("RELOADING=1\nMONOTONIC_USEC=%llu",
+		    (unsigned long long)ts.tv_sec * 1000000u +
+			    (unsigned long long)ts.tv_nsec / 1000u);
 	if (reload_options(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);
@@ -130,7 +130,7 @@ static void daemon_reload(struct daemon *d)
 		log_event(LOG_LEVEL_ERR, LOG_ID_BAD_CONFIG, NULL,
 			  "The configuration cannot be used: keeping the previous one");
 	}
-	sd_notify(0, "READY=1"); /* in both cases */
+	notify_send("READY=1"); /* in both cases */
 }
 
 /* At a terminal: it was closed.  Otherwise: a request to reload. */
@@ -168,6 +168,8 @@ static int loop_init(struct daemon *d)
 		r = sd_event_add_signal(d->loop, NULL, signals[i].number, signals[i].handler, d);
 	if (r >= 0)
 		r = set_stats_timer(d);
+	if (r >= 0)
+		r = notify_watch(d->loop);
 	return r < 0 ? log_errno(r, "Cannot set up the event loop") : 0;
 }
 
@@ -217,7 +219,7 @@ static int daemon_run(struct daemon *d)
 	log_event(LOG_LEVEL_INFO, LOG_ID_READY, NULL, "Ready%s%s",
 		  *d->publisher.subscribers.path ? ": events on " : "",
 		  d->publisher.subscribers.path);
-	sd_notify(0, "READY=1\nSTATUS=Ready");
+	notify_send("READY=1\nSTATUS=Ready");
 
 	r = sd_event_loop(d->loop);
 	if (r < 0)
@@ -286,6 +288,7 @@ int main(int argc, char **argv)
 	directory_made = d.publisher.subscribers.directory_made;
 	publisher_destroy(&d.publisher);
 	fdstore_destroy(&d.fdstore);
+	notify_end(end_wait_ns);
 	opener_end(&d.opener, socket_made, directory_made);
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);

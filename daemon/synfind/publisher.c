@@ -164,7 +164,8 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 						 .unlisted = h->refused[ACCESS_UNLISTED],
 						 .uid_limit = h->refused[ACCESS_UID_LIMIT],
 						 .limit = h->refused[ACCESS_LIMIT],
-						 .unknown = h->refused[ACCESS_UNKNOWN] };
+						 .unknown = h->refused[ACCESS_UNKNOWN],
+						 .rate_limit = h->refused[ACCESS_RATE_LIMIT] };
 	struct stats_decoder d[STATS_DECODERS];
 	struct input_ring *input = p->rings;
 
@@ -232,7 +233,6 @@ void publisher_start(struct publisher *p)
 	h->paused = false;
 	h->alive_ns = now;
 	p->reported = true;
-	subscribers_greet_late(&p->subscribers, p->adopted);
 	publisher_drain(p);
 }
 

@@ -55,9 +55,11 @@ struct subscriber {
 	bool is_socket; /* else a pipe, terminal or file: standard output */
 	bool waits;	/* for EPOLLOUT */
 	bool input_ended;
-	bool plain_file; /* cannot be polled: always ready */
-	pid_t pid;	 /* of the peer, for the log */
-	uid_t uid;	 /* of the peer; standard output: (uid_t)-1 */
+	bool plain_file;   /* cannot be polled: always ready */
+	bool stored;	   /* the next process resumes it */
+	uint64_t since_ns; /* monotonic, of its connection */
+	pid_t pid;	   /* of the peer, for the log */
+	uid_t uid;	   /* of the peer; standard output: (uid_t)-1 */
 	uint64_t input_octets;
 };
 

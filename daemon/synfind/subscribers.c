@@ -27,7 +27,9 @@ enum {
 	INPUT_MAX = 1 << 16, /* octets read from a subscriber; there are no requests yet */
 	ACCEPT_USEC = 50000, /* at most ACCEPT_BURST are accepted in this time */
 	ACCEPT_BURST = 100,
+	KEEP_CHECK_USEC = 250000, /* between two looks for subscribers to store */
 };
+static const uint64_t keep_after_ns = 1000000000;
 
 _Static_assert((unsigned)ACCESS_LOGS == ACCESS_UNLISTED,
 	       "each verdict that is no refusal is a log");
@@ -41,6 +43,11 @@ static struct linelog *subscriber_log(struct subscriber *s)
 
 /* The name of its socket in the store, unique for each use of the record. */
 #define SUBSCRIBER_NAME "reader"
+
+static struct fdstore_name subscriber_fdname(const struct subscriber *s)
+{
+	return fdstore_name(SUBSCRIBER_NAME, s->index, s->all->stream->in_use[s->index] >> 1);
+}
 
 /* Frees it in this process only. */
 static void subscriber_free(struct subscriber *s)
@@ -66,8 +73,8 @@ void subscribers_remove(struct subscriber *s, const char *why)
 	*in_use &= ~1u; /* first: the next process must not resume it */
 	if (!is_stdout) {
 		shutdown(s->fd, SHUT_RDWR); /* the store may hold a copy for a while */
-		fdstore_remove(all->fdstore,
-			       fdstore_name(SUBSCRIBER_NAME, s->index, *in_use >> 1).s);
+		if (s->stored)
+			fdstore_remove(all->fdstore, subscriber_fdname(s).s);
 	}
 	subscriber_free(s);
 	if (is_stdout)
@@ -183,6 +190,7 @@ static int subscriber_new(struct subscribers *all, unsigned index, int fd, bool 
 				  .fd = fd,
 				  .is_socket = is_socket,
 				  .input_ended = !is_socket,
+				  .since_ns = clock_ns(CLOCK_MONOTONIC),
 				  .pid = peer.pid,
 				  .uid = fd == STDOUT_FILENO ? (uid_t)-1 : peer.uid };
 	if (s->next)
@@ -205,8 +213,51 @@ static int subscriber_new(struct subscribers *all, unsigned index, int fd, bool 
 	return 0;
 }
 
-/* Adds a subscriber that reads @log from now on; its socket is stored already.  Owns @fd, also on
- * failure. */
+static int on_keep(sd_event_source *timer, uint64_t usec, void *arg)
+{
+	struct subscribers *all = arg;
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
+	bool young = false;
+
+	for (struct subscriber *s = all->list; s; s = s->next) {
+		int r = 0;
+
+		if (s->stored || s->fd == STDOUT_FILENO)
+			continue;
+		s->stored = now - s->since_ns >= keep_after_ns;
+		young |= !s->stored;
+		if (s->stored)
+			r = fdstore_add(all->fdstore, subscriber_fdname(s).s, s->fd);
+		if (r < 0)
+			log_limited(LOG_LEVEL_WARN,
+				    "Cannot store a subscriber; a restart will disconnect it: %s",
+				    strerror(-r));
+	}
+	if (young)
+		sd_event_source_set_time(timer, usec + KEEP_CHECK_USEC);
+	return sd_event_source_set_enabled(timer, young ? SD_EVENT_ONESHOT : SD_EVENT_OFF);
+}
+
+/* Stores the new subscriber later. */
+static void keep_later(struct subscribers *all)
+{
+	int r = 0;
+
+	if (!all->fdstore->live)
+		return;
+	if (!all->keep_timer) {
+		r = sd_event_add_time_relative(all->loop, &all->keep_timer, CLOCK_MONOTONIC,
+					       keep_after_ns / 1000, 1, on_keep, all);
+	} else if (!sd_event_source_get_enabled(all->keep_timer, NULL)) {
+		r = sd_event_source_set_time_relative(all->keep_timer, keep_after_ns / 1000);
+		if (r >= 0)
+			r = sd_event_source_set_enabled(all->keep_timer, SD_EVENT_ONESHOT);
+	}
+	if (r < 0)
+		log_errno(r, "Cannot store subscribers; a restart will disconnect new ones");
+}
+
+/* Adds a subscriber that reads @log from now on.  Owns @fd, also on failure. */
 static int subscriber_add(struct subscribers *all, unsigned index, int fd, bool is_socket,
 			  unsigned log)
 {
@@ -221,13 +272,13 @@ static int subscriber_add(struct subscribers *all, unsigned index, int fd, bool 
 	r = subscriber_new(all, index, fd, is_socket, &s);
 	if (r >= 0 && (r = subscriber_greet(all, record)) < 0)
 		subscriber_free(s);
-	if (r < 0) {
-		fdstore_remove(all->fdstore, fdstore_name(SUBSCRIBER_NAME, index, generation).s);
+	if (r < 0)
 		return log_errno(r, "Cannot serve a subscriber");
-	}
 	undo_order();
-	*in_use = generation << 1 | 1; /* the next process resumes it from now on */
+	*in_use = generation << 1 | 1; /* the next process resumes it, once it is stored */
 	undo_order();
+	if (fd != STDOUT_FILENO)
+		keep_later(all);
 	subscribers_serve(s, wall_clock_ns());
 	return 0;
 }
@@ -251,6 +302,8 @@ static enum access_verdict subscriber_access(const struct subscribers *all, int 
 			of_uid += s->uid == peer.uid;
 		v = is_new ? access_decide(&peer, all->o, all->connected, of_uid)
 			   : access_by_name(&peer, all->o);
+		if (is_new && !access_rate_pass(peer.uid, clock_ns(CLOCK_MONOTONIC)))
+			v = ACCESS_RATE_LIMIT;
 	}
 	if (is_new || access_refused(v))
 		access_log(&peer, v);
@@ -273,7 +326,7 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 {
 	struct subscribers *all = arg;
 	struct stream_head *h = all->stream->head;
-	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK), r;
+	int c = accept4(fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 	enum access_verdict v;
 	unsigned index = 0;
 
@@ -294,13 +347,6 @@ static int on_connect(sd_event_source *io, int fd, uint32_t revents, void *arg)
 		close(c);
 		return 0;
 	}
-	r = fdstore_add(
-		all->fdstore,
-		fdstore_name(SUBSCRIBER_NAME, index, (all->stream->in_use[index] >> 1) + 1).s, c);
-	if (r < 0 && r != -ENOTCONN)
-		log_limited(LOG_LEVEL_WARN,
-			    "Cannot store a subscriber; a restart will disconnect it: %s",
-			    strerror(-r));
 	h->accepted++;
 	subscriber_add(all, index, c, true, v);
 	return 0;
@@ -331,6 +377,7 @@ static void subscriber_adopt(struct subscribers *all, unsigned index, bool other
 	    subscriber_access(all, fd, false) == record->log &&
 	    !(record->log == ACCESS_PSEUDONYMS && other_key)) {
 		if (subscriber_new(all, index, fd, true, &s) == 0) {
+			s->stored = true;
 			if (record->cursor.at < all->slowest[record->log])
 				all->slowest[record->log] = record->cursor.at;
 			return;
@@ -340,7 +387,8 @@ static void subscriber_adopt(struct subscribers *all, unsigned index, bool other
 		close(fd);
 	}
 	*in_use &= ~1u;
-	fdstore_remove(all->fdstore, name.s);
+	if (fd >= 0)
+		fdstore_remove(all->fdstore, name.s);
 }
 
 void subscribers_adopt(struct subscribers *all, bool other_key)
@@ -350,31 +398,6 @@ void subscribers_adopt(struct subscribers *all, bool other_key)
 	for (unsigned i = 0; i <= stdout_index(all); i++)
 		if (all->stream->in_use[i] & 1)
 			subscriber_adopt(all, i, other_key);
-}
-
-void subscribers_greet_late(struct subscribers *all, bool resumed)
-{
-	char name[FDSTORE_NAME_MAX + 1];
-	int fd;
-
-	while ((fd = fdstore_take_next(all->fdstore, SUBSCRIBER_NAME "-", name)) >= 0) {
-		unsigned index = 0, generation = 0;
-
-		if (resumed && sscanf(name, SUBSCRIBER_NAME "-%u-%u", &index, &generation) == 2 &&
-		    index < stdout_index(all) &&
-		    all->stream->in_use[index] == (generation - 1) << 1) {
-			enum access_verdict v = subscriber_access(all, fd, true);
-
-			if (!access_refused(v)) {
-				subscriber_add(all, index, fd, true, v);
-				continue;
-			}
-			all->stream->head->refused[v]++;
-		}
-		fdstore_remove(all->fdstore, name); /* removed earlier, or refused now */
-		shutdown(fd, SHUT_RDWR);
-		close(fd);
-	}
 }
 
 /* ---- all of them ----------------------------------------------------------------------------- */
@@ -491,6 +514,7 @@ void subscribers_destroy(struct subscribers *all)
 	while (all->list)
 		subscriber_free(all->list);
 	sd_event_source_disable_unref(all->listen_io);
+	sd_event_source_disable_unref(all->keep_timer);
 	if (all->loop && all->listen_fd >= 0)
 		close(all->listen_fd);
 	*all = (struct subscribers){ 0 };

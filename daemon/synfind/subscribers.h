@@ -1,5 +1,6 @@
 /* subscribers.h - all subscribers: accepting, greeting, serving and removing them, and resuming
- * those of an earlier process (docs/restart.md).
+ * those of an earlier process (docs/restart.md).  One is stored for the next process after a
+ * second, so that connections that come and go cost the service manager nothing.
  *
  * They read the line logs of a stream, which the publisher writes.  Main thread only. */
 #pragma once
@@ -39,6 +40,7 @@ struct subscribers {
 	bool directory_made;
 	int output_error; /* of standard output: -errno; it was logged */
 	sd_event_source *listen_io;
+	sd_event_source *keep_timer; /* NULL: all are stored that can be */
 };
 
 /* Does nothing but set the members; all is borrowed. */
@@ -57,10 +59,6 @@ int subscribers_stdout(struct subscribers *all);
 /* Resumes the subscribers of an earlier process.  The log still has what they did not get.
  * @other_key: it had another key for pseudonyms. */
 void subscribers_adopt(struct subscribers *all, bool other_key);
-
-/* Greets subscribers that an earlier process accepted and stored, but did not greet.  @resumed: its
- * stream continues; else they are disconnected. */
-void subscribers_greet_late(struct subscribers *all, bool resumed);
 
 /* Sends, and polls the descriptor if it blocks.  False: the subscriber was removed. */
 bool subscribers_serve(struct subscriber *s, uint64_t now_ns);

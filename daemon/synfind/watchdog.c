@@ -2,6 +2,7 @@
 #include <systemd/sd-daemon.h>
 #include <time.h>
 #include "common/log.h"
+#include "common/notify.h"
 #include "synfind/decoder.h"
 #include "synfind/decoder_state.h"
 #include "synfind/publisher_state.h"
@@ -62,13 +63,12 @@ static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 		full_entries += counter_get(&count->tracker.full_entries);
 	}
 	took = usec - h->at_usec;
-	sd_notifyf(0,
-		   "STATUS=%llu packets/s, %llu events/s; %llu connections, %llu half-open; "
-		   "%u interfaces, %u subscribers; dropped %llu, lost to subscribers %llu",
-		   rate(packets, h->packets, took), rate(events, h->events, took),
-		   (unsigned long long)full_entries, (unsigned long long)syn_entries, ifaces,
-		   h->publisher->subscribers.connected, (unsigned long long)drops,
-		   (unsigned long long)h->publisher->stream.state->lost_events);
+	notify_send("STATUS=%llu packets/s, %llu events/s; %llu connections, %llu half-open; "
+		    "%u interfaces, %u subscribers; dropped %llu, lost to subscribers %llu",
+		    rate(packets, h->packets, took), rate(events, h->events, took),
+		    (unsigned long long)full_entries, (unsigned long long)syn_entries, ifaces,
+		    h->publisher->subscribers.connected, (unsigned long long)drops,
+		    (unsigned long long)h->publisher->stream.state->lost_events);
 	h->at_usec = usec;
 	h->packets = packets;
 	h->events = events;
@@ -91,7 +91,7 @@ static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 		input->beats = beats;
 	}
 	if (!stalled)
-		sd_notify(0, "WATCHDOG=1");
+		notify_send("WATCHDOG=1");
 	else if (!h->stalled)
 		log_event(LOG_LEVEL_ERR, LOG_ID_STALLED,
 			  LOG_FIELDS({ "SYNFIND_INTERFACE", stalled->iface }),

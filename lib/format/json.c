@@ -521,11 +521,12 @@ void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned
 	strbuf_lit(t, "]");
 	key_object(t, "subscribers", "connected", s->connected);
 	key_u64(t, "accepted", s->accepted);
-	key_u64(t, "refused", s->unlisted + s->uid_limit + s->limit + s->unknown);
+	key_u64(t, "refused", s->unlisted + s->uid_limit + s->limit + s->unknown + s->rate_limit);
 	key_object(t, "refused_by", "unlisted", s->unlisted);
 	key_u64(t, "uid_limit", s->uid_limit);
 	key_u64(t, "limit", s->limit);
 	key_u64(t, "unknown", s->unknown);
+	key_u64(t, "rate_limit", s->rate_limit);
 	strbuf_lit(t, "}");
 	key_u64(t, "lost_events", s->lost_events);
 	strbuf_lit(t, "}");

@@ -97,7 +97,7 @@ struct stats_decoder {
 
 struct stats_subscribers {
 	uint64_t connected, accepted, lost_events;
-	uint64_t unlisted, uid_limit, limit, unknown; /* refused, by reason */
+	uint64_t unlisted, uid_limit, limit, unknown, rate_limit; /* refused, by reason */
 };
 
 /* Needs up to 1,900 octets of space for each decoder. */

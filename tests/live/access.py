@@ -310,6 +310,7 @@ def restarts(ns):
     everybody = (alice, bob, carol, root)
     for s in everybody:
         s.until(lambda e: e, "hello")
+    live.wait_until(lambda: len(m.readers()) == len(everybody), "them to be stored")
     talk(ns, "127.0.0.1", 80)
     first = bob.until(lambda e: live.find(e, "tcp_close", dest_port=80), "a close")
     for n in range(1, 4):

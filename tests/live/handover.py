@@ -176,6 +176,7 @@ def kill_again_and_again(ns, kills, queue, pause, rng):
                "stopped": Reader(m.path, (1, 600))}
     for r in readers.values():
         r.start()
+    live.wait_until(lambda: len(m.readers()) == 3, "the readers to be stored")
     late, ways = [], {}
     t = Traffic(ns, pause)
     try:
@@ -187,6 +188,7 @@ def kill_again_and_again(ns, kills, queue, pause, rng):
                 live.wait_until(m.is_ready, "the daemon to be ready")
                 late.append(Reader(m.path))
                 late[-1].start()
+                live.wait_until(lambda: len(m.readers()) == 3 + len(late), "it to be stored")
     finally:
         n = t.finish()
     live.wait_until(m.is_ready, "the daemon to be ready")
@@ -265,7 +267,7 @@ def at_full_speed(ns, seed, queue):
                "stopped": Reader(m.path, (1, 600), end)}
     for r in readers.values():
         r.start()
-    live.wait_until(lambda: readers["fast"].parts, "hello, before the first restart")
+    live.wait_until(lambda: len(m.readers()) == 3, "the readers to be stored")
     for _ in range(PUMP_KILLS):
         time.sleep(rng.random() * 0.001)
         m.end()
@@ -311,10 +313,13 @@ def comings_and_goings(ns):
     s.close()
     live.wait_until(lambda: "reader" not in kept(m), "the store to forget it")
     tap.ok(True, "who leaves, leaves the store as well")
-    stays, goes = live.Subscriber(m.path), live.Subscriber(m.path)
-    for s in (stays, goes):
-        s.until(lambda e: e, "hello")
+    stays, goes = m.subscribe(), m.subscribe()
+    young = live.Subscriber(m.path)
+    young.until(lambda e: e, "hello")
     m.end()
+    young.to_end()
+    tap.ok(young.ended and not young.checker.errors, "who has just connected is disconnected",
+           young.checker.errors)
     goes.close()
     waiting = socket.socket(socket.AF_UNIX)
     waiting.connect(m.path)  # nobody is there to accept it
@@ -347,14 +352,12 @@ def what_cannot_go_on(ns):
     """A store that lacks something, or has what nobody understands."""
     m = fdstore.Manager(ns, "lo")
     m.start()
-    s = live.Subscriber(m.path)
-    s.until(lambda e: e, "hello")
+    s = m.subscribe()
     m.end()
     m.fds = [(n, fd) for n, fd in m.fds if not n.startswith("reader")]
     m.fds.append(("of-another-version", os.open("/dev/null", os.O_RDONLY)))
     m.start()
-    t = live.Subscriber(m.path)
-    t.until(lambda e: e, "hello")
+    t = m.subscribe()
     tap.equal(t.events[0]["run_id"], s.events[0]["run_id"],
               "a stream goes on without a subscriber that was not kept")
     tap.ok("of-another-version" not in m.names(), "what nobody knows is forgotten", m.names())
@@ -366,8 +369,7 @@ def what_cannot_go_on(ns):
     t.to_end()
     tap.ok(t.ended and not t.checker.errors, "a stream that is not understood ends for its subscribers",
            t.checker.errors)
-    u = live.Subscriber(m.path)
-    u.until(lambda e: e, "hello")
+    u = m.subscribe()
     tap.ok(u.events[0]["run_id"] != t.events[0]["run_id"] and u.events[0]["next_seq"] == 2,
            "and another begins", u.events[0])
     tap.equal([n for n in m.names() if n == "stream"], ["stream"], "which is the one that is kept")

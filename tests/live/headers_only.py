@@ -80,8 +80,7 @@ def older_filter(ns):
     """What a decoder keeps says what its ring was made for, right after the ring's cookie."""
     m = fdstore.Manager(ns, "lo", ring_size="4M")
     m.start()
-    sub = live.Subscriber(m.path)
-    sub.until(lambda e: e, "hello")
+    sub = m.subscribe()
     m.end(signal.SIGTERM)
     fd = dict(m.fds)
     cookie = socket.socket(fileno=os.dup(fd["ring-0-0"])).getsockopt(

@@ -78,6 +78,7 @@ class Scene:
             d.start()
         self.both = [twins.Recorder(n, d.path, self.dir).greeted() for n, d in
                      (("alone", self.calm), ("reloaded", self.d))]
+        live.wait_until(lambda: self.d.readers() or not self.d.store, "the subscriber to be stored")
         self.load = near.popen(LOAD, near.path, far.path, DEVICE, RATE, "300", "1", str(run), stdin=-1, stdout=-1,
                                text=True)
         time.sleep(0.3)

@@ -145,10 +145,12 @@ class Run:
         self.observer = live.Synfind(ns, **same | {
             "ring_size": "512M", "ring_block_size": "128K", "queue_size": "256M"})
         self.alone = twins.Recorder("alone", self.observer.path, self.dir)
+        self.kept = service.stored() + 2  # and two subscribers
         self.fast = twins.Recorder("service", service.path, self.dir)
         self.slow = twins.Recorder("slow", service.path, self.dir)
         for r in (self.alone, self.fast, self.slow):
             live.wait_until(lambda: r.newest("stats"), f"stats at {r.name}")
+        self.await_stored()
         self.before = self.fast.newest("stats")["decoders"][0]  # earlier phases had traffic as well
         self.load = ns.popen(LOAD, ns.path, server.path, DEVICE, str(a.rate), str(a.connections),
                              str(seed), str(phase), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
@@ -156,6 +158,11 @@ class Run:
 
     def pause(self, least, most):
         time.sleep(self.dice.uniform(least, most))
+
+    def await_stored(self):
+        """A restart disconnects who has just connected."""
+        live.wait_until(lambda: self.s.stored() >= self.kept + len(self.late),
+                        "the subscribers to be stored")
 
     def connect_meanwhile(self):
         """While nobody serves: systemd has the socket."""
@@ -186,6 +193,7 @@ class Run:
 
 def back(r, old):
     r.s.new_pid(old)
+    r.await_stored()
     r.restarts += 1
 
 
@@ -216,6 +224,7 @@ def kill_twice(r):
         os.kill(new, signal.SIGKILL)
     r.restarts += 1  # at least one of the two came to be told
     r.s.new_pid(new)
+    r.await_stored()
 
 
 def upgrade(r):

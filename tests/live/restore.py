@@ -157,7 +157,7 @@ def take_over(what, near, far, seed, **options):
     for d in (alone, m):
         d.start()
     readers = [Reader(alone.path), Reader(m.path)]
-    time.sleep(0.2)
+    live.wait_until(m.readers, "the subscriber to be stored")
     load = frames(seed)
     sender, ways = Sender(near, "sa", load, 0.002), collections.Counter()
     for _ in range(KILLS):
@@ -245,8 +245,7 @@ ANEW = [  # what happened in between: does the packet ring go on?
 def begins_anew(near, far, what, change, ring_goes_on):
     m = fdstore.Manager(far, "sb")
     m.start()
-    s = live.Subscriber(m.path)
-    s.until(lambda e: e, "hello")
+    s = m.subscribe()
     talk = Talk(near, far)
     s.until(lambda e: live.find(e, "tcp_established", src_port=talk.port), "the connection")
     m.end()
@@ -277,8 +276,7 @@ def interface_meanwhile():
     near, far = live.veth_pair("sa", "sb")
     m = fdstore.Manager(far, "sb")
     m.start()
-    s = live.Subscriber(m.path)
-    s.until(lambda e: e, "hello")
+    s = m.subscribe()
     talk = Talk(near, far)
     s.until(lambda e: live.find(e, "tcp_established", src_port=talk.port), "the connection")
     for state in ("down", "up"):

@@ -155,7 +155,7 @@ def package(d):
     live.wait_until(s.active, "the service to run")
     failed = m.run("systemctl", "list-units", "--failed", "--no-legend", "synfind*").strip()
     tap.equal(failed, "", f"{name}: no unit of it has failed")
-    sub = s.subscribe()
+    sub = s.subscribe(stored=True)
     with d.ns.listen(("127.0.0.1", 4001)) as l:
         c = d.ns.connect(("127.0.0.1", 4001))
         served = l.accept()[0]

@@ -85,6 +85,18 @@ class Manager:
         self.take_in()
         return sorted(n for n, _ in self.fds)
 
+    def readers(self):
+        """The subscribers in the store."""
+        return [n for n in self.names() if n.startswith("reader-")]
+
+    def subscribe(self, user=None):
+        """A subscriber that a restart does not disconnect: it is in the store."""
+        before = set(self.readers())
+        s = live.Subscriber(self.path, user=user)
+        s.until(lambda e: e, "hello")
+        live.wait_until(lambda: set(self.readers()) - before, "the subscriber to be stored")
+        return s
+
     def empty(self):
         for _, fd in self.fds:
             os.close(fd)

@@ -260,11 +260,19 @@ class Service:
         self.m = machine
         self.path = f"/proc/{machine.leader}/root{EVENTS}"
 
-    def subscribe(self, hello=True):
+    def subscribe(self, hello=True, stored=False):
+        """`stored`: a restart does not disconnect it."""
+        before = stored and self.stored()
         s = live.Subscriber(self.path)
         if hello:
             s.until(lambda e: e, "hello")
+        if stored:
+            live.wait_until(lambda: self.stored() > before, "the subscriber to be stored")
         return s
+
+    def stored(self):
+        """How many descriptors systemd keeps."""
+        return int(self.m.show(UNIT, "NFileDescriptorStore"))
 
     def pid(self):
         return live.wait_until(lambda: self.m.pid(UNIT), "the daemon to run")

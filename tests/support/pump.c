@@ -13,8 +13,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <systemd/sd-daemon.h>
 #include "common/clock.h"
+#include "common/notify.h"
 #include "common/options.h"
 #include "flow/encap_id.h"
 #include "synfind/decoder.h"
@@ -107,6 +107,8 @@ int main(int argc, char **argv)
 	r = fdstore_init(&fdstore);
 	if (r >= 0)
 		r = sd_event_new(&loop);
+	if (r >= 0)
+		r = notify_watch(loop);
 	if (r < 0)
 		return end("start", r);
 	m = fdstore_memory(&fdstore, "pump", sizeof *m);
@@ -120,7 +122,7 @@ int main(int argc, char **argv)
 		return end("publisher", r);
 	publisher_start(&p);
 	fdstore_sweep(&fdstore);
-	sd_notify(0, "READY=1");
+	notify_send("READY=1");
 	while (!enough) {
 		if (behind(&p) < p.stream.log[0].size / 4)
 			produce(&d);

@@ -670,7 +670,7 @@ static void test_lost_and_iface(void)
 static void test_stats(void)
 {
 	struct stats_decoder d[8];
-	struct stats_subscribers s = { 1, 2, 4, 50, 60, 70, 80 };
+	struct stats_subscribers s = { 1, 2, 4, 50, 60, 70, 80, 90 };
 	struct strbuf t = room(sizeof line);
 
 	memset(d, 0, sizeof d);
@@ -710,11 +710,12 @@ static void test_stats(void)
 
 	ok(str_is(j, "event_type", "stats") && num_is(j, "seq", 5) &&
 		   num_is(j, "interval_ns", 10) && num_is(j, "subscribers.connected", 1) &&
-		   num_is(j, "subscribers.accepted", 2) && num_is(j, "subscribers.refused", 260) &&
+		   num_is(j, "subscribers.accepted", 2) && num_is(j, "subscribers.refused", 350) &&
 		   num_is(j, "subscribers.refused_by.unlisted", 50) &&
 		   num_is(j, "subscribers.refused_by.uid_limit", 60) &&
 		   num_is(j, "subscribers.refused_by.limit", 70) &&
 		   num_is(j, "subscribers.refused_by.unknown", 80) &&
+		   num_is(j, "subscribers.refused_by.rate_limit", 90) &&
 		   num_is(j, "subscribers.lost_events", 4) &&
 		   json_array_size(at(j, "decoders")) == 2,
 	   "stats: one line for all");
@@ -768,7 +769,7 @@ static void test_stats(void)
 			*n = UINT64_MAX;
 	}
 	s = (struct stats_subscribers){ UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
-					UINT64_MAX, UINT64_MAX, UINT64_MAX };
+					UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
 	t = room(sizeof line);
 	json_stats(&t, d, ARRAY_SIZE(d), &s, UINT64_MAX, UINT64_MAX, UINT64_MAX);
 	size_t all = (size_t)(t.p - line);
