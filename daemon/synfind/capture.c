@@ -516,7 +516,7 @@ void capture_destroy(struct capture *c)
 		c->interfaces = iface->next;
 		interface_stop(iface);
 		for (unsigned i = 0; i < iface->decoders; i++)
-			iface->decoder[i]->block_when_full = false;
+			atomic_store(&iface->decoder[i]->paused, true);
 		interface_join(c, iface);
 		interface_free(iface);
 	}

@@ -40,7 +40,7 @@ static struct event *ring_reserve(struct event_sink *s)
 	struct decoder *d = (struct decoder *)s;
 
 	d->slot = spsc_reserve(&d->ring);
-	while (!d->slot && d->block_when_full && !d->undo) {
+	while (!d->slot && d->block_when_full && !d->undo && !atomic_load(&d->paused)) {
 		if (spsc_must_wake(&d->ring))
 			eventfd_write(d->wake_fd, 1);
 		wait_for_consumer(d);
@@ -216,6 +216,7 @@ static int decoder_pull(struct decoder *d)
 	if (n <= 0)
 		return n;
 	d->stats_pending = true;
+	d->newest_ns = frames[n - 1].ts_ns;
 	decoder_begin(d, RESCUE_TAKE);
 	if (is_switching(d))
 		used = switch_frames(d, frames, n);
@@ -299,8 +300,8 @@ static void wake_consumer_soon(struct decoder *d, uint64_t now)
 		wake_consumer(d);
 }
 
-/* Waits for frames; without connections there is no timeout.  False: stop. */
-static bool wait_for_frames(struct decoder *d)
+/* Waits for frames; without connections there is no timeout. */
+static void wait_for_frames(struct decoder *d)
 {
 	struct pollfd fds[] = { { .fd = source_fd(d->source), .events = POLLIN | POLLERR },
 				{ .fd = d->stop_fd, .events = POLLIN },
@@ -321,7 +322,6 @@ static bool wait_for_frames(struct decoder *d)
 	poll(fds, ARRAY_SIZE(fds), ms);
 	if (fds[2].revents & POLLIN)
 		eventfd_read(d->control_fd, &requests);
-	return !(fds[1].revents & POLLIN);
 }
 
 int decoder_configure(struct decoder *d, const struct options *o)
@@ -453,10 +453,24 @@ static void switch_rings(struct decoder *d, bool empty)
 	eventfd_write(d->wake_fd, 1);
 }
 
+/* Takes the frames that arrived before the end, not those that go on arriving, and closes all. */
+static void decoder_finish(struct decoder *d)
+{
+	uint64_t end = wall_clock_ns();
+
+	while (decoder_pull(d) > 0 && d->newest_ns <= end && !atomic_load(&d->paused)) {
+		decoder_sweep(d);
+		wake_consumer_soon(d, wall_clock_ns());
+	}
+	count_loss(d, wall_clock_ns());
+	d->block_when_full = true;
+	if (!atomic_load(&d->paused))
+		decoder_close_all(d);
+}
+
 static void *decoder_run(void *arg)
 {
 	struct decoder *d = arg;
-	bool running = true;
 
 	if (!d->state.progress->loss_from_ns)
 		d->state.progress->loss_from_ns = wall_clock_ns();
@@ -464,7 +478,7 @@ static void *decoder_run(void *arg)
 		switch_end(d); /* an earlier process had to abandon it */
 	if (d->skip)
 		skip_frame(d);
-	while (running && !atomic_load_explicit(&d->paused, memory_order_relaxed)) {
+	while (!atomic_load_explicit(&d->stopping, memory_order_relaxed)) {
 		apply_config(d);
 		decoder_sweep(d);
 
@@ -488,19 +502,10 @@ static void *decoder_run(void *arg)
 		decoder_commit(d);
 		decoder_sweep(d);
 		wake_consumer(d);
-		running = wait_for_frames(d);
+		wait_for_frames(d);
 	}
-	if (atomic_load(&d->paused)) {
-		atomic_store(&d->ended, true);
-		return NULL;
-	}
-	while (decoder_pull(d) > 0) { /* frames that arrived before the end */
-		decoder_sweep(d);
-		wake_consumer_soon(d, wall_clock_ns());
-	}
-	count_loss(d, wall_clock_ns());
-	d->block_when_full = true;
-	decoder_close_all(d);
+	if (!atomic_load(&d->paused))
+		decoder_finish(d);
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;

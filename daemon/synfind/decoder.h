@@ -45,14 +45,16 @@ struct decoder {
 	/* the thread */
 	pthread_t thread;
 	bool started;
-	int wake_fd, stop_fd; /* borrowed: wakes the consumer; readable: stop */
+	int wake_fd, stop_fd; /* borrowed: wakes the consumer; readable: look at .stopping */
 	int control_fd;	      /* owned; readable: switching or new_config has changed */
 	int beat_ms; /* longest wait without a heartbeat; 0: unlimited.  Set before the start */
 	_Atomic(struct tracker_config *) new_config; /* for the thread to apply; owned or NULL */
+	_Atomic bool stopping;			     /* end; set before stop_fd becomes readable */
 	_Atomic bool paused;	  /* end at once and close nothing: the next process resumes */
 	_Atomic bool ended;	  /* set by the thread as its last step */
 	_Atomic int close_reason; /* enum close_reason for connections open at the end */
 	uint64_t stats_at_ns;
+	uint64_t newest_ns;	   /* stamp of the last frame that was taken */
 	bool stats_pending;	   /* frames came since the last look at the kernel's counters */
 	uint32_t woken_at;	   /* ring position when the consumer was last woken */
 	uint64_t waiting_since_ns; /* time of the first event after that; 0: none */
@@ -74,8 +76,9 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 /* Join the thread first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);
 
-/* Starts the thread.  It writes to the eventfd @wake_fd when events wait.  When @stop_fd becomes
- * readable, it closes all connections and ends.  0 or -errno. */
+/* Starts the thread.  It writes to the eventfd @wake_fd when events wait.  When it finds
+ * .stopping set, it takes the frames that had arrived by then, closes all connections and ends;
+ * @stop_fd wakes it for that.  0 or -errno. */
 int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
 
 /* Hands new timeouts and limits to the thread.  0 or -ENOMEM. */

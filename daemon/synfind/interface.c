@@ -220,6 +220,8 @@ int interface_start(struct capture *c, struct interface *iface, const struct ope
 
 void interface_stop(struct interface *iface)
 {
+	for (unsigned i = 0; i < iface->decoders; i++)
+		atomic_store(&iface->decoder[i]->stopping, true);
 	if (iface->decoders)
 		eventfd_write(iface->stop_fd, 1); /* stays readable for all of them */
 }
