@@ -27,8 +27,8 @@ enum {
 enum opener_request_kind {
 	OPENER_OPEN = 1, /* the rings of interface .ifindex */
 	OPENER_AGAIN,	 /* read the configuration again, then HELLO */
-	OPENER_HOLD,	 /* report changes of interface .ifindex, though it is not configured */
 	OPENER_CLEAN,	 /* remove the events socket; .ifindex: and its directory; then CLEANED */
+	OPENER_HOLD,	 /* report changes of interface .ifindex, though it is not configured */
 };
 
 struct opener_request {
@@ -40,9 +40,6 @@ struct opener_request {
 enum opener_reply_kind {
 	OPENER_HELLO = 1,
 	OPENER_LINK, /* an interface is new or has changed: .ifindex .name .arphrd .flags .named */
-	/* The configuration has the full name .name, which does not exist; .step: the nearest one
-	 * that does, or "".  Before LISTED. */
-	OPENER_MISSING,
 	OPENER_LISTED, /* the list is complete; changes follow */
 	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
 	/* .rings ring descriptors for .ifindex and their geometry; with MODE_AUTO also as many maps
@@ -50,6 +47,9 @@ enum opener_reply_kind {
 	OPENER_RINGS,
 	OPENER_FAILED, /* no rings: .error is -errno, .step what failed */
 	OPENER_CLEANED,
+	/* The configuration has the full name .name, which does not exist; .step: the nearest one
+	 * that does, or "".  Before LISTED. */
+	OPENER_MISSING,
 };
 
 struct opener_reply {
