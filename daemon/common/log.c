@@ -54,7 +54,10 @@ static const char *const message_ids[LOG_IDS] = {
 static const char *log_name = "synfind";
 static const char *journal_socket = "/run/systemd/journal/socket"; /* tests have none */
 static _Atomic enum log_level max_level = LOG_LEVEL_INFO;
-static atomic_bool muted;
+static struct {
+	bool (*wanted)(void *arg, const char *text);
+	void *arg;
+} filter;
 static enum sink sink;
 static pthread_once_t sink_once = PTHREAD_ONCE_INIT;
 
@@ -93,9 +96,10 @@ void log_set_level(enum log_level level)
 	atomic_store_explicit(&max_level, level, memory_order_relaxed);
 }
 
-bool log_mute(bool mute)
+void log_set_filter(bool (*wanted)(void *arg, const char *text), void *arg)
 {
-	return atomic_exchange_explicit(&muted, mute, memory_order_relaxed);
+	filter.wanted = wanted;
+	filter.arg = arg;
 }
 
 bool log_as_stream(void)
@@ -205,8 +209,6 @@ write_message(enum log_level level, enum log_id id, const struct log_field *fiel
 	int saved = errno;
 	size_t n;
 
-	if (atomic_load_explicit(&muted, memory_order_relaxed))
-		return;
 	if (vsnprintf(text, sizeof text, fmt, ap) < 0) /* %m needs the caller's errno */
 		*text = '\0';
 	n = strlen(text);
@@ -214,6 +216,10 @@ write_message(enum log_level level, enum log_id id, const struct log_field *fiel
 		snprintf(text + n, sizeof text - n, ": %s",
 			 strerrordesc_np(err) ?: "unknown error");
 	pthread_once(&sink_once, sink_find);
+	if (filter.wanted && !filter.wanted(filter.arg, text)) {
+		errno = saved;
+		return;
+	}
 	if (sink != SINK_JOURNAL || !write_entry(level, id, fields, err, text))
 		write_line(level, text);
 	errno = saved;

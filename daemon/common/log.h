@@ -52,8 +52,8 @@ void log_set_name(const char *name);
 /* Suppresses messages less severe than @level; initially LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
 
-/* Suppresses all messages, or none; returns what it was. */
-bool log_mute(bool muted);
+/* Suppresses the messages for which @wanted returns false; NULL: none.  Main thread only. */
+void log_set_filter(bool (*wanted)(void *arg, const char *text), void *arg);
 
 /* For a process that ends at once: the journal then knows its unit nevertheless, because it knows
  * that of the stream.  Messages have no fields.  Returns true. */

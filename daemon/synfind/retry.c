@@ -1,26 +1,36 @@
 #include "synfind/retry.h"
-#include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include "common/log.h"
 #include "synfind/fdstore.h"
 #include "synfind/listen.h"
 
-#define RETRY_MEMORY "rejected"
+#define RETRY_FDNAME "rejected"
 
-struct retry_memory {
-	uint64_t starts; /* that failed */
-	uint64_t logged_s;
-};
+enum { REPEAT_S = 60 };
 
-enum { LOGGED_EVERY_S = 60 };
-
-static uint64_t seconds_now(void)
+/* For log_set_filter(): notes a message; false if it was logged less than a minute ago. */
+static bool is_news(void *arg, const char *text)
 {
-	struct timespec ts;
+	struct retry_memory *m = ((struct retry *)arg)->memory;
+	uint64_t hash = 0xcbf29ce484222325u;
+	unsigned oldest = 0;
+	struct timespec now;
 
-	clock_gettime(CLOCK_BOOTTIME, &ts);
-	return (uint64_t)ts.tv_sec;
+	for (const char *s = text; *s; s++) /* FNV-1a */
+		hash = (hash ^ (unsigned char)*s) * 0x100000001b3u;
+	clock_gettime(CLOCK_BOOTTIME, &now);
+	for (unsigned i = 0; i < RETRY_MESSAGES; i++) {
+		if (m->message[i] == hash && m->logged_s[i] &&
+		    (uint64_t)now.tv_sec - m->logged_s[i] < REPEAT_S)
+			return false;
+		if (m->logged_s[i] < m->logged_s[oldest])
+			oldest = i;
+	}
+	m->message[oldest] = hash;
+	m->logged_s[oldest] = (uint64_t)now.tv_sec;
+	return true;
 }
 
 void retry_begin(struct retry *r, struct fdstore *fdstore)
@@ -28,36 +38,35 @@ void retry_begin(struct retry *r, struct fdstore *fdstore)
 	*r = (struct retry){ .fdstore = fdstore,
 			     .stored =
 				     fdstore->live && fdstore_has(fdstore, EVENTS_SOCKET, false) };
-	if (!r->stored || !fdstore_has(fdstore, RETRY_MEMORY, true))
-		return;
-	r->memory = fdstore_memory(fdstore, RETRY_MEMORY, sizeof *r->memory);
-	log_mute(r->memory && seconds_now() - r->memory->logged_s < LOGGED_EVERY_S);
+	if (r->stored && fdstore_has(fdstore, RETRY_FDNAME, true))
+		r->memory = fdstore_memory(fdstore, RETRY_FDNAME, sizeof *r->memory);
+	if (!r->memory)
+		r->memory = &r->own;
+	if (r->stored)
+		log_set_filter(is_news, r);
 }
 
 int retry_failed(struct retry *r, int status)
 {
+	struct retry_memory *shared;
+
 	if (!r->stored)
 		return status;
-	if (!r->memory)
-		r->memory = fdstore_memory(r->fdstore, RETRY_MEMORY, sizeof *r->memory);
-	if (r->memory)
-		r->memory->starts++;
-	if (!log_mute(true)) {
-		log_mute(false);
-		log_event(LOG_LEVEL_ERR, LOG_ID_BAD_CONFIG, NULL,
-			  "Cannot start (see above): trying again each second; subscribers stay "
-			  "connected and connections known, as long as the rings last");
-		if (r->memory)
-			r->memory->logged_s = seconds_now();
-	}
+	log_event(LOG_LEVEL_ERR, LOG_ID_BAD_CONFIG, NULL,
+		  "Cannot start (see above): trying again each second; subscribers stay connected");
+	r->memory->starts++;
+	shared = r->memory == &r->own ? fdstore_memory(r->fdstore, RETRY_FDNAME, sizeof *shared)
+				      : NULL;
+	if (shared)
+		*shared = r->own;
 	return EXIT_FAILURE;
 }
 
 void retry_end(struct retry *r)
 {
-	log_mute(false);
-	if (!r->memory)
+	log_set_filter(NULL, NULL);
+	if (!r->memory->starts)
 		return;
 	log_info("Started after %llu starts that failed", (unsigned long long)r->memory->starts);
-	fdstore_remove(r->fdstore, RETRY_MEMORY);
+	fdstore_remove(r->fdstore, RETRY_FDNAME);
 }

@@ -101,6 +101,10 @@ def by_restart(s, what, text):
     got = said(s, mark, text)
     tap.ok(len(got) == 1, f"{what}, restart: the journal names file and line, once", got,
            [e["MESSAGE"] for e in s.entries(f"--since=@{mark}")])
+    if what == "an unknown option":
+        s.configure(BASE + "other = 1\n")
+        live.wait_until(lambda: [m for m in said(s, mark, text) if "'other'" in m], "the other mistake")
+        tap.ok(True, "another mistake, meanwhile, is named at once")
     s.configure(BASE)
     s.new_pid(pid)
     tap.ok(any("starts that failed" in e["MESSAGE"] for e in s.entries(f"--since=@{mark}")),

@@ -316,7 +316,8 @@ def activation(s):
     early.close()
     sub.close()
     s.configure(INTERFACES + "ring-sise = 1M\n")
-    tap.ok(s.m.status("systemctl", "restart", UNIT) != 0, "a bad configuration: it does not start")
+    s.m.run("systemctl", "stop", UNIT)  # a restart would keep the store, and try again
+    tap.ok(s.m.status("systemctl", "start", UNIT) != 0, "a bad configuration: it does not start")
     live.wait_until(lambda: s.m.show(UNIT, "ActiveState") == "failed", "the service to have failed")
     tap.ok(s.said(f"{CONF}:4: unknown option 'ring-sise'"),
            "which is told by file and line, and not tried again and again")
