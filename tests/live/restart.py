@@ -200,6 +200,7 @@ def back(r, old):
 def restart(r):
     old = r.s.pid()
     p = r.s.m.popen("systemctl", "restart", UNIT)
+    live.wait_until(lambda: r.s.m.pid(UNIT) != old, "the old process to end")
     r.connect_meanwhile()
     tap.ok(p.wait(timeout=live.DEADLINE) == 0, "systemctl restart")
     back(r, old)
