@@ -89,6 +89,9 @@ class Distro:
         devices = [f"--bind={d}" for d in ("/dev/net/tun", "/dev/kvm") if os.path.exists(d)]
         self.m = nspawn.Machine(self.ns, tree=self.tree, options=[
             "--resolv-conf=off", f"--bind={debs}:/var/cache/apt/archives", *devices])
+        # Its network is its own, so its tests may set this there.
+        self.m.run("mount", "--bind", "/proc/sys/net", "/proc/sys/net")
+        self.m.run("mount", "-o", "remount,bind,rw", "/proc/sys/net")
 
     def popen(self, command, **kw):
         """A shell command in the tree, as for a user who has just logged in."""
@@ -198,4 +201,5 @@ def main():
     tap.done()
 
 
-main()
+if __name__ == "__main__":
+    main()

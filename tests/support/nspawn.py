@@ -32,7 +32,7 @@ INSTALL = ("dpkg", "--force-confold", "-i", DEB)
 # What the image starts that has nothing to do with us, beside all that was enabled by hand.
 MASKED = ("systemd-logind.service", "systemd-networkd.service", "systemd-resolved.service",
           "systemd-timesyncd.service", "getty.target", "console-getty.service",
-          "systemd-udevd.service", "systemd-udev-trigger.service")
+          "systemd-udevd.service", "systemd-udev-trigger.service", "systemd-modules-load.service")
 
 
 def _mounted():
@@ -142,8 +142,7 @@ class Machine:
             os.setsid()
             live.die_with_parent()
 
-        env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1",
-                   SYSTEMD_NSPAWN_API_VFS_WRITABLE="network")  # /proc/sys/net: it has its own
+        env = dict(os.environ, SYSTEMD_NSPAWN_UNIFIED_HIERARCHY="1")
         with open(self.boot_log, "wb") as log:
             self.p = subprocess.Popen(
                 [NSPAWN, "-b", "-D", self.root, f"--machine={self.name}", "--register=no",
