@@ -1,11 +1,19 @@
 #include "synfind/rescue.h"
 
+/* Kills in a row, this one included, before the task succeeded. */
+static uint32_t kills_now(const struct rescue *r, bool crashed)
+{
+	bool done = r->done & 1u << (r->task & 31);
+
+	return crashed || done || r->task == RESCUE_IDLE ? 0 : r->kills + 1;
+}
+
 /* 0: the last death proves nothing. */
 static uint32_t deaths_now(const struct rescue *r, bool crashed)
 {
-	bool killed = !crashed && r->done & 1u << (r->task & 31);
+	bool counts = crashed || r->task == RESCUE_ADOPT || kills_now(r, crashed) >= RESCUE_KILLS;
 
-	if (r->task == RESCUE_IDLE || killed)
+	if (r->task == RESCUE_IDLE || !counts)
 		return 0;
 	return r->deaths < RESCUE_ALL_NEW ? r->deaths + 1 : RESCUE_ALL_NEW;
 }
@@ -17,7 +25,7 @@ bool rescue_is_hopeless(const struct rescue *r, bool crashed)
 
 enum rescue_step rescue_adopt(struct rescue *r, bool crashed)
 {
-	uint32_t deaths = deaths_now(r, crashed);
+	uint32_t deaths = deaths_now(r, crashed), kills = kills_now(r, crashed);
 
 	if (deaths)
 		*r = (struct rescue){ .died_of = r->task,
@@ -25,6 +33,7 @@ enum rescue_step rescue_adopt(struct rescue *r, bool crashed)
 				      .single = RESCUE_TAKES };
 	r->task = RESCUE_ADOPT;
 	r->done = 0;
+	r->kills = kills;
 	if (deaths == RESCUE_SKIP && r->died_of != RESCUE_TAKE)
 		return RESCUE_ONE_BY_ONE; /* there is nothing to skip */
 	return (enum rescue_step)deaths;

@@ -11,7 +11,8 @@
  *     4  all new      nothing that is kept is used
  *
  * A row ends when what the last process died of succeeds.  A death between transactions counts for
- * nothing.  Nor does that of a process that was killed after it had succeeded at the same task.
+ * nothing.  Nor does that of a process that was killed from outside (SIGKILL), unless that happens
+ * RESCUE_KILLS times in a row before it has succeeded once at the same task.
  *
  * Lies in kept memory, outside transactions.  Written by one thread. */
 #pragma once
@@ -19,7 +20,7 @@
 #include <stdint.h>
 #include "base/cc.h"
 
-enum { RESCUE_TAKES = 512 };
+enum { RESCUE_TAKES = 512, RESCUE_KILLS = 4 };
 
 enum rescue_step {
 	RESCUE_NONE,
@@ -38,6 +39,7 @@ struct rescue {
 	uint32_t deaths;  /* in a row */
 	uint32_t single;  /* how many are still to be taken one at a time */
 	uint32_t done;	  /* sum of 1 << task: at what this process has succeeded */
+	uint32_t kills;	  /* in a row, before it had */
 };
 
 /* Of what the last process left in @r: the step for this one, which adopts it now.  @crashed: it

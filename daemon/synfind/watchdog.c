@@ -1,6 +1,7 @@
 #include "synfind/watchdog.h"
 #include <systemd/sd-daemon.h>
 #include <time.h>
+#include "common/crash.h"
 #include "common/log.h"
 #include "common/notify.h"
 #include "synfind/decoder.h"
@@ -90,13 +91,15 @@ static int on_feed_watchdog(sd_event_source *s, uint64_t usec, void *arg)
 			stalled = input;
 		input->beats = beats;
 	}
-	if (!stalled)
+	if (!stalled) {
 		notify_send("WATCHDOG=1");
-	else if (!h->stalled)
+		crash_alive(h->watchdog_usec * 1000 / 4 * 3);
+	} else if (!h->stalled) {
 		log_event(LOG_LEVEL_ERR, LOG_ID_STALLED,
 			  LOG_FIELDS({ "SYNFIND_INTERFACE", stalled->iface }),
 			  "The decoder of %s has stalled: not feeding the watchdog",
 			  stalled->iface);
+	}
 	h->stalled = stalled;
 	sd_event_source_set_time(s, usec + h->watchdog_usec / FEEDS);
 	return sd_event_source_set_enabled(s, SD_EVENT_ONESHOT);

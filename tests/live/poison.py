@@ -16,7 +16,7 @@ import live
 import tap
 
 FAULTY = os.path.join(live.ROOT, "build/tests/synfind-faults")
-DAMAGED = int(os.environ.get("DAMAGED", "8"))  # kept memories of each kind
+DAMAGED = int(os.environ.get("DAMAGED", "5"))  # kept memories of each kind
 SMALL = {"max_connections": 2048, "max_half_open": 2048, "event_ring_size": 1024, "queue_size": "1M",
          "ring_size": "2M", "block_timeout": "5ms"}
 FRAME, HANGS, OPEN, EVENTS = 6661, 6662, 6663, 6664  # ports
@@ -40,6 +40,7 @@ class Daemon(fdstore.Manager):
         """As a service manager: starts it again if it has ended; ends it if it feeds no watchdog."""
         self.take_in()
         if self.p.poll() is None and self.whole_log().count("has stalled") > self.stalled:
+            time.sleep(1.5)  # it was fed 1 s before that: now 2 s are over
             self.p.send_signal(signal.SIGABRT)
             live.wait_until(self.has_ended, "the daemon to end")
         if self.p.poll() is not None:
@@ -51,9 +52,11 @@ class Daemon(fdstore.Manager):
         super().start(ready)
 
     def subscribe(self):
-        """A subscriber who has been greeted, so that it gets whatever comes now."""
+        """A subscriber that gets whatever comes now, and whom a restart does not disconnect."""
+        before = len(self.readers())
         sub = live.Subscriber(self.path)
         sub.wait_for("hello")
+        live.wait_until(lambda: len(self.readers()) > before, "the subscriber to be stored")
         return sub
 
     def refused(self, *ports):
@@ -197,7 +200,8 @@ def damage(fd, first, end):
 def is_alive(d, clients):
     """Does it report a connection, survive segments of older ones, and live longer than a sweep takes?"""
     try:
-        sub = d.subscribe()
+        sub = live.Subscriber(d.path)
+        sub.wait_for("hello")
         d.refused(7999)
         for c in clients:
             c.send(b"x")

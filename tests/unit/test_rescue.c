@@ -70,9 +70,16 @@ static void test_killed(void)
 	ok(rescue_adopt(&r, false) == RESCUE_NONE,
 	   "a process that was killed after it had taken some proves nothing");
 	rescue_end(&r);
+	for (unsigned i = 1; i < RESCUE_KILLS; i++) {
+		rescue_begin(&r, RESCUE_TAKE);
+		if (rescue_adopt(&r, false) != RESCUE_NONE)
+			break;
+		rescue_end(&r);
+	}
+	ok(!r.deaths && r.kills == RESCUE_KILLS - 1, "nor do some that were killed at the first");
 	rescue_begin(&r, RESCUE_TAKE);
 	ok(rescue_adopt(&r, false) == RESCUE_ONE_BY_ONE,
-	   "one that was killed at the first may have been killed for it");
+	   "four of them in a row may have been killed for it");
 }
 
 static void test_rows(void)
