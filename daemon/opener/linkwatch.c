@@ -84,7 +84,7 @@ int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done)
 		socklen_t octets = sizeof from;
 		ssize_t n = recvfrom(fd, buf, sizeof buf, 0, (struct sockaddr *)&from, &octets);
 
-		if (n < 0 && errno == ENOBUFS) {
+		if (n < 0 && errno == ENOBUFS && until_done) {
 			int r = linkwatch_ask(fd);
 
 			if (r < 0)

@@ -24,5 +24,6 @@ int linkwatch_open(bool routes);
 int linkwatch_ask(int fd);
 
 /* Reports all that has come.  With @until_done it waits for the end of the answer to
- * linkwatch_ask().  If the kernel dropped messages, it requests all links again. */
+ * linkwatch_ask(), and asks again if the kernel dropped a part of it.  Without, -ENOBUFS: the
+ * kernel dropped messages, so what changed is not known. */
 int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done);

@@ -19,6 +19,7 @@ struct known {
 	struct known *next;
 	struct link link;
 	bool opened; /* its rings were sent; they are sent once */
+	bool listed; /* since links_resync() asked */
 };
 
 struct server {
@@ -75,7 +76,7 @@ static void report_link(struct server *v, const struct link *l, bool gone)
 	if (gone)
 		link_remove(known);
 	else if (*known || (*known = calloc(1, sizeof **known)))
-		(*known)->link = *l;
+		**known = (struct known){ (*known)->next, *l, (*known)->opened, true };
 	else
 		v->error = -ENOMEM;
 	reply(v, &m, NULL, 0);
@@ -230,11 +231,33 @@ static int list_links(struct server *v)
 	return 0;
 }
 
+/* Messages were lost: lists all links, and reports those as gone that are not there any more. */
+static int links_resync(struct server *v)
+{
+	int r;
+
+	for (struct known *known = v->links; known; known = known->next)
+		known->listed = false;
+	r = linkwatch_ask(v->link_fd);
+	if (r >= 0)
+		r = linkwatch_read(v->link_fd, on_link, v, true);
+	for (struct known *known = v->links, *next; known && r >= 0; known = next) {
+		struct link link = known->link;
+
+		next = known->next;
+		if (!known->listed)
+			report_link(v, &link, true);
+	}
+	return r;
+}
+
 /* After a new default route all links are listed again: "auto" may match more of them. */
 static int handle_link_news(struct server *v)
 {
 	int r = linkwatch_read(v->link_fd, on_link, v, false);
 
+	if (r == -ENOBUFS)
+		r = links_resync(v);
 	if (r < 0 || !v->routed)
 		return r;
 	v->routed = false;

@@ -47,13 +47,14 @@ static void ask_rings(struct capture *c, struct interface *iface)
 	opener_ask(c->opener, OPENER_OPEN, iface->ifindex, 0);
 }
 
-/* The lowest unused id, or -1.  Ids keep the flows of interfaces apart. */
+/* The lowest unused id, or -1. */
 static int free_id(const struct capture *c)
 {
 	bool used[INTERFACES_MAX] = { false };
 
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
-		used[iface->id] = true;
+		if (iface->decoders || iface->asked)
+			used[iface->id] = true;
 	for (int i = 0; i < INTERFACES_MAX; i++)
 		if (!used[i])
 			return i;
@@ -83,7 +84,7 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		return;
 	}
 	iface = interface_add(c, &(struct interface){ .ifindex = m->ifindex,
-						      .id = (uint8_t)id,
+						      .id = (unsigned)id,
 						      .again = again,
 						      .up = m->flags & IFF_UP,
 						      .listed = true });

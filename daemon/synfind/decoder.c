@@ -67,8 +67,7 @@ static void ring_commit(struct event_sink *s)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-static struct pipeline_parts pipeline_parts(struct decoder *d, uint8_t iface_id,
-					    const struct decoder_share *share)
+static struct pipeline_parts pipeline_parts(struct decoder *d, const struct decoder_share *share)
 {
 	atomic_init(&d->close_reason, REASON_SHUTDOWN);
 	d->count = &d->state.progress->count;
@@ -77,15 +76,13 @@ static struct pipeline_parts pipeline_parts(struct decoder *d, uint8_t iface_id,
 					.undo = d->undo,
 					.sink = &d->sink,
 					.bypass = bypass_filter_kernel(d->bypass),
-					.share = *share,
-					.iface_id = iface_id };
+					.share = *share };
 }
 
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct bypass_filter *bypass, uint8_t iface_id, const struct decoder_share *share,
-		 void *memory)
+		 struct bypass_filter *bypass, const struct decoder_share *share, void *memory)
 {
-	struct decoder_state_sizes sizes = pipeline_sizes(o, iface_id, share);
+	struct decoder_state_sizes sizes = pipeline_sizes(o, share);
 	struct pipeline_parts parts;
 	uint64_t *generation;
 
@@ -105,15 +102,15 @@ int decoder_init(struct decoder *d, const struct options *o, struct source *sour
 		return -errno;
 	d->generation = *generation |= 1;
 	spsc_init(&d->ring, d->state.events, sizes.events, sizeof(struct event), 0);
-	parts = pipeline_parts(d, iface_id, share);
+	parts = pipeline_parts(d, share);
 	return pipeline_init(&d->pipeline, o, &parts);
 }
 
-int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
-		  struct decoder_state *state, bool crashed)
+int decoder_adopt(struct decoder *d, const struct options *o, struct decoder_state *state,
+		  bool crashed)
 {
 	struct decoder_share share = decoder_state_current_ring(state)->share;
-	struct decoder_state_sizes sizes = pipeline_sizes(o, iface_id, &share);
+	struct decoder_state_sizes sizes = pipeline_sizes(o, &share);
 	struct pipeline_parts parts;
 
 	if (!decoder_state_adopt(state, &sizes, crashed))
@@ -121,7 +118,7 @@ int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
 	d->state = *state;
 	d->undo = &d->state.undo;
 	d->generation = d->state.head->generation;
-	parts = pipeline_parts(d, iface_id, &share);
+	parts = pipeline_parts(d, &share);
 	if (!d->generation || pipeline_adopt(&d->pipeline, o, &parts) < 0 ||
 	    !spsc_adopt(&d->ring, d->state.events, sizes.events, sizeof(struct event))) {
 		pipeline_destroy(&d->pipeline);

@@ -64,14 +64,13 @@ struct decoder {
  * @memory: shared, decoder_state_octets() zeroes, to be signed with decoder_state_sign()
  * afterwards; NULL: private.  0 or -errno. */
 int decoder_init(struct decoder *d, const struct options *o, struct source *source,
-		 struct bypass_filter *bypass, uint8_t iface_id, const struct decoder_share *share,
-		 void *memory);
+		 struct bypass_filter *bypass, const struct decoder_share *share, void *memory);
 
 /* Resumes the decoder of an earlier process in a zeroed @d; @state is mapped by
  * decoder_state_map(), and owned from success on.  @crashed: that process did (rescue.h).
  * The caller then maps the packet ring at .state.progress->at.  0; -ESTALE: @state is of no use. */
-int decoder_adopt(struct decoder *d, const struct options *o, uint8_t iface_id,
-		  struct decoder_state *state, bool crashed);
+int decoder_adopt(struct decoder *d, const struct options *o, struct decoder_state *state,
+		  bool crashed);
 
 /* Join the thread first.  A zeroed one is fine. */
 void decoder_destroy(struct decoder *d);

@@ -13,7 +13,7 @@
 struct decoder_state_sizes {
 	uint32_t max_connections, max_half_open; /* of this decoder */
 	uint32_t events;
-	uint32_t control, iface_id;
+	uint32_t control;
 };
 
 /* The packet ring of the decoder.  Its socket is in the fd store under a name of its own. */

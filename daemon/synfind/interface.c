@@ -60,18 +60,6 @@ bool interface_name_known(const struct capture *c, const char *name)
 	return false;
 }
 
-struct interface *interface_add(struct capture *c, const struct interface *iface)
-{
-	struct interface *added = malloc(sizeof *added);
-
-	if (!added)
-		return NULL;
-	*added = *iface;
-	added->next = c->interfaces;
-	added->stop_fd = -1;
-	return c->interfaces = added;
-}
-
 static void interface_free_decoders(struct interface *iface)
 {
 	for (; iface->decoders; iface->decoders--) {
@@ -98,6 +86,34 @@ void interface_forget(struct capture *c, struct interface *iface)
 		link = &(*link)->next;
 	*link = iface->next;
 	interface_free(iface);
+}
+
+static void interface_forget_oldest(struct capture *c)
+{
+	struct interface *oldest = NULL;
+	unsigned n = 0;
+
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next) {
+		if (!iface->gone || iface->decoders)
+			continue;
+		oldest = iface;
+		n++;
+	}
+	if (n > INTERFACES_GONE)
+		interface_forget(c, oldest);
+}
+
+struct interface *interface_add(struct capture *c, const struct interface *iface)
+{
+	struct interface *added = malloc(sizeof *added);
+
+	if (!added)
+		return NULL;
+	interface_forget_oldest(c);
+	*added = *iface;
+	added->next = c->interfaces;
+	added->stop_fd = -1;
+	return c->interfaces = added;
 }
 
 /* ---- its decoders --------------------------------------------------------------------------- */
@@ -131,7 +147,7 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 			   const struct decoder_ring *ring)
 {
 	const struct decoder_share *share = &ring->share;
-	struct decoder_state_sizes sizes = pipeline_sizes(c->o, iface->id, share);
+	struct decoder_state_sizes sizes = pipeline_sizes(c->o, share);
 	bool stored = c->fdstore->live && !bypass;
 	void *memory = NULL;
 	int r;
@@ -144,7 +160,7 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 		d->source = source;
 		return -ENOMEM;
 	}
-	r = decoder_init(d, c->o, source, bypass, iface->id, share, memory);
+	r = decoder_init(d, c->o, source, bypass, share, memory);
 	if (r < 0)
 		return r;
 	d->state.head->link_reported = !c->starting ? REPORTED_NEW
@@ -279,7 +295,7 @@ int interface_attach(struct capture *c, struct interface *iface)
 	if (iface->stop_fd < 0)
 		return -errno;
 	for (unsigned i = 0; i < iface->decoders && r >= 0; i++)
-		r = publisher_add(c->publisher, iface->decoder[i], iface->name);
+		r = publisher_add(c->publisher, iface->decoder[i], iface->id, iface->name);
 	if (r >= 0 && !c->starting)
 		r = interface_run(c, iface);
 	if (r < 0) {

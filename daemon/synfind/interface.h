@@ -14,11 +14,15 @@
 #include "opener/protocol.h"
 #include "synfind/capture_state.h"
 #include "synfind/decoder_view.h"
+#include "synfind/stream_state.h"
 
 struct bypass_filter;
 struct source;
 
-enum { INTERFACES_MAX = 255 };
+enum {
+	INTERFACES_MAX = STREAM_IFACES, /* at a time */
+	INTERFACES_GONE = 1024,		/* names that are remembered, to say that one is back */
+};
 
 struct interface {
 	struct interface *next;
@@ -26,10 +30,10 @@ struct interface {
 	unsigned decoders;			   /* 0: none yet, or ended */
 	char name[IF_NAMESIZE];			   /* kept after it is gone */
 	int ifindex;
-	uint8_t id;
-	bool asked; /* for its rings */
-	bool gone;  /* and that was published */
-	bool again; /* an earlier interface had the same name */
+	unsigned id; /* its number while it has decoders, or was asked for them */
+	bool asked;  /* for its rings */
+	bool gone;   /* and that was published */
+	bool again;  /* an earlier interface had the same name */
 	bool up;
 	bool listed;	 /* in the opener's current list */
 	bool held;	 /* no longer configured, and kept while a configured one is missing */
@@ -68,7 +72,8 @@ struct interface *interface_find(const struct capture *c, int ifindex);
 /* Is, or was, an interface of this name captured? */
 bool interface_name_known(const struct capture *c, const char *name);
 
-/* Adds a copy of @iface to the list; NULL: no memory. */
+/* Adds a copy of @iface to the list, and forgets the name that has been gone for longest if there
+ * are too many.  NULL: no memory. */
 struct interface *interface_add(struct capture *c, const struct interface *iface);
 
 /* Removes it from the list and the store, and frees it. */

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
@@ -248,6 +249,17 @@ static int pause_if_managed(int status)
 	return status;
 }
 
+/* Hundreds of interfaces and subscribers need more than the usual 1,024 descriptors. */
+static void raise_descriptor_limit(void)
+{
+	struct rlimit l;
+
+	if (getrlimit(RLIMIT_NOFILE, &l) == 0) {
+		l.rlim_cur = l.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &l);
+	}
+}
+
 int main(int argc, char **argv)
 {
 	struct daemon d = { .argc = argc, .argv = argv, .opener.fd = -1 };
@@ -256,6 +268,7 @@ int main(int argc, char **argv)
 
 	if (r < 0)
 		return EXIT_FAILURE;
+	raise_descriptor_limit();
 	r = fdstore_init(&d.fdstore);
 	if (r < 0)
 		log_errno(r, "Cannot restore the stored descriptors");

@@ -20,15 +20,14 @@ static uint32_t part_of(unsigned n, unsigned of)
 	return (n + of - 1) / of;
 }
 
-struct decoder_state_sizes pipeline_sizes(const struct options *o, uint8_t iface_id,
+struct decoder_state_sizes pipeline_sizes(const struct options *o,
 					  const struct decoder_share *share)
 {
 	return (struct decoder_state_sizes){ .max_connections =
 						     part_of(o->max_connections, share->of),
 					     .max_half_open = part_of(o->max_half_open, share->of),
 					     .events = o->event_ring_size,
-					     .control = o->mode == MODE_CONTROL || share->control,
-					     .iface_id = iface_id };
+					     .control = o->mode == MODE_CONTROL || share->control };
 }
 
 struct tracker_config pipeline_config(const struct pipeline *p, const struct options *o)
@@ -64,8 +63,7 @@ static struct tracker_config pipeline_begin(struct pipeline *p, const struct opt
 	*p = (struct pipeline){ .count = &parts->state->progress->count,
 				.share = parts->share,
 				.inner = options_inner(o),
-				.control = o->mode == MODE_CONTROL || parts->share.control,
-				.iface_id = parts->iface_id };
+				.control = o->mode == MODE_CONTROL || parts->share.control };
 	cfg = pipeline_config(p, o);
 	cfg.undo = parts->undo;
 	cfg.bypass = parts->bypass;
@@ -105,8 +103,6 @@ void pipeline_destroy(struct pipeline *p)
 
 static enum frame_verdict decode_frame(struct pipeline *p, struct frame *f, struct segment *ret)
 {
-	f->iface += p->iface_id;
-
 	enum frame_verdict v = frame_decode(f, ret);
 
 	if (v != FRAME_NOT_TCP || !p->inner)

@@ -26,9 +26,8 @@ struct pipeline {
 	struct decoder_counters *count;
 	struct decoder_share share;
 	uint32_t max_connections, max_half_open; /* its share of the options' limits */
-	unsigned inner;	  /* sum of enum frame_inner: where else to look for TCP */
-	bool control;	  /* ignore segments that are not segment_is_control() */
-	uint8_t iface_id; /* added to every frame, so that flows do not mix */
+	unsigned inner; /* sum of enum frame_inner: where else to look for TCP */
+	bool control;	/* ignore segments that are not segment_is_control() */
 };
 
 /* What a pipeline is made of, besides the options. */
@@ -38,11 +37,10 @@ struct pipeline_parts {
 	struct event_sink *sink;	   /* receives the events */
 	struct bypass_kernel *bypass;	   /* NULL: none */
 	struct decoder_share share;	   /* sharing decoders divide the limits */
-	uint8_t iface_id;
 };
 
 /* The sizes of the memory that it needs. */
-struct decoder_state_sizes pipeline_sizes(const struct options *o, uint8_t iface_id,
+struct decoder_state_sizes pipeline_sizes(const struct options *o,
 					  const struct decoder_share *share);
 
 /* Begins in zeroed memory.  0 or -errno. */

@@ -333,17 +333,16 @@ static int publisher_on_wake(sd_event_source *io, int fd, uint32_t revents, void
 	return 0;
 }
 
-int publisher_add(struct publisher *p, struct decoder *d, const char *iface)
+int publisher_add(struct publisher *p, struct decoder *d, unsigned id, const char *iface)
 {
 	struct input_ring *input = calloc(1, sizeof *input), **last = &p->rings;
 
 	if (!input)
 		return -ENOMEM;
-	*input =
-		(struct input_ring){ .decoder = d,
-				     .iface = iface,
-				     .cursor = stream_state_cursor(&p->stream, d->pipeline.iface_id,
-								   d->pipeline.share.index) };
+	*input = (struct input_ring){ .decoder = d,
+				      .iface = iface,
+				      .cursor = stream_state_cursor(&p->stream, id,
+								    d->pipeline.share.index) };
 	input->resumed = input->cursor->generation == d->generation &&
 			 spsc_resume_tail(&d->ring, input->cursor->tail);
 	input->skip =

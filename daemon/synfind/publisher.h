@@ -26,9 +26,9 @@ void publisher_start(struct publisher *p);
  * next one; the socket's path stays.  A zeroed one is fine. */
 void publisher_destroy(struct publisher *p);
 
-/* Adds the event ring of @d, and resumes it if the stream knows its generation.  @iface is borrowed
- * until publisher_remove(). */
-int publisher_add(struct publisher *p, struct decoder *d, const char *iface);
+/* Adds the event ring of @d, and resumes it if the stream knows its generation.  @id: of the
+ * interface, below STREAM_IFACES.  @iface is borrowed until publisher_remove(). */
+int publisher_add(struct publisher *p, struct decoder *d, unsigned id, const char *iface);
 
 /* Drains the ring of @d and removes it. */
 void publisher_remove(struct publisher *p, struct decoder *d);

@@ -1,5 +1,6 @@
 #include "synfind/restore.h"
 #include <errno.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "common/log.h"
@@ -146,8 +147,7 @@ static int interface_adopt_decoder(struct capture *c, struct interface *iface,
 				   struct stored_interface *stored, unsigned i)
 {
 	struct decoder *d = interface_add_decoder(iface);
-	int r = d ? decoder_adopt(d, c->o, iface->id, &stored->state[i],
-				  c->publisher->stream.crashed)
+	int r = d ? decoder_adopt(d, c->o, &stored->state[i], c->publisher->stream.crashed)
 		  : -ENOMEM;
 
 	if (r == -ESTALE)
@@ -177,7 +177,7 @@ static void interface_adopt(struct capture *c, struct stored_interface *stored, 
 	const struct decoder_ring *ring = decoder_state_current_ring(&stored->state[0]);
 	enum reported_link link = link_settle(c, stored->state[0].head);
 	struct interface *iface = interface_add(c, &(struct interface){ .ifindex = ring->ifindex,
-									.id = (uint8_t)id,
+									.id = id,
 									.up = link != REPORTED_DOWN,
 									.wanted = ring->wants });
 	int r = iface ? 0 : -ENOMEM;
@@ -217,9 +217,13 @@ static void restore_discard(struct fdstore *fdstore)
 void restore_interfaces(struct capture *c)
 {
 	struct stored_interface stored;
+	const char *name;
+	unsigned id;
 
-	for (unsigned id = 0; id < INTERFACES_MAX && c->fdstore->live; id++)
-		if (stored_load_all(c, &stored, id))
+	for (unsigned i = 0; i < c->fdstore->n && c->fdstore->live; i++)
+		if (fdstore_peek(c->fdstore, i, &name) >= 0 &&
+		    sscanf(name, INTERFACE_TABLES "-%u-0", &id) == 1 && id < INTERFACES_MAX &&
+		    stored_load_all(c, &stored, id))
 			interface_adopt(c, &stored, id);
 	restore_discard(c->fdstore);
 }

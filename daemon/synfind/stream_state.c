@@ -14,8 +14,7 @@ enum {
 	LAYOUT = 3, /* raise it if the kept memory changes */
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
-	IFACES = 256,
-	CURSORS = IFACES * OPENER_RINGS_MAX,
+	CURSORS = STREAM_IFACES * OPENER_RINGS_MAX,
 	RECORD_OCTETS = (sizeof(struct subscriber_record) + PAGE - 1) / PAGE * PAGE,
 };
 
@@ -213,7 +212,7 @@ void stream_state_forget(struct fdstore *fdstore)
 struct ring_cursor *stream_state_cursor(const struct stream_state *s, unsigned iface_id,
 					unsigned index)
 {
-	return &s->cursors[iface_id % IFACES * OPENER_RINGS_MAX + index % OPENER_RINGS_MAX];
+	return &s->cursors[iface_id % STREAM_IFACES * OPENER_RINGS_MAX + index % OPENER_RINGS_MAX];
 }
 
 struct subscriber_record *stream_state_record(const struct stream_state *s, unsigned i)

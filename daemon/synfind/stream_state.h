@@ -17,7 +17,8 @@ struct fdstore;
 
 #define STREAM_NAME "stream" /* in the fd store */
 
-enum { STREAM_RECORDS_MIN = 1024 }; /* an unused record costs no memory */
+/* What is not used costs no memory. */
+enum { STREAM_RECORDS_MIN = 1024, STREAM_IFACES = 4096 };
 
 /* Saved as a whole at the start of a transaction. */
 struct stream_progress {

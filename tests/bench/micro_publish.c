@@ -137,7 +137,7 @@ static void bench_init(struct bench *b)
 	if (r >= 0)
 		r = publisher_init(&b->publisher, &b->o, b->loop, &b->fdstore);
 	if (r >= 0)
-		r = publisher_add(&b->publisher, &b->decoder, "eth0");
+		r = publisher_add(&b->publisher, &b->decoder, 0, "eth0");
 	if (r < 0)
 		fail("publisher", r);
 }

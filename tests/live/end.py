@@ -4,24 +4,16 @@ ends it at once."""
 import os
 import signal
 import socket
-import struct
 import sys
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 import fdstore
 import live
+import syn
 import tap
 
 OPEN = 60000  # connections
-
-
-def syn(n):
-    """A SYN of a connection of its own: each to another server."""
-    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, bytes([10, 0, 0, 1]),
-                     struct.pack("!I", 0x0a100000 + n))
-    tcp = struct.pack("!HHIIBBHHH", 1024 + n % 50000, 80, n, 0, 5 << 4, 2, 64240, 0, 0)
-    return b"\x02" * 12 + b"\x08\x00" + ip + tcp
 
 
 class Sender:
@@ -38,7 +30,7 @@ class Sender:
         n = 0
         while n != count:
             try:
-                s.send(syn(n % OPEN))
+                s.send(syn.frame(n % OPEN))
             except OSError:  # ENOBUFS
                 continue
             n += 1

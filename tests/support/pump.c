@@ -117,7 +117,7 @@ int main(int argc, char **argv)
 	adopt(&d, m);
 	r = publisher_init(&p, &o, loop, &fdstore);
 	if (r >= 0)
-		r = publisher_add(&p, &d, "pump");
+		r = publisher_add(&p, &d, 0, "pump");
 	if (r < 0)
 		return end("publisher", r);
 	publisher_start(&p);
