@@ -3,6 +3,8 @@
 target knows, so that a fuzzer need not find it by chance.  Run it after changing it and commit what
 it writes; the same script always writes the same files."""
 
+import gzip
+import lzma
 import pathlib
 import re
 import struct
@@ -284,6 +286,9 @@ def captures():
         "ng-many-interfaces": section("<") + 256 * interface("<", 1, b""),
         "elf": b"\x7fELF\x02\x01\x01",
         "gzip": b"\x1f\x8b\x08\x00\x00\x00\x00\x00",
+        "gzip-whole": gzip.compress(little + big, mtime=0),
+        "gzip-members": 2 * gzip.compress(pcap("<", records=records), mtime=0),
+        "xz-whole": lzma.compress(big),
         "empty": b"",
     }
 
