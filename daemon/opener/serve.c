@@ -108,9 +108,13 @@ static void on_listed(void *arg, const struct link *l, bool gone)
 	on_link(arg, l, gone);
 }
 
+enum { MISSING_MAX = 64 }; /* the first ones */
+
 /* Reports the configuration's names that no link has. */
 static void report_missing(struct server *v)
 {
+	unsigned missing = 0;
+
 	for (char **name = v->s->o->interfaces.names; *name; name++) {
 		struct opener_reply m = { .kind = OPENER_MISSING };
 		struct guess g = GUESS_NONE;
@@ -118,7 +122,7 @@ static void report_missing(struct server *v)
 
 		while (i < v->n_names && strcmp(v->names[i], *name))
 			i++;
-		if (i < v->n_names || wanted_is_pattern(*name))
+		if (i < v->n_names || wanted_is_pattern(*name) || missing++ >= MISSING_MAX)
 			continue;
 		for (i = 0; i < v->n_names; i++)
 			guess_offer(&g, *name, "", v->names[i], "");

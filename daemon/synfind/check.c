@@ -13,7 +13,7 @@
 #include "opener/linkwatch.h"
 #include "opener/wanted.h"
 
-enum { SHOWN = 8 };					 /* interfaces that a pattern matches */
+enum { SHOWN = 8, ERRORS_SHOWN = 100 }; /* interfaces that a pattern matches; missing ones */
 enum { CONNECTION_OCTETS = 125, HALF_OPEN_OCTETS = 65 }; /* of the tables, about */
 
 struct check {
@@ -70,17 +70,23 @@ static unsigned print_entry(const struct check *c, char *name)
 
 static void check_interfaces(struct check *c)
 {
+	unsigned missing = 0;
+
 	for (size_t i = 0; i < c->o->interfaces.n; i++) {
 		char *name = c->o->interfaces.names[i];
 		struct guess g = GUESS_NONE;
 
 		if (print_entry(c, name) || wanted_is_pattern(name))
 			continue;
+		c->error = -ENODEV;
+		if (missing++ >= ERRORS_SHOWN)
+			continue;
 		for (size_t l = 0; l < c->n; l++)
 			guess_offer(&g, name, "'", c->links[l].name, "'");
 		log_error("%s: '%s' does not exist%s", options_place(c->o, i).s, name, g.text);
-		c->error = -ENODEV;
 	}
+	if (missing > ERRORS_SHOWN)
+		log_error("%u more are missing", missing - ERRORS_SHOWN);
 }
 
 /* Interfaces that would be watched now. */
