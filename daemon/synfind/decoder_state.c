@@ -139,6 +139,7 @@ bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state
 		return false;
 	decoder_state_open(state, state->memory, s, true);
 	state->step = rescue_adopt(&state->head->rescue, crashed);
+	state->deaths = state->head->rescue.deaths;
 	return undo_rollback(&state->undo) == 0 && state->step < RESCUE_NEW_MEMORY &&
 	       state->head->current < ARRAY_SIZE(state->head->ring);
 }

@@ -52,7 +52,8 @@ struct decoder_state { /* a process's view */
 	void *events, *tracker, *encap_ids; /* addresses of the parts */
 	struct ring_switch *ring_switch;
 	struct undo undo;
-	enum rescue_step step; /* of this process, since its adoption */
+	enum rescue_step step; /* of this process, since its adoption, after so many deaths */
+	uint32_t deaths;
 };
 
 static inline struct decoder_ring *decoder_state_current_ring(const struct decoder_state *state)

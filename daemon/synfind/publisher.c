@@ -220,11 +220,10 @@ void publisher_start(struct publisher *p)
 		    restart.nreset++ < JSON_NAMES_MAX)
 			reset[restart.nreset - 1] = input->iface;
 	add_recovery(&restart, recovery, NULL, p->all_new ? RESCUE_ALL_NEW : p->stream.step,
-		     p->all_new ? RESCUE_ALL_NEW : h->rescue.deaths.deaths);
+		     p->all_new ? RESCUE_ALL_NEW : p->stream.deaths);
 	for (const struct input_ring *input = p->rings; input; input = input->next)
-		if (input->decoder->state.step)
-			add_recovery(&restart, recovery, input, input->decoder->state.step,
-				     input->decoder->state.head->rescue.deaths);
+		add_recovery(&restart, recovery, input, input->decoder->state.step,
+			     input->decoder->state.deaths);
 	if (p->adopted || restart.nrecovery) {
 		json_restart(&l, &restart, seq, now);
 		plain_line_append(p, NULL, &l, seq);

@@ -99,6 +99,7 @@ static int interface_replace_decoder(struct capture *c, struct interface *iface,
 		return r;
 	d->pipeline.inner = ring.inner;
 	d->state.step = step;
+	d->state.deaths = rescue.deaths;
 	if (step) {
 		d->state.head->rescue = rescue;
 		d->skip = rescue_skips(&rescue, step);
@@ -138,8 +139,8 @@ static void log_recovery(const struct interface *iface, const struct decoder *d)
 	if (d->state.step)
 		log_event(d->state.step == RESCUE_ONE_BY_ONE ? LOG_LEVEL_INFO : LOG_LEVEL_ERR,
 			  LOG_ID_RESCUE, LOG_FIELDS({ "SYNFIND_INTERFACE", iface->name }),
-			  "The last %u processes ended while they decoded %s: %s",
-			  d->state.head->rescue.deaths, iface->name, does[d->state.step]);
+			  "The last %u processes ended while they decoded %s: %s", d->state.deaths,
+			  iface->name, does[d->state.step]);
 }
 
 /* Resumes a decoder, or makes a new one for its ring. */

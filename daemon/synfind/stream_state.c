@@ -140,6 +140,7 @@ static int stream_adopt(struct stream_state *s, int fd, struct stream_rescue *re
 	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
 		s->committed[i] = s->state->end[i].head;
 	s->step = step;
+	s->deaths = ret->deaths.deaths;
 	return r;
 }
 
@@ -190,6 +191,7 @@ int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t 
 				  records > STREAM_RECORDS_MIN ? records : STREAM_RECORDS_MIN,
 				  &rescue);
 		s->step = step;
+		s->deaths = rescue.deaths.deaths;
 	}
 	return r < 0 ? log_errno(r, "Cannot set up the queue") : 0;
 }

@@ -68,8 +68,10 @@ struct stream_state {
 	uint64_t committed[ACCESS_LOGS]; /* heads at the last commit */
 	struct undo undo;
 	uint64_t control_octets;
-	bool crashed;	       /* the last process, or that is not known */
-	enum rescue_step step; /* of this process, since it opened the stream */
+	bool crashed; /* the last process, or that is not known */
+	enum rescue_step
+		step; /* of this process, since it opened the stream, after so many deaths */
+	uint32_t deaths;
 };
 
 /* Resumes the stream of an earlier process with its sizes, or begins a new one with at least
