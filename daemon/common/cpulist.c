@@ -53,3 +53,13 @@ int cpulist_parse(const char *text, struct cpulist *ret)
 			return -EINVAL;
 	}
 }
+
+int cpulist_pin(const struct cpulist *list, unsigned n, pthread_t thread, unsigned *ret_cpu)
+{
+	cpu_set_t set;
+
+	*ret_cpu = list->cpu[n % list->n];
+	CPU_ZERO(&set);
+	CPU_SET(*ret_cpu, &set);
+	return -pthread_setaffinity_np(thread, sizeof set, &set);
+}

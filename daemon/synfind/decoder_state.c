@@ -5,6 +5,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include "base/cc.h"
+#include "base/layout.h"
 #include "base/spsc.h"
 #include "bpf/tcp_filter.h"
 #include "common/options.h"
@@ -24,25 +25,33 @@ enum { LAYOUT_VERSION = 2 };
  * pages cost no memory. */
 static const size_t undo_octets = 4 << 20;
 
-static uint64_t hash_add(uint64_t v, uint64_t value)
-{
-	return (v ^ value) * 0x9e3779b97f4a7c15 ^ v >> 29;
-}
-
 static uint64_t layout_hash(void)
 {
-	static const uint64_t sizes[] = { sizeof(struct decoder_state_head),
-					  sizeof(struct decoder_progress),
-					  sizeof(struct event),
-					  sizeof(struct spsc_words),
-					  sizeof(struct undo_record),
-					  EVENT_KINDS,
-					  sizeof(struct ring_switch) };
-	uint64_t v = hash_add(LAYOUT_VERSION, tracker_layout());
+	const uint64_t values[] = {
+		sizeof(struct decoder_state_head),
+		LAYOUT_MEMBER(struct decoder_state_head, current),
+		LAYOUT_MEMBER(struct decoder_state_head, link_report_seq),
+		LAYOUT_MEMBER(struct decoder_state_head, rescue),
+		sizeof(struct decoder_progress),
+		LAYOUT_MEMBER(struct decoder_progress, count),
+		LAYOUT_MEMBER(struct decoder_progress, number),
+		LAYOUT_MEMBER(struct decoder_progress, at),
+		LAYOUT_MEMBER(struct decoder_progress, pending),
+		sizeof(struct event),
+		LAYOUT_MEMBER(struct event, number),
+		LAYOUT_MEMBER(struct event, ts_ns),
+		LAYOUT_MEMBER(struct event, kind),
+		EVENT_KINDS,
+		sizeof(struct spsc_words),
+		LAYOUT_MEMBER(struct spsc_words, tail),
+		sizeof(struct undo_record),
+		sizeof(struct ring_switch),
+		LAYOUT_MEMBER(struct ring_switch, after_gap),
+		encap_id_memory(),
+		tracker_layout(),
+	};
 
-	for (unsigned i = 0; i < ARRAY_SIZE(sizes); i++)
-		v = hash_add(v, sizes[i]);
-	return hash_add(v, encap_id_memory());
+	return layout_fingerprint(LAYOUT_VERSION, values, ARRAY_SIZE(values));
 }
 
 /* Takes the next @octets of the memory. */
@@ -154,6 +163,11 @@ void decoder_state_close(struct decoder_state *state)
 	if (state->memory)
 		munmap(state->memory, state->octets);
 	*state = (struct decoder_state){ 0 };
+}
+
+static uint64_t hash_add(uint64_t v, uint64_t value)
+{
+	return (v ^ value) * 0x9e3779b97f4a7c15 ^ v >> 29;
 }
 
 uint64_t decoder_state_wants(const struct options *o)

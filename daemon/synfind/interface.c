@@ -254,18 +254,13 @@ static void interface_pin(struct capture *c, const struct interface *iface, stru
 {
 	struct cpulist cpus;
 	unsigned cpu = 0;
-	cpu_set_t set;
 	int r;
 
 	if (!c->o->pin_decoders)
 		return;
 	r = cpulist_parse(c->o->pin_decoders, &cpus);
-	if (r >= 0) {
-		cpu = cpus.cpu[c->pinned++ % cpus.n];
-		CPU_ZERO(&set);
-		CPU_SET(cpu, &set);
-		r = -pthread_setaffinity_np(d->thread, sizeof set, &set);
-	}
+	if (r >= 0)
+		r = cpulist_pin(&cpus, c->pinned++, d->thread, &cpu);
 	if (r < 0)
 		log_errno(r, "Cannot pin a decoder of %s", iface->name);
 	else

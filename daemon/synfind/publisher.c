@@ -447,7 +447,7 @@ static void log_sizes(const struct publisher *p)
 		log_warn(
 			"max-subscribers: the resumed stream is limited to %u; a new stream allows "
 			"more",
-			g->records - 1);
+			(unsigned)g->records - 1);
 }
 
 int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,

@@ -4,6 +4,8 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include "base/cc.h"
+#include "base/layout.h"
 #include "common/crash.h"
 #include "common/log.h"
 #include "opener/protocol.h"
@@ -11,7 +13,7 @@
 #include "synfind/subscriber.h"
 
 enum {
-	LAYOUT = 3, /* raise it if the kept memory changes */
+	LAYOUT_VERSION = 4, /* raise it if kept memory changes its meaning but not its layout */
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	CURSORS = STREAM_IFACES * OPENER_RINGS_MAX,
@@ -49,9 +51,33 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 	return l;
 }
 
-static const uint32_t layout_number =
-	LAYOUT << 24 | (uint32_t)(sizeof(struct stream_head) + sizeof(struct subscriber_record) +
-				  sizeof(struct ring_cursor));
+static uint64_t layout_hash(void)
+{
+	static const uint64_t values[] = {
+		sizeof(struct stream_head),
+		LAYOUT_MEMBER(struct stream_head, run_id),
+		LAYOUT_MEMBER(struct stream_head, alive_ns),
+		LAYOUT_MEMBER(struct stream_head, refused),
+		LAYOUT_MEMBER(struct stream_head, key),
+		LAYOUT_MEMBER(struct stream_head, rescue),
+		LAYOUT_MEMBER(struct stream_head, mark_first),
+		LAYOUT_MEMBER(struct stream_head, state),
+		sizeof(struct stream_progress),
+		LAYOUT_MEMBER(struct stream_progress, end),
+		sizeof(struct ring_cursor),
+		LAYOUT_MEMBER(struct ring_cursor, number),
+		LAYOUT_MEMBER(struct ring_cursor, tail),
+		sizeof(struct subscriber_record),
+		LAYOUT_MEMBER(struct subscriber_record, cursor),
+		LAYOUT_MEMBER(struct subscriber_record, msg),
+		LAYOUT_MEMBER(struct subscriber_record, prefix),
+		sizeof(struct linelog_mark),
+		CURSORS,
+		UNDO_OCTETS,
+	};
+
+	return layout_fingerprint(LAYOUT_VERSION, values, ARRAY_SIZE(values));
+}
 
 static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 {
@@ -59,7 +85,7 @@ static struct stream_geometry geometry_of(uint64_t log_octets, unsigned records)
 					 .octets = layout_of(log_octets, records).control +
 						   ACCESS_LOGS * log_octets,
 					 .log_octets = log_octets,
-					 .layout = layout_number,
+					 .layout = layout_hash(),
 					 .records = records };
 }
 
@@ -93,7 +119,7 @@ static int stream_read_geometry(int fd, struct stream_geometry *ret)
 {
 	if (pread(fd, ret, sizeof *ret, 0) != sizeof *ret)
 		return -EBADMSG;
-	return ret->magic == magic && ret->layout == layout_number ? 0 : -ESTALE;
+	return ret->magic == magic && ret->layout == layout_hash() ? 0 : -ESTALE;
 }
 
 bool stream_state_rescue(int fd, struct stream_rescue *ret)
@@ -119,10 +145,10 @@ static int stream_adopt(struct stream_state *s, int fd, struct stream_rescue *re
 		return -errno;
 	if (g.log_octets != linelog_size(g.log_octets) || g.records > UINT16_MAX + 2u)
 		return -EBADMSG;
-	want = geometry_of(g.log_octets, g.records);
+	want = geometry_of(g.log_octets, (unsigned)g.records);
 	if (memcmp(&g, &want, sizeof g) != 0 || (uint64_t)st.st_size != g.octets)
 		return -EBADMSG;
-	r = stream_map(s, fd, g.log_octets, g.records);
+	r = stream_map(s, fd, g.log_octets, (unsigned)g.records);
 	if (r < 0)
 		return r;
 	s->crashed = s->head->rescue.crashed;

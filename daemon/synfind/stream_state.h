@@ -38,7 +38,7 @@ struct ring_cursor {
 struct stream_geometry {
 	uint64_t magic, octets;
 	uint64_t log_octets; /* of each log */
-	uint32_t layout, records;
+	uint64_t layout, records;
 };
 
 struct stream_head {

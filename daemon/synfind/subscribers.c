@@ -286,7 +286,7 @@ static int subscriber_add(struct subscribers *all, unsigned index, int fd, bool 
 /* The last record is for standard output. */
 static unsigned stdout_index(const struct subscribers *all)
 {
-	return all->stream->head->geometry.records - 1;
+	return (unsigned)all->stream->head->geometry.records - 1;
 }
 
 /* What the peer of @fd may see.  @is_new: an additional subscriber, checked against the limits and

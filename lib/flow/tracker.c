@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/param.h>
+#include "base/layout.h"
 #include "flow/bypass.h"
 #include "flow/close.h"
 #include "flow/deferral.h"
@@ -427,18 +428,22 @@ enum { LAYOUT_VERSION = 3 };
 
 uint64_t tracker_layout(void)
 {
-	static const uint64_t parts[] = { sizeof(struct tracker),
-					  sizeof(struct conn_hot),
-					  sizeof(struct conn_cold),
-					  sizeof(struct syn_entry),
-					  sizeof(struct table_head),
-					  offsetof(struct tracker, now_ns),
-					  FSM_STATES };
-	uint64_t v = LAYOUT_VERSION;
+	static const uint64_t values[] = {
+		sizeof(struct tracker),
+		LAYOUT_MEMBER(struct tracker, now_ns),
+		LAYOUT_MEMBER(struct tracker, losses),
+		LAYOUT_MEMBER(struct tracker, loss),
+		LAYOUT_MEMBER(struct tracker, candidate),
+		LAYOUT_MEMBER(struct tracker, gaps),
+		LAYOUT_MEMBER(struct tracker, synflood_memory),
+		sizeof(struct conn_hot),
+		sizeof(struct conn_cold),
+		sizeof(struct syn_entry),
+		sizeof(struct table_head),
+		FSM_STATES,
+	};
 
-	for (unsigned i = 0; i < ARRAY_SIZE(parts); i++)
-		v = v * 0x9e3779b97f4a7c15 + parts[i];
-	return v | 1;
+	return layout_fingerprint(LAYOUT_VERSION, values, ARRAY_SIZE(values));
 }
 
 /* Sets the part of @t that belongs to the process. */
