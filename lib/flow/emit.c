@@ -292,7 +292,8 @@ void emit_synflood(struct tracker *t, const struct synflood_report *r)
 	e->kind = EVENT_SYN_FLOOD;
 	e->ip_v = k.ip_v;
 	e->flood.phase = r->phase;
-	e->flood.started_ns = r->started_ns;
+	/* A clock that was set back since then must not make it begin after its event. */
+	e->flood.started_ns = r->started_ns < t->now_ns ? r->started_ns : t->now_ns;
 	memcpy(e->flood.count, r->count, sizeof e->flood.count);
 	e->flood.half_open = r->half_open;
 	e->flood.new_attempts = r->new_attempts;

@@ -5,6 +5,7 @@ except where a loss of up to a millisecond is told, which each change of the rin
 while the daemon is killed in the midst of it.
 
 Both see each frame with the same timestamp: see twins.one_clock()."""
+import collections
 import json
 import os
 import random
@@ -22,6 +23,7 @@ LOAD = os.environ.get("LOAD", os.path.join(live.ROOT, "build/tests/load"))
 RATE = os.environ.get("RATE", "8000")
 RELOADS = int(os.environ.get("RELOADS", "10"))
 KILLS = int(os.environ.get("KILLS", "12"))
+TURMOIL = float(os.environ.get("TURMOIL", "15"))  # seconds
 DEVICE, PEER, SILENT = "sa", "sb", "10.0.1.3"
 BASE = ("ring-size = 16M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
         "stats-interval = 1s\n[tracking]\ntimeout-syn-sent = 3s\ntimeout-established = 5s\n"
@@ -33,9 +35,9 @@ NEW_RING = f"{DEVICE} has its new ring"
 
 
 class Daemon(fdstore.Manager):
-    def __init__(self, ns, store=True, decoders=1):
+    def __init__(self, ns, store=True, decoders=1, interface=DEVICE):
         self.decoders = decoders
-        super().__init__(ns, DEVICE, store=store)
+        super().__init__(ns, interface, store=store)
         self.argv = [a for a in self.argv if "stats-interval" not in a]
         self.conf = os.path.join(self.tmp, "conf")
         self.argv.append(f"--config={self.conf}")
@@ -79,7 +81,7 @@ class Scene:
         self.both = [twins.Recorder(n, d.path, self.dir).greeted() for n, d in
                      (("alone", self.calm), ("reloaded", self.d))]
         live.wait_until(lambda: self.d.readers() or not self.d.store, "the subscriber to be stored")
-        self.load = near.popen(LOAD, near.path, far.path, DEVICE, RATE, "300", "1", str(run), stdin=-1, stdout=-1,
+        self.load = near.popen(LOAD, near.path, far.path, DEVICE, RATE, str(int(TURMOIL) + 300), "1", str(run), stdin=-1, stdout=-1,
                                text=True)
         time.sleep(0.3)
 
@@ -156,6 +158,43 @@ def killed():
     s.compare("killed in the midst of it", 2 * KILLS)
 
 
+def turmoil():
+    """All at once and at random; TURMOIL= seconds."""
+    seed = int(os.environ.get("SEED", str(time.time_ns() % 100000)))
+    rng = random.Random(seed)
+    s = Scene(9, interface=f"{DEVICE},sx*")
+    devices, done = [], collections.Counter()
+    until = time.monotonic() + TURMOIL
+    while time.monotonic() < until:
+        what = rng.choice(["kill", "stop", "step", "reload", "reload", "mistake", "add", "add", "remove"])
+        done[what] += 1
+        time.sleep(rng.random() * 0.5)
+        if what in ("reload", "mistake"):
+            s.d.configure("ring-sise = 3\n" if what == "mistake" else rng.choice(CHANGES))
+            s.d.p.send_signal(signal.SIGHUP)
+        elif what == "add":
+            devices.append(f"sx{done[what]}")
+            near.ip(f"link add {devices[-1]} type veth peer name sy{done[what]}")
+            near.ip(f"link set sy{done[what]} up")
+        elif what == "remove" and devices:
+            near.ip(f"link del {devices.pop(rng.randrange(len(devices)))}")
+        elif what in ("kill", "stop", "step"):
+            s.d.configure(rng.choice(CHANGES))
+            if what == "step":
+                s.d.end_decoder_after(rng.randrange(3000))
+            else:
+                s.d.end(signal.SIGKILL if what == "kill" else signal.SIGTERM)
+            s.d.said.clear()
+            s.d.start()
+    for device in devices:
+        near.ip(f"link del {device}")
+    print(f"# seed {seed}: {dict(done)}")
+    with open(s.both[1].file) as f:
+        resets = [line for line in f if '"restart"' in line and ('"reset"' in line or '"skip"' in line)]
+    tap.equal(resets, [], "turmoil: no table began anew, and no frame was skipped")
+    s.compare("turmoil", 2 * sum(done.values()))
+
+
 live.need("ip", "tc")
 near, far = live.veth_pair(DEVICE, PEER)
 mac = json.loads(far.run("ip", "-j", "link", "show", PEER))[0]["address"]
@@ -171,4 +210,6 @@ with twins.one_clock(far, PEER):
         bad_file()
     with live.guarded("killed"):
         killed()
+    with live.guarded("turmoil"):
+        turmoil()
 tap.done()
