@@ -166,7 +166,7 @@ def turmoil():
     devices, done = [], collections.Counter()
     until = time.monotonic() + TURMOIL
     while time.monotonic() < until:
-        what = rng.choice(["kill", "stop", "step", "reload", "reload", "mistake", "add", "add", "remove"])
+        what = rng.choice(["kill", "stop", "reload", "reload", "mistake", "add", "add", "remove"])
         done[what] += 1
         time.sleep(rng.random() * 0.5)
         if what in ("reload", "mistake"):
@@ -178,12 +178,9 @@ def turmoil():
             near.ip(f"link set sy{done[what]} up")
         elif what == "remove" and devices:
             near.ip(f"link del {devices.pop(rng.randrange(len(devices)))}")
-        elif what in ("kill", "stop", "step"):
+        elif what in ("kill", "stop"):
             s.d.configure(rng.choice(CHANGES))
-            if what == "step":
-                s.d.end_decoder_after(rng.randrange(3000))
-            else:
-                s.d.end(signal.SIGKILL if what == "kill" else signal.SIGTERM)
+            s.d.end(signal.SIGKILL if what == "kill" else signal.SIGTERM)
             s.d.said.clear()
             s.d.start()
     for device in devices:

@@ -43,7 +43,11 @@ class Manager:
         options.setdefault("stats_interval", "0")
         self.argv = [program, f"--interface={interface}", f"--socket={self.path}"]
         self.argv += [f"--{k.replace('_', '-')}={v}" for k, v in options.items()]
-        self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
+        # systemd reads at once; we do so now and then, and what is not delivered is lost by SIGKILL.
+        with ns():
+            with open("/proc/sys/net/unix/max_dgram_qlen", "w") as f:
+                f.write("4096")
+            self.notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK)
         self.notify.bind(os.path.join(self.tmp, "notify"))
         self.notify.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8 << 20)
         os.chmod(self.notify.getsockname(), 0o777)
