@@ -526,7 +526,8 @@ void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned
 	key_u64(t, "uid_limit", s->uid_limit);
 	key_u64(t, "limit", s->limit);
 	key_u64(t, "unknown", s->unknown);
-	key_u64(t, "rate_limit", s->rate_limit);
+	if (s->rate_limit)
+		key_u64(t, "rate_limit", s->rate_limit);
 	strbuf_lit(t, "}");
 	key_u64(t, "lost_events", s->lost_events);
 	strbuf_lit(t, "}");
