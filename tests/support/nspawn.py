@@ -286,8 +286,12 @@ class Service:
         return self.m.show(UNIT, "ActiveState") == "active"
 
     def configure(self, text):
-        with open(f"/proc/{self.m.leader}/root{CONF}", "w") as f:
+        path = f"/proc/{self.m.leader}/root{CONF}"
+        mode = os.stat(path).st_mode if os.path.exists(path) else 0o644
+        with open(f"{path}.new", "w") as f:  # a reload may still be reading the old one
             f.write(text)
+        os.chmod(f"{path}.new", mode & 0o7777)
+        os.rename(f"{path}.new", path)
 
     def entries(self, *match):
         """The journal's entries of the service, parsed."""
