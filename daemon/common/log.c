@@ -11,8 +11,8 @@
 #include <sys/uio.h>
 #include <syslog.h>
 #include <systemd/sd-journal.h>
-#include <time.h>
 #include <unistd.h>
+#include "common/clock.h"
 #include "base/strbuf.h"
 
 static const uint64_t LIMIT_NS = 10 * UINT64_C(1000000000);
@@ -273,11 +273,7 @@ int log_errno(int err, const char *fmt, ...)
 bool log_limit_pass(struct log_limit *limit, uint64_t *ret_held_back)
 {
 	uint64_t until = atomic_load_explicit(&limit->quiet_until_ns, memory_order_relaxed);
-	struct timespec ts;
-	uint64_t now;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	now = (uint64_t)ts.tv_sec * UINT64_C(1000000000) + (uint64_t)ts.tv_nsec;
+	uint64_t now = clock_ns(CLOCK_MONOTONIC);
 
 	/* If several threads come at once, the one that changes the word may log. */
 	if (now < until ||

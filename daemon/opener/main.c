@@ -38,7 +38,7 @@ int main(int argc, char **argv)
 	r = options_parse(argc, argv, &o);
 	if (r)
 		return r > 0 ? EXIT_SUCCESS : EXIT_USAGE;
-	if (o.check) { /* synfind checks what is there */
+	if (o.check) { /* synfind also checks which interfaces exist */
 		options_free(&o);
 		return puts("configuration OK") < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
 	}

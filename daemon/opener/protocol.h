@@ -4,8 +4,8 @@
  * ends are of one build, on one machine), with descriptors attached (SCM_RIGHTS).
  *
  * The opener starts: HELLO, a LINK for each interface that its configuration names, a MISSING for
- * each of its names that is none, LISTED; then LINK and GONE as links change.  The daemon requests
- * rings by ifindex and gets RINGS or FAILED.
+ * each name in it without an interface, LISTED; then LINK and GONE as links change.  The daemon
+ * requests rings by ifindex and gets RINGS or FAILED.
  * The opener decides what is captured: it opens only interfaces that the configuration names, with
  * its own filter, and each one once.
  *

@@ -217,6 +217,14 @@ static int handle_request(struct server *v)
 	}
 }
 
+/* Requests all links and reports them. */
+static int links_read(struct server *v, linkwatch_fn *report)
+{
+	int r = linkwatch_ask(v->link_fd);
+
+	return r < 0 ? r : linkwatch_read(v->link_fd, report, v, true);
+}
+
 static int list_links(struct server *v)
 {
 	int r;
@@ -225,9 +233,7 @@ static int list_links(struct server *v)
 	if (v->link_fd < 0)
 		return log_errno(v->link_fd, "Cannot open a netlink socket");
 	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO }, NULL, 0);
-	r = linkwatch_ask(v->link_fd);
-	if (r >= 0)
-		r = linkwatch_read(v->link_fd, on_listed, v, true);
+	r = links_read(v, on_listed);
 	if (r < 0)
 		return log_errno(r, "Cannot list interfaces");
 	report_missing(v);
@@ -242,9 +248,7 @@ static int links_resync(struct server *v)
 
 	for (struct known *known = v->links; known; known = known->next)
 		known->listed = false;
-	r = linkwatch_ask(v->link_fd);
-	if (r >= 0)
-		r = linkwatch_read(v->link_fd, on_link, v, true);
+	r = links_read(v, on_link);
 	for (struct known *known = v->links, *next; known && r >= 0; known = next) {
 		struct link link = known->link;
 

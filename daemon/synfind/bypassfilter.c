@@ -3,9 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 #include "bpf/bypass.h"
+#include "common/clock.h"
 #include "common/log.h"
 
 struct bypass_filter {
@@ -91,12 +91,6 @@ struct bypass_kernel *bypass_filter_kernel(struct bypass_filter *f)
 
 void bypass_filter_set_clock(struct bypass_filter *f)
 {
-	struct timespec wall, mono;
-
-	if (!f)
-		return;
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	clock_gettime(CLOCK_REALTIME, &wall);
-	f->kernel.wall_minus_mono =
-		(wall.tv_sec - mono.tv_sec) * 1000000000ll + (wall.tv_nsec - mono.tv_nsec);
+	if (f)
+		f->kernel.wall_minus_mono = (int64_t)(wall_clock_ns() - clock_ns(CLOCK_MONOTONIC));
 }

@@ -165,25 +165,20 @@ void decoder_state_close(struct decoder_state *state)
 	*state = (struct decoder_state){ 0 };
 }
 
-static uint64_t hash_add(uint64_t v, uint64_t value)
-{
-	return (v ^ value) * 0x9e3779b97f4a7c15 ^ v >> 29;
-}
-
 uint64_t decoder_state_wants(const struct options *o)
 {
-	uint64_t v = hash_add(decoder_state_fixed(o), options_inner(o));
+	uint64_t v = layout_add(decoder_state_fixed(o), options_inner(o));
 
-	v = hash_add(v, TCP_FILTER_VERSION);
-	v = hash_add(v, o->promiscuous);
-	v = hash_add(v, o->ring_size_bytes);
-	v = hash_add(v, o->ring_block_size_bytes);
-	return hash_add(v, o->block_timeout_ns);
+	v = layout_add(v, TCP_FILTER_VERSION);
+	v = layout_add(v, o->promiscuous);
+	v = layout_add(v, o->ring_size_bytes);
+	v = layout_add(v, o->ring_block_size_bytes);
+	return layout_add(v, o->block_timeout_ns);
 }
 
 uint64_t decoder_state_fixed(const struct options *o)
 {
-	return hash_add(hash_add(0, o->mode), o->decoders);
+	return layout_add(layout_add(0, o->mode), o->decoders);
 }
 
 uint64_t decoder_state_cookie(int fd)

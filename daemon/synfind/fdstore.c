@@ -63,18 +63,6 @@ int fdstore_take(struct fdstore *s, const char *name)
 	return -ENOENT;
 }
 
-int fdstore_take_next(struct fdstore *s, const char *prefix,
-		      char ret_name[static FDSTORE_NAME_MAX + 1])
-{
-	for (unsigned i = 0; i < s->n; i++) {
-		if (!s->names[i] || strncmp(s->names[i], prefix, strlen(prefix)) != 0)
-			continue;
-		snprintf(ret_name, FDSTORE_NAME_MAX + 1, "%s", s->names[i]);
-		return fdstore_take_at(s, i);
-	}
-	return -ENOENT;
-}
-
 /* Without FDPOLL=0 the manager drops a descriptor that has an error: a ring socket whose interface
  * is down, or a subscriber that hung up.  We handle these ourselves. */
 #define ADD    "FDSTORE=1\nFDPOLL=0\nFDNAME="

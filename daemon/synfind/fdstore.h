@@ -41,10 +41,6 @@ bool fdstore_has(const struct fdstore *s, const char *name, bool equal);
  * -ENOENT. */
 int fdstore_take(struct fdstore *s, const char *name);
 
-/* As fdstore_take(), for a name that begins with @prefix; returns the name. */
-int fdstore_take_next(struct fdstore *s, const char *prefix,
-		      char ret_name[static FDSTORE_NAME_MAX + 1]);
-
 /* Stores a copy of @fd; the store must have none of this name.  -ENOTCONN: there is no store;
  * -ENOBUFS: the manager does not read; -errno. */
 int fdstore_add(struct fdstore *s, const char *name, int fd);

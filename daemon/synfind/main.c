@@ -3,9 +3,9 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 #include "base/cc.h"
+#include "common/clock.h"
 #include "common/log.h"
 #include "common/notify.h"
 #include "common/options.h"
@@ -115,12 +115,8 @@ static int reload_options(struct daemon *d)
 
 static void daemon_reload(struct daemon *d)
 {
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
 	notify_send("RELOADING=1\nMONOTONIC_USEC=%llu",
-		    (unsigned long long)ts.tv_sec * 1000000u +
-			    (unsigned long long)ts.tv_nsec / 1000u);
+		    (unsigned long long)clock_ns(CLOCK_MONOTONIC) / 1000);
 	if (reload_options(d) == 0) {
 		log_set_level(d->o.log_level);
 		set_stats_timer(d);

@@ -200,7 +200,7 @@ static void report_broken(struct offline *r, const char *error)
 	r->status = 1;
 }
 
-/* Goes to the next file that can be opened; false: there is none. */
+/* Opens the next file that can be opened.  False: no file is left. */
 static bool next_file(struct offline *r)
 {
 	char error[PCAPFILE_ERROR_MAX];

@@ -31,7 +31,7 @@ struct publisher {
 	struct stream_state stream;
 	bool adopted;  /* the stream is an earlier process's */
 	bool all_new;  /* what was kept has been given up: rescue.h */
-	bool reported; /* `restart` is published; new rings wait for it */
+	bool reported; /* `restart` is published; the rings wait for it */
 	struct pseudonym_key key;
 	struct fmt_second second; /* of the last event's time */
 	char plain_line[PLAIN_LINE_MAX];

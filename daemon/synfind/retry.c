@@ -1,7 +1,7 @@
 #include "synfind/retry.h"
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
+#include "common/clock.h"
 #include "common/log.h"
 #include "synfind/fdstore.h"
 #include "synfind/listen.h"
@@ -15,21 +15,19 @@ static bool is_news(void *arg, const char *text)
 {
 	struct retry_memory *m = ((struct retry *)arg)->memory;
 	uint64_t hash = 0xcbf29ce484222325u;
+	uint64_t now_s = clock_ns(CLOCK_BOOTTIME) / 1000000000;
 	unsigned oldest = 0;
-	struct timespec now;
 
 	for (const char *s = text; *s; s++) /* FNV-1a */
 		hash = (hash ^ (unsigned char)*s) * 0x100000001b3u;
-	clock_gettime(CLOCK_BOOTTIME, &now);
 	for (unsigned i = 0; i < RETRY_MESSAGES; i++) {
-		if (m->message[i] == hash && m->logged_s[i] &&
-		    (uint64_t)now.tv_sec - m->logged_s[i] < REPEAT_S)
+		if (m->message[i] == hash && m->logged_s[i] && now_s - m->logged_s[i] < REPEAT_S)
 			return false;
 		if (m->logged_s[i] < m->logged_s[oldest])
 			oldest = i;
 	}
 	m->message[oldest] = hash;
-	m->logged_s[oldest] = (uint64_t)now.tv_sec;
+	m->logged_s[oldest] = now_s;
 	return true;
 }
 

@@ -9,12 +9,18 @@
 /* Two values of the list for layout_fingerprint(). */
 #define LAYOUT_MEMBER(type, member) offsetof(type, member), sizeof(((type *)0)->member)
 
+/* Adds @value to the fingerprint @v. */
+static inline uint64_t layout_add(uint64_t v, uint64_t value)
+{
+	return (v ^ value) * 0x9e3779b97f4a7c15 ^ v >> 29;
+}
+
 /* Never 0.  @version: raised where the meaning changes, but no size or offset. */
 static inline uint64_t layout_fingerprint(unsigned version, const uint64_t *values, unsigned n)
 {
 	uint64_t v = version;
 
 	for (unsigned i = 0; i < n; i++)
-		v = (v ^ values[i]) * 0x9e3779b97f4a7c15 ^ v >> 29;
+		v = layout_add(v, values[i]);
 	return v | 1;
 }
