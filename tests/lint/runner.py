@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""tests/run fails what does not keep to tests/plan.txt, shown in a tree with one test."""
+"""tests/run fails what does not keep to tests/plan.txt, and reaps orphans; shown in a tree with one test."""
 import os
 import shutil
 import subprocess
@@ -28,18 +28,43 @@ CASES = (  # what, plan, output of the test, end of what tests/run prints, wheth
     ("a test that is not executable", "live/x 2", None, "0 passed, 1 failed, 0 skipped", False),
 )
 
-for what, plan, output, last, good in CASES:
+# Its child's child is without a parent, and ends.
+ORPHAN = """
+import os, time
+r, w = os.pipe()
+if os.fork() == 0:
+    orphan = os.fork()
+    if orphan:
+        os.write(w, b"%d" % orphan)
+    os._exit(0)
+os.wait()
+path, end = f"/proc/{os.read(r, 100).decode()}", time.monotonic() + 30
+while os.path.exists(path) and time.monotonic() < end:
+    time.sleep(0.01)
+print("not " * os.path.exists(path) + "ok 1 - it is gone\\n1..1")
+"""
+
+
+def run(plan, program, mode=0o755):
+    """Lines and exit status of tests/run."""
     with tempfile.TemporaryDirectory() as tree:
         os.makedirs(f"{tree}/tests/live")
         shutil.copy(os.path.join(HERE, "../run"), f"{tree}/tests/run")
         with open(f"{tree}/tests/plan.txt", "w") as f:
             f.write(plan)
         with open(f"{tree}/tests/live/x.py", "w") as f:
-            f.write(f"print({output!r}, end='')\n")
-        os.chmod(f"{tree}/tests/live/x.py", 0o755 if output else 0o644)
+            f.write(program)
+        os.chmod(f"{tree}/tests/live/x.py", mode)
         p = subprocess.run([f"{tree}/tests/run"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                            text=True)
-    lines = p.stdout.splitlines()
-    tap.ok(lines[0].startswith("Plan: ") and lines[-1] == last and (p.returncode == 0) == good,
+    return p.stdout.splitlines(), p.returncode
+
+
+for what, plan, output, last, good in CASES:
+    lines, status = run(plan, f"print({output!r}, end='')\n", 0o755 if output else 0o644)
+    tap.ok(lines[0].startswith("Plan: ") and lines[-1] == last and (status == 0) == good,
            f"{what}: {'success' if good else 'failure'}", lines)
+lines, status = run("live/x 1", ORPHAN)
+tap.equal((lines[-1], status), ("1 passed, 0 failed, 0 skipped", 0),
+          "a test's orphan that has ended is gone while the test runs")
 tap.done()

@@ -110,8 +110,7 @@ def reload(ns):
     path = os.path.join(live.tmpdir(), "conf")
 
     def configure(text):
-        with open(path, "w") as f:
-            f.write(f"[events]\nallow-user = 0\n{text}")
+        live.replace(path, f"[events]\nallow-user = 0\n{text}")
 
     configure(f"allow-user = {ALICE}, {BOB}\nallow-group = {STAFF}\n")
     d = start(ns, f"--config={path}")
@@ -286,8 +285,7 @@ def masked_by_reload(ns):
     d = start(ns, f"--config={path}")
     bob, root = admitted(d, BOB), d.subscribe()
     tap.ok("addresses" not in bob.events[0], "without lists he sees addresses")
-    with open(path, "w") as f:
-        f.write(f"[events]\npseudonymize-user = {BOB}\n")
+    live.replace(path, f"[events]\npseudonymize-user = {BOB}\n")
     d.p.send_signal(signal.SIGHUP)
     live.wait_until(lambda: not bob.read(), "the end of his stream")
     tap.ok(bob.ended, "reload: who is to see pseudonyms from now on is disconnected")

@@ -28,8 +28,7 @@ class Daemon(live.Synfind):
         live.wait_until(self.ready, "the daemon to be ready")
 
     def configure(self, text):
-        with open(self.conf, "w") as f:
-            f.write(text)
+        live.replace(self.conf, text)
 
     def reload(self, text):
         """Returns what it says until the list of interfaces is read again."""

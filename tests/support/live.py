@@ -77,6 +77,15 @@ def wait_until(condition, what, deadline=None):
         time.sleep(0.01)
 
 
+def replace(path, text):
+    """Writes a file anew, at once: a reload may still be reading the old one."""
+    mode = os.stat(path).st_mode if os.path.exists(path) else 0o644
+    with open(f"{path}.new", "w") as f:
+        f.write(text)
+    os.chmod(f"{path}.new", mode & 0o7777)
+    os.rename(f"{path}.new", path)
+
+
 def children(pid):
     with open(f"/proc/{pid}/task/{pid}/children") as f:
         return [int(p) for p in f.read().split()]

@@ -229,11 +229,13 @@ class Machine:
 
     def close(self):
         """Shuts the machine down in order; leaves the rest to the janitor."""
+        hangs = False
         if self.p and self.p.poll() is None and self.leader:
             self.status("systemctl", "poweroff", "--force")
             try:
                 self.p.wait(timeout=live.DEADLINE)
             except subprocess.TimeoutExpired:
+                hangs = True
                 self.p.send_signal(signal.SIGKILL)
                 self.p.wait()
         for d in (f"{self.tmp}/t/m", f"{self.tmp}/t"):
@@ -241,6 +243,8 @@ class Machine:
                 subprocess.run(["umount", "-l", d], check=False)
         self.janitor.stdin.close()
         self.janitor.wait(timeout=live.DEADLINE)
+        if hangs:
+            raise RuntimeError(f"{self.name} did not shut down")
         for group in self.groups:
             if os.path.exists(group):
                 raise RuntimeError(f"{group} is left behind")
@@ -286,12 +290,7 @@ class Service:
         return self.m.show(UNIT, "ActiveState") == "active"
 
     def configure(self, text):
-        path = f"/proc/{self.m.leader}/root{CONF}"
-        mode = os.stat(path).st_mode if os.path.exists(path) else 0o644
-        with open(f"{path}.new", "w") as f:  # a reload may still be reading the old one
-            f.write(text)
-        os.chmod(f"{path}.new", mode & 0o7777)
-        os.rename(f"{path}.new", path)
+        live.replace(f"/proc/{self.m.leader}/root{CONF}", text)
 
     def entries(self, *match):
         """The journal's entries of the service, parsed."""
