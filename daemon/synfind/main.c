@@ -115,11 +115,14 @@ static int reload_options(struct daemon *d)
 
 static void daemon_reload(struct daemon *d)
 {
+	uint64_t interval_ns = d->o.stats_interval_ns;
+
 	notify_send("RELOADING=1\nMONOTONIC_USEC=%llu",
 		    (unsigned long long)clock_ns(CLOCK_MONOTONIC) / 1000);
 	if (reload_options(d) == 0) {
 		log_set_level(d->o.log_level);
-		set_stats_timer(d);
+		if (d->o.stats_interval_ns != interval_ns) /* else each reload would put it off */
+			set_stats_timer(d);
 		subscribers_recheck(&d->publisher.subscribers);
 		capture_reload(&d->capture);
 		log_event(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");

@@ -126,8 +126,8 @@ def standstill():
     """200,000 frames, ten seconds of traffic, which the ring cannot hold."""
     ns, server = live.veth_pair("veth-l", "veth-m", 1)
     clock = twins.one_clock(server, "veth-m")
-    options = {"ring_block_size": "128K", "stats_interval": "1s", "timeout_syn_sent": "3s",
-               "timeout_established": "5s", "timeout_half_closed": "5s", "queue_size": "64M"}
+    options = {"ring_block_size": "128K", "stats_interval": "1s", "queue_size": "64M",
+               **{k.replace("-", "_"): v for k, v in twins.TIMEOUTS.items()}}
     d = live.Synfind(ns, "veth-l", ring_size="16M", **options)
     alone = live.Synfind(ns, "veth-l", ring_size="256M", **options)
     tmp = live.tmpdir()
@@ -152,7 +152,7 @@ def standstill():
     more(40_000)
     done = json.loads(load.communicate(timeout=live.DEADLINE)[0])
     for x in readers:
-        live.wait_until(lambda: twins.is_quiet(x), f"the connections of '{x.name}' to be over")
+        twins.await_quiet(x)
     totals = [x.newest("stats") for x in readers]
     for x in readers:
         x.close()

@@ -26,8 +26,8 @@ KILLS = int(os.environ.get("KILLS", "12"))
 TURMOIL = float(os.environ.get("TURMOIL", "15"))  # seconds
 DEVICE, PEER, SILENT = "sa", "sb", "10.0.1.3"
 BASE = ("ring-size = 16M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
-        "stats-interval = 1s\n[tracking]\ntimeout-syn-sent = 3s\ntimeout-established = 5s\n"
-        "timeout-half-closed = 5s\n")  # see load.c
+        "stats-interval = 1s\n[tracking]\n" +
+        "".join(f"{k} = {v}\n" for k, v in twins.TIMEOUTS.items()))
 CHANGES = ["decap = yes\n", "", "icmp = yes\n", "decap = yes\nicmp = yes\n", "ring-block-size = 256K\n",
            "promiscuous = yes\n", ""]
 LONGEST_NS = 100_000_000  # the gap, or what was read of an old ring after it before a kill
@@ -44,9 +44,8 @@ class Daemon(fdstore.Manager):
         self.configure("")
 
     def configure(self, text):
-        with open(self.conf, "w") as f:
-            f.write("[capture]\n" + text + ("" if "decoders" in text else f"decoders = {self.decoders}\n")
-                    + BASE)
+        decoders = "" if "decoders" in text else f"decoders = {self.decoders}\n"
+        live.replace(self.conf, "[capture]\n" + text + decoders + BASE)
 
     def whole_log(self):
         with open(self.log, errors="replace") as f:
@@ -59,13 +58,6 @@ class Daemon(fdstore.Manager):
         self.p.send_signal(signal.SIGHUP)
         live.wait_until(self.is_ready, "READY after the reload")
         live.wait_until(lambda: self.whole_log().count(says) > before, says)
-
-
-def is_quiet(recorder):
-    """Nothing is open, and not a frame came between two stats lines."""
-    seen = [json.loads(line)["decoders"] for line in recorder.tail() if b'"event_type":"stats"' in line][-2:]
-    return (len(seen) == 2 and not any(d["connections"]["total"] for ds in seen for d in ds)
-            and [d["packets"] for d in seen[0]] == [d["packets"] for d in seen[1]])
 
 
 def took(loss):
@@ -88,7 +80,8 @@ class Scene:
     def compare(self, what, switches, least=300):
         done = self.load.communicate(timeout=2 * live.DEADLINE)[0]
         for r in self.both:
-            live.wait_until(lambda r=r: is_quiet(r), "all connections to be over")
+            with live.guarded(what):
+                twins.await_quiet(r)
         for d in (self.calm, self.d):
             d.end(signal.SIGINT)
         for r in self.both:
@@ -133,6 +126,21 @@ def bad_file():
     s.d.reload("icmp = yes\n")
     tap.ok(True, "the next file that is right does")
     s.compare("bad files", 1, 50)
+
+
+def often():
+    """Reloads that come faster than stats are due."""
+    d = Daemon(near, store=False)
+    d.start()
+    sub = live.Subscriber(d.path)
+
+    def stats_after_a_reload(seen):
+        d.reload("", says="Configuration read again")
+        return live.find(seen, "stats")
+
+    sub.until(stats_after_a_reload, "stats")
+    tap.ok(not sub.checker.errors, "reloads in a row do not put off stats", sub.checker.errors)
+    d.end(signal.SIGINT)
 
 
 def killed():
@@ -207,6 +215,8 @@ with twins.one_clock(far, PEER):
         rings_change("nothing is kept", 3, store=False)
     with live.guarded("bad file"):
         bad_file()
+    with live.guarded("often"):
+        often()
     with live.guarded("killed"):
         killed()
     with live.guarded("turmoil"):

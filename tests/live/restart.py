@@ -45,9 +45,6 @@ BLOCK, BLOCK_S = 128 << 10, 0.02
 FRAME = 200  # octets of the ring, about
 ENOUGH = 500  # connections, where a loss leaves out an unknown part of them
 
-# Shorter than the load's pauses where a timeout is to come, longer where none is: see load.c.
-TIMEOUTS = {"timeout-syn-sent": "3s", "timeout-established": "5s", "timeout-half-closed": "5s"}
-
 # Phases, each with traffic of its own: a connection that lives through a loss cannot be compared.
 SHORT = "restart kill reload restart reexec killtwice upgrade restart / hang"
 FULL = ("restart*3 kill*2 reload restart*3 killtwice reexec restart*2 upgrade kill restart*2 reload "
@@ -92,7 +89,7 @@ def options(a):
         "ring-size": str(blocks * BLOCK), "ring-block-size": str(BLOCK),
         "block-timeout": f"{BLOCK_S * 1000:.0f}ms"}
     return {"capture": {"interface": DEVICE, **ring},
-            "tracking": TIMEOUTS,
+            "tracking": twins.TIMEOUTS,
             "events": {"queue-size": "64M", "stats-interval": "1s"}}
 
 
@@ -186,8 +183,8 @@ class Run:
         """Ends the traffic; returns what the load says of it, once all connections are over."""
         done = json.loads(self.load.communicate(timeout=2 * live.DEADLINE)[0])
         for r in (self.alone, self.fast):
-            with contextlib.suppress(live.Timeout):
-                live.wait_until(lambda: r.ended or twins.is_quiet(r), "all connections to be over")
+            with live.guarded("the end"):
+                twins.await_quiet(r)
         return done
 
 
