@@ -18,8 +18,9 @@ import tap
 import twins
 from nspawn import CONF, INSTALL, UNIT
 
-# A ring that lasts for the seconds without a process: a block is handed over after its time, full or not.
-BASE = "[capture]\ninterface = lo\nblock-timeout = 20ms\n[events]\nstats-interval = 1s\n"
+# A ring of 512 blocks that lasts for the time without a process, some ten seconds and more on a busy
+# machine: a block is handed over after its time, full or not.
+BASE = "[capture]\ninterface = lo\nblock-timeout = 100ms\n[events]\nstats-interval = 1s\n"
 LINE = 1 + BASE.count("\n")  # of what a mistake adds
 PORT, PAUSE_S = 7000, 0.005
 MISTAKES = {
@@ -211,7 +212,8 @@ def main():
                 step(s)
         s.configure(BASE)
         made = traffic.end()
-        live.wait_until(lambda: closes(recorder) >= sum(made.values()), "the close of each connection")
+        with live.guarded("closes"):
+            live.wait_until(lambda: closes(recorder) >= sum(made.values()), "the close of each connection")
         judge(recorder, made, len(MISTAKES))
         with live.guarded("without_store"):
             without_store(s)
