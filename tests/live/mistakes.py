@@ -200,8 +200,9 @@ def main():
         machine.run("systemctl", "stop", UNIT, nspawn.OPENER)
         machine.run("systemctl", "start", UNIT)
         live.wait_until(s.active, "the service to run")
+        kept = s.stored()
         recorder = twins.Recorder("service", s.path, live.tmpdir())
-        live.wait_until(lambda: recorder.newest("stats"), "stats")
+        live.wait_until(lambda: s.stored() > kept, "the subscriber to be stored")
         traffic = Traffic(ns)
         for what, text in MISTAKES.items():
             for step in (by_reload, by_restart):

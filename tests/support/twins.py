@@ -105,9 +105,10 @@ class Recorder:
 
 
 # Shorter than the load's pauses where a timeout is to come, longer where none is: see load.c.
-# What a loss can leave open ends soon, too: a handshake without its end, a FIN without an answer.
+# What a loss can leave open ends soon, too: a handshake without its end, a FIN without an answer, an
+# RST of which it is not certain that it is valid (that waits for timeout-time-wait).
 TIMEOUTS = {"timeout-syn-sent": "3s", "timeout-syn-received": "5s", "timeout-established": "5s",
-            "timeout-half-closed": "5s", "timeout-closing": "5s"}
+            "timeout-half-closed": "5s", "timeout-closing": "5s", "timeout-time-wait": "5s"}
 
 
 def await_quiet(recorder):
