@@ -67,6 +67,8 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 
 	if (syn + fin + rst > 1) {
 		conn_history_add(k, from, fin && rst ? HISTORY_INCONSISTENT : HISTORY_MULTI_FLAG);
+		if (!rst && ack) /* a SYN-ACK whose FIN counts */
+			k->complete |= COMPLETE_SYN_ACK | COMPLETE_FIN;
 		return;
 	}
 	if (syn) {
@@ -107,7 +109,7 @@ enum conn_state conn_zeek_state(const struct conn *c, enum fsm_state s, int rst_
 		c->complete & COMPLETE_SYN_ACK || conn_history_has(&c->cold, SIDE_B, HISTORY_SYN);
 	bool up_a = syn || (up_b && conn_counts(c, SIDE_A).pkts);
 
-	if (fin_a && fin_b)
+	if (fin_a && fin_b && rst_by < 0)
 		return CONN_SF;
 	if (rst_by == SIDE_B) {
 		if (!fin_a && !up_a)
@@ -148,14 +150,15 @@ static unsigned guess_client(const struct segment *s, unsigned sender, enum dire
 	return low && !low_peer ? !sender : sender;
 }
 
-void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old)
+void conn_begin(struct conn *c, const struct segment *s, uint64_t start_ns, unsigned sender,
+		const struct conn *old)
 {
 	enum direction_basis basis = DIRECTION_SYN;
 	unsigned client = sender;
 	bool syn = s->flags & TCP_SYN;
 
-	*c = (struct conn){ .start_ns = s->ts_ns,
-			    .last_ns = s->ts_ns,
+	*c = (struct conn){ .start_ns = start_ns,
+			    .last_ns = start_ns,
 			    .iface = s->iface,
 			    .outer = segment_vlan(s, 0, VLAN_NONE),
 			    .inner = segment_vlan(s, 1, VLAN_NONE),
@@ -171,6 +174,8 @@ void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const 
 		c->wscale0 = TCPOPT_WSCALE_MAX; /* the client's SYN was not seen: assume the most */
 	} else if (!syn) {
 		client = guess_client(s, sender, &basis);
+		if (old) /* the same connection, which was taken for reset */
+			client = old->client_end;
 		c->isn = s->seq;
 		c->wscale0 = c->wscale1 = TCPOPT_WSCALE_MAX; /* not known: assume the most */
 	} else {

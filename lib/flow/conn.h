@@ -209,14 +209,16 @@ void conn_note_history(struct conn *c, enum fsm_side from, const struct segment 
 		       struct conn_note n);
 
 /* Zeek's conn_state, as its script base/protocols/conn decides it: @s is the last state before a
- * reset, or the present one; @rst_by the side whose RST ended it, or -1. */
+ * reset, or the present one; @rst_by the side whose RST aborted it, or -1. */
 enum conn_state conn_zeek_state(const struct conn *c, enum fsm_state s, int rst_by);
 
 /* ---- beginning and moving -------------------------------------------------------------------- */
 
-/* The connection that @s begins, as it is before @s.  @old, if not NULL, is the one that the
- * 4-tuple had: the new one starts after it, however coarse the clock is. */
-void conn_begin(struct conn *c, const struct segment *s, unsigned sender, const struct conn *old);
+/* The connection that @s begins at @start_ns, as it is before @s.  @old, if not NULL, is the one that the
+ * 4-tuple had: the new one starts after it, however coarse the clock is; without a SYN it has the
+ * same client. */
+void conn_begin(struct conn *c, const struct segment *s, uint64_t start_ns, unsigned sender,
+		const struct conn *old);
 
 /* What a SYN or SYN-ACK offers. */
 void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *s,
@@ -224,6 +226,13 @@ void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *
 
 /* The same as a sum of enum conn_offer_bit, as if the client sent it. */
 unsigned conn_offer_bits(const struct segment *s, const struct tcpopt *o);
+
+/* An RST has ended @c: from now on acked[] is what each side had sent until then.  See late.c. */
+static inline void conn_reset(struct conn *c)
+{
+	c->acked[SIDE_A] = c->next[SIDE_A];
+	c->acked[SIDE_B] = c->next[SIDE_B];
+}
 
 /* The state becomes @to.  How long each endpoint was in its state, if it moved: @ret_moved_ns
  * (else DURATION_UNKNOWN).  Returns whether an endpoint moved. */

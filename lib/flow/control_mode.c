@@ -27,6 +27,7 @@ const struct segment *control_mode_believe(struct conn *c, enum fsm_side from,
 					   const struct segment *s, struct segment *scratch)
 {
 	enum fsm_side peer = !from;
+	unsigned syn = fsm_handshaking(c->state); /* it may be what is acknowledged */
 
 	if (!is_word(c, from, s))
 		return s;
@@ -36,7 +37,7 @@ const struct segment *control_mode_believe(struct conn *c, enum fsm_side from,
 		scratch->seq += s->payload_len;
 	if (!fsm_fin_seen(c->state, from)) {
 		go_on_at(c, from, scratch->seq);
-		c->acked[from] = scratch->seq;
+		c->acked[from] = scratch->seq - syn;
 	} else if (seq_lt(scratch->seq, c->acked[from])) { /* an RST repeats the ACK that it got */
 		c->acked[from] = scratch->seq;
 	}
@@ -44,9 +45,7 @@ const struct segment *control_mode_believe(struct conn *c, enum fsm_side from,
 		return scratch;
 	if (!fsm_fin_seen(c->state, peer)) {
 		go_on_at(c, peer, s->ack);
-		c->acked[peer] =
-			s->ack -
-			fsm_handshaking(c->state);   /* its SYN may be what is acknowledged */
+		c->acked[peer] = s->ack - syn;
 	} else if (seq_lt(s->ack, c->acked[peer])) { /* FINs that crossed */
 		c->acked[peer] = s->ack;
 	}

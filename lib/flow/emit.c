@@ -88,11 +88,11 @@ void emit_open(struct tracker *t, const struct flow *f, int mss, uint64_t prev_f
 
 /* ---- tcp_state and tcp_established ----------------------------------------------------------- */
 
-/* @c as it was before the handshake ended.  Leaves out times that rest on segments that were not
- * seen. */
-static void fill_established(struct event *e, const struct conn *c, enum fsm_state before,
+/* Leaves out times that rest on segments that were not seen. */
+static void fill_established(struct event *e, const struct handshake *done, enum fsm_state before,
 			     uint64_t now_ns)
 {
+	const struct conn *c = done->before;
 	uint64_t age = now_ns > c->start_ns ? now_ns - c->start_ns : 0;
 
 	e->established.server_rtt_ns = e->established.client_rtt_ns = e->established.total_ns =
@@ -109,12 +109,8 @@ static void fill_established(struct event *e, const struct conn *c, enum fsm_sta
 		e->established.total_ns = age;
 	if (before == FSM_ANSWERED)
 		e->established.server_rtt_ns = dur32_ns(c->server_rtt);
-	if (before == FSM_ANSWERED && seen) {
-		/* From the last SYN-ACK that can have been the one answered. */
-		uint64_t asked = c->retrans[SIDE_B] ? conn_age(c) : dur40_ns(c->since[SIDE_B]);
-
-		e->established.client_rtt_ns = age > asked ? age - asked : 0;
-	}
+	if (before == FSM_ANSWERED && seen)
+		e->established.client_rtt_ns = done->client_rtt_ns;
 	/* Without the SYN: a SYN-ACK repeats what was offered (RFC 7323 2.2, 3.2), but not the
 	 * client's scale. */
 	bool syn = c->complete & COMPLETE_SYN;
@@ -131,16 +127,16 @@ static void fill_established(struct event *e, const struct conn *c, enum fsm_sta
 
 void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
 	       struct trigger trigger, const uint64_t moved_ns[static SIDES],
-	       const struct conn *offered)
+	       const struct handshake *done)
 {
-	struct event *e = emit_begin_tcp(t, offered ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, f,
+	struct event *e = emit_begin_tcp(t, done ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, f,
 					 before, trigger);
 
 	if (!e)
 		return;
 	memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
-	if (offered)
-		fill_established(e, offered, before, trigger.ts_ns);
+	if (done)
+		fill_established(e, done, before, trigger.ts_ns);
 	t->sink->commit(t->sink);
 }
 
@@ -162,9 +158,7 @@ static enum closed_by closed_by_of(enum fsm_state before, enum close_reason reas
 {
 	if (reason == REASON_RST || reason == REASON_REFUSED)
 		return rst_by == SIDE_A ? CLOSED_BY_CLIENT : CLOSED_BY_SERVER;
-	if (reason == REASON_FIN)
-		return (enum closed_by)fsm_first_closer(before); /* its bits, by design */
-	return CLOSED_BY_NONE;
+	return (enum closed_by)fsm_first_closer(before); /* its bits, by design */
 }
 
 /* In control mode: removes what cannot be known without the other segments. */

@@ -29,12 +29,15 @@ enum { NO_OFFER = -1 };
 void emit_open(struct tracker *t, const struct flow *f, int mss, uint64_t prev_flow_id,
 	       struct trigger trigger);
 
-/* tcp_state, or tcp_established if @offered is not NULL: @f->c as it was before the handshake
- * ended.
- * @moved_ns: how long each endpoint was in its state, DURATION_UNKNOWN if it did not move. */
+/* tcp_state, or tcp_established if @done is not NULL.  @moved_ns: how long each endpoint was in its
+ * state, DURATION_UNKNOWN if it did not move. */
+struct handshake {
+	const struct conn *before; /* its end */
+	uint64_t client_rtt_ns;
+};
 void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
 	       struct trigger trigger, const uint64_t moved_ns[static SIDES],
-	       const struct conn *offered);
+	       const struct handshake *done);
 
 /* tcp_close.  @rst_by: the side whose RST it was, or -1; @moved_ns: NULL if no endpoint moved. */
 void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,

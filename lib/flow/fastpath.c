@@ -137,7 +137,7 @@ bool fastpath_syn(struct tracker *t, struct flow *f, unsigned sender, const stru
 	struct tcpopt o = tcpopt_parse(s->options);
 	struct flow_server server = flow_server_of(&f->key, sender);
 	bool deferred = unlikely(synflood_watched(&t->synflood)) && deferral_wanted(t, &server);
-	struct syn_entry e = { .start_ns = s->ts_ns,
+	struct syn_entry e = { .start_ns = tracker_start_ns(t, s->ts_ns),
 			       .isn = { s->seq },
 			       .mss = o.mss,
 			       .header = { (uint8_t)s->wire_len },

@@ -2,10 +2,12 @@
  *
  * They decide whether a FIN after them can have been received (RFC 9293 3.10.7.4, eighth step), and
  * whether octets fill a gap or repeat.  A tracker remembers the gaps of a few connections at a
- * time.  A gap that it does not remember ends when the peer acknowledges everything. */
+ * time ("flow/recall.h").  A gap that it does not remember ends when the peer acknowledges
+ * everything. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "flow/recall.h"
 #include "flow/tcp_fsm.h"
 
 enum { GAPS_MAX = 16 }; /* per side; one more is merged with the newest */
@@ -16,7 +18,7 @@ struct gap {
 };
 
 struct gaps {
-	uint64_t flow; /* whose: the hash of its key */
+	struct recall_head head;
 	unsigned n[SIDES];
 	struct gap gap[SIDES][GAPS_MAX]; /* ascending */
 };

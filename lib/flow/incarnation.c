@@ -38,13 +38,12 @@ bool incarnation_keep(struct tracker *t, struct flow *old, unsigned sender, cons
 	struct gaps g = { 0 };
 	struct syn_entry e;
 
-	conn_begin(f.c, &bare, sender, old->c);
-	/* It starts after the newest incarnation of this hash. */
-	const uint64_t *last = &t->incarnation_ns[f.hash & (RESYNC_CANDIDATES - 1)];
-	uint64_t *newest = undo_edit(t->undo, last, sizeof *newest);
+	conn_begin(f.c, &bare, tracker_start_ns(t, s->ts_ns), sender, old->c);
+	/* It starts after the newest incarnation of this 4-tuple. */
+	struct recent_start *newest = tracker_recall_edit(t, incarnation, f.hash);
 
-	conn_begin_after(f.c, *newest);
-	*newest = f.c->start_ns;
+	conn_begin_after(f.c, newest->start_ns);
+	newest->start_ns = f.c->start_ns;
 	f.c->state = FSM_SYN;
 	conn_learn_offer(f.c, SIDE_A, &bare, &o);
 	conn_account(f.c, SIDE_A, &bare, 0);

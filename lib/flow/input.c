@@ -7,26 +7,22 @@
 #include "flow/transition.h"
 #include "wire/tcpopt.h"
 
-/* ---- refused segments, and gaps: what is remembered by the hash of the 4-tuple --------------- */
-
-static const struct gaps *gaps_slot(const struct tracker *t, const struct flow *f)
-{
-	return &t->gaps[f->hash & (GAP_FLOWS - 1)];
-}
+/* ---- refused segments, and gaps: what is remembered of a few connections --------------------- */
 
 /* A segment with wrong numbers.  Together with the peer's last one it may be right after all, after
  * a loss; otherwise it is remembered for the peer's next one. */
 static struct verdict reconsider(struct tracker *t, struct flow *f, enum fsm_side from,
 				 const struct segment *s, struct verdict v, const struct gaps *g)
 {
-	const struct resync_candidate *last = &t->candidate[f->hash & (RESYNC_CANDIDATES - 1)];
-	struct resync_candidate *k = undo_edit(t->undo, last, sizeof *k);
+	const struct resync_candidate *last = recall_find(RECALL(t->candidate), f->hash);
+	bool both = last && segment_resync(f->c, from, s, last, tracker_was_lossy(t, f->c));
+	struct resync_candidate *k = tracker_recall_edit(t, candidate, f->hash);
 
-	if (k->flow == f->hash && segment_resync(f->c, from, s, k, tracker_was_lossy(t, f->c))) {
-		k->flow = 0;
+	if (both) {
+		k->side = SIDES; /* nobody's */
 		return segment_check(f->c, from, s, g);
 	}
-	*k = (struct resync_candidate){ f->hash, s->seq, segment_end(s), s->ack, (uint8_t)from };
+	*k = (struct resync_candidate){ k->head, s->seq, segment_end(s), s->ack, (uint8_t)from };
 	return v;
 }
 
@@ -37,9 +33,9 @@ static bool has_gaps(const struct conn *c)
 
 static void gaps_load(const struct tracker *t, const struct flow *f, struct gaps *ret)
 {
-	const struct gaps *g = gaps_slot(t, f);
+	const struct gaps *g = has_gaps(f->c) ? recall_find(RECALL(t->gaps), f->hash) : NULL;
 
-	if (has_gaps(f->c) && g->flow == f->hash)
+	if (g)
 		*ret = *g;
 	else
 		ret->n[SIDE_A] = ret->n[SIDE_B] = 0;
@@ -56,10 +52,10 @@ static void gaps_store(struct tracker *t, struct flow *f, enum fsm_state before,
 		segment_keep_gaps(f->c, g);
 	if (!has_gaps(f->c))
 		return;
-	struct gaps *slot = undo_edit(t->undo, gaps_slot(t, f), sizeof *slot);
+	struct gaps *record = tracker_recall_edit(t, gaps, f->hash);
 
-	g->flow = f->hash;
-	*slot = *g;
+	g->head = record->head;
+	*record = *g;
 }
 
 /* ---- a known connection ---------------------------------------------------------------------- */
@@ -91,12 +87,17 @@ static void learn_syn(struct conn *c, enum fsm_side from, const struct segment *
 {
 	bool answer = v.acceptable && c->state == FSM_SYN && s->flags & TCP_ACK;
 	struct tcpopt o = tcpopt_parse(s->options);
+	uint64_t at = conn_offset(c, s->ts_ns), asked = conn_age(c);
 
 	conn_learn_offer(c, from, s, &o);
-	if (answer && from == SIDE_B) {
-		uint64_t at = conn_offset(c, s->ts_ns), asked = conn_age(c);
-
+	if (answer && from == SIDE_B)
 		c->server_rtt = dur32_of(at > asked ? at - asked : 0);
+	if (v.repeat && from == SIDE_B && c->state == FSM_ANSWERED &&
+	    !(c->complete & COMPLETE_SYN_ACK)) {
+		/* Other segments of the server came first, and showed what it proves now. */
+		c->since[SIDE_B] = dur40_of(at);
+		if (!c->retrans[SIDE_A])
+			c->server_rtt = dur32_of(at);
 	}
 	if (v.refuses_data)
 		uncount_syn_data(c);
@@ -110,6 +111,7 @@ static void learn_syn(struct conn *c, enum fsm_side from, const struct segment *
 static void learn_unseen_answer(struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	c->tfo = segment_fast_open(c, from, s);
+	c->server_rtt.v = UINT32_MAX;
 	if (c->wscale0 != TCPOPT_WSCALE_NONE) /* the server's scale is not known: the most */
 		c->wscale1 = TCPOPT_WSCALE_MAX;
 }
@@ -159,6 +161,8 @@ void input_segment(struct tracker *t, struct flow *f, enum fsm_side from, const 
 	bool late =
 		v.repeat && !(c->complete & (s->flags & TCP_ACK ? COMPLETE_SYN_ACK : COMPLETE_SYN));
 
+	if (v.repeat && !late && s->flags & TCP_ACK && before == FSM_ANSWERED)
+		answers_add(tracker_recall_edit(t, answers, f->hash), c, s);
 	if (syn && counts)
 		learn_syn(c, from, s, v, &g);
 	if (v.acceptable && !syn && c->state == FSM_SYN)
@@ -212,7 +216,7 @@ void input_first(struct tracker *t, struct flow *f, unsigned sender, const struc
 	bool inferred = false;
 
 	f->ref = TABLE_NONE;
-	conn_begin(c, s, sender, old);
+	conn_begin(c, s, tracker_start_ns(t, s->ts_ns), sender, old);
 
 	enum fsm_side from = sender != c->client_end;
 	struct verdict v = segment_check(c, from, s, &gaps_none);

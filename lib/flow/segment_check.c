@@ -65,11 +65,41 @@ static struct verdict check_syn(const struct conn *c, enum fsm_side from, const 
 	return anomalous(ANOMALY_SYN_IN_OPEN);
 }
 
+/* Are octets of @from's missing, and @s brings the last of them? */
+static bool fills(const struct conn *c, enum fsm_side from, const struct segment *s,
+		  const struct gaps *g)
+{
+	uint32_t end = segment_end(s);
+
+	if (fsm_offering(c->state) || !known(c->gaps, from))
+		return false;
+	/* Where they are need not be known if all comes that is not acknowledged. */
+	return gaps_end(g, from, s->seq, end) ||
+	       (seq_le(s->seq, c->acked[from]) && end == c->next[from]);
+}
+
+/* A FIN, and whether octets are missing in front of it or in the peer's. */
+static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
+				      const struct segment *s, const struct gaps *g)
+{
+	bool offering = fsm_offering(c->state); /* no gaps are kept yet */
+	bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, g)) ||
+		   (known(c->sent, from) && seq_lt(c->next[from], s->seq));
+	bool peer = !offering && known(c->gaps, !from);
+
+	return own && peer ? EV_FIN_GAP_BOTH
+	       : own	   ? EV_FIN_GAP_OWN
+	       : peer	   ? EV_FIN_GAP_PEER
+			   : EV_FIN;
+}
+
 static struct verdict check_syn_ack(const struct conn *c, enum fsm_side from,
-				    const struct segment *s)
+				    const struct segment *s, const struct gaps *g)
 {
 	enum fsm_side peer = !from;
-	struct verdict v = proves(1 << EV_SYN_ACK);
+	/* A FIN on it counts (RFC 9293 3.10.7.3, fourth step, and 3.10.7.4, eighth step). */
+	bool fin = s->flags & TCP_FIN;
+	struct verdict v = proves(1 << EV_SYN_ACK | (fin ? 1 << fin_evidence(c, from, s, g) : 0));
 
 	if (c->state == FSM_NONE)
 		return v;
@@ -117,7 +147,8 @@ static struct verdict check_rst(const struct conn *c, enum fsm_side from, const 
 
 	if (!sent && !heard)
 		return suspect;
-	uint32_t lo = heard ? c->acked[from] : c->next[from];
+	/* The SYN's own number is never the expected one (RFC 5961 3.2). */
+	uint32_t lo = heard ? c->acked[from] + syn_unacked(c->state, from) : c->next[from];
 	uint32_t hi = sent ? c->next[from] : c->acked[from];
 
 	if (seq_lt(hi, lo))
@@ -188,34 +219,6 @@ static unsigned fin_fits(const struct conn *c, enum fsm_side from, uint32_t fin)
 	return ANOMALY_NONE;
 }
 
-/* Are octets of @from's missing, and @s brings the last of them? */
-static bool fills(const struct conn *c, enum fsm_side from, const struct segment *s,
-		  const struct gaps *g)
-{
-	uint32_t end = segment_end(s);
-
-	if (fsm_offering(c->state) || !known(c->gaps, from))
-		return false;
-	/* Where they are need not be known if all comes that is not acknowledged. */
-	return gaps_end(g, from, s->seq, end) ||
-	       (seq_le(s->seq, c->acked[from]) && end == c->next[from]);
-}
-
-/* A FIN, and whether octets are missing in front of it or in the peer's. */
-static enum fsm_evidence fin_evidence(const struct conn *c, enum fsm_side from,
-				      const struct segment *s, const struct gaps *g)
-{
-	bool offering = fsm_offering(c->state); /* no gaps are kept yet */
-	bool own = (!offering && known(c->gaps, from) && !fills(c, from, s, g)) ||
-		   (known(c->sent, from) && seq_lt(c->next[from], s->seq));
-	bool peer = !offering && known(c->gaps, !from);
-
-	return own && peer ? EV_FIN_GAP_BOTH
-	       : own	   ? EV_FIN_GAP_OWN
-	       : peer	   ? EV_FIN_GAP_PEER
-			   : EV_FIN;
-}
-
 bool segment_fast_open(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	return from == SIDE_B && (c->tfo || (c->state == FSM_SYN && seq_lt(c->isn + 1, s->ack)));
@@ -272,12 +275,14 @@ struct verdict segment_check(const struct conn *c, enum fsm_side from, const str
 {
 	bool syn = s->flags & TCP_SYN, fin = s->flags & TCP_FIN, rst = s->flags & TCP_RST;
 
-	if (syn + fin + rst > 1)
+	bool ack = s->flags & TCP_ACK;
+
+	if ((rst && (syn || fin)) || (syn && fin && !ack))
 		return anomalous(ANOMALY_BAD_FLAGS);
 	if (rst)
 		return check_rst(c, from, s);
 	if (syn)
-		return s->flags & TCP_ACK ? check_syn_ack(c, from, s) : check_syn(c, from, s);
+		return ack ? check_syn_ack(c, from, s, g) : check_syn(c, from, s);
 	return check_rest(c, from, s, g);
 }
 
@@ -351,11 +356,15 @@ struct learned segment_learn(struct conn *c, enum fsm_side from, const struct se
 		c->next[peer] = s->ack; /* RFC 9293: it will be sent again */
 	if (syn) {
 		bool known_syn = known(c->sent, from) && s->seq + 1 == c->next[from];
-		/* A repeated SYN-ACK may carry another ISN: a new SYN cookie.  But data that
-		 * overtook it (Fast Open) is not taken back. */
-		bool anew = c->state == FSM_ANSWERED && known(c->heard, from) &&
-			    c->acked[from] + 1 == c->next[from];
+		/* A repeated SYN-ACK may carry another ISN: a new SYN cookie.  The first one
+		 * replaces what a bare ACK before it seemed to say (RFC 9293 3.10.7.3).  But data
+		 * that overtook it (Fast Open) is not taken back. */
+		bool anew = c->state == FSM_ANSWERED &&
+			    (known(c->heard, from) ? c->acked[from] + 1 == c->next[from]
+						   : !c->payload_lo[from]);
 
+		if (known_syn && s->flags & TCP_FIN && c->state == FSM_ANSWERED)
+			c->next[from] = segment_end(s);
 		if (!known_syn && (!v.repeat || anew)) {
 			c->next[from] = segment_end(s);
 			if (c->state != FSM_CLAIMED) /* there the peer acknowledged it before */

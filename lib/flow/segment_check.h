@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include "bpf/predict.h" /* WINDOW_FLOOR, WINDOW_MOST */
 #include "flow/event.h"
+#include "flow/recall.h"
 #include "flow/tcp_fsm.h"
 
 struct conn;
@@ -58,7 +59,7 @@ void segment_keep_gaps(struct conn *c, struct gaps *g);
 
 /* A segment that was refused for its numbers; kept in case the peer's next one confirms it. */
 struct resync_candidate {
-	uint64_t flow; /* hash of its key; 0: none */
+	struct recall_head head;
 	uint32_t seq, end, ack;
 	uint8_t side;
 };

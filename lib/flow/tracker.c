@@ -12,6 +12,7 @@
 #include "flow/fastpath.h"
 #include "flow/incarnation.h"
 #include "flow/input.h"
+#include "flow/late.h"
 #include "flow/timeout.h"
 #include "flow/tracker_state.h"
 #include "flow/transition.h"
@@ -27,34 +28,6 @@ static void set_gauges(struct tracker *t)
 }
 
 /* ---- one segment ----------------------------------------------------------------------------- */
-
-/* The SYN seemed to be refused, but now it is accepted: its RST overtook another answer, or the SYN
- * came twice and the port had opened meanwhile. */
-static bool answers_refused(const struct conn *c, enum fsm_side from, const struct segment *s)
-{
-	return c->state == FSM_RESET && from == SIDE_B &&
-	       !(c->complete & (COMPLETE_SYN_ACK | COMPLETE_DATA | COMPLETE_FIN)) &&
-	       segment_flags(s) == (TCP_SYN | TCP_ACK) && s->ack == c->isn + 1;
-}
-
-/* A segment for a connection that is over: a late one, or the first of the next connection. */
-static void over_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
-{
-	enum fsm_side from = sender != f->c->client_end;
-
-	if (answers_refused(f->c, from, s)) {
-		input_replace(t, f, sender, s);
-		return;
-	}
-	if (segment_flags(s) != TCP_SYN || (from == SIDE_A && s->seq == f->c->isn))
-		return;
-	if (incarnation_supersedes(f->c, from, s))
-		input_replace(t, f, sender, s);
-	else
-		incarnation_keep(t, f, sender, s);
-	if (f->ref != TABLE_NONE)
-		deferral_save(t, f);
-}
 
 static void known_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
@@ -173,7 +146,7 @@ static void dispatch(struct tracker *t, struct flow *f, table_ref ref, unsigned 
 		if (!fastpath_syn(t, f, sender, s))
 			input_first(t, f, sender, s, NULL);
 	} else if (fsm_over(f->c->state)) {
-		over_input(t, f, sender, s);
+		late_input(t, f, sender, s);
 	} else {
 		known_input(t, f, sender, s);
 		if (unlikely(t->bypass))
@@ -303,9 +276,22 @@ static void judge_floods(struct tracker *t)
 		emit_synflood(t, &r);
 }
 
+/* Time went back to @ts_ns, or goes on from there. */
+static void note_late(struct tracker *t, uint64_t ts_ns)
+{
+	if (t->ahead_ns != t->now_ns || ts_ns < t->behind_ns)
+		t->steps++;
+	t->ahead_ns = t->now_ns;
+	t->behind_ns = ts_ns;
+}
+
 void tracker_advance(struct tracker *t, uint64_t now_ns)
 {
+	if (now_ns < t->now_ns)
+		note_late(t, now_ns);
 	if (now_ns + clock_step_ns < t->now_ns) { /* the clock was set back: continue from there */
+		t->stepped_ns = MAX(t->stepped_ns, t->now_ns);
+		t->ahead_ns = 0;
 		t->now_ns = now_ns;
 		t->sweep_at_ns = now_ns + sweep_every_ns;
 	}
@@ -424,7 +410,7 @@ size_t tracker_memory(const struct tracker_config *c)
 }
 
 /* Raise it when kept memory changes its meaning.  Sizes and offsets are compared anyway. */
-enum { LAYOUT_VERSION = 3 };
+enum { LAYOUT_VERSION = 4 };
 
 uint64_t tracker_layout(void)
 {
@@ -433,8 +419,10 @@ uint64_t tracker_layout(void)
 		LAYOUT_MEMBER(struct tracker, now_ns),
 		LAYOUT_MEMBER(struct tracker, losses),
 		LAYOUT_MEMBER(struct tracker, loss),
+		LAYOUT_MEMBER(struct tracker, incarnation),
 		LAYOUT_MEMBER(struct tracker, candidate),
 		LAYOUT_MEMBER(struct tracker, gaps),
+		LAYOUT_MEMBER(struct tracker, answers),
 		LAYOUT_MEMBER(struct tracker, synflood_memory),
 		sizeof(struct conn_hot),
 		sizeof(struct conn_cold),

@@ -7,8 +7,10 @@
 #pragma once
 #include "base/cc.h"
 #include "base/undo.h"
+#include "flow/answers.h"
 #include "flow/conn.h"
 #include "flow/gaps.h"
+#include "flow/recall.h"
 #include "flow/segment_check.h"
 #include "flow/synflood.h"
 #include "flow/table.h"
@@ -17,13 +19,20 @@
 struct bypass;
 
 enum {
-	LOSS_WINDOWS = 64,	 /* remembered; older ones are merged into the oldest */
-	RESYNC_CANDIDATES = 256, /* refused segments that are remembered, a power of two */
-	GAP_FLOWS = 4096,	 /* connections of which gaps are remembered, a power of two */
+	LOSS_WINDOWS = 64, /* remembered; older ones are merged into the oldest */
+	/* Records, in sets of RECALL_WAYS: docs/tcp-model.md says for how many connections at once
+	 * they are enough. */
+	RECALL_RECORDS = 8192,
 };
 
 struct loss_window {
 	uint64_t from_ns, to_ns;
+};
+
+/* The newest start of an incarnation. */
+struct recent_start {
+	struct recall_head head;
+	uint64_t start_ns;
 };
 
 struct tracker {
@@ -40,10 +49,15 @@ struct tracker {
 	/* Kept from here on.  Saved as a whole by tracker_begin(). */
 	uint64_t now_ns; /* the newest time seen */
 	uint64_t sweep_at_ns;
+	/* Times that came again, since the capture went back: see tracker_start_ns(). */
+	uint64_t stepped_ns;	      /* the newest time before the clock was set back */
+	uint64_t behind_ns, ahead_ns; /* the newest late time, while now_ns was so */
+	uint64_t steps;		      /* how often it went back */
 	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
 	uint32_t sweep_pools, sweep_left; /* still to be looked at: pools, slots of the first */
 	uint32_t close_slot[TABLE_POOLS]; /* tracker_close_some() */
 	uint64_t anomaly_second, anomalies_reported; /* in that second */
+	uint64_t recall_writes;			     /* to all the records below */
 	unsigned losses;
 	/* Shapes that the present segment brought over their limit (bits 1 << enum table_shape),
 	 * and the entries that did: free slots are topped up after the segment. */
@@ -53,9 +67,10 @@ struct tracker {
 	/* Saved where it is changed. */
 	uint64_t layout; /* 0: none yet */
 	const struct loss_window loss[LOSS_WINDOWS];
-	const uint64_t incarnation_ns[RESYNC_CANDIDATES];	    /* newest starts, by hash */
-	const struct resync_candidate candidate[RESYNC_CANDIDATES]; /* by hash */
-	const struct gaps gaps[GAP_FLOWS];			    /* by hash */
+	const struct recent_start incarnation[RECALL_RECORDS];
+	const struct resync_candidate candidate[RECALL_RECORDS];
+	const struct gaps gaps[RECALL_RECORDS];
+	const struct answers answers[RECALL_RECORDS];
 	const uint32_t waiting[FLOW_SERVERS]; /* SYN entries, by hash of the server */
 	const struct synflood_memory synflood_memory;
 };
@@ -67,6 +82,20 @@ static inline void tracker_count_state(struct tracker *t, enum fsm_state from, e
 		counter_add(&t->count->states[from], (uint64_t)-1);
 	if (to != FSM_NONE)
 		counter_add(&t->count->states[to], 1);
+}
+
+/* The record of @flow in one of the arrays, lent: see recall_edit(). */
+#define tracker_recall_edit(t, array, flow)                                                        \
+	recall_edit(RECALL((t)->array), flow, &(t)->recall_writes, (t)->undo)
+
+/* When a connection began whose first segment is of @ts_ns.  A file may hold the same frames twice,
+ * and then time goes back: what begins in a time that was there before has another nanosecond each
+ * time, because the flow id follows from it. */
+static inline uint64_t tracker_start_ns(const struct tracker *t, uint64_t ts_ns)
+{
+	if (likely(ts_ns >= t->now_ns && ts_ns >= t->stepped_ns))
+		return ts_ns;
+	return ts_ns + 1 + t->steps % (CLOCK_TICK_NS - 1);
 }
 
 /* Did the capture lose frames while this connection lived? */

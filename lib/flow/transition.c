@@ -3,12 +3,23 @@
 #include "flow/emit.h"
 #include "flow/entry_store.h"
 #include "flow/tracker_state.h"
+#include "wire/seq.h"
 #include "wire/tcpopt.h"
 
-static enum close_reason reason_of(enum fsm_state before, enum fsm_state after, enum fsm_side from)
+/* After both FINs an RST takes nothing from @receiver if it is in TIME-WAIT (RFC 1337), or if its
+ * data is acknowledged and at most its FIN is not. */
+static bool loses_nothing(const struct conn *c, enum fsm_state before, enum fsm_side receiver)
 {
-	if (after != FSM_RESET || fsm_both_fins(before))
-		return REASON_FIN; /* after both FINs an RST changes nothing: RFC 1337 */
+	return fsm_endpoint(before, receiver) == TCPS_TIME_WAIT ||
+	       (c->heard >> receiver & 1 && seq_le(c->next[receiver] - 1, c->acked[receiver]));
+}
+
+/* @from's segment led from @before to @after. */
+static enum close_reason reason_of(const struct conn *c, enum fsm_state before,
+				   enum fsm_state after, enum fsm_side from)
+{
+	if (after != FSM_RESET || (fsm_both_fins(before) && loses_nothing(c, before, !from)))
+		return REASON_FIN;
 	/* An RST to a SYN refuses it, unless it is the client's own. */
 	return before == FSM_SYN && from == SIDE_B ? REASON_REFUSED : REASON_RST;
 }
@@ -35,11 +46,16 @@ static __attribute__((noinline)) bool establish(struct tracker *t, struct flow *
 						bool inferred)
 {
 	struct conn offered = *f->c; /* before it is overwritten */
+	struct handshake done = { .before = &offered };
 	uint64_t moved_ns[SIDES];
+	const void *repeated = unlikely(offered.retrans[SIDE_B])
+				       ? recall_find(RECALL(t->answers), f->hash)
+				       : NULL;
 
+	done.client_rtt_ns = answers_rtt(repeated, &offered, s);
 	if (!change_state(t, f->c, to, s->ts_ns, moved_ns))
 		return false;
-	emit_move(t, f, (enum fsm_state)offered.state, trigger_of(s, inferred), moved_ns, &offered);
+	emit_move(t, f, (enum fsm_state)offered.state, trigger_of(s, inferred), moved_ns, &done);
 	return true;
 }
 
@@ -61,11 +77,16 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 		return false;
 	if (deferred)
 		return true;
-	if (fsm_over(to))
-		emit_close(t, f, before, reason_of(before, to, from),
-			   to == FSM_RESET ? (int)from : -1, trigger_of(s, inferred), moved_ns);
-	else
+	if (fsm_over(to)) {
+		enum close_reason reason = reason_of(f->c, before, to, from);
+
+		emit_close(t, f, before, reason, reason == REASON_FIN ? -1 : (int)from,
+			   trigger_of(s, inferred), moved_ns);
+		if (to == FSM_RESET)
+			conn_reset(f->c);
+	} else {
 		emit_move(t, f, before, trigger_of(s, inferred), moved_ns, NULL);
+	}
 	return true;
 }
 

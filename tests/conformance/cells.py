@@ -52,6 +52,8 @@ FIRST = {"FIN-A": "client", "HALF-A": "client", "LAST-A": "client",
          "BOTH": "both", "BOTH-A": "both", "BOTH-B": "both", "GAP-A": "both", "GAP-B": "both",
          "GAP-AB": "both", "WAIT-A": "both", "WAIT-B": "both"}
 BOTH_FINS = [s for s in FIRST if not s.startswith(("FIN", "HALF"))]
+# States in which data of a side is not acknowledged, so that an RST after both FINs takes it away.
+UNACKED = {"A": ("GAP-A", "GAP-AB", "WAIT-B"), "B": ("GAP-B", "GAP-AB", "WAIT-A")}
 TIMEOUTS = {"syn-sent": 20, "syn-received": 30, "established": 50, "closing": 40,
             "half-closed": 60, "time-wait": 25, "reset": 15}
 STEP = 1_000_000  # ns between the segments of a connection, and between connections
@@ -214,7 +216,8 @@ class Talk:
             self.want("tcp_anomaly", self.state, flags, kind=ANOMALY[c.outcome[1:]])
         elif c.outcome[0] == ">":
             if self.state not in OVER:
-                self.want("tcp_close", self.state, flags, reason="reuse", closed_by="none",
+                self.want("tcp_close", self.state, flags, reason="reuse",
+                          closed_by=FIRST.get(self.state, "none"),
                           teardown="none")
         elif c.outcome != ".":
             self.move(c.side, c.outcome, flags)
@@ -232,14 +235,15 @@ class Talk:
         self.merge(before, after)
         self.state = after
         if before == "NONE":
-            how = {"SYN": "syn", "ANSWERED": "syn_ack"}.get(after, "port")
+            how = "port" if "SYN" not in flags else "syn_ack" if "ACK" in flags else "syn"
             return self.want("tcp_open", after, flags, basis=basis, midstream=how == "port",
                              direction_basis=how)
         if (was.client, was.server) == (now.client, now.server):
             return None
         more = {"basis": basis, "prev_client_state": was.client, "prev_server_state": was.server}
         if after in OVER:
-            reset = after == "RESET" and before not in BOTH_FINS
+            reset = after == "RESET" and (before not in BOTH_FINS or
+                                          before in UNACKED["B" if side == "A" else "A"])
             reason = "fin" if not reset else "refused" if before == "SYN" and side == "B" else "rst"
             return self.want(
                 "tcp_close", after, flags, **more, reason=reason,
@@ -333,7 +337,8 @@ class Silence(Talk):
         if self.late is None:
             self.wants = [{"event_type": "tcp_close", "at": self.at, "client_state": rule.client,
                            "server_state": rule.server, "segment": "timeout", "basis": "timeout",
-                           "reason": rule.reason, "closed_by": "none", "teardown": "none"}]
+                           "reason": rule.reason, "closed_by": FIRST.get(name, "none"),
+                           "teardown": "none"}]
             if rule.zeek != "-":
                 self.wants[0]["conn_state"] = rule.zeek
             return self

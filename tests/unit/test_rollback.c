@@ -254,12 +254,12 @@ static void say_difference(const struct rig *r, const unsigned char *before, con
 		const char *name;
 	} parts[] = { { PART(cfg) },
 		      { PART(now_ns) },
-		      { PART(synflood_memory) },
-		      { PART(incarnation_ns) },
 		      { PART(loss) },
+		      { PART(incarnation) },
 		      { PART(candidate) },
-		      { PART(waiting) },
 		      { PART(gaps) },
+		      { PART(waiting) },
+		      { PART(synflood_memory) },
 		      { LINE_UP(sizeof(struct tracker)), "the table" } };
 	size_t i = 0;
 
