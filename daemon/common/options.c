@@ -468,6 +468,11 @@ static void check_together(struct parser *p)
 			 opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
 			 opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s);
 	}
+	/* Who wants it together with mode=auto is told below that it cannot be; several decoders
+	 * need CAP_BPF for it, or become one. */
+	if ((o->mode == MODE_AUTO || o->decoders > 1) &&
+	    p->set_by[opt_find("icmp") - opts] == BY_DEFAULT)
+		o->icmp = false;
 	if (o->mode == MODE_AUTO && (o->decap || o->icmp))
 		complain(p, opt_find("mode"), "auto cannot be combined with decap or icmp");
 	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0)

@@ -8,6 +8,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 #include "common/log.h"
+#include "flow/tracker_config.h" /* STUCK_TIMES */
 #include "format/community.h"
 
 enum capture_mode {
@@ -53,6 +54,7 @@ struct options {
 	uint64_t timeout_closing_ns;
 	uint64_t timeout_time_wait_ns;
 	uint64_t timeout_reset_ns;
+	uint64_t stuck_after_ns[STUCK_TIMES]; /* ascending; 0: no more of them */
 	unsigned anomalies_per_connection;
 	unsigned anomalies_per_second; /* of each decoder */
 	unsigned syn_flood_half_open;  /* of a server; 0: no flood is reported */

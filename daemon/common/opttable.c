@@ -45,6 +45,10 @@ const struct opt_section opt_sections[N_SECTION] = {
 	ROW(OPT_SIZE, field##_bytes, uint64_t, min, max, initial, "SIZE")
 #define TIME(field, min, max, initial, plain) \
 	.unit = plain, ROW(OPT_TIME, field##_ns, uint64_t, min, max, initial, "TIME")
+#define TIMES(field, least, most, first, plain) \
+	.unit = plain, .octets = sizeof(((struct options *)0)->field##_ns), \
+	.offset = offsetof(struct options, field##_ns), .type = OPT_TIMES, .min = least, .max = most, \
+	.initial = first, .value = "TIME[,TIME]"
 #define MODE(field, initial)              ROW(OPT_MODE, field, mode_t, 0, 0777, initial, "MODE")
 #define WORD(field, ctype, initial, words) ROW(OPT_WORD, field, ctype, 0, 0, initial, words)
 #define STRING(field, min, max, initial, name) \
@@ -85,9 +89,9 @@ const struct opt opts[] = {
 	{ "decap", CAPTURE, RINGS, BOOL(decap, "no"),
 	  "Also track TCP in tunnels: VXLAN, Geneve, GRE, ERSPAN, IP in IP, GTP-U. The kernel then "
 	  "copies 256 octets of each tunnel packet." },
-	{ "icmp", CAPTURE, RINGS, BOOL(icmp, "no"),
+	{ "icmp", CAPTURE, RINGS, BOOL(icmp, "yes"),
 	  "Also read ICMP errors: an error that quotes a SYN closes the connection at once, as "
-	  "unreachable." },
+	  "unreachable. By default not with mode=auto or several decoders." },
 	{ "decoders", CAPTURE, AT_START, NUMBER(decoders, 1, AFRING_GROUP_MAX, "1"),
 	  "Decoder threads of each interface, which share its connections. Raise it if one thread "
 	  "takes a whole processor. Not for --read." },
@@ -111,6 +115,9 @@ const struct opt opts[] = {
 	TIMEOUT("time-wait", time_wait, "60s",
 	  "Remember a closed connection, so that late segments do not open a new one."),
 	TIMEOUT("reset", reset, "10s", "Remember a reset connection, for the same reason."),
+	{ "stuck-after", TRACKING, LIVE, TIMES(stuck_after, SEC, 365 * DAY, "1min,10min,1h", SEC),
+	  "Report a connection that one side has closed, and in which nothing moves, after each of "
+	  "these times: up to three. 0: never.", .zero = true },
 	{ "anomalies-per-connection", TRACKING, LIVE,
 	  NUMBER(anomalies_per_connection, 0, ANOMALIES_REPORTED_MAX, "8"),
 	  "Report this many anomalies of a connection; only count the others." },
@@ -214,15 +221,19 @@ const struct opt *opt_find(const char *name)
 
 static const struct unit *units_of(enum opt_type type)
 {
-	return type == OPT_SIZE ? size_units : type == OPT_TIME ? time_units : size_units + 3;
+	bool time = type == OPT_TIME || type == OPT_TIMES;
+
+	return type == OPT_SIZE ? size_units : time ? time_units : size_units + 3;
 }
 
 struct number_text opt_number_text(enum opt_type type, uint64_t v)
 {
-	const struct unit *u = type == OPT_TIME && !v ? time_units + 3 : units_of(type);
+	const struct unit *u = units_of(type);
 	const char *fmt = type == OPT_MODE ? "%04llo%s" : "%llu%s";
 	struct number_text t;
 
+	if (u == time_units && !v)
+		u += 3;
 	while (u->factor > 1 && (v % u->factor || (!v && type == OPT_SIZE)))
 		u++;
 	snprintf(t.s, sizeof t.s, fmt, (unsigned long long)(v / u->factor), u->name);
@@ -283,6 +294,8 @@ static int parse_number(const struct opt *opt, const char *text, uint64_t *ret)
 											   : 0;
 }
 
+enum { ITEM_MAX = 256 }; /* longer than any name */
+
 static void store(const struct opt *opt, struct options *o, uint64_t v)
 {
 	if (opt->octets == sizeof(bool))
@@ -293,17 +306,19 @@ static void store(const struct opt *opt, struct options *o, uint64_t v)
 		*(unsigned *)field(o, opt) = (unsigned)v;
 }
 
-static int set_number(const struct opt *opt, const char *text, struct options *o, char *reterr)
+/* The number that @text is for @opt.  0 or -EINVAL. */
+static int number_in_range(const struct opt *opt, const char *text, uint64_t *ret, char *reterr)
 {
 	static const char *const wrong[] = {
 		[OPT_NUMBER] = "is not a whole number",
 		[OPT_SIZE] = "is not a size (a whole number, with K, M or G if wanted)",
-		[OPT_TIME] = "is not a duration (a whole number with ns, us, ms, s, min, h or d)",
+		[OPT_TIME... OPT_TIMES] =
+			"is not a duration (a whole number with ns, us, ms, s, min, h or d)",
 		[OPT_MODE] = "is not an octal mode",
 	};
 	const char *why = NULL;
-	uint64_t v = 0;
-	int r = parse_number(opt, text, &v);
+	int r = parse_number(opt, text, ret);
+	uint64_t v = r < 0 ? 0 : *ret;
 
 	if (r == -EINVAL)
 		why = wrong[opt->type];
@@ -315,8 +330,53 @@ static int set_number(const struct opt *opt, const char *text, struct options *o
 		return refuse(reterr, "%s %s; allowed: %s%s to %s", opt_quoted(text).s, why,
 			      opt->zero ? "0, " : "", opt_number_text(opt->type, opt->min).s,
 			      opt_number_text(opt->type, opt->max).s);
-	store(opt, o, v);
 	return 0;
+}
+
+static int set_number(const struct opt *opt, const char *text, struct options *o, char *reterr)
+{
+	uint64_t v;
+	int r = number_in_range(opt, text, &v, reterr);
+
+	if (r == 0)
+		store(opt, o, v);
+	return r;
+}
+
+/* The first item of a list divided by commas, without blanks around it; false: it is too long.
+ * *text: what follows its comma, or NULL. */
+static bool next_item(const char **text, char item[static ITEM_MAX])
+{
+	const char *from = *text + strspn(*text, " \t"), *end = strchrnul(from, ',');
+	int n = (int)(end - from);
+
+	while (n && isspace((unsigned char)from[n - 1]))
+		n--;
+	*text = *end ? end + 1 : NULL;
+	return snprintf(item, ITEM_MAX, "%.*s", n, from) < ITEM_MAX;
+}
+
+static int set_times(const struct opt *opt, const char *text, struct options *o, char *reterr)
+{
+	uint64_t v[8] = { 0 };
+	char item[ITEM_MAX];
+	unsigned most = opt->octets / sizeof *v, n = 0;
+	int r = 0;
+
+	while (text && r == 0 && n < most) {
+		if (!next_item(&text, item))
+			return refuse(reterr, "%s is too long", opt_quoted(item).s);
+		r = number_in_range(opt, item, &v[n], reterr);
+		if (r == 0 && n && v[n] <= v[n - 1])
+			return refuse(reterr, "%s is not more than the time before it",
+				      opt_quoted(item).s);
+		n++;
+	}
+	if (r == 0 && text)
+		return refuse(reterr, "too many times; allowed: up to %u", most);
+	if (r == 0)
+		memcpy(field(o, opt), v, opt->octets);
+	return r;
 }
 
 /* The words are in the order of the enum; those of a bool mean no and yes in turn. */
@@ -456,20 +516,11 @@ static int set_list(const struct opt *opt, const char *text, struct options *o, 
 
 	if (!*text && opt->type != OPT_LIST)
 		return 0; /* an empty list */
-	for (const char *end; r == 0; text = end + 1) {
-		char item[256]; /* longer than any name */
-		int n;
+	while (text && r == 0) {
+		char item[ITEM_MAX];
 
-		text += strspn(text, " \t");
-		end = strchrnul(text, ',');
-		for (n = (int)(end - text); n && isspace((unsigned char)text[n - 1]);)
-			n--;
-		if (snprintf(item, sizeof item, "%.*s", n, text) < (int)sizeof item)
-			r = set_item(opt, item, o, reterr);
-		else
-			r = refuse(reterr, "%s is too long", opt_quoted(item).s);
-		if (!*end)
-			break;
+		r = next_item(&text, item) ? set_item(opt, item, o, reterr)
+					   : refuse(reterr, "%s is too long", opt_quoted(item).s);
 	}
 	return r;
 }
@@ -479,7 +530,9 @@ int opt_set(const struct opt *opt, const char *text, struct options *o,
 {
 	int r;
 
-	if (opt->type <= OPT_MODE)
+	if (opt->type == OPT_TIMES)
+		r = set_times(opt, text, o, reterr);
+	else if (opt->type <= OPT_MODE)
 		r = set_number(opt, text, o, reterr);
 	else if (opt->type <= OPT_WORD)
 		r = set_word(opt, text, o, reterr);

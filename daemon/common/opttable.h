@@ -12,12 +12,13 @@ struct options;
 
 #define DEFAULT_CONFIG "/etc/synfind/synfind.conf"
 
-enum { OPT_MESSAGE_MAX = 256, N_OPT = 49 };
+enum { OPT_MESSAGE_MAX = 256, N_OPT = 50 };
 
 enum opt_type {
 	OPT_NUMBER,
 	OPT_SIZE,
 	OPT_TIME,
+	OPT_TIMES, /* as many as the field holds, ascending; the others are 0 */
 	OPT_MODE,
 	OPT_BOOL,
 	OPT_WORD,

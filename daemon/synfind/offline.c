@@ -33,14 +33,15 @@ struct offline {
 	struct decoder_state state;
 	struct pipeline pipeline;
 	const struct options *o;
-	const char *name;     /* in_iface where the file names no interface */
-	const char *file;     /* the current one */
-	size_t files;	      /* opened so far */
-	int status;	      /* 1: a file was broken */
-	uint64_t progress_ns; /* time of the next progress line; 0: not known yet */
-	int error;	      /* of standard output: -errno */
-	uint64_t seq;	      /* of the last line */
-	uint64_t last_ns;     /* the largest timestamp so far */
+	const char *name;		/* in_iface where the file names no interface */
+	const char *file;		/* the current one */
+	size_t files;			/* opened so far */
+	int status;			/* 1: a file was broken */
+	uint64_t progress_ns;		/* time of the next progress line; 0: not known yet */
+	int error;			/* of standard output: -errno */
+	uint64_t seq;			/* of the last line */
+	uint64_t last_ns;		/* the largest timestamp so far */
+	uint64_t unanswered, half_open; /* attempts, when the capture ended */
 	struct fmt_second second;
 	struct strbuf lines; /* in .out, to be written */
 	char out[OUT_OCTETS];
@@ -137,14 +138,28 @@ static void write_stats(struct offline *r)
 			   &(struct stats_subscribers){ 0 }, 0, ++r->seq, r->last_ns);
 	}
 
-	char several[32];
+	char several[32], waiting[128] = "";
 
 	snprintf(several, sizeof several, "%zu files", r->o->read_files.n);
-	log_info("%s: %llu frames, %llu of them TCP, %llu connections, %llu events",
+	if (r->unanswered || r->half_open)
+		snprintf(waiting, sizeof waiting,
+			 "; at the end %llu attempts were unanswered, %llu half-open",
+			 (unsigned long long)r->unanswered, (unsigned long long)r->half_open);
+	log_info("%s: %llu frames, %llu of them TCP, %llu connections, %llu events%s",
 		 r->o->read_files.n > 1 ? several : r->name, (unsigned long long)source.packets,
 		 (unsigned long long)d.count.verdicts[FRAME_TCP].v,
-		 (unsigned long long)d.count.tracker.opened.v,
-		 (unsigned long long)d.count.events.v);
+		 (unsigned long long)d.count.tracker.opened.v, (unsigned long long)d.count.events.v,
+		 waiting);
+}
+
+/* Attempts that wait while the capture ends. */
+static void count_waiting(struct offline *r)
+{
+	const struct counter *states = r->pipeline.count->tracker.states;
+
+	r->unanswered = counter_get(&states[FSM_SYN]);
+	for (unsigned s = FSM_CROSSED; s <= FSM_ANSWERED; s++)
+		r->half_open += counter_get(&states[s]);
 }
 
 /* Rewrites one line of the terminal while a long file is read. */
@@ -248,6 +263,7 @@ static int offline_opened(struct offline *r)
 		if (pull_all(r) < 0)
 			report_broken(r, pcapfile_error(r->source));
 	} while (!r->error && next_file(r));
+	count_waiting(r);
 	tracker_close_all(r->pipeline.tracker, REASON_CAPTURE_END);
 	if (r->progress_ns)
 		fputs("\r\033[K", stderr);

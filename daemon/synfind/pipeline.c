@@ -44,6 +44,7 @@ struct tracker_config pipeline_config(const struct pipeline *p, const struct opt
 				[FSM_T_CLOSING] = o->timeout_closing_ns,
 				[FSM_T_TIME_WAIT] = o->timeout_time_wait_ns,
 				[FSM_T_RESET] = o->timeout_reset_ns },
+		.stuck_ns = { o->stuck_after_ns[0], o->stuck_after_ns[1], o->stuck_after_ns[2] },
 		.anomalies_per_connection = o->anomalies_per_connection,
 		.anomalies_per_second = o->anomalies_per_second,
 		.flood_half_open = part_of(o->syn_flood_half_open, of),

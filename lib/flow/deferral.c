@@ -118,14 +118,20 @@ bool deferral_overdue(const struct tracker *t, table_ref r)
 	return entry_deferred(t, r) && table_syn(&t->table, r)->start_ns + DEFERRAL_NS <= t->now_ns;
 }
 
-void deferral_expire(struct tracker *t, struct flow *f)
+bool deferral_tell(struct tracker *t, struct flow *f)
 {
 	struct flow_server s = flow_server(f);
 
 	if (synflood_has(&t->synflood, &s, f->c->start_ns))
-		return;
+		return false;
 	deferral_report(t, f, SYNFLOOD_REPORTED);
-	deferral_save(t, f);
+	return true;
+}
+
+void deferral_expire(struct tracker *t, struct flow *f)
+{
+	if (deferral_tell(t, f))
+		deferral_save(t, f);
 }
 
 void deferral_add(struct tracker *t, struct flow *f, const struct flow_server *s,

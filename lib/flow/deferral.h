@@ -55,6 +55,9 @@ bool deferral_absorbs(struct tracker *t, const struct flow_server *s, uint64_t s
 /* Is the live entry @r deferred for so long that it must be reported, unless there is a flood? */
 bool deferral_overdue(const struct tracker *t, table_ref r);
 
+/* Reports what was deferred of @f, if there is no flood; false: there is one. */
+bool deferral_tell(struct tracker *t, struct flow *f);
+
 /* If there is no flood: reports @f, whose entry is overdue. */
 void deferral_expire(struct tracker *t, struct flow *f);
 

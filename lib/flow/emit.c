@@ -173,6 +173,30 @@ static void fill_close_control(struct event *e, const struct conn *c, enum fsm_s
 		e->close.teardown = TEARDOWN_UNKNOWN;
 }
 
+/* Has the peer acknowledged all that @side is known to have sent? */
+static bool all_acked(const struct conn *c, enum fsm_side side)
+{
+	bool known = c->sent >> side & c->heard >> side & 1;
+
+	return !known || c->acked[side] == c->next[side];
+}
+
+/* What nobody has acknowledged of a connection that goes on, as far as one knows. */
+static enum outstanding outstanding_of(const struct conn *c)
+{
+	enum fsm_state s = c->state;
+
+	if (s == FSM_SYN || s == FSM_CROSSED)
+		return OUTSTANDING_SYN;
+	if (s < FSM_CLAIMED)
+		return OUTSTANDING_SYN_ACK;
+	if (all_acked(c, SIDE_A) && all_acked(c, SIDE_B))
+		return OUTSTANDING_NONE;
+	return s == FSM_OPEN || s == FSM_CLAIMED || s == FSM_HALF_A || s == FSM_HALF_B
+		       ? OUTSTANDING_DATA
+		       : OUTSTANDING_FIN;
+}
+
 void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 		enum close_reason reason, int rst_by, struct trigger trigger,
 		const uint64_t *moved_ns)
@@ -204,8 +228,39 @@ void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 	e->close.completeness = c->complete;
 	e->close.counts = COUNTS_SEGMENTS;
 	e->close.lossy = tracker_was_lossy(t, c);
+	/* In control mode most of what acknowledges is not seen. */
+	e->close.outstanding = trigger.segment != SEGMENT_NONE || t->cfg.control
+				       ? OUTSTANDING_NONE
+				       : outstanding_of(c);
 	if (t->cfg.control)
 		fill_close_control(e, c, before);
+	t->sink->commit(t->sink);
+}
+
+/* ---- tcp_retry and tcp_stuck ----------------------------------------------------------------- */
+
+void emit_retry(struct tracker *t, const struct flow *f, enum fsm_side from, uint64_t waited_ns,
+		struct trigger trigger)
+{
+	struct event *e = emit_begin_tcp(t, EVENT_TCP_RETRY, f, f->c->state, trigger);
+
+	if (!e)
+		return;
+	e->retry.waited_ns = waited_ns;
+	e->retry.count = f->c->retrans[from];
+	e->retry.from = from;
+	t->sink->commit(t->sink);
+}
+
+void emit_stuck(struct tracker *t, const struct flow *f, enum fsm_side waits_for,
+		uint64_t silent_ns, struct trigger trigger)
+{
+	struct event *e = emit_begin_tcp(t, EVENT_TCP_STUCK, f, f->c->state, trigger);
+
+	if (!e)
+		return;
+	e->stuck.silent_ns = silent_ns;
+	e->stuck.waits_for = waits_for;
 	t->sink->commit(t->sink);
 }
 

@@ -44,6 +44,14 @@ void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 		enum close_reason reason, int rst_by, struct trigger trigger,
 		const uint64_t *moved_ns);
 
+/* tcp_retry of @from; its count is that of @f. */
+void emit_retry(struct tracker *t, const struct flow *f, enum fsm_side from, uint64_t waited_ns,
+		struct trigger trigger);
+
+/* tcp_stuck. */
+void emit_stuck(struct tracker *t, const struct flow *f, enum fsm_side waits_for,
+		uint64_t silent_ns, struct trigger trigger);
+
 /* Counts an anomaly; reports it if @report and if the limits allow. */
 void emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, enum anomaly kind,
 		  struct trigger trigger, bool report);

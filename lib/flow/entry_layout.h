@@ -64,7 +64,8 @@ struct conn_hot {
 			/* In the table: FSM_OPEN, both sides are known, nothing is in doubt. */
 			uint16_t quiet : 1;
 			uint16_t noted : 4; /* PHASE_OPEN: sum of conn_note_bit() */
-			uint16_t : 3;
+			uint16_t stuck : 2; /* times of cfg.stuck_ns that were reported */
+			uint16_t : 1;
 		} __attribute__((packed));
 		struct {
 			uint16_t : 9;

@@ -12,6 +12,8 @@ enum event_kind {
 	EVENT_TCP_STATE,
 	EVENT_TCP_ESTABLISHED,
 	EVENT_TCP_CLOSE,
+	EVENT_TCP_RETRY,
+	EVENT_TCP_STUCK,
 	EVENT_TCP_ANOMALY,
 	EVENT_CAPTURE_LOSS,
 	EVENT_SYN_FLOOD,
@@ -55,6 +57,16 @@ enum close_reason {
 	REASON_CAPTURE_END,
 	REASON_SHUTDOWN,
 	REASONS
+};
+
+/* What was not acknowledged when the daemon itself ended a connection. */
+enum outstanding {
+	OUTSTANDING_NONE,
+	OUTSTANDING_SYN,
+	OUTSTANDING_SYN_ACK,
+	OUTSTANDING_DATA,
+	OUTSTANDING_FIN,
+	OUTSTANDINGS
 };
 
 enum closed_by { CLOSED_BY_NONE, CLOSED_BY_CLIENT, CLOSED_BY_SERVER, CLOSED_BY_BOTH, CLOSED_BYS };
@@ -209,8 +221,18 @@ struct event {
 			uint32_t gap_bytes;
 			uint8_t reason, closed_by, teardown, conn_state, completeness;
 			uint8_t counts; /* enum event_counts */
+			uint8_t outstanding;
 			bool lossy;
 		} close;
+		struct {
+			uint64_t waited_ns; /* since the first segment of the connection */
+			uint32_t count;	    /* repetitions of this segment so far */
+			uint8_t from;	    /* enum fsm_side */
+		} retry;
+		struct {
+			uint64_t silent_ns;
+			uint8_t waits_for; /* enum fsm_side: who has to close */
+		} stuck;
 		struct {
 			uint32_t count; /* of this connection so far */
 			uint8_t kind;	/* enum anomaly */

@@ -19,6 +19,8 @@ const struct conststr event_kind_str[EVENT_KINDS] = {
 	[EVENT_TCP_STATE] = CONSTSTR("tcp_state"),
 	[EVENT_TCP_ESTABLISHED] = CONSTSTR("tcp_established"),
 	[EVENT_TCP_CLOSE] = CONSTSTR("tcp_close"),
+	[EVENT_TCP_RETRY] = CONSTSTR("tcp_retry"),
+	[EVENT_TCP_STUCK] = CONSTSTR("tcp_stuck"),
 	[EVENT_TCP_ANOMALY] = CONSTSTR("tcp_anomaly"),
 	[EVENT_CAPTURE_LOSS] = CONSTSTR("capture_loss"),
 	[EVENT_SYN_FLOOD] = CONSTSTR("syn_flood"),
@@ -43,6 +45,12 @@ const struct conststr direction_basis_str[DIRECTIONS] = {
 	[DIRECTION_SYN_ACK] = CONSTSTR("syn_ack"),
 	[DIRECTION_PORT] = CONSTSTR("port"),
 	[DIRECTION_FIRST_PACKET] = CONSTSTR("first_packet"),
+};
+
+const struct conststr outstanding_str[OUTSTANDINGS] = {
+	[OUTSTANDING_NONE] = CONSTSTR("none"),	     [OUTSTANDING_SYN] = CONSTSTR("syn"),
+	[OUTSTANDING_SYN_ACK] = CONSTSTR("syn_ack"), [OUTSTANDING_DATA] = CONSTSTR("data"),
+	[OUTSTANDING_FIN] = CONSTSTR("fin"),
 };
 
 const struct conststr close_reason_str[REASONS] = {

@@ -5,6 +5,7 @@
 #include "flow/entry_store.h"
 #include "flow/tracker_state.h"
 #include "flow/transition.h"
+#include "flow/trouble.h"
 #include "wire/tcpopt.h"
 
 /* ---- refused segments, and gaps: what is remembered of a few connections --------------------- */
@@ -145,6 +146,7 @@ void input_segment(struct tracker *t, struct flow *f, enum fsm_side from, const 
 	struct conn *c = f->c;
 	bool mirror = f->key.self && !(s->flags & TCP_RST), syn = s->flags & TCP_SYN;
 	enum fsm_state before = c->state, at = before;
+	uint64_t before_ns = c->last_ns;
 	struct learned l = { 0 };
 	struct gaps g;
 	struct segment bare;
@@ -185,6 +187,8 @@ void input_segment(struct tracker *t, struct flow *f, enum fsm_side from, const 
 					    l.acks_gap || v.anomaly == ANOMALY_ACK_UNSEEN });
 	if (l.again)
 		conn_count_retrans(c, from);
+	if (l.again && syn)
+		trouble_repeated(t, f, from, s, before_ns);
 	c->suspect |= v.suspect;
 	transition_apply(t, f, from, s, v, at, mirror);
 	gaps_store(t, f, before, &g);

@@ -4,6 +4,7 @@
 #include "flow/deferral.h"
 #include "flow/entry_store.h"
 #include "flow/tracker_state.h"
+#include "flow/trouble.h"
 
 enum {
 	SWEEP_AT_LEAST = 65536, /* slots of a pool that one sweep looks at */
@@ -49,14 +50,24 @@ static int suspect_side(const struct conn *c)
 	return side;
 }
 
+/* When @c is over, if it stays silent. */
+static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
+{
+	uint64_t wait = timeout_of(t, c->state, c->suspect);
+
+	if (fsm_offering(c->state) && !c->suspect)
+		wait = tracker_attempt_ns(wait, conn_age(c));
+	return c->last_ns + wait;
+}
+
 bool timeout_expire(struct tracker *t, struct flow *f)
 {
-	uint64_t at = f->c->last_ns + timeout_of(t, f->c->state, f->c->suspect);
+	uint64_t at = deadline_of(t, f->c);
 
 	if (t->now_ns < at)
 		return false;
 	entry_settle(t, f, false);
-	at = f->c->last_ns + timeout_of(t, f->c->state, f->c->suspect);
+	at = deadline_of(t, f->c);
 	if (t->now_ns < at) {
 		entry_save(t, f);
 		return false;
@@ -78,17 +89,19 @@ bool timeout_due(const struct tracker *t, table_ref r)
 	}
 	const struct syn_entry *e = table_syn(&t->table, r);
 	enum fsm_timeout wait = e->syn_acks ? FSM_T_SYN_RECEIVED : FSM_T_SYN_SENT;
+	uint64_t age = dur40_ns(e->last);
 
-	return e->start_ns + dur40_ns(e->last) + t->cfg.timeout_ns[wait] <= t->now_ns;
+	return e->start_ns + age + tracker_attempt_ns(t->cfg.timeout_ns[wait], age) <= t->now_ns;
 }
 
 /* ---- the sweep ------------------------------------------------------------------------------- */
 
-/* Is it due, or deferred and to be reported? */
+/* Is it due, stuck, or deferred and to be reported? */
 static bool sweep_wants(const struct tracker *t, table_ref r)
 {
-	return timeout_due(t, r) || (unlikely(synflood_watched(&t->synflood)) &&
-				     table_live(&t->table, r) && deferral_overdue(t, r));
+	return timeout_due(t, r) || trouble_stuck_due(t, r) ||
+	       (unlikely(synflood_watched(&t->synflood)) && table_live(&t->table, r) &&
+		deferral_overdue(t, r));
 }
 
 /* Ends what is still due among these slots.  Many are due at once after many closed at once, and
@@ -106,6 +119,8 @@ static void expire_batch(struct tracker *t, const table_ref *r, unsigned n)
 		    close_deferred_at(t, r[i], REASON_UNANSWERED))
 			continue;
 		entry_load_at(t, &f, r[i]);
+		if (trouble_stuck_due(t, r[i]))
+			trouble_stuck(t, &f, deadline_of(t, f.c));
 		if (!timeout_expire(t, &f) && deferral_overdue(t, f.ref))
 			deferral_expire(t, &f);
 	}

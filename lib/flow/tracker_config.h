@@ -9,10 +9,14 @@
 struct bypass_kernel;
 struct undo;
 
+enum { STUCK_TIMES = 3 };
+
 struct tracker_config {
 	uint32_t max_connections; /* full entries, those in TIME_WAIT included */
 	uint32_t max_half_open;	  /* SYNs and SYN-ACKs without more */
 	uint64_t timeout_ns[FSM_TIMEOUTS];
+	/* Ascending: silences of a half-closed connection that are reported; 0: no more of them. */
+	uint64_t stuck_ns[STUCK_TIMES];
 	uint32_t anomalies_per_connection; /* reported, at most ANOMALIES_REPORTED_MAX */
 	uint32_t anomalies_per_second;	   /* reported in all */
 	uint32_t flood_half_open;   /* 0: no server is ever under a flood; see "flow/synflood.h" */

@@ -48,9 +48,8 @@ static __attribute__((noinline)) bool establish(struct tracker *t, struct flow *
 	struct conn offered = *f->c; /* before it is overwritten */
 	struct handshake done = { .before = &offered };
 	uint64_t moved_ns[SIDES];
-	const void *repeated = unlikely(offered.retrans[SIDE_B])
-				       ? recall_find(RECALL(t->answers), f->hash)
-				       : NULL;
+	const void *repeated =
+		unlikely(offered.retrans[SIDE_B]) ? recall_find(RECALL(t->answers), f->hash) : NULL;
 
 	done.client_rtt_ns = answers_rtt(repeated, &offered, s);
 	if (!change_state(t, f->c, to, s->ts_ns, moved_ns))

@@ -181,6 +181,8 @@ static char *add_close(char *p, const struct event *e, struct fmt_second *second
 	p = add_moves(p, e);
 	p = add_conststr(p, "reason", &close_reason_str[e->close.reason]);
 	p = add_conststr(p, "closed_by", &closed_by_str[e->close.closed_by]);
+	if (e->close.outstanding != OUTSTANDING_NONE)
+		p = add_conststr(p, "outstanding", &outstanding_str[e->close.outstanding]);
 	if (e->close.teardown != TEARDOWN_UNKNOWN)
 		p = add_conststr(p, "teardown", &teardown_str[e->close.teardown]);
 	p = add_conststr(p, "conn_state", &conn_state_str[e->close.conn_state]);
@@ -203,6 +205,20 @@ static char *add_close(char *p, const struct event *e, struct fmt_second *second
 	p = add_both_ways(add_u64, p, "payload", e->close.payload);
 	p = add_both_ways(add_few, p, "retrans", e->close.retrans);
 	return add_few(p, "gap_bytes", e->close.gap_bytes);
+}
+
+static char *add_retry(char *p, const struct event *e)
+{
+	p = add_conststr(p, "segment", &event_segment_str[e->segment]);
+	p = add_conststr(p, "from", &side_str[e->retry.from != SIDE_A]);
+	p = add_few(p, "count", e->retry.count);
+	return add_u64(p, "waited_ns", e->retry.waited_ns);
+}
+
+static char *add_stuck(char *p, const struct event *e)
+{
+	p = add_conststr(p, "waits_for", &side_str[e->stuck.waits_for != SIDE_A]);
+	return add_u64(p, "silent_ns", e->stuck.silent_ns);
 }
 
 static char *add_anomaly(char *p, const struct event *e)
@@ -269,6 +285,10 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 		p = add_established(p, e);
 	else if (e->kind == EVENT_TCP_CLOSE)
 		p = add_close(p, e, c->second);
+	else if (e->kind == EVENT_TCP_RETRY)
+		p = add_retry(p, e);
+	else if (e->kind == EVENT_TCP_STUCK)
+		p = add_stuck(p, e);
 	else if (e->kind == EVENT_TCP_ANOMALY)
 		p = add_anomaly(p, e);
 	return fmt_lit(p, "}");

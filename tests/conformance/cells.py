@@ -26,7 +26,7 @@ import script
 import tap
 
 SYNFIND = os.environ.get("SYNFIND", os.path.join(ROOT, "build/synfind"))
-ARGS = ["--anomalies-per-second=1000000", "--stats-interval=0"]
+ARGS = ["--anomalies-per-second=1000000", "--stats-interval=0", "--stuck-after=0"]
 # ISNs of both ends, relative to which all else is told.
 VARIANTS = {"plain": (1000, 5_000_000), "wrap in the data": (2**32 - 6, 2**32 - 11),
             "wrap in the handshake": (2**32 - 1, 2**32 - 2)}

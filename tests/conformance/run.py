@@ -159,9 +159,9 @@ def show(event, times):
     """An event as a line of want.txt, with what is usually worth comparing."""
     t = events.time_ns(event["timestamp"])
     frame = f"@{times.index(t) + 1} " if times.count(t) == 1 else ""
-    keys = ("C S segment basis kind midstream direction_basis prev_flow_id server_rtt_ns "
-            "client_rtt_ns syn_retrans synack_retrans reason closed_by teardown conn_state history "
-            "completeness pkts_toserver pkts_toclient payload_toserver payload_toclient "
+    keys = ("C S segment basis kind count waited_ns waits_for silent_ns midstream direction_basis "
+            "prev_flow_id server_rtt_ns client_rtt_ns syn_retrans synack_retrans reason outstanding "
+            "closed_by teardown conn_state history completeness pkts_toserver pkts_toclient payload_toserver payload_toclient "
             "retrans_toserver retrans_toclient gap_bytes").split()
     if event["event_type"] != "tcp_close":
         keys = keys[:keys.index("reason")]

@@ -220,9 +220,11 @@ class Checker:
             if kind != "tcp_anomaly":
                 self.flows[flow_id] = [*now, kind == "tcp_close"]
             return
-        if kind == "tcp_anomaly":
+        if kind in ("tcp_anomaly", "tcp_retry", "tcp_stuck"):
             if now != (flow[0], flow[1]) and not self.lost and not flow[2]:
-                self.fail(f"an anomaly shows {now}, the flow was {flow[:2]}")
+                self.fail(f"{kind} shows {now}, the flow was {flow[:2]}")
+            if flow[2] and kind != "tcp_anomaly":
+                self.fail(f"{kind} of flow {flow_id} after its tcp_close")
             return
         if flow[2]:
             self.fail(f"{kind} of flow {flow_id} after its tcp_close")

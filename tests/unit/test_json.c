@@ -441,7 +441,11 @@ static struct event greatest(enum event_kind kind)
 		e.close.closed_by = CLOSED_BY_CLIENT;
 		e.close.teardown = TEARDOWN_THREE_SEGMENTS;
 		e.close.conn_state = CONN_RSTOS0;
+		e.close.outstanding = OUTSTANDING_SYN_ACK;
 		e.close.lossy = false;
+		break;
+	case EVENT_TCP_RETRY:
+	case EVENT_TCP_STUCK:
 		break;
 	case EVENT_TCP_ANOMALY:
 		e.anomaly.kind = ANOMALY_SYN_ACK_UNEXPECTED;

@@ -158,6 +158,33 @@ static bool bad(const struct opt *opt, const char *text, const char *why)
 	return run_one(opt, text, true) == -EINVAL && told_flag(msg) && strstr(err, "allowed: ");
 }
 
+static bool times_are(const struct opt *opt, const char *text, const uint64_t want[static 3])
+{
+	bool same = run_one(opt, text, false) == 0 && !memcmp(field(&o, opt), want, 24);
+
+	return same && run_one(opt, text, true) == 0 && !memcmp(field(&o, opt), want, 24);
+}
+
+static void check_times(const struct opt *opt)
+{
+	ok(times_are(opt, "1, 2min ,3h", (uint64_t[]){ SEC, 120 * SEC, 10800 * SEC }),
+	   "%s takes three times", opt->name);
+	ok(times_are(opt, "1s", (uint64_t[3]){ SEC }), "or one");
+	ok(times_are(opt, "0", (uint64_t[3]){ 0 }), "or none");
+	ok(bad(opt, "1ms", "is out of range") && bad(opt, "366d", "is out of range"),
+	   "each within its range");
+	ok(bad(opt, "x", "is not a duration"), "and a duration");
+	ok(run_one(opt, "2s,1s", false) == -EINVAL &&
+		   reported(2, "stuck-after: '1s' is not more than the time before it"),
+	   "each more than the one before");
+	ok(run_one(opt, "1s,2s,3s,4s", false) == -EINVAL &&
+		   reported(2, "stuck-after: too many times; allowed: up to 3"),
+	   "not four");
+	ok(run_one(opt, "1s,,2s", false) == -EINVAL && run_one(opt, "1s,", false) == -EINVAL &&
+		   run_one(opt, "", false) == -EINVAL,
+	   "nor none where a comma says one");
+}
+
 static void check_number(const struct opt *opt)
 {
 	const char *unit = opt->type == OPT_TIME ? "ns" : "";
@@ -316,6 +343,9 @@ static void check_every_row(void)
 			break;
 		case OPT_STRING:
 			check_string(opt);
+			break;
+		case OPT_TIMES:
+			check_times(opt);
 			break;
 		case OPT_NUMBER:
 		case OPT_SIZE:
@@ -974,6 +1004,8 @@ static void check_example(void)
 			same = same && (*(char *const *)a && *(char *const *)b
 						? !strcmp(*(char *const *)a, *(char *const *)b)
 						: *(char *const *)a == *(char *const *)b);
+		else if (opt->type == OPT_TIMES)
+			same = same && !memcmp(a, b, opt->octets);
 		else if (opt->type == OPT_SIZE || opt->type == OPT_TIME)
 			same = same && *(const uint64_t *)a == *(const uint64_t *)b;
 		else if (opt->type == OPT_BOOL)
