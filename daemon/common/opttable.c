@@ -47,8 +47,8 @@ const struct opt_section opt_sections[N_SECTION] = {
 	.unit = plain, ROW(OPT_TIME, field##_ns, uint64_t, min, max, initial, "TIME")
 #define TIMES(field, least, most, first, plain) \
 	.unit = plain, .octets = sizeof(((struct options *)0)->field##_ns), \
-	.offset = offsetof(struct options, field##_ns), .type = OPT_TIMES, .min = least, .max = most, \
-	.initial = first, .value = "TIME[,TIME]"
+	.offset = offsetof(struct options, field##_ns), .type = OPT_TIMES, \
+	.min = least, .max = most, .initial = first, .value = "TIME[,TIME]"
 #define MODE(field, initial)              ROW(OPT_MODE, field, mode_t, 0, 0777, initial, "MODE")
 #define WORD(field, ctype, initial, words) ROW(OPT_WORD, field, ctype, 0, 0, initial, words)
 #define STRING(field, min, max, initial, name) \

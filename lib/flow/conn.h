@@ -214,9 +214,9 @@ enum conn_state conn_zeek_state(const struct conn *c, enum fsm_state s, int rst_
 
 /* ---- beginning and moving -------------------------------------------------------------------- */
 
-/* The connection that @s begins at @start_ns, as it is before @s.  @old, if not NULL, is the one that the
- * 4-tuple had: the new one starts after it, however coarse the clock is; without a SYN it has the
- * same client. */
+/* The connection that @s begins at @start_ns, as it is before @s.  @old, if not NULL, is the one
+ * that the 4-tuple had: the new one starts after it, however coarse the clock is; without a SYN it
+ * has the same client. */
 void conn_begin(struct conn *c, const struct segment *s, uint64_t start_ns, unsigned sender,
 		const struct conn *old);
 

@@ -173,7 +173,7 @@ bool fastpath_syn_ack(struct tracker *t, struct flow *f, table_ref ref, unsigned
 	if (was->syn_acks || was->deferred || sender == was->client_end || f->key.self ||
 	    !is_small(s) || s->ack != was->isn[SIDE_A] + 1 || at > UINT32_MAX ||
 	    t->now_ns >= was->start_ns + asked +
-				 tracker_attempt_ns(t->cfg.timeout_ns[FSM_T_SYN_SENT], asked))
+				 tracker_silence_ns(t->cfg.timeout_ns[FSM_T_SYN_SENT], asked))
 		return false;
 
 	struct syn_entry *e = table_edit(&t->table, ref).syn;

@@ -1,5 +1,5 @@
-/* late.h - segments of a 4-tuple whose connection is over: late ones, which mean nothing, or the first
- * of the next connection.  Private to lib/flow. */
+/* late.h - segments of a 4-tuple whose connection is over: late ones, which mean nothing, or the
+ * first of the next connection.  Private to lib/flow. */
 #pragma once
 
 struct flow;

@@ -56,7 +56,7 @@ static uint64_t deadline_of(const struct tracker *t, const struct conn *c)
 	uint64_t wait = timeout_of(t, c->state, c->suspect);
 
 	if (fsm_offering(c->state) && !c->suspect)
-		wait = tracker_attempt_ns(wait, conn_age(c));
+		wait = tracker_silence_ns(wait, conn_age(c));
 	return c->last_ns + wait;
 }
 
@@ -91,7 +91,7 @@ bool timeout_due(const struct tracker *t, table_ref r)
 	enum fsm_timeout wait = e->syn_acks ? FSM_T_SYN_RECEIVED : FSM_T_SYN_SENT;
 	uint64_t age = dur40_ns(e->last);
 
-	return e->start_ns + age + tracker_attempt_ns(t->cfg.timeout_ns[wait], age) <= t->now_ns;
+	return e->start_ns + age + tracker_silence_ns(t->cfg.timeout_ns[wait], age) <= t->now_ns;
 }
 
 /* ---- the sweep ------------------------------------------------------------------------------- */

@@ -91,7 +91,7 @@ static inline void tracker_count_state(struct tracker *t, enum fsm_state from, e
 /* How long an attempt of that age may be silent: @timeout_ns, but not less than until its next SYN
  * can come (RFC 6298: the first after 1 s or 3 s, then after twice the time), if that is within the
  * default.  Else the repetition would be another attempt. */
-static inline uint64_t tracker_attempt_ns(uint64_t timeout_ns, uint64_t age_ns)
+static inline uint64_t tracker_silence_ns(uint64_t timeout_ns, uint64_t age_ns)
 {
 	const uint64_t first = 3500000000, most = 70000000000;
 	uint64_t next = first + 2 * age_ns < most ? first + 2 * age_ns : most;

@@ -1,9 +1,9 @@
-/* trouble.h - what is wrong now: a SYN or SYN-ACK that came again, a half-closed connection in which
- * nothing moves.
+/* trouble.h - what is wrong now: a SYN or SYN-ACK that came again, a half-closed connection in
+ * which nothing moves.
  *
- * tcp_retry is reported at the first repetition, and at the first one after 1, 2, 4, 8 ... s, so that a
- * connection has few of them however often it repeats.  A copy that the path made at once is none.
- * tcp_stuck is reported once for each time of cfg.stuck_ns.
+ * tcp_retry is reported at the first repetition, and at the first one after 1, 2, 4, 8 ... s, so
+ * that a connection has few of them however often it repeats.  A copy that the path made at once is
+ * none.  tcp_stuck is reported once for each time of cfg.stuck_ns.
  * Private to lib/flow, in the tracker's thread. */
 #pragma once
 #include <stdbool.h>

@@ -100,6 +100,10 @@ def went_on(by_id):
     return {k: v for k, v in by_id.items() if any('"tcp_established"' in e for e in v)}
 
 
+def retries(by_id):
+    return {e for v in by_id.values() for e in v if '"tcp_retry"' in e}
+
+
 def stats(lines):
     return lines[-1]["decoders"][0]
 
@@ -109,6 +113,10 @@ def compare(what, story, args=()):
     on = read(story, *THRESHOLDS, *args)
     off = read(story, *OFF, *args)
     a, b = went_on(flows(on)), went_on(flows(off))
+    tap.ok(retries(a) <= retries(b), f"{what}: a flood adds no retries",
+           sorted(retries(a) - retries(b))[:3])
+    if series(on):  # it suppresses some, as it does with the opens of those that do not go on
+        a, b = ({k: [e for e in v if '"tcp_retry"' not in e] for k, v in x.items()} for x in (a, b))
     bad = [k for k in b if a.get(k) != b[k]]
     tap.ok(a == b and b, f"{what}: {len(b)} connections are told as without", *bad[:1],
            *(a.get(bad[0], ["(nothing)"]) if bad else []), *(b[bad[0]] if bad else []))
@@ -170,7 +178,7 @@ def dead_server():
         s.real(i / 4, server="10.9.9.9:9")
     lines, off = read(s, *THRESHOLDS), read(s, *OFF)
     tap.equal(phases(lines), "", "a server that is down and asked slowly is under no flood")
-    tap.equal(flows(lines), flows(off), "a dead server: every attempt is told")
+    tap.equal(flows(lines), flows(off), "a dead server: every attempt is told, and its retries")
     opens = [e for e in lines if e["event_type"] == "tcp_open"]
     tap.ok(stats(lines)["syn_flood"]["held"] > 300, "a dead server: attempts waited", stats(lines))
     newest = late = 0
@@ -179,6 +187,21 @@ def dead_server():
         newest = max(newest, at)
         late = max(late, newest - at)
     tap.ok(10**9 < late < 3 * 10**9, "a dead server: an attempt waits for a second or two", late)
+
+
+def outage():
+    """500 clients a second that do not give up, at a server that is gone: no flood, with the defaults."""
+    s, again = Story(), [(at, "C", f"{TCP_SYN} seq=0") for at in (1.02, 3.05, 7.1)]
+    s.flood(0, 5000, 500, *again)
+    lines = read(s)
+    tap.equal(phases(lines), "", "an outage is no flood")
+    told = [(e["tcp"]["count"], e["tcp"]["waited_ns"]) for e in lines if e["event_type"] == "tcp_retry"]
+    tap.equal({k: told.count(k) for k in told},
+              {(1, 1_020_000_000): 5000, (2, 3_050_000_000): 5000, (3, 7_100_000_000): 5000},
+              "an outage: each retry of each attempt is told")
+    place = {e["flow_id"]: i for i, e in enumerate(lines) if e["event_type"] == "tcp_open"}
+    tap.ok(all(i > place[e["flow_id"]] for i, e in enumerate(lines) if e["event_type"] == "tcp_retry"),
+           "an outage: behind their tcp_open")
 
 
 def slow_clients():
@@ -356,7 +379,7 @@ def control_mode():
               "control mode: a flood of lone SYNs has its series")
 
 
-for story in (plain_flood, busy_server, dead_server, slow_clients, slow_server, refused_slowly,
+for story in (plain_flood, busy_server, dead_server, outage, slow_clients, slow_server, refused_slowly,
               how_it_ends, late_answers, real_ones, servers_apart, two_floods,
               repeated, control_mode):
     story()

@@ -161,8 +161,8 @@ def show(event, times):
     frame = f"@{times.index(t) + 1} " if times.count(t) == 1 else ""
     keys = ("C S segment basis kind count waited_ns waits_for silent_ns midstream direction_basis "
             "prev_flow_id server_rtt_ns client_rtt_ns syn_retrans synack_retrans reason outstanding "
-            "closed_by teardown conn_state history completeness pkts_toserver pkts_toclient payload_toserver payload_toclient "
-            "retrans_toserver retrans_toclient gap_bytes").split()
+            "closed_by teardown conn_state history completeness pkts_toserver pkts_toclient "
+            "payload_toserver payload_toclient retrans_toserver retrans_toclient gap_bytes").split()
     if event["event_type"] != "tcp_close":
         keys = keys[:keys.index("reason")]
     values = ((k, lookup(event, k)) for k in keys)

@@ -5,12 +5,13 @@ one fails.
 
 lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferred` mark turned round;
 each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastpath.c,
-conn.c, conn.h and bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.  lib/flow/synflood.c,
-deferral.c and close.c: those in synflood_mutants.py, which the unit tests of synflood and fastpath and
-conformance/flood.py must notice.  The other tests: the unit tests of segment_check and fastpath (where
-the short ways and the general one are compared), conformance/cells.py, the cases of
-conformance/run.py; for the state table those come first, as few of its cells need test_tcp_fsm, which
-alone reaches those that no sequence of segments does.
+conn.c, conn.h and bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.
+lib/flow/transition.c, late.c, answers.c, trouble.c and recall.c: those in trouble_mutants.py.
+lib/flow/synflood.c, deferral.c and close.c: those in synflood_mutants.py, which the unit tests of
+synflood and fastpath and conformance/flood.py must notice.  The other tests: the unit tests of the
+module, or of fastpath (where the short ways and the general one are compared), conformance/cells.py,
+the cases of conformance/run.py; for the state table those come first, as few of its cells need
+test_tcp_fsm, which alone reaches those that no sequence of segments does.
 
     mutants.py [-j N] [-v] [WORD...]   only mutants whose name contains one of the words; 2 at a time
 
@@ -34,11 +35,14 @@ sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
 import synflood_mutants
 import segment_check_mutants
+import trouble_mutants
 import run
 
 FSM, CHECK, FASTPATH, CONN, SYNFLOOD, DEFERRAL, CLOSE = (
     f"lib/flow/{name}.c" for name in
     ("tcp_fsm", "segment_check", "fastpath", "conn", "synflood", "deferral", "close"))
+TRANSITION, LATE, ANSWERS, TROUBLE, RECALL = (
+    f"lib/flow/{name}.c" for name in ("transition", "late", "answers", "trouble", "recall"))
 CONN_H, PREDICT = "lib/flow/conn.h", "bpf/predict.h"
 # What compiles a header, in the tracker.
 USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"], CONN_H: [CHECK]}
@@ -46,7 +50,9 @@ UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
          FASTPATH: ["test_fastpath"], PREDICT: ["test_fastpath"],
          CONN: ["test_conn", "test_fastpath"], CONN_H: ["test_segment_check", "test_fastpath"],
          SYNFLOOD: ["test_synflood"], DEFERRAL: ["test_synflood", "test_fastpath"],
-         CLOSE: ["test_synflood", "test_fastpath"]}
+         CLOSE: ["test_synflood", "test_fastpath"],
+         TRANSITION: ["test_fastpath"], LATE: ["test_fastpath"], ANSWERS: ["test_answers"],
+         TROUBLE: ["test_fastpath"], RECALL: ["test_recall"]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
       "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
@@ -272,7 +278,12 @@ def read_all():
               CONN_H: segment_check_mutants.CONN_H_PIECES,
               SYNFLOOD: synflood_mutants.PIECES,
               DEFERRAL: synflood_mutants.DEFERRAL_PIECES,
-              CLOSE: synflood_mutants.CLOSE_PIECES}
+              CLOSE: synflood_mutants.CLOSE_PIECES,
+              TRANSITION: trouble_mutants.TRANSITION_PIECES,
+              LATE: trouble_mutants.LATE_PIECES,
+              ANSWERS: trouble_mutants.ANSWERS_PIECES,
+              TROUBLE: trouble_mutants.TROUBLE_PIECES,
+              RECALL: trouble_mutants.RECALL_PIECES}
     return sources, [*fsm_mutants(sources[FSM]),
                      *(m for path, p in pieces.items() for m in piece_mutants(path, sources[path], p))]
 

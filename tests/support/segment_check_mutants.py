@@ -98,9 +98,11 @@ PIECES = [
         ("an RST to a SYN that is not repeated", "if (c->state == FSM_ANSWERED && answers_syn)"),
         ("an RST to a SYN in any state", "if (answers_syn && conn_counts(c, SIDE_A).pkts > 1)")]),
     ("if (!sent && !heard)\n\t\treturn suspect;", [("an RST of nobody", "")]),
-    ("uint32_t lo = heard ? c->acked[from] : c->next[from];", [
+    ("uint32_t lo = heard ? c->acked[from] + syn_unacked(c->state, from) : c->next[from];", [
         ("an RST below what was sent", "uint32_t lo = c->next[from];"),
-        ("an RST of a side that nobody acknowledged", "uint32_t lo = c->acked[from];")]),
+        ("an RST of a side that nobody acknowledged", "uint32_t lo = c->acked[from];"),
+        ("an RST with the SYN's own number",
+         "uint32_t lo = heard ? c->acked[from] : c->next[from];")]),
     ("uint32_t hi = sent ? c->next[from] : c->acked[from];", [
         ("an RST above what was acknowledged", "uint32_t hi = c->acked[from];"),
         ("an RST of a side that sent nothing", "uint32_t hi = c->next[from];")]),
@@ -294,9 +296,13 @@ PIECES = [
         ("the peer's gap is one's own", "bool peer = !offering && known(c->gaps, from);")]),
     ("uint32_t fin = s->seq + s->payload_len;", [("the FIN before its data", "uint32_t fin = s->seq;")]),
     # segment_check
-    ("if (syn + fin + rst > 1)", [
-        ("flags combined", "if (false)"), ("two flags combined", "if (syn + fin + rst > 2)")]),
-    ("return s->flags & TCP_ACK ? check_syn_ack(c, from, s) : check_syn(c, from, s);", [
+    ("if ((rst && (syn || fin)) || (syn && fin && !ack))", [
+        ("flags combined", "if (false)"),
+        ("SYN and FIN", "if (rst && (syn || fin))"),
+        ("RST and SYN", "if ((rst && fin) || (syn && fin && !ack))"),
+        ("RST and FIN", "if ((rst && syn) || (syn && fin && !ack))"),
+        ("no FIN on a SYN-ACK", "if ((rst && (syn || fin)) || (syn && fin))")]),
+    ("return ack ? check_syn_ack(c, from, s, g) : check_syn(c, from, s);", [
         ("a SYN-ACK as SYN", "return check_syn(c, from, s);"),
         ("a SYN as SYN-ACK", "return check_syn_ack(c, from, s);")]),
     # learn_seq
@@ -344,9 +350,12 @@ PIECES = [
         ("another SYN-ACK is not learned", "if (!known_syn && !v.repeat) {"),
         ("any repeated SYN-ACK is learned", "if (!known_syn) {"),
         ("a repeated SYN is learned again", "if (!v.repeat || anew) {")]),
-    ("bool anew = c->state == FSM_ANSWERED && known(c->heard, from) &&\n\t\t\t    c->acked[from] + 1 == c->next[from];", [
+    ("bool anew = c->state == FSM_ANSWERED && (known(c->heard, from) ? c->acked[from] + 1 == c->next[from] : !c->payload_lo[from]);", [
         ("a late SYN-ACK is learned", "bool anew = known(c->heard, from) && c->acked[from] + 1 == c->next[from];"),
+        ("a bare ACK is believed", "bool anew = c->state == FSM_ANSWERED && known(c->heard, from) && c->acked[from] + 1 == c->next[from];"),
         ("a SYN-ACK behind its data is learned", "bool anew = c->state == FSM_ANSWERED;")]),
+    ("if (known_syn && s->flags & TCP_FIN && c->state == FSM_ANSWERED)\n\t\t\tc->next[from] = segment_end(s);", [
+        ("the FIN of a repeated SYN-ACK has no number", "")]),
     ("} else if (!v.probe) {", [("a probe is learned", "} else {")]),
     ("if (!known(c->heard, peer))\n\t\t\tc->acked[peer] = s->ack;\n\t\telse if", [
         ("the first ACK is not learned", "if")]),

@@ -71,11 +71,11 @@ DEFERRAL_PIECES = [
      "\t       table_syn(&t->table, r)->start_ns + DEFERRAL_NS <= t->now_ns;", [
         ("deferred for good", "return false;"), ("let go at once", "return entry_deferred(t, r);")]),
     # deferral_expire
-    ("deferral_report(t, f, SYNFLOOD_REPORTED);\n\tdeferral_save(t, f);", [
-        ("reported twice", "deferral_report(t, f, SYNFLOOD_REPORTED);"),
+    ("if (deferral_tell(t, f))\n\t\tdeferral_save(t, f);", [
+        ("reported twice", "deferral_tell(t, f);"),
         ("reported, with its mss in the place of a time",
-         "deferral_report(t, f, SYNFLOOD_REPORTED);\n"
-         "\ttable_edit(&t->table, f->ref).syn->deferred = 0;")]),
+         "if (deferral_tell(t, f))\n"
+         "\t\ttable_edit(&t->table, f->ref).syn->deferred = 0;")]),
 ]
 
 # The short way by which one that is deferred ends.
