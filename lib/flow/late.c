@@ -10,7 +10,7 @@
  * came twice and the port had opened meanwhile. */
 static bool answers_refused(const struct conn *c, enum fsm_side from, const struct segment *s)
 {
-	return c->state == FSM_RESET && from == SIDE_B &&
+	return from == SIDE_B &&
 	       !(c->complete & (COMPLETE_SYN_ACK | COMPLETE_DATA | COMPLETE_FIN)) &&
 	       segment_flags(s) == (TCP_SYN | TCP_ACK) && s->ack == c->isn + 1;
 }

@@ -6,19 +6,18 @@
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
 
-/* After both FINs an RST takes nothing from @receiver if it is in TIME-WAIT (RFC 1337), or if its
- * data is acknowledged and at most its FIN is not. */
-static bool loses_nothing(const struct conn *c, enum fsm_state before, enum fsm_side receiver)
+/* After both FINs an RST takes nothing from @receiver if its data is acknowledged, and at most its
+ * FIN is not.  So it is in TIME-WAIT (RFC 1337), or as good as there. */
+static bool loses_nothing(const struct conn *c, enum fsm_side receiver)
 {
-	return fsm_endpoint(before, receiver) == TCPS_TIME_WAIT ||
-	       (c->heard >> receiver & 1 && seq_le(c->next[receiver] - 1, c->acked[receiver]));
+	return c->heard >> receiver & 1 && seq_le(c->next[receiver] - 1, c->acked[receiver]);
 }
 
 /* @from's segment led from @before to @after. */
 static enum close_reason reason_of(const struct conn *c, enum fsm_state before,
 				   enum fsm_state after, enum fsm_side from)
 {
-	if (after != FSM_RESET || (fsm_both_fins(before) && loses_nothing(c, before, !from)))
+	if (after != FSM_RESET || (fsm_both_fins(before) && loses_nothing(c, !from)))
 		return REASON_FIN;
 	/* An RST to a SYN refuses it, unless it is the client's own. */
 	return before == FSM_SYN && from == SIDE_B ? REASON_REFUSED : REASON_RST;

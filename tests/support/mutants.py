@@ -198,7 +198,8 @@ class Bench:
             why = self.units(mutant, obj, work)  # the quickest
             if why or mutant.path in (SYNFLOOD, DEFERRAL, CLOSE):
                 return why or self.flood(synfind)
-            return self.cells(synfind) or self.conformance(synfind)
+            why = self.cells(synfind) or self.conformance(synfind)
+            return why or (self.flood(synfind) if mutant.path == TROUBLE else None)
         except subprocess.TimeoutExpired:
             return "a timeout"
 
