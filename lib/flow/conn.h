@@ -227,9 +227,13 @@ void conn_learn_offer(struct conn *c, enum fsm_side from, const struct segment *
 /* The same as a sum of enum conn_offer_bit, as if the client sent it. */
 unsigned conn_offer_bits(const struct segment *s, const struct tcpopt *o);
 
-/* An RST has ended @c: from now on acked[] is what each side had sent until then.  See late.c. */
-static inline void conn_reset(struct conn *c)
+/* An RST with number @seq of @from has ended @c: from now on acked[] is what each side had sent
+ * until then.  If @from had sent more than the RST says, its endpoint was gone already (RFC 9293
+ * 3.10.7.1), and what comes of it was under way: then nothing is known.  See late.c. */
+static inline void conn_reset(struct conn *c, unsigned from, uint32_t seq)
 {
+	if (c->next[from] != seq)
+		c->sent = 0;
 	c->acked[SIDE_A] = c->next[SIDE_A];
 	c->acked[SIDE_B] = c->next[SIDE_B];
 }

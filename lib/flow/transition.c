@@ -81,7 +81,7 @@ static bool move(struct tracker *t, struct flow *f, enum fsm_side from, enum fsm
 		emit_close(t, f, before, reason, reason == REASON_FIN ? -1 : (int)from,
 			   trigger_of(s, inferred), moved_ns);
 		if (to == FSM_RESET)
-			conn_reset(f->c);
+			conn_reset(f->c, from, s->seq);
 	} else {
 		emit_move(t, f, before, trigger_of(s, inferred), moved_ns, NULL);
 	}

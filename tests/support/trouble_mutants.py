@@ -15,7 +15,7 @@ TRANSITION_PIECES = [
         ("an RST before both FINs is graceful", "loses_nothing(c, !from)")]),
     ("reason == REASON_FIN ? -1 : (int)from", [("a graceful RST aborts", "(int)from")]),
     # conn_reset
-    ("if (to == FSM_RESET)\n\t\t\tconn_reset(f->c);", [("the end of an RST is not kept", "")]),
+    ("if (to == FSM_RESET)\n\t\t\tconn_reset(f->c, from, s->seq);", [("the end of an RST is not kept", "")]),
     ("done.client_rtt_ns = answers_rtt(repeated, &offered, s);", [
         ("repetitions are forgotten", "done.client_rtt_ns = answers_rtt(NULL, &offered, s);")]),
 ]

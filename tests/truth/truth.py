@@ -188,6 +188,7 @@ class Run:
         self.table = collections.defaultdict(collections.Counter)
         self.rules = collections.Counter()
         self.compare_control(control, {w.name: w for w in watchers}, plan)
+        self.compare_closers({w.name: w for w in watchers}, points)
         disagreements = []
         keys = set(sockets)
         for w in watchers:
@@ -233,6 +234,25 @@ class Run:
                 same = ends(w, key) == ends(every, key)
                 self.ends["same" if same else fields["kind"]] += 1
 
+    def compare_closers(self, watchers, points):
+        """How each connection ended as seen at A's end and at B's: reason and closer (an endpoint:
+        after crossed SYNs either may be the client)."""
+        def ends(w, key):
+            return [(e.get("reason"), f.ends.get(e.get("closed_by"), e.get("closed_by")))
+                    for f in w.flows.get(key, []) for e in [f.events[-1]["tcp"]]]
+
+        def passed(point, key):
+            return sorted((s.src, s.flags, s.seq, s.ack, s.len) for s in points[point].get(key, []))
+
+        a, b = watchers["read-A"], watchers["read-B"]
+        self.closers, self.apart = collections.Counter(), []
+        for key in set(a.flows) | set(b.flows):
+            whole = passed("A", key) == passed("B", key)
+            same = ends(a, key) == ends(b, key)
+            self.closers["whole" if whole else "with losses", same] += 1
+            if not same:
+                self.apart.append((whole, key, ends(a, key), ends(b, key)))
+
     def count(self, row, compared, agreed, explained, rules):
         row["compared"] += compared
         row["agreed"] += agreed
@@ -250,6 +270,9 @@ class Run:
         print(f"# {'all':18}" + "".join(f"{total[c]:13}" for c in columns))
         used = (f"{r} {self.rules[r]}" for r in check.RULES if self.rules[r])
         print("# explained: " + ", ".join(used))
+        for path in ("whole", "with losses"):
+            same, other = self.closers[path, True], self.closers[path, False]
+            print(f"# closer and reason at both ends, paths {path}: {same} the same, {other} not")
         print("# mode control, ends as in mode all: " +
               ", ".join(f"{k} {n}" for k, n in self.ends.most_common()))
         return total
