@@ -23,6 +23,7 @@ enum {
 	/* Records, in sets of RECALL_WAYS: docs/tcp-model.md says for how many connections at once
 	 * they are enough. */
 	RECALL_RECORDS = 8192,
+	RECALL_ATTEMPTS = 1024, /* of those that wait for an answer, which is soon over */
 };
 
 struct loss_window {
@@ -67,10 +68,10 @@ struct tracker {
 	/* Saved where it is changed. */
 	uint64_t layout; /* 0: none yet */
 	const struct loss_window loss[LOSS_WINDOWS];
-	const struct recent_start incarnation[RECALL_RECORDS];
+	const struct recent_start incarnation[RECALL_ATTEMPTS];
 	const struct resync_candidate candidate[RECALL_RECORDS];
 	const struct gaps gaps[RECALL_RECORDS];
-	const struct answers answers[RECALL_RECORDS];
+	const struct answers answers[RECALL_ATTEMPTS];
 	const uint32_t waiting[FLOW_SERVERS]; /* SYN entries, by hash of the server */
 	const struct synflood_memory synflood_memory;
 };

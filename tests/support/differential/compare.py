@@ -160,6 +160,8 @@ class Comparison:
         return None
 
     def _why_own(self, c):
+        if c.opened["midstream"] and "prev_flow_id" in c.opened:
+            return "rst_not_taken"
         earlier = [f for f in self.by_pair[pair(c.client, c.server)] if f.ns < c.start]
         if earlier and c.start - earlier[-1].ns > RESET_FORGOTTEN_NS:
             return "after_timeout"
@@ -311,13 +313,15 @@ class Comparison:
         quiet = rules.zeek(c.client, [f._replace(len=0) if f in probes else f for f in valid])
         ordered = rules.zeek(c.client,
                              sorted(c.frames, key=lambda f: f.flags & (SYN | ACK) != SYN))
+        took = c.closed["reason"] == "rst" and every.conn_state() == "SF"
+        aborted = {"client": "RSTO", "server": "RSTR"}.get(c.closed["closed_by"]) if took else None
         me = (("self_connection", c.closed["conn_state"]),) if c.client == c.server else ()
         if _syn_lost(c):
             self.classes["conn_state", "syn_lost"] += 1
             return
         self.same("conn_state", c.closed["conn_state"], every.conn_state(), c.name(),
                   (("not_acceptable", strict.conn_state()),
-                   ("syn_late", ordered.conn_state()), *me))
+                   ("syn_late", ordered.conn_state()), ("rst_takes_data", aborted), *me))
         ours = "".join(x for x in c.closed["history"] if x not in "TtGg")
         self.same("history", ours, every.history[:12], c.name(),
                   (("not_acceptable", real.history[:12]), ("probe", quiet.history[:12])))
