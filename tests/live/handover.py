@@ -22,6 +22,7 @@ import tap
 KILLS = int(os.environ.get("KILLS", "40"))
 PUMP = os.path.join(live.ROOT, "build/tests/pump")
 PUMP_KILLS = 2 * KILLS
+FITTING = 14_000  # connections, whose lines fit in 64M
 LAST = 99  # port of the connection that ends a run
 
 
@@ -61,9 +62,10 @@ class Reader(threading.Thread):
 
 
 class Traffic:
-    """Connections over loopback from a process of its own, until it is told to stop."""
+    """Connections over loopback from a process of its own, until it is told to stop, or there are
+    `most`."""
 
-    def __init__(self, ns, pause):
+    def __init__(self, ns, pause, most=sys.maxsize):
         self.end, end = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
@@ -73,7 +75,7 @@ class Traffic:
             self.going = True
             n = 0
             with socket.create_server(("127.0.0.1", 80), backlog=64) as l:
-                while self.going:
+                while self.going and n < most:
                     c = socket.create_connection(("127.0.0.1", 80))
                     s = l.accept()[0]
                     c.close()
@@ -81,6 +83,8 @@ class Traffic:
                     n += 1
                     if pause:
                         time.sleep(pause)
+            while self.going:
+                time.sleep(0.01)
             os.write(end, b"%d" % n)
             os._exit(0)
         os.close(end)
@@ -169,7 +173,7 @@ def end_somewhere(m, rng):
     return "step" if m.end_after(rng.randrange(400)) else "gone"
 
 
-def kill_again_and_again(ns, kills, queue, pause, rng):
+def kill_again_and_again(ns, kills, queue, pause, rng, most=sys.maxsize):
     m = fdstore.Manager(ns, "lo", queue_size=queue, ring_size="64M", ring_block_size="128K", event_ring_size=65536)
     m.start()
     readers = {"fast": Reader(m.path), "slow": Reader(m.path, (3000, 0.01)),
@@ -178,7 +182,7 @@ def kill_again_and_again(ns, kills, queue, pause, rng):
         r.start()
     live.wait_until(lambda: len(m.readers()) == 3, "the readers to be stored")
     late, ways = [], {}
-    t = Traffic(ns, pause)
+    t = Traffic(ns, pause, most)
     try:
         for i in range(kills):
             way = end_somewhere(m, rng)
@@ -225,7 +229,7 @@ def judge(what, m, readers, late, ways):
 
 def one_stream(ns, seed):
     rng = random.Random(seed)
-    m, readers, late, n, ways = kill_again_and_again(ns, KILLS, "64M", 0.0005, rng)
+    m, readers, late, n, ways = kill_again_and_again(ns, KILLS, "64M", 0.0005, rng, FITTING)
     a = judge("64M", m, readers, late, ways)
     tap.equal([one.lost for one in a.values()], [0, 0, 0], "with room for all nobody loses anything")
     checker = events.Checker()

@@ -24,6 +24,8 @@ RATE = os.environ.get("RATE", "8000")
 RELOADS = int(os.environ.get("RELOADS", "10"))
 KILLS = int(os.environ.get("KILLS", "12"))
 TURMOIL = float(os.environ.get("TURMOIL", "15"))  # seconds
+CONNECTIONS = 300  # a second; fewer where the turmoil is long, since all are compared
+MOST_DEVICES = 20  # at once; each takes a ring, and three descriptors of the store
 DEVICE, PEER, SILENT = "sa", "sb", "10.0.1.3"
 BASE = ("ring-size = 16M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
         "stats-interval = 1s\n[tracking]\n" +
@@ -65,7 +67,7 @@ def took(loss):
 
 
 class Scene:
-    def __init__(self, run, **options):
+    def __init__(self, run, connections=CONNECTIONS, **options):
         self.dir = live.tmpdir()
         self.calm, self.d = Daemon(near, store=False), Daemon(near, **options)
         for d in (self.calm, self.d):
@@ -73,8 +75,8 @@ class Scene:
         self.both = [twins.Recorder(n, d.path, self.dir).greeted() for n, d in
                      (("alone", self.calm), ("reloaded", self.d))]
         live.wait_until(lambda: self.d.readers() or not self.d.store, "the subscriber to be stored")
-        self.load = near.popen(LOAD, near.path, far.path, DEVICE, RATE, str(int(TURMOIL) + 300), "1", str(run), stdin=-1, stdout=-1,
-                               text=True)
+        self.load = near.popen(LOAD, near.path, far.path, DEVICE, RATE, str(connections), "1", str(run),
+                               stdin=-1, stdout=-1, text=True)
         time.sleep(0.3)
 
     def compare(self, what, switches, least=300):
@@ -170,11 +172,13 @@ def turmoil():
     """All at once and at random; TURMOIL= seconds."""
     seed = int(os.environ.get("SEED", str(time.time_ns() % 100000)))
     rng = random.Random(seed)
-    s = Scene(9, interface=f"{DEVICE},sx*")
+    s = Scene(9, connections=min(CONNECTIONS, int(60_000 / TURMOIL)), interface=f"{DEVICE},sx*")
     devices, done = [], collections.Counter()
     until = time.monotonic() + TURMOIL
     while time.monotonic() < until:
         what = rng.choice(["kill", "stop", "reload", "reload", "mistake", "add", "add", "remove"])
+        if what == "add" and len(devices) >= MOST_DEVICES:
+            what = "remove"
         done[what] += 1
         time.sleep(rng.random() * 0.5)
         if what in ("reload", "mistake"):

@@ -6,6 +6,7 @@ the process at an instruction of one's choice, which systemd cannot.
 """
 import array
 import ctypes
+import fcntl
 import os
 import platform
 import signal
@@ -67,6 +68,7 @@ class Manager:
             if "FDSTOREREMOVE" in fields:
                 self.forget(fields["FDNAME"])
             for fd in fds:
+                os.set_inheritable(fd, False)
                 if "FDSTORE" in fields and self.store and not self.has(fd):
                     self.fds.append((fields.get("FDNAME", "stored"), fd))
                 else:
@@ -116,8 +118,8 @@ class Manager:
         def enter():
             live._call("setns", self.ns.fd, live.CLONE_NEWNET)
             live.die_with_parent()
-            high = [os.dup(fd) for _, fd in given]
-            high = [os.dup2(fd, 1000 + i) for i, fd in enumerate(high)]
+            beyond = 3 + len(given)  # so that none is overwritten below
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, beyond) for _, fd in given]
             for i, fd in enumerate(high):
                 os.dup2(fd, 3 + i)
             os.environ["NOTIFY_SOCKET"] = os.path.join(self.tmp, "notify")
@@ -131,7 +133,7 @@ class Manager:
         with open(self.log, "ab") as log:
             self.p = subprocess.Popen(self.argv, preexec_fn=enter, stdin=subprocess.DEVNULL,
                                       stdout=subprocess.DEVNULL, stderr=log,
-                                      pass_fds=range(3, 3 + len(given)))
+                                      close_fds=False)  # enter() decides what it gets
         self.starts += 1
         if ready:
             live.wait_until(self.is_ready, "the daemon to be ready")
