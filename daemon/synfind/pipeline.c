@@ -52,6 +52,7 @@ struct tracker_config pipeline_config(const struct pipeline *p, const struct opt
 		.flood_interval_ns = o->syn_flood_interval_ns,
 		.decoders = (uint16_t)of,
 		.control = p->control,
+		.recorded = o->read_files.n,
 	};
 }
 

@@ -32,6 +32,7 @@ struct tracker_config {
 	bool slow_only; /* no fast path; for tests that compare */
 	/* Only segments with segment_is_control() come: "flow/control_mode.h". */
 	bool control;
+	bool recorded; /* time is that of the segments, and may come again */
 };
 
 enum { ANOMALIES_REPORTED_MAX = 14 };

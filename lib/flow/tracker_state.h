@@ -102,10 +102,11 @@ static inline uint64_t tracker_silence_ns(uint64_t timeout_ns, uint64_t age_ns)
 
 /* When a connection began whose first segment is of @ts_ns.  A file may hold the same frames twice,
  * and then time goes back: what begins in a time that was there before has another nanosecond each
- * time, because the flow id follows from it. */
+ * time, because the flow id follows from it.  Live, now_ns may be ahead of a frame that waits in
+ * the ring; only a clock that was set back makes times come again. */
 static inline uint64_t tracker_start_ns(const struct tracker *t, uint64_t ts_ns)
 {
-	if (likely(ts_ns >= t->now_ns && ts_ns >= t->stepped_ns))
+	if (likely(ts_ns >= t->stepped_ns && (!t->cfg.recorded || ts_ns >= t->now_ns)))
 		return ts_ns;
 	return ts_ns + 1 + t->steps % (CLOCK_TICK_NS - 1);
 }
