@@ -25,9 +25,10 @@ RELOADS = int(os.environ.get("RELOADS", "10"))
 KILLS = int(os.environ.get("KILLS", "12"))
 TURMOIL = float(os.environ.get("TURMOIL", "15"))  # seconds
 CONNECTIONS = 300  # a second; fewer where the turmoil is long, since all are compared
-MOST_DEVICES = 20  # at once; each takes a ring, and three descriptors of the store
+MOST_DEVICES = 8  # at once; each takes a ring
 DEVICE, PEER, SILENT = "sa", "sb", "10.0.1.3"
-BASE = ("ring-size = 16M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
+# 512 blocks of 10 ms last for 5 s without a process.
+BASE = ("ring-size = 64M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
         "stats-interval = 1s\n[tracking]\n" +
         "".join(f"{k} = {v}\n" for k, v in twins.TIMEOUTS.items()))
 CHANGES = ["decap = yes\n", "", "icmp = yes\n", "decap = yes\nicmp = yes\n", "ring-block-size = 256K\n",
