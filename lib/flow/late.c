@@ -47,13 +47,26 @@ static bool outlives_reset(struct tracker *t, struct flow *f, enum fsm_side from
 	return false;
 }
 
+/* A FIN that comes again restarts TIME-WAIT (RFC 9293 3.10.7.4, eighth step): its sender has not
+ * got the last ACK, and will go on. */
+static bool restarts_time_wait(const struct conn *c, enum fsm_side from, const struct segment *s)
+{
+	return s->flags & TCP_FIN && segment_end(s) == c->next[from] && s->ts_ns > c->last_ns &&
+	       fsm_endpoint(c->state, !from) == TCPS_TIME_WAIT;
+}
+
 void late_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s)
 {
 	enum fsm_side from = sender != f->c->client_end;
 
-	if (answers_refused(f->c, from, s) || outlives_reset(t, f, from, s)) {
+	/* An incarnation that waits beside it decides first. */
+	if (!f->c->rivalled && (answers_refused(f->c, from, s) || outlives_reset(t, f, from, s))) {
 		input_replace(t, f, sender, s);
 		return;
+	}
+	if (!f->c->rivalled && restarts_time_wait(f->c, from, s)) {
+		f->c->last_ns = s->ts_ns;
+		entry_save(t, f);
 	}
 	if (segment_flags(s) != TCP_SYN || (from == SIDE_A && s->seq == f->c->isn))
 		return;

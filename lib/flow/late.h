@@ -6,5 +6,6 @@ struct flow;
 struct segment;
 struct tracker;
 
-/* Processes @s, sent by end @sender; @f is over.  Does not prolong its entry. */
+/* Processes @s, sent by end @sender; @f is over.  Only a repeated
+ * FIN prolongs its entry. */
 void late_input(struct tracker *t, struct flow *f, unsigned sender, const struct segment *s);

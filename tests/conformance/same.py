@@ -2,7 +2,7 @@
 """The same file always gives the same lines, whatever its connections do to each other.
 
 Random segments of thousands of connections at once: most of them fit, others are refused, leave gaps,
-begin anew or come from the past.  FRAMES=N SEED=N: another number, other ones."""
+begin anew or come from the past.  FRAMES=N RUNS=N SEED=N: other numbers, other ones."""
 import hashlib
 import os
 import random
@@ -19,7 +19,7 @@ import tap
 SYNFIND = os.environ.get("SYNFIND", os.path.join(HERE, "../../build/synfind"))
 SEED = int(os.environ.get("SEED", "1"))
 FRAMES = int(os.environ.get("FRAMES", "100000"))
-TUPLES, RUNS = 4000, 8
+TUPLES, RUNS = 4000, int(os.environ.get("RUNS", "8"))
 FIN, SYN, RST, ACK = 1, 2, 4, 16
 FLAGS = [SYN] * 4 + [SYN | ACK] * 4 + [ACK] * 12 + [FIN | ACK] * 3 + [RST, RST | ACK]
 

@@ -482,8 +482,11 @@ def judge(case, observer, flow, who):
                 and _refused_before(case.points[end[0]], end):
             return explained("refused-before")
         before = wire.reference([s for s in own_segs if s.t < socket.times[-1]], end, True)
-        if ours and ours[0] > socket.times[-1] and told == own and k == before + ["closed"]:
-            return explained("silent-end")
+        if ours and ours[0] > socket.times[-1] and k == before + ["closed"]:
+            if told == own:
+                return explained("silent-end")
+            if observer.point != end[0] and told == point:
+                return explained("path")
         if k == ["syn_received", "closed"] and ours and told == own \
                 and socket.times[1] - socket.times[0] < SLACK_NS \
                 and ours[0] > socket.times[1] - SLACK_NS:

@@ -594,6 +594,15 @@ static void check_together_rules(void)
 	ok(run("--config=/dev/null", "-r", "x", "--decoders=1") == -EINVAL, "whatever its value");
 	ok(run_octets("decoders = 2\n", 13, "--read=x") == 0 && !*err && o.decoders == 2,
 	   "in the file it is no matter");
+	ok(run("--config=/dev/null") == 0 && o.icmp, "ICMP errors count by default");
+	ok(run("--config=/dev/null", "--mode=auto") == 0 && !o.icmp &&
+		   run("--config=/dev/null", "--decoders=2") == 0 && !o.icmp,
+	   "but not where they need another decoder or CAP_BPF");
+	ok(run("--config=/dev/null", "--decoders=2", "--icmp") == 0 && o.icmp,
+	   "unless they are asked for");
+	ok(run("--config=/dev/null", "--mode=auto", "--icmp") == -EINVAL &&
+		   told_flag("--mode: auto cannot be combined with decap or icmp"),
+	   "which mode=auto refuses");
 	ok(run("--config=/dev/null", "-r", "x", "-i", "lo") == 0 && strstr(err, "warning: "),
 	   "--interface beside --read is warned about");
 }
