@@ -31,8 +31,9 @@ DEVICE, PEER, SILENT = "sa", "sb", "10.0.1.3"
 BASE = ("ring-size = 64M\nblock-timeout = 10ms\n[events]\nqueue-size = 64M\n"
         "stats-interval = 1s\n[tracking]\n" +
         "".join(f"{k} = {v}\n" for k, v in twins.TIMEOUTS.items()))
-CHANGES = ["decap = yes\n", "", "icmp = yes\n", "decap = yes\nicmp = yes\n", "ring-block-size = 256K\n",
-           "promiscuous = yes\n", ""]
+# Each another one than before it; what icmp is by default depends on the number of decoders.
+CHANGES = ["decap = yes\nicmp = no\n", "icmp = no\n", "icmp = yes\n", "decap = yes\nicmp = yes\n",
+           "ring-block-size = 256K\nicmp = no\n", "promiscuous = yes\nicmp = no\n", "icmp = no\n"]
 LONGEST_NS = 100_000_000  # the gap, or what was read of an old ring after it before a kill
 NEW_RING = f"{DEVICE} has its new ring"
 
@@ -126,7 +127,7 @@ def bad_file():
     tap.ok("decoders: the new value takes effect at the next start" in s.d.whole_log(),
            "rings that the decoders cannot share are not taken, and the daemon is READY")
     tap.equal(s.d.whole_log().count(NEW_RING), 0, "neither made a new ring")
-    s.d.reload("icmp = yes\n")
+    s.d.reload("icmp = no\n")
     tap.ok(True, "the next file that is right does")
     s.compare("bad files", 1, 50)
 
