@@ -142,11 +142,6 @@ static struct verdict check_rst(const struct conn *c, enum fsm_side from, const 
 	/* A client that repeats its SYN is still in SYN-SENT: RFC 9293 3.10.7.3 holds there too. */
 	if (c->state == FSM_ANSWERED && answers_syn && conn_counts(c, SIDE_A).pkts > 1)
 		return exact;
-	/* Number 0 and the SYN acknowledged is what a closed port answers (RFC 9293 3.10.7.1): when
-	 * it was sent, the SYN had not crossed yet. */
-	if (c->state == FSM_CROSSED && s->flags & TCP_ACK && !s->seq &&
-	    s->ack == c->acked[!from] + 1)
-		return exact;
 
 	bool sent = known(c->sent, from), heard = known(c->heard, from);
 

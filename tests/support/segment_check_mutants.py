@@ -97,12 +97,6 @@ PIECES = [
         ("an RST to a repeated SYN", "if (false)"),
         ("an RST to a SYN that is not repeated", "if (c->state == FSM_ANSWERED && answers_syn)"),
         ("an RST to a SYN in any state", "if (answers_syn && conn_counts(c, SIDE_A).pkts > 1)")]),
-    ("if (c->state == FSM_CROSSED && s->flags & TCP_ACK && !s->seq && s->ack == c->acked[!from] + 1)", [
-        ("no RST to a crossed SYN", "if (false)"),
-        ("an RST to any SYN", "if (s->flags & TCP_ACK && !s->seq && s->ack == c->acked[!from] + 1)"),
-        ("an RST to a crossed SYN with any number",
-         "if (c->state == FSM_CROSSED && s->flags & TCP_ACK && s->ack == c->acked[!from] + 1)"),
-        ("an RST to another crossed SYN", "if (c->state == FSM_CROSSED && s->flags & TCP_ACK && !s->seq)")]),
     ("if (!sent && !heard)\n\t\treturn suspect;", [("an RST of nobody", "")]),
     ("uint32_t lo = heard ? c->acked[from] + syn_unacked(c->state, from) : c->next[from];", [
         ("an RST below what was sent", "uint32_t lo = c->next[from];"),
