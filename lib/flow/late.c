@@ -15,13 +15,14 @@ static bool answers_refused(const struct conn *c, enum fsm_side from, const stru
 	       segment_flags(s) == (TCP_SYN | TCP_ACK) && s->ack == c->isn + 1;
 }
 
-/* Does @s bring octets of @from behind those that were sent before the RST?  Remembers it.  A FIN
- * alone may have been overtaken by an RST. */
+/* Does @s bring octets of @from behind those that were sent before the RST?  Remembers it.  An RST
+ * can overtake a FIN, and the ACK behind it. */
 static bool goes_on(struct conn *c, enum fsm_side from, const struct segment *s)
 {
 	uint32_t end = s->seq + s->payload_len;
 
-	if (!seq_lt(c->next[from], end) || !seq_le(s->seq, c->next[from] + WINDOW_FLOOR) ||
+	if (!s->payload_len || !seq_lt(c->next[from], end) ||
+	    !seq_le(s->seq, c->next[from] + WINDOW_FLOOR) ||
 	    !seq_le(c->next[from] - WINDOW_FLOOR, s->seq))
 		return false;
 	c->next[from] = end;

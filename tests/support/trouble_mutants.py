@@ -21,9 +21,10 @@ TRANSITION_PIECES = [
 ]
 
 LATE_PIECES = [
-    ("if (!seq_lt(c->next[from], end) || !seq_le(s->seq, c->next[from] + WINDOW_FLOOR) ||", [
-        ("old octets outlive an RST", "if (!seq_le(s->seq, c->next[from] + WINDOW_FLOOR) ||"),
-        ("octets far ahead outlive an RST", "if (!seq_lt(c->next[from], end) ||")]),
+    ("if (!s->payload_len || !seq_lt(c->next[from], end) || !seq_le(s->seq, c->next[from] + WINDOW_FLOOR) ||", [
+        ("an ACK behind a FIN outlives an RST", "if (!seq_lt(c->next[from], end) || !seq_le(s->seq, c->next[from] + WINDOW_FLOOR) ||"),
+        ("old octets outlive an RST", "if (!s->payload_len || !seq_le(s->seq, c->next[from] + WINDOW_FLOOR) ||"),
+        ("octets far ahead outlive an RST", "if (!s->payload_len || !seq_lt(c->next[from], end) ||")]),
     ("if (seq_lt(c->acked[peer], s->ack) && seq_le(s->ack, c->next[peer]))", [
         ("any ACK outlives an RST", "if (true)"),
         ("an ACK of what was sent before outlives an RST", "if (seq_le(s->ack, c->next[peer]))"),
