@@ -174,7 +174,9 @@ def end_somewhere(m, rng):
 
 
 def kill_again_and_again(ns, kills, queue, pause, rng, most=sys.maxsize):
-    m = fdstore.Manager(ns, "lo", queue_size=queue, ring_size="64M", ring_block_size="128K", event_ring_size=65536)
+    # 512 blocks of 20 ms: the ring lasts for 10 s without a process.
+    m = fdstore.Manager(ns, "lo", queue_size=queue, ring_size="64M", ring_block_size="128K",
+                        block_timeout="20ms", event_ring_size=65536)
     m.start()
     readers = {"fast": Reader(m.path), "slow": Reader(m.path, (3000, 0.01)),
                "stopped": Reader(m.path, (1, 600))}
