@@ -165,7 +165,7 @@ static void make_segment(const uint8_t *b, uint64_t *now, const uint32_t isn[2],
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
-	static _Alignas(4096) uint8_t memory[1 << 21];
+	static _Alignas(4096) uint8_t memory[1 << 23];
 	static struct oracle o;
 	static struct tracker_counters count;
 	struct tracker_config cfg = { .max_connections = MAX_FULL,
@@ -189,6 +189,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 	if (head[8] & 1)
 		memcpy(&o.refuse, head, sizeof o.refuse);
 
+	cfg.recorded = true;			/* the times of a file, which may come again */
 	cfg.flood_half_open = head[8] >> 1 & 7; /* 0: off; MAX_SYN / 4 is the most */
 	struct tracker *t = tracker_new(&cfg, memory, &o.sink, &count);
 	uint32_t isn[2] = { 0xffffff00u, 1000 };

@@ -334,6 +334,7 @@ static void set_up(struct replay *r)
 		r->cfg.timeout_ns[i] = timeout_s[i] * second;
 	for (unsigned i = 0; i < ARRAY_SIZE(r->cfg.secret.k); i++)
 		r->cfg.secret.k[i] = i * 0x9e3779b97f4a7c15 + 1;
+	r->cfg.recorded = true;
 	r->octets = LINE_UP(sizeof *r->front) + LINE_UP(tracker_memory(&r->cfg));
 	r->region = memory_new(r->octets + (r->cfg.undo ? log_octets : 0), how);
 	r->watch = memory_new(sizeof *r->watch, how);
