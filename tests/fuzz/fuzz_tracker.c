@@ -173,6 +173,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 				      .timeout_ns = { 3000000000u, 3000000000u, 60000000000u,
 						      60000000000u, 10000000000u, 6000000000u,
 						      1000000000u },
+				      .stuck_ns = { 1000000000u, 2000000000u, 30000000000u },
 				      .flood_rate = 1,
 				      .flood_interval_ns = 2000000000,
 				      .anomalies_per_connection = 8,
