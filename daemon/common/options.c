@@ -468,8 +468,8 @@ static void check_together(struct parser *p)
 			 opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
 			 opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s);
 	}
-	/* Who wants it together with mode=auto is told below that it cannot be; several decoders
-	 * need CAP_BPF for it, or become one. */
+	/* The default of icmp is no with mode=auto, which refuses it below, and with several
+	 * decoders, which need CAP_BPF for it. */
 	if ((o->mode == MODE_AUTO || o->decoders > 1) &&
 	    p->set_by[opt_find("icmp") - opts] == BY_DEFAULT)
 		o->icmp = false;

@@ -294,8 +294,6 @@ static int parse_number(const struct opt *opt, const char *text, uint64_t *ret)
 											   : 0;
 }
 
-enum { ITEM_MAX = 256 }; /* longer than any name */
-
 static void store(const struct opt *opt, struct options *o, uint64_t v)
 {
 	if (opt->octets == sizeof(bool))
@@ -343,9 +341,11 @@ static int set_number(const struct opt *opt, const char *text, struct options *o
 	return r;
 }
 
-/* The first item of a list divided by commas, without blanks around it; false: it is too long.
- * *text: what follows its comma, or NULL. */
-static bool next_item(const char **text, char item[static ITEM_MAX])
+enum { ITEM_MAX = 256 }; /* longer than any name */
+
+/* The first item of a list divided by commas, without blanks around it.  *text: what follows its
+ * comma, or NULL.  0 or -EINVAL. */
+static int next_item(const char **text, char item[static ITEM_MAX], char *reterr)
 {
 	const char *from = *text + strspn(*text, " \t"), *end = strchrnul(from, ',');
 	int n = (int)(end - from);
@@ -353,7 +353,9 @@ static bool next_item(const char **text, char item[static ITEM_MAX])
 	while (n && isspace((unsigned char)from[n - 1]))
 		n--;
 	*text = *end ? end + 1 : NULL;
-	return snprintf(item, ITEM_MAX, "%.*s", n, from) < ITEM_MAX;
+	if (snprintf(item, ITEM_MAX, "%.*s", n, from) >= ITEM_MAX)
+		return refuse(reterr, "%s is too long", opt_quoted(item).s);
+	return 0;
 }
 
 static int set_times(const struct opt *opt, const char *text, struct options *o, char *reterr)
@@ -364,9 +366,7 @@ static int set_times(const struct opt *opt, const char *text, struct options *o,
 	int r = 0;
 
 	while (text && r == 0 && n < most) {
-		if (!next_item(&text, item))
-			return refuse(reterr, "%s is too long", opt_quoted(item).s);
-		r = number_in_range(opt, item, &v[n], reterr);
+		r = next_item(&text, item, reterr) ?: number_in_range(opt, item, &v[n], reterr);
 		if (r == 0 && n && v[n] <= v[n - 1])
 			return refuse(reterr, "%s is not more than the time before it",
 				      opt_quoted(item).s);
@@ -519,8 +519,7 @@ static int set_list(const struct opt *opt, const char *text, struct options *o, 
 	while (text && r == 0) {
 		char item[ITEM_MAX];
 
-		r = next_item(&text, item) ? set_item(opt, item, o, reterr)
-					   : refuse(reterr, "%s is too long", opt_quoted(item).s);
+		r = next_item(&text, item, reterr) ?: set_item(opt, item, o, reterr);
 	}
 	return r;
 }

@@ -242,9 +242,7 @@ static void on_sigbus(int sig)
 static int offline_opened(struct offline *r)
 {
 	int pipe = fcntl(STDOUT_FILENO, F_GETPIPE_SZ);
-	struct pipeline_parts parts = {
-		.state = &r->state, .sink = &r->sink, .share.of = 1, .repeatable = true
-	};
+	struct pipeline_parts parts = { .state = &r->state, .sink = &r->sink, .share.of = 1 };
 	struct decoder_state_sizes sizes = pipeline_sizes(r->o, &parts.share);
 	int e = decoder_state_private(&r->state, &sizes);
 

@@ -56,7 +56,7 @@ struct tracker_config pipeline_config(const struct pipeline *p, const struct opt
 	};
 }
 
-/* Of repeatable pipelines: any constant will do. */
+/* The same file always gives the same events: any constant will do. */
 static const struct hash_key file_key = {
 	{ 0xb7e151628aed2a6a, 0xbf7158809cf4f3c7, 0x62e7160f38b4da56, 0xa784d9045190cfef,
 	  0x324e7738926cfbe5, 0xf4bf8d8d8c31d763, 0xda06c80abb1185eb, 0x4f7c7b5757f59584 }
@@ -85,7 +85,7 @@ int pipeline_init(struct pipeline *p, const struct options *o, const struct pipe
 	struct tracker_config cfg = pipeline_begin(p, o, parts);
 
 	cfg.secret = file_key;
-	if (!parts->repeatable && getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
+	if (!cfg.recorded && getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
 		return -errno;
 	p->encap_ids = encap_id_init(parts->state->encap_ids, &cfg.secret);
 	p->tracker = tracker_new(&cfg, parts->state->tracker, parts->sink, &p->count->tracker);

@@ -37,7 +37,6 @@ struct pipeline_parts {
 	struct event_sink *sink;	   /* receives the events */
 	struct bypass_kernel *bypass;	   /* NULL: none */
 	struct decoder_share share;	   /* sharing decoders divide the limits */
-	bool repeatable;		   /* the same frames always give the same events */
 };
 
 /* The sizes of the memory that it needs. */

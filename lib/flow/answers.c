@@ -3,10 +3,6 @@
 #include "flow/conn.h"
 #include "wire/tcpopt.h"
 
-/* A server repeats its SYN-ACK after 200 ms at least.  What follows within less is a copy that the
- * path made, or the answer to a copy of the SYN: the client answers the one before. */
-static const uint64_t copy_ns = 100000000;
-
 static uint64_t first_ns(const struct conn *c)
 {
 	return c->start_ns + dur40_ns(c->since[SIDE_B]);
@@ -31,7 +27,7 @@ void answers_add(struct answers *a, const struct conn *c, const struct segment *
 	}
 	uint64_t before = a->n ? a->repeated[a->n - 1].ts_ns : first_ns(c);
 
-	if (s->ts_ns < before + copy_ns)
+	if (s->ts_ns < before + COPY_NS) /* the client answers the one before */
 		one.ts_ns = before;
 	answers_push(a, one);
 }

@@ -147,6 +147,10 @@ static inline uint64_t conn_offset(const struct conn *c, uint64_t ts_ns)
 	return ts_ns > c->start_ns ? ts_ns - c->start_ns : 0;
 }
 
+/* An endpoint waits for at least 200 ms before it repeats a SYN or SYN-ACK.  One that comes sooner
+ * is a copy that the path made, or the answer to such a copy. */
+static const uint64_t COPY_NS = 100000000;
+
 /* Captures have at most microseconds: starts that are closer get a nanosecond of difference,
  * because the flow id follows from the start. */
 enum { CLOCK_TICK_NS = 1000 };

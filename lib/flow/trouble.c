@@ -4,15 +4,14 @@
 #include "flow/entry_store.h"
 #include "flow/tracker_state.h"
 
-/* An endpoint waits for at least 200 ms before it repeats. */
-static const uint64_t copy_ns = 100000000, second_ns = 1000000000;
+static const uint64_t second_ns = 1000000000;
 
 /* 0: this is no wait; then one more at 1, 2, 4, 8 ... s. */
 static unsigned doublings(uint64_t waited_ns)
 {
 	uint64_t seconds = waited_ns / second_ns;
 
-	if (waited_ns < copy_ns)
+	if (waited_ns < COPY_NS)
 		return 0;
 	return seconds ? 65u - (unsigned)__builtin_clzll(seconds) : 1;
 }

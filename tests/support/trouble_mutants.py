@@ -39,7 +39,7 @@ LATE_PIECES = [
 ]
 
 ANSWERS_PIECES = [
-    ("if (s->ts_ns < before + copy_ns)\n\t\tone.ts_ns = before;", [
+    ("if (s->ts_ns < before + COPY_NS) /* the client answers the one before */\n\t\tone.ts_ns = before;", [
         ("a copy is an answer of its own", ""), ("each answer is a copy", "one.ts_ns = before;")]),
     ("if (a->start_ns != c->start_ns) {", [("answers of another connection", "if (false) {")]),
     ("bool ours = a && a->start_ns == c->start_ns && a->n;", [
@@ -54,7 +54,7 @@ TROUBLE_PIECES = [
         ("each repetition", ""),
         ("the first one alone", "if (!first) return;"),
         ("the first one not", "if (doublings(waited_ns) <= doublings(conn_offset(c, before_ns))) return;")]),
-    ("if (waited_ns < copy_ns)\n\t\treturn 0;", [("a copy is a repetition", "")]),
+    ("if (waited_ns < COPY_NS)\n\t\treturn 0;", [("a copy is a repetition", "")]),
     ("return seconds ? 65u - (unsigned)__builtin_clzll(seconds) : 1;", [
         ("no wait is longer", "return 1;")]),
     ("if (conn_deferred(c) && !deferral_tell(t, f))\n\t\treturn;", [
