@@ -23,19 +23,6 @@ int linkwatch_open(bool routes)
 	return r;
 }
 
-int linkwatch_ask(int fd)
-{
-	struct {
-		struct nlmsghdr h;
-		struct ifinfomsg i;
-	} req = { .h = { .nlmsg_len = sizeof req,
-			 .nlmsg_type = RTM_GETLINK,
-			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
-		  .i = { .ifi_family = AF_UNSPEC } };
-
-	return send(fd, &req, sizeof req, 0) < 0 ? -errno : 0;
-}
-
 static bool link_parse(const struct nlmsghdr *h, struct link *ret)
 {
 	const struct ifinfomsg *i = NLMSG_DATA(h);
@@ -55,8 +42,13 @@ static bool link_parse(const struct nlmsghdr *h, struct link *ret)
 	return ret->name[0];
 }
 
-/* Reports one datagram; true: it ended a dump. */
-static bool report_datagram(const char *buf, size_t n, linkwatch_fn *report, void *arg)
+struct dump {
+	bool ended;
+	bool complete; /* until a message is dropped, or the list of links changes on the way */
+};
+
+static void report_datagram(const char *buf, size_t n, struct dump *dump, linkwatch_fn *report,
+			    void *arg)
 {
 	const struct nlmsghdr *h = (const struct nlmsghdr *)buf;
 
@@ -64,40 +56,62 @@ static bool report_datagram(const char *buf, size_t n, linkwatch_fn *report, voi
 		const struct rtmsg *route = NLMSG_DATA(h);
 		struct link l;
 
-		if (h->nlmsg_type == NLMSG_DONE || h->nlmsg_type == NLMSG_ERROR)
-			return true;
+		if (h->nlmsg_type == NLMSG_ERROR || (h->nlmsg_flags & NLM_F_DUMP_INTR))
+			dump->complete = false;
+		if (h->nlmsg_type == NLMSG_ERROR || h->nlmsg_type == NLMSG_DONE)
+			dump->ended = true;
 		if (link_parse(h, &l))
 			report(arg, &l, h->nlmsg_type == RTM_DELLINK);
 		if (h->nlmsg_type == RTM_NEWROUTE && h->nlmsg_len >= NLMSG_LENGTH(sizeof *route) &&
 		    route->rtm_dst_len == 0)
 			report(arg, NULL, false);
 	}
-	return false;
 }
 
-int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done)
+/* Reads until the dump has ended; without a request, until nothing is left.  After a dropped
+ * message the kernel drops all others until nothing is left, so it reads on. */
+static int read_messages(int fd, bool requested, linkwatch_fn *report, void *arg)
 {
 	_Alignas(struct nlmsghdr) char buf[32768]; /* the kernel's limit for a part of a dump */
+	struct dump dump = { .complete = true };
 
-	for (;;) {
+	while (!dump.ended) {
 		struct sockaddr_nl from;
 		socklen_t octets = sizeof from;
 		ssize_t n = recvfrom(fd, buf, sizeof buf, 0, (struct sockaddr *)&from, &octets);
 
-		if (n < 0 && errno == ENOBUFS && until_done) {
-			int r = linkwatch_ask(fd);
-
-			if (r < 0)
-				return r;
-		} else if (n < 0 && errno == EAGAIN) {
-			if (!until_done)
-				return 0;
+		if (n < 0 && errno == ENOBUFS)
+			dump.complete = false;
+		else if (n < 0 && errno == EAGAIN && !requested)
+			dump.ended = true;
+		else if (n < 0 && errno == EAGAIN)
 			poll(&(struct pollfd){ .fd = fd, .events = POLLIN }, 1, 1000);
-		} else if (n < 0 && errno != EINTR) {
+		else if (n < 0 && errno != EINTR)
 			return -errno;
-		} else if (n > 0 && from.nl_pid == 0 && /* from the kernel only */
-			   report_datagram(buf, (size_t)n, report, arg) && until_done) {
-			return 0;
-		}
+		else if (n > 0 && from.nl_pid == 0) /* from the kernel only */
+			report_datagram(buf, (size_t)n, &dump, report, arg);
 	}
+	return dump.complete ? 0 : -ENOBUFS;
+}
+
+int linkwatch_read(int fd, linkwatch_fn *report, void *arg)
+{
+	return read_messages(fd, false, report, arg);
+}
+
+int linkwatch_list(int fd, void (*begin)(void *arg), linkwatch_fn *report, void *arg)
+{
+	struct {
+		struct nlmsghdr h;
+		struct ifinfomsg i;
+	} req = { .h = { .nlmsg_len = sizeof req,
+			 .nlmsg_type = RTM_GETLINK,
+			 .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP },
+		  .i = { .ifi_family = AF_UNSPEC } };
+	int r = linkwatch_read(fd, report, arg); /* what is older than the list */
+
+	if (r < 0 && r != -ENOBUFS)
+		return r;
+	begin(arg);
+	return send(fd, &req, sizeof req, 0) < 0 ? -errno : read_messages(fd, true, report, arg);
 }

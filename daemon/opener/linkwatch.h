@@ -20,10 +20,9 @@ typedef void linkwatch_fn(void *arg, const struct link *l, bool gone);
  * routes, with a NULL link. */
 int linkwatch_open(bool routes);
 
-/* Requests all links; linkwatch_read() reports them. */
-int linkwatch_ask(int fd);
+/* Reports what has come.  -ENOBUFS: the kernel dropped messages, so what changed is not known. */
+int linkwatch_read(int fd, linkwatch_fn *report, void *arg);
 
-/* Reports all that has come.  With @until_done it waits for the end of the answer to
- * linkwatch_ask(), and asks again if the kernel dropped a part of it.  Without, -ENOBUFS: the
- * kernel dropped messages, so what changed is not known. */
-int linkwatch_read(int fd, linkwatch_fn *report, void *arg, bool until_done);
+/* Reports what has come, then calls @begin, then reports all links, and their changes meanwhile.
+ * -ENOBUFS: a link or a change may be missing; to be called again. */
+int linkwatch_list(int fd, void (*begin)(void *arg), linkwatch_fn *report, void *arg);

@@ -19,7 +19,7 @@ struct known {
 	struct known *next;
 	struct link link;
 	bool opened; /* its rings were sent; they are sent once */
-	bool listed; /* since links_resync() asked */
+	bool listed; /* since the last list began */
 };
 
 struct server {
@@ -30,7 +30,7 @@ struct server {
 	size_t n_names;
 	unsigned held; /* requests of OPENER_HOLD */
 	int link_fd;
-	bool routed; /* a default route was added */
+	bool relist; /* messages were lost, or there is a new default route */
 	int error;   /* -errno of the first reply that could not be sent */
 };
 
@@ -92,7 +92,7 @@ static void on_link(void *arg, const struct link *l, bool gone)
 	if (l)
 		report_link(v, l, gone);
 	else
-		v->routed = true;
+		v->relist = true; /* "auto" may match more of them */
 }
 
 /* While links are listed: keeps their names, for report_missing(). */
@@ -217,12 +217,13 @@ static int handle_request(struct server *v)
 	}
 }
 
-/* Requests all links and reports them. */
-static int links_read(struct server *v, linkwatch_fn *report)
+static void list_begin(void *arg)
 {
-	int r = linkwatch_ask(v->link_fd);
+	struct server *v = arg;
 
-	return r < 0 ? r : linkwatch_read(v->link_fd, report, v, true);
+	v->n_names = 0;
+	for (struct known *known = v->links; known; known = known->next)
+		known->listed = false;
 }
 
 static int list_links(struct server *v)
@@ -233,7 +234,9 @@ static int list_links(struct server *v)
 	if (v->link_fd < 0)
 		return log_errno(v->link_fd, "Cannot open a netlink socket");
 	reply(v, &(struct opener_reply){ .kind = OPENER_HELLO }, NULL, 0);
-	r = links_read(v, on_listed);
+	do {
+		r = linkwatch_list(v->link_fd, list_begin, on_listed, v);
+	} while (r == -ENOBUFS);
 	if (r < 0)
 		return log_errno(r, "Cannot list interfaces");
 	report_missing(v);
@@ -241,14 +244,16 @@ static int list_links(struct server *v)
 	return 0;
 }
 
-/* Messages were lost: lists all links, and reports those as gone that are not there any more. */
-static int links_resync(struct server *v)
+/* Lists all links again, and reports those as gone that are not there any more.  One attempt: the
+ * daemon's requests are answered in between. */
+static int relist(struct server *v)
 {
 	int r;
 
-	for (struct known *known = v->links; known; known = known->next)
-		known->listed = false;
-	r = links_read(v, on_link);
+	v->relist = false;
+	wanted_look(&v->wanted);
+	r = linkwatch_list(v->link_fd, list_begin, on_link, v);
+	v->relist |= r == -ENOBUFS;
 	for (struct known *known = v->links, *next; known && r >= 0; known = next) {
 		struct link link = known->link;
 
@@ -256,21 +261,18 @@ static int links_resync(struct server *v)
 		if (!known->listed)
 			report_link(v, &link, true);
 	}
-	return r;
+	return r == -ENOBUFS ? 0 : r;
 }
 
-/* After a new default route all links are listed again: "auto" may match more of them. */
 static int handle_link_news(struct server *v)
 {
-	int r = linkwatch_read(v->link_fd, on_link, v, false);
+	int r = linkwatch_read(v->link_fd, on_link, v);
 
 	if (r == -ENOBUFS)
-		r = links_resync(v);
-	if (r < 0 || !v->routed)
+		v->relist = true;
+	else if (r < 0)
 		return r;
-	v->routed = false;
-	wanted_look(&v->wanted);
-	return linkwatch_ask(v->link_fd);
+	return v->relist ? relist(v) : 0;
 }
 
 static int serve_loop(struct server *v)
@@ -281,13 +283,13 @@ static int serve_loop(struct server *v)
 	while (!v->error) {
 		int r;
 
-		if (poll(fds, ARRAY_SIZE(fds), -1) < 0) {
+		if (poll(fds, ARRAY_SIZE(fds), v->relist ? 0 : -1) < 0) {
 			if (errno == EINTR)
 				continue;
 			return log_errno(errno, "Cannot wait for the daemon");
 		}
 		/* Changes of an interface come before replies about it. */
-		r = fds[1].revents ? handle_link_news(v) : 0;
+		r = fds[1].revents || v->relist ? handle_link_news(v) : 0;
 		if (r < 0)
 			return log_errno(r, "Cannot follow interfaces");
 		r = fds[0].revents ? handle_request(v) : NEXT;

@@ -35,12 +35,19 @@ static void on_link(void *arg, const struct link *l, bool gone)
 	grown[c->n++] = *l;
 }
 
+static void list_begin(void *arg)
+{
+	struct check *c = arg;
+
+	c->n = 0;
+}
+
 static int find_links(struct check *c)
 {
-	int fd = linkwatch_open(false), r = fd < 0 ? fd : linkwatch_ask(fd);
+	int fd = linkwatch_open(false), r = fd < 0 ? fd : -ENOBUFS;
 
-	if (r >= 0)
-		r = linkwatch_read(fd, on_link, c, true);
+	while (r == -ENOBUFS)
+		r = linkwatch_list(fd, list_begin, on_link, c);
 	if (fd >= 0)
 		close(fd);
 	wanted_look(&c->wanted);

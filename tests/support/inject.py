@@ -61,13 +61,23 @@ class Inside:
 
     def __init__(self, tid):
         self.tid = tid
-        self.stop = stopped(tid)
 
     def __enter__(self):
+        live.wait_until(self._stop_in_call, f"thread {self.tid} to be in a system call")
+        return self.call
+
+    def _stop_in_call(self):
+        """Only there it can be lent; else it runs on."""
+        self.stop = stopped(self.tid)
         self.stop.__enter__()
         self.saved = _Regs()
         _ptrace(GETREGS, self.tid, ctypes.addressof(self.saved))
-        return self.call
+        with open(f"/proc/{self.tid}/mem", "rb", buffering=0) as mem:
+            mem.seek(self.saved.rip - 2)  # the instruction is right behind it
+            if mem.read(2) == b"\x0f\x05":
+                return True
+        self.stop.__exit__(None, None, None)
+        return False
 
     def __exit__(self, *exc):
         with contextlib.suppress(OSError):
@@ -78,10 +88,6 @@ class Inside:
         regs = _Regs.from_buffer_copy(self.saved)
         room = self.saved.rsp - 4096  # below the red zone
         with open(f"/proc/{self.tid}/mem", "r+b", buffering=0) as mem:
-            # It waits in a system call, so the instruction is right behind it.
-            mem.seek(self.saved.rip - 2)
-            if mem.read(2) != b"\x0f\x05":
-                raise live.Timeout(f"thread {self.tid} is not in a system call")
             for register, value in zip(("rdi", "rsi", "rdx", "r10", "r8", "r9"), args):
                 if isinstance(value, bytes):
                     mem.seek(room)
