@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
+#include "base/guess.h"
 #include "common/cpulist.h"
-#include "common/guess.h"
 #include "common/opttable.h"
 #include "wire/frame.h" /* enum frame_inner */
 

@@ -6,7 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 #include "base/cc.h"
-#include "common/guess.h"
+#include "base/guess.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "opener/linkwatch.h"

@@ -5,7 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include "common/guess.h"
+#include "base/guess.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "common/opttable.h"

@@ -14,7 +14,6 @@ static ssize_t catch_error(int fd, const void *line, size_t n);
 #include "../../daemon/common/log.c"
 #undef write
 #include "../../daemon/common/cpulist.c"
-#include "../../daemon/common/guess.c"
 #include "../../daemon/common/opttable.c"
 #include "../../daemon/common/options.c"
 #include <sys/mman.h>

@@ -1,6 +1,5 @@
 /* Options: every row of the table, by file and by flag; every way to get them wrong. */
 #include "../../daemon/common/cpulist.c"
-#include "../../daemon/common/guess.c"
 #include "../../daemon/common/log.c"
 #include "../../daemon/common/opttable.c"
 #include "../../daemon/common/options.c"

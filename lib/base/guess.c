@@ -1,4 +1,4 @@
-#include "common/guess.h"
+#include "base/guess.h"
 #include <limits.h>
 #include <stdio.h>
 #include <string.h>
