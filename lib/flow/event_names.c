@@ -40,6 +40,11 @@ const struct conststr event_basis_str[BASES] = {
 	[BASIS_TIMEOUT] = CONSTSTR("timeout"),
 };
 
+const struct conststr event_side_str[SIDES] = {
+	[SIDE_A] = CONSTSTR("client"),
+	[SIDE_B] = CONSTSTR("server"),
+};
+
 const struct conststr direction_basis_str[DIRECTIONS] = {
 	[DIRECTION_SYN] = CONSTSTR("syn"),
 	[DIRECTION_SYN_ACK] = CONSTSTR("syn_ack"),

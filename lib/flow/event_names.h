@@ -8,6 +8,7 @@ extern const struct conststr tcp_state_str[TCPS_STATES]; /* as OpenTelemetry spe
 extern const struct conststr event_kind_str[EVENT_KINDS];
 extern const struct conststr event_segment_str[SEGMENTS];
 extern const struct conststr event_basis_str[BASES];
+extern const struct conststr event_side_str[SIDES];
 extern const struct conststr direction_basis_str[DIRECTIONS];
 extern const struct conststr outstanding_str[OUTSTANDINGS];
 extern const struct conststr close_reason_str[REASONS];

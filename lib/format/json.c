@@ -28,7 +28,6 @@ enum { NAME_SPACE = JSON_LINE_MAX / 2, NAME_SHORT = 15 };
 	add(add(p, name "_toserver", (v)[0]), name "_toclient", (v)[1])
 
 static const struct conststr truth[2] = { CONSTSTR("false"), CONSTSTR("true") };
-static const struct conststr side_str[SIDES] = { CONSTSTR("client"), CONSTSTR("server") };
 
 static char *add_event(char *p, const struct event *e, uint64_t seq, struct fmt_second *second)
 {
@@ -210,21 +209,21 @@ static char *add_close(char *p, const struct event *e, struct fmt_second *second
 static char *add_retry(char *p, const struct event *e)
 {
 	p = add_conststr(p, "segment", &event_segment_str[e->segment]);
-	p = add_conststr(p, "from", &side_str[e->retry.from != SIDE_A]);
+	p = add_conststr(p, "from", &event_side_str[e->retry.from != SIDE_A]);
 	p = add_few(p, "count", e->retry.count);
 	return add_u64(p, "waited_ns", e->retry.waited_ns);
 }
 
 static char *add_stuck(char *p, const struct event *e)
 {
-	p = add_conststr(p, "waits_for", &side_str[e->stuck.waits_for != SIDE_A]);
+	p = add_conststr(p, "waits_for", &event_side_str[e->stuck.waits_for != SIDE_A]);
 	return add_u64(p, "silent_ns", e->stuck.silent_ns);
 }
 
 static char *add_anomaly(char *p, const struct event *e)
 {
 	p = add_conststr(p, "kind", &anomaly_str[e->anomaly.kind]);
-	p = add_conststr(p, "from", &side_str[e->anomaly.from != SIDE_A]);
+	p = add_conststr(p, "from", &event_side_str[e->anomaly.from != SIDE_A]);
 	p = add_conststr(p, "segment", &event_segment_str[e->segment]);
 	return add_u64(p, "count", e->anomaly.count);
 }
