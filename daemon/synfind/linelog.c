@@ -2,6 +2,8 @@
 #include <errno.h>
 #include <sys/mman.h>
 #include "base/undo.h"
+#include "format/json.h"
+#include "synfind/filters.h"
 
 uint64_t linelog_size(uint64_t octets)
 {
@@ -54,13 +56,38 @@ char *linelog_reserve(struct linelog *l, size_t n)
 	return l->base + (l->end->head & (l->size - 1));
 }
 
-void linelog_append(struct linelog *l, size_t n, uint64_t seq)
+void linelog_append(struct linelog *l, size_t n, uint64_t seq, unsigned kind, uint64_t bits)
 {
 	if (l->end->mark_next - *l->mark_first > l->mark_mask)
 		++*l->mark_first;
 	undo_order();
-	l->marks[l->end->mark_next++ & l->mark_mask] = (struct linelog_mark){ l->end->head, seq };
+	l->marks[l->end->mark_next++ & l->mark_mask] =
+		(struct linelog_mark){ .at = l->end->head, .seq = seq, .kind = kind, .bits = bits };
 	l->end->head += n;
+}
+
+void linelog_clear(struct linelog *l)
+{
+	*l->mark_first = l->end->mark_next;
+}
+
+bool linelog_wants(const struct linelog *l, uint64_t i, const struct subscription *want,
+		   bool *ret_parsed)
+{
+	struct linelog_mark m = linelog_mark(l, i, 0);
+
+	*ret_parsed = false;
+	if (m.kind == LINE_LOST || m.kind == LINE_RESTART)
+		return true;
+	if (!(want->kinds >> m.kind & 1))
+		return false;
+	if (want->filter == FILTER_NONE)
+		return true;
+	if (m.seq >= l->filters->slots[want->filter].since_seq)
+		return m.bits >> want->filter & 1;
+	*ret_parsed = true;
+	return where_line(l->filters->where[want->filter], linelog_octets(l, m.at),
+			  linelog_mark(l, i + 1, 0).at - m.at);
 }
 
 bool linelog_is_sound(const struct linelog *l)

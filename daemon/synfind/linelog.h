@@ -1,5 +1,5 @@
 /* linelog.h - the newest lines, stored once for all subscribers: a ring of octets and an index of
- * line starts (marks).
+ * line starts (marks), with the kind of each line and the verdicts of the filters on it.
  *
  * The publisher appends.  Each subscriber is a position in the log and reads at its own pace;
  * linelog_oldest() shows whether the log has overtaken it.  The octets are mapped twice in a row,
@@ -13,11 +13,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct filters;
+struct subscription;
+
 enum { LINE_MIN = 128 }; /* no line is shorter, which limits the number of marks */
 
 struct linelog_mark {
-	uint64_t at;  /* position of the start of a line */
-	uint64_t seq; /* number of the event before it */
+	uint64_t at;	   /* position of the start of a line */
+	uint64_t seq : 56; /* number of the event before it */
+	uint64_t kind : 8; /* enum line_kind */
+	uint64_t bits;	   /* filters that it passes */
 };
 
 struct linelog_end {
@@ -32,7 +37,8 @@ struct linelog {
 	struct linelog_mark *marks;
 	uint64_t mark_mask;
 	struct linelog_end *end;
-	uint64_t *mark_first; /* lines mark_first .. mark_next - 1 are kept */
+	uint64_t *mark_first;	       /* lines mark_first .. mark_next - 1 are kept */
+	const struct filters *filters; /* borrowed, set by the owner; NULL: there are none */
 };
 
 /* The size of a log of at least @octets. */
@@ -56,8 +62,12 @@ void linelog_unmap(struct linelog *l);
  * needed.  The caller writes the line there and calls linelog_append(). */
 char *linelog_reserve(struct linelog *l, size_t n);
 
-/* Appends the @n octets written: a line that follows event number @seq. */
-void linelog_append(struct linelog *l, size_t n, uint64_t seq);
+/* Appends the @n octets written: a line of @kind that follows event number @seq and passes the
+ * filters of @bits. */
+void linelog_append(struct linelog *l, size_t n, uint64_t seq, unsigned kind, uint64_t bits);
+
+/* Discards all lines. */
+void linelog_clear(struct linelog *l);
 
 /* Is adopted memory a consistent log? */
 bool linelog_is_sound(const struct linelog *l);
@@ -77,9 +87,14 @@ static inline struct linelog_mark linelog_mark(const struct linelog *l, uint64_t
 					       uint64_t seq_now)
 {
 	if (i == l->end->mark_next)
-		return (struct linelog_mark){ l->end->head, seq_now };
+		return (struct linelog_mark){ .at = l->end->head, .seq = seq_now };
 	return l->marks[i & l->mark_mask];
 }
+
+/* Does a subscriber with @want get line @i?  *ret_parsed: it is older than the filter, so its text
+ * was parsed, which takes some us. */
+bool linelog_wants(const struct linelog *l, uint64_t i, const struct subscription *want,
+		   bool *ret_parsed);
 
 /* The head - at octets from @at on, contiguous. */
 static inline const char *linelog_octets(const struct linelog *l, uint64_t at)

@@ -61,7 +61,7 @@ static struct strbuf publisher_line_begin(struct publisher *p, unsigned log, siz
 /* Appends the line; @seq_before is the number of the event before it.  A line that does not fit
  * (the bounds above exclude that) is discarded. */
 static void publisher_line_end(struct publisher *p, unsigned log, const struct strbuf *line,
-			       uint64_t seq_before)
+			       uint64_t seq_before, unsigned kind, uint64_t bits)
 {
 	struct linelog *l = &p->stream.log[log];
 
@@ -69,12 +69,25 @@ static void publisher_line_end(struct publisher *p, unsigned log, const struct s
 		log_limited(LOG_LEVEL_ERR, "A line was too long and is discarded");
 		return;
 	}
-	linelog_append(l, (size_t)(line->p - linelog_octets(l, l->end->head)), seq_before);
+	linelog_append(l, (size_t)(line->p - linelog_octets(l, l->end->head)), seq_before, kind,
+		       bits);
 }
 
 static bool log_is_read(const struct publisher *p, unsigned log)
 {
 	return log == ACCESS_ADDRESSES || p->subscribers.reading[log];
+}
+
+/* @e as subscribers of @log see it. */
+static void append_event(struct publisher *p, unsigned log, const struct event *e, uint64_t seq,
+			 const struct json_context *c)
+{
+	const struct filters *f = &p->stream.filters;
+	struct strbuf line = publisher_line_begin(p, log, JSON_LINE_MAX);
+
+	json_event(&line, e, seq, c);
+	publisher_line_end(p, log, &line, seq - 1, e->kind,
+			   f->active[log] ? filters_event(f, log, e, seq, c) : 0);
 }
 
 static void publish_event(struct publisher *p, const struct input_ring *input,
@@ -89,17 +102,12 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 	lines_begin(p, input, JSON_LINE_MAX);
 	encap_id_look_up(input->decoder->pipeline.encap_ids, e->iface, &c.tunnel);
 	seq = ++p->stream.state->seq;
-	struct strbuf line = publisher_line_begin(p, ACCESS_ADDRESSES, JSON_LINE_MAX);
-
-	json_event(&line, e, seq, &c);
-	publisher_line_end(p, ACCESS_ADDRESSES, &line, seq - 1);
+	append_event(p, ACCESS_ADDRESSES, e, seq, &c);
 	if (log_is_read(p, ACCESS_PSEUDONYMS)) {
 		struct event masked = *e;
 
 		pseudonym_event(&p->key, &masked);
-		line = publisher_line_begin(p, ACCESS_PSEUDONYMS, JSON_LINE_MAX);
-		json_event(&line, &masked, seq, &c);
-		publisher_line_end(p, ACCESS_PSEUDONYMS, &line, seq - 1);
+		append_event(p, ACCESS_PSEUDONYMS, &masked, seq, &c);
 	}
 	input->cursor->number = e->number + 1;
 	input->cursor->tail++;
@@ -113,7 +121,7 @@ static struct strbuf plain_line_begin(struct publisher *p)
 
 /* Appends it for the events up to number @seq; the caller commits. */
 static void plain_line_append(struct publisher *p, const struct input_ring *input,
-			      const struct strbuf *l, uint64_t seq)
+			      const struct strbuf *l, uint64_t seq, enum line_kind kind)
 {
 	uint64_t seq_before = p->stream.state->seq;
 	size_t n = (size_t)(l->p - p->plain_line);
@@ -128,7 +136,8 @@ static void plain_line_append(struct publisher *p, const struct input_ring *inpu
 		memcpy(line.p, p->plain_line, n);
 		line.p += n;
 		line.full = l->full;
-		publisher_line_end(p, i, &line, seq_before);
+		publisher_line_end(p, i, &line, seq_before, kind,
+				   filters_line(&p->stream.filters, i, p->plain_line, n));
 	}
 }
 
@@ -141,7 +150,7 @@ static void publish_loss(struct publisher *p, const struct input_ring *input, ui
 	struct strbuf l = plain_line_begin(p);
 
 	json_lost(&l, count, first, first + count - 1, reason, wall_clock_ns());
-	plain_line_append(p, input, &l, first + count - 1);
+	plain_line_append(p, input, &l, first + count - 1, LINE_LOST);
 	input->cursor->number = next;
 }
 
@@ -151,7 +160,7 @@ void publisher_iface(struct publisher *p, const char *iface, const char *state)
 	struct strbuf l = plain_line_begin(p);
 
 	json_iface(&l, iface, state, seq, wall_clock_ns());
-	plain_line_append(p, NULL, &l, seq);
+	plain_line_append(p, NULL, &l, seq, LINE_IFACE);
 	stream_state_commit(&p->stream);
 }
 
@@ -177,7 +186,7 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 		for (; input && n < STATS_DECODERS; input = input->next)
 			pipeline_read_counters(&input->decoder->pipeline, input->iface, &d[n++]);
 		json_stats(&l, d, n, &subscribers, interval_ns, seq, wall_clock_ns());
-		plain_line_append(p, NULL, &l, seq);
+		plain_line_append(p, NULL, &l, seq, LINE_STATS);
 		stream_state_commit(&p->stream);
 	} while (input);
 }
@@ -226,7 +235,7 @@ void publisher_start(struct publisher *p)
 			     input->decoder->state.deaths);
 	if (p->adopted || restart.nrecovery) {
 		json_restart(&l, &restart, seq, now);
-		plain_line_append(p, NULL, &l, seq);
+		plain_line_append(p, NULL, &l, seq, LINE_RESTART);
 		stream_state_commit(&p->stream);
 	}
 	h->paused = false;

@@ -8,12 +8,13 @@
 #include "base/layout.h"
 #include "common/crash.h"
 #include "common/log.h"
+#include "format/json.h"
 #include "opener/protocol.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 
 enum {
-	LAYOUT_VERSION = 4, /* raise it if kept memory changes its meaning but not its layout */
+	LAYOUT_VERSION = 5, /* raise it if kept memory changes its meaning but not its layout */
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	CURSORS = STREAM_IFACES * OPENER_RINGS_MAX,
@@ -24,7 +25,7 @@ static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
 /* Offsets of the parts, in this order; the logs follow. */
 struct layout {
-	uint64_t undo, in_use, cursors, marks[ACCESS_LOGS], records, control;
+	uint64_t undo, in_use, cursors, filters, marks[ACCESS_LOGS], records, control;
 };
 
 static uint64_t layout_part(struct layout *l, uint64_t octets)
@@ -43,6 +44,7 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 	l.undo = layout_part(&l, UNDO_OCTETS);
 	l.in_use = layout_part(&l, records * sizeof(uint32_t));
 	l.cursors = layout_part(&l, CURSORS * sizeof(struct ring_cursor));
+	l.filters = layout_part(&l, FILTER_SLOTS * sizeof(struct filter_slot));
 	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		l.marks[i] =
 			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
@@ -72,6 +74,13 @@ static uint64_t layout_hash(void)
 		LAYOUT_MEMBER(struct subscriber_record, msg),
 		LAYOUT_MEMBER(struct subscriber_record, prefix),
 		sizeof(struct linelog_mark),
+		LAYOUT_MEMBER(struct linelog_mark, bits),
+		LAYOUT_MEMBER(struct subscriber_cursor, lost_count),
+		LAYOUT_MEMBER(struct subscriber_cursor, prefix_at),
+		LAYOUT_MEMBER(struct subscriber_cursor, want),
+		sizeof(struct filter_slot),
+		LAYOUT_MEMBER(struct filter_slot, text),
+		LINE_KINDS,
 		CURSORS,
 		UNDO_OCTETS,
 	};
@@ -103,12 +112,15 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	s->in_use = (uint32_t *)(p + l.in_use);
 	s->cursors = (struct ring_cursor *)(p + l.cursors);
 	s->record_memory = p + l.records;
+	s->filters.slots = (struct filter_slot *)(p + l.filters);
 	s->control_octets = l.control;
 	undo_init(&s->undo, p, l.control, p + l.undo, UNDO_OCTETS);
 	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)
 		r = linelog_map(&s->log[i], fd, l.control + i * log_octets, log_octets,
 				(struct linelog_mark *)(p + l.marks[i]), &s->state->end[i],
 				&s->head->mark_first[i]);
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
+		s->log[i].filters = &s->filters;
 	if (r < 0)
 		stream_state_close(s);
 	return r;
@@ -225,6 +237,7 @@ int stream_state_open(struct stream_state *s, struct fdstore *fdstore, uint64_t 
 void stream_state_close(struct stream_state *s)
 {
 	crash_note(NULL);
+	filters_destroy(&s->filters);
 	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		linelog_unmap(&s->log[i]);
 	if (s->head)

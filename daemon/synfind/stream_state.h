@@ -10,6 +10,7 @@
 #include "base/undo.h"
 #include "format/pseudonym.h"
 #include "synfind/access.h"
+#include "synfind/filters.h"
 #include "synfind/linelog.h"
 #include "synfind/rescue.h"
 
@@ -66,6 +67,7 @@ struct stream_state {
 	unsigned char *record_memory;
 	struct linelog log[ACCESS_LOGS];
 	uint64_t committed[ACCESS_LOGS]; /* heads at the last commit */
+	struct filters filters;		 /* compiled in this process; their text is kept */
 	struct undo undo;
 	uint64_t control_octets;
 	bool crashed; /* the last process, or that is not known */

@@ -1,15 +1,21 @@
 #include "synfind/subscriber.h"
 #include <errno.h>
 #include <poll.h>
+#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include "base/strbuf.h"
 #include "base/undo.h"
+#include "common/clock.h"
 #include "format/json.h"
 
 enum {
 	SEND_AT_ONCE = 1 << 18, /* budget of one call */
-	LOST_LINE_MAX = 256,
+	LOST_LINE_MAX = 512,
+	RUNS_MAX = 64,
+	LOOK_MAX = 1 << 14, /* lines that one call looks at; a parsed one takes some us */
+	PARSED_MAX = 128,
+	LOOK_COST = SEND_AT_ONCE / 4,
 	PIPE_AT_ONCE = 4096, /* PIPE_BUF: a writable pipe takes it without blocking */
 	SKIP_SPARE = 8,	     /* skip this part of the log in addition, to gain time */
 };
@@ -18,7 +24,7 @@ int subscriber_prepend(struct subscriber_record *record, const char *octets, siz
 {
 	struct subscriber_cursor *cursor = &record->cursor;
 
-	if (cursor->prefix_at == cursor->prefix_len)
+	if (subscriber_prefix_sent(record))
 		cursor->prefix_at = cursor->prefix_len = 0;
 	if (n > sizeof record->prefix - cursor->prefix_len)
 		return -ENOBUFS;
@@ -27,61 +33,279 @@ int subscriber_prepend(struct subscriber_record *record, const char *octets, siz
 	return 0;
 }
 
+/* ---- losing --------------------------------------------------------------------------------- */
+
+/* Counts the wanted ones of lines @i to @end - 1 as lost. */
+static void lose_lines(struct subscriber_cursor *cursor, const struct linelog *l, uint64_t i,
+		       uint64_t end, uint64_t seq_now)
+{
+	uint64_t before = cursor->lost_count;
+
+	for (; i < end; i++) {
+		uint64_t seq = linelog_mark(l, i, seq_now).seq, last;
+		bool parsed;
+
+		if (!cursor->want.everything && !linelog_wants(l, i, &cursor->want, &parsed))
+			continue;
+		if (cursor->want.everything)
+			i = end - 1; /* all of them, without a look */
+		last = linelog_mark(l, i + 1, seq_now).seq;
+		if (last == seq)
+			continue;
+		if (!cursor->lost_first || seq + 1 < cursor->lost_first)
+			cursor->lost_first = seq + 1;
+		if (last > cursor->lost_last)
+			cursor->lost_last = last;
+		cursor->lost_count += last - seq;
+	}
+	cursor->lost_total += cursor->lost_count - before;
+}
+
+/* Saves the rest of a line that is partly sent.  Returns the next line, or SUBSCRIBER_BROKEN. */
+static uint64_t finish_line(struct subscriber_record *record, const struct linelog *l,
+			    uint64_t seq_now)
+{
+	struct subscriber_cursor *cursor = &record->cursor;
+	uint64_t line = linelog_line_at(l, cursor->at), at = linelog_mark(l, line, seq_now).at;
+
+	if (at != cursor->at &&
+	    subscriber_prepend(record, linelog_octets(l, cursor->at), at - cursor->at) < 0)
+		return SUBSCRIBER_BROKEN;
+	cursor->at = at;
+	return line;
+}
+
+/* All lines from @line on are lost. */
+static void lose_all(struct subscriber_cursor *cursor, const struct linelog *l, uint64_t line,
+		     uint64_t seq_now)
+{
+	lose_lines(cursor, l, line, l->end->mark_next, seq_now);
+	cursor->at = l->end->head;
+}
+
+/* drop_newest: keeps the wanted lines from @line on that fit the prefix.  Returns the next line. */
+static uint64_t keep_oldest(struct subscriber_record *record, const struct linelog *l,
+			    uint64_t line)
+{
+	bool parsed;
+
+	for (; line < l->end->mark_next; line++) {
+		uint64_t at = linelog_mark(l, line, 0).at;
+
+		if (linelog_wants(l, line, &record->cursor.want, &parsed) &&
+		    subscriber_prepend(record, linelog_octets(l, at),
+				       linelog_mark(l, line + 1, 0).at - at) < 0)
+			break;
+	}
+	return line;
+}
+
+static void disconnect(struct subscriber_record *record, uint64_t seq_now)
+{
+	struct subscriber_cursor *cursor = &record->cursor;
+	char line[LOST_LINE_MAX], text[128];
+	struct strbuf x = { .p = line, .end = line + sizeof line };
+
+	snprintf(text, sizeof text,
+		 "too slow: %llu events were lost, and the policy is to disconnect",
+		 (unsigned long long)cursor->lost_count);
+	json_error(&x, NULL, text, 0, seq_now, wall_clock_ns());
+	if (subscriber_prepend(record, line, (size_t)(x.p - line)) == 0)
+		cursor->lost_first = cursor->lost_last = cursor->lost_count = 0;
+	cursor->closing = true;
+}
+
 uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog *l, struct undo *u,
 			 uint64_t clear, uint64_t seq_now)
 {
 	struct subscriber_cursor *cursor = &record->cursor;
-	uint64_t line = linelog_line_at(l, cursor->at), least = linelog_line_at(l, clear), lost;
-	struct linelog_mark first = linelog_mark(l, line, seq_now), to;
+	uint64_t before = cursor->lost_total, least = linelog_line_at(l, clear), line, to;
+	bool had_lost = cursor->lost_first;
 
 	undo_save(u, cursor, sizeof *cursor);
-	/* Save the rest of a line that is partly sent. */
-	if (first.at != cursor->at &&
-	    subscriber_prepend(record, linelog_octets(l, cursor->at), first.at - cursor->at) < 0)
+	line = finish_line(record, l, seq_now);
+	if (line == SUBSCRIBER_BROKEN)
 		return SUBSCRIBER_BROKEN;
-	line += (l->end->mark_next - line) / SKIP_SPARE + 1;
-	if (line < least)
-		line = least;
-	if (line > l->end->mark_next)
-		line = l->end->mark_next;
-	to = linelog_mark(l, line, seq_now);
-	cursor->at = to.at;
-	lost = to.seq - first.seq;
-	if (lost) {
-		if (!cursor->lost_first)
-			cursor->lost_first = first.seq + 1;
-		cursor->lost_last = to.seq;
+	if (cursor->closing) {
+		cursor->at = l->end->head;
+		return 0;
 	}
-	cursor->lost_total += lost;
-	return lost;
+	if (cursor->want.policy == POLICY_DROP_NEWEST) {
+		lose_all(cursor, l, had_lost ? line : keep_oldest(record, l, line), seq_now);
+		return cursor->lost_total - before;
+	}
+	to = line + (l->end->mark_next - line) / SKIP_SPARE + 1;
+	if (to < least || !cursor->want.everything)
+		to = least;
+	if (to > l->end->mark_next)
+		to = l->end->mark_next;
+	lose_lines(cursor, l, line, to, seq_now);
+	cursor->at = linelog_mark(l, to, seq_now).at;
+	if (cursor->want.policy == POLICY_DISCONNECT && cursor->lost_count) {
+		lose_all(cursor, l, to, seq_now);
+		disconnect(record, seq_now);
+	}
+	return cursor->lost_total - before;
 }
 
 static void report_lost(struct subscriber_record *record, struct undo *u, uint64_t now_ns)
 {
+	static const char *const reason[SUBSCRIBER_LOSSES] = {
+		[LOSS_SLOW] = "subscriber",
+		[LOSS_REPLAY] = "replay",
+		[LOSS_RUN] = "run",
+	};
 	struct subscriber_cursor *cursor = &record->cursor;
 	char line[LOST_LINE_MAX];
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
-	json_lost(&x, cursor->lost_last - cursor->lost_first + 1, cursor->lost_first,
-		  cursor->lost_last, "subscriber", now_ns);
+	json_lost(&x, cursor->lost_count, cursor->lost_first, cursor->lost_last,
+		  reason[cursor->lost_reason % SUBSCRIBER_LOSSES], now_ns);
 	undo_save(u, cursor, sizeof *cursor);
-	if (subscriber_prepend(record, line, (size_t)(x.p - line)) == 0)
-		cursor->lost_first = cursor->lost_last = 0;
+	if (subscriber_prepend(record, line, (size_t)(x.p - line)) == 0) {
+		cursor->lost_first = cursor->lost_last = cursor->lost_count = 0;
+		cursor->lost_reason = LOSS_SLOW;
+	}
 	undo_commit(u);
+}
+
+/* ---- subscribing ---------------------------------------------------------------------------- */
+
+/* The first line after event @seq. */
+static uint64_t line_after(const struct linelog *l, uint64_t seq)
+{
+	uint64_t lo = *l->mark_first, hi = l->end->mark_next;
+
+	while (lo < hi) {
+		uint64_t mid = lo + (hi - lo) / 2;
+
+		if (linelog_mark(l, mid, 0).seq < seq)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return lo;
+}
+
+int subscriber_change(struct subscriber_record *record, const struct linelog *l, struct undo *u,
+		      const struct subscriber_change *change, uint64_t seq_now)
+{
+	struct subscriber_cursor *cursor = &record->cursor;
+	char line[SUBSCRIBER_ANSWER_MAX];
+	struct strbuf t = { .p = line, .end = line + sizeof line };
+	uint64_t next = linelog_line_at(l, cursor->at), from = change->from;
+	struct linelog_mark at;
+
+	if (change->has_from)
+		next = line_after(l, from);
+	at = linelog_mark(l, next, seq_now);
+	change->answer(change->arg, &t, change->has_from ? from : at.seq);
+	if (t.full)
+		return -ENOBUFS;
+	undo_save(u, cursor, sizeof *cursor);
+	if (finish_line(record, l, seq_now) == SUBSCRIBER_BROKEN ||
+	    subscriber_prepend(record, line, (size_t)(t.p - line)) < 0)
+		return -ENOBUFS;
+	cursor->want = change->want;
+	if (!change->has_from)
+		return 0;
+	cursor->at = at.at;
+	cursor->lost_first = at.seq > from ? from + 1 : 0;
+	cursor->lost_last = at.seq > from ? at.seq : 0;
+	cursor->lost_count = at.seq > from ? at.seq - from : 0;
+	cursor->lost_reason = (uint8_t)change->gap;
+	return 0;
 }
 
 /* ---- sending -------------------------------------------------------------------------------- */
 
-void subscriber_settle(struct subscriber_record *record)
+/* What is sent in one call: parts of the log, in order. */
+struct runs {
+	struct {
+		uint64_t at;
+		size_t n;
+	} run[RUNS_MAX];
+	unsigned n;
+	size_t octets;
+	uint64_t end; /* behind the last line that was looked at */
+};
+
+/* False: there is no space. */
+static bool runs_add(struct runs *r, uint64_t at, size_t n)
+{
+	if (r->n && r->run[r->n - 1].at + r->run[r->n - 1].n == at) {
+		r->run[r->n - 1].n += n;
+	} else if (r->n == RUNS_MAX) {
+		return false;
+	} else {
+		r->run[r->n].at = at;
+		r->run[r->n++].n = n;
+	}
+	r->octets += n;
+	return true;
+}
+
+/* As much as one call takes, from @from on, where the cursor is or was.  It is the same again
+ * whenever it is called: the next process may have to find out what was sent. */
+static void runs_find(const struct subscriber_cursor *cursor, const struct linelog *l,
+		      uint64_t from, struct runs *ret)
+{
+	uint64_t i = linelog_line_at(l, from), at = linelog_mark(l, i, 0).at;
+	uint64_t end = l->end->head;
+	unsigned looked = 0, n_parsed = 0;
+
+	ret->n = 0;
+	ret->octets = 0;
+	if (cursor->want.everything) {
+		runs_add(ret, from, end - from);
+		ret->end = end;
+		return;
+	}
+	if (at != from)
+		runs_add(ret, from, at - from);
+	for (; at < end && ret->octets < SEND_AT_ONCE && looked < LOOK_MAX && n_parsed < PARSED_MAX;
+	     looked++) {
+		uint64_t next = linelog_mark(l, i + 1, 0).at;
+		bool parsed;
+
+		if (linelog_wants(l, i++, &cursor->want, &parsed) && !runs_add(ret, at, next - at))
+			break;
+		n_parsed += parsed;
+		at = next;
+	}
+	ret->end = at;
+}
+
+/* The position after @n octets of them. */
+static uint64_t runs_position(const struct runs *r, size_t n)
+{
+	for (unsigned i = 0; i < r->n; i++) {
+		if (n < r->run[i].n)
+			return r->run[i].at + n;
+		n -= r->run[i].n;
+	}
+	return r->end;
+}
+
+static void flight_end(struct subscriber_record *record, const struct runs *runs)
 {
 	uint32_t n = record->msg.msg_len; /* 0 until octets are sent */
 
 	if (record->flight == FLIGHT_PREFIX)
 		record->cursor.prefix_at = (uint32_t)record->from + n;
 	else if (record->flight == FLIGHT_LOG)
-		record->cursor.at = record->from + n;
+		record->cursor.at = runs_position(runs, n);
 	undo_order();
 	record->flight = FLIGHT_NONE;
+}
+
+void subscriber_settle(struct subscriber_record *record, const struct linelog *l)
+{
+	struct runs runs;
+
+	if (record->flight == FLIGHT_LOG)
+		runs_find(&record->cursor, l, record->from, &runs);
+	flight_end(record, &runs);
 }
 
 /* Standard output is not resumed, so only the result counts. */
@@ -100,29 +324,57 @@ static ssize_t write_some(const struct subscriber *s, const char *p, size_t n)
 }
 
 /* If the process ends at any point here, subscriber_settle() in the next one is right. */
-static ssize_t send_some(struct subscriber *s, enum subscriber_flight flight, uint64_t from,
-			 const char *p, size_t n)
+static ssize_t send_some(struct subscriber *s, enum subscriber_flight flight, struct iovec *iov,
+			 unsigned n, const struct runs *runs)
 {
 	struct subscriber_record *record = s->record;
 	ssize_t r;
 
-	if (n > SEND_AT_ONCE)
-		n = SEND_AT_ONCE;
-	record->iov = (struct iovec){ .iov_base = (char *)p, .iov_len = n };
-	record->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = &record->iov, .msg_iovlen = 1 } };
-	record->from = from;
+	record->msg = (struct mmsghdr){ .msg_hdr = { .msg_iov = iov, .msg_iovlen = n } };
+	record->from = runs ? record->cursor.at : record->cursor.prefix_at;
 	undo_order();
 	record->flight = flight;
 	undo_order();
 	if (s->is_socket) {
 		r = sendmmsg(s->fd, &record->msg, 1, MSG_DONTWAIT | MSG_NOSIGNAL);
 	} else {
-		r = write_some(s, p, n);
+		r = write_some(s, iov->iov_base, iov->iov_len);
 		record->msg.msg_len = r > 0 ? (unsigned)r : 0;
 	}
 	undo_order();
-	subscriber_settle(record);
+	flight_end(record, runs);
 	return r < 0 ? -1 : (ssize_t)record->msg.msg_len;
+}
+
+static ssize_t send_prefix(struct subscriber *s)
+{
+	struct subscriber_cursor *cursor = &s->record->cursor;
+	struct iovec iov = { .iov_base = s->record->prefix + cursor->prefix_at,
+			     .iov_len = cursor->prefix_len - cursor->prefix_at };
+
+	return send_some(s, FLIGHT_PREFIX, &iov, 1, NULL);
+}
+
+/* Octets, LOOK_COST if lines were only looked at, or -1. */
+static ssize_t send_lines(struct subscriber *s, const struct linelog *l)
+{
+	struct iovec iov[RUNS_MAX];
+	struct runs runs;
+	size_t left = SEND_AT_ONCE;
+	unsigned n = 0;
+
+	runs_find(&s->record->cursor, l, s->record->cursor.at, &runs);
+	for (; n < runs.n && left; n++) {
+		size_t octets = runs.run[n].n < left ? runs.run[n].n : left;
+
+		iov[n] = (struct iovec){ .iov_base = (char *)linelog_octets(l, runs.run[n].at),
+					 .iov_len = octets };
+		left -= octets;
+	}
+	if (n)
+		return send_some(s, FLIGHT_LOG, iov, n, &runs);
+	s->record->cursor.at = runs.end;
+	return LOOK_COST;
 }
 
 enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
@@ -134,17 +386,18 @@ enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linel
 	for (size_t budget = SEND_AT_ONCE; budget;) {
 		ssize_t n;
 
-		if (cursor->prefix_at == cursor->prefix_len && cursor->lost_first)
+		if (subscriber_prefix_sent(record) && cursor->lost_first)
 			report_lost(record, u, now_ns);
-		if (cursor->prefix_at < cursor->prefix_len)
-			n = send_some(s, FLIGHT_PREFIX, cursor->prefix_at,
-				      record->prefix + cursor->prefix_at,
-				      cursor->prefix_len - cursor->prefix_at);
-		else if (cursor->at < l->end->head)
-			n = send_some(s, FLIGHT_LOG, cursor->at, linelog_octets(l, cursor->at),
-				      l->end->head - cursor->at);
-		else
+		if (cursor->prefix_at < cursor->prefix_len) {
+			n = send_prefix(s);
+		} else if (cursor->closing) {
+			errno = ETIMEDOUT;
+			return SUBSCRIBER_GONE;
+		} else if (cursor->at < l->end->head) {
+			n = send_lines(s, l);
+		} else {
 			return SUBSCRIBER_IDLE;
+		}
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n < 0)
@@ -161,5 +414,6 @@ bool subscriber_is_sound(const struct subscriber_record *record, const struct li
 
 	return cursor->prefix_at <= cursor->prefix_len &&
 	       cursor->prefix_len <= sizeof record->prefix && cursor->at <= l->end->head &&
-	       l->end->head - cursor->at <= l->size && cursor->lost_first <= cursor->lost_last;
+	       l->end->head - cursor->at <= l->size && cursor->lost_first <= cursor->lost_last &&
+	       cursor->want.policy < POLICIES;
 }

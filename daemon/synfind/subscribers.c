@@ -18,14 +18,15 @@
 #include "synfind/access.h"
 #include "synfind/listen.h"
 #include "synfind/identity.h"
+#include "synfind/request.h"
 #include "synfind/stream_state.h"
 #include "synfind/fdstore.h"
 #include "synfind/subscriber.h"
 
 enum {
-	HELLO_MAX = 1 << 14, /* SUBSCRIBER_PREFIX_MAX */
-	INPUT_MAX = 1 << 16, /* octets read from a subscriber; there are no requests yet */
-	ACCEPT_USEC = 50000, /* at most ACCEPT_BURST are accepted in this time */
+	HELLO_MAX = 1 << 14,  /* SUBSCRIBER_PREFIX_MAX */
+	REQUESTS_MAX = 10000, /* of one subscriber: each costs some us */
+	ACCEPT_USEC = 50000,  /* at most ACCEPT_BURST are accepted in this time */
 	ACCEPT_BURST = 100,
 	KEEP_CHECK_USEC = 250000, /* between two looks for subscribers to store */
 };
@@ -36,9 +37,18 @@ _Static_assert((unsigned)ACCESS_LOGS == ACCESS_UNLISTED,
 
 /* ---- one subscriber -------------------------------------------------------------------------- */
 
-static struct linelog *subscriber_log(struct subscriber *s)
+static struct linelog *subscriber_log(const struct subscriber *s)
 {
 	return &s->all->stream->log[s->record->log];
+}
+
+/* It needs the octets of the log from its position on. */
+static void hold_log(struct subscribers *all, const struct subscriber_record *record)
+{
+	uint64_t *slowest = &all->slowest[record->log];
+
+	if (record->cursor.at < *slowest)
+		*slowest = record->cursor.at;
 }
 
 /* The name of its socket in the store, unique for each use of the record. */
@@ -57,7 +67,9 @@ static void subscriber_free(struct subscriber *s)
 		s->next->link = s->link;
 	s->all->connected--;
 	s->all->reading[s->record->log]--;
+	filters_release(&s->all->stream->filters, s->record->cursor.want.filter);
 	sd_event_source_disable_unref(s->io);
+	free(s->input);
 	if (s->fd != STDOUT_FILENO)
 		close(s->fd);
 	free(s);
@@ -97,11 +109,15 @@ bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 	}
 	if (s->plain_file) {
 		sd_event_source_set_enabled(s->io, waits ? SD_EVENT_ON : SD_EVENT_OFF);
-	} else if (waits != s->waits) {
-		s->waits = waits;
-		sd_event_source_set_io_events(s->io, (waits ? EPOLLOUT : 0u) |
-							     (s->input_ended ? 0u : EPOLLIN));
+		return true;
 	}
+	s->waits = waits;
+	/* An answer needs an empty prefix. */
+	bool listens = !s->input_ended && subscriber_prefix_sent(s->record);
+	unsigned polled = (waits ? EPOLLOUT : 0u) | (listens ? EPOLLIN : 0u);
+
+	if (polled != s->polled)
+		sd_event_source_set_io_events(s->io, s->polled = polled);
 	return true;
 }
 
@@ -114,21 +130,179 @@ void subscribers_serve_all(struct subscribers *all, uint64_t now_ns)
 	}
 }
 
-/* Discards input.  A subscriber that ends its input may still read (nc with an empty stdin). */
-static bool discard_input(struct subscriber *s)
-{
-	char buf[4096];
-	ssize_t n = recv(s->fd, buf, sizeof buf, MSG_DONTWAIT);
+/* ---- requests -------------------------------------------------------------------------------- */
 
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
-		return true;
-	if (n < 0)
-		return false;
-	s->input_octets += (size_t)n;
-	if (n == 0 || s->input_octets > INPUT_MAX) {
-		s->input_ended = true;
-		sd_event_source_set_io_events(s->io, s->waits ? EPOLLOUT : 0u);
+struct answer {
+	const struct subscriber *s;
+	const struct request *q;
+};
+
+static void answer_subscribed(void *arg, struct strbuf *t, uint64_t seq)
+{
+	const struct answer *a = arg;
+	const struct identity *id = a->s->all->id;
+	struct json_subscribed line = { .id = a->q->has_id ? a->q->id : NULL,
+					.host = id->host,
+					.run_id = id->run_id,
+					.kinds = a->q->kinds,
+					.where = a->q->has_where ? a->q->where : NULL,
+					.policy = filter_policy_name[a->q->policy] };
+
+	json_subscribed(t, &line, seq, wall_clock_ns());
+}
+
+static void answer_error(struct subscriber *s, const struct request *q,
+			 const struct request_error *e)
+{
+	char line[SUBSCRIBER_ANSWER_MAX];
+	struct strbuf t = { .p = line, .end = line + sizeof line };
+	struct stream_state *st = s->all->stream;
+
+	json_error(&t, q->has_id ? q->id : NULL, e->text, e->at, st->state->seq, wall_clock_ns());
+	subscriber_prepend(s->record, line, (size_t)(t.p - line));
+}
+
+/* The slot of the request's expression; -EINVAL and *ret_error. */
+static int request_filter(struct subscriber *s, const struct request *q,
+			  struct request_error *ret_error)
+{
+	struct stream_state *st = s->all->stream;
+	struct where_error error = { 0 };
+	int r = FILTER_NONE;
+
+	if (q->has_where)
+		r = filters_use(&st->filters, s->record->log, s->uid, q->where, q->where_octets,
+				st->state->seq, &error);
+	if (r >= 0)
+		return r;
+	ret_error->at = r == -EINVAL ? error.at : 0;
+	if (r == -EINVAL)
+		snprintf(ret_error->text, sizeof ret_error->text, "where: %s", error.text);
+	else if (r == -ENOSPC)
+		snprintf(ret_error->text, sizeof ret_error->text,
+			 "where: %u different expressions are in use, and there are no more",
+			 FILTER_SLOTS);
+	else if (r == -EDQUOT)
+		snprintf(ret_error->text, sizeof ret_error->text,
+			 "where: your user has %u different expressions in use, the limit",
+			 FILTERS_PER_UID);
+	else
+		snprintf(ret_error->text, sizeof ret_error->text, "where: %s", strerror(-r));
+	return -EINVAL;
+}
+
+/* 0, or -EINVAL and *ret_error. */
+static int request_apply(struct subscriber *s, const struct request *q,
+			 struct request_error *ret_error)
+{
+	struct stream_state *st = s->all->stream;
+	struct answer answer = { s, q };
+	bool same_run = !strcmp(q->from_run_id, s->all->id->run_id);
+	struct subscriber_change change = {
+		.want = { .kinds = q->kinds, .policy = q->policy, .filter = FILTER_NONE },
+		.has_from = q->has_from,
+		.from = same_run ? q->from_seq : 0,
+		.gap = same_run ? LOSS_REPLAY : LOSS_RUN,
+		.answer = answer_subscribed,
+		.arg = &answer,
+	};
+	unsigned before = s->record->cursor.want.filter;
+	int filter, r;
+
+	if (change.from > st->state->seq) {
+		snprintf(ret_error->text, sizeof ret_error->text,
+			 "from.seq is %llu, but the last event has %llu",
+			 (unsigned long long)q->from_seq, (unsigned long long)st->state->seq);
+		return -EINVAL;
 	}
+	filter = request_filter(s, q, ret_error);
+	if (filter < 0)
+		return filter;
+	change.want.filter = (uint8_t)filter;
+	change.want.everything = q->kinds == LINES_ALL && filter == FILTER_NONE;
+	stream_state_begin(st, NULL);
+	r = subscriber_change(s->record, subscriber_log(s), &st->undo, &change, st->state->seq);
+	stream_state_commit(st);
+	if (r < 0) {
+		filters_release(&st->filters, (unsigned)filter);
+		snprintf(ret_error->text, sizeof ret_error->text, "the answer is too long");
+		return -EINVAL;
+	}
+	filters_release(&st->filters, before);
+	hold_log(s->all, s->record);
+	return 0;
+}
+
+static void request_handle(struct subscriber *s, const char *text, size_t n)
+{
+	struct request q = { .has_id = false };
+	struct request_error e;
+
+	if (s->requests++ == REQUESTS_MAX) {
+		s->input_ended = true;
+		e = (struct request_error){
+			.text = "too many requests: the next ones are not read"
+		};
+		answer_error(s, &q, &e);
+	} else if (request_parse(&q, text, n, &e) < 0 || request_apply(s, &q, &e) < 0) {
+		answer_error(s, &q, &e);
+	}
+}
+
+/* Keeps the beginning of a request. */
+static void input_keep(struct subscriber *s, const char *octets, size_t n)
+{
+	char *grown = s->input_skips || s->input_octets + n > REQUEST_MAX
+			      ? NULL
+			      : realloc(s->input, s->input_octets + n);
+
+	if (grown) {
+		s->input = grown;
+		memcpy(grown + s->input_octets, octets, n);
+		s->input_octets += n;
+		return;
+	}
+	free(s->input);
+	s->input = NULL;
+	s->input_octets = 0;
+	s->input_skips = true;
+}
+
+static void input_end(struct subscriber *s)
+{
+	struct request none = { .has_id = false };
+	struct request_error e = { 0 };
+
+	snprintf(e.text, sizeof e.text, "a request has at most %u octets", REQUEST_MAX);
+	if (s->input_skips)
+		answer_error(s, &none, &e);
+	else if (s->input_octets && strspn(s->input, " \t\r") < s->input_octets)
+		request_handle(s, s->input, s->input_octets);
+	free(s->input);
+	s->input = NULL;
+	s->input_octets = 0;
+	s->input_skips = false;
+}
+
+/* Reads up to one request.  It stays in the socket until it has been applied: the next process then
+ * finds it there.  A subscriber that ends its input may still read (nc with an empty stdin). */
+static bool read_input(struct subscriber *s)
+{
+	static char buf[1 << 14];
+	ssize_t n = recv(s->fd, buf, sizeof buf, MSG_DONTWAIT | MSG_PEEK);
+	const char *newline;
+
+	if (n < 0)
+		return errno == EAGAIN || errno == EINTR;
+	s->input_ended |= n == 0;
+	newline = memchr(buf, '\n', (size_t)n);
+	input_keep(s, buf, newline ? (size_t)(newline - buf) : (size_t)n);
+	if (newline)
+		n = newline - buf + 1;
+	if (newline)
+		input_end(s);
+	while (n > 0 && recv(s->fd, buf, (size_t)n, MSG_DONTWAIT) < 0 && errno == EINTR)
+		;
 	return true;
 }
 
@@ -139,9 +313,10 @@ static int on_subscriber(sd_event_source *io, int fd, uint32_t revents, void *ar
 	(void)io, (void)fd;
 	if (revents & (EPOLLHUP | EPOLLERR))
 		subscribers_remove(s, "it hung up");
-	else if (revents & EPOLLIN && s->is_socket && !discard_input(s))
+	else if (revents & EPOLLIN && s->is_socket && subscriber_prefix_sent(s->record) &&
+		 !read_input(s))
 		subscribers_remove(s, strerror(errno));
-	else if (revents & EPOLLOUT)
+	else
 		subscribers_serve(s, wall_clock_ns());
 	return 0;
 }
@@ -189,6 +364,7 @@ static int subscriber_new(struct subscribers *all, unsigned index, int fd, bool 
 				  .index = index,
 				  .fd = fd,
 				  .is_socket = is_socket,
+				  .polled = is_socket ? EPOLLIN : 0,
 				  .input_ended = !is_socket,
 				  .since_ns = clock_ns(CLOCK_MONOTONIC),
 				  .pid = peer.pid,
@@ -266,7 +442,10 @@ static int subscriber_add(struct subscribers *all, unsigned index, int fd, bool 
 	struct subscriber *s;
 	int r;
 
-	record->cursor = (struct subscriber_cursor){ .at = all->stream->state->end[log].head };
+	if (log != ACCESS_ADDRESSES && !all->reading[log])
+		linelog_clear(&all->stream->log[log]); /* it was not written meanwhile */
+	record->cursor = (struct subscriber_cursor){ .at = all->stream->state->end[log].head,
+						     .want = subscription_default };
 	record->log = log;
 	record->flight = FLIGHT_NONE;
 	r = subscriber_new(all, index, fd, is_socket, &s);
@@ -362,6 +541,25 @@ int subscribers_stdout(struct subscribers *all)
 
 /* ---- subscribers of an earlier process ------------------------------------------------------- */
 
+/* Its record is sound, and it may still see the same log with the same key.  If so, its filter is
+ * in use. */
+static bool record_resume(struct subscribers *all, struct subscriber_record *record, int fd,
+			  bool other_key)
+{
+	struct stream_state *st = all->stream;
+	unsigned log = record->log, filter = record->cursor.want.filter;
+
+	if (log >= ACCESS_LOGS ||
+	    (filter != FILTER_NONE && !filters_resume(&st->filters, filter, log)))
+		return false;
+	subscriber_settle(record, &st->log[log]);
+	if (fd >= 0 && subscriber_is_sound(record, &st->log[log]) &&
+	    subscriber_access(all, fd, false) == log && !(log == ACCESS_PSEUDONYMS && other_key))
+		return true;
+	filters_release(&st->filters, filter);
+	return false;
+}
+
 static void subscriber_adopt(struct subscribers *all, unsigned index, bool other_key)
 {
 	struct subscriber_record *record = stream_state_record(all->stream, index);
@@ -370,16 +568,10 @@ static void subscriber_adopt(struct subscribers *all, unsigned index, bool other
 	int fd = index == stdout_index(all) ? -ENOENT : fdstore_take(all->fdstore, name.s);
 	struct subscriber *s;
 
-	subscriber_settle(record);
-	/* Its record is sound, and it may still see the same log with the same key. */
-	if (fd >= 0 && record->log < ACCESS_LOGS &&
-	    subscriber_is_sound(record, &all->stream->log[record->log]) &&
-	    subscriber_access(all, fd, false) == record->log &&
-	    !(record->log == ACCESS_PSEUDONYMS && other_key)) {
+	if (record_resume(all, record, fd, other_key)) {
 		if (subscriber_new(all, index, fd, true, &s) == 0) {
 			s->stored = true;
-			if (record->cursor.at < all->slowest[record->log])
-				all->slowest[record->log] = record->cursor.at;
+			hold_log(all, record);
 			return;
 		}
 	} else if (fd >= 0) {
@@ -467,8 +659,7 @@ void subscribers_clear(struct subscribers *all, unsigned log, size_t n)
 			continue;
 		if (cursor->at < clear && !subscriber_overtake(s, clear))
 			continue;
-		if (cursor->at < all->slowest[log])
-			all->slowest[log] = cursor->at;
+		hold_log(all, s->record);
 	}
 }
 

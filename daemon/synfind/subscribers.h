@@ -67,7 +67,8 @@ bool subscribers_serve(struct subscriber *s, uint64_t now_ns);
 void subscribers_serve_all(struct subscribers *all, uint64_t now_ns);
 
 /* Makes sure that no subscriber of @log still needs the octets that the next @n overwrite.  Ready
- * subscribers are served first, because a burst may be longer than the log; the others skip.
+ * subscribers are served first, because a burst may be longer than the log; the others lose events,
+ * by their policy.
  * Call it without an open transaction: the skips are final before anything is overwritten. */
 void subscribers_clear(struct subscribers *all, unsigned log, size_t n);
 

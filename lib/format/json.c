@@ -386,6 +386,55 @@ void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint
 	json_end(t);
 }
 
+const char *line_kind_name(unsigned kind)
+{
+	static const char *const name[] = {
+		[LINE_IFACE] = "iface",
+		[LINE_STATS] = "stats",
+		[LINE_RESTART] = "restart",
+		[LINE_LOST] = "lost",
+	};
+
+	return kind < EVENT_KINDS ? event_kind_str[kind].s : name[kind];
+}
+
+void json_subscribed(struct strbuf *t, const struct json_subscribed *s, uint64_t seq,
+		     uint64_t ts_ns)
+{
+	unsigned n = 0;
+
+	json_begin(t, "subscribed", seq, ts_ns);
+	if (s->id)
+		key_name(t, "id", s->id);
+	key_name(t, "host", s->host);
+	key_name(t, "run_id", s->run_id);
+	key_u64(t, "next_seq", seq + 1);
+	strbuf_lit(t, ",\"events\":[");
+	for (unsigned kind = 0; kind < LINE_KINDS; kind++) {
+		if (!(s->kinds >> kind & 1))
+			continue;
+		comma(t, n++);
+		strbuf_quoted(t, line_kind_name(kind));
+	}
+	strbuf_lit(t, "]");
+	if (s->where)
+		key_name(t, "where", s->where);
+	key_str(t, "policy", s->policy);
+	json_end(t);
+}
+
+void json_error(struct strbuf *t, const char *id, const char *error, unsigned at, uint64_t seq,
+		uint64_t ts_ns)
+{
+	json_begin(t, "error", seq, ts_ns);
+	if (id)
+		key_name(t, "id", id);
+	key_name(t, "error", error);
+	if (at)
+		key_u64(t, "at", at);
+	json_end(t);
+}
+
 void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,
 	       uint64_t ts_ns)
 {

@@ -7,14 +7,27 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include "base/counter.h"
+#include "flow/event.h"
 #include "flow/tracker_config.h"
 #include "format/community.h"
 #include "wire/frame.h"
 #include "wire/tunnel.h"
 
-struct event;	   /* "flow/event.h" */
 struct fmt_second; /* "base/fmt.h" */
 struct strbuf;	   /* "base/strbuf.h" */
+
+/* Kinds of line that have a `seq`: the events, and what the daemon itself reports. */
+enum line_kind {
+	LINE_IFACE = EVENT_KINDS, /* below: enum event_kind */
+	LINE_STATS,
+	LINE_RESTART,
+	LINE_LOST,
+	LINE_KINDS,
+};
+#define LINES_ALL ((1u << LINE_KINDS) - 1)
+
+/* Its event_type. */
+const char *line_kind_name(unsigned kind);
 
 enum { JSON_LINE_MAX = 4096 }; /* enough for any line of json_event(), FMT_SPARE included */
 
@@ -44,6 +57,23 @@ struct json_hello {
 
 /* @seq is that of the last event, @ts_ns the current time. */
 void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns);
+
+/* The answer to a request. */
+struct json_subscribed {
+	const char *id; /* of the request; NULL: none */
+	const char *host, *run_id;
+	uint32_t kinds;	   /* 1 << enum line_kind */
+	const char *where; /* terminated; NULL: none */
+	const char *policy;
+};
+
+/* @seq is that of the event before the first line of the subscription. */
+void json_subscribed(struct strbuf *t, const struct json_subscribed *s, uint64_t seq,
+		     uint64_t ts_ns);
+
+/* A request was refused, or the subscription ends.  @at: character, from 1; 0: none. */
+void json_error(struct strbuf *t, const char *id, const char *error, unsigned at, uint64_t seq,
+		uint64_t ts_ns);
 
 /* Events @first to @last are missing from the stream; @reason "subscriber" or "ring". */
 void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,

@@ -13,9 +13,6 @@
 #include "flow/event.h"
 #include "format/json.h"
 
-/* Kinds of line: those of events, by enum event_kind, and those without a record. */
-enum line_kind { LINE_STATS = EVENT_KINDS, LINE_IFACE, LINE_RESTART, LINE_LOST, LINE_KINDS };
-
 enum member_type {
 	MEMBER_INTEGER, /* above 2^63 - 1: counts as 2^63 - 1 */
 	MEMBER_BOOL,

@@ -5,6 +5,7 @@
 #include <sys/ioctl.h>
 #include <sys/ptrace.h>
 #include <sys/wait.h>
+#include "../../daemon/synfind/filters.c"
 #include "../../daemon/synfind/linelog.c"
 #include "../../daemon/synfind/subscriber.c"
 #include "base/cc.h"
@@ -105,7 +106,7 @@ static void test_marks(void)
 		memset(p, (int)('a' + i % 26), len);
 		begin[i] = l.end->head;
 		seq[i] = n;
-		linelog_append(&l, len, n);
+		linelog_append(&l, len, n, 0, 0);
 		n += 1 + !below(20) * 5ull;
 		begin[i + 1] = l.end->head;
 
@@ -141,7 +142,7 @@ static void test_short_lines(void)
 	log_new(&l, LOG);
 	for (uint64_t i = 0; i < 3 * LOG / LINE_MIN; i++) {
 		*linelog_reserve(&l, 16) = (char)i;
-		linelog_append(&l, 1, i);
+		linelog_append(&l, 1, i, 0, 0);
 		wrong += l.end->mark_next - *l.mark_first > l.mark_mask + 1 ||
 			 linelog_mark(&l, l.end->mark_next - 1, 0).seq != i ||
 			 linelog_mark(&l, *l.mark_first, 0).seq != linelog_oldest(&l);
@@ -162,7 +163,29 @@ struct offline {
 	uint64_t seq; /* everything up to this one is accounted for */
 	uint64_t events, losts, lost;
 	unsigned wrong;
+	uint64_t first_lost;
+	bool ended; /* it was disconnected */
 };
+
+enum { EVENT_KINDS_USED = 5 };
+
+static uint64_t bits_of(uint64_t seq)
+{
+	return seq * UINT64_C(0x9e3779b97f4a7c15) >> 3;
+}
+
+/* Events @first to @last that @r wants. */
+static uint64_t wanted(const struct offline *r, uint64_t first, uint64_t last)
+{
+	const struct subscription *want = &r->s.record->cursor.want;
+	uint64_t n = 0;
+
+	for (uint64_t seq = first; seq <= last; seq++)
+		n += want->everything ||
+		     (want->kinds >> seq % EVENT_KINDS_USED & 1 &&
+		      (want->filter == FILTER_NONE || bits_of(seq) >> want->filter & 1));
+	return n;
+}
 
 struct stage {
 	struct linelog log;
@@ -205,7 +228,9 @@ static void publish_in(struct stage *g, size_t room, size_t len, unsigned ring_l
 	for (; (size_t)n < len - 3; n++)
 		p[n] = (char)('a' + (g->seq + (unsigned)n) % 26);
 	memcpy(p + n, "\"}\n", 3);
-	linelog_append(&g->log, len, first - 1);
+	linelog_append(&g->log, len, first - 1,
+		       ring_lost ? LINE_LOST : (unsigned)(first % EVENT_KINDS_USED),
+		       bits_of(first));
 }
 
 static void publish(struct stage *g, size_t len)
@@ -228,7 +253,8 @@ static struct offline *join_fd(struct stage *g, int to, int from, bool is_socket
 	r->s = (struct subscriber){ .fd = to,
 				    .is_socket = is_socket,
 				    .record = calloc(1, sizeof *r->s.record) };
-	*r->s.record = (struct subscriber_record){ .cursor.at = g->log.end->head };
+	*r->s.record = (struct subscriber_record){ .cursor = { .at = g->log.end->head,
+							       .want = subscription_default } };
 	r->fd = from;
 	r->seq = g->seq;
 	g->reader[g->readers++] = r;
@@ -277,15 +303,20 @@ static void take_line(struct offline *r, const char *p, size_t n)
 	} else if (!strcmp(type, "lost")) {
 		uint64_t first = number(j, "first_seq"), last = number(j, "last_seq");
 
-		r->wrong += first != r->seq + 1 || last < first ||
-			    number(j, "count") != last - first + 1;
+		r->wrong += last < first ||
+			    (r->seq < first - 1 && wanted(r, r->seq + 1, first - 1)) ||
+			    number(j, "count") < wanted(r, first, last) ||
+			    number(j, "count") > last - first + 1;
 		r->seq = last;
 		if (!len) { /* not the ring's */
-			r->losts++;
-			r->lost += last - first + 1;
+			r->first_lost = r->losts++ ? r->first_lost : first;
+			r->lost += number(j, "count");
 		}
+	} else if (!strcmp(type, "error")) {
+		r->ended = true;
 	} else if (strcmp(type, "hello")) {
-		r->wrong += seq != r->seq + 1;
+		r->wrong += r->ended || seq <= r->seq || wanted(r, r->seq + 1, seq) != 1 ||
+			    !wanted(r, seq, seq);
 		r->seq = seq;
 		r->events++;
 	}
@@ -340,7 +371,8 @@ static void drain(struct stage *g, struct offline *r)
 
 static bool caught_up(const struct stage *g, const struct offline *r)
 {
-	return !r->wrong && !r->n && r->seq == g->seq && r->events + r->lost <= g->seq;
+	return !r->wrong && !r->n && r->events + r->lost <= g->seq &&
+	       (r->ended || !wanted(r, r->seq + 1, g->seq));
 }
 
 /* ---- one subscriber -------------------------------------------------------------------------- */
@@ -570,12 +602,12 @@ static void test_taken_back(void)
 	log_new(&l, LOG);
 	for (unsigned i = 0; i < 300; i++) {
 		memset(linelog_reserve(&l, ROOM), 'a', 500);
-		linelog_append(&l, 500, i);
+		linelog_append(&l, 500, i, 0, 0);
 	}
 	before = *l.end;
 	for (unsigned i = 300; i < 300 + LOG / 2 / 500 - ROOM / 500; i++) {
 		memset(linelog_reserve(&l, ROOM), 'b', 500);
-		linelog_append(&l, 500, i);
+		linelog_append(&l, 500, i, 0, 0);
 	}
 	*l.end = before;
 
@@ -587,7 +619,7 @@ static void test_taken_back(void)
 	   "when lines are taken back, those that they overwrote are forgotten, all others are "
 	   "whole");
 	memset(linelog_reserve(&l, ROOM), 'c', 500);
-	linelog_append(&l, 500, 300);
+	linelog_append(&l, 500, 300, 0, 0);
 	ok(linelog_is_sound(&l) && linelog_mark(&l, 300, 0).seq == 300,
 	   "and it continues from there");
 	l.end->head -= 600;
@@ -597,26 +629,34 @@ static void test_taken_back(void)
 
 static void test_settle(void)
 {
-	struct subscriber_record t = { .cursor = { .at = 100, .prefix_at = 5, .prefix_len = 50 } };
+	struct subscriber_record t = { .cursor = { .at = 100,
+						   .prefix_at = 5,
+						   .prefix_len = 50,
+						   .want = subscription_default } };
+	struct linelog l;
 
-	subscriber_settle(&t);
+	log_new(&l, LOG);
+	linelog_reserve(&l, ROOM);
+	linelog_append(&l, 500, 1, 0, 0);
+	subscriber_settle(&t, &l);
 	ok(t.cursor.at == 100 && t.cursor.prefix_at == 5, "no send was begun: nothing moves");
 	t.flight = FLIGHT_LOG;
 	t.from = 100;
 	t.msg.msg_len = 0;
-	subscriber_settle(&t);
+	subscriber_settle(&t, &l);
 	ok(t.cursor.at == 100 && t.flight == FLIGHT_NONE, "the kernel took nothing: nothing moves");
 	t.flight = FLIGHT_LOG;
 	t.msg.msg_len = 30;
-	subscriber_settle(&t);
+	subscriber_settle(&t, &l);
 	t.flight = FLIGHT_LOG; /* as if it had been ended before its last store */
-	subscriber_settle(&t);
+	subscriber_settle(&t, &l);
 	ok(t.cursor.at == 130, "what the kernel took counts, once");
 	t.flight = FLIGHT_PREFIX;
 	t.from = 5;
 	t.msg.msg_len = 45;
-	subscriber_settle(&t);
+	subscriber_settle(&t, &l);
 	ok(t.cursor.at == 130 && t.cursor.prefix_at == 50, "also of what was put aside");
+	log_free(&l);
 }
 
 static void test_sound(void)
@@ -638,7 +678,7 @@ static void test_sound(void)
 	log_new(&l, LOG);
 	for (unsigned i = 0; i < 420; i++) {
 		linelog_reserve(&l, ROOM);
-		linelog_append(&l, 500, i);
+		linelog_append(&l, 500, i, 0, 0);
 	}
 	wrong += !subscriber_is_sound(&t, &l);
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -694,7 +734,7 @@ static void publish_shared(struct shared *m, struct linelog *l, struct undo *u)
 		    (unsigned long long)++m->seq);
 	memset(p + n, 'x', len - (size_t)n - 3);
 	memcpy(p + len - 3, "\"}\n", 3);
-	linelog_append(l, len, m->seq - 1);
+	linelog_append(l, len, m->seq - 1, 0, 0);
 	undo_commit(u);
 }
 
@@ -718,8 +758,7 @@ static uint64_t unsent(const struct shared *m)
 	struct strbuf t = { .p = line, .end = line + sizeof line };
 
 	if (p->lost_first)
-		json_lost(&t, p->lost_last - p->lost_first + 1, p->lost_first, p->lost_last,
-			  "subscriber", 0);
+		json_lost(&t, p->lost_count, p->lost_first, p->lost_last, "subscriber", 0);
 	return m->end.head - p->at + p->prefix_len - p->prefix_at + (uint64_t)(t.p - line);
 }
 
@@ -742,9 +781,9 @@ static bool take_over(const struct shared *m, const struct linelog *l, struct sh
 	undo_init(&u, ret, COPIED, ret->undo, sizeof ret->undo);
 	if (undo_rollback(&u) != 0)
 		return false;
-	subscriber_settle(&ret->record);
 	view.end = &ret->end;
 	view.mark_first = &ret->mark_first;
+	subscriber_settle(&ret->record, &view);
 	return linelog_is_sound(&view) && subscriber_is_sound(&ret->record, &view);
 }
 
@@ -799,6 +838,7 @@ static void test_each_instruction(void)
 	setsockopt(fds[0], SOL_SOCKET, SO_SNDBUF, &small, sizeof small);
 	linelog_map(&l, fd, 0, LOG, m->marks, &m->end, &m->mark_first);
 	undo_init(&u, m, COPIED, m->undo, sizeof m->undo);
+	m->record.cursor.want = subscription_default;
 	r->s = (struct subscriber){ .fd = fds[0], .is_socket = true, .record = &m->record };
 	r->fd = fds[1];
 	pid = fork();
@@ -830,7 +870,7 @@ static void test_each_instruction(void)
 	ok(!wrong[SEND], "ended at any instruction of sending: to the octet the rest is known");
 	ok(times[SKIP] > 5 && times[SEND] > 15 && r->losts > 2, "of each there were many");
 	undo_rollback(&u);
-	subscriber_settle(&m->record);
+	subscriber_settle(&m->record, &l);
 	for (enum subscriber_verdict v = SUBSCRIBER_WAITS; v == SUBSCRIBER_WAITS;) {
 		v = subscriber_send(&r->s, &l, &u, 0);
 		while (receive(r, sizeof r->buf))
@@ -849,14 +889,18 @@ static void test_each_instruction(void)
 
 /* ---- many subscribers at random -------------------------------------------------------------- */
 
-static void test_random(unsigned most_room, const char *what)
+static void test_random(unsigned most_room, const struct subscription *want, unsigned nwant,
+			const char *what)
 {
+	static struct filter_slot slots[FILTER_SLOTS];
+	static const struct filters filters = { .slots = slots };
 	struct stage *g = stage_new();
 	unsigned wrong = 0;
 	uint64_t lost = 0, losts = 0;
 
+	g->log.filters = &filters;
 	for (unsigned i = 0; i < READERS; i++)
-		join(g);
+		join(g)->s.record->cursor.want = want[i % nwant];
 	for (unsigned step = 0; step < 60000; step++) {
 		unsigned i = below(READERS);
 		struct offline *r = g->reader[i];
@@ -883,7 +927,8 @@ static void test_random(unsigned most_room, const char *what)
 		struct offline *r = g->reader[i];
 
 		drain(g, r);
-		wrong += !caught_up(g, r) || r->lost != r->s.record->cursor.lost_total;
+		wrong += !caught_up(g, r) ||
+			 (!r->ended && r->lost != r->s.record->cursor.lost_total);
 		lost += r->lost;
 		losts += r->losts;
 	}
@@ -894,6 +939,58 @@ static void test_random(unsigned most_room, const char *what)
 	ok(!wrong, "%s: for every reader each number is an event or reported as lost, in order",
 	   what);
 	ok(losts > 100 && !g->reader[0]->wrong, "%s: many were overtaken", what);
+	stage_free(g);
+}
+
+static const struct subscription some[] = {
+	{ .kinds = 1, .filter = FILTER_NONE },
+	{ .kinds = 6, .filter = 11, .policy = POLICY_DROP_NEWEST },
+	{ .kinds = LINES_ALL, .filter = 3 },
+	{ .kinds = LINES_ALL,
+	  .filter = FILTER_NONE,
+	  .policy = POLICY_DROP_NEWEST,
+	  .everything = true },
+	{ .kinds = 12, .filter = 40, .policy = POLICY_DISCONNECT },
+	{ .kinds = LINES_ALL,
+	  .filter = FILTER_NONE,
+	  .policy = POLICY_DISCONNECT,
+	  .everything = true },
+};
+
+/* What it has and what is lost are apart, in time, too. */
+static void test_drop_newest(void)
+{
+	struct stage *g = stage_new();
+	struct offline *r = join(g);
+
+	r->s.record->cursor.want.policy = POLICY_DROP_NEWEST;
+	for (unsigned i = 0; i < 500; i++)
+		publish(g, 999);
+	drain(g, r);
+	ok(r->first_lost > SUBSCRIBER_PREFIX_MAX / 999 && caught_up(g, r) && r->losts == 1,
+	   "drop_newest: it gets the oldest lines, then one 'lost' with all that followed");
+	publish(g, 500);
+	drain(g, r);
+	ok(caught_up(g, r) && r->losts == 1, "and then the stream as ever");
+	stage_free(g);
+}
+
+static void test_disconnect(void)
+{
+	struct stage *g = stage_new();
+	struct offline *r = join(g);
+	enum subscriber_verdict v = SUBSCRIBER_WAITS;
+
+	r->s.record->cursor.want.policy = POLICY_DISCONNECT;
+	for (unsigned i = 0; i < 500; i++)
+		publish(g, 999);
+	while (v == SUBSCRIBER_WAITS) {
+		v = subscriber_send(&r->s, &g->log, NULL, 0);
+		while (receive(r, sizeof r->buf))
+			;
+	}
+	ok(v == SUBSCRIBER_GONE && r->ended && !r->wrong && !r->n,
+	   "disconnect: the last line says why, and is whole");
 	stage_free(g);
 }
 
@@ -915,8 +1012,12 @@ int main(void)
 	test_settle();
 	test_sound();
 	test_each_instruction();
-	test_random(ROOM, "at random");
+	test_random(ROOM, &subscription_default, 1, "at random");
+	test_random(ROOM, some, ARRAY_SIZE(some), "at random, with filters and policies");
+	test_drop_newest();
+	test_disconnect();
 	test_clears_enough();
-	test_random(MANY_ROOM, "at random, with lines as long as a quarter of the log");
+	test_random(MANY_ROOM, &subscription_default, 1,
+		    "at random, with lines as long as a quarter of the log");
 	return tap_done();
 }
