@@ -118,9 +118,9 @@ build/tests/test_spsc.tsan: tests/unit/test_spsc.c $(wildcard lib/base/*.h)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(DIALECT) $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ $< -pthread
 
-# fuzz_options.c includes what it needs of daemon/common/.
+# fuzz_options.c includes what it needs of daemon/common/, and fuzz_varlink.c varlink.c.
 build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch]) \
-  | $(SKEL)
+  $(wildcard daemon/synfind/varlink.[ch]) | $(SKEL)
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) $(DIALECT) -Wno-microsoft-anon-tag -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \
@@ -260,12 +260,14 @@ install: all
 	install -D -m 644 systemd/synfind.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/synfind.conf
 	install -D -m 644 systemd/synfind.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/synfind.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/synfind.8 docs/man/synfind-opener.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man7 docs/man/synfind-control.7
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/synfind conf/synfind.conf docs/events.schema.json
 	[ -e $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf ] || \
 	  install -D -m 644 conf/synfind.conf $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf
 
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/synfind $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,synfind.8 synfind-opener.8)
+	rm -f $(DESTDIR)$(PREFIX)/share/man/man7/synfind-control.7
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) $(DESTDIR)$(UNITDIR)-preset/90-synfind.preset
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/,sysusers.d/synfind.conf tmpfiles.d/synfind.conf)
 	rm -rf $(DESTDIR)$(PREFIX)/share/synfind $(DESTDIR)$(LIBEXECDIR)

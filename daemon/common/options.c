@@ -22,8 +22,7 @@ enum {
 	PATH_SHOWN = 1024,
 };
 
-/* Who set an option; any other value is the line of the file. */
-enum { BY_DEFAULT = 0, BY_FLAG = INT_MAX };
+enum { BY_DEFAULT = OPTION_BY_DEFAULT, BY_FLAG = OPTION_BY_FLAG };
 
 struct flag {
 	const struct opt *opt;
@@ -32,7 +31,7 @@ struct flag {
 
 struct parser {
 	struct options o;
-	int set_by[N_OPT];
+	int set_by[N_OPT]; /* see options_set_by() */
 	unsigned errors;
 
 	/* the flags; they are applied after the file */
@@ -553,13 +552,33 @@ int options_parse(int argc, char **argv, struct options *ret)
 		log_error("%u more errors", p.errors - ERRORS_SHOWN);
 	if (p.errors)
 		return -EINVAL;
-	if (p.path && !(p.o.file = strdup(p.path))) {
+	p.o.set_by = malloc(sizeof p.set_by);
+	if (!p.o.set_by || (p.path && !(p.o.file = strdup(p.path)))) {
 		log_error("out of memory");
 		return -EINVAL;
 	}
+	memcpy(p.o.set_by, p.set_by, sizeof p.set_by);
 	*ret = p.o;
 	p.o = (struct options){ 0 };
 	return 0;
+}
+
+int options_set_by(const struct options *o, const struct opt *opt)
+{
+	return o->set_by[opt - opts];
+}
+
+void options_control_path(const struct options *o, char ret[static 108])
+{
+	const char *path = o->control_socket ?: "off", *slash = o->socket ?: "";
+	const char *name = strrchr(slash, '/') ? strrchr(slash, '/') + 1 : slash;
+
+	*ret = '\0';
+	if (strcmp(path, "auto") && strcmp(path, "off"))
+		snprintf(ret, 108, "%s", path);
+	else if (!strcmp(path, "auto") && !strcmp(name, "events.sock") &&
+		 snprintf(ret, 108, "%.*scontrol.sock", (int)(name - slash), slash) >= 108)
+		*ret = '\0';
 }
 
 struct place options_place(const struct options *o, size_t i)
@@ -583,8 +602,10 @@ int options_keep_fixed(struct options *fresh, const struct options *running)
 
 		if (r < 0)
 			return r;
-		if (r)
+		if (r) {
 			log_warn("%s: the new value takes effect at the next start", opt->name);
+			fresh->set_by[opt - opts] = running->set_by[opt - opts];
+		}
 	}
 	return 0;
 }
@@ -610,5 +631,6 @@ void options_free(struct options *o)
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++)
 		opt_clear(opt, o);
 	free(o->file);
+	free(o->set_by);
 	*o = (struct options){ 0 };
 }

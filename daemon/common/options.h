@@ -3,6 +3,7 @@
  * The table in opttable.c describes the file, the flags and --help.  The parser checks ranges by
  * it, so the values below need no further check.  Sizes are octets, durations nanoseconds. */
 #pragma once
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -64,7 +65,8 @@ struct options {
 	/* events */
 	char *socket; /* path; NULL: no socket */
 	mode_t socket_mode;
-	char *socket_group; /* NULL: unchanged */
+	char *socket_group;   /* NULL: unchanged */
+	char *control_socket; /* as given; see options_control_path() */
 	bool to_stdout;
 	unsigned max_subscribers;
 	unsigned max_subscribers_per_uid;
@@ -85,9 +87,15 @@ struct options {
 	struct name_list read_files; /* pcap or pcapng; "-": standard input; empty: capture */
 	bool quiet;
 
-	char *file; /* the configuration file that was read, or the end of its path; NULL: none */
-	bool check; /* --check-config */
+	char *file;  /* the configuration file that was read, or the end of its path; NULL: none */
+	bool check;  /* --check-config */
+	int *set_by; /* owned; for options_set_by() */
 };
+
+/* What set an option; any other value is the line of the file. */
+enum { OPTION_BY_DEFAULT = 0, OPTION_BY_FLAG = INT_MAX };
+
+struct opt;
 
 /* The word for @m in options and in JSON. */
 const char *capture_mode_name(enum capture_mode m);
@@ -100,6 +108,13 @@ const char *capture_mode_name(enum capture_mode m);
  * *@ret is written only on 0.  One thread at a time: calls getpwnam(), which in a sandbox finds
  * only the users of /etc/passwd. */
 int options_parse(int argc, char **argv, struct options *ret);
+
+/* OPTION_BY_DEFAULT, OPTION_BY_FLAG, or the last line of the file that set @opt to its value in
+ * force. */
+int options_set_by(const struct options *o, const struct opt *opt);
+
+/* The path of the control socket; "": none.  By default it is beside an events.sock. */
+void options_control_path(const struct options *o, char ret[static 108]);
 
 struct place {
 	char s[1100];

@@ -139,6 +139,10 @@ const struct opt opts[] = {
 	  "Permissions of the socket, octal." },
 	{ "socket-group", EVENTS, AT_START, STRING(socket_group, 0, 32, "", "GROUP"),
 	  "Group of the socket; its members can subscribe. Empty: the group of the daemon." },
+	{ "control-socket", EVENTS, AT_START,
+	  STRING(control_socket, 0, 107, "auto", "PATH|auto|off"),
+	  "Unix socket for questions about the daemon, in Varlink, with the permissions of the "
+	  "events socket. auto: control.sock beside an events.sock. off: none." },
 	{ "stdout", EVENTS, AT_START, BOOL(to_stdout, "no"),
 	  "Also print events on standard output." },
 	{ "max-subscribers", EVENTS, LIVE, NUMBER(max_subscribers, 1, 65536, "256"),
@@ -238,6 +242,71 @@ struct number_text opt_number_text(enum opt_type type, uint64_t v)
 		u++;
 	snprintf(t.s, sizeof t.s, fmt, (unsigned long long)(v / u->factor), u->name);
 	return t;
+}
+
+/* The @i-th of words divided by '|'. */
+static void value_word(const char *words, uint64_t i, char *ret, size_t size)
+{
+	while (i--)
+		words = strchr(words, '|') + 1;
+	snprintf(ret, size, "%.*s", (int)strcspn(words, "|"), words);
+}
+
+/* Number @i of a list; false: there are no more. */
+static bool value_item(const struct opt *opt, const void *at, size_t i, char *ret, size_t size)
+{
+	const struct name_list *names = at;
+	const struct id_list *ids = at;
+	const uint64_t *times = at;
+
+	if (opt->type == OPT_TIMES) {
+		if (i >= opt->octets / sizeof *times || (i && !times[i]))
+			return false;
+		snprintf(ret, size, "%s", opt_number_text(opt->type, times[i]).s);
+	} else if (opt->type == OPT_USERS || opt->type == OPT_GROUPS) {
+		if (i >= ids->n)
+			return false;
+		snprintf(ret, size, "%u", ids->ids[i]);
+	} else {
+		if (i >= names->n)
+			return false;
+		snprintf(ret, size, "%s", names->names[i]);
+	}
+	return true;
+}
+
+static uint64_t value_number(const struct opt *opt, const void *at)
+{
+	if (opt->octets == sizeof(bool))
+		return *(const bool *)at;
+	return opt->octets == sizeof(uint64_t) ? *(const uint64_t *)at : *(const unsigned *)at;
+}
+
+bool opt_value_text(const struct opt *opt, const struct options *o, char *ret, size_t size)
+{
+	const void *at = (const char *)o + opt->offset;
+	char item[PATH_MAX + 1];
+	size_t n = 0;
+
+	*ret = '\0';
+	if (opt->type == OPT_BOOL || opt->type == OPT_WORD) {
+		value_word(opt->type == OPT_BOOL ? "no|yes" : opt->value, value_number(opt, at),
+			   ret, size);
+	} else if (opt->type == OPT_STRING) {
+		return (size_t)snprintf(ret, size, "%s", *(char *const *)at ?: "") < size;
+	} else if (opt->type == OPT_TIMES || opt_is_list(opt)) {
+		item[0] = ',';
+		for (size_t i = 0; value_item(opt, at, i, item + 1, sizeof item - 1); i++) {
+			const char *text = item + !i;
+
+			if (n + strlen(text) >= size)
+				return false;
+			n += (size_t)sprintf(ret + n, "%s", text);
+		}
+	} else {
+		snprintf(ret, size, "%s", opt_number_text(opt->type, value_number(opt, at)).s);
+	}
+	return true;
 }
 
 struct quoted opt_quoted(const char *text)

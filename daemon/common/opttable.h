@@ -12,7 +12,7 @@ struct options;
 
 #define DEFAULT_CONFIG "/etc/synfind/synfind.conf"
 
-enum { OPT_MESSAGE_MAX = 256, N_OPT = 50 };
+enum { OPT_MESSAGE_MAX = 256, N_OPT = 51 };
 
 enum opt_type {
 	OPT_NUMBER,
@@ -102,6 +102,10 @@ struct number_text {
 
 /* @v as a user would write it: 64M, 10min, 0660. */
 struct number_text opt_number_text(enum opt_type type, uint64_t v);
+
+/* Writes @opt's value as a user would; items of a list are divided by commas.  False: it was cut
+ * to @size octets, NUL included.  Not for OPT_CONFIG and what follows it. */
+bool opt_value_text(const struct opt *opt, const struct options *o, char *ret, size_t size);
 
 struct quoted {
 	char s[64];

@@ -27,8 +27,8 @@ enum {
 enum opener_request_kind {
 	OPENER_OPEN = 1, /* the rings of interface .ifindex */
 	OPENER_AGAIN,	 /* read the configuration again, then HELLO */
-	OPENER_CLEAN,	 /* remove the events socket; .ifindex: and its directory; then CLEANED */
-	OPENER_HOLD,	 /* report changes of interface .ifindex, though it is not configured */
+	OPENER_CLEAN, /* remove the daemon's sockets; .ifindex: which directories; then CLEANED */
+	OPENER_HOLD,  /* report changes of interface .ifindex, though it is not configured */
 };
 
 struct opener_request {

@@ -209,7 +209,7 @@ static int handle_request(struct server *v)
 		return NEXT;
 	case OPENER_CLEAN:
 		if (v->s->clean)
-			v->s->clean(v->s->o, q.ifindex);
+			v->s->clean(v->s->o, (unsigned)q.ifindex);
 		reply(v, &(struct opener_reply){ .kind = OPENER_CLEANED }, NULL, 0);
 		return NEXT;
 	default:

@@ -6,8 +6,8 @@
 struct serve {
 	const struct options *o;
 	int fd; /* of the daemon; borrowed */
-	/* Removes the events socket; NULL: systemd does. */
-	void (*clean)(const struct options *o, bool directory);
+	/* Removes the daemon's sockets; NULL: systemd does. */
+	void (*clean)(const struct options *o, unsigned directories);
 };
 
 /* The privileges that these options need. */

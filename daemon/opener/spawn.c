@@ -118,7 +118,7 @@ static void leave_terminal(void)
 }
 
 int spawn_opener(int argc, char **argv, const struct options *o,
-		 void (*clean)(const struct options *o, bool directory))
+		 void (*clean)(const struct options *o, unsigned directories))
 {
 	int pair[2], r;
 	pid_t pid;

@@ -13,4 +13,4 @@ struct options;
  * as in serve.h.  The child keeps only the privileges of serve_role().  Returns the daemon's end of
  * the connection (close-on-exec, non-blocking), or -errno. */
 int spawn_opener(int argc, char **argv, const struct options *o,
-		 void (*clean)(const struct options *o, bool directory));
+		 void (*clean)(const struct options *o, unsigned directories));

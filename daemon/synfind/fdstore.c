@@ -31,7 +31,7 @@ int fdstore_init(struct fdstore *s)
 	return n < 0 ? n : 0;
 }
 
-static int fdstore_take_at(struct fdstore *s, unsigned i)
+int fdstore_take_at(struct fdstore *s, unsigned i)
 {
 	free(s->names[i]);
 	s->names[i] = NULL;

@@ -41,6 +41,9 @@ bool fdstore_has(const struct fdstore *s, const char *name, bool equal);
  * -ENOENT. */
 int fdstore_take(struct fdstore *s, const char *name);
 
+/* The same of inherited descriptor @i, which fdstore_peek() found. */
+int fdstore_take_at(struct fdstore *s, unsigned i);
+
 /* Stores a copy of @fd; the store must have none of this name.  -ENOTCONN: there is no store;
  * -ENOBUFS: the manager does not read; -errno. */
 int fdstore_add(struct fdstore *s, const char *name, int fd);

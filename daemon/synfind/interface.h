@@ -1,6 +1,6 @@
 /* interface.h - one captured interface: its decoders, and their names in the fd store.
  *
- * Shared by the parts of capture; nothing else includes it:
+ * Shared by the parts of capture, and read by control_methods.c; nothing else includes it:
  *
  *   capture.c      follows the opener: interfaces appear, disappear, and get their rings
  *   restore.c      at the start: resumes the interfaces of an earlier process

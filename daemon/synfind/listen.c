@@ -16,10 +16,27 @@
 #include <unistd.h>
 #include "common/log.h"
 #include "common/options.h"
-#include "common/opttable.h"
 #include "synfind/fdstore.h"
 
 enum { BACKLOG = 128 };
+
+static const struct {
+	const char *noun, *option;
+	const char *stored; /* its name in the fd store */
+} kinds[LISTEN_KINDS] = {
+	[LISTEN_EVENTS] = { "events socket", "socket", "listener" },
+	[LISTEN_CONTROL] = { "control socket", "control-socket", "control" },
+};
+
+/* The path by the options; "": none. */
+static void configured_path(const struct options *o, enum listen_kind kind, char ret[static 108])
+{
+	*ret = '\0';
+	if (kind == LISTEN_CONTROL)
+		options_control_path(o, ret);
+	else if (o->socket)
+		snprintf(ret, 108, "%s", o->socket); /* options.c checks that it fits */
+}
 
 static int address_of(const char *path, struct sockaddr_un *ret)
 {
@@ -53,7 +70,7 @@ static int listener_of(const struct sockaddr_un *a)
 }
 
 /* Process @pid listens there: who is it, and what may the user want? */
-static void report_listener(const char *path, int pid)
+static void report_listener(const char *path, enum listen_kind kind, int pid)
 {
 	char who[320] = "another process", *unit = NULL;
 
@@ -61,16 +78,23 @@ static void report_listener(const char *path, int pid)
 		snprintf(who, sizeof who, "process %d", pid);
 	if (pid > 1 && sd_pid_get_unit(pid, &unit) >= 0)
 		snprintf(who, sizeof who, "process %d of unit %s", pid, unit);
-	else if (pid == 1 && !strcmp(path, opt_find("socket")->initial)) /* systemd listens there */
+	else if (pid == 1 && !strncmp(path, "/run/synfind/", 13)) /* systemd listens there */
 		snprintf(who, sizeof who, "unit synfind.socket");
-	log_error("Cannot listen on '%s': %s serves it already; read its events with: nc -U %s "
-		  "</dev/null (or start another daemon with --socket=PATH)",
-		  path, who, path);
+	if (kind == LISTEN_EVENTS)
+		log_error(
+			"Cannot listen on '%s': %s serves it already; read its events with: nc -U "
+			"%s </dev/null (or start another daemon with --socket=PATH)",
+			path, who, path);
+	else
+		log_error("Cannot listen on '%s': %s serves it already; start another daemon with "
+			  "--%s=PATH",
+			  path, who, kinds[kind].option);
 	free(unit);
 }
 
 /* May a socket be made at @path?  *ret_stale: one of a dead process is there. */
-static int path_check(const char *path, const struct sockaddr_un *a, bool *ret_stale)
+static int path_check(const char *path, enum listen_kind kind, const struct sockaddr_un *a,
+		      bool *ret_stale)
 {
 	struct stat st;
 	int owner;
@@ -84,7 +108,7 @@ static int path_check(const char *path, const struct sockaddr_un *a, bool *ret_s
 	}
 	owner = listener_of(a);
 	if (owner > 0) {
-		report_listener(path, owner);
+		report_listener(path, kind, owner);
 		return -EADDRINUSE;
 	}
 	if (owner < 0)
@@ -135,12 +159,12 @@ static void lock_drop(const char *path, int lock)
 
 /* Removes a dead process's socket.  A second daemon must not take a socket between bind() and
  * listen() for one. */
-static int path_claim(const char *path, const struct sockaddr_un *a)
+static int path_claim(const char *path, enum listen_kind kind, const struct sockaddr_un *a)
 {
 	int lock = lock_take(path), r;
 	bool stale;
 
-	r = path_check(path, a, &stale);
+	r = path_check(path, kind, a, &stale);
 	if (r >= 0 && lock == -EWOULDBLOCK) {
 		log_error("Cannot listen on '%s': another process is about to", path);
 		r = -EADDRINUSE;
@@ -156,23 +180,23 @@ static int path_claim(const char *path, const struct sockaddr_un *a)
 	return r < 0 ? r : lock;
 }
 
-static int set_access(const struct options *o)
+static int set_access(const struct options *o, const char *path)
 {
 	struct group *g;
 
 	if (o->socket_group) {
 		g = getgrnam(o->socket_group);
 		if (!g) {
-			log_error("Cannot give '%s' to group '%s': there is no such group",
-				  o->socket, o->socket_group);
+			log_error("Cannot give '%s' to group '%s': there is no such group", path,
+				  o->socket_group);
 			return -ENOENT;
 		}
-		if (chown(o->socket, (uid_t)-1, g->gr_gid) < 0)
-			return log_errno(errno, "Cannot give '%s' to group '%s'", o->socket,
+		if (chown(path, (uid_t)-1, g->gr_gid) < 0)
+			return log_errno(errno, "Cannot give '%s' to group '%s'", path,
 					 o->socket_group);
 	}
-	if (chmod(o->socket, o->socket_mode) < 0)
-		return log_errno(errno, "Cannot set the mode of '%s'", o->socket);
+	if (chmod(path, o->socket_mode) < 0)
+		return log_errno(errno, "Cannot set the mode of '%s'", path);
 	return 0;
 }
 
@@ -196,54 +220,81 @@ static const char *directory_of(const char *path, char copy[static PATH_MAX])
 	return dirname(copy);
 }
 
-int listen_open(const struct options *o, bool *ret_directory_made)
+int listen_open(const struct options *o, enum listen_kind kind, bool *ret_directory_made)
 {
-	char copy[PATH_MAX];
-	const char *dir = directory_of(o->socket, copy);
+	char path[108], copy[PATH_MAX];
+	const char *dir;
 	struct sockaddr_un a;
-	int fd, lock, r = address_of(o->socket, &a);
+	int fd, lock, r;
 
+	configured_path(o, kind, path);
+	dir = directory_of(path, copy);
+	r = address_of(path, &a);
 	if (r < 0)
 		return r;
 	if (mkdir(dir, 0755) == 0)
 		*ret_directory_made = true;
 	else if (errno != EEXIST)
-		return log_errno(errno, "Cannot create the directory '%s' of the events socket",
-				 dir);
-	lock = path_claim(o->socket, &a);
+		return log_errno(errno, "Cannot create the directory '%s' of the %s", dir,
+				 kinds[kind].noun);
+	lock = path_claim(path, kind, &a);
 	if (lock < 0)
 		return lock;
 	fd = socket_bind(&a);
-	r = fd < 0 ? fd : set_access(o);
+	r = fd < 0 ? fd : set_access(o, path);
 	if (r >= 0 && listen(fd, BACKLOG) < 0)
-		r = log_errno(errno, "Cannot listen on '%s'", o->socket);
+		r = log_errno(errno, "Cannot listen on '%s'", path);
 	if (r >= 0)
 		return fd;
 	if (fd >= 0) {
-		unlink(o->socket);
+		unlink(path);
 		close(fd);
 	}
-	lock_drop(o->socket, lock);
+	lock_drop(path, lock);
 	return r;
 }
 
-int listen_inherited(struct fdstore *fdstore, bool *ret_own)
+/* Which of them is a socket of the service manager? */
+static enum listen_kind kind_of(int fd)
 {
-	int fd = fdstore_take(fdstore, EVENTS_SOCKET);
+	char path[108], copy[PATH_MAX];
+
+	listen_path(fd, path);
+	snprintf(copy, sizeof copy, "%s", path);
+	return strcmp(basename(copy), "control.sock") ? LISTEN_EVENTS : LISTEN_CONTROL;
+}
+
+/* The service manager's. */
+static int listen_managed(struct fdstore *fdstore, enum listen_kind kind)
+{
+	const char *name;
+
+	for (unsigned i = 0; i < fdstore->n; i++) {
+		int fd = fdstore_peek(fdstore, i, &name);
+
+		if (fd >= 0 && !strcmp(name, EVENTS_SOCKET) && kind_of(fd) == kind)
+			return fdstore_take_at(fdstore, i);
+	}
+	return -ENOENT;
+}
+
+int listen_inherited(struct fdstore *fdstore, enum listen_kind kind, bool *ret_own)
+{
+	int fd = listen_managed(fdstore, kind);
 	bool own = fd < 0;
 
 	if (own)
-		fd = fdstore_take(fdstore, LISTENER);
+		fd = fdstore_take(fdstore, kinds[kind].stored);
 	if (fd < 0)
 		return fd;
 	if (sd_is_socket_unix(fd, SOCK_STREAM, 1, NULL, 0) <= 0) {
 		log_warn("The descriptor '%s' is not a listening socket: closing it",
-			 own ? LISTENER : EVENTS_SOCKET);
+			 own ? kinds[kind].stored : EVENTS_SOCKET);
 		close(fd);
 		return -ENOENT;
 	}
 	if (fcntl(fd, F_SETFL, O_NONBLOCK) < 0)
-		return log_errno(errno, "Cannot use the events socket");
+		return log_errno(errno, "Cannot use the %s", kinds[kind].noun);
 	*ret_own = own;
 	if (own) { /* best effort: while we listen, the socket is not stale */
 		char path[108];
@@ -252,6 +303,16 @@ int listen_inherited(struct fdstore *fdstore, bool *ret_own)
 		lock_take(path);
 	}
 	return fd;
+}
+
+void listen_store(struct fdstore *fdstore, enum listen_kind kind, int fd)
+{
+	fdstore_add(fdstore, kinds[kind].stored, fd);
+}
+
+void listen_unstore(struct fdstore *fdstore, enum listen_kind kind)
+{
+	fdstore_remove(fdstore, kinds[kind].stored);
 }
 
 void listen_path(int fd, char ret[static 108])
@@ -264,17 +325,28 @@ void listen_path(int fd, char ret[static 108])
 		snprintf(ret, sizeof a.sun_path, "%.*s", (int)sizeof a.sun_path - 1, a.sun_path);
 }
 
-void listen_remove(const struct options *o, bool directory_made)
+static void path_remove(const char *path, bool directory)
 {
 	struct sockaddr_un a;
 	char copy[PATH_MAX];
 
 	/* If a process listens there, the path is no longer ours. */
-	if (address_of(o->socket, &a) < 0 || listener_of(&a) != 0)
+	if (!*path || address_of(path, &a) < 0 || listener_of(&a) != 0)
 		return;
-	unlink(o->socket);
-	lock_path(o->socket, copy);
+	unlink(path);
+	lock_path(path, copy);
 	unlink(copy); /* last: our daemon still has the lock */
-	if (directory_made)
-		rmdir(directory_of(o->socket, copy));
+	if (directory)
+		rmdir(directory_of(path, copy));
+}
+
+void listen_remove(const struct options *o, unsigned directories)
+{
+	char path[108];
+
+	/* The events socket last: its directory may be that of both. */
+	for (unsigned kind = LISTEN_KINDS; kind--;) {
+		configured_path(o, kind, path);
+		path_remove(path, directories >> kind & 1);
+	}
 }

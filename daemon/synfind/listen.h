@@ -1,4 +1,4 @@
-/* listen.h - the events socket in the file system: create it, inherit it, remove it.
+/* listen.h - our sockets in the file system: create them, inherit them, remove them.
  *
  * Who creates PATH has a lock (flock(2)) on PATH.lock for the life of its process, so that no other
  * process replaces a socket that does not listen yet, or does not any more.  A socket of systemd
@@ -9,20 +9,30 @@
 struct options;
 struct fdstore;
 
-/* Listens on options->socket with its mode and group.  Replaces the socket of a dead process.
- * Fails if another process listens there (-EADDRINUSE), or if the path is not a socket (-EEXIST).
- * Logs what fails.  Returns the descriptor or -errno; *ret_directory_made: it created the
- * directory. */
-int listen_open(const struct options *o, bool *ret_directory_made);
+enum listen_kind {
+	LISTEN_EVENTS,	/* subscribers.h */
+	LISTEN_CONTROL, /* control.h */
+	LISTEN_KINDS
+};
+
+/* Listens on the path of the options, with the mode and group of the events socket.  Replaces the
+ * socket of a dead process.  Fails if another process listens there (-EADDRINUSE), or if the path
+ * is not a socket (-EEXIST).  Logs what fails.  Returns the descriptor or -errno;
+ * *ret_directory_made: it created the directory. */
+int listen_open(const struct options *o, enum listen_kind kind, bool *ret_directory_made);
 
 /* The inherited listening socket: the service manager's, or one that an earlier process created and
  * stored (*ret_own).  -ENOENT: there is none. */
-#define EVENTS_SOCKET "events"
-#define LISTENER      "listener"
-int listen_inherited(struct fdstore *fdstore, bool *ret_own);
+#define EVENTS_SOCKET "events" /* both: the control socket is the one named control.sock */
+int listen_inherited(struct fdstore *fdstore, enum listen_kind kind, bool *ret_own);
+
+/* Keeps our own socket for the next process, or removes it from what is kept. */
+void listen_store(struct fdstore *fdstore, enum listen_kind kind, int fd);
+void listen_unstore(struct fdstore *fdstore, enum listen_kind kind);
 
 /* The path of a listening socket; "" if it has none. */
 void listen_path(int fd, char ret[static 108]);
 
-/* Removes the path, unless a process listens there, and the directory, if it was created. */
-void listen_remove(const struct options *o, bool directory_made);
+/* Removes the paths, unless a process listens there, and the directories that were created: a bit
+ * of @directories for each enum listen_kind. */
+void listen_remove(const struct options *o, unsigned directories);

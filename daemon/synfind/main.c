@@ -13,6 +13,7 @@
 #include "common/stdfds.h"
 #include "synfind/capture.h"
 #include "synfind/check.h"
+#include "synfind/control.h"
 #include "synfind/watchdog.h"
 #include "synfind/opener.h"
 #include "synfind/publisher.h"
@@ -22,6 +23,7 @@
 #include "synfind/subscribers.h"
 #include "synfind/offline.h"
 #include "synfind/fdstore.h"
+#include "synfind/listen.h"
 
 enum { EXIT_USAGE = 2 };
 static const uint64_t end_wait_ns = 2000000000; /* for subscribers to read the rest */
@@ -39,6 +41,7 @@ struct daemon {
 	bool ready;
 	struct publisher publisher;
 	struct capture capture;
+	struct control control;
 	struct watchdog watchdog;
 	bool paused; /* the next process continues the stream */
 };
@@ -124,6 +127,7 @@ static void daemon_reload(struct daemon *d)
 		if (d->o.stats_interval_ns != interval_ns) /* else each reload would put it off */
 			set_stats_timer(d);
 		subscribers_recheck(&d->publisher.subscribers);
+		control_recheck(&d->control);
 		capture_reload(&d->capture);
 		log_event(LOG_LEVEL_INFO, LOG_ID_RELOADED, NULL, "Configuration read again");
 	} else {
@@ -186,6 +190,10 @@ static int daemon_start(struct daemon *d)
 		r = publisher_init(&d->publisher, &d->o, d->loop, &d->fdstore);
 	d->publisher.all_new = all_new;
 	if (r >= 0)
+		r = control_open(&d->control, &d->o, &d->fdstore,
+				 *d->publisher.subscribers.path &&
+					 !d->publisher.subscribers.socket_made);
+	if (r >= 0)
 		r = sandbox_privileges(role);
 	if (r >= 0)
 		r = sandbox_system_calls(role);
@@ -212,6 +220,8 @@ static int daemon_run(struct daemon *d)
 		r = subscribers_stdout(&d->publisher.subscribers);
 	if (r >= 0)
 		r = watchdog_start(&d->watchdog, d->loop, &d->publisher);
+	if (r >= 0)
+		r = control_start(&d->control, d->loop, &d->publisher, &d->capture);
 	if (r < 0)
 		return r;
 	d->ready = true;
@@ -224,8 +234,10 @@ static int daemon_run(struct daemon *d)
 	r = sd_event_loop(d->loop);
 	if (r < 0)
 		return log_errno(r, "The event loop failed");
-	if (!d->paused)
+	if (!d->paused) {
+		control_end(&d->control);
 		publisher_end(&d->publisher, end_wait_ns);
+	}
 	log_event(LOG_LEVEL_INFO, LOG_ID_SUMMARY,
 		  LOG_FIELDS({ "SYNFIND_PACKETS", log_number(t->packets).s },
 			     { "SYNFIND_DROPS", log_number(t->drops).s },
@@ -261,8 +273,9 @@ static void raise_descriptor_limit(void)
 
 int main(int argc, char **argv)
 {
-	struct daemon d = { .argc = argc, .argv = argv, .opener.fd = -1 };
-	bool socket_made, directory_made;
+	struct daemon d = { .argc = argc, .argv = argv, .opener.fd = -1, .control.listen_fd = -1 };
+	bool socket_made;
+	unsigned directories;
 	int status, r = stdfds_open();
 
 	if (r < 0)
@@ -295,13 +308,15 @@ int main(int argc, char **argv)
 	/* Unchanged for the next start, which may succeed. */
 	if (r < 0 && d.fdstore.live && !d.publisher.subscribers.output_error)
 		capture_pause(&d.capture);
+	socket_made = (d.publisher.subscribers.socket_made || d.control.socket_made) && !d.paused;
+	directories = (unsigned)d.publisher.subscribers.directory_made << LISTEN_EVENTS |
+		      (unsigned)d.control.directory_made << LISTEN_CONTROL;
+	control_destroy(&d.control);
 	capture_destroy(&d.capture);
-	socket_made = d.publisher.subscribers.socket_made && !d.paused;
-	directory_made = d.publisher.subscribers.directory_made;
 	publisher_destroy(&d.publisher);
 	fdstore_destroy(&d.fdstore);
 	notify_end(end_wait_ns);
-	opener_end(&d.opener, socket_made, directory_made);
+	opener_end(&d.opener, socket_made, directories);
 	sd_event_source_unref(d.stats_timer);
 	sd_event_unref(d.loop);
 	options_free(&d.o);

@@ -115,7 +115,7 @@ int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsign
 	return -ENOTCONN;
 }
 
-void opener_end(struct opener *p, bool socket_made, bool directory)
+void opener_end(struct opener *p, bool socket_made, unsigned directories)
 {
 	struct pollfd fds = { .fd = p->fd, .events = POLLIN };
 	bool waits = p->fd >= 0 && socket_made && !*p->path;
@@ -124,7 +124,7 @@ void opener_end(struct opener *p, bool socket_made, bool directory)
 	unsigned n;
 
 	if (waits)
-		opener_ask(p, OPENER_CLEAN, directory, 0);
+		opener_ask(p, OPENER_CLEAN, (int)directories, 0);
 	/* Waits for OPENER_CLEANED and discards other replies. */
 	while (waits && poll(&fds, 1, CLEAN_PATIENCE_MS) > 0) {
 		int r = opener_next(p, &m, rings, &n);

@@ -32,6 +32,6 @@ void opener_ask(struct opener *p, unsigned kind, int ifindex, uint64_t secret);
  * -ENOTCONN: the opener is gone, and @fd is closed. */
 int opener_next(struct opener *p, struct opener_reply *ret, int *ret_fds, unsigned *ret_nfds);
 
-/* Has a child remove the events socket (if @socket_made) and its @directory, which the daemon no
- * longer has the privileges for, and disconnects.  A closed one is fine. */
-void opener_end(struct opener *p, bool socket_made, bool directory);
+/* Has a child remove our sockets (if @socket_made) and their @directories (listen.h), which the
+ * daemon no longer has the privileges for, and disconnects.  A closed one is fine. */
+void opener_end(struct opener *p, bool socket_made, unsigned directories);

@@ -16,11 +16,14 @@ enum {
 struct input_ring {
 	struct input_ring *next;
 	struct decoder *decoder;
-	const char *iface;		/* borrowed */
-	struct ring_cursor *cursor;	/* borrowed */
-	bool resumed;			/* from an earlier process */
-	bool skip;			/* its next record: rescue.h */
-	uint64_t beats, drops_reported; /* watchdog.c: at its last look */
+	const char *iface;	    /* borrowed */
+	struct ring_cursor *cursor; /* borrowed */
+	bool resumed;		    /* from an earlier process */
+	bool skip;		    /* its next record: rescue.h */
+	/* watchdog.c: at its last look, and in the seconds before it */
+	uint64_t beats, drops_reported, packets, events;
+	uint64_t packets_per_s, events_per_s;
+	bool looked, rates_known;
 };
 
 struct publisher {

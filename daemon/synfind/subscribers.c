@@ -596,15 +596,15 @@ void subscribers_adopt(struct subscribers *all, bool other_key)
 
 int subscribers_listen(struct subscribers *all)
 {
-	int fd = listen_inherited(all->fdstore, &all->socket_made), r;
+	int fd = listen_inherited(all->fdstore, LISTEN_EVENTS, &all->socket_made), r;
 
 	if (fd == -ENOENT && !all->o->socket)
 		return 0;
 	if (fd == -ENOENT) {
-		fd = listen_open(all->o, &all->directory_made);
+		fd = listen_open(all->o, LISTEN_EVENTS, &all->directory_made);
 		all->socket_made = fd >= 0;
 		if (fd >= 0)
-			fdstore_add(all->fdstore, LISTENER, fd);
+			listen_store(all->fdstore, LISTEN_EVENTS, fd);
 	}
 	if (fd < 0)
 		return fd;
@@ -696,7 +696,7 @@ void subscribers_end(struct subscribers *all, uint64_t wait_ns)
 		subscribers_remove(all->list, "the daemon ends");
 	if (all->socket_made) {
 		shutdown(all->listen_fd, SHUT_RDWR); /* the store may hold a copy for a while */
-		fdstore_remove(all->fdstore, LISTENER);
+		listen_unstore(all->fdstore, LISTEN_EVENTS);
 	}
 }
 

@@ -46,6 +46,19 @@ static unsigned long long rate(uint64_t now, uint64_t before, uint64_t usec)
 	return now > before && usec ? (now - before) * 1000000 / usec : 0;
 }
 
+static void note_rates(struct input_ring *input, uint64_t took)
+{
+	uint64_t packets = counter_get(&input->decoder->count->packets);
+	uint64_t events = counter_get(&input->decoder->count->events);
+
+	input->packets_per_s = rate(packets, input->packets, took);
+	input->events_per_s = rate(events, input->events, took);
+	input->packets = packets;
+	input->events = events;
+	input->rates_known = input->looked; /* not of a part of that time */
+	input->looked = true;
+}
+
 static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 {
 	struct watchdog *h = arg;
@@ -57,6 +70,7 @@ static int on_status(sd_event_source *s, uint64_t usec, void *arg)
 		uint64_t dropped = counter_get(&count->drops);
 
 		log_drops(input, dropped);
+		note_rates(input, usec - h->at_usec);
 		packets += counter_get(&count->packets);
 		events += counter_get(&count->events);
 		drops += dropped;

@@ -371,7 +371,7 @@ static void json_names(struct strbuf *t, const char *const *names, unsigned n)
 void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
 {
 	json_begin(t, "hello", seq, ts_ns);
-	key_str(t, "schema", "synfind/1");
+	key_str(t, "schema", JSON_SCHEMA);
 	key_name(t, "version", h->version);
 	key_name(t, "host", h->host);
 	key_name(t, "boot_id", h->boot_id);

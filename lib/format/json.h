@@ -16,6 +16,8 @@
 struct fmt_second; /* "base/fmt.h" */
 struct strbuf;	   /* "base/strbuf.h" */
 
+#define JSON_SCHEMA "synfind/1"
+
 /* Kinds of line that have a `seq`: the events, and what the daemon itself reports. */
 enum line_kind {
 	LINE_IFACE = EVENT_KINDS, /* below: enum event_kind */

@@ -353,8 +353,29 @@ def configurations():
     }
 
 
+def calls():
+    status = b'{"method":"io.synfind.Control.Status"}'
+    page = b'{"method":"io.synfind.Control.Subscribers","parameters":{"limit":1,"after":0},"more":true}'
+    return {
+        "status": status + b"\0",
+        "line": status + b"\n",
+        "page": page + b"\0",
+        "several": b"\0\n " + status + b"\n" + page + b"\0" + status + b"\n\0",
+        "pretty": b'{\n  "method": "a.b\\"\\\\",\n  "oneway": true\n}\n',
+        "half": status[:20],
+        "string": b'{"method":"x\n',
+        "no-json": b"hello\n}]\n",
+        "deep": b"[" * 3000 + b"\0",
+        "utf-8": b'{"method":"\xff\xfe"}\0{"method":"\xe2\x82\xac","parameters":null}\n',
+        "wrong": b'[]\0{}\0{"method":1}\0{"method":"","parameters":[]}\0{"method":"","more":1}\0'
+                 b'{"method":"","upgrade":true}\0{"method":"","more":true,"oneway":true}\0',
+        "long": b'{"method":"' + b"x" * (65 << 10) + b'"}\0',
+    }
+
+
 if __name__ == "__main__":
     write("frame", frames() | carriers())
     write("tcpopt", options())
     write("pcapfile", captures())
     write("options", configurations())
+    write("varlink", calls())

@@ -6,7 +6,7 @@
 
 /* Not reached: no opener is started here. */
 int spawn_opener(int argc, char **argv, const struct options *o,
-		 void (*clean)(const struct options *o, bool directory))
+		 void (*clean)(const struct options *o, unsigned directories))
 {
 	(void)argc, (void)argv, (void)o, (void)clean;
 	abort();
@@ -17,9 +17,9 @@ bool sandbox_may_capture(void)
 	return false;
 }
 
-void listen_remove(const struct options *o, bool directory_made)
+void listen_remove(const struct options *o, unsigned directories)
 {
-	(void)o, (void)directory_made;
+	(void)o, (void)directories;
 }
 
 /* More requests than a socket holds: none is lost, and their order stays. */

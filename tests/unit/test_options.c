@@ -1059,6 +1059,106 @@ static void check_manual(void)
 	}
 }
 
+/* ---- the control socket ---- */
+
+static bool control_is(char *socket, char *control, const char *want)
+{
+	char path[108];
+
+	run("--config=/dev/null", socket, control);
+	options_control_path(&o, path);
+	if (strcmp(path, want))
+		printf("# %s %s: '%s'\n", socket, control, path);
+	return !strcmp(path, want);
+}
+
+static void check_control_path(void)
+{
+	char longest[160] = "--socket=/", want[120] = "/";
+
+	ok(control_is("--quiet=no", "--control-socket=auto", "/run/synfind/control.sock"),
+	   "control-socket: by default beside the events socket");
+	ok(control_is("--socket=/x/events.sock", "--control-socket=auto", "/x/control.sock") &&
+		   control_is("--socket=events.sock", "--control-socket=auto", "control.sock"),
+	   "in its directory");
+	ok(control_is("--socket=/x/other.sock", "--control-socket=auto", "") &&
+		   control_is("--socket=", "--control-socket=auto", "") &&
+		   control_is("--socket=/x/my-events.sock", "--control-socket=auto", ""),
+	   "none beside one of another name");
+	ok(control_is("--socket=/x/events.sock", "--control-socket=off", "") &&
+		   control_is("--socket=/x/events.sock", "--control-socket=", ""),
+	   "none if it is off");
+	ok(control_is("--socket=", "--control-socket=/y/z", "/y/z"), "a path is itself");
+	memset(longest + 10, 'd', 94);
+	strcpy(longest + 104, "/events.sock");
+	longest[10 + 94] = '/';
+	memset(want + 1, 'd', 94);
+	strcpy(want + 95, "/control.sock");
+	ok(strlen(longest + 9) == 107 && control_is(longest, "--control-socket=auto", ""),
+	   "none if its path would be too long");
+	memmove(longest + 10, longest + 11, strlen(longest + 10));
+	memmove(want + 1, want + 2, strlen(want + 1));
+	ok(strlen(want) == 107 && control_is(longest, "--control-socket=auto", want),
+	   "else up to the last octet");
+}
+
+/* ---- values as text ---- */
+
+static bool text_is(const char *name, const char *want)
+{
+	char text[256];
+
+	if (opt_value_text(opt_find(name), &o, text, sizeof text) && !strcmp(text, want))
+		return true;
+	printf("# %s: '%s'\n", name, text);
+	return false;
+}
+
+static void check_texts(void)
+{
+	char few[4] = "xyz";
+	bool same = true;
+
+	run("--config=/dev/null");
+	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++)
+		if (opt->section != FLAGS_ONLY && opt->type != OPT_TIME) /* 1d for 24h */
+			same &= text_is(opt->name, opt->initial);
+	ok(same, "the default of every option as text is what the table says");
+	run("--config=/dev/null", "--interface=a,b", "--allow-user=7,0", "--stuck-after=0",
+	    "--mode=auto", "--promiscuous", "--socket-mode=7", "--ring-size=3M", "--socket=");
+	ok(text_is("interface", "a,b") && text_is("allow-user", "7,0") &&
+		   text_is("stuck-after", "0s") && text_is("mode", "auto") &&
+		   text_is("promiscuous", "yes") && text_is("socket-mode", "0007") &&
+		   text_is("ring-size", "3M") && text_is("socket", ""),
+	   "other values as well");
+	ok(text_is("timeout-established", "1d") && text_is("block-timeout", "2ms") &&
+		   text_is("syn-flood-interval", "10s"),
+	   "times in the largest unit");
+	run("--config=/dev/null", "--interface=ab,cd", "--socket=/abc");
+	ok(!opt_value_text(opt_find("interface"), &o, few, sizeof few) && !strcmp(few, "ab") &&
+		   !opt_value_text(opt_find("socket"), &o, few, sizeof few) && !strcmp(few, "/ab"),
+	   "what is too long is cut, a list between its items");
+}
+
+static void check_origins(void)
+{
+	struct options running;
+
+	run_file("max-subscribers = 7\nallow-user = 1\nallow-user = 2\nqueue-size = 1M\n");
+	ok(options_set_by(&o, opt_find("max-subscribers")) == 1 &&
+		   options_set_by(&o, opt_find("allow-user")) == 3 &&
+		   options_set_by(&o, opt_find("mode")) == OPTION_BY_DEFAULT,
+	   "what set an option: the last line, or the default");
+	running = o;
+	o = (struct options){ 0 };
+	run_file("\nqueue-size = 2M\n");
+	ok(keep_fixed(&o, &running) == 0 && options_set_by(&o, opt_find("queue-size")) == 4,
+	   "a value that stays at a reload stays with its line");
+	options_free(&running);
+	run("--config=/dev/null", "--mode=control");
+	ok(options_set_by(&o, opt_find("mode")) == OPTION_BY_FLAG, "or a flag");
+}
+
 int main(void)
 {
 	int fd;
@@ -1089,6 +1189,9 @@ int main(void)
 	check_manual();
 	check_ownership();
 	check_reload();
+	check_control_path();
+	check_texts();
+	check_origins();
 
 	options_free(&o);
 	unlink(conf_path);

@@ -1,0 +1,668 @@
+#include "synfind/control_methods.h"
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+#include "base/cc.h"
+#include "base/strbuf.h"
+#include "common/clock.h"
+#include "common/options.h"
+#include "common/opttable.h"
+#include "flow/tcp_fsm.h"
+#include "format/json.h"
+#include "synfind/capture_state.h"
+#include "synfind/decoder.h"
+#include "synfind/decoder_state.h"
+#include "synfind/interface.h"
+#include "synfind/publisher_state.h"
+#include "synfind/subscriber.h"
+
+enum {
+	PAGE_MAX = 100,	  /* rows; also if the caller does not say */
+	VALUE_MAX = 4096, /* of an option */
+};
+
+/* docs/man/synfind-control.7 explains it.  Comments are where every parser takes them. */
+static const char description[] =
+	"# What synfind(8) knows of itself; every method only reads. See synfind-control(7).\n"
+	"interface " CONTROL_INTERFACE "\n"
+	"\n"
+	"# One interface. Counts are since the start of the run. Rates are of the last 5 s; they "
+	"are\n"
+	"# absent before. opening: its ring is awaited. gone: it was removed.\n"
+	"type Interface (\n"
+	"  name: string,\n"
+	"  state: (up, down, opening, gone),\n"
+	"  decoders: int,\n"
+	"  counts: Counts\n"
+	")\n"
+	"\n"
+	"# drops: frames that the kernel dropped, in so many freezes of the ring. lost: events "
+	"that\n"
+	"# did not fit the event ring. open: connections, of which half_open are in the "
+	"handshake.\n"
+	"type Counts (\n"
+	"  packets: int,\n"
+	"  drops: int,\n"
+	"  freezes: int,\n"
+	"  events: int,\n"
+	"  lost: int,\n"
+	"  open: int,\n"
+	"  half_open: int,\n"
+	"  packets_per_second: ?int,\n"
+	"  events_per_second: ?int\n"
+	")\n"
+	"\n"
+	"# Octets. resident: of the process, shared memory included. tables, rings: address "
+	"space,\n"
+	"# of which tables use what connections need. queue: of the newest lines.\n"
+	"type Memory (\n"
+	"  resident: ?int,\n"
+	"  tables: int,\n"
+	"  rings: int,\n"
+	"  queue: int\n"
+	")\n"
+	"\n"
+	"# Connections are limited for each interface.\n"
+	"type Limits (\n"
+	"  max_connections: int,\n"
+	"  max_half_open: int,\n"
+	"  max_subscribers: int,\n"
+	"  max_subscribers_per_uid: int\n"
+	")\n"
+	"\n"
+	"# lost: events, summed over all subscribers.\n"
+	"type SubscriberCounts (\n"
+	"  connected: int,\n"
+	"  accepted: int,\n"
+	"  refused: int,\n"
+	"  lost: int\n"
+	")\n"
+	"\n"
+	"# A reader of the events. pid, uid: of the process that connected; absent for standard "
+	"output.\n"
+	"# user, program: their names, if they are known. since: its connection, or the last "
+	"restart.\n"
+	"# behind: what it has not been sent yet. lost: events. events, where: what it chose; "
+	"absent if\n"
+	"# that is everything, and where also if the caller may not see the addresses in it.\n"
+	"type Subscriber (\n"
+	"  id: int,\n"
+	"  pid: ?int,\n"
+	"  uid: ?int,\n"
+	"  user: ?string,\n"
+	"  program: ?string,\n"
+	"  since: string,\n"
+	"  pseudonyms: bool,\n"
+	"  events: ?[]string,\n"
+	"  where: ?string,\n"
+	"  policy: string,\n"
+	"  behind_octets: int,\n"
+	"  behind_lines: int,\n"
+	"  lost: int\n"
+	")\n"
+	"\n"
+	"# An option, as it would be written in the file. source: what set it; with file, line is\n"
+	"# the last line that did. reload: what a reload can change. cut: the value was too long.\n"
+	"type Option (\n"
+	"  name: string,\n"
+	"  value: string,\n"
+	"  cut: ?bool,\n"
+	"  source: (default, file, flag),\n"
+	"  line: ?int,\n"
+	"  reload: (start, rings, live)\n"
+	")\n"
+	"\n"
+	"# The condition of the daemon. schema, run_id, boot_id, host, mode: as in the hello of "
+	"the\n"
+	"# events. seq: number of the last event. started: this process; a run can outlive it.\n"
+	"# interfaces: up to 64; interfaces_more: how many are left out.\n"
+	"method Status() -> (\n"
+	"  version: string,\n"
+	"  schema: string,\n"
+	"  run_id: string,\n"
+	"  host: string,\n"
+	"  boot_id: string,\n"
+	"  pid: int,\n"
+	"  time: string,\n"
+	"  started: string,\n"
+	"  uptime_ns: int,\n"
+	"  mode: string,\n"
+	"  seq: int,\n"
+	"  interfaces: []Interface,\n"
+	"  interfaces_more: int,\n"
+	"  total: Counts,\n"
+	"  memory: Memory,\n"
+	"  limits: Limits,\n"
+	"  subscribers: SubscriberCounts\n"
+	")\n"
+	"\n"
+	"# Subscribers by id, at most limit (1 to 100) with an id above after. next: the "
+	"after\n"
+	"# of the next page; absent on the last one. With more, page after page.\n"
+	"method Subscribers(limit: ?int, after: ?int) -> (\n"
+	"  subscribers: []Subscriber,\n"
+	"  next: ?int\n"
+	")\n"
+	"\n"
+	"# The value of each option in force. file: the configuration file that was read.\n"
+	"method Config() -> (\n"
+	"  file: ?string,\n"
+	"  options: []Option\n"
+	")\n"
+	"\n"
+	"# What came is not a call. The connection stays open.\n"
+	"error InvalidCall (message: string)\n"
+	"\n"
+	"# A call is longer than 64 KiB. The connection ends.\n"
+	"error CallTooLong (message: string)\n"
+	"\n"
+	"# This client may not connect, or too many have. The connection ends.\n"
+	"error Refused (message: string)\n"
+	"\n"
+	"# The answer could not be made.\n"
+	"error Failed (message: string)\n";
+
+/* ---- parameters and errors ------------------------------------------------------------------- */
+
+#define SERVICE "org.varlink.service"
+
+static json_t *fail(struct control_request *q, const char *error, const char *name,
+		    const char *value)
+{
+	q->error = error;
+	return json_pack("{s:s}", name, value);
+}
+
+static json_t *invalid_parameter(struct control_request *q, const char *name)
+{
+	return fail(q, SERVICE ".InvalidParameter", "parameter", name);
+}
+
+static bool is_named(const char *name, const char *const *names)
+{
+	while (*names && strcmp(*names, name))
+		names++;
+	return *names;
+}
+
+/* The first parameter that is not one of @names, which end with NULL; NULL: there is none. */
+static const char *unknown_parameter(const struct control_request *q, const char *const *names)
+{
+	const char *name;
+	json_t *value;
+
+	json_object_foreach((json_t *)q->parameters, name,
+			    value) if (!is_named(name, names)) return name;
+	return NULL;
+}
+
+/* A number from @min to @max, or null or absent: then *@ret stays.  False: it is something else. */
+static bool parameter_number(const struct control_request *q, const char *name, uint64_t min,
+			     uint64_t max, uint64_t *ret)
+{
+	const json_t *value = json_object_get(q->parameters, name);
+	json_int_t n = json_integer_value(value);
+
+	if (!value || json_is_null(value))
+		return true;
+	if (!json_is_integer(value) || n < 0 || (uint64_t)n < min || (uint64_t)n > max)
+		return false;
+	*ret = (uint64_t)n;
+	return true;
+}
+
+/* ---- values ---------------------------------------------------------------------------------- */
+
+static json_t *number(uint64_t v)
+{
+	return json_integer((json_int_t)v);
+}
+
+/* Text that others chose; octets that are not UTF-8 become question marks. */
+static json_t *utf8_json(const char *s)
+{
+	char copy[VALUE_MAX + 1];
+	size_t n = 0;
+
+	while (*s && n + 4 < sizeof copy) {
+		unsigned octets = strbuf_utf8_length(s);
+
+		if (octets)
+			memcpy(copy + n, s, octets);
+		else
+			copy[n] = '?';
+		n += octets ?: 1;
+		s += octets ?: 1;
+	}
+	return json_stringn(copy, n);
+}
+
+static json_t *timestamp(uint64_t ns)
+{
+	char octets[64];
+	struct strbuf t = { .p = octets, .end = octets + sizeof octets };
+
+	strbuf_timestamp(&t, ns);
+	return json_stringn(octets + 1, (size_t)(t.p - octets) - 2); /* without its quotes */
+}
+
+/* ---- Status ---------------------------------------------------------------------------------- */
+
+struct counts {
+	uint64_t packets, drops, freezes, events, lost, open, half_open;
+	uint64_t packets_per_s, events_per_s;
+	bool rates_known;
+};
+
+static void counts_add(struct counts *sum, const struct input_ring *input)
+{
+	const struct decoder_counters *c = input->decoder->count;
+
+	sum->packets += counter_get(&c->packets);
+	sum->drops += counter_get(&c->drops);
+	sum->freezes += counter_get(&c->freezes);
+	sum->events += counter_get(&c->events);
+	sum->lost += counter_get(&c->lost);
+	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
+		uint64_t n = counter_get(&c->tracker.states[s]);
+
+		sum->open += n;
+		sum->half_open += fsm_handshaking(s) ? n : 0;
+	}
+	sum->packets_per_s += input->packets_per_s;
+	sum->events_per_s += input->events_per_s;
+	sum->rates_known |= input->rates_known;
+}
+
+static json_t *counts_json(const struct counts *c)
+{
+	return json_pack("{s:o,s:o,s:o,s:o,s:o,s:o,s:o,s:o*,s:o*}", "packets", number(c->packets),
+			 "drops", number(c->drops), "freezes", number(c->freezes), "events",
+			 number(c->events), "lost", number(c->lost), "open", number(c->open),
+			 "half_open", number(c->half_open), "packets_per_second",
+			 c->rates_known ? number(c->packets_per_s) : NULL, "events_per_second",
+			 c->rates_known ? number(c->events_per_s) : NULL);
+}
+
+static const char *interface_state(const struct interface *iface)
+{
+	if (iface->asked)
+		return "opening";
+	if (iface->gone || !iface->decoders)
+		return "gone";
+	return iface->up ? "up" : "down";
+}
+
+static json_t *interface_json(const struct control_view *v, const struct interface *iface)
+{
+	struct counts counts = { 0 };
+
+	for (const struct input_ring *input = v->publisher->rings; input; input = input->next)
+		for (unsigned i = 0; i < iface->decoders; i++)
+			if (iface->decoder[i] == input->decoder)
+				counts_add(&counts, input);
+	return json_pack("{s:o,s:s,s:i,s:o}", "name", utf8_json(iface->name), "state",
+			 interface_state(iface), "decoders", (int)iface->decoders, "counts",
+			 counts_json(&counts));
+}
+
+/* The captured ones first, then those that are remembered. */
+static json_t *interfaces_json(const struct control_view *v, unsigned *ret_more)
+{
+	json_t *list = json_array();
+	unsigned n = 0;
+
+	for (int gone = 0; gone < 2; gone++)
+		for (const struct interface *iface = v->capture->interfaces; iface;
+		     iface = iface->next)
+			if ((!strcmp(interface_state(iface), "gone")) == gone &&
+			    n++ < JSON_NAMES_MAX)
+				json_array_append_new(list, interface_json(v, iface));
+	*ret_more = n > JSON_NAMES_MAX ? n - JSON_NAMES_MAX : 0;
+	return list;
+}
+
+/* Of this process; NULL: /proc does not say. */
+static json_t *resident(void)
+{
+	FILE *f = fopen("/proc/self/statm", "re");
+	unsigned long long all, pages;
+	bool known = f && fscanf(f, "%llu %llu", &all, &pages) == 2;
+
+	if (f)
+		fclose(f);
+	return known ? number(pages * (uint64_t)sysconf(_SC_PAGESIZE)) : NULL;
+}
+
+static json_t *memory_json(const struct control_view *v)
+{
+	const struct publisher *p = v->publisher;
+	uint64_t tables = 0, rings = 0, queue = 0;
+
+	for (const struct input_ring *input = p->rings; input; input = input->next) {
+		const struct afring_geometry *g =
+			&decoder_state_current_ring(&input->decoder->state)->geometry;
+
+		tables += input->decoder->state.octets;
+		rings += (uint64_t)g->block_size * g->block_nr;
+	}
+	for (unsigned i = 0; i < ACCESS_LOGS; i++)
+		if (i == ACCESS_ADDRESSES || p->subscribers.reading[i])
+			queue += p->stream.log[i].size;
+	return json_pack("{s:o*,s:o,s:o,s:o}", "resident", resident(), "tables", number(tables),
+			 "rings", number(rings), "queue", number(queue));
+}
+
+static json_t *subscriber_counts(const struct publisher *p)
+{
+	const struct stream_head *h = p->stream.head;
+	uint64_t refused = 0;
+
+	for (unsigned i = ACCESS_LOGS; i < ACCESS_VERDICTS; i++)
+		refused += h->refused[i];
+	return json_pack("{s:i,s:o,s:o,s:o}", "connected", (int)p->subscribers.connected,
+			 "accepted", number(h->accepted), "refused", number(refused), "lost",
+			 number(h->state.lost_events));
+}
+
+static json_t *answer_status(struct control_request *q)
+{
+	const struct control_view *v = q->view;
+	const struct publisher *p = v->publisher;
+	const struct options *o = v->o;
+	struct counts total = { 0 };
+	unsigned more;
+	json_t *interfaces = interfaces_json(v, &more);
+
+	for (const struct input_ring *input = p->rings; input; input = input->next)
+		counts_add(&total, input);
+	return json_pack(
+		"{s:s,s:s,s:s,s:o,s:s,s:i,s:o,s:o,s:o,s:s,s:o,s:o,s:i,s:o,s:o,s:{s:o,s:o,s:o,s:o},"
+		"s:o}",
+		"version", SYNFIND_VERSION, "schema", JSON_SCHEMA, "run_id", p->id.run_id, "host",
+		utf8_json(p->id.host), "boot_id", p->id.boot_id, "pid", (int)getpid(), "time",
+		timestamp(wall_clock_ns()), "started", timestamp(v->started_ns), "uptime_ns",
+		number(clock_ns(CLOCK_MONOTONIC) - v->started_mono_ns), "mode",
+		capture_mode_name(o->mode), "seq", number(p->stream.state->seq), "interfaces",
+		interfaces, "interfaces_more", (int)more, "total", counts_json(&total), "memory",
+		memory_json(v), "limits", "max_connections", number(o->max_connections),
+		"max_half_open", number(o->max_half_open), "max_subscribers",
+		number(o->max_subscribers), "max_subscribers_per_uid",
+		number(o->max_subscribers_per_uid), "subscribers", subscriber_counts(p));
+}
+
+/* ---- Subscribers ----------------------------------------------------------------------------- */
+
+/* The @max subscribers with the lowest ids from @from on, in order.  *@ret_more: there are more. */
+static unsigned select_page(const struct subscribers *all, uint64_t from, unsigned max,
+			    const struct subscriber *ret[], bool *ret_more)
+{
+	unsigned n = 0;
+
+	*ret_more = false;
+	for (const struct subscriber *s = all->list; s; s = s->next) {
+		unsigned at = n;
+
+		if (s->index < from)
+			continue;
+		if (n == max) {
+			*ret_more = true;
+			if (ret[n - 1]->index < s->index)
+				continue;
+			at = --n;
+		}
+		for (; at && ret[at - 1]->index > s->index; at--)
+			ret[at] = ret[at - 1];
+		ret[at] = s;
+		n++;
+	}
+	return n;
+}
+
+/* The program that now has this process id; NULL: unknown, as where /proc shows no others. */
+static json_t *program_json(pid_t pid)
+{
+	char path[32], name[64] = "";
+	FILE *f;
+
+	snprintf(path, sizeof path, "/proc/%d/comm", (int)pid);
+	f = pid > 0 ? fopen(path, "re") : NULL;
+	if (!f)
+		return NULL;
+	if (fgets(name, sizeof name, f))
+		name[strcspn(name, "\n")] = '\0';
+	fclose(f);
+	return utf8_json(name);
+}
+
+/* The kinds of line that it chose; NULL: all. */
+static json_t *kinds_json(const struct subscription *want)
+{
+	json_t *kinds = want->kinds == LINES_ALL ? NULL : json_array();
+
+	for (unsigned kind = 0; kinds && kind < LINE_KINDS; kind++)
+		if (want->kinds >> kind & 1)
+			json_array_append_new(kinds, json_string(line_kind_name(kind)));
+	return kinds;
+}
+
+/* Its expression; NULL: none, or @hidden. */
+static json_t *where_json(const struct subscribers *all, const struct subscription *want,
+			  bool hidden)
+{
+	const struct filter_slot *slot;
+
+	if (hidden || want->filter >= FILTER_SLOTS)
+		return NULL;
+	slot = &all->stream->filters.slots[want->filter];
+	return json_stringn(slot->text, slot->octets);
+}
+
+/* @pseudonyms: the caller may not see addresses. */
+static json_t *subscriber_json(const struct subscribers *all, const struct subscriber *s,
+			       bool pseudonyms)
+{
+	const struct subscriber_record *record = s->record;
+	const struct linelog *log = &all->stream->log[record->log];
+	const struct subscriber_cursor *c = &record->cursor;
+	uint64_t age = clock_ns(CLOCK_MONOTONIC) - s->since_ns;
+	bool peer = s->uid != (uid_t)-1, masked = record->log == ACCESS_PSEUDONYMS;
+
+	return json_pack(
+		"{s:i,s:o*,s:o*,s:o*,s:o,s:b,s:o*,s:o*,s:s,s:o,s:o,s:o}", "id", (int)s->index,
+		"pid", peer ? number((uint64_t)s->pid) : NULL, "uid", peer ? number(s->uid) : NULL,
+		"program", peer ? program_json(s->pid) : NULL, "since",
+		timestamp(wall_clock_ns() - age), "pseudonyms", masked, "events",
+		kinds_json(&c->want), "where", where_json(all, &c->want, pseudonyms && !masked),
+		"policy", filter_policy_name[c->want.policy], "behind_octets",
+		number(log->end->head - c->at + c->prefix_len - c->prefix_at), "behind_lines",
+		number(log->end->mark_next - linelog_line_at(log, c->at)), "lost",
+		number(c->lost_total));
+}
+
+/* Adds names to the rows, by one pass through the file: nsswitch.conf could name what takes
+ * long. */
+static void add_users(json_t *rows)
+{
+	FILE *f = fopen("/etc/passwd", "re");
+	struct passwd entry, *found;
+	char buf[1024];
+	size_t i;
+	json_t *row;
+
+	while (f && fgetpwent_r(f, &entry, buf, sizeof buf, &found) == 0)
+		json_array_foreach(rows, i, row)
+		{
+			const json_t *uid = json_object_get(row, "uid");
+
+			if (uid && json_integer_value(uid) == (json_int_t)entry.pw_uid)
+				json_object_set_new(row, "user", utf8_json(entry.pw_name));
+		}
+	if (f)
+		fclose(f);
+}
+
+static json_t *answer_subscribers(struct control_request *q)
+{
+	const struct subscribers *all = &q->view->publisher->subscribers;
+	const struct subscriber *page[PAGE_MAX];
+	uint64_t limit = PAGE_MAX, after = UINT64_MAX, from = q->from;
+	json_t *rows, *next = NULL;
+	unsigned n;
+	bool more;
+
+	if (!parameter_number(q, "limit", 1, PAGE_MAX, &limit))
+		return invalid_parameter(q, "limit");
+	if (!parameter_number(q, "after", 0, INT32_MAX, &after))
+		return invalid_parameter(q, "after");
+	if (!from)
+		from = after + 1; /* 0 if it was not given */
+	n = select_page(all, from, (unsigned)limit, page, &more);
+	rows = json_array();
+	for (unsigned i = 0; i < n; i++)
+		json_array_append_new(rows, subscriber_json(all, page[i], q->pseudonyms));
+	add_users(rows);
+	if (more) {
+		q->from = page[n - 1]->index + 1;
+		q->continues = q->more;
+		next = q->more ? NULL : number(page[n - 1]->index);
+	}
+	return json_pack("{s:o,s:o*}", "subscribers", rows, "next", next);
+}
+
+/* ---- Config ---------------------------------------------------------------------------------- */
+
+static json_t *option_json(const struct options *o, const struct opt *opt)
+{
+	static const char *const reload[] = {
+		[AT_START] = "start", [RINGS] = "rings", [LIVE] = "live"
+	};
+	int by = options_set_by(o, opt);
+	bool in_file = by != OPTION_BY_DEFAULT && by != OPTION_BY_FLAG;
+	char value[VALUE_MAX];
+	bool all = opt_value_text(opt, o, value, sizeof value);
+
+	return json_pack("{s:s,s:o,s:o*,s:s,s:o*,s:s}", "name", opt->name, "value",
+			 utf8_json(value), "cut", all ? NULL : json_true(), "source",
+			 in_file		? "file"
+			 : by == OPTION_BY_FLAG ? "flag"
+						: "default",
+			 "line", in_file ? number((uint64_t)by) : NULL, "reload",
+			 reload[opt->reload]);
+}
+
+static json_t *answer_config(struct control_request *q)
+{
+	const struct options *o = q->view->o;
+	json_t *options = json_array();
+
+	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++)
+		if (opt->section != FLAGS_ONLY)
+			json_array_append_new(options, option_json(o, opt));
+	return json_pack("{s:o*,s:o}", "file", o->file ? utf8_json(o->file) : NULL, "options",
+			 options);
+}
+
+/* ---- Varlink's own --------------------------------------------------------------------------- */
+
+static json_t *answer_info(struct control_request *q)
+{
+	(void)q;
+	return json_pack("{s:s,s:s,s:s,s:s,s:[s,s]}", "vendor", "synfind", "product", "synfind",
+			 "version", SYNFIND_VERSION, "url", "man:synfind(8)", "interfaces", SERVICE,
+			 CONTROL_INTERFACE);
+}
+
+/* As https://varlink.org/Service has it. */
+static const char service_description[] =
+	"# What every Varlink service answers.\n"
+	"interface " SERVICE "\n"
+	"\n"
+	"method GetInfo() -> (\n"
+	"  vendor: string,\n"
+	"  product: string,\n"
+	"  version: string,\n"
+	"  url: string,\n"
+	"  interfaces: []string\n"
+	")\n"
+	"\n"
+	"method GetInterfaceDescription(interface: string) -> (description: string)\n"
+	"\n"
+	"error InterfaceNotFound (interface: string)\n"
+	"\n"
+	"error MethodNotFound (method: string)\n"
+	"\n"
+	"error MethodNotImplemented (method: string)\n"
+	"\n"
+	"error InvalidParameter (parameter: string)\n";
+
+static json_t *answer_description(struct control_request *q)
+{
+	const char *name = json_string_value(json_object_get(q->parameters, "interface"));
+
+	if (!name)
+		return invalid_parameter(q, "interface");
+	if (!strcmp(name, CONTROL_INTERFACE))
+		return json_pack("{s:s}", "description", description);
+	if (!strcmp(name, SERVICE))
+		return json_pack("{s:s}", "description", service_description);
+	return fail(q, SERVICE ".InterfaceNotFound", "interface", name);
+}
+
+/* ---- all ------------------------------------------------------------------------------------- */
+
+static const char *const no_names[] = { NULL };
+static const char *const interface_names[] = { "interface", NULL };
+static const char *const page_names[] = { "limit", "after", NULL };
+
+static const struct control_method {
+	const char *interface, *name;
+	const char *const *parameters; /* that it takes */
+	json_t *(*answer)(struct control_request *q);
+} methods[] = {
+	{ SERVICE, "GetInfo", no_names, answer_info },
+	{ SERVICE, "GetInterfaceDescription", interface_names, answer_description },
+	{ CONTROL_INTERFACE, "Status", no_names, answer_status },
+	{ CONTROL_INTERFACE, "Subscribers", page_names, answer_subscribers },
+	{ CONTROL_INTERFACE, "Config", no_names, answer_config },
+};
+
+/* Is what stands before @dot of @method @interface? */
+static bool is_interface(const char *method, const char *dot, const char *interface)
+{
+	size_t n = (size_t)(dot - method);
+
+	return n == strlen(interface) && !strncmp(method, interface, n);
+}
+
+/* There is no method of that name.  Is there its interface? */
+static json_t *not_found(struct control_request *q)
+{
+	const char *dot = strrchr(q->method, '.');
+	bool known = !dot;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(methods); i++)
+		known = known || is_interface(q->method, dot, methods[i].interface);
+	if (known)
+		return fail(q, SERVICE ".MethodNotFound", "method", q->method);
+	q->error = SERVICE ".InterfaceNotFound";
+	return json_pack("{s:s%}", "interface", q->method, (size_t)(dot - q->method));
+}
+
+json_t *control_answer(struct control_request *q)
+{
+	const char *dot = strrchr(q->method, '.');
+
+	for (unsigned i = 0; dot && i < ARRAY_SIZE(methods); i++) {
+		const struct control_method *m = &methods[i];
+		const char *unknown;
+
+		if (strcmp(dot + 1, m->name) || !is_interface(q->method, dot, m->interface))
+			continue;
+		unknown = unknown_parameter(q, m->parameters);
+		return unknown ? invalid_parameter(q, unknown) : m->answer(q);
+	}
+	return not_found(q);
+}
