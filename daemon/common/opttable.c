@@ -169,7 +169,7 @@ const struct opt opts[] = {
 	  "Time between two stats events. 0: none.", .zero = true },
 	{ "community-id", EVENTS, LIVE,
 	  WORD(community_id, enum community_policy, "open-close", "open-close|all|off"),
-	  "Which events carry a community_id; open-close: tcp_open and tcp_close." },
+	  "Which events carry a community_id; open-close: tcp_open, tcp_close and snapshot." },
 	{ "community-id-seed", EVENTS, LIVE, NUMBER(community_id_seed, 0, 65535, "0"),
 	  "Seed of the community_id. Set the same one in all your tools." },
 

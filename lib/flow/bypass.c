@@ -234,15 +234,6 @@ void bypass_consider(struct bypass *b, const struct conn *c, const struct flow_k
 
 /* ---- catching up ---- */
 
-static void add_count(struct conn *c, unsigned side, const struct bypass_count *now,
-		      struct bypass_count *taken)
-{
-	uint64_t payload = now->payload - taken->payload;
-
-	conn_count(c, side, now->pkts - taken->pkts, now->wire - taken->wire - payload, payload);
-	*taken = *now;
-}
-
 /* The time of the newest one; the filter reads another clock than the ring. */
 static void touch(struct conn *c, uint64_t wall_ns)
 {
@@ -250,35 +241,62 @@ static void touch(struct conn *c, uint64_t wall_ns)
 		c->last_ns = wall_ns;
 }
 
-/* @c had not been fed all that passed before the filter bypassed anything: the capture lost it. */
-static void note_gap(struct conn *c, unsigned side, uint32_t base)
+/* @c, then at @next, had not been fed all that passed before the filter bypassed anything: the
+ * capture lost it. */
+static void note_gap(struct conn *c, unsigned side, uint32_t next, uint32_t base)
 {
-	if (!seq_lt(c->next[side], base))
+	if (!seq_lt(next, base))
 		return;
-	conn_add_gap(c, base - c->next[side]);
+	conn_add_gap(c, base - next);
 	c->gaps |= 1u << side & 3;
+}
+
+/* Adds to @c what the filter counted of @w since the last time; returns the number of segments.
+ * The filter may be counting just now: it adds in the reverse order, so no part exceeds its
+ * whole. */
+static uint64_t add_counts(const struct bypass *b, const struct watch *w, struct conn *c,
+			   struct bypass_count ret_taken[static SIDES])
+{
+	const struct bypass_slot *s = slot_of(b, w);
+	uint64_t pkts = 0;
+
+	for (unsigned side = 0; side < SIDES; side++) {
+		const struct bypass_count *now = &s->count[side];
+		struct bypass_count *n = &ret_taken[side];
+
+		n->payload = __atomic_load_n(&now->payload, __ATOMIC_ACQUIRE);
+		n->wire = __atomic_load_n(&now->wire, __ATOMIC_ACQUIRE);
+		n->pkts = __atomic_load_n(&now->pkts, __ATOMIC_ACQUIRE);
+		n->last_ns = __atomic_load_n(&now->last_ns, __ATOMIC_ACQUIRE);
+		pkts += n->pkts - w->taken[side].pkts;
+	}
+	if (!pkts)
+		return 0;
+	for (unsigned side = 0; side < SIDES; side++) {
+		const struct bypass_count *n = &ret_taken[side], *was = &w->taken[side];
+		uint64_t payload = n->payload - was->payload;
+
+		c->next[side] = s->next[side];
+		c->acked[side] = s->acked[side];
+		conn_set_window(&c->hot, side, (uint16_t)s->window[side]);
+		if (n->last_ns)
+			touch(c, n->last_ns + (uint64_t)b->kernel->wall_minus_mono);
+		conn_count(c, side, n->pkts - was->pkts, n->wire - was->wire - payload, payload);
+	}
+	return pkts;
 }
 
 static uint64_t take(struct bypass *b, struct watch *w, struct conn *c)
 {
 	const struct bypass_slot *s = slot_of(b, w);
-	uint64_t pkts = 0;
+	const uint32_t next[SIDES] = { c->next[SIDE_A], c->next[SIDE_B] };
+	struct bypass_count taken[SIDES];
+	uint64_t pkts = add_counts(b, w, c, taken);
 
 	w->caught_up = true;
-	for (unsigned side = 0; side < SIDES; side++)
-		pkts += s->count[side].pkts - w->taken[side].pkts;
-	if (!pkts)
-		return 0;
-	for (unsigned side = 0; side < SIDES; side++) {
-		struct bypass_count now = s->count[side];
-
-		note_gap(c, side, s->base_next[side]);
-		c->next[side] = s->next[side];
-		c->acked[side] = s->acked[side];
-		conn_set_window(&c->hot, side, (uint16_t)s->window[side]);
-		if (now.last_ns)
-			touch(c, now.last_ns + (uint64_t)b->kernel->wall_minus_mono);
-		add_count(c, side, &now, &w->taken[side]);
+	for (unsigned side = 0; side < SIDES && pkts; side++) {
+		note_gap(c, side, next[side], s->base_next[side]);
+		w->taken[side] = taken[side];
 	}
 	return pkts;
 }
@@ -330,6 +348,17 @@ uint64_t bypass_settle(struct bypass *b, struct conn *c, uint64_t hash, bool gon
 	if (gone)
 		forget(b, w);
 	return pkts;
+}
+
+void bypass_peek(const struct bypass *b, struct conn *c, uint64_t hash)
+{
+	uint32_t at = b->at[place_of(b, hash)];
+	const struct watch *w = at ? &b->watch[at - 1] : NULL;
+	struct bypass_count ignored[SIDES];
+
+	if (w && !w->caught_up && c->state == FSM_OPEN &&
+	    phase_of(slot_of(b, w)) >= BYPASS_BYPASSED)
+		add_counts(b, w, c, ignored);
 }
 
 void bypass_refresh(struct bypass *b,

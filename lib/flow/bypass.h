@@ -51,6 +51,9 @@ uint64_t bypass_catch_up(struct bypass *b, struct conn *c, uint64_t hash, enum f
  * watch.  Returns as above. */
 uint64_t bypass_settle(struct bypass *b, struct conn *c, uint64_t hash, bool forget);
 
+/* Adds to @c, a copy, what the kernel has counted of it until now.  The watch goes on. */
+void bypass_peek(const struct bypass *b, struct conn *c, uint64_t hash);
+
 /* Calls @touch, with the time of the newest bypassed segment, for each watched connection that had
  * any since the last call: it is not silent. */
 void bypass_refresh(struct bypass *b,

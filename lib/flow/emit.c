@@ -22,19 +22,16 @@ struct trigger trigger_of(const struct segment *s, bool inferred)
 				 inferred ? BASIS_INFERRED : BASIS_OBSERVED };
 }
 
-/* The record of the next event, with what every TCP event has: @f in its state after the event,
- * @before in prev_state.  NULL: the event is lost. */
-static inline __attribute__((always_inline)) struct event *
-emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f, enum fsm_state before,
-	       struct trigger trigger)
+/* Sets what every TCP event has: @f in its state after the event, @before in prev_state. */
+static inline __attribute__((always_inline)) void fill_tcp(struct event *e, enum event_kind kind,
+							   const struct flow *f,
+							   enum fsm_state before,
+							   struct trigger trigger)
 {
 	const struct conn *c = f->c;
 	const struct flow_key *key = &f->key;
 	unsigned client = c->client_end;
-	struct event *e = t->sink->reserve(t->sink);
 
-	if (!e)
-		return NULL;
 	e->ts_ns = trigger.ts_ns;
 	e->flow_id = flow_id_of(key, c->start_ns, c->isn);
 	flow_key_end(key, client, e->addr[0], &e->port[0]);
@@ -54,6 +51,17 @@ emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f, en
 		e->prev_state[side] = fsm_endpoint(before, side);
 		e->prev_state_ns[side] = DURATION_UNKNOWN;
 	}
+}
+
+/* The record of the next event, filled so.  NULL: the event is lost. */
+static inline __attribute__((always_inline)) struct event *
+emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f, enum fsm_state before,
+	       struct trigger trigger)
+{
+	struct event *e = t->sink->reserve(t->sink);
+
+	if (e)
+		fill_tcp(e, kind, f, before, trigger);
 	return e;
 }
 
@@ -140,7 +148,7 @@ void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
 	t->sink->commit(t->sink);
 }
 
-/* ---- tcp_close ------------------------------------------------------------------------------- */
+/* ---- tcp_close and snapshot ----------------------------------------------------------------- */
 
 static enum teardown teardown_of(const struct conn *c, enum fsm_state before,
 				 enum close_reason reason)
@@ -159,18 +167,6 @@ static enum closed_by closed_by_of(enum fsm_state before, enum close_reason reas
 	if (reason == REASON_RST || reason == REASON_REFUSED)
 		return rst_by == SIDE_A ? CLOSED_BY_CLIENT : CLOSED_BY_SERVER;
 	return (enum closed_by)fsm_first_closer(before); /* its bits, by design */
-}
-
-/* In control mode: removes what cannot be known without the other segments. */
-static void fill_close_control(struct event *e, const struct conn *c, enum fsm_state before)
-{
-	e->close.counts = COUNTS_SEQUENCE;
-	for (unsigned side = 0; side < SIDES; side++)
-		e->close.payload[side] = control_mode_stream(c, before, side);
-	/* Whether the second FIN was the first to acknowledge the other one. */
-	if (e->close.teardown == TEARDOWN_FOUR_SEGMENTS ||
-	    e->close.teardown == TEARDOWN_THREE_SEGMENTS)
-		e->close.teardown = TEARDOWN_UNKNOWN;
 }
 
 /* Has the peer acknowledged all that @side is known to have sent? */
@@ -197,6 +193,36 @@ static enum outstanding outstanding_of(const struct conn *c)
 		       : OUTSTANDING_FIN;
 }
 
+/* All but closed_by and outstanding.  @before, @rst_by: as in emit_close(). */
+static inline __attribute__((always_inline)) void fill_totals(struct event_totals *n,
+							      const struct tracker *t,
+							      const struct conn *c,
+							      enum fsm_state before, int rst_by)
+{
+	n->start_ns = c->start_ns;
+	n->end_ns = c->last_ns;
+	n->history = c->history;
+	for (unsigned side = 0; side < SIDES; side++) {
+		struct conn_counts k = conn_counts(c, side);
+
+		n->payload[side] = k.payload;
+		n->bytes[side] = k.payload + k.header;
+		n->pkts[side] = (uint32_t)k.pkts;
+		n->retrans[side] = c->retrans[side];
+	}
+	n->gap_bytes = fsm_offering(c->state) ? 0 : c->gap_bytes;
+	n->conn_state = conn_zeek_state(c, before, rst_by);
+	n->completeness = c->complete;
+	n->counts = COUNTS_SEGMENTS;
+	n->lossy = tracker_was_lossy(t, c);
+	if (!t->cfg.control)
+		return;
+	/* The other segments are not seen. */
+	n->counts = COUNTS_SEQUENCE;
+	for (unsigned side = 0; side < SIDES; side++)
+		n->payload[side] = control_mode_stream(c, before, side);
+}
+
 void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 		enum close_reason reason, int rst_by, struct trigger trigger,
 		const uint64_t *moved_ns)
@@ -209,32 +235,46 @@ void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 		return;
 	if (moved_ns)
 		memcpy(e->prev_state_ns, moved_ns, sizeof e->prev_state_ns);
-	e->close.start_ns = c->start_ns;
-	e->close.end_ns = c->last_ns;
-	e->close.history = c->history;
-	for (unsigned side = 0; side < SIDES; side++) {
-		struct conn_counts n = conn_counts(c, side);
-
-		e->close.payload[side] = n.payload;
-		e->close.bytes[side] = n.payload + n.header;
-		e->close.pkts[side] = (uint32_t)n.pkts;
-		e->close.retrans[side] = c->retrans[side];
-	}
-	e->close.gap_bytes = fsm_offering(c->state) ? 0 : c->gap_bytes;
+	fill_totals((struct event_totals *)&e->close, t, c, before, rst_by);
 	e->close.reason = reason;
 	e->close.closed_by = closed_by_of(before, reason, rst_by);
 	e->close.teardown = teardown_of(c, before, reason);
-	e->close.conn_state = conn_zeek_state(c, before, rst_by);
-	e->close.completeness = c->complete;
-	e->close.counts = COUNTS_SEGMENTS;
-	e->close.lossy = tracker_was_lossy(t, c);
 	/* In control mode most of what acknowledges is not seen. */
 	e->close.outstanding = trigger.segment != SEGMENT_NONE || t->cfg.control
 				       ? OUTSTANDING_NONE
 				       : outstanding_of(c);
-	if (t->cfg.control)
-		fill_close_control(e, c, before);
+	/* Whether the second FIN was the first to acknowledge the other one is not known then. */
+	if (t->cfg.control && (e->close.teardown == TEARDOWN_FOUR_SEGMENTS ||
+			       e->close.teardown == TEARDOWN_THREE_SEGMENTS))
+		e->close.teardown = TEARDOWN_UNKNOWN;
 	t->sink->commit(t->sink);
+}
+
+/* How long the end has been in its state.  A connection without a handshake came with it. */
+static uint64_t time_in_state(const struct conn *c, enum fsm_side side, uint64_t now_ns)
+{
+	uint64_t since = dur40_ns(c->since[side]);
+
+	if (!since && conn_is_midstream(c))
+		return DURATION_UNKNOWN;
+	return now_ns > c->start_ns + since ? now_ns - c->start_ns - since : 0;
+}
+
+void emit_snapshot(const struct tracker *t, const struct flow *f, struct event *ret)
+{
+	const struct conn *c = f->c;
+	struct trigger trigger = { t->now_ns, SEGMENT_NONE, BASIS_OBSERVED };
+
+	memset(ret, 0, sizeof *ret);
+	fill_tcp(ret, EVENT_SNAPSHOT, f, c->state, trigger);
+	for (unsigned side = 0; side < SIDES; side++)
+		ret->prev_state_ns[side] = time_in_state(c, side, t->now_ns);
+	fill_totals((struct event_totals *)&ret->snapshot, t, c, c->state, -1);
+	ret->snapshot.closed_by = fsm_first_closer(c->state);
+	ret->snapshot.outstanding = t->cfg.control ? OUTSTANDING_NONE : outstanding_of(c);
+	ret->snapshot.server_rtt = (struct dur32){ UINT32_MAX };
+	if (c->state == FSM_ANSWERED)
+		ret->snapshot.server_rtt = c->server_rtt;
 }
 
 /* ---- tcp_retry and tcp_stuck ----------------------------------------------------------------- */

@@ -44,6 +44,9 @@ void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 		enum close_reason reason, int rst_by, struct trigger trigger,
 		const uint64_t *moved_ns);
 
+/* snapshot of @f, which is open.  Not delivered. */
+void emit_snapshot(const struct tracker *t, const struct flow *f, struct event *ret);
+
 /* tcp_retry of @from; its count is that of @f. */
 void emit_retry(struct tracker *t, const struct flow *f, enum fsm_side from, uint64_t waited_ns,
 		struct trigger trigger);

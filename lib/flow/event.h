@@ -3,6 +3,7 @@
  * Side 0 is the client, side 1 the server, in every array.  Times are ns since 1970 UTC, from the
  * capture; durations are ns.  Names are those of the JSON lines (docs/events.schema.json). */
 #pragma once
+#include <assert.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include "flow/duration.h"
@@ -17,6 +18,7 @@ enum event_kind {
 	EVENT_TCP_ANOMALY,
 	EVENT_CAPTURE_LOSS,
 	EVENT_SYN_FLOOD,
+	EVENT_SNAPSHOT, /* no change: what is known of an open connection */
 	EVENT_KINDS
 };
 
@@ -81,11 +83,11 @@ enum teardown {
 	TEARDOWN_UNKNOWN = TEARDOWNS, /* not reported */
 };
 
-/* What the counts of a tcp_close rest on. */
+/* What the counts of a connection rest on. */
 enum event_counts {
 	COUNTS_SEGMENTS, /* every segment */
-	/* The sequence numbers of SYN and FIN.  Of `close` only payload[] is set: the length of the
-	 * stream modulo 2^32; UINT64_MAX: not known. */
+	/* The sequence numbers of SYN and FIN.  Of the counts only payload[] is set: the length of
+	 * the stream modulo 2^32; UINT64_MAX: not known. */
 	COUNTS_SEQUENCE,
 };
 
@@ -185,6 +187,19 @@ struct event_options {	   /* of a SYN, or what both sides agreed on */
 	bool sack, timestamps, tfo, ecn, mptcp;
 };
 
+struct event_totals {		   /* of a connection, from its start until now */
+	uint64_t start_ns, end_ns; /* of its first segment, of the newest one */
+	uint64_t history;	   /* first letter in the low bits */
+	uint64_t bytes[2], payload[2];
+	uint32_t pkts[2]; /* [0]: sent by the client, to the server */
+	uint16_t retrans[2];
+	uint32_t gap_bytes;
+	uint8_t closed_by, conn_state, completeness;
+	uint8_t counts; /* enum event_counts */
+	uint8_t outstanding;
+	bool lossy;
+};
+
 struct event {
 	uint64_t number; /* the producer's own count, from 0: a gap means records were lost */
 	uint64_t ts_ns;
@@ -201,7 +216,8 @@ struct event {
 	uint8_t segment, basis;
 	bool midstream;
 	uint8_t direction_basis;
-	uint64_t prev_state_ns[2]; /* time in prev_state; DURATION_UNKNOWN: it did not move */
+	/* Time in prev_state; DURATION_UNKNOWN: it did not move.  snapshot: time in state. */
+	uint64_t prev_state_ns[2];
 	union {
 		struct {
 			struct event_options options;
@@ -214,16 +230,16 @@ struct event {
 			struct event_options options;
 		} established;
 		struct {
-			uint64_t start_ns, end_ns;
-			uint64_t history; /* first letter in the low bits */
-			uint64_t bytes[2], payload[2];
-			uint32_t pkts[2], retrans[2]; /* [0]: sent by the client, to the server */
-			uint32_t gap_bytes;
-			uint8_t reason, closed_by, teardown, conn_state, completeness;
-			uint8_t counts; /* enum event_counts */
-			uint8_t outstanding;
-			bool lossy;
+			struct event_totals;
+			uint8_t reason, teardown;
 		} close;
+		struct { /* ts_ns: the newest time that the tracker has seen */
+			struct event_totals;
+			struct dur32 server_rtt; /* until the handshake is complete; or unknown */
+			uint32_t place;		 /* after it: the cursor of "flow/listing.h" */
+			/* Whose request it answers, and which one: not the tracker's. */
+			uint32_t token, generation;
+		} snapshot;
 		struct {
 			uint64_t waited_ns; /* since the first segment of the connection */
 			uint32_t count;	    /* repetitions of this segment so far */
@@ -253,6 +269,7 @@ struct event {
 		} flood;
 	};
 };
+static_assert(sizeof(struct event) == 192, "the budget of an event, see docs/architecture.md");
 
 /* Where events go.  reserve() returns the record to fill, or NULL: the sink is full, and counts the
  * event as lost.  commit() hands the record over.  At most one is reserved at a time. */

@@ -24,6 +24,7 @@ const struct conststr event_kind_str[EVENT_KINDS] = {
 	[EVENT_TCP_ANOMALY] = CONSTSTR("tcp_anomaly"),
 	[EVENT_CAPTURE_LOSS] = CONSTSTR("capture_loss"),
 	[EVENT_SYN_FLOOD] = CONSTSTR("syn_flood"),
+	[EVENT_SNAPSHOT] = CONSTSTR("snapshot"),
 };
 
 const struct conststr event_segment_str[SEGMENTS] = {

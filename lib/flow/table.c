@@ -315,6 +315,29 @@ table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key
 	return TABLE_NONE;
 }
 
+uint32_t table_places(const struct table *t)
+{
+	return t->buckets * WAYS;
+}
+
+table_ref table_place(const struct table *t, uint32_t place)
+{
+	const struct table_bucket *k = &t->bucket[place / WAYS];
+
+	return k->tag[place % WAYS] ? k->ref[place % WAYS] : TABLE_NONE;
+}
+
+void table_prefetch_place(const struct table *t, uint32_t place)
+{
+	table_ref r = place < table_places(t) ? table_place(t, place) : TABLE_NONE;
+
+	if (r == TABLE_NONE)
+		return;
+	__builtin_prefetch(table_at(t, r));
+	if (table_shape_of(r) == SHAPE_FULL)
+		table_prefetch_cold(t, r);
+}
+
 /* ---- what is written, and saved before it ---------------------------------------------------- */
 
 void table_pools_edit(const struct table *t)

@@ -215,6 +215,16 @@ static inline struct flow_key table_key(const struct table *t, table_ref r)
 				  .self = same };
 }
 
+/* Where the index has an entry: places 0 to table_places() - 1.  An entry keeps its place as long
+ * as it lives, whatever its shape becomes. */
+uint32_t table_places(const struct table *t);
+
+/* The entry at @place, or TABLE_NONE. */
+table_ref table_place(const struct table *t, uint32_t place);
+
+/* Asks the processor for the entry at @place, if there is such a place. */
+void table_prefetch_place(const struct table *t, uint32_t place);
+
 /* Is this slot in use?  For walks over pool @p: refs table_slot(p, 0 .. pool.high-1). */
 static inline bool table_live(const struct table *t, table_ref r)
 {

@@ -96,7 +96,7 @@ static char *add_community(char *p, const struct event *e, const struct json_con
 {
 	if (c->community == COMMUNITY_OFF ||
 	    (c->community == COMMUNITY_OPEN_CLOSE && e->kind != EVENT_TCP_OPEN &&
-	     e->kind != EVENT_TCP_CLOSE))
+	     e->kind != EVENT_TCP_CLOSE && e->kind != EVENT_SNAPSHOT))
 		return p;
 	p = fmt_lit(p, ",\"community_id\":\"");
 	community_id_of(p, e->ip_v, c->community_seed, e->addr[0], e->port[0], e->addr[1],
@@ -173,37 +173,76 @@ static char *add_established(char *p, const struct event *e)
 	return fmt_lit(p, "}");
 }
 
+static inline char *add_sum(char *p, const struct event_totals *n)
+{
+	p = add_conststr(p, "conn_state", &conn_state_str[n->conn_state]);
+	p = fmt_lit(p, ",\"history\":\"");
+	p += history_text(n->history, p);
+	p = fmt_lit(p, "\"");
+	return n->counts == COUNTS_SEGMENTS ? add_u64(p, "completeness", n->completeness) : p;
+}
+
+static inline char *add_counts(char *p, const struct event_totals *n)
+{
+	if (n->counts == COUNTS_SEQUENCE) {
+		p = fmt_lit(p, ",\"counts\":\"sequence\"");
+		return add_both_ways(add_duration, p, "stream", n->payload);
+	}
+	p = add_both_ways(add_u64, p, "pkts", n->pkts);
+	p = add_both_ways(add_u64, p, "bytes", n->bytes);
+	p = add_both_ways(add_u64, p, "payload", n->payload);
+	p = add_both_ways(add_few, p, "retrans", n->retrans);
+	return add_few(p, "gap_bytes", n->gap_bytes);
+}
+
 static char *add_close(char *p, const struct event *e, struct fmt_second *second)
 {
-	uint64_t start = e->close.start_ns, stop = e->close.end_ns;
+	const struct event_totals *n = (const struct event_totals *)&e->close;
+	uint64_t start = n->start_ns, stop = n->end_ns;
 
 	p = add_moves(p, e);
 	p = add_conststr(p, "reason", &close_reason_str[e->close.reason]);
-	p = add_conststr(p, "closed_by", &closed_by_str[e->close.closed_by]);
-	if (e->close.outstanding != OUTSTANDING_NONE)
-		p = add_conststr(p, "outstanding", &outstanding_str[e->close.outstanding]);
+	p = add_conststr(p, "closed_by", &closed_by_str[n->closed_by]);
+	if (n->outstanding != OUTSTANDING_NONE)
+		p = add_conststr(p, "outstanding", &outstanding_str[n->outstanding]);
 	if (e->close.teardown != TEARDOWN_UNKNOWN)
 		p = add_conststr(p, "teardown", &teardown_str[e->close.teardown]);
-	p = add_conststr(p, "conn_state", &conn_state_str[e->close.conn_state]);
-	p = fmt_lit(p, ",\"history\":\"");
-	p += history_text(e->close.history, p);
-	p = fmt_lit(p, "\"");
-	if (e->close.counts == COUNTS_SEGMENTS)
-		p = add_u64(p, "completeness", e->close.completeness);
+	p = add_sum(p, n);
 	p = add_bool(p, "midstream", e->midstream);
-	p = add_bool(p, "lossy", e->close.lossy);
+	p = add_bool(p, "lossy", n->lossy);
 	p = fmt_timestamp_near(fmt_lit(p, "},\"flow\":{\"start\":"), start, second);
 	p = fmt_timestamp_near(add_key(p, "end"), stop, second);
 	p = add_u64(p, "age_ns", stop > start ? stop - start : 0);
-	if (e->close.counts == COUNTS_SEQUENCE) {
-		p = fmt_lit(p, ",\"counts\":\"sequence\"");
-		return add_both_ways(add_duration, p, "stream", e->close.payload);
+	return add_counts(p, n);
+}
+
+static uint64_t time_since(uint64_t now_ns, uint64_t then_ns)
+{
+	return now_ns > then_ns ? now_ns - then_ns : 0;
+}
+
+static char *add_snapshot(char *p, const struct event *e)
+{
+	const struct event_totals *n = (const struct event_totals *)&e->snapshot;
+	uint64_t rtt_ns = dur32_ns(e->snapshot.server_rtt);
+
+	p = add_duration(p, "client_state_ns", e->prev_state_ns[0]);
+	p = add_duration(p, "server_state_ns", e->prev_state_ns[1]);
+	p = add_u64(p, "idle_ns", time_since(e->ts_ns, n->end_ns));
+	p = add_conststr(p, "closed_by", &closed_by_str[n->closed_by]);
+	if (n->outstanding != OUTSTANDING_NONE)
+		p = add_conststr(p, "outstanding", &outstanding_str[n->outstanding]);
+	p = add_sum(p, n);
+	p = add_bool(p, "midstream", e->midstream);
+	p = add_conststr(p, "direction_basis", &direction_basis_str[e->direction_basis]);
+	p = add_bool(p, "lossy", n->lossy);
+	if (rtt_ns != DURATION_UNKNOWN) {
+		p = fmt_u64(fmt_lit(p, ",\"handshake\":{\"server_rtt_ns\":"), rtt_ns);
+		p = fmt_lit(p, "}");
 	}
-	p = add_both_ways(add_u64, p, "pkts", e->close.pkts);
-	p = add_both_ways(add_u64, p, "bytes", e->close.bytes);
-	p = add_both_ways(add_u64, p, "payload", e->close.payload);
-	p = add_both_ways(add_few, p, "retrans", e->close.retrans);
-	return add_few(p, "gap_bytes", e->close.gap_bytes);
+	p = fmt_timestamp(fmt_lit(p, "},\"flow\":{\"start\":"), n->start_ns);
+	p = add_u64(p, "age_ns", time_since(e->ts_ns, n->start_ns));
+	return add_counts(p, n);
 }
 
 static char *add_retry(char *p, const struct event *e)
@@ -290,6 +329,8 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 		p = add_stuck(p, e);
 	else if (e->kind == EVENT_TCP_ANOMALY)
 		p = add_anomaly(p, e);
+	else if (e->kind == EVENT_SNAPSHOT)
+		p = add_snapshot(p, e);
 	return fmt_lit(p, "}");
 }
 
@@ -451,6 +492,18 @@ void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t 
 	json_begin(t, "iface", seq, ts_ns);
 	key_name(t, "in_iface", name);
 	key_str(t, "state", state);
+	json_end(t);
+}
+
+void json_snapshot_end(struct strbuf *t, const struct json_snapshot_end *s, uint64_t seq,
+		       uint64_t ts_ns)
+{
+	json_begin(t, "snapshot_end", seq, ts_ns);
+	key_name(t, "host", s->host);
+	key_name(t, "run_id", s->run_id);
+	if (s->id)
+		key_name(t, "id", s->id);
+	key_u64(t, "count", s->count);
 	json_end(t);
 }
 

@@ -26,7 +26,8 @@ enum line_kind {
 	LINE_LOST,
 	LINE_KINDS,
 };
-#define LINES_ALL ((1u << LINE_KINDS) - 1)
+/* All but EVENT_SNAPSHOT: that comes when it is asked for, and has no seq of its own. */
+#define LINES_ALL (((1u << LINE_KINDS) - 1) & ~(1u << EVENT_SNAPSHOT))
 
 /* Its event_type. */
 const char *line_kind_name(unsigned kind);
@@ -84,6 +85,17 @@ void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, 
 /* Interface @name is now @state: "up", "down", "gone" or "back". */
 void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t seq,
 		uint64_t ts_ns);
+
+/* The last line of a snapshot. */
+struct json_snapshot_end {
+	const char *host, *run_id;
+	const char *id; /* of the request; NULL: it has none */
+	uint64_t count; /* `snapshot` lines before it */
+};
+
+/* @seq as in json_hello(). */
+void json_snapshot_end(struct strbuf *t, const struct json_snapshot_end *s, uint64_t seq,
+		       uint64_t ts_ns);
 
 /* A part of kept memory in whose transactions earlier processes died, and what this one does. */
 struct json_recovery {

@@ -27,6 +27,8 @@ enum read {
 	READ_COMMUNITY,
 	READ_HISTORY,
 	READ_AGE,
+	READ_IDLE,
+	READ_RTT,
 };
 
 /* All of these must hold, else the member is absent.  A word beyond the table is absent as well. */
@@ -36,10 +38,11 @@ enum when {
 	WHEN_CAUSED = 4,    /* by a segment or its absence */
 	WHEN_OFFERED = 8,   /* tcp_open: options were seen */
 	WHEN_SCALED = 16,   /* tcp_established: both sides scale windows */
-	WHEN_SEGMENTS = 32, /* tcp_close: segments were counted */
-	WHEN_SEQUENCE = 64, /* tcp_close: only sequence numbers are known */
+	WHEN_SEGMENTS = 32, /* tcp_close, snapshot: segments were counted */
+	WHEN_SEQUENCE = 64, /* tcp_close, snapshot: only sequence numbers are known */
 	WHEN_TUNNEL = 128,
-	WHEN_SEVERAL = 256, /* syn_flood: several decoders have a part of it */
+	WHEN_SEVERAL = 256,  /* syn_flood: several decoders have a part of it */
+	WHEN_ANSWERED = 512, /* snapshot: half-open, and its SYN was seen */
 };
 
 #define KIND(k) (1u << (k))
@@ -50,13 +53,14 @@ enum when {
 #define RETRY	KIND(EVENT_TCP_RETRY)
 #define STUCK	KIND(EVENT_TCP_STUCK)
 #define ANOMALY KIND(EVENT_TCP_ANOMALY)
+#define SNAP	KIND(EVENT_SNAPSHOT)
 #define LOSS	KIND(EVENT_CAPTURE_LOSS)
 #define FLOOD	KIND(EVENT_SYN_FLOOD)
 #define STATS	KIND(LINE_STATS)
 #define IFACE	KIND(LINE_IFACE)
 #define RESTART KIND(LINE_RESTART)
 #define LOST	KIND(LINE_LOST)
-#define TCP	(OPEN | STATE | ESTAB | CLOSE | RETRY | STUCK | ANOMALY)
+#define TCP	(OPEN | STATE | ESTAB | CLOSE | RETRY | STUCK | ANOMALY | SNAP)
 #define MOVES	(STATE | ESTAB | CLOSE)
 #define RECORDS (TCP | LOSS | FLOOD)
 #define LINES	(STATS | IFACE | RESTART | LOST)
@@ -130,6 +134,11 @@ static const struct conststr tables_str[] = { CONSTSTR("kept"), CONSTSTR("reset"
 static const struct conststr lost_str[] = { CONSTSTR("subscriber"), CONSTSTR("ring"),
 					    CONSTSTR("poison") };
 
+/* A tcp_close and a snapshot have the same sums. */
+#define SUMS (CLOSE | SNAP)
+_Static_assert(offsetof(struct event, close.lossy) == offsetof(struct event, snapshot.lossy),
+	       "struct event_totals at the same place");
+
 const struct member member_table[] = {
 	TIME("timestamp", RECORDS, ts_ns),
 	LINE("timestamp", LINES, MEMBER_TIME),
@@ -160,7 +169,7 @@ const struct member member_table[] = {
 	WORD("tcp.prev_server_state", MOVES, prev_state[1], tcp_state_str),
 	/* SEGMENT_NONE is the last one, and no word of a line. */
 	{ .path = "tcp.segment",
-	  .kinds = TCP & ~STUCK,
+	  .kinds = TCP & ~(STUCK | SNAP),
 	  .type = MEMBER_STRING,
 	  FROM(READ_WORD, segment),
 	  .words = event_segment_str,
@@ -168,8 +177,11 @@ const struct member member_table[] = {
 	WORD("tcp.basis", OPEN | MOVES, basis, event_basis_str, .when = WHEN_CAUSED),
 	INTEGER("tcp.client_prev_ns", MOVES, prev_state_ns[0], .when = WHEN_KNOWN),
 	INTEGER("tcp.server_prev_ns", MOVES, prev_state_ns[1], .when = WHEN_KNOWN),
-	BOOL("tcp.midstream", OPEN | CLOSE, midstream),
-	WORD("tcp.direction_basis", OPEN, direction_basis, direction_basis_str),
+	INTEGER("tcp.client_state_ns", SNAP, prev_state_ns[0], .when = WHEN_KNOWN),
+	INTEGER("tcp.server_state_ns", SNAP, prev_state_ns[1], .when = WHEN_KNOWN),
+	SPECIAL("tcp.idle_ns", SNAP, MEMBER_INTEGER, READ_IDLE),
+	BOOL("tcp.midstream", OPEN | CLOSE | SNAP, midstream),
+	WORD("tcp.direction_basis", OPEN | SNAP, direction_basis, direction_basis_str),
 	ID("tcp.prev_flow_id", OPEN, open.prev_flow_id, .when = WHEN_NONZERO),
 
 	GROUP("tcp.options", OPEN, .when = WHEN_OFFERED),
@@ -194,22 +206,25 @@ const struct member member_table[] = {
 		.when = WHEN_SCALED),
 
 	GROUP("tcp.handshake", ESTAB),
+	GROUP("tcp.handshake", SNAP, .when = WHEN_ANSWERED),
 	INTEGER("tcp.handshake.syn_retrans", ESTAB, established.syn_retrans),
 	INTEGER("tcp.handshake.synack_retrans", ESTAB, established.synack_retrans),
 	INTEGER("tcp.handshake.server_rtt_ns", ESTAB, established.server_rtt_ns,
 		.when = WHEN_KNOWN),
+	SPECIAL("tcp.handshake.server_rtt_ns", SNAP, MEMBER_INTEGER, READ_RTT,
+		.when = WHEN_ANSWERED),
 	INTEGER("tcp.handshake.client_rtt_ns", ESTAB, established.client_rtt_ns,
 		.when = WHEN_KNOWN),
 	INTEGER("tcp.handshake.total_ns", ESTAB, established.total_ns, .when = WHEN_KNOWN),
 
 	WORD("tcp.reason", CLOSE, close.reason, close_reason_str),
-	WORD("tcp.closed_by", CLOSE, close.closed_by, closed_by_str),
-	WORD("tcp.outstanding", CLOSE, close.outstanding, outstanding_str, .when = WHEN_NONZERO),
+	WORD("tcp.closed_by", SUMS, close.closed_by, closed_by_str),
+	WORD("tcp.outstanding", SUMS, close.outstanding, outstanding_str, .when = WHEN_NONZERO),
 	WORD("tcp.teardown", CLOSE, close.teardown, teardown_str),
-	WORD("tcp.conn_state", CLOSE, close.conn_state, conn_state_str),
-	SPECIAL("tcp.history", CLOSE, MEMBER_STRING, READ_HISTORY),
-	INTEGER("tcp.completeness", CLOSE, close.completeness, .when = WHEN_SEGMENTS),
-	BOOL("tcp.lossy", CLOSE, close.lossy),
+	WORD("tcp.conn_state", SUMS, close.conn_state, conn_state_str),
+	SPECIAL("tcp.history", SUMS, MEMBER_STRING, READ_HISTORY),
+	INTEGER("tcp.completeness", SUMS, close.completeness, .when = WHEN_SEGMENTS),
+	BOOL("tcp.lossy", SUMS, close.lossy),
 
 	WORD("tcp.kind", ANOMALY, anomaly.kind, anomaly_str),
 	SIDE("tcp.from", RETRY, retry.from),
@@ -220,24 +235,22 @@ const struct member member_table[] = {
 	SIDE("tcp.waits_for", STUCK, stuck.waits_for),
 	INTEGER("tcp.silent_ns", STUCK, stuck.silent_ns),
 
-	GROUP("flow", CLOSE),
-	TIME("flow.start", CLOSE, close.start_ns),
+	GROUP("flow", SUMS),
+	TIME("flow.start", SUMS, close.start_ns),
 	TIME("flow.end", CLOSE, close.end_ns),
-	SPECIAL("flow.age_ns", CLOSE, MEMBER_INTEGER, READ_AGE),
-	CONSTANT("flow.counts", CLOSE, counts_str, .when = WHEN_SEQUENCE),
-	INTEGER("flow.stream_toserver", CLOSE, close.payload[0],
-		.when = WHEN_SEQUENCE | WHEN_KNOWN),
-	INTEGER("flow.stream_toclient", CLOSE, close.payload[1],
-		.when = WHEN_SEQUENCE | WHEN_KNOWN),
-	INTEGER("flow.pkts_toserver", CLOSE, close.pkts[0], .when = WHEN_SEGMENTS),
-	INTEGER("flow.pkts_toclient", CLOSE, close.pkts[1], .when = WHEN_SEGMENTS),
-	INTEGER("flow.bytes_toserver", CLOSE, close.bytes[0], .when = WHEN_SEGMENTS),
-	INTEGER("flow.bytes_toclient", CLOSE, close.bytes[1], .when = WHEN_SEGMENTS),
-	INTEGER("flow.payload_toserver", CLOSE, close.payload[0], .when = WHEN_SEGMENTS),
-	INTEGER("flow.payload_toclient", CLOSE, close.payload[1], .when = WHEN_SEGMENTS),
-	INTEGER("flow.retrans_toserver", CLOSE, close.retrans[0], .when = WHEN_SEGMENTS),
-	INTEGER("flow.retrans_toclient", CLOSE, close.retrans[1], .when = WHEN_SEGMENTS),
-	INTEGER("flow.gap_bytes", CLOSE, close.gap_bytes, .when = WHEN_SEGMENTS),
+	SPECIAL("flow.age_ns", SUMS, MEMBER_INTEGER, READ_AGE),
+	CONSTANT("flow.counts", SUMS, counts_str, .when = WHEN_SEQUENCE),
+	INTEGER("flow.stream_toserver", SUMS, close.payload[0], .when = WHEN_SEQUENCE | WHEN_KNOWN),
+	INTEGER("flow.stream_toclient", SUMS, close.payload[1], .when = WHEN_SEQUENCE | WHEN_KNOWN),
+	INTEGER("flow.pkts_toserver", SUMS, close.pkts[0], .when = WHEN_SEGMENTS),
+	INTEGER("flow.pkts_toclient", SUMS, close.pkts[1], .when = WHEN_SEGMENTS),
+	INTEGER("flow.bytes_toserver", SUMS, close.bytes[0], .when = WHEN_SEGMENTS),
+	INTEGER("flow.bytes_toclient", SUMS, close.bytes[1], .when = WHEN_SEGMENTS),
+	INTEGER("flow.payload_toserver", SUMS, close.payload[0], .when = WHEN_SEGMENTS),
+	INTEGER("flow.payload_toclient", SUMS, close.payload[1], .when = WHEN_SEGMENTS),
+	INTEGER("flow.retrans_toserver", SUMS, close.retrans[0], .when = WHEN_SEGMENTS),
+	INTEGER("flow.retrans_toclient", SUMS, close.retrans[1], .when = WHEN_SEGMENTS),
+	INTEGER("flow.gap_bytes", SUMS, close.gap_bytes, .when = WHEN_SEGMENTS),
 
 	GROUP("flood", FLOOD),
 	SPECIAL("flood.id", FLOOD, MEMBER_STRING, READ_FLOW_ID),
@@ -326,7 +339,8 @@ static bool present(const struct member *m, const struct event *e, const struct 
 		 (when & WHEN_SEGMENTS && e->close.counts != COUNTS_SEGMENTS) ||
 		 (when & WHEN_SEQUENCE && e->close.counts != COUNTS_SEQUENCE) ||
 		 (when & WHEN_TUNNEL && c->tunnel.type == TUNNEL_NONE) ||
-		 (when & WHEN_SEVERAL && e->flood.shares < 2));
+		 (when & WHEN_SEVERAL && e->flood.shares < 2) ||
+		 (when & WHEN_ANSWERED && dur32_ns(e->snapshot.server_rtt) == DURATION_UNKNOWN));
 }
 
 static bool give_integer(struct member_value *v, uint64_t n)
@@ -392,7 +406,7 @@ static bool give_community(struct member_value *v, const struct event *e,
 {
 	if (c->community == COMMUNITY_OFF ||
 	    (c->community == COMMUNITY_OPEN_CLOSE && e->kind != EVENT_TCP_OPEN &&
-	     e->kind != EVENT_TCP_CLOSE))
+	     e->kind != EVENT_TCP_CLOSE && e->kind != EVENT_SNAPSHOT))
 		return false;
 	community_id_of(v->space, e->ip_v, c->community_seed, e->addr[0], e->port[0], e->addr[1],
 			e->port[1]);
@@ -401,9 +415,16 @@ static bool give_community(struct member_value *v, const struct event *e,
 
 static bool give_age(struct member_value *v, const struct event *e)
 {
-	uint64_t start = e->close.start_ns, end = e->close.end_ns;
+	uint64_t end = e->kind == EVENT_SNAPSHOT ? e->ts_ns : e->close.end_ns;
 
-	return give_integer(v, end > start ? end - start : 0);
+	return give_integer(v, end > e->close.start_ns ? end - e->close.start_ns : 0);
+}
+
+static bool give_idle(struct member_value *v, const struct event *e)
+{
+	uint64_t last = e->snapshot.end_ns;
+
+	return give_integer(v, e->ts_ns > last ? e->ts_ns - last : 0);
 }
 
 bool member_of_event(const struct member *m, const struct event *e, uint64_t seq,
@@ -455,6 +476,10 @@ bool member_of_event(const struct member *m, const struct event *e, uint64_t seq
 		return give_text(v, v->space, history_text(e->close.history, v->space));
 	case READ_AGE:
 		return give_age(v, e);
+	case READ_IDLE:
+		return give_idle(v, e);
+	case READ_RTT:
+		return give_integer(v, dur32_ns(e->snapshot.server_rtt));
 	}
 	return false;
 }

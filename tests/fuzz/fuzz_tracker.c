@@ -1,10 +1,12 @@
 /* Segments as octets, in a small world of 4-tuples and numbers, against a small table.  The oracle
  * is what holds of every stream of events: one open and one close per flow, states only along
- * edges that an endpoint can take, no event out of turn, counts that agree. */
+ * edges that an endpoint can take, no event out of turn, counts that agree; and a listing has what
+ * is open by the events. */
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include "flow/event.h"
+#include "flow/listing.h"
 #include "flow/tracker.h"
 #include "wire/segment.h"
 
@@ -20,7 +22,7 @@ struct oracle {
 	struct event_sink sink;
 	struct event e;
 	struct flow_seen seen[FLOWS];
-	unsigned n;
+	unsigned n, open;
 	uint64_t refuse; /* bits: which reserve() finds no room */
 	unsigned asked, refused;
 	unsigned floods;
@@ -104,6 +106,7 @@ static void sink_commit(struct event_sink *s)
 		must((!f || f->closed) && o->n < FLOWS);
 		f = &o->seen[o->n++];
 		*f = (struct flow_seen){ .id = e->flow_id };
+		o->open++;
 	} else {
 		must(f && !f->closed);
 		if (e->kind != EVENT_TCP_ANOMALY)
@@ -116,8 +119,28 @@ static void sink_commit(struct event_sink *s)
 	if (e->kind == EVENT_TCP_CLOSE) {
 		check_close(e);
 		f->closed = true;
+		o->open--;
 	}
 	memcpy(f->state, e->state, 2);
+}
+
+static void check_listing(struct oracle *o, const struct tracker *t)
+{
+	unsigned rows = 0;
+
+	for (uint32_t cursor = 0; cursor != LISTING_END;) {
+		struct event e[8];
+		unsigned n = listing_read(t, &cursor, e, 8);
+
+		rows += n;
+		while (n--) {
+			struct flow_seen *f = find(o, e[n].flow_id);
+
+			check_common(&e[n]);
+			must(o->refused || (f && !f->closed && !memcmp(f->state, e[n].state, 2)));
+		}
+	}
+	must(o->refused || rows == o->open);
 }
 
 static const uint8_t *take(const uint8_t **p, size_t *n, size_t want)
@@ -207,7 +230,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		tracker_input(t, &s, 1);
 		must(counter_get(&count.syn_entries) <= MAX_SYN &&
 		     counter_get(&count.full_entries) <= MAX_FULL);
+		if (!(n & 15))
+			check_listing(&o, t);
 	}
+	check_listing(&o, t);
 	tracker_close_all(t, REASON_CAPTURE_END);
 	must(counter_get(&count.opened) == counter_get(&count.closed));
 	must(!o.floods || o.refused);

@@ -56,6 +56,9 @@ def _reachable():
 
 REACHABLE = _reachable()
 
+# Lines that carry the number of the event before the next one.
+UNNUMBERED = ("snapshot", "snapshot_end")
+
 # What becomes of an attempt on a flooded server.
 FLOOD_ENDS = ("completed", "told", "refused", "expired", "evicted", "replaced")
 
@@ -161,6 +164,8 @@ class Checker:
             self._flow(event, kind)
         elif kind == "syn_flood":
             self._flood(event["flood"])
+        elif kind == "snapshot":
+            self._snapshot(event)
         self.last = event
         return event
 
@@ -203,7 +208,7 @@ class Checker:
                 self.fail(f"lost from {first} on, but {self._next_seq} comes next")
             if seq != last or (count > last - first + 1 if self.chosen else last - first + 1 != count):
                 self.fail(f"lost: seq {seq}, {first} to {last} are not {count}")
-        elif seq != self._next_seq and not (self.chosen and seq > self._next_seq):
+        elif seq != self._next_seq - (kind in UNNUMBERED) and not (self.chosen and seq > self._next_seq):
             self.fail(f"seq {seq} where {self._next_seq} comes next")
         if kind == "hello":
             self.hello = event
@@ -254,6 +259,16 @@ class Checker:
         if kind == "tcp_close":
             flow[2] = True
             self._close(event["flow"])
+
+    def _snapshot(self, event):
+        """A row replaces what is known of its flow; what has ended stays so."""
+        now = [event["tcp"]["client_state"], event["tcp"]["server_state"]]
+        flow = self.flows.setdefault(event["flow_id"], [*now, False])
+        if flow[2]:
+            self.fail(f"snapshot of flow {event['flow_id']} after its tcp_close")
+        if flow[:2] != now and not self.lost:
+            self.fail(f"snapshot shows {now}, the flow was {flow[:2]}")
+        flow[:2] = now
 
     def _flood(self, now):
         was = self.floods.pop(now["id"], None)

@@ -7,6 +7,7 @@ lib/flow/tcp_fsm.c: each legal cell to illegal and to another state, its `inferr
 each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastpath.c,
 conn.c, conn.h and bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.
 lib/flow/transition.c, late.c, answers.c, trouble.c and recall.c: those in trouble_mutants.py.
+lib/flow/listing.c, emit.c and table.c: those in listing_mutants.py.
 lib/flow/synflood.c, deferral.c and close.c: those in synflood_mutants.py, which the unit tests of
 synflood and fastpath and conformance/flood.py must notice.  The other tests: the unit tests of the
 module, or of fastpath (where the short ways and the general one are compared), conformance/cells.py,
@@ -33,6 +34,7 @@ import threading
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
+import listing_mutants
 import synflood_mutants
 import segment_check_mutants
 import trouble_mutants
@@ -43,6 +45,7 @@ FSM, CHECK, FASTPATH, CONN, SYNFLOOD, DEFERRAL, CLOSE = (
     ("tcp_fsm", "segment_check", "fastpath", "conn", "synflood", "deferral", "close"))
 TRANSITION, LATE, ANSWERS, TROUBLE, RECALL = (
     f"lib/flow/{name}.c" for name in ("transition", "late", "answers", "trouble", "recall"))
+LISTING, EMIT, TABLE = (f"lib/flow/{name}.c" for name in ("listing", "emit", "table"))
 CONN_H, PREDICT = "lib/flow/conn.h", "bpf/predict.h"
 # What compiles a header, in the tracker.
 USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"], CONN_H: [CHECK]}
@@ -52,7 +55,8 @@ UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
          SYNFLOOD: ["test_synflood"], DEFERRAL: ["test_synflood", "test_fastpath"],
          CLOSE: ["test_synflood", "test_fastpath"],
          TRANSITION: ["test_fastpath"], LATE: ["test_fastpath"], ANSWERS: ["test_answers"],
-         TROUBLE: ["test_fastpath"], RECALL: ["test_recall"]}
+         TROUBLE: ["test_fastpath"], RECALL: ["test_recall"],
+         LISTING: ["test_listing"], EMIT: ["test_listing"], TABLE: ["test_listing", "test_table"]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
       "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
@@ -284,7 +288,10 @@ def read_all():
               LATE: trouble_mutants.LATE_PIECES,
               ANSWERS: trouble_mutants.ANSWERS_PIECES,
               TROUBLE: trouble_mutants.TROUBLE_PIECES,
-              RECALL: trouble_mutants.RECALL_PIECES}
+              RECALL: trouble_mutants.RECALL_PIECES,
+              LISTING: listing_mutants.LISTING_PIECES,
+              EMIT: listing_mutants.EMIT_PIECES,
+              TABLE: listing_mutants.TABLE_PIECES}
     return sources, [*fsm_mutants(sources[FSM]),
                      *(m for path, p in pieces.items() for m in piece_mutants(path, sources[path], p))]
 
