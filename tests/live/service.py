@@ -327,6 +327,36 @@ def activation(s):
     sub.close()
 
 
+def control(s):
+    """The second socket of the unit, and what the confined daemon can answer there."""
+    path = os.path.join(os.path.dirname(EVENTS), "control.sock")
+    tap.equal(s.m.run("stat", "-c", "%A %U %G", path).strip(), "srw-rw---- root synfind",
+              "the control socket is the group's")
+
+    def ask(method):
+        with socket.socket(socket.AF_UNIX) as c:
+            c.settimeout(live.DEADLINE)
+            c.connect(f"/proc/{s.m.leader}/root{path}")
+            c.sendall(b'{"method":"io.synfind.Control.%s"}\0' % method.encode())
+            got = b""
+            while not got.endswith(b"\0"):
+                got += c.recv(1 << 16) or b"\0"
+        return json.loads(got[:-1])["parameters"]
+
+    sub = s.subscribe()
+    status = ask("Status")
+    tap.ok(status["run_id"] == sub.events[0]["run_id"] and status["memory"].get("resident", 0) > 1 << 20,
+           "it answers, with the memory of the process, though /proc is hidden", status)
+    row = ask("Subscribers")["subscribers"][0]
+    tap.ok(row["user"] == "root" and "program" not in row, "it knows users, and no other processes", row)
+    options = {o["name"]: o for o in ask("Config")["options"]}
+    tap.equal((options["interface"]["value"], options["interface"]["source"], options["interface"]["line"]),
+              ("lo,veth*", "file", 2), "and the configuration")
+    sub.close()
+    s.m.run("systemctl", "stop", UNIT)
+    tap.ok(ask("Status")["uptime_ns"] < 60e9 and s.active(), "a question starts the service, and is answered")
+
+
 ALLOWED = {OPENER: "AmbientCapabilities=CAP_BPF CAP_PERFMON\nCapabilityBoundingSet=CAP_BPF CAP_PERFMON\n"
                    "SystemCallFilter=bpf capset\n",
            UNIT: "SystemCallFilter=bpf\n"}
@@ -518,7 +548,7 @@ machine = nspawn.Machine(live.Netns(), nspawn.put_package)
 try:
     service = nspawn.Service(machine)
     for step in (install, late_route, access, who_listens, is_confined, analyze, journal, status_text, opener_dies,
-                 opener_refuses, reload, activation, several_decoders, mode_auto, mode_changes, watchdog, upgrade_and_purge,
+                 opener_refuses, reload, activation, control, several_decoders, mode_auto, mode_changes, watchdog, upgrade_and_purge,
                  by_make):
         before = tap.failed
         with live.guarded(step.__name__):
