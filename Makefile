@@ -198,6 +198,12 @@ build/tests/replay: tests/support/replay.c $(LIB)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) $(LTO) -MMD -MP -MF $@.d -o $@ $(filter %.c %.a,$^) $(LDLIBS)
 
+# Verdicts of expressions, for conformance/where.py.
+build/tests/where_eval: tests/support/where_eval.c $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.a,$^) $(LDLIBS)
+
 # Everything is measured beside its peers, in one run; see docs/performance.md.
 bench: deps
 	$(Q)tests/bench/install-peers.sh
@@ -226,7 +232,7 @@ fuzz: deps
 deps:
 	$(Q)tests/support/install-deps.sh
 
-unit: $(UNIT) build/tests/test_spsc.tsan
+unit: $(UNIT) build/tests/test_spsc.tsan build/tests/where_eval
 fuzz-build: $(FUZZ)
 
 run: deps

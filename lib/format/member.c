@@ -132,7 +132,8 @@ static const struct conststr iface_str[] = { CONSTSTR("up"), CONSTSTR("down"), C
 static const struct conststr cause_str[] = { CONSTSTR("stop"), CONSTSTR("crash") };
 static const struct conststr tables_str[] = { CONSTSTR("kept"), CONSTSTR("reset") };
 static const struct conststr lost_str[] = { CONSTSTR("subscriber"), CONSTSTR("ring"),
-					    CONSTSTR("poison") };
+					    CONSTSTR("poison"), CONSTSTR("replay"),
+					    CONSTSTR("run") };
 
 /* A tcp_close and a snapshot have the same sums. */
 #define SUMS (CLOSE | SNAP)
@@ -425,6 +426,28 @@ static bool give_idle(struct member_value *v, const struct event *e)
 	uint64_t last = e->snapshot.end_ns;
 
 	return give_integer(v, e->ts_ns > last ? e->ts_ns - last : 0);
+}
+
+bool member_is_kind(const struct member *m)
+{
+	return m->words == event_kind_str;
+}
+
+bool member_is_word(const struct member *m)
+{
+	return m->read == READ_WORD || m->read == READ_SIDE;
+}
+
+int member_word_of_event(const struct member *m, const struct event *e,
+			 const struct json_context *c)
+{
+	uint64_t i = number_at(e, m);
+
+	if (m->when && !present(m, e, c))
+		return -1;
+	if (m->read == READ_SIDE)
+		i = i != SIDE_A;
+	return i < m->nwords ? (int)i : -1;
 }
 
 bool member_of_event(const struct member *m, const struct event *e, uint64_t seq,

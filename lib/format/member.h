@@ -69,11 +69,21 @@ struct member_value {
 bool member_of_event(const struct member *m, const struct event *e, uint64_t seq,
 		     const struct json_context *c, struct member_value *ret);
 
+/* Is it event_type, whose word has the number of the kind? */
+bool member_is_kind(const struct member *m);
+
+/* Is the value always a word of m->words? */
+bool member_is_word(const struct member *m);
+
+/* The same for such a member: the index of its word, or -1: absent. */
+int member_word_of_event(const struct member *m, const struct event *e,
+			 const struct json_context *c);
+
 /* The value of @m from its text in a line, JSON; false: it has another type. */
 bool member_of_text(const struct member *m, const char *json, size_t n, struct member_value *ret);
 
 /* Formats the text of an address, if it is not there yet. */
 void member_address_text(struct member_value *v);
 
-/* Words that the member can be, if they are known: word number @i, from 0; NULL: no more. */
+/* What the member can be in a line, if that is known: string number @i, from 0; NULL: no more. */
 const char *member_word(const struct member *m, unsigned i);

@@ -38,6 +38,9 @@ void where_free(struct where *w);
 bool where_event(const struct where *w, const struct event *e, uint64_t seq,
 		 const struct json_context *c);
 
+/* The kinds of event that it can hold for: bit 1 << enum event_kind. */
+uint32_t where_kinds(const struct where *w);
+
 /* Does @line hold?  It is a line of lib/format/json.h, with its newline or without.  Of another
  * text the verdict is undefined, but nothing outside of it is read. */
 bool where_line(const struct where *w, const char *line, size_t n);

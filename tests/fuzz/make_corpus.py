@@ -373,9 +373,49 @@ def calls():
     }
 
 
+# --- expressions ---
+
+
+def expressions():
+    line = ('{"timestamp":"2026-01-01T00:00:00.000000000Z","event_type":"tcp_close","seq":1,'
+            '"in_iface":"a\\u001f\\"","vlan":[7,9],"src_ip":"::1","tcp":{"reason":"fin",'
+            '"lossy":false},"flow":{"age_ns":5},"decoders":[{"seq":2}]}\n')
+    texts = {
+        "comparison": "dest_port == 443 && tcp.reason != 'fin'",
+        "swapped": "442 < dest_port || -1 >= seq",
+        "hex": "dest_port == 0x1bb && tcp.count < 0X10",
+        "in": "dest_port in [80, 443, 8080] && tcp.segment in ['syn', \"fin\"] && seq in []",
+        "vlan": "443 in vlan || dest_port in vlan",
+        "has": "has(tunnel) && !has(tcp.options.mss)",
+        "text": "in_iface.startsWith('e') && in_iface.endsWith('0') || flow_id.contains('ab')",
+        "address": "src_ip == '10.0.0.1' || dest_ip != '::ffff:10.0.0.1' || src_ip.contains(':')",
+        "cidr": "cidr('10.0.0.0/8').containsIP(src_ip) || cidr('::/0').containsIP(dest_ip)",
+        "time": "timestamp > '2026-11-21T10' && flow.start <= flow.end",
+        "members": "tcp.client_state == tcp.server_state && flow.pkts_toserver > seq",
+        "truth": "tcp.lossy || !tcp.midstream && tcp.options.sack == true",
+        "brackets": "!(true && (false || !(has(vlan))))",
+        "escapes": "in_iface == 'a\\'\\n\\\\' || tcp.history == \"\\\"\"",
+        "unknown": "dest_prot == 1",
+        "word": "tcp.reason == 'fim'",
+        "types": "dest_port == 'x' || tcp.lossy == 1",
+        "flood": "event_type == 'syn_flood' && flood.rate > 1000 && flood.phase == 'begin'",
+        "lines": "state == 'up' || cause == 'crash' || subscribers.refused_by.limit > 0",
+        "deep": 40 * "(",
+        "not": 32 * "!" + "true",
+        "empty": "",
+    }
+    seeds = {name: text.encode() for name, text in texts.items()}
+    return seeds | {
+        "nul": b"true\0",
+        "utf-8": b"in_iface == 'z\xc3\xbcrich\xc3'",
+        "line": b"in_iface == 'a' || 9 in vlan || src_ip == '::1'\xff\xff\xff\xff" + line.encode(),
+    }
+
+
 if __name__ == "__main__":
     write("frame", frames() | carriers())
     write("tcpopt", options())
     write("pcapfile", captures())
     write("options", configurations())
     write("varlink", calls())
+    write("where", expressions())

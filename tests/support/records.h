@@ -40,33 +40,29 @@ static inline struct event_options random_options(void)
 	return o;
 }
 
-static inline void random_close(struct event *e)
+static inline void random_totals(struct event_totals *n)
 {
-	uint64_t history = 0;
-
-	e->close.start_ns = random_time();
-	e->close.end_ns = below(8) ? e->close.start_ns + random_number(40) : random_time();
-	for (unsigned n = below(HISTORY_LETTERS + 1); n--;)
-		history = history << HISTORY_LETTER_BITS | (1 + below(HISTORY_FLIPPED)) |
-			  (below(2) ? HISTORY_FROM_CLIENT : 0);
-	e->close.history = history;
-	e->close.counts = below(3) ? COUNTS_SEGMENTS : COUNTS_SEQUENCE;
+	n->start_ns = random_time();
+	n->end_ns = below(8) ? n->start_ns + random_number(40) : random_time();
+	n->history = 0;
+	for (unsigned i = below(HISTORY_LETTERS + 1); i--;)
+		n->history = n->history << HISTORY_LETTER_BITS | (1 + below(HISTORY_FLIPPED)) |
+			     (below(2) ? HISTORY_FROM_CLIENT : 0);
+	n->counts = below(3) ? COUNTS_SEGMENTS : COUNTS_SEQUENCE;
 	for (unsigned i = 0; i < 2; i++) {
-		e->close.bytes[i] = random_number(62);
-		e->close.payload[i] = e->close.counts == COUNTS_SEGMENTS ? random_number(62)
-				      : below(2)			 ? random_number(32)
-									 : DURATION_UNKNOWN;
-		e->close.pkts[i] = (uint32_t)random_number(32);
-		e->close.retrans[i] = (uint32_t)random_number(32);
+		n->bytes[i] = random_number(62);
+		n->payload[i] = n->counts == COUNTS_SEGMENTS ? random_number(62)
+				: below(2)		     ? random_number(32)
+							     : DURATION_UNKNOWN;
+		n->pkts[i] = (uint32_t)random_number(32);
+		n->retrans[i] = (uint16_t)random_number(16);
 	}
-	e->close.gap_bytes = (uint32_t)random_number(32);
-	e->close.reason = (uint8_t)below(REASONS);
-	e->close.closed_by = (uint8_t)below(CLOSED_BYS);
-	e->close.teardown = (uint8_t)below(TEARDOWN_UNKNOWN + 1);
-	e->close.conn_state = (uint8_t)below(CONN_STATES);
-	e->close.completeness = (uint8_t)below(64);
-	e->close.outstanding = (uint8_t)below(OUTSTANDINGS);
-	e->close.lossy = below(2);
+	n->gap_bytes = (uint32_t)random_number(32);
+	n->closed_by = (uint8_t)below(CLOSED_BYS);
+	n->conn_state = (uint8_t)below(CONN_STATES);
+	n->completeness = (uint8_t)below(64);
+	n->outstanding = (uint8_t)below(OUTSTANDINGS);
+	n->lossy = below(2);
 }
 
 static inline void random_flood(struct event *e)
@@ -121,7 +117,13 @@ static inline struct event random_event(enum event_kind kind)
 		e.established.options = random_options();
 		break;
 	case EVENT_TCP_CLOSE:
-		random_close(&e);
+		random_totals((struct event_totals *)&e.close);
+		e.close.reason = (uint8_t)below(REASONS);
+		e.close.teardown = (uint8_t)below(TEARDOWN_UNKNOWN + 1);
+		break;
+	case EVENT_SNAPSHOT:
+		random_totals((struct event_totals *)&e.snapshot);
+		e.snapshot.server_rtt = dur32_of(below(2) ? random_number(30) : DURATION_UNKNOWN);
 		break;
 	case EVENT_TCP_RETRY:
 		e.retry.waited_ns = random_number(62);
@@ -162,8 +164,7 @@ static inline struct json_context random_context(struct fmt_second *second)
 		"br\"0\\",
 		"z\xc3\xbcrich",
 		"tab\there\x01",
-		"\xff\x80"
-		"bad",
+		"\xff\x80 bad",
 		"a-name-that-is-longer-than-fifteen-octets.pcap",
 		"",
 	};

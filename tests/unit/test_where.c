@@ -185,6 +185,173 @@ static void test_lines(void)
 	ok(!rest, "each row of the table comes in some line");
 }
 
+/* ---- the table and the schema ---------------------------------------------------------------- */
+
+static const json_t *resolve(const json_t *schema, const json_t *node)
+{
+	const char *ref;
+
+	while ((ref = json_string_value(json_object_get(node, "$ref"))))
+		node = json_object_get(json_object_get(schema, "$defs"), strrchr(ref, '/') + 1);
+	return node;
+}
+
+static bool schema_type_is(const json_t *node, const char *want)
+{
+	const char *type = json_string_value(json_object_get(node, "type"));
+	const json_t *one = json_object_get(node, "const");
+
+	if (!one)
+		one = json_array_get(json_object_get(node, "enum"), 0);
+	if (!type)
+		type = json_is_integer(one) ? "integer" : json_is_string(one) ? "string" : "?";
+	return !strcmp(type, want);
+}
+
+/* Does the schema say of the member what the table says? */
+static bool same_type(const json_t *schema, const json_t *node, enum member_type type)
+{
+	const char *ref = json_string_value(json_object_get(node, "$ref"));
+	const json_t *what = resolve(schema, node);
+	bool numbers = schema_type_is(json_object_get(what, "items"), "integer");
+
+	switch (type) {
+	case MEMBER_INTEGER:
+		return schema_type_is(what, "integer");
+	case MEMBER_BOOL:
+		return schema_type_is(what, "boolean");
+	case MEMBER_STRING:
+		return schema_type_is(what, "string");
+	case MEMBER_TIME:
+		return ref && !strcmp(ref, "#/$defs/time");
+	case MEMBER_ADDRESS:
+		return ref && !strcmp(ref, "#/$defs/ip");
+	case MEMBER_LIST:
+		return schema_type_is(what, "array") && numbers;
+	case MEMBER_GROUP:
+		return schema_type_is(what, "object") ||
+		       (schema_type_is(what, "array") && !numbers);
+	}
+	return false;
+}
+
+struct compared {
+	unsigned unknown, types, words, seen[MEMBERS_MAX], said[MEMBERS_MAX];
+};
+
+static void compare_word(const struct member *m, const char *word, struct compared *x)
+{
+	const char *w;
+
+	for (unsigned i = 0; (w = member_word(m, i)); i++)
+		if (!strcmp(w, word)) {
+			x->said[m - member_table] |= 1u << i;
+			return;
+		}
+	printf("# %s is never %s\n", m->path, word);
+	x->words++;
+}
+
+static void compare_words(const json_t *node, const struct member *m, const char *path,
+			  struct compared *x)
+{
+	const json_t *words = json_object_get(node, "enum"), *one = json_object_get(node, "const");
+	size_t i;
+	json_t *word;
+
+	if (!member_word(m, 0)) {
+		if (m->type == MEMBER_STRING && (words || one) && ++x->words)
+			printf("# %s: the table does not have its words\n", path);
+		return;
+	}
+	if (one)
+		compare_word(m, json_string_value(one), x);
+	json_array_foreach((json_t *)words, i, word) compare_word(m, json_string_value(word), x);
+}
+
+static void compare(const json_t *schema, const json_t *node, const char *prefix, unsigned kind,
+		    struct compared *x)
+{
+	const char *key;
+	json_t *value;
+
+	json_object_foreach(json_object_get(node, "properties"), key, value)
+	{
+		char path[128];
+		const struct member *m;
+
+		snprintf(path, sizeof path, "%s%s%s", prefix, *prefix ? "." : "", key);
+		m = row_of(path, kind);
+		if (!m) {
+			printf("# %s of %s is in the schema alone\n", path, line_kind_name(kind));
+			x->unknown++;
+			continue;
+		}
+		x->seen[m - member_table] |= 1u << kind;
+		if (!same_type(schema, value, m->type) && ++x->types)
+			printf("# %s: another type\n", path);
+		compare_words(resolve(schema, value), m, path, x);
+		compare(schema, resolve(schema, value), path, kind, x);
+	}
+}
+
+static void test_schema(void)
+{
+	json_t *schema = json_load_file("docs/events.schema.json", 0, NULL);
+	static struct compared x;
+	unsigned absent = 0, unsaid = 0;
+
+	for (unsigned kind = 0; kind < LINE_KINDS; kind++)
+		compare(schema,
+			json_object_get(json_object_get(schema, "$defs"), line_kind_name(kind)), "",
+			kind, &x);
+	for (unsigned r = 0; r < member_count; r++)
+		for (unsigned i = 0; member_word(&member_table[r], i); i++)
+			if (!(x.said[r] >> i & 1) && ++unsaid)
+				printf("# %s: the schema does not have %s\n", member_table[r].path,
+				       member_word(&member_table[r], i));
+	for (unsigned r = 0; r < member_count; r++)
+		if (x.seen[r] != member_table[r].kinds && ++absent)
+			printf("# %s: the schema does not have it everywhere\n",
+			       member_table[r].path);
+	ok(!x.unknown && !absent, "docs/events.schema.json has the same members in the same lines");
+	ok(!x.types, "of the same types");
+	ok(!x.words && !unsaid, "and of the same words");
+	json_decref(schema);
+}
+
+/* Does the page have the member, in backticks: by its path, or by an end of it? */
+static bool documented(const char *page, const char *path)
+{
+	for (const char *name = path; name; name = strchr(name + 1, '.')) {
+		char quoted[MEMBER_PATH_MAX + 8];
+
+		snprintf(quoted, sizeof quoted, "`%s`", name);
+		if (strstr(page, quoted))
+			return true;
+		snprintf(quoted, sizeof quoted, "`%s`", name + (*name == '.'));
+		if (strstr(page, quoted))
+			return true;
+	}
+	return false;
+}
+
+static void test_documentation(void)
+{
+	static char page[1 << 17];
+	FILE *f = fopen("docs/events.md", "r");
+	unsigned missing = 0;
+
+	if (!f || fread(page, 1, sizeof page - 1, f) < 1000)
+		abort();
+	fclose(f);
+	for (unsigned r = 0; r < member_count; r++)
+		if (member_table[r].type != MEMBER_GROUP &&
+		    !documented(page, member_table[r].path) && ++missing)
+			printf("# %s is not in docs/events.md\n", member_table[r].path);
+	ok(!missing, "docs/events.md has each member");
+}
+
 /* ---- expressions ----------------------------------------------------------------------------- */
 
 /* The verdict of both getters: 0 or 1; 2: they differ; 3: it does not compile. */
@@ -591,6 +758,8 @@ int main(void)
 	rng = tap_seed(14);
 	test_table();
 	test_lines();
+	test_schema();
+	test_documentation();
 	test_semantics();
 	test_errors();
 	test_limits();
