@@ -83,7 +83,7 @@ static const struct {
 #define JQ "every event is published; select with jq: jq 'select("
 	{ "port", JQ ".dest_port == 443)'" },
 	{ "host", JQ ".dest_ip == \"192.0.2.1\")'" },
-	{ "filter", JQ ".event_type == \"tcp_close\")'" },
+	{ "filter", "did you mean '--events'?" },
 #undef JQ
 	{ "output", "use --stdout and the shell: synfind --stdout >FILE" },
 	{ "write", "use --stdout and the shell: synfind --stdout >FILE" },

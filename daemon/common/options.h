@@ -63,7 +63,8 @@ struct options {
 	uint64_t syn_flood_interval_ns;
 
 	/* events */
-	char *socket; /* path; NULL: no socket */
+	uint32_t events; /* lines that are produced: 1 << enum line_kind (format/json.h) */
+	char *socket;	 /* path; NULL: no socket */
 	mode_t socket_mode;
 	char *socket_group;   /* NULL: unchanged */
 	char *control_socket; /* as given; see options_control_path() */

@@ -10,8 +10,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
+#include "base/guess.h"
 #include "common/options.h"
-#include "flow/tracker.h"  /* ANOMALIES_REPORTED_MAX */
+#include "flow/tracker.h" /* ANOMALIES_REPORTED_MAX */
+#include "format/json.h"
 #include "source/afring.h" /* AFRING_GROUP_MAX */
 
 #define KIB UINT64_C(1024)
@@ -57,6 +59,8 @@ const struct opt_section opt_sections[N_SECTION] = {
 	ROW(OPT_LIST, field, struct name_list, 0, 0, initial, name)
 #define FILES(field, name) \
 	ROW(OPT_FILES, field, struct name_list, 1, PATH_MAX - 1, NULL, name)
+#define KINDS(field, initial) \
+	ROW(OPT_KINDS, field, uint32_t, 0, 0, initial, "KIND[,KIND]")
 #define USERS(field)   ROW(OPT_USERS, field##_users, struct id_list, 0, 0, "", "USER[,USER]")
 #define GROUPS(field)  ROW(OPT_GROUPS, field##_groups, struct id_list, 0, 0, "", "GROUP[,GROUP]")
 #define ANSWER(kind, name)                .type = kind, .value = name
@@ -132,6 +136,9 @@ const struct opt opts[] = {
 	{ "syn-flood-interval", TRACKING, LIVE, TIME(syn_flood_interval, SEC, DAY, "10s", SEC),
 	  "Time between two events of the same flood." },
 
+	{ "events", EVENTS, LIVE, KINDS(events, "all"),
+	  "Produce only events of these kinds, by their event_type: tcp_close, stats, ... Leave "
+	  "out what nobody reads: it costs encoding and space. Losses are always reported." },
 	/* 107: what fits into sun_path (unix(7)) */
 	{ "socket", EVENTS, AT_START, STRING(socket, 0, 107, "/run/synfind/events.sock", "PATH"),
 	  "Unix socket for subscribers. Empty: none." },
@@ -252,6 +259,19 @@ static void value_word(const char *words, uint64_t i, char *ret, size_t size)
 	snprintf(ret, size, "%.*s", (int)strcspn(words, "|"), words);
 }
 
+/* Item @i of a set of kinds; false: there are no more. */
+static bool kind_item(uint32_t set, size_t i, char *ret, size_t size)
+{
+	unsigned k = 0;
+
+	if (set == LINES_ALL && i == 0)
+		return (size_t)snprintf(ret, size, "all") < size;
+	for (; k < LINE_KINDS; k++)
+		if (set != LINES_ALL && set & 1u << k && i-- == 0)
+			return (size_t)snprintf(ret, size, "%s", line_kind_name(k)) < size;
+	return false;
+}
+
 /* Number @i of a list; false: there are no more. */
 static bool value_item(const struct opt *opt, const void *at, size_t i, char *ret, size_t size)
 {
@@ -259,6 +279,8 @@ static bool value_item(const struct opt *opt, const void *at, size_t i, char *re
 	const struct id_list *ids = at;
 	const uint64_t *times = at;
 
+	if (opt->type == OPT_KINDS)
+		return kind_item(*(const uint32_t *)at, i, ret, size);
 	if (opt->type == OPT_TIMES) {
 		if (i >= opt->octets / sizeof *times || (i && !times[i]))
 			return false;
@@ -559,10 +581,40 @@ static int add_id(struct id_list *list, uint32_t id)
 	return 0;
 }
 
+/* Adds a kind of line, or "all", to a set. */
+static int add_kind(uint32_t *set, const char *name, char *reterr)
+{
+	struct guess g = GUESS_NONE;
+	char allowed[OPT_MESSAGE_MAX] = "all";
+
+	for (unsigned k = 0; k < LINE_KINDS; k++) {
+		const char *word = line_kind_name(k);
+		size_t n = strlen(allowed);
+
+		if (!(LINES_ALL & 1u << k))
+			continue;
+		if (!strcmp(word, name)) {
+			*set |= LINES_ALWAYS | 1u << k;
+			return 0;
+		}
+		guess_offer(&g, name, "'", word, "'");
+		if (!(LINES_ALWAYS & 1u << k))
+			snprintf(allowed + n, sizeof allowed - n, ", %s", word);
+	}
+	if (!strcmp(name, "all")) {
+		*set = LINES_ALL;
+		return 0;
+	}
+	return refuse(reterr, "%s is not a kind of event%s; allowed: %s", opt_quoted(name).s,
+		      g.text, allowed);
+}
+
 static int set_item(const struct opt *opt, const char *item, struct options *o, char *reterr)
 {
 	uint32_t id;
 
+	if (opt->type == OPT_KINDS)
+		return add_kind(field(o, opt), item, reterr);
 	if (opt->type != OPT_LIST)
 		return find_id(opt, item, &id) == 0
 			       ? add_id(field(o, opt), id)
@@ -583,7 +635,7 @@ static int set_list(const struct opt *opt, const char *text, struct options *o, 
 {
 	int r = 0;
 
-	if (!*text && opt->type != OPT_LIST)
+	if (!*text && opt->type > OPT_KINDS)
 		return 0; /* an empty list */
 	while (text && r == 0) {
 		char item[ITEM_MAX];
@@ -650,6 +702,7 @@ void opt_clear(const struct opt *opt, struct options *o)
 	}
 	if (opt->type < OPT_STRING || opt->type > OPT_GROUPS)
 		return;
-	free(*(void **)at); /* also the names and ids, which come first in their lists */
+	if (opt->type != OPT_KINDS)
+		free(*(void **)at); /* also the names and ids, which come first in their lists */
 	memset(at, 0, opt->octets);
 }

@@ -12,7 +12,7 @@ struct options;
 
 #define DEFAULT_CONFIG "/etc/synfind/synfind.conf"
 
-enum { OPT_MESSAGE_MAX = 256, N_OPT = 51 };
+enum { OPT_MESSAGE_MAX = 256, N_OPT = 52 };
 
 enum opt_type {
 	OPT_NUMBER,
@@ -25,6 +25,7 @@ enum opt_type {
 	OPT_STRING,
 	OPT_LIST,
 	OPT_FILES, /* one path each time */
+	OPT_KINDS, /* a set of enum line_kind */
 	OPT_USERS, /* by name or number */
 	OPT_GROUPS,
 	/* options_parse() handles these; they have no field.  OPT_CONFIG takes a value. */

@@ -40,7 +40,8 @@ struct offline {
 	uint64_t progress_ns;		/* time of the next progress line; 0: not known yet */
 	int error;			/* of standard output: -errno */
 	uint64_t seq;			/* of the last line */
-	uint64_t last_ns;		/* the largest timestamp so far */
+	uint64_t last_ns;		/* the largest timestamp of an event so far */
+	uint64_t frame_ns;		/* of the last frame */
 	uint64_t unanswered, half_open; /* attempts, when the capture ended */
 	struct fmt_second second;
 	struct strbuf lines; /* in .out, to be written */
@@ -87,6 +88,7 @@ static void write_hello(struct offline *r, uint64_t ts_ns)
 
 	struct json_hello h = identity_hello(&id, capture_mode_name(r->o->mode), names, n);
 
+	h.events = r->o->events;
 	json_hello(line_space(r, OUT_OCTETS), &h, ++r->seq, ts_ns);
 }
 
@@ -125,6 +127,7 @@ static void write_stats(struct offline *r)
 	struct decoder_counters *count = r->pipeline.count;
 	struct source_stats source;
 	struct stats_decoder d;
+	uint64_t ts_ns = r->last_ns ?: r->frame_ns;
 
 	source_stats(r->source, &source);
 	counter_set(&count->packets, source.packets);
@@ -133,9 +136,10 @@ static void write_stats(struct offline *r)
 	pipeline_read_counters(&r->pipeline, r->name, &d);
 	if (!r->o->quiet) {
 		if (!r->seq)
-			write_hello(r, r->last_ns);
-		json_stats(line_space(r, 2 * JSON_LINE_MAX), &d, 1,
-			   &(struct stats_subscribers){ 0 }, 0, ++r->seq, r->last_ns);
+			write_hello(r, ts_ns);
+		if (r->o->events & 1u << LINE_STATS)
+			json_stats(line_space(r, 2 * JSON_LINE_MAX), &d, 1,
+				   &(struct stats_subscribers){ 0 }, 0, ++r->seq, ts_ns);
 	}
 
 	char several[32], waiting[128] = "";
@@ -195,8 +199,10 @@ static int pull_all(struct offline *r)
 
 	do {
 		n = source_next(r->source, frames, TRACKER_BATCH);
-		if (n > 0)
+		if (n > 0) {
+			r->frame_ns = frames[n - 1].ts_ns;
 			pipeline_frames(&r->pipeline, frames, n);
+		}
 		if (n == -EINTR)
 			n = 1;
 		if (pipe)

@@ -51,6 +51,7 @@ struct tracker_config pipeline_config(const struct pipeline *p, const struct opt
 		.flood_rate = part_of(o->syn_flood_rate, of),
 		.flood_interval_ns = o->syn_flood_interval_ns,
 		.decoders = (uint16_t)of,
+		.unwanted = LINES_ALL & LINES_EVENTS & ~o->events,
 		.control = p->control,
 		.recorded = o->read_files.n,
 	};

@@ -154,11 +154,18 @@ static void publish_loss(struct publisher *p, const struct input_ring *input, ui
 	input->cursor->number = next;
 }
 
+static bool publisher_wants(const struct publisher *p, enum line_kind kind)
+{
+	return p->o->events & 1u << kind;
+}
+
 void publisher_iface(struct publisher *p, const char *iface, const char *state)
 {
 	uint64_t seq = p->stream.state->seq + 1;
 	struct strbuf l = plain_line_begin(p);
 
+	if (!publisher_wants(p, LINE_IFACE))
+		return;
 	json_iface(&l, iface, state, seq, wall_clock_ns());
 	plain_line_append(p, NULL, &l, seq, LINE_IFACE);
 	stream_state_commit(&p->stream);
@@ -178,6 +185,8 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 	struct stats_decoder d[STATS_DECODERS];
 	struct input_ring *input = p->rings;
 
+	if (!publisher_wants(p, LINE_STATS))
+		return;
 	do {
 		struct strbuf l = plain_line_begin(p);
 		uint64_t seq = h->state.seq + 1;

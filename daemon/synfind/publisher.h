@@ -33,10 +33,10 @@ int publisher_add(struct publisher *p, struct decoder *d, unsigned id, const cha
 /* Drains the ring of @d and removes it. */
 void publisher_remove(struct publisher *p, struct decoder *d);
 
-/* Publishes an `iface` event. */
+/* Publishes an `iface` event, if wanted. */
 void publisher_iface(struct publisher *p, const char *iface, const char *state);
 
-/* Publishes a `stats` event (several if there are many decoders). */
+/* Publishes a `stats` event (several if there are many decoders), if wanted. */
 void publisher_stats(struct publisher *p, uint64_t interval_ns);
 
 /* Drains all rings up to a budget; the loop drains the rest later. */

@@ -336,6 +336,7 @@ static int subscriber_greet(struct subscribers *all, struct subscriber_record *r
 	char line[HELLO_MAX];
 	struct strbuf x = { .p = line, .end = line + sizeof line };
 
+	h.events = all->o->events;
 	h.pseudonyms = record->log == ACCESS_PSEUDONYMS;
 	json_hello(&x, &h, all->stream->state->seq, wall_clock_ns());
 	return x.full ? -ENOBUFS : subscriber_prepend(record, line, (size_t)(x.p - line));

@@ -22,6 +22,25 @@ struct trigger trigger_of(const struct segment *s, bool inferred)
 				 inferred ? BASIS_INFERRED : BASIS_OBSERVED };
 }
 
+/* The sink of unwanted kinds.  With one sink for each kind the wanted ones cost no test. */
+static struct event *reserve_nothing(struct event_sink *s)
+{
+	(void)s;
+	return NULL;
+}
+
+void emit_configure(struct tracker *t)
+{
+	t->nowhere = (struct event_sink){ .reserve = reserve_nothing };
+	for (unsigned kind = 0; kind < EVENT_KINDS; kind++)
+		t->sinks[kind] = t->cfg.unwanted & 1u << kind ? &t->nowhere : t->sink;
+}
+
+static struct event *emit_reserve(struct tracker *t, enum event_kind kind)
+{
+	return t->sinks[kind]->reserve(t->sinks[kind]);
+}
+
 /* Sets what every TCP event has: @f in its state after the event, @before in prev_state. */
 static inline __attribute__((always_inline)) void fill_tcp(struct event *e, enum event_kind kind,
 							   const struct flow *f,
@@ -53,12 +72,12 @@ static inline __attribute__((always_inline)) void fill_tcp(struct event *e, enum
 	}
 }
 
-/* The record of the next event, filled so.  NULL: the event is lost. */
+/* The record of the next event, filled so.  NULL: the event is lost, or not wanted. */
 static inline __attribute__((always_inline)) struct event *
 emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f, enum fsm_state before,
 	       struct trigger trigger)
 {
-	struct event *e = t->sink->reserve(t->sink);
+	struct event *e = emit_reserve(t, kind);
 
 	if (e)
 		fill_tcp(e, kind, f, before, trigger);
@@ -137,8 +156,8 @@ void emit_move(struct tracker *t, const struct flow *f, enum fsm_state before,
 	       struct trigger trigger, const uint64_t moved_ns[static SIDES],
 	       const struct handshake *done)
 {
-	struct event *e = emit_begin_tcp(t, done ? EVENT_TCP_ESTABLISHED : EVENT_TCP_STATE, f,
-					 before, trigger);
+	struct event *e = done ? emit_begin_tcp(t, EVENT_TCP_ESTABLISHED, f, before, trigger)
+			       : emit_begin_tcp(t, EVENT_TCP_STATE, f, before, trigger);
 
 	if (!e)
 		return;
@@ -336,7 +355,7 @@ void emit_anomaly(struct tracker *t, struct flow *f, enum fsm_side from, enum an
 void emit_loss(struct tracker *t, const struct loss_window *w, enum loss_reason reason,
 	       uint64_t count, uint64_t freezes)
 {
-	struct event *e = t->sink->reserve(t->sink);
+	struct event *e = emit_reserve(t, EVENT_CAPTURE_LOSS);
 
 	if (!e)
 		return;
@@ -364,7 +383,7 @@ void emit_synflood(struct tracker *t, const struct synflood_report *r)
 		counter_add(&t->count->floods, 1);
 	if (r->phase == SYNFLOOD_END)
 		counter_add(&t->count->floods, (uint64_t)-1);
-	e = t->sink->reserve(t->sink);
+	e = emit_reserve(t, EVENT_SYN_FLOOD);
 	if (!e)
 		return;
 	e->ts_ns = t->now_ns;

@@ -1,7 +1,8 @@
 /* emit.h - fills and delivers every event of the tracker.  Decides nothing about state.
  *
- * An event that the sink has no room for is lost: the sink counts it.  Private to lib/flow, in the
- * tracker's thread. */
+ * An event that the sink has no room for is lost: the sink counts it.  One of an unwanted kind does
+ * not reach the sink; nothing else changes by that.  Private to lib/flow, in the tracker's
+ * thread. */
 #pragma once
 #include "flow/event.h"
 #include "flow/tcp_fsm.h"
@@ -12,6 +13,9 @@ struct loss_window;
 struct segment;
 struct synflood_report;
 struct tracker;
+
+/* Applies t->cfg.unwanted. */
+void emit_configure(struct tracker *t);
 
 /* What caused an event. */
 struct trigger {

@@ -494,6 +494,7 @@ void tracker_configure(struct tracker *t, const struct tracker_config *c)
 	t->cfg.secret = secret;
 	t->cfg.decoders = c->decoders ? c->decoders : 1;
 	t->cfg.anomalies_per_connection = MIN(c->anomalies_per_connection, ANOMALIES_REPORTED_MAX);
+	emit_configure(t);
 	t->limit[SHAPE_FULL] = MIN(c->max_connections, full);
 	t->limit[SHAPE_SYN] = MIN(c->max_half_open, syn);
 	synflood_configure(&t->synflood,

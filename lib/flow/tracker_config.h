@@ -23,6 +23,7 @@ struct tracker_config {
 	uint32_t flood_rate;	    /* attempts in a second */
 	uint64_t flood_interval_ns; /* between two events of a series */
 	uint16_t decoders;	    /* that share the connections; 0 is 1 */
+	uint32_t unwanted; /* kinds of event that are not delivered, 1 << enum event_kind */
 	struct hash_key secret;
 	struct bypass_kernel *bypass; /* NULL: every segment comes here; "flow/bypass.h" */
 	/* NULL: the memory ends with the process.  Else another process can continue with it,

@@ -9,6 +9,7 @@
 #include "base/undo.h"
 #include "flow/answers.h"
 #include "flow/conn.h"
+#include "flow/event.h"
 #include "flow/gaps.h"
 #include "flow/recall.h"
 #include "flow/segment_check.h"
@@ -45,6 +46,8 @@ struct tracker {
 	struct bypass *bypass;	/* NULL: not wanted */
 	struct undo *undo;	/* NULL: the memory ends with the process */
 	struct event_sink *sink;
+	struct event_sink *sinks[EVENT_KINDS]; /* of each kind: that, or one that takes nothing */
+	struct event_sink nowhere;
 	struct tracker_counters *count;
 
 	/* Kept from here on.  Saved as a whole by tracker_begin(). */

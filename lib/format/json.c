@@ -409,6 +409,33 @@ static void json_names(struct strbuf *t, const char *const *names, unsigned n)
 			key_u64(t, name "_more", n - JSON_NAMES_MAX);                              \
 	} while (0)
 
+const char *line_kind_name(unsigned kind)
+{
+	static const char *const name[] = {
+		[LINE_STATS] = "stats",
+		[LINE_IFACE] = "iface",
+		[LINE_RESTART] = "restart",
+		[LINE_LOST] = "lost",
+	};
+
+	return kind < EVENT_KINDS ? event_kind_str[kind].s : name[kind];
+}
+
+static void json_kinds(struct strbuf *t, uint32_t kinds)
+{
+	bool more = false;
+
+	strbuf_lit(t, "[");
+	for (unsigned k = 0; k < LINE_KINDS; k++) {
+		if (!(kinds & 1u << k))
+			continue;
+		comma(t, more);
+		strbuf_quoted(t, line_kind_name(k));
+		more = true;
+	}
+	strbuf_lit(t, "]");
+}
+
 void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint64_t ts_ns)
 {
 	json_begin(t, "hello", seq, ts_ns);
@@ -424,40 +451,24 @@ void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint
 		key_str(t, "mode", h->mode);
 	if (h->pseudonyms)
 		key_str(t, "addresses", "pseudonyms");
+	if (h->events != LINES_ALL) {
+		key(t, "events");
+		json_kinds(t, h->events & ~LINES_ALWAYS);
+	}
 	json_end(t);
-}
-
-const char *line_kind_name(unsigned kind)
-{
-	static const char *const name[] = {
-		[LINE_IFACE] = "iface",
-		[LINE_STATS] = "stats",
-		[LINE_RESTART] = "restart",
-		[LINE_LOST] = "lost",
-	};
-
-	return kind < EVENT_KINDS ? event_kind_str[kind].s : name[kind];
 }
 
 void json_subscribed(struct strbuf *t, const struct json_subscribed *s, uint64_t seq,
 		     uint64_t ts_ns)
 {
-	unsigned n = 0;
-
 	json_begin(t, "subscribed", seq, ts_ns);
 	if (s->id)
 		key_name(t, "id", s->id);
 	key_name(t, "host", s->host);
 	key_name(t, "run_id", s->run_id);
 	key_u64(t, "next_seq", seq + 1);
-	strbuf_lit(t, ",\"events\":[");
-	for (unsigned kind = 0; kind < LINE_KINDS; kind++) {
-		if (!(s->kinds >> kind & 1))
-			continue;
-		comma(t, n++);
-		strbuf_quoted(t, line_kind_name(kind));
-	}
-	strbuf_lit(t, "]");
+	key(t, "events");
+	json_kinds(t, s->kinds);
 	if (s->where)
 		key_name(t, "where", s->where);
 	key_str(t, "policy", s->policy);

@@ -27,7 +27,10 @@ enum line_kind {
 	LINE_KINDS,
 };
 /* All but EVENT_SNAPSHOT: that comes when it is asked for, and has no seq of its own. */
-#define LINES_ALL (((1u << LINE_KINDS) - 1) & ~(1u << EVENT_SNAPSHOT))
+#define LINES_ALL    (((1u << LINE_KINDS) - 1) & ~(1u << EVENT_SNAPSHOT))
+#define LINES_EVENTS ((1u << EVENT_KINDS) - 1)
+/* No option and no request excludes these: a loss is never silent. */
+#define LINES_ALWAYS (1u << EVENT_CAPTURE_LOSS | 1u << LINE_RESTART | 1u << LINE_LOST)
 
 /* Its event_type. */
 const char *line_kind_name(unsigned kind);
@@ -56,6 +59,7 @@ struct json_hello {
 	const char *const *ifaces; /* borrowed; the first JSON_NAMES_MAX of @nifaces */
 	unsigned nifaces;
 	bool pseudonyms; /* pseudonyms replace addresses */
+	uint32_t events; /* lines that are produced, 1 << enum line_kind */
 };
 
 /* @seq is that of the last event, @ts_ns the current time. */

@@ -252,6 +252,9 @@ static void check_values(const struct options *o)
 
 			for (size_t i = 0; i < list->n; i++)
 				must(*list->names[i] && strlen(list->names[i]) <= opt->max);
+		} else if (opt->type == OPT_KINDS) {
+			must((o->events & LINES_ALWAYS) == LINES_ALWAYS);
+			must(!(o->events & ~LINES_ALL));
 		} else if (opt_is_list(opt)) {
 			const struct id_list *l = ids_of(o, opt);
 
@@ -279,7 +282,7 @@ static void check_same(const struct options *a, const struct options *b, bool fl
 			must(s->n == t->n);
 			for (size_t i = 0; i < s->n; i++)
 				must(!strcmp(s->names[i], t->names[i]));
-		} else if (opt_is_list(opt)) {
+		} else if (opt_is_list(opt) && opt->type != OPT_KINDS) {
 			const struct id_list *s = ids_of(a, opt), *t = ids_of(b, opt);
 
 			must(s->n == t->n &&
@@ -333,6 +336,22 @@ static bool print_ids(const struct opt *opt, const struct id_list *l, struct com
 	return true;
 }
 
+/* As print_one(), of a set of kinds of line: a line for each, one flag for all. */
+static bool print_kinds(const struct opt *opt, uint32_t kinds, struct command *c, FILE *f)
+{
+	char text[512];
+	size_t n = 0;
+
+	for (unsigned k = 0; k < LINE_KINDS; k++)
+		if (kinds & 1u << k) {
+			n += (size_t)snprintf(text + n, sizeof text - n, "%s%s", n ? "," : "",
+					      line_kind_name(k));
+			fprintf(f, "%s = %s\n", opt->name, line_kind_name(k));
+		}
+	addf(c, "--%s=%s", opt->name, text);
+	return true;
+}
+
 /* As print_one(), of all options. */
 static bool print_all(const struct options *o, struct command *c, FILE *f)
 {
@@ -348,6 +367,8 @@ static bool print_all(const struct options *o, struct command *c, FILE *f)
 		} else if (is_names(opt)) {
 			for (size_t i = 0; i < list_of(o, opt)->n; i++)
 				fits &= print_one(opt, list_of(o, opt)->names[i], c, f);
+		} else if (opt->type == OPT_KINDS) {
+			fits &= print_kinds(opt, o->events, c, f);
 		} else if (opt_is_list(opt)) {
 			fits &= print_ids(opt, ids_of(o, opt), c, f);
 		} else if (opt->type == OPT_STRING) {

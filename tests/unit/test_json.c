@@ -660,6 +660,7 @@ static void test_hello(void)
 				.boot_id = "b",
 				.run_id = "r",
 				.policy = "drop_oldest",
+				.events = LINES_ALL,
 				.ifaces = names,
 				.nifaces = ARRAY_SIZE(names) };
 	struct strbuf t = room(sizeof line);
@@ -692,6 +693,7 @@ static void test_hello(void)
 		   num_is(j, "next_seq", 1),
 	   "hello: no interface yet");
 	ok(!at(j, "addresses"), "hello: nothing about addresses, if they are real");
+	ok(!at(j, "events"), "hello: nothing about events, if all are produced");
 	json_decref(j);
 
 	const char *many[JSON_NAMES_MAX];
@@ -727,6 +729,23 @@ static void test_hello(void)
 	json_hello(&t, &h, 0, 0);
 	j = parse(&t);
 	ok(str_is(j, "addresses", "pseudonyms"), "hello: pseudonyms are reported as such");
+	json_decref(j);
+	h.events = LINES_ALWAYS | 1 << EVENT_TCP_CLOSE | 1 << LINE_STATS;
+	t = room(sizeof line);
+	json_hello(&t, &h, 0, 0);
+	j = parse(&t);
+	a = at(j, "events");
+	ok(json_array_size(a) == 2 &&
+		   !strcmp(json_string_value(json_array_get(a, 0)), "tcp_close") &&
+		   !strcmp(json_string_value(json_array_get(a, 1)), "stats"),
+	   "hello: the kinds that are produced, but not those that always are");
+	json_decref(j);
+	h.events = LINES_ALL & ~(1u << LINE_IFACE);
+	t = room(sizeof line);
+	json_hello(&t, &h, 0, 0);
+	j = parse(&t);
+	ok(json_array_size(at(j, "events")) == (size_t)__builtin_popcount(h.events & ~LINES_ALWAYS),
+	   "hello: all kinds but one");
 	json_decref(j);
 }
 

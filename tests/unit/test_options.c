@@ -330,6 +330,50 @@ static void check_processors(void)
 	ok(all, "what is no list is refused, with an example");
 }
 
+static bool kinds_are(const char *text, uint32_t want)
+{
+	const struct opt *opt = opt_find("events");
+
+	for (int by_flag = 0; by_flag < 2; by_flag++)
+		if (run_one(opt, text, by_flag) != 0 || *err || o.events != want) {
+			printf("# '%s': %x, not %x; %s\n", text, o.events, want, err);
+			return false;
+		}
+	return true;
+}
+
+static void check_kinds(void)
+{
+	const struct opt *opt = opt_find("events");
+	bool each = true;
+
+	ok(run("--config=/dev/null") == 0 && o.events == LINES_ALL, "by default all events");
+	for (unsigned k = 0; k < LINE_KINDS; k++)
+		each = each && (!(LINES_ALL & 1u << k) ||
+				kinds_are(line_kind_name(k), LINES_ALWAYS | 1u << k));
+	ok(each, "each kind of event by itself, beside those that are always there");
+	ok(kinds_are("tcp_close , stats", LINES_ALWAYS | 1 << EVENT_TCP_CLOSE | 1 << LINE_STATS) &&
+		   kinds_are("all", LINES_ALL) && kinds_are("stats,all", LINES_ALL),
+	   "several, and all");
+	ok(run_file("events = tcp_close\nevents = tcp_retry\n") == 0 &&
+		   o.events == (LINES_ALWAYS | 1 << EVENT_TCP_CLOSE | 1 << EVENT_TCP_RETRY),
+	   "each line adds to the list");
+	ok(run_octets("events=stats\n", 13, "--events=iface") == 0 &&
+		   o.events == (LINES_ALWAYS | 1 << LINE_IFACE),
+	   "a flag replaces the list of the file");
+	ok(run("--config=/dev/null", "--events=tcp_closed") == -EINVAL &&
+		   told_flag("--events: 'tcp_closed' is not a kind of event; did you mean "
+			     "'tcp_close'?; allowed: all, tcp_open, tcp_state, tcp_established, "
+			     "tcp_close, tcp_retry, tcp_stuck, tcp_anomaly, syn_flood, iface, "
+			     "stats\n"),
+	   "a wrong name is told with the nearest one");
+	ok(bad(opt, "close_tcp", "is not a kind of event; allowed: all, tcp_open") &&
+		   bad(opt, "", "is not a kind of event") &&
+		   run_one(opt, "stats,", true) == -EINVAL && run_one(opt, "no", true) == -EINVAL &&
+		   run_one(opt, "TCP_CLOSE", true) == -EINVAL,
+	   "so is what is near to none, and an empty one");
+}
+
 static void check_every_row(void)
 {
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++)
@@ -760,8 +804,7 @@ static void check_flags(void)
 	ok(run("--config=/dev/null", "--port=80", "--filter", "tcp", "--verbose") == -EINVAL &&
 		   told_flag("--port: unknown option; every event is published; select with jq: "
 			     "jq 'select(.dest_port == 443)'\n") &&
-		   told_flag("--filter: unknown option; every event is published; select with jq: "
-			     "jq 'select(.event_type == \"tcp_close\")'\n") &&
+		   told_flag("--filter: unknown option; did you mean '--events'?\n") &&
 		   told_flag("--verbose: unknown option; did you mean '--log-level=debug'?\n") &&
 		   count_lines(err) == 3,
 	   "flags of other tools point to what there is");
@@ -1018,7 +1061,7 @@ static void check_example(void)
 			same = same && *(const uint64_t *)a == *(const uint64_t *)b;
 		else if (opt->type == OPT_BOOL)
 			same = same && *(const bool *)a == *(const bool *)b;
-		else if (opt->type < OPT_STRING)
+		else if (opt->type < OPT_STRING || opt->type == OPT_KINDS)
 			same = same && *(const unsigned *)a == *(const unsigned *)b;
 	}
 	ok(same && interfaces_are("auto"), "and gives the defaults");
@@ -1131,6 +1174,9 @@ static void check_texts(void)
 		   text_is("promiscuous", "yes") && text_is("socket-mode", "0007") &&
 		   text_is("ring-size", "3M") && text_is("socket", ""),
 	   "other values as well");
+	run("--config=/dev/null", "--events=stats,tcp_close");
+	ok(text_is("events", "tcp_close,capture_loss,stats,restart,lost"),
+	   "a set of kinds, with those that are always there");
 	ok(text_is("timeout-established", "1d") && text_is("block-timeout", "2ms") &&
 		   text_is("syn-flood-interval", "10s"),
 	   "times in the largest unit");
@@ -1179,6 +1225,7 @@ int main(void)
 	check_precedence();
 	check_together_rules();
 	check_every_row();
+	check_kinds();
 	check_processors();
 	check_all_errors_told();
 	check_layout();
