@@ -18,7 +18,7 @@ comma   := ,
 B       := build$(if $(SANITIZE),/$(subst $(comma),-,$(SANITIZE)))
 Q       := $(if $(V),,@)
 
-PKGS     := libsystemd jansson libmd libseccomp libcap-ng libbpf zlib liblzma libzstd
+PKGS     := libsystemd jansson libmd libseccomp libcap-ng libbpf libpcap zlib liblzma libzstd
 WARN     := -Wall -Wextra -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wundef
 CPPFLAGS += -Ilib -I. -Idaemon -Ibuild -D_GNU_SOURCE -DSYNFIND_VERSION='"$(VERSION)"'
 # The hot path crosses modules: gcc inlines there at the link.  Objects serve the tests as well.

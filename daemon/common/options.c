@@ -3,15 +3,18 @@
 #include <ctype.h>
 #include <errno.h>
 #include <limits.h>
+#include <linux/filter.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include "base/cc.h"
 #include "base/guess.h"
+#include "common/capfilter.h"
 #include "common/cpulist.h"
 #include "common/opttable.h"
 #include "wire/frame.h" /* enum frame_inner */
+#include "wire/link.h"
 
 enum {
 	ERRORS_SHOWN = 100, /* so that a binary file does not fill the terminal */
@@ -80,11 +83,8 @@ __attribute__((format(printf, 3, 4))) static void complain(struct parser *p, con
 static const struct {
 	const char *name, *text;
 } elsewhere[] = {
-#define JQ "every event is published; select with jq: jq 'select("
-	{ "port", JQ ".dest_port == 443)'" },
-	{ "host", JQ ".dest_ip == \"192.0.2.1\")'" },
-	{ "filter", "did you mean '--events'?" },
-#undef JQ
+	{ "port", "did you mean --filter='port 443'?" },
+	{ "host", "did you mean --filter='host 192.0.2.1'?" },
 	{ "output", "use --stdout and the shell: synfind --stdout >FILE" },
 	{ "write", "use --stdout and the shell: synfind --stdout >FILE" },
 	{ "device", "did you mean '--interface'?" },
@@ -450,6 +450,17 @@ static int printed(void)
 
 /* ---- all together ---- */
 
+/* All programs that read the configuration refuse the same expressions, so that none of them runs
+ * with another filter than the others. */
+static void check_filter(struct parser *p)
+{
+	struct sock_filter insns[CAPFILTER_MAX];
+	char error[CAPFILTER_ERROR_MAX];
+
+	if (p->o.filter && capfilter_build(p->o.filter, LINK_ETHERNET, insns, error) < 0)
+		complain(p, opt_find("filter"), "%s", error);
+}
+
 /* What depends on more than one option. */
 static void check_together(struct parser *p)
 {
@@ -474,6 +485,9 @@ static void check_together(struct parser *p)
 		o->icmp = false;
 	if (o->mode == MODE_AUTO && (o->decap || o->icmp))
 		complain(p, opt_find("mode"), "auto cannot be combined with decap or icmp");
+	if (o->filter && o->mode == MODE_AUTO)
+		complain(p, opt_find("filter"), "cannot be combined with mode=auto");
+	check_filter(p);
 	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0)
 		complain(p, opt_find("pin-decoders"),
 			 "%s is not a list of processors; allowed: auto, or a list such as 0-3,8, "

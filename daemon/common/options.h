@@ -42,6 +42,7 @@ struct options {
 	bool promiscuous;
 	bool decap;
 	bool icmp;
+	char *filter;	    /* for capfilter_build(), which takes it; NULL: none */
 	unsigned decoders;  /* threads per interface; live capture only */
 	char *pin_decoders; /* for cpulist_parse(); NULL: do not pin */
 

@@ -11,6 +11,7 @@
 #include <string.h>
 #include "base/cc.h"
 #include "base/guess.h"
+#include "common/capfilter.h" /* CAPFILTER_TEXT_MAX */
 #include "common/options.h"
 #include "flow/tracker.h" /* ANOMALIES_REPORTED_MAX */
 #include "format/json.h"
@@ -96,6 +97,9 @@ const struct opt opts[] = {
 	{ "icmp", CAPTURE, RINGS, BOOL(icmp, "yes"),
 	  "Also read ICMP errors: an error that quotes a SYN closes the connection at once, as "
 	  "unreachable. By default not with mode=auto or several decoders." },
+	{ "filter", CAPTURE, RINGS, STRING(filter, 0, CAPFILTER_TEXT_MAX, "", "EXPRESSION"),
+	  "Capture only frames that match, in tcpdump's language (pcap-filter(7)): 'port 443 and "
+	  "not host 192.0.2.1'. VLAN tags are ignored unless it says vlan. Not with mode=auto." },
 	{ "decoders", CAPTURE, AT_START, NUMBER(decoders, 1, AFRING_GROUP_MAX, "1"),
 	  "Decoder threads of each interface, which share its connections. Raise it if one thread "
 	  "takes a whole processor. Not for --read." },

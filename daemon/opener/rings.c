@@ -6,6 +6,7 @@
 #include <unistd.h>
 #include "base/cc.h"
 #include "bpf/tcp_filter.h"
+#include "common/capfilter.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "opener/linkwatch.h"
@@ -60,10 +61,40 @@ static void close_filters(struct rings *rings, unsigned from)
 		bypassload_close(&rings->filter[i]);
 }
 
+/* The user's filter, if any, then ours.  The number of instructions, or -errno. */
+static int build_filter(const struct options *o, const struct link *l, int link,
+			struct sock_filter *insns)
+{
+	struct tcp_filter_spec spec = { .link = link,
+					.inner = options_inner(o),
+					.control = o->mode == MODE_CONTROL };
+	char error[CAPFILTER_ERROR_MAX];
+	int n = 0, ours;
+
+	if (o->filter)
+		n = capfilter_build(o->filter, link, insns, error);
+	if (n < 0) {
+		log_error("%s: filter: %s", l->name, error);
+		return n;
+	}
+	ours = tcp_filter_build(&spec, insns + n, TCP_FILTER_MAX);
+	return ours < 0 ? ours : n + ours;
+}
+
+/* Why a filter may be refused although it is right. */
+static void explain_refusal(const struct options *o, const struct link *l, int error,
+			    const char *step)
+{
+	if (o->filter && error == -ENOMEM && !strcmp(step, "SO_ATTACH_FILTER"))
+		log_error("%s: filter: it needs more memory than the kernel allows: raise "
+			  "net.core.optmem_max (sysctl)",
+			  l->name);
+}
+
 int rings_open(const struct options *o, const struct link *l, uint64_t secret, struct rings *ret,
 	       const char **reterr_step)
 {
-	struct sock_filter insns[TCP_FILTER_MAX];
+	struct sock_filter insns[CAPFILTER_MAX + TCP_FILTER_MAX];
 	int program[AFRING_GROUP_MAX];
 	int link = afring_link_type((int)l->arphrd), n, r = 0;
 
@@ -72,10 +103,7 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 		ret->filter[i] = (struct bypassload){ -1, -1, -1 };
 	if (link < 0)
 		return *reterr_step = "link type", link;
-	n = tcp_filter_build(&(struct tcp_filter_spec){ .link = link,
-							.inner = options_inner(o),
-							.control = o->mode == MODE_CONTROL },
-			     insns, ARRAY_SIZE(insns));
+	n = build_filter(o, l, link, insns);
 	if (n < 0)
 		return *reterr_step = "filter", n;
 
@@ -102,6 +130,8 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 	if (r >= 0 && ret->n == 1)
 		r = ret->fd[0] = afring_socket(&cfg, &ret->geometry[0], reterr_step);
 	close_filters(ret, r < 0 ? 0 : ret->n);
+	if (r < 0)
+		explain_refusal(o, l, r, *reterr_step);
 	return r < 0 ? r : 0;
 }
 

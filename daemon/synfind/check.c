@@ -1,17 +1,21 @@
 #include "synfind/check.h"
 #include <errno.h>
+#include <linux/filter.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include "base/guess.h"
+#include "common/capfilter.h"
 #include "common/log.h"
 #include "common/options.h"
 #include "common/opttable.h"
 #include "flow/event.h"
 #include "opener/linkwatch.h"
 #include "opener/wanted.h"
+#include "wire/link.h"
 
 enum { SHOWN = 8, ERRORS_SHOWN = 100 }; /* interfaces that a pattern matches; missing ones */
 enum { CONNECTION_OCTETS = 125, HALF_OPEN_OCTETS = 65 }; /* of the tables, about */
@@ -140,6 +144,28 @@ static void print_sizes(const struct check *c)
 		       count_wanted(c));
 }
 
+/* Has the kernel memory for the filter?  Its socket option needs no privilege. */
+static int check_filter(const struct options *o)
+{
+	struct sock_filter insns[CAPFILTER_MAX + 1];
+	char error[CAPFILTER_ERROR_MAX];
+	int n = o->filter ? capfilter_build(o->filter, LINK_ETHERNET, insns, error) : 0;
+	int fd = n > 0 ? socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0) : -1, r = 0;
+
+	if (fd < 0)
+		return n < 0 ? n : 0;
+	insns[n] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+	if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER,
+		       &(struct sock_fprog){ (unsigned short)(n + 1), insns },
+		       sizeof(struct sock_fprog)) < 0)
+		r = log_errno(errno, "filter: the kernel refuses it%s",
+			      errno == ENOMEM ? " (net.core.optmem_max is too small)" : "");
+	close(fd);
+	if (!o->quiet)
+		printf("filter:      %s\n", o->filter);
+	return r;
+}
+
 int check_config(const struct options *o)
 {
 	struct check c = { .o = o };
@@ -156,6 +182,9 @@ int check_config(const struct options *o)
 		if (c.error >= 0)
 			check_interfaces(&c);
 	}
+	int r = check_filter(o);
+
+	c.error = c.error < 0 ? c.error : r;
 	if (!o->quiet) {
 		print_sizes(&c);
 		puts(c.error < 0 ? "configuration NOT usable" : "configuration OK");

@@ -170,6 +170,8 @@ uint64_t decoder_state_wants(const struct options *o)
 	uint64_t v = layout_add(decoder_state_fixed(o), options_inner(o));
 
 	v = layout_add(v, TCP_FILTER_VERSION);
+	for (const char *s = o->filter; s && *s; s++)
+		v = layout_add(v, (unsigned char)*s);
 	v = layout_add(v, o->promiscuous);
 	v = layout_add(v, o->ring_size_bytes);
 	v = layout_add(v, o->ring_block_size_bytes);

@@ -10,6 +10,7 @@
 #include "base/cc.h"
 #include "base/fmt.h"
 #include "base/strbuf.h"
+#include "common/capfilter.h"
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/options.h"
@@ -22,6 +23,7 @@
 #include "synfind/identity.h"
 #include "synfind/pipeline.h"
 #include "wire/frame.h"
+#include "wire/link.h"
 
 enum { OUT_OCTETS = 1 << 17, PIPE_OCTETS = 1 << 20 };
 static const uint64_t progress_every_ns = 500000000;
@@ -33,6 +35,9 @@ struct offline {
 	struct decoder_state state;
 	struct pipeline pipeline;
 	const struct options *o;
+	struct capfilter filter[LINK_TYPES]; /* opened with the first frame of a link type */
+	uint64_t rejected;		     /* frames, by the filter */
+	char filter_error[CAPFILTER_ERROR_MAX];
 	const char *name;		/* in_iface where the file names no interface */
 	const char *file;		/* the current one */
 	size_t files;			/* opened so far */
@@ -130,7 +135,7 @@ static void write_stats(struct offline *r)
 	uint64_t ts_ns = r->last_ns ?: r->frame_ns;
 
 	source_stats(r->source, &source);
-	counter_set(&count->packets, source.packets);
+	counter_set(&count->packets, source.packets - r->rejected);
 	counter_set(&count->drops, source.drops);
 	counter_set(&count->freezes, source.freezes);
 	pipeline_read_counters(&r->pipeline, r->name, &d);
@@ -189,19 +194,40 @@ static void show_progress(struct offline *r)
 	fflush(stderr);
 }
 
+/* Keeps the frames that the filter passes, and returns their number; -EINVAL: the expression means
+ * nothing for frames of this link type. */
+static int filter_frames(struct offline *r, struct frame *frames, int n)
+{
+	int left = 0;
+
+	for (int i = 0; i < n; i++) {
+		struct capfilter *c = &r->filter[frames[i].link];
+
+		if (!c->n && capfilter_open(r->o->filter, frames[i].link, c, r->filter_error) < 0)
+			return -EINVAL;
+		if (capfilter_passes(c, &frames[i]))
+			frames[left++] = frames[i];
+	}
+	r->rejected += (unsigned)(n - left);
+	return left;
+}
+
 /* Reads the current file to its end, or to the first broken record: 0 or -errno. */
 static int pull_all(struct offline *r)
 {
 	bool pipe = source_fd(r->source) >= 0, terminal = isatty(STDERR_FILENO);
 	struct frame frames[TRACKER_BATCH];
 	unsigned batches = 0;
-	int n;
+	int n, left;
 
 	do {
 		n = source_next(r->source, frames, TRACKER_BATCH);
 		if (n > 0) {
 			r->frame_ns = frames[n - 1].ts_ns;
-			pipeline_frames(&r->pipeline, frames, n);
+			left = r->o->filter ? filter_frames(r, frames, n) : n;
+			if (left < 0)
+				return left;
+			pipeline_frames(&r->pipeline, frames, left);
 		}
 		if (n == -EINTR)
 			n = 1;
@@ -265,7 +291,8 @@ static int offline_opened(struct offline *r)
 		(void)fcntl(STDOUT_FILENO, F_SETPIPE_SZ, PIPE_OCTETS);
 	do {
 		if (pull_all(r) < 0)
-			report_broken(r, pcapfile_error(r->source));
+			report_broken(r, *r->filter_error ? r->filter_error
+							  : pcapfile_error(r->source));
 	} while (!r->error && next_file(r));
 	count_waiting(r);
 	tracker_close_all(r->pipeline.tracker, REASON_CAPTURE_END);
@@ -313,6 +340,8 @@ int offline_run(const struct options *o)
 	pipeline_destroy(&r->pipeline);
 	decoder_state_close(&r->state);
 	source_free(r->source);
+	for (unsigned link = 0; link < LINK_TYPES; link++)
+		capfilter_close(&r->filter[link]);
 	free(r);
 	return status;
 }

@@ -30,6 +30,15 @@ __attribute__((noinline)) static void must(int truth)
 		abort();
 }
 
+/* The expression is libpcap's business. */
+int capfilter_build(const char *text, unsigned link, struct sock_filter *insns,
+		    char reterr[static CAPFILTER_ERROR_MAX])
+{
+	must(*text && link == LINK_ETHERNET && insns);
+	snprintf(reterr, CAPFILTER_ERROR_MAX, "it begins with '-'");
+	return *text == '-' ? -EINVAL : 1;
+}
+
 static ssize_t catch_error(int fd, const void *line, size_t n)
 {
 	must(fd == STDERR_FILENO && n <= LOG_LINE_MAX && errors_len + n < sizeof errors);

@@ -1,4 +1,5 @@
 /* Options: every row of the table, by file and by flag; every way to get them wrong. */
+#include "../../daemon/common/capfilter.c"
 #include "../../daemon/common/cpulist.c"
 #include "../../daemon/common/log.c"
 #include "../../daemon/common/opttable.c"
@@ -299,6 +300,38 @@ static void check_string(const struct opt *opt)
 	ok(run_file(flag) == 0 && !*s, "%s can be emptied in the file", opt->name);
 }
 
+static void check_filter_option(void)
+{
+	static char longest[CAPFILTER_TEXT_MAX + 32], too_long[CAPFILTER_TEXT_MAX + 32];
+	const char *text = "port 443 and not (host ::1 or tcp[13] = 2)";
+	char line[128];
+
+	ok(run("--config=/dev/null", "--filter", "tcp port 443") == 0 &&
+		   !strcmp(o.filter, "tcp port 443"),
+	   "filter takes an expression");
+	snprintf(line, sizeof line, "[capture]\nfilter = %s ; why\n", text);
+	ok(run_file(line) == 0 && !strcmp(o.filter, text),
+	   "the file's may contain '=', ':' and brackets");
+	ok(run_file("filter =\n") == 0 && !o.filter, "it may be empty: there is none");
+	ok(run_file("\nfilter = port 44x\n") == -EINVAL &&
+		   reported(2, "filter: unknown port '44x'\n"),
+	   "what libpcap says of it is told, with the place");
+	ok(run("--config=/dev/null", "--filter=tcp and") == -EINVAL &&
+		   told_flag("--filter: can't parse filter expression: syntax error\n"),
+	   "a syntax error is told");
+	ok(run("--config=/dev/null", "--filter=tcp", "--mode=auto") == -EINVAL &&
+		   told_flag("--filter: cannot be combined with mode=auto\n"),
+	   "it does not go with mode=auto");
+	memset(longest, ' ', sizeof longest - 1);
+	memcpy(longest, "--filter=tcp", 12);
+	longest[9 + CAPFILTER_TEXT_MAX] = '\0';
+	ok(run("--config=/dev/null", longest) == 0, "it takes %d octets", CAPFILTER_TEXT_MAX);
+	snprintf(too_long, sizeof too_long, "%s ", longest);
+	ok(run("--config=/dev/null", too_long) == -EINVAL &&
+		   strstr(err, "is too long: 4097 octets"),
+	   "and no more");
+}
+
 static void check_processors(void)
 {
 	static const char *const wrong[] = { "0,",
@@ -385,7 +418,8 @@ static void check_every_row(void)
 			check_word(opt);
 			break;
 		case OPT_STRING:
-			check_string(opt);
+			if (strcmp(opt->name, "filter"))
+				check_string(opt);
 			break;
 		case OPT_TIMES:
 			check_times(opt);
@@ -801,10 +835,9 @@ static void check_flags(void)
 			     "'--no-promiscuous'?\n") &&
 		   count_lines(err) == 4,
 	   "unknown flags: all are told, with the nearest");
-	ok(run("--config=/dev/null", "--port=80", "--filter", "tcp", "--verbose") == -EINVAL &&
-		   told_flag("--port: unknown option; every event is published; select with jq: "
-			     "jq 'select(.dest_port == 443)'\n") &&
-		   told_flag("--filter: unknown option; did you mean '--events'?\n") &&
+	ok(run("--config=/dev/null", "--port=80", "--host", "::1", "--verbose") == -EINVAL &&
+		   told_flag("--port: unknown option; did you mean --filter='port 443'?\n") &&
+		   told_flag("--host: unknown option; did you mean --filter='host 192.0.2.1'?\n") &&
 		   told_flag("--verbose: unknown option; did you mean '--log-level=debug'?\n") &&
 		   count_lines(err) == 3,
 	   "flags of other tools point to what there is");
@@ -1226,6 +1259,7 @@ int main(void)
 	check_together_rules();
 	check_every_row();
 	check_kinds();
+	check_filter_option();
 	check_processors();
 	check_all_errors_told();
 	check_layout();
