@@ -428,6 +428,12 @@ static bool give_idle(struct member_value *v, const struct event *e)
 	return give_integer(v, e->ts_ns > last ? e->ts_ns - last : 0);
 }
 
+bool member_is_formatted(const struct member *m)
+{
+	return m->read == READ_TIME || m->read == READ_ID || m->read == READ_FLOW_ID ||
+	       m->read == READ_COMMUNITY || m->read == READ_HISTORY;
+}
+
 bool member_is_kind(const struct member *m)
 {
 	return m->words == event_kind_str;

@@ -69,6 +69,11 @@ struct member_value {
 bool member_of_event(const struct member *m, const struct event *e, uint64_t seq,
 		     const struct json_context *c, struct member_value *ret);
 
+enum { MEMBER_FORMATTED_MAX = 32 };
+
+/* Is its value a text of at most MEMBER_FORMATTED_MAX octets that takes time to make? */
+bool member_is_formatted(const struct member *m);
+
 /* Is it event_type, whose word has the number of the kind? */
 bool member_is_kind(const struct member *m);
 

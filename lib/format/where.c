@@ -11,9 +11,35 @@ struct subject {
 	uint64_t seq;
 	const struct json_context *context;
 	const struct line_member *line;
+	/* Texts that were formatted for an earlier term: whoever writes the expression must not
+	 * decide how often an event is hashed. */
+	unsigned known, present; /* bits */
+	struct formatted {
+		uint8_t n;
+		char text[MEMBER_FORMATTED_MAX];
+	} text[WHERE_TEXTS];
 };
 
-static bool value_of(const struct where *w, unsigned member, const struct subject *s,
+static bool formatted_text(const struct where *w, unsigned member, const struct member *m,
+			   struct subject *s, struct member_value *ret)
+{
+	unsigned i = w->member[member].text;
+	struct formatted *t = &s->text[i];
+
+	if (!(s->known >> i & 1)) {
+		s->known |= 1u << i;
+		if (member_of_event(m, s->event, s->seq, s->context, ret)) {
+			s->present |= 1u << i;
+			t->n = (uint8_t)ret->n;
+			memcpy(t->text, ret->text, ret->n);
+		}
+	}
+	ret->text = t->text;
+	ret->n = t->n;
+	return s->present >> i & 1;
+}
+
+static bool value_of(const struct where *w, unsigned member, struct subject *s,
 		     struct member_value *ret)
 {
 	if (!s->event) {
@@ -24,9 +50,13 @@ static bool value_of(const struct where *w, unsigned member, const struct subjec
 	}
 
 	unsigned row = w->member[member].row[s->event->kind];
+	const struct member *m = &member_table[row];
 
-	return row != ROW_NONE &&
-	       member_of_event(&member_table[row], s->event, s->seq, s->context, ret);
+	if (row == ROW_NONE)
+		return false;
+	if (w->member[member].text < WHERE_TEXTS)
+		return formatted_text(w, member, m, s, ret);
+	return member_of_event(m, s->event, s->seq, s->context, ret);
 }
 
 unsigned where_type(const struct where *w, unsigned member)
@@ -81,7 +111,7 @@ static enum outcome compare_values(unsigned type, const struct member_value *a,
 	}
 }
 
-static bool compare_members(const struct where *w, const struct term *t, const struct subject *s,
+static bool compare_members(const struct where *w, const struct term *t, struct subject *s,
 			    const struct member_value *a)
 {
 	struct member_value b;
@@ -98,7 +128,7 @@ static bool has_item(const struct member_value *list, int64_t n)
 	return false;
 }
 
-static bool in_member(const struct where *w, const struct term *t, const struct subject *s,
+static bool in_member(const struct where *w, const struct term *t, struct subject *s,
 		      const struct member_value *v)
 {
 	struct member_value list;
@@ -138,7 +168,7 @@ static bool in_network(const struct literal *net, const struct member_value *v)
 }
 
 /* @v: the value of the term's member. */
-static bool value_holds(const struct where *w, const struct term *t, const struct subject *s,
+static bool value_holds(const struct where *w, const struct term *t, struct subject *s,
 			struct member_value *v)
 {
 	switch ((enum op)t->op) {
@@ -168,7 +198,7 @@ static bool value_holds(const struct where *w, const struct term *t, const struc
 	return false;
 }
 
-static bool term_holds(const struct where *w, const struct term *t, const struct subject *s)
+static bool term_holds(const struct where *w, const struct term *t, struct subject *s)
 {
 	struct member_value v;
 
@@ -186,7 +216,7 @@ static bool term_holds(const struct where *w, const struct term *t, const struct
 }
 
 /* Each step goes to a later term. */
-static bool evaluate(const struct where *w, const struct subject *s)
+static bool evaluate(const struct where *w, struct subject *s)
 {
 	unsigned i = 0;
 
@@ -198,20 +228,27 @@ static bool evaluate(const struct where *w, const struct subject *s)
 bool where_event(const struct where *w, const struct event *e, uint64_t seq,
 		 const struct json_context *c)
 {
-	return w->kinds >> e->kind & 1 &&
-	       evaluate(w, &(struct subject){ .event = e, .seq = seq, .context = c });
+	struct subject s; /* .text is not worth zeroing */
+
+	s.event = e;
+	s.seq = seq;
+	s.context = c;
+	s.known = s.present = 0;
+	return w->kinds >> e->kind & 1 && evaluate(w, &s);
 }
 
 bool where_line(const struct where *w, const char *line, size_t n)
 {
 	struct line_member found[ARRAY_SIZE(w->member)];
+	struct subject s;
 
 	for (unsigned i = 0; i < w->members; i++) {
 		found[i].path = member_table[w->member[i].first].path;
 		found[i].path_len = (unsigned)strlen(found[i].path);
 	}
-	return line_find(line, n, found, w->members) &&
-	       evaluate(w, &(struct subject){ .line = found });
+	s.event = NULL;
+	s.line = found;
+	return line_find(line, n, found, w->members) && evaluate(w, &s);
 }
 
 uint32_t where_kinds(const struct where *w)
@@ -272,6 +309,12 @@ static bool possible_for(const struct where *w, unsigned kind)
 
 void where_prepare(struct where *w)
 {
+	unsigned texts = 0;
+
+	for (unsigned i = 0; i < w->members; i++)
+		w->member[i].text = member_is_formatted(&member_table[w->member[i].first])
+					    ? (uint8_t)texts++
+					    : WHERE_TEXTS;
 	for (unsigned i = 0; i < w->terms; i++)
 		prepare_term(w, &w->term[i]);
 	for (unsigned kind = 0; kind < EVENT_KINDS; kind++)

@@ -52,6 +52,9 @@ struct literal {
 
 enum { ROW_NONE = 255 };
 
+/* At least as many as there are members for which member_is_formatted(). */
+enum { WHERE_TEXTS = 12 };
+
 struct where {
 	uint32_t kinds; /* of event, by bit: it can hold for these */
 	unsigned terms, literals, members, used;
@@ -60,6 +63,7 @@ struct where {
 	struct { /* members that the terms have; rows of member_table[] */
 		uint8_t first;
 		uint8_t row[EVENT_KINDS]; /* by kind of event, or ROW_NONE */
+		uint8_t text;		  /* formatted once for an event: below WHERE_TEXTS */
 	} member[2 * WHERE_TERMS_MAX];
 	char text[WHERE_TEXT_MAX]; /* strings, without quotes */
 };

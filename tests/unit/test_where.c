@@ -9,6 +9,7 @@
 #include "format/line.h"
 #include "format/member.h"
 #include "format/where.h"
+#include "format/where_form.h"
 #include "tests/support/records.h"
 #include "tests/support/tap.h"
 
@@ -35,14 +36,20 @@ static const struct member *row_of(const char *path, unsigned kind)
 	return NULL;
 }
 
+static unsigned first_kind(const struct member *m)
+{
+	return (unsigned)__builtin_ctz(m->kinds);
+}
+
 static void test_table(void)
 {
-	unsigned twice = 0, apart = 0, differ = 0, too_long = 0;
+	unsigned twice = 0, apart = 0, differ = 0, too_long = 0, formatted = 0;
 
 	for (unsigned i = 0; i < member_count; i++) {
 		const struct member *m = &member_table[i];
 
 		too_long += strlen(m->path) > MEMBER_PATH_MAX;
+		formatted += member_is_formatted(m) && row_of(m->path, first_kind(m)) == m;
 		for (unsigned j = i + 1; j < member_count; j++) {
 			const struct member *o = &member_table[j];
 
@@ -55,6 +62,7 @@ static void test_table(void)
 	}
 	ok(!twice && !differ && !apart && !too_long,
 	   "the rows of a member stand together, have one type, and no kind of line twice");
+	ok(formatted <= WHERE_TEXTS, "each text is formatted once for an expression");
 }
 
 struct found {
