@@ -145,16 +145,16 @@ static void client_complain(struct control_client *s, const char *error, const c
 
 static int on_pause_end(sd_event_source *timer, uint64_t usec, void *arg);
 
-/* Counts the time from @since on, and makes a pause if it is too much. */
-static void control_spend(struct control *c, uint64_t since)
+/* Counts the time of this thread since @cpu_ns, and makes a pause if it is too much. */
+static void control_spend(struct control *c, uint64_t cpu_ns)
 {
 	uint64_t now = clock_ns(CLOCK_MONOTONIC), end;
 
-	if (since - c->spell_since_ns >= spell_ns) {
-		c->spell_since_ns = since;
+	if (now - c->spell_since_ns >= spell_ns) {
+		c->spell_since_ns = now;
 		c->spent_ns = 0;
 	}
-	c->spent_ns += now - since;
+	c->spent_ns += clock_ns(CLOCK_THREAD_CPUTIME_ID) - cpu_ns;
 	end = c->spell_since_ns + SHARE * c->spent_ns;
 	if (c->spent_ns >= spell_ns / SHARE && end > now && !c->pause)
 		sd_event_add_time(c->loop, &c->pause, CLOCK_MONOTONIC, end / 1000, 1, on_pause_end,
@@ -226,7 +226,7 @@ static int on_client(sd_event_source *io, int fd, uint32_t revents, void *arg)
 {
 	struct control_client *s = arg;
 	struct control *c = s->all;
-	uint64_t since = clock_ns(CLOCK_MONOTONIC);
+	uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 
 	(void)io, (void)fd;
 	if (revents & (EPOLLHUP | EPOLLERR)) {
@@ -236,7 +236,7 @@ static int on_client(sd_event_source *io, int fd, uint32_t revents, void *arg)
 	if (revents & EPOLLIN && !c->pause)
 		client_read(s);
 	client_proceed(s);
-	control_spend(c, since);
+	control_spend(c, cpu_ns);
 	return 0;
 }
 
@@ -264,7 +264,7 @@ static int on_turn(sd_event_source *turn, void *arg)
 {
 	struct control_client *s = arg;
 	struct control *c = s->all;
-	uint64_t since = clock_ns(CLOCK_MONOTONIC);
+	uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	struct control_request q;
 	json_t *parameters;
 
@@ -285,7 +285,7 @@ static int on_turn(sd_event_source *turn, void *arg)
 		if (!q.continues)
 			varlink_call_done(&s->call);
 	}
-	control_spend(c, since); /* first: it may make a pause */
+	control_spend(c, cpu_ns); /* first: it may make a pause */
 	client_proceed(s);
 	return 0;
 }

@@ -105,9 +105,10 @@ static const char description[] =
 	"\n"
 	"# An option, as it would be written in the file. source: what set it; with file, line is\n"
 	"# the last line that did. reload: what a reload can change. cut: the value was too long.\n"
+	"# A value that has addresses is absent for who may not see them.\n"
 	"type Option (\n"
 	"  name: string,\n"
-	"  value: string,\n"
+	"  value: ?string,\n"
 	"  cut: ?bool,\n"
 	"  source: (default, file, flag),\n"
 	"  line: ?int,\n"
@@ -534,7 +535,8 @@ static json_t *answer_subscribers(struct control_request *q)
 
 /* ---- Config ---------------------------------------------------------------------------------- */
 
-static json_t *option_json(const struct options *o, const struct opt *opt)
+/* @pseudonyms: the caller may not see addresses. */
+static json_t *option_json(const struct options *o, const struct opt *opt, bool pseudonyms)
 {
 	static const char *const reload[] = {
 		[AT_START] = "start", [RINGS] = "rings", [LIVE] = "live"
@@ -543,14 +545,16 @@ static json_t *option_json(const struct options *o, const struct opt *opt)
 	bool in_file = by != OPTION_BY_DEFAULT && by != OPTION_BY_FLAG;
 	char value[VALUE_MAX];
 	bool all = opt_value_text(opt, o, value, sizeof value);
+	/* In tcpdump's language: host 192.0.2.1 */
+	bool hidden = pseudonyms && !strcmp(opt->name, "filter");
 
-	return json_pack("{s:s,s:o,s:o*,s:s,s:o*,s:s}", "name", opt->name, "value",
-			 utf8_json(value), "cut", all ? NULL : json_true(), "source",
-			 in_file		? "file"
-			 : by == OPTION_BY_FLAG ? "flag"
-						: "default",
-			 "line", in_file ? number((uint64_t)by) : NULL, "reload",
-			 reload[opt->reload]);
+	return json_pack(
+		"{s:s,s:o*,s:o*,s:s,s:o*,s:s}", "name", opt->name, "value",
+		hidden ? NULL : utf8_json(value), "cut", all ? NULL : json_true(), "source",
+		in_file		       ? "file"
+		: by == OPTION_BY_FLAG ? "flag"
+				       : "default",
+		"line", in_file ? number((uint64_t)by) : NULL, "reload", reload[opt->reload]);
 }
 
 static json_t *answer_config(struct control_request *q)
@@ -560,7 +564,7 @@ static json_t *answer_config(struct control_request *q)
 
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++)
 		if (opt->section != FLAGS_ONLY)
-			json_array_append_new(options, option_json(o, opt));
+			json_array_append_new(options, option_json(o, opt, q->pseudonyms));
 	return json_pack("{s:o*,s:o}", "file", o->file ? utf8_json(o->file) : NULL, "options",
 			 options);
 }

@@ -417,7 +417,8 @@ def rights(ns):
     tap.ok(bob.ended(), "and who is to see something else")
     tap.ok(Client(control, BOB).works(), "and may come again")
     # Expressions have addresses.
-    live.replace(path, f"[events]\nallow-user = 0\npseudonymize-user = {BOB}\n")
+    secret = "tcp and not host 10.9.8.7"
+    live.replace(path, f"[capture]\nfilter = {secret}\n[events]\nallow-user = 0\npseudonymize-user = {BOB}\n")
     before = d.stderr().count("Configuration read again")
     d.p.send_signal(signal.SIGHUP)
     live.wait_until(lambda: d.stderr().count("Configuration read again") > before, "the reload")
@@ -428,6 +429,9 @@ def rights(ns):
               "who sees addresses sees what each subscriber chose")
     tap.equal([r.get("where") for r in bob.ask("Subscribers")["subscribers"]], [None, his],
               "who sees pseudonyms sees no expression with addresses")
+    filters = [[o.get("value") for o in x.call(f"{CONTROL}.Config")["parameters"]["options"]
+                if o["name"] == "filter"] for x in (root, bob)]
+    tap.equal(filters, [[secret], [None]], "nor the filter of the capture, which may have some")
     for s in subs:
         s.close()
     d.stop()
