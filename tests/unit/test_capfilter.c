@@ -22,7 +22,7 @@ static unsigned frame_tags;
 static void put(unsigned v, unsigned octets)
 {
 	while (octets--)
-		frame[frame_n++] = (uint8_t)(v >> 8 * octets);
+		frame[frame_n++] = octets < 4 ? (uint8_t)(v >> 8 * octets) : 0;
 }
 
 static unsigned one_of(const uint16_t *of, unsigned n)
