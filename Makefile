@@ -118,6 +118,14 @@ build/tests/test_spsc.tsan: tests/unit/test_spsc.c $(wildcard lib/base/*.h)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(DIALECT) $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ $< -pthread
 
+# So are the requests between the main thread and a decoder's, with all that the thread runs.
+build/tests/test_decoder.tsan: tests/unit/test_decoder.c $(wildcard daemon/synfind/*.[ch]) \
+  $(wildcard lib/base/*.[ch] lib/wire/*.[ch] lib/flow/*.[ch] lib/source/*.[ch]) | $(SKEL)
+	$(call say,TSAN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(DIALECT) $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ \
+	  $(filter tests/% lib/base/%.c lib/wire/%.c lib/flow/%.c lib/source/fanout.c,$^) $(LDLIBS)
+
 # fuzz_options.c includes what it needs of daemon/common/, and fuzz_varlink.c varlink.c.
 build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch]) \
   $(wildcard daemon/synfind/varlink.[ch]) | $(SKEL)
@@ -232,7 +240,7 @@ fuzz: deps
 deps:
 	$(Q)tests/support/install-deps.sh
 
-unit: $(UNIT) build/tests/test_spsc.tsan build/tests/where_eval
+unit: $(UNIT) build/tests/test_spsc.tsan build/tests/test_decoder.tsan build/tests/where_eval
 fuzz-build: $(FUZZ)
 
 run: deps

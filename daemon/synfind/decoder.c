@@ -24,6 +24,9 @@ enum {
 	TICK_MS = 1000,	      /* accuracy of timeouts on an idle link */
 	SWITCH_MS = 10,	      /* poll interval during a ring switch */
 	LOSS_MS = 100,	      /* as stats_every_ns, after the last frame */
+	LIST_MS = 5,	      /* between looks at a ring that is too full for rows */
+	LIST_CALLS = 4,	      /* parts of the work on lists between two batches */
+	LIST_RING_PART = 8,   /* rows go into a ring of which at most this part is in use */
 	SKIPPED_OCTETS = 512, /* of a frame, in the log */
 };
 
@@ -150,7 +153,7 @@ void decoder_destroy(struct decoder *d)
 
 /* ---- transactions --------------------------------------------------------------------------- */
 
-enum { TASK_SWEEP = RESCUE_OTHER, TASK_TIME, TASK_LOSS, TASK_CLOSE, TASK_SWITCH };
+enum { TASK_SWEEP = RESCUE_OTHER, TASK_TIME, TASK_LOSS, TASK_CLOSE, TASK_SWITCH, TASK_LIST };
 
 static void decoder_begin(struct decoder *d, uint32_t task)
 {
@@ -297,6 +300,86 @@ static void wake_consumer_soon(struct decoder *d, uint64_t now)
 		wake_consumer(d);
 }
 
+/* ---- lists of connections -------------------------------------------------------------------- */
+
+/* Has the consumer read nearly everything?  Rows must not push out events. */
+static bool has_space_for_rows(struct decoder *d)
+{
+	uint32_t records = d->ring.mask + 1;
+
+	return records - spsc_space(&d->ring) <= records / LIST_RING_PART;
+}
+
+/* Puts the answer to a piece into the ring, whole. */
+static void rows_into_ring(struct decoder *d, const struct event *row, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		struct event *slot = spsc_reserve(&d->ring);
+
+		if (!slot) /* not reached: see has_space_for_rows() */
+			return;
+		*slot = row[i];
+		slot->number = d->state.progress->number;
+		if (d->undo)
+			spsc_stage(&d->ring);
+		else
+			spsc_commit(&d->ring);
+	}
+}
+
+/* A part of what was asked for.  In a transaction also where nothing is written, so that a death in
+ * damaged memory counts. */
+static void serve_lists(struct decoder *d)
+{
+	struct event row[LIST_PIECE_ROWS];
+
+	for (unsigned i = 0; i < LIST_CALLS && lister_has_piece(&d->lister); i++) {
+		if (!has_space_for_rows(d))
+			break;
+		decoder_begin(d, TASK_LIST);
+		rows_into_ring(d, row, lister_piece(&d->lister, d->pipeline.tracker, row));
+		decoder_commit(d);
+	}
+	for (unsigned i = 0; i < LIST_CALLS && lister_has_list(&d->lister); i++) {
+		decoder_begin(d, TASK_LIST);
+		bool over = lister_list(&d->lister, d->pipeline.tracker);
+
+		decoder_commit(d);
+		if (over)
+			eventfd_write(d->wake_fd, 1);
+	}
+}
+
+static bool decoder_answers(struct decoder *d)
+{
+	return d->started && !atomic_load(&d->stopping) && !atomic_load(&d->paused) &&
+	       !atomic_load(&d->ended);
+}
+
+bool decoder_list(struct decoder *d, const struct list_piece *q)
+{
+	bool wake = false;
+
+	if (!decoder_answers(d) || !lister_put_piece(&d->lister, q, &wake))
+		return false;
+	if (wake)
+		eventfd_write(d->control_fd, 1);
+	return true;
+}
+
+bool decoder_list_all(struct decoder *d, struct list *l)
+{
+	bool wake = false;
+
+	if (!decoder_answers(d) || !lister_put_list(&d->lister, l, &wake))
+		return false;
+	if (wake)
+		eventfd_write(d->control_fd, 1);
+	return true;
+}
+
+/* ---- waiting --------------------------------------------------------------------------------- */
+
 /* Waits for frames; without connections there is no timeout. */
 static void wait_for_frames(struct decoder *d)
 {
@@ -316,6 +399,8 @@ static void wait_for_frames(struct decoder *d)
 		ms = LOSS_MS;
 	if (is_switching(d))
 		ms = SWITCH_MS;
+	if (!lister_may_sleep(&d->lister))
+		ms = lister_has_list(&d->lister) || has_space_for_rows(d) ? 0 : LIST_MS;
 	poll(fds, ARRAY_SIZE(fds), ms);
 	if (fds[2].revents & POLLIN)
 		eventfd_read(d->control_fd, &requests);
@@ -491,6 +576,7 @@ static void *decoder_run(void *arg)
 			count_loss(d, now);
 		switch_rings(d, n <= 0);
 		if (n > 0) {
+			serve_lists(d);
 			wake_consumer_soon(d, now);
 			continue;
 		}
@@ -498,9 +584,11 @@ static void *decoder_run(void *arg)
 		tracker_advance(d->pipeline.tracker, now);
 		decoder_commit(d);
 		decoder_sweep(d);
+		serve_lists(d);
 		wake_consumer(d);
 		wait_for_frames(d);
 	}
+	lister_drop(&d->lister);
 	if (!atomic_load(&d->paused))
 		decoder_finish(d);
 	atomic_store(&d->ended, true);
@@ -515,6 +603,7 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 	d->control_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	if (d->control_fd < 0)
 		return -errno;
+	lister_init(&d->lister);
 	int r = pthread_create(&d->thread, NULL, decoder_run, d);
 
 	d->started = !r;
@@ -523,7 +612,9 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 
 void decoder_join(struct decoder *d)
 {
-	if (d->started)
+	if (d->started) {
 		pthread_join(d->thread, NULL);
+		lister_drop(&d->lister); /* what came after the thread had dropped the others */
+	}
 	d->started = false;
 }

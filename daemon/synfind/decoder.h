@@ -10,6 +10,7 @@
 #include "base/spsc.h"
 #include "flow/event.h"
 #include "synfind/decoder_view.h"
+#include "synfind/lister.h"
 #include "synfind/pipeline.h"
 
 struct bypass_filter;
@@ -34,6 +35,7 @@ struct decoder {
 
 	struct spsc ring;
 	struct event *slot;
+	struct lister lister;
 
 	struct source *source;			 /* owned */
 	struct source *next_source, *old_source; /* during a ring switch; owned or NULL */
@@ -46,7 +48,7 @@ struct decoder {
 	pthread_t thread;
 	bool started;
 	int wake_fd, stop_fd; /* borrowed: wakes the consumer; readable: look at .stopping */
-	int control_fd;	      /* owned; readable: switching or new_config has changed */
+	int control_fd;	      /* owned; readable: switching, new_config or lister has changed */
 	int beat_ms; /* longest wait without a heartbeat; 0: unlimited.  Set before the start */
 	_Atomic(struct tracker_config *) new_config; /* for the thread to apply; owned or NULL */
 	_Atomic bool stopping;			     /* end; set before stop_fd becomes readable */
@@ -82,6 +84,16 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
 
 /* Hands new timeouts and limits to the thread.  0 or -ENOMEM. */
 int decoder_configure(struct decoder *d, const struct options *o);
+
+/* Asks the thread for a piece of a snapshot, which it answers in the ring: lister.h.  False: too
+ * many wait, or the decoder ends.  Once it ends, what waits is dropped: no answer comes after
+ * decoder_join(). */
+bool decoder_list(struct decoder *d, const struct list_piece *q);
+
+/* Asks it for @l, which is the thread's until list_is_over(); it then wakes the consumer.  False,
+ * and @l stays the caller's: as above.  Once it ends, what waits is LIST_DROPPED, at the latest by
+ * decoder_join(). */
+bool decoder_list_all(struct decoder *d, struct list *l);
 
 /* Switches to @source, owned from now on, which is capturing already, while no other switch is
  * under way.  @ring describes it; the caller has stored its socket. */

@@ -276,11 +276,23 @@ static void input_skip(struct publisher *p, struct input_ring *input)
 		"%s: %u processes ended at this event, which is skipped: %s", input->iface,
 		p->stream.head->rescue.deaths.deaths,
 		log_hex(hex, sizeof hex, spsc_at(&input->decoder->ring, 0), sizeof(struct event)));
-	publish_loss(p, input, input->cursor->number + 1, "poison");
+	if (((const struct event *)spsc_at(&input->decoder->ring, 0))->kind == EVENT_SNAPSHOT)
+		stream_state_begin(&p->stream, input->cursor); /* it is no event */
+	else
+		publish_loss(p, input, input->cursor->number + 1, "poison");
 	input->cursor->tail++;
 	rescue_skipped(&p->stream.head->rescue.deaths);
 	stream_state_commit(&p->stream);
 	spsc_release(&input->decoder->ring, 1);
+}
+
+/* A row of a snapshot: no event, and for one subscriber alone. */
+static void input_row(struct publisher *p, struct input_ring *input, const struct event *e)
+{
+	stream_state_begin(&p->stream, input->cursor);
+	if (p->on_row)
+		p->on_row(p->row_arg, input, e);
+	input->cursor->tail++;
 }
 
 /* True: the budget was used up and more records are ready. */
@@ -299,7 +311,10 @@ static bool input_drain(struct publisher *p, struct input_ring *input)
 
 		if (e->number != input->cursor->number)
 			publish_loss(p, input, e->number, "ring");
-		publish_event(p, input, e);
+		if (unlikely(e->kind == EVENT_SNAPSHOT))
+			input_row(p, input, e);
+		else
+			publish_event(p, input, e);
 	}
 	stream_state_commit(&p->stream);
 	spsc_release(ring, n); /* after the commit: a rollback needs the records */

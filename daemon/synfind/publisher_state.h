@@ -44,4 +44,8 @@ struct publisher {
 	sd_event_source *wake_io, *more;
 	void (*on_wake)(void *arg); /* a decoder may have changed its state */
 	void *wake_arg;
+	/* A record of kind EVENT_SNAPSHOT, in its place among the events of @input and within the
+	 * stream's transaction; NULL: they are passed over. */
+	void (*on_row)(void *arg, const struct input_ring *input, const struct event *row);
+	void *row_arg;
 };

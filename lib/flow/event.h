@@ -201,7 +201,9 @@ struct event_totals {		   /* of a connection, from its start until now */
 };
 
 struct event {
-	uint64_t number; /* the producer's own count, from 0: a gap means records were lost */
+	/* The producer's own count, from 0: a gap means records were lost.  A snapshot has none of
+	 * its own, but that of the event after it. */
+	uint64_t number;
 	uint64_t ts_ns;
 	uint64_t flow_id;
 	uint8_t addr[2][16]; /* network order; IPv4 in the first 4 octets */
@@ -237,8 +239,11 @@ struct event {
 			struct event_totals;
 			struct dur32 server_rtt; /* until the handshake is complete; or unknown */
 			uint32_t place;		 /* after it: the cursor of "flow/listing.h" */
-			/* Whose request it answers, and which one: not the tracker's. */
-			uint32_t token, generation;
+			/* Not the tracker's, see "synfind/lister.h": */
+			uint32_t token; /* who asked ... */
+			uint16_t generation;
+			uint8_t left; /* records of the answer after this one */
+			bool no_row;  /* only `place` is meant */
 		} snapshot;
 		struct {
 			uint64_t waited_ns; /* since the first segment of the connection */

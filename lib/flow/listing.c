@@ -18,11 +18,11 @@ static bool is_open(const struct table *t, table_ref r)
 
 static void listing_fill(const struct tracker *t, table_ref r, struct event *ret)
 {
-	struct flow f;
+	struct flow f = { .key = table_key(&t->table, r) };
 
-	entry_load_at(t, &f, r);
+	entry_load(t, &f, r);
 	if (t->bypass && table_shape_of(r) == SHAPE_FULL)
-		bypass_peek(t->bypass, f.c, f.hash);
+		bypass_peek(t->bypass, f.c, flow_key_hash(&f.key, &t->cfg.secret));
 	emit_snapshot(t, &f, ret);
 }
 

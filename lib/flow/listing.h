@@ -32,6 +32,6 @@ enum {
 
 /* Fills up to @max records (EVENT_SNAPSHOT) with connections from position *cursor on (0: the
  * first) and moves *cursor; LISTING_END: that was all.  Returns how many, maybe 0 before the end.
- * Sets all of a record but its number, token and generation; snapshot.place is the position after
- * it, from which a walk can be continued as well. */
+ * Sets all of a record but its number and who asked; snapshot.place is the position after it, from
+ * which a walk can be continued as well. */
 unsigned listing_read(const struct tracker *t, uint32_t *cursor, struct event *ret, unsigned max);
