@@ -56,16 +56,28 @@ static struct event *ring_reserve(struct event_sink *s)
 	return d->slot;
 }
 
-static void ring_commit(struct event_sink *s)
+/* Half of the ring is for others. */
+static struct event *ring_offer(struct event_sink *s)
 {
 	struct decoder *d = (struct decoder *)s;
 
-	d->slot->number = d->state.progress->number++;
+	if (spsc_space(&d->ring) <= d->ring.mask / 2)
+		return NULL;
+	return d->slot = spsc_reserve(&d->ring);
+}
+
+static void ring_commit(struct event_sink *s)
+{
+	struct decoder *d = (struct decoder *)s;
+	bool numbered = d->slot->kind != EVENT_TCP_SEGMENT;
+
+	d->slot->number = d->state.progress->number;
+	d->state.progress->number += numbered;
 	if (d->undo)
 		spsc_stage(&d->ring);
 	else
 		spsc_commit(&d->ring);
-	counter_add(&d->count->events, 1);
+	counter_add(&d->count->events, numbered);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -74,7 +86,9 @@ static struct pipeline_parts pipeline_parts(struct decoder *d, const struct deco
 {
 	atomic_init(&d->close_reason, REASON_SHUTDOWN);
 	d->count = &d->state.progress->count;
-	d->sink = (struct event_sink){ .reserve = ring_reserve, .commit = ring_commit };
+	d->sink = (struct event_sink){ .reserve = ring_reserve,
+				       .commit = ring_commit,
+				       .offer = ring_offer };
 	return (struct pipeline_parts){ .state = &d->state,
 					.undo = d->undo,
 					.sink = &d->sink,
@@ -140,6 +154,8 @@ int decoder_adopt(struct decoder *d, const struct options *o, struct decoder_sta
 void decoder_destroy(struct decoder *d)
 {
 	free(atomic_load(&d->new_config));
+	free(atomic_load(&d->new_endpoints));
+	free(d->endpoints);
 	pipeline_destroy(&d->pipeline);
 	source_free(d->source);
 	source_free(d->next_source);
@@ -153,7 +169,15 @@ void decoder_destroy(struct decoder *d)
 
 /* ---- transactions --------------------------------------------------------------------------- */
 
-enum { TASK_SWEEP = RESCUE_OTHER, TASK_TIME, TASK_LOSS, TASK_CLOSE, TASK_SWITCH, TASK_LIST };
+enum {
+	TASK_SWEEP = RESCUE_OTHER,
+	TASK_TIME,
+	TASK_LOSS,
+	TASK_CLOSE,
+	TASK_SWITCH,
+	TASK_LIST,
+	TASK_CONFIG
+};
 
 static void decoder_begin(struct decoder *d, uint32_t task)
 {
@@ -389,7 +413,7 @@ static void wait_for_frames(struct decoder *d)
 	const struct tracker_counters *t = &d->count->tracker;
 	/* The end of a flood must be reported. */
 	bool tracking = counter_get(&t->syn_entries) || counter_get(&t->full_entries) ||
-			counter_get(&t->floods);
+			counter_get(&t->floods) || d->state.head->segments.skips;
 	int ms = tracking ? TICK_MS : -1;
 	eventfd_t requests;
 
@@ -428,6 +452,31 @@ static void apply_config(struct decoder *d)
 
 	tracker_configure(d->pipeline.tracker, c);
 	free(c);
+}
+
+int decoder_report_segments(struct decoder *d, const struct endpoints *list)
+{
+	struct endpoints *copy = malloc(sizeof *copy);
+
+	if (!copy)
+		return -ENOMEM;
+	*copy = *list;
+	free(atomic_exchange(&d->new_endpoints, copy));
+	return 0;
+}
+
+static void apply_endpoints(struct decoder *d)
+{
+	if (!atomic_load_explicit(&d->new_endpoints, memory_order_relaxed))
+		return;
+
+	struct endpoints *now = atomic_exchange(&d->new_endpoints, NULL);
+
+	decoder_begin(d, TASK_CONFIG);
+	pipeline_report(&d->pipeline, now);
+	decoder_commit(d);
+	free(d->endpoints);
+	d->endpoints = now;
 }
 
 static void decoder_close_all(struct decoder *d)
@@ -546,8 +595,12 @@ static void decoder_finish(struct decoder *d)
 	}
 	count_loss(d, wall_clock_ns());
 	d->block_when_full = true;
-	if (!atomic_load(&d->paused))
-		decoder_close_all(d);
+	if (atomic_load(&d->paused))
+		return;
+	decoder_begin(d, TASK_CLOSE);
+	pipeline_skipped(&d->pipeline, UINT64_MAX);
+	decoder_commit(d);
+	decoder_close_all(d);
 }
 
 static void *decoder_run(void *arg)
@@ -562,6 +615,7 @@ static void *decoder_run(void *arg)
 		skip_frame(d);
 	while (!atomic_load_explicit(&d->stopping, memory_order_relaxed)) {
 		apply_config(d);
+		apply_endpoints(d);
 		decoder_sweep(d);
 
 		int n = decoder_pull(d);
@@ -582,6 +636,7 @@ static void *decoder_run(void *arg)
 		}
 		decoder_begin(d, TASK_TIME);
 		tracker_advance(d->pipeline.tracker, now);
+		pipeline_skipped(&d->pipeline, now);
 		decoder_commit(d);
 		decoder_sweep(d);
 		serve_lists(d);

@@ -14,6 +14,7 @@
 #include "synfind/pipeline.h"
 
 struct bypass_filter;
+struct endpoints;
 struct source;
 
 /* Progress of a switch to another packet ring: ring_switch.h. */
@@ -51,6 +52,8 @@ struct decoder {
 	int control_fd;	      /* owned; readable: switching, new_config or lister has changed */
 	int beat_ms; /* longest wait without a heartbeat; 0: unlimited.  Set before the start */
 	_Atomic(struct tracker_config *) new_config; /* for the thread to apply; owned or NULL */
+	_Atomic(struct endpoints *) new_endpoints;   /* likewise */
+	struct endpoints *endpoints;		     /* the thread's; owned or NULL */
 	_Atomic bool stopping;			     /* end; set before stop_fd becomes readable */
 	_Atomic bool paused;	  /* end at once and close nothing: the next process resumes */
 	_Atomic bool ended;	  /* set by the thread as its last step */
@@ -94,6 +97,9 @@ bool decoder_list(struct decoder *d, const struct list_piece *q);
  * and @l stays the caller's: as above.  Once it ends, what waits is LIST_DROPPED, at the latest by
  * decoder_join(). */
 bool decoder_list_all(struct decoder *d, struct list *l);
+
+/* From now on the thread reports the segments of @list, each one.  0 or -ENOMEM. */
+int decoder_report_segments(struct decoder *d, const struct endpoints *list);
 
 /* Switches to @source, owned from now on, which is capturing already, while no other switch is
  * under way.  @ring describes it; the caller has stored its socket. */

@@ -32,6 +32,7 @@ static uint64_t layout_hash(void)
 		LAYOUT_MEMBER(struct decoder_state_head, current),
 		LAYOUT_MEMBER(struct decoder_state_head, link_report_seq),
 		LAYOUT_MEMBER(struct decoder_state_head, rescue),
+		LAYOUT_MEMBER(struct decoder_state_head, segments),
 		sizeof(struct decoder_progress),
 		LAYOUT_MEMBER(struct decoder_progress, count),
 		LAYOUT_MEMBER(struct decoder_progress, number),

@@ -5,6 +5,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/undo.h"
+#include "flow/endpoints.h"
 #include "source/afring.h"
 #include "synfind/decoder_share.h"
 #include "synfind/rescue.h"
@@ -42,6 +43,7 @@ struct decoder_state_head {
 	uint8_t link_reported, link_reporting; /* enum reported_link */
 	uint64_t link_report_seq;	       /* 0: no report is open */
 	struct rescue rescue;
+	struct endpoint_meter segments; /* changed in transactions */
 };
 
 struct decoder_state { /* a process's view */

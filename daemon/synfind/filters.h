@@ -27,10 +27,12 @@ extern const char *const filter_policy_name[POLICIES];
 
 /* Of one subscriber.  A line is wanted if its kind and its expression say so. */
 struct subscription {
-	uint32_t kinds;	 /* 1 << enum line_kind */
-	uint8_t filter;	 /* slot, or FILTER_NONE */
-	uint8_t policy;	 /* enum filter_policy */
-	bool everything; /* all kinds, FILTER_NONE: the lines need not be looked at */
+	uint32_t kinds;	    /* 1 << enum line_kind */
+	uint8_t filter;	    /* slot, or FILTER_NONE */
+	uint8_t policy;	    /* enum filter_policy */
+	bool everything;    /* LINES_ALL, FILTER_NONE, no endpoints: lines need not be looked at */
+	uint16_t endpoints; /* whose segments it wants: a set of places, segments.h ... */
+	uint64_t segments_at; /* ... in lines from this position of the log on */
 };
 
 /* Every line; the oldest are dropped. */

@@ -1,6 +1,7 @@
 #include "synfind/linelog.h"
 #include <errno.h>
 #include <sys/mman.h>
+#include "base/cc.h"
 #include "base/undo.h"
 #include "format/json.h"
 #include "synfind/filters.h"
@@ -56,14 +57,16 @@ char *linelog_reserve(struct linelog *l, size_t n)
 	return l->base + (l->end->head & (l->size - 1));
 }
 
-void linelog_append(struct linelog *l, size_t n, uint64_t seq, unsigned kind, uint64_t bits)
+void linelog_append(struct linelog *l, size_t n, struct linelog_mark mark)
 {
+	mark.at = l->end->head;
 	if (l->end->mark_next - *l->mark_first > l->mark_mask)
 		++*l->mark_first;
 	undo_order();
-	l->marks[l->end->mark_next++ & l->mark_mask] =
-		(struct linelog_mark){ .at = l->end->head, .seq = seq, .kind = kind, .bits = bits };
+	l->marks[l->end->mark_next++ & l->mark_mask] = mark;
 	l->end->head += n;
+	if (unlikely(mark.endpoints))
+		l->end->special_end = l->end->head;
 }
 
 void linelog_clear(struct linelog *l)
@@ -77,9 +80,11 @@ bool linelog_wants(const struct linelog *l, uint64_t i, const struct subscriptio
 	struct linelog_mark m = linelog_mark(l, i, 0);
 
 	*ret_parsed = false;
+	if (m.endpoints && (!(m.endpoints & want->endpoints) || m.at < want->segments_at))
+		return false;
 	if (m.kind == LINE_LOST || m.kind == LINE_RESTART)
 		return true;
-	if (!(want->kinds >> m.kind & 1))
+	if (!m.endpoints && !(want->kinds >> m.kind & 1))
 		return false;
 	if (want->filter == FILTER_NONE)
 		return true;
@@ -94,7 +99,8 @@ bool linelog_is_sound(const struct linelog *l)
 {
 	uint64_t lines = l->end->mark_next - *l->mark_first, at = linelog_oldest(l);
 
-	if (lines > l->mark_mask + 1 || at > l->end->head || l->end->head - at > l->size)
+	if (lines > l->mark_mask + 1 || at > l->end->head || l->end->head - at > l->size ||
+	    l->end->special_end > l->end->head)
 		return false;
 	for (uint64_t i = *l->mark_first; i != l->end->mark_next; i++) {
 		uint64_t next = linelog_mark(l, i, 0).at;

@@ -19,15 +19,18 @@ struct subscription;
 enum { LINE_MIN = 128 }; /* no line is shorter, which limits the number of marks */
 
 struct linelog_mark {
-	uint64_t at;	   /* position of the start of a line */
-	uint64_t seq : 56; /* number of the event before it */
-	uint64_t kind : 8; /* enum line_kind */
-	uint64_t bits;	   /* filters that it passes */
+	uint64_t at : 56;	 /* position of the start of a line */
+	uint64_t kind : 8;	 /* enum line_kind */
+	uint64_t seq : 48;	 /* number of the event before it */
+	uint64_t endpoints : 16; /* if not 0: only for subscribers that want one of these */
+	/* Filters that it passes; of LINE_LOST with endpoints: how many lines it stands for. */
+	uint64_t bits;
 };
 
 struct linelog_end {
-	uint64_t head;	    /* octets ever appended */
-	uint64_t mark_next; /* lines ever appended */
+	uint64_t head;	      /* octets ever appended */
+	uint64_t mark_next;   /* lines ever appended */
+	uint64_t special_end; /* before it are lines that not everybody gets; none after it */
 };
 
 /* A view; it owns the mapping of the octets and borrows the rest. */
@@ -62,9 +65,8 @@ void linelog_unmap(struct linelog *l);
  * needed.  The caller writes the line there and calls linelog_append(). */
 char *linelog_reserve(struct linelog *l, size_t n);
 
-/* Appends the @n octets written: a line of @kind that follows event number @seq and passes the
- * filters of @bits. */
-void linelog_append(struct linelog *l, size_t n, uint64_t seq, unsigned kind, uint64_t bits);
+/* Appends the @n octets written: a line that @mark describes, but for its position. */
+void linelog_append(struct linelog *l, size_t n, struct linelog_mark mark);
 
 /* Discards all lines. */
 void linelog_clear(struct linelog *l);

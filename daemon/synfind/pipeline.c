@@ -4,7 +4,11 @@
 #include <sys/random.h>
 #include "base/cc.h"
 #include "common/options.h"
+#include "base/undo.h"
 #include "flow/encap_id.h"
+#include "flow/endpoints.h"
+#include "flow/event.h"
+#include "flow/segment_report.h"
 #include "flow/tracker.h"
 #include "format/json.h"
 #include "source/fanout.h"
@@ -72,6 +76,9 @@ static struct tracker_config pipeline_begin(struct pipeline *p, const struct opt
 	*p = (struct pipeline){ .count = &parts->state->progress->count,
 				.share = parts->share,
 				.inner = options_inner(o),
+				.undo = parts->undo,
+				.sink = parts->sink,
+				.meter = &parts->state->head->segments,
 				.control = o->mode == MODE_CONTROL || parts->share.control };
 	cfg = pipeline_config(p, o);
 	cfg.undo = parts->undo;
@@ -140,6 +147,91 @@ static bool is_foreign(const struct pipeline *p, const struct segment *s)
 	return p->share.known && fanout_member(p->share.secret, s, p->share.of) != p->share.index;
 }
 
+/* ---- segments that are reported one by one --------------------------------------------------- */
+
+enum { RATE = 5000 /* of an endpoint, in a second */ };
+
+static void meter_edit(struct pipeline *p)
+{
+	undo_save(p->undo, p->meter, sizeof *p->meter);
+}
+
+void pipeline_report(struct pipeline *p, const struct endpoints *now)
+{
+	meter_edit(p);
+	if (p->endpoints)
+		endpoint_meter_change(p->meter, p->endpoints, now);
+	p->endpoints = now->used ? now : NULL;
+}
+
+void pipeline_skipped(struct pipeline *p, uint64_t now_ns)
+{
+	struct endpoint_meter *m = p->meter;
+
+	if (likely(!endpoint_meter_due(m, now_ns)))
+		return;
+	meter_edit(p);
+	while (m->skips) {
+		const struct endpoint_skipped *s = &m->skipped[m->skips - 1];
+		struct event *e = p->sink->offer(p->sink);
+
+		if (!e)
+			return; /* later */
+		memset(e, 0, sizeof *e);
+		e->kind = EVENT_TCP_SEGMENT;
+		e->wire.skipped = s->count;
+		e->wire.skipped_why = s->why;
+		e->wire.endpoints = s->of;
+		p->sink->commit(p->sink);
+		m->skips--;
+	}
+}
+
+/* Reports @s, the newest segment that the tracker has, or counts it. */
+static void report(struct pipeline *p, const struct segment *s, unsigned of)
+{
+	uint32_t rate = part_of(RATE, p->share.of);
+	struct event *e;
+
+	if (!endpoint_meter_pass(p->meter, of, s->ts_ns, rate)) {
+		endpoint_meter_skip(p->meter, of, ENDPOINT_SKIP_RATE);
+		return;
+	}
+	e = p->sink->offer(p->sink);
+	if (!e)
+		endpoint_meter_skip(p->meter, of, ENDPOINT_SKIP_RING);
+	else if (segment_report(p->tracker, s, of, e))
+		p->sink->commit(p->sink);
+}
+
+/* Each segment to be reported ends a batch: then the states are those after it. */
+static __attribute__((noinline)) void input_reported(struct pipeline *p, const struct segment *s,
+						     unsigned n)
+{
+	unsigned done = 0;
+
+	meter_edit(p);
+	for (unsigned i = 0; i < n; i++) {
+		unsigned of = endpoints_of_segment(p->endpoints, &s[i]);
+
+		if (!of)
+			continue;
+		pipeline_skipped(p, s[i].ts_ns);
+		tracker_input(p->tracker, s + done, i + 1 - done);
+		done = i + 1;
+		report(p, &s[i], of);
+	}
+	tracker_input(p->tracker, s + done, n - done);
+}
+
+static void input(struct pipeline *p, const struct segment *s, unsigned n)
+{
+	if (unlikely(p->endpoints != NULL))
+		input_reported(p, s, n);
+	else
+		tracker_input(p->tracker, s, n);
+}
+
 void pipeline_frames(struct pipeline *p, struct frame *frames, int n)
 {
 	struct segment segments[TRACKER_BATCH];
@@ -164,7 +256,7 @@ void pipeline_frames(struct pipeline *p, struct frame *frames, int n)
 			else
 				tcp++;
 		} else if (v == FRAME_ICMP) {
-			tracker_input(p->tracker, segments, tcp); /* first those before it */
+			input(p, segments, tcp); /* first those before it */
 			tracker_unreachable(p->tracker, s);
 			tcp = 0;
 		}
@@ -174,7 +266,7 @@ void pipeline_frames(struct pipeline *p, struct frame *frames, int n)
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
 		if (verdicts[v])
 			counter_add(&p->count->verdicts[v], verdicts[v]);
-	tracker_input(p->tracker, segments, tcp);
+	input(p, segments, tcp);
 }
 
 void pipeline_read_counters(const struct pipeline *p, const char *iface, struct stats_decoder *ret)

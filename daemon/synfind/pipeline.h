@@ -13,6 +13,8 @@ struct decoder_counters;
 struct decoder_state;
 struct decoder_state_sizes;
 struct encap_ids;
+struct endpoints;
+struct endpoint_meter;
 struct event_sink;
 struct frame;
 struct options;
@@ -26,8 +28,12 @@ struct pipeline {
 	struct decoder_counters *count;
 	struct decoder_share share;
 	uint32_t max_connections, max_half_open; /* its share of the options' limits */
-	unsigned inner; /* sum of enum frame_inner: where else to look for TCP */
-	bool control;	/* ignore segments that are not segment_is_control() */
+	unsigned inner;	   /* sum of enum frame_inner: where else to look for TCP */
+	struct undo *undo; /* as in struct pipeline_parts, like the next ones */
+	struct event_sink *sink;
+	const struct endpoints *endpoints; /* whose segments to report; borrowed; NULL: none */
+	struct endpoint_meter *meter;
+	bool control; /* ignore segments that are not segment_is_control() */
 };
 
 /* What a pipeline is made of, besides the options. */
@@ -55,6 +61,12 @@ void pipeline_destroy(struct pipeline *p);
 
 /* Decodes and tracks @n frames, at most TRACKER_BATCH. */
 void pipeline_frames(struct pipeline *p, struct frame *frames, int n);
+
+/* Reports the segments of @now, borrowed until the next call. */
+void pipeline_report(struct pipeline *p, const struct endpoints *now);
+
+/* Reports how many segments were skipped in a second that is over at @now_ns. */
+void pipeline_skipped(struct pipeline *p, uint64_t now_ns);
 
 /* The timeouts and limits for new options: for tracker_configure(), on the thread that runs it. */
 struct tracker_config pipeline_config(const struct pipeline *p, const struct options *o);

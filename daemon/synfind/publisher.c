@@ -58,10 +58,9 @@ static struct strbuf publisher_line_begin(struct publisher *p, unsigned log, siz
 	return (struct strbuf){ .p = at, .end = at + space };
 }
 
-/* Appends the line; @seq_before is the number of the event before it.  A line that does not fit
- * (the bounds above exclude that) is discarded. */
+/* Appends the line.  One that does not fit (the bounds above exclude that) is discarded. */
 static void publisher_line_end(struct publisher *p, unsigned log, const struct strbuf *line,
-			       uint64_t seq_before, unsigned kind, uint64_t bits)
+			       struct linelog_mark mark)
 {
 	struct linelog *l = &p->stream.log[log];
 
@@ -69,8 +68,7 @@ static void publisher_line_end(struct publisher *p, unsigned log, const struct s
 		log_limited(LOG_LEVEL_ERR, "A line was too long and is discarded");
 		return;
 	}
-	linelog_append(l, (size_t)(line->p - linelog_octets(l, l->end->head)), seq_before, kind,
-		       bits);
+	linelog_append(l, (size_t)(line->p - linelog_octets(l, l->end->head)), mark);
 }
 
 static bool log_is_read(const struct publisher *p, unsigned log)
@@ -86,21 +84,31 @@ static void append_event(struct publisher *p, unsigned log, const struct event *
 	struct strbuf line = publisher_line_begin(p, log, JSON_LINE_MAX);
 
 	json_event(&line, e, seq, c);
-	publisher_line_end(p, log, &line, seq - 1, e->kind,
-			   f->active[log] ? filters_event(f, log, e, seq, c) : 0);
+	publisher_line_end(p, log, &line,
+			   (struct linelog_mark){ .seq = seq - 1,
+						  .kind = e->kind,
+						  .bits = filters_event(f, log, e, seq, c) });
 }
 
-static void publish_event(struct publisher *p, const struct input_ring *input,
-			  const struct event *e)
+static struct json_context event_context(struct publisher *p, const struct input_ring *input,
+					 const struct event *e)
 {
 	struct json_context c = { .iface = input->iface,
 				  .second = &p->second,
 				  .community = p->o->community_id,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
+
+	encap_id_look_up(input->decoder->pipeline.encap_ids, e->iface, &c.tunnel);
+	return c;
+}
+
+static void publish_event(struct publisher *p, const struct input_ring *input,
+			  const struct event *e)
+{
+	struct json_context c = event_context(p, input, e);
 	uint64_t seq;
 
 	lines_begin(p, input, JSON_LINE_MAX);
-	encap_id_look_up(input->decoder->pipeline.encap_ids, e->iface, &c.tunnel);
 	seq = ++p->stream.state->seq;
 	append_event(p, ACCESS_ADDRESSES, e, seq, &c);
 	if (log_is_read(p, ACCESS_PSEUDONYMS)) {
@@ -111,6 +119,77 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 	}
 	input->cursor->number = e->number + 1;
 	input->cursor->tail++;
+}
+
+/* The line of one segment, or how many have none, for those who want @of. */
+static void append_segment(struct publisher *p, unsigned log, const struct event *e, unsigned of,
+			   const struct json_context *c)
+{
+	static const char *const why[ENDPOINT_SKIPS] = {
+		[ENDPOINT_SKIP_RATE] = "segment_rate", [ENDPOINT_SKIP_RING] = "segment_ring"
+	};
+	uint64_t seq = p->stream.state->seq;
+	struct strbuf line = publisher_line_begin(p, log, JSON_LINE_MAX);
+	struct linelog_mark mark = { .seq = seq, .kind = LINE_LOST, .endpoints = of };
+
+	if (e->wire.skipped) {
+		mark.bits = e->wire.skipped;
+		json_lost_segments(&line, e->wire.skipped,
+				   why[e->wire.skipped_why % ENDPOINT_SKIPS], seq, wall_clock_ns());
+	} else {
+		json_event(&line, e, seq, c);
+		mark.kind = e->kind;
+		mark.bits = filters_event(&p->stream.filters, log, e, seq, c);
+	}
+	publisher_line_end(p, log, &line, mark);
+}
+
+/* It has no number of its own. */
+static void publish_segment(struct publisher *p, const struct input_ring *input,
+			    const struct event *e)
+{
+	const struct segments *s = &p->stream.segments;
+	unsigned of = e->wire.endpoints;
+
+	lines_begin(p, input, JSON_LINE_MAX);
+	input->cursor->tail++;
+	if (!e->wire.skipped) { /* they may have changed since */
+		struct endpoints now;
+
+		segments_list(s, &now);
+		of &= endpoints_of_event(&now, e);
+	}
+	for (unsigned log = 0; log < ACCESS_LOGS; log++) {
+		unsigned wanted = of & segments_used(s, log);
+		struct json_context c = { 0 };
+		struct event seen = *e;
+
+		if (!wanted)
+			continue;
+		if (!e->wire.skipped)
+			c = event_context(p, input, e);
+		if (log == ACCESS_PSEUDONYMS && !e->wire.skipped)
+			pseudonym_event(&p->key, &seen);
+		append_segment(p, log, &seen, wanted, &c);
+	}
+}
+
+/* Passes to the decoder whose segments are wanted. */
+static void input_watch(struct publisher *p, struct input_ring *input)
+{
+	struct endpoints now;
+
+	segments_list(&p->stream.segments, &now);
+	if (decoder_report_segments(input->decoder, &now) < 0)
+		log_limited(LOG_LEVEL_ERR, "No memory: segments are not reported");
+}
+
+static void publisher_watch(void *arg)
+{
+	struct publisher *p = arg;
+
+	for (struct input_ring *input = p->rings; input; input = input->next)
+		input_watch(p, input);
 }
 
 /* A line without addresses, equal in all logs. */
@@ -136,8 +215,12 @@ static void plain_line_append(struct publisher *p, const struct input_ring *inpu
 		memcpy(line.p, p->plain_line, n);
 		line.p += n;
 		line.full = l->full;
-		publisher_line_end(p, i, &line, seq_before, kind,
-				   filters_line(&p->stream.filters, i, p->plain_line, n));
+		publisher_line_end(
+			p, i, &line,
+			(struct linelog_mark){
+				.seq = seq_before,
+				.kind = kind,
+				.bits = filters_line(&p->stream.filters, i, p->plain_line, n) });
 	}
 }
 
@@ -265,6 +348,11 @@ static void publisher_serve(struct publisher *p)
 
 /* ---- draining ------------------------------------------------------------------------------- */
 
+static bool is_numbered(const struct event *e)
+{
+	return e->kind != EVENT_SNAPSHOT && e->kind != EVENT_TCP_SEGMENT;
+}
+
 /* Skips the record at which the last processes died, and logs its octets. */
 static void input_skip(struct publisher *p, struct input_ring *input)
 {
@@ -276,9 +364,8 @@ static void input_skip(struct publisher *p, struct input_ring *input)
 		"%s: %u processes ended at this event, which is skipped: %s", input->iface,
 		p->stream.head->rescue.deaths.deaths,
 		log_hex(hex, sizeof hex, spsc_at(&input->decoder->ring, 0), sizeof(struct event)));
-	if (((const struct event *)spsc_at(&input->decoder->ring, 0))->kind == EVENT_SNAPSHOT)
-		stream_state_begin(&p->stream, input->cursor); /* it is no event */
-	else
+	stream_state_begin(&p->stream, input->cursor);
+	if (is_numbered(spsc_at(&input->decoder->ring, 0)))
 		publish_loss(p, input, input->cursor->number + 1, "poison");
 	input->cursor->tail++;
 	rescue_skipped(&p->stream.head->rescue.deaths);
@@ -313,6 +400,8 @@ static bool input_drain(struct publisher *p, struct input_ring *input)
 			publish_loss(p, input, e->number, "ring");
 		if (unlikely(e->kind == EVENT_SNAPSHOT))
 			input_row(p, input, e);
+		else if (unlikely(e->kind == EVENT_TCP_SEGMENT))
+			publish_segment(p, input, e);
 		else
 			publish_event(p, input, e);
 	}
@@ -393,6 +482,7 @@ int publisher_add(struct publisher *p, struct decoder *d, unsigned id, const cha
 	while (*last) /* the order of the stats */
 		last = &(*last)->next;
 	*last = input;
+	input_watch(p, input); /* before its thread runs */
 	if (spsc_may_sleep(&d->ring))
 		return 0;
 	return sd_event_source_set_enabled(p->more, SD_EVENT_ON); /* no wake-up will come */
@@ -508,6 +598,8 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	if (r >= 0)
 		r = publisher_loop_init(p);
 	subscribers_init(&p->subscribers, o, loop, fdstore, &p->stream, &p->id);
+	p->subscribers.segments_changed = publisher_watch;
+	p->subscribers.segments_arg = p;
 	if (r >= 0)
 		r = subscribers_listen(&p->subscribers);
 	if (r >= 0)

@@ -81,6 +81,45 @@ static int parse_from(struct request *q, const json_t *j, struct request_error *
 	return copy_string(run, "from.run_id", q->from_run_id, REQUEST_RUN_ID_MAX, e);
 }
 
+static int parse_endpoint(struct endpoint *ret, const json_t *j, struct request_error *e)
+{
+	const json_t *net = json_object_get(j, "net"), *port = json_object_get(j, "port");
+
+	*ret = (struct endpoint){ .has_port = port };
+	if (!json_is_object(j) || (!net && !port) ||
+	    json_object_size(j) != (size_t) !!net + !!port || (net && !json_is_string(net)) ||
+	    (port && !json_is_integer(port)))
+		return refuse(e, "segments must be a list of {\"net\":\"10.0.0.0/8\","
+				 "\"port\":443}, with one of the two at least");
+	if (net && !endpoint_parse(ret, json_string_value(net)))
+		return refuse(e, "segments: '%.60s' is no address or network",
+			      json_string_value(net));
+	if (port && (json_integer_value(port) < 0 || json_integer_value(port) > UINT16_MAX))
+		return refuse(e, "segments: there is no port %lld",
+			      (long long)json_integer_value(port));
+	ret->port = port ? (uint16_t)json_integer_value(port) : 0;
+	return 0;
+}
+
+static int parse_segments(struct request *q, const json_t *j, struct request_error *e)
+{
+	const json_t *element;
+	size_t i;
+
+	if (!json_is_array(j))
+		return parse_endpoint(&q->segments[0], NULL, e);
+	if (json_array_size(j) > ENDPOINTS_MAX)
+		return refuse(e, "segments has %zu entries; at most %u are allowed",
+			      json_array_size(j), (unsigned)ENDPOINTS_MAX);
+	json_array_foreach(j, i, element)
+	{
+		if (parse_endpoint(&q->segments[i], element, e) < 0)
+			return -EINVAL;
+		q->nsegments++;
+	}
+	return 0;
+}
+
 static int parse_id(struct request *q, const json_t *j, struct request_error *e)
 {
 	q->has_id = true;
@@ -91,8 +130,8 @@ static const struct request_member {
 	const char *name;
 	int (*parse)(struct request *q, const json_t *j, struct request_error *e);
 } request_members[] = {
-	{ "events", parse_events }, { "where", parse_where }, { "policy", parse_policy },
-	{ "from", parse_from },	    { "id", parse_id },
+	{ "events", parse_events }, { "where", parse_where },	    { "policy", parse_policy },
+	{ "from", parse_from },	    { "segments", parse_segments }, { "id", parse_id },
 };
 
 static int parse_member(struct request *q, const char *name, const json_t *j,
@@ -128,5 +167,7 @@ int request_parse(struct request *ret, const char *text, size_t n, struct reques
 			   "a request is a JSON object, for example {\"events\":[\"tcp_close\"]}");
 	json_object_foreach(j, name, value) if (r >= 0) r = parse_member(ret, name, value, e);
 	json_decref(j);
+	if (r >= 0 && ret->kinds >> EVENT_TCP_SEGMENT & 1 && !ret->nsegments)
+		r = refuse(e, "events: tcp_segment comes only with segments: [...]");
 	return r < 0 ? r : 0;
 }

@@ -3,6 +3,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "flow/endpoints.h"
 #include "format/where.h"
 
 enum { REQUEST_MAX = 64 << 10, REQUEST_ID_MAX = 256, REQUEST_RUN_ID_MAX = 64 };
@@ -11,6 +12,8 @@ struct request {
 	uint32_t kinds; /* 1 << enum line_kind */
 	uint8_t policy; /* enum filter_policy */
 	bool has_where, has_from, has_id;
+	unsigned nsegments;
+	struct endpoint segments[ENDPOINTS_MAX];
 	size_t where_octets;
 	char where[WHERE_TEXT_MAX + 1];
 	uint64_t from_seq; /* the last event that the subscriber has */

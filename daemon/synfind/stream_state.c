@@ -14,7 +14,7 @@
 #include "synfind/subscriber.h"
 
 enum {
-	LAYOUT_VERSION = 5, /* raise it if kept memory changes its meaning but not its layout */
+	LAYOUT_VERSION = 6, /* raise it if kept memory changes its meaning but not its layout */
 	PAGE = 4096,
 	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
 	CURSORS = STREAM_IFACES * OPENER_RINGS_MAX,
@@ -25,7 +25,7 @@ static const uint64_t magic = UINT64_C(0x316d72747364666e); /* "nfdstrm1" */
 
 /* Offsets of the parts, in this order; the logs follow. */
 struct layout {
-	uint64_t undo, in_use, cursors, filters, marks[ACCESS_LOGS], records, control;
+	uint64_t undo, in_use, cursors, filters, segments, marks[ACCESS_LOGS], records, control;
 };
 
 static uint64_t layout_part(struct layout *l, uint64_t octets)
@@ -45,6 +45,7 @@ static struct layout layout_of(uint64_t log_octets, unsigned records)
 	l.in_use = layout_part(&l, records * sizeof(uint32_t));
 	l.cursors = layout_part(&l, CURSORS * sizeof(struct ring_cursor));
 	l.filters = layout_part(&l, FILTER_SLOTS * sizeof(struct filter_slot));
+	l.segments = layout_part(&l, ENDPOINTS_MAX * sizeof(struct segment_place));
 	for (unsigned i = 0; i < ACCESS_LOGS; i++)
 		l.marks[i] =
 			layout_part(&l, linelog_marks(log_octets) * sizeof(struct linelog_mark));
@@ -80,6 +81,8 @@ static uint64_t layout_hash(void)
 		LAYOUT_MEMBER(struct subscriber_cursor, want),
 		sizeof(struct filter_slot),
 		LAYOUT_MEMBER(struct filter_slot, text),
+		sizeof(struct segment_place),
+		LAYOUT_MEMBER(struct segment_place, uid),
 		LINE_KINDS,
 		CURSORS,
 		UNDO_OCTETS,
@@ -113,6 +116,7 @@ static int stream_map(struct stream_state *s, int fd, uint64_t log_octets, unsig
 	s->cursors = (struct ring_cursor *)(p + l.cursors);
 	s->record_memory = p + l.records;
 	s->filters.slots = (struct filter_slot *)(p + l.filters);
+	s->segments.places = (struct segment_place *)(p + l.segments);
 	s->control_octets = l.control;
 	undo_init(&s->undo, p, l.control, p + l.undo, UNDO_OCTETS);
 	for (unsigned i = 0; i < ACCESS_LOGS && r >= 0; i++)

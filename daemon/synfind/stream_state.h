@@ -13,6 +13,7 @@
 #include "synfind/filters.h"
 #include "synfind/linelog.h"
 #include "synfind/rescue.h"
+#include "synfind/segments.h"
 
 struct fdstore;
 
@@ -67,6 +68,7 @@ struct stream_state {
 	unsigned char *record_memory;
 	struct linelog log[ACCESS_LOGS];
 	uint64_t committed[ACCESS_LOGS]; /* heads at the last commit */
+	struct segments segments;	 /* whose places are kept */
 	struct filters filters;		 /* compiled in this process; their text is kept */
 	struct undo undo;
 	uint64_t control_octets;

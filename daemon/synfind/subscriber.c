@@ -35,6 +35,16 @@ int subscriber_prepend(struct subscriber_record *record, const char *octets, siz
 
 /* ---- losing --------------------------------------------------------------------------------- */
 
+/* What the wanted line @i, which has no number, stands for. */
+static uint64_t special_lines(const struct linelog *l, uint64_t i, const struct subscription *want)
+{
+	struct linelog_mark m = linelog_mark(l, i, 0);
+
+	if (!(m.endpoints & want->endpoints))
+		return 0;
+	return m.kind == LINE_LOST ? m.bits : 1;
+}
+
 /* Counts the wanted ones of lines @i to @end - 1 as lost. */
 static void lose_lines(struct subscriber_cursor *cursor, const struct linelog *l, uint64_t i,
 		       uint64_t end, uint64_t seq_now)
@@ -50,8 +60,10 @@ static void lose_lines(struct subscriber_cursor *cursor, const struct linelog *l
 		if (cursor->want.everything)
 			i = end - 1; /* all of them, without a look */
 		last = linelog_mark(l, i + 1, seq_now).seq;
-		if (last == seq)
+		if (last == seq) {
+			cursor->lost_segments += special_lines(l, i, &cursor->want);
 			continue;
+		}
 		if (!cursor->lost_first || seq + 1 < cursor->lost_first)
 			cursor->lost_first = seq + 1;
 		if (last > cursor->lost_last)
@@ -81,6 +93,7 @@ static void lose_all(struct subscriber_cursor *cursor, const struct linelog *l, 
 {
 	lose_lines(cursor, l, line, l->end->mark_next, seq_now);
 	cursor->at = l->end->head;
+	cursor->lost_segments_seq = seq_now;
 }
 
 /* drop_newest: keeps the wanted lines from @line on that fit the prefix.  Returns the next line. */
@@ -108,10 +121,11 @@ static void disconnect(struct subscriber_record *record, uint64_t seq_now)
 
 	snprintf(text, sizeof text,
 		 "too slow: %llu events were lost, and the policy is to disconnect",
-		 (unsigned long long)cursor->lost_count);
+		 (unsigned long long)(cursor->lost_count + cursor->lost_segments));
 	json_error(&x, NULL, text, 0, seq_now, wall_clock_ns());
 	if (subscriber_prepend(record, line, (size_t)(x.p - line)) == 0)
-		cursor->lost_first = cursor->lost_last = cursor->lost_count = 0;
+		cursor->lost_first = cursor->lost_last = cursor->lost_count =
+			cursor->lost_segments = 0;
 	cursor->closing = true;
 }
 
@@ -120,7 +134,7 @@ uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog 
 {
 	struct subscriber_cursor *cursor = &record->cursor;
 	uint64_t before = cursor->lost_total, least = linelog_line_at(l, clear), line, to;
-	bool had_lost = cursor->lost_first;
+	bool had_lost = cursor->lost_first || cursor->lost_segments;
 
 	undo_save(u, cursor, sizeof *cursor);
 	line = finish_line(record, l, seq_now);
@@ -141,7 +155,9 @@ uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog 
 		to = l->end->mark_next;
 	lose_lines(cursor, l, line, to, seq_now);
 	cursor->at = linelog_mark(l, to, seq_now).at;
-	if (cursor->want.policy == POLICY_DISCONNECT && cursor->lost_count) {
+	cursor->lost_segments_seq = linelog_mark(l, to, seq_now).seq;
+	if (cursor->want.policy == POLICY_DISCONNECT &&
+	    (cursor->lost_count || cursor->lost_segments)) {
 		lose_all(cursor, l, to, seq_now);
 		disconnect(record, seq_now);
 	}
@@ -166,6 +182,21 @@ static void report_lost(struct subscriber_record *record, struct undo *u, uint64
 		cursor->lost_first = cursor->lost_last = cursor->lost_count = 0;
 		cursor->lost_reason = LOSS_SLOW;
 	}
+	undo_commit(u);
+}
+
+/* They have no numbers. */
+static void report_lost_segments(struct subscriber_record *record, struct undo *u, uint64_t now_ns)
+{
+	struct subscriber_cursor *cursor = &record->cursor;
+	char line[LOST_LINE_MAX];
+	struct strbuf x = { .p = line, .end = line + sizeof line };
+
+	json_lost_segments(&x, cursor->lost_segments, "segment_slow", cursor->lost_segments_seq,
+			   now_ns);
+	undo_save(u, cursor, sizeof *cursor);
+	if (subscriber_prepend(record, line, (size_t)(x.p - line)) == 0)
+		cursor->lost_segments = 0;
 	undo_commit(u);
 }
 
@@ -207,8 +238,10 @@ int subscriber_change(struct subscriber_record *record, const struct linelog *l,
 	    subscriber_prepend(record, line, (size_t)(t.p - line)) < 0)
 		return -ENOBUFS;
 	cursor->want = change->want;
+	cursor->want.segments_at = l->end->head;
 	if (!change->has_from)
 		return 0;
+	cursor->lost_segments = 0;
 	cursor->at = at.at;
 	cursor->lost_first = at.seq > from ? from + 1 : 0;
 	cursor->lost_last = at.seq > from ? at.seq : 0;
@@ -256,7 +289,7 @@ static void runs_find(const struct subscriber_cursor *cursor, const struct linel
 
 	ret->n = 0;
 	ret->octets = 0;
-	if (cursor->want.everything) {
+	if (cursor->want.everything && from >= l->end->special_end) {
 		runs_add(ret, from, end - from);
 		ret->end = end;
 		return;
@@ -388,6 +421,8 @@ enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linel
 
 		if (subscriber_prefix_sent(record) && cursor->lost_first)
 			report_lost(record, u, now_ns);
+		else if (subscriber_prefix_sent(record) && cursor->lost_segments)
+			report_lost_segments(record, u, now_ns);
 		if (cursor->prefix_at < cursor->prefix_len) {
 			n = send_prefix(s);
 		} else if (cursor->closing) {

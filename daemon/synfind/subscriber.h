@@ -37,6 +37,8 @@ struct subscriber_cursor {
 	uint64_t lost_first, lost_last; /* not reported yet; 0: none */
 	uint64_t lost_count;		/* of them, what it wanted */
 	uint64_t lost_total;
+	uint64_t lost_segments;		/* lines tcp_segment, not reported yet ... */
+	uint64_t lost_segments_seq;	/* ... the event before the next line */
 	uint32_t prefix_len, prefix_at; /* octets to send before those of the log */
 	uint8_t lost_reason;		/* enum subscriber_loss */
 	bool closing;			/* the prefix is the last that it gets */

@@ -51,6 +51,12 @@ static void hold_log(struct subscribers *all, const struct subscriber_record *re
 		*slowest = record->cursor.at;
 }
 
+static void segments_changed(const struct subscribers *all)
+{
+	if (all->segments_changed)
+		all->segments_changed(all->segments_arg);
+}
+
 /* The name of its socket in the store, unique for each use of the record. */
 #define SUBSCRIBER_NAME "reader"
 
@@ -68,6 +74,10 @@ static void subscriber_free(struct subscriber *s)
 	s->all->connected--;
 	s->all->reading[s->record->log]--;
 	filters_release(&s->all->stream->filters, s->record->cursor.want.filter);
+	segments_release(&s->all->stream->segments, s->record->log,
+			 s->record->cursor.want.endpoints);
+	if (s->record->cursor.want.endpoints)
+		segments_changed(s->all);
 	sd_event_source_disable_unref(s->io);
 	free(s->input);
 	if (s->fd != STDOUT_FILENO)
@@ -146,6 +156,8 @@ static void answer_subscribed(void *arg, struct strbuf *t, uint64_t seq)
 					.run_id = id->run_id,
 					.kinds = a->q->kinds,
 					.where = a->q->has_where ? a->q->where : NULL,
+					.segments = a->q->segments,
+					.nsegments = a->q->nsegments,
 					.policy = filter_policy_name[a->q->policy] };
 
 	json_subscribed(t, &line, seq, wall_clock_ns());
@@ -191,6 +203,38 @@ static int request_filter(struct subscriber *s, const struct request *q,
 	return -EINVAL;
 }
 
+/* What the request changes about segments; -EINVAL and *ret_error. */
+static int request_segments(const struct subscriber *s, const struct request *q,
+			    struct segments_change *ret, struct request_error *ret_error)
+{
+	int r;
+
+	if (q->nsegments && s->all->o->mode == MODE_AUTO) {
+		snprintf(ret_error->text, sizeof ret_error->text,
+			 "segments: with mode=auto the kernel counts segments, and they are not "
+			 "seen; use mode=all");
+		return -EINVAL;
+	}
+	for (unsigned i = 0; i < q->nsegments && s->record->log == ACCESS_PSEUDONYMS; i++) {
+		if (!q->segments[i].ip_v)
+			continue;
+		snprintf(ret_error->text, sizeof ret_error->text,
+			 "segments: net is not for those who see pseudonyms; port is");
+		return -EINVAL;
+	}
+	r = segments_plan(&s->all->stream->segments, s->record->log, s->uid,
+			  s->record->cursor.want.endpoints, q->segments, q->nsegments, ret);
+	if (r == -ENOSPC)
+		snprintf(ret_error->text, sizeof ret_error->text,
+			 "segments: %u different entries are in use, and there are no more",
+			 ENDPOINTS_MAX);
+	else if (r < 0)
+		snprintf(ret_error->text, sizeof ret_error->text,
+			 "segments: your user has %u different entries, the limit",
+			 SEGMENTS_PER_UID);
+	return r < 0 ? -EINVAL : 0;
+}
+
 /* 0, or -EINVAL and *ret_error. */
 static int request_apply(struct subscriber *s, const struct request *q,
 			 struct request_error *ret_error)
@@ -207,6 +251,8 @@ static int request_apply(struct subscriber *s, const struct request *q,
 		.arg = &answer,
 	};
 	unsigned before = s->record->cursor.want.filter;
+	bool had_segments = s->record->cursor.want.endpoints;
+	struct segments_change segments;
 	int filter, r;
 
 	if (change.from > st->state->seq) {
@@ -215,13 +261,18 @@ static int request_apply(struct subscriber *s, const struct request *q,
 			 (unsigned long long)q->from_seq, (unsigned long long)st->state->seq);
 		return -EINVAL;
 	}
+	if (request_segments(s, q, &segments, ret_error) < 0)
+		return -EINVAL;
 	filter = request_filter(s, q, ret_error);
 	if (filter < 0)
 		return filter;
+	change.want.endpoints = (uint16_t)segments.of;
 	change.want.filter = (uint8_t)filter;
-	change.want.everything = q->kinds == LINES_ALL && filter == FILTER_NONE;
+	change.want.everything = q->kinds == LINES_ALL && filter == FILTER_NONE && !segments.of;
 	stream_state_begin(st, NULL);
 	r = subscriber_change(s->record, subscriber_log(s), &st->undo, &change, st->state->seq);
+	if (r >= 0)
+		segments_apply(&st->segments, &segments, &st->undo);
 	stream_state_commit(st);
 	if (r < 0) {
 		filters_release(&st->filters, (unsigned)filter);
@@ -229,6 +280,8 @@ static int request_apply(struct subscriber *s, const struct request *q,
 		return -EINVAL;
 	}
 	filters_release(&st->filters, before);
+	if (segments.of || had_segments)
+		segments_changed(s->all);
 	hold_log(s->all, s->record);
 	return 0;
 }
@@ -555,7 +608,9 @@ static bool record_resume(struct subscribers *all, struct subscriber_record *rec
 		return false;
 	subscriber_settle(record, &st->log[log]);
 	if (fd >= 0 && subscriber_is_sound(record, &st->log[log]) &&
-	    subscriber_access(all, fd, false) == log && !(log == ACCESS_PSEUDONYMS && other_key))
+	    subscriber_access(all, fd, false) == log && !(log == ACCESS_PSEUDONYMS && other_key) &&
+	    !(record->cursor.want.endpoints && all->o->mode == MODE_AUTO) &&
+	    segments_resume(&st->segments, log, record->cursor.want.endpoints))
 		return true;
 	filters_release(&st->filters, filter);
 	return false;
@@ -703,6 +758,7 @@ void subscribers_end(struct subscribers *all, uint64_t wait_ns)
 
 void subscribers_destroy(struct subscribers *all)
 {
+	all->segments_changed = NULL;
 	while (all->list)
 		subscriber_free(all->list);
 	sd_event_source_disable_unref(all->listen_io);

@@ -31,6 +31,9 @@ struct subscribers {
 	 * all.  May be NULL. */
 	unsigned (*ifaces)(void *arg, const char **ret, unsigned max);
 	void *arg;
+	/* Set by the owner: stream->segments has changed.  May be NULL. */
+	void (*segments_changed)(void *arg);
+	void *segments_arg;
 	struct subscriber *list;
 	unsigned connected, reading[ACCESS_LOGS];
 	uint64_t slowest[ACCESS_LOGS]; /* every subscriber is at or after this position */

@@ -296,6 +296,47 @@ void emit_snapshot(const struct tracker *t, const struct flow *f, struct event *
 		ret->snapshot.server_rtt = c->server_rtt;
 }
 
+/* ---- tcp_segment ----------------------------------------------------------------------------- */
+
+static void fill_segment_options(struct event *e, const struct segment *s)
+{
+	struct tcpopt o = tcpopt_parse(s->options);
+
+	e->wire.mss = o.mss;
+	e->wire.wscale = o.wscale == TCPOPT_WSCALE_NONE ? DURATION_UNKNOWN : o.wscale;
+	e->wire.sack_permitted = o.sack;
+	e->wire.tsval = o.timestamps ? o.tsval : DURATION_UNKNOWN;
+	e->wire.tsecr = o.timestamps && s->flags & TCP_ACK ? o.tsecr : DURATION_UNKNOWN;
+	e->wire.sack_blocks = tcpopt_sack_blocks(s->options);
+	e->wire.has_options = o.mss || o.wscale != TCPOPT_WSCALE_NONE || o.sack || o.timestamps ||
+			      e->wire.sack_blocks;
+}
+
+void emit_segment(const struct flow *f, enum fsm_side from, const struct segment *s,
+		  const struct segment_base *base, unsigned endpoints, struct event *ret)
+{
+	const struct conn *c = f->c;
+	bool scaled = c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE &&
+		      !(s->flags & TCP_SYN);
+	bool acks = s->flags & TCP_ACK && base->known >> !from & 1;
+
+	fill_tcp(ret, EVENT_TCP_SEGMENT, f, c->state, trigger_of(s, false));
+	ret->wire.seq = s->seq - base->base[from];
+	ret->wire.ack = acks ? s->ack - base->base[!from] : DURATION_UNKNOWN;
+	ret->wire.payload_len = s->payload_len;
+	ret->wire.flags = s->flags;
+	ret->wire.window = s->window;
+	ret->wire.window_scale = DURATION_UNKNOWN;
+	if (scaled)
+		ret->wire.window_scale = from == SIDE_A ? c->wscale0 : c->wscale1;
+	ret->wire.wire_segs = s->wire_segs;
+	ret->wire.endpoints = (uint16_t)endpoints;
+	ret->wire.from = from;
+	ret->wire.skipped = 0;
+	ret->wire.skipped_why = 0;
+	fill_segment_options(ret, s);
+}
+
 /* ---- tcp_retry and tcp_stuck ----------------------------------------------------------------- */
 
 void emit_retry(struct tracker *t, const struct flow *f, enum fsm_side from, uint64_t waited_ns,

@@ -11,6 +11,7 @@ struct conn;
 struct flow;
 struct loss_window;
 struct segment;
+struct segment_base;
 struct synflood_report;
 struct tracker;
 
@@ -50,6 +51,10 @@ void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 
 /* snapshot of @f, which is open.  Not delivered. */
 void emit_snapshot(const struct tracker *t, const struct flow *f, struct event *ret);
+
+/* tcp_segment: @s of @f, whose state is that after it.  Not delivered. */
+void emit_segment(const struct flow *f, enum fsm_side from, const struct segment *s,
+		  const struct segment_base *base, unsigned endpoints, struct event *ret);
 
 /* tcp_retry of @from; its count is that of @f. */
 void emit_retry(struct tracker *t, const struct flow *f, enum fsm_side from, uint64_t waited_ns,

@@ -18,7 +18,8 @@ enum event_kind {
 	EVENT_TCP_ANOMALY,
 	EVENT_CAPTURE_LOSS,
 	EVENT_SYN_FLOOD,
-	EVENT_SNAPSHOT, /* no change: what is known of an open connection */
+	EVENT_SNAPSHOT,	   /* no change: what is known of an open connection */
+	EVENT_TCP_SEGMENT, /* no change: a segment, or how many were not reported */
 	EVENT_KINDS
 };
 
@@ -245,6 +246,20 @@ struct event {
 			uint8_t left; /* records of the answer after this one */
 			bool no_row;  /* only `place` is meant */
 		} snapshot;
+		struct {		   /* numbers: DURATION_UNKNOWN if unknown or absent */
+			uint64_t seq, ack; /* relative: "flow/segment_report.h" */
+			uint64_t tsval, tsecr;
+			uint64_t wscale, window_scale; /* the option; of `window` */
+			uint64_t
+				skipped; /* if not 0, this is about so many others: no connection */
+			uint32_t payload_len;
+			uint16_t flags, window, wire_segs, mss;
+			uint16_t endpoints;  /* set of "flow/endpoints.h" */
+			uint8_t skipped_why; /* enum endpoint_skip */
+			uint8_t sack_blocks;
+			uint8_t from; /* enum fsm_side */
+			bool has_options, sack_permitted;
+		} wire;
 		struct {
 			uint64_t waited_ns; /* since the first segment of the connection */
 			uint32_t count;	    /* repetitions of this segment so far */
@@ -281,6 +296,9 @@ static_assert(sizeof(struct event) == 192, "the budget of an event, see docs/arc
 struct event_sink {
 	struct event *(*reserve)(struct event_sink *);
 	void (*commit)(struct event_sink *);
+	/* As reserve(), for a record that has no number of its own, EVENT_TCP_SEGMENT, and only if
+	 * much space is left; NULL is no loss.  May be NULL where there are none. */
+	struct event *(*offer)(struct event_sink *);
 	/* Set by the tracker: the segment of tracker_input() that causes the event, from 0.  Events
 	 * of a sweep leave it as it is. */
 	unsigned current;

@@ -25,6 +25,7 @@ const struct conststr event_kind_str[EVENT_KINDS] = {
 	[EVENT_CAPTURE_LOSS] = CONSTSTR("capture_loss"),
 	[EVENT_SYN_FLOOD] = CONSTSTR("syn_flood"),
 	[EVENT_SNAPSHOT] = CONSTSTR("snapshot"),
+	[EVENT_TCP_SEGMENT] = CONSTSTR("tcp_segment"),
 };
 
 const struct conststr event_segment_str[SEGMENTS] = {
@@ -125,6 +126,18 @@ const struct conststr synflood_phase_str[SYNFLOOD_PHASES] = {
 	[SYNFLOOD_UPDATE] = CONSTSTR("update"),
 	[SYNFLOOD_END] = CONSTSTR("end"),
 };
+
+unsigned tcp_flags_text(unsigned flags, char ret[static TCP_FLAGS + 1])
+{
+	static const char letter[] = "FSRPAUECN321"; /* the last three are reserved */
+	unsigned n = 0;
+
+	for (unsigned i = 0; i < TCP_FLAGS; i++)
+		if (flags >> i & 1)
+			ret[n++] = letter[i];
+	ret[n] = '\0';
+	return n;
+}
 
 /* By code; the same of the client behind them (HISTORY_FROM_CLIENT). */
 static const char history_letter[] = "?shadfrgtwiq^???"

@@ -19,5 +19,10 @@ extern const struct conststr anomaly_str[ANOMALIES];
 extern const struct conststr loss_reason_str[LOSS_REASONS];
 extern const struct conststr synflood_phase_str[SYNFLOOD_PHASES];
 
+/* Writes a letter for each of the TCP flags @flags (enum tcp_flag), terminated, as Scapy does;
+ * returns their number. */
+enum { TCP_FLAGS = 12 };
+unsigned tcp_flags_text(unsigned flags, char ret[static TCP_FLAGS + 1]);
+
 /* Writes the letters of @history, terminated; returns their number. */
 unsigned history_text(uint64_t history, char ret[static HISTORY_LETTERS + 1]);

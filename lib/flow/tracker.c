@@ -423,6 +423,7 @@ uint64_t tracker_layout(void)
 		LAYOUT_MEMBER(struct tracker, candidate),
 		LAYOUT_MEMBER(struct tracker, gaps),
 		LAYOUT_MEMBER(struct tracker, answers),
+		LAYOUT_MEMBER(struct tracker, base),
 		LAYOUT_MEMBER(struct tracker, synflood_memory),
 		sizeof(struct conn_hot),
 		sizeof(struct conn_cold),

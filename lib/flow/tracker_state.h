@@ -37,6 +37,14 @@ struct recent_start {
 	uint64_t start_ns;
 };
 
+/* What the sequence numbers of a connection are counted from, for those who look on. */
+struct segment_base {
+	struct recall_head head;
+	uint64_t start_ns; /* of the connection */
+	uint32_t base[SIDES];
+	uint8_t known; /* bit per side */
+};
+
 struct tracker {
 	/* The process's own: tracker_adopt() sets it again. */
 	struct tracker_config cfg; /* but for the secret, which is kept */
@@ -75,6 +83,7 @@ struct tracker {
 	const struct resync_candidate candidate[RECALL_RECORDS];
 	const struct gaps gaps[RECALL_RECORDS];
 	const struct answers answers[RECALL_ATTEMPTS];
+	const struct segment_base base[RECALL_RECORDS];
 	const uint32_t waiting[FLOW_SERVERS]; /* SYN entries, by hash of the server */
 	const struct synflood_memory synflood_memory;
 };

@@ -2,6 +2,7 @@
 #include "base/cc.h"
 #include "base/fmt.h"
 #include "base/strbuf.h"
+#include "flow/endpoints.h"
 #include "flow/event.h"
 #include "flow/event_names.h"
 #include "format/community.h"
@@ -259,6 +260,46 @@ static char *add_stuck(char *p, const struct event *e)
 	return add_u64(p, "silent_ns", e->stuck.silent_ns);
 }
 
+/* As Scapy spells them. */
+static char *add_tcp_flags(char *p, const struct event *e)
+{
+	p = fmt_lit(p, ",\"flags\":\"");
+	p += tcp_flags_text(e->wire.flags, p);
+	return fmt_lit(p, "\"");
+}
+
+static char *add_segment_options(char *p, const struct event *e)
+{
+	char *first = fmt_lit(p, ",\"options\":") + 1;
+
+	p = first - 1;
+	if (e->wire.mss)
+		p = add_u64(p, "mss", e->wire.mss);
+	p = add_duration(p, "wscale", e->wire.wscale);
+	if (e->wire.sack_permitted)
+		p = add_bool(p, "sack_permitted", true);
+	p = add_duration(p, "tsval", e->wire.tsval);
+	p = add_duration(p, "tsecr", e->wire.tsecr);
+	if (e->wire.sack_blocks)
+		p = add_few(p, "sack_blocks", e->wire.sack_blocks);
+	first[-1] = '{'; /* in the place of the first comma */
+	return fmt_lit(p, "}");
+}
+
+static char *add_segment(char *p, const struct event *e)
+{
+	p = add_conststr(p, "segment", &event_segment_str[e->segment]);
+	p = add_conststr(p, "from", &event_side_str[e->wire.from != SIDE_A]);
+	p = add_tcp_flags(p, e);
+	p = add_u64(p, "seq", e->wire.seq);
+	p = add_duration(p, "ack", e->wire.ack);
+	p = add_u64(p, "payload_len", e->wire.payload_len);
+	p = add_u64(p, "window", e->wire.window);
+	p = add_duration(p, "window_scale", e->wire.window_scale);
+	p = add_u64(p, "wire_segs", e->wire.wire_segs);
+	return e->wire.has_options ? add_segment_options(p, e) : p;
+}
+
 static char *add_anomaly(char *p, const struct event *e)
 {
 	p = add_conststr(p, "kind", &anomaly_str[e->anomaly.kind]);
@@ -331,6 +372,8 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 		p = add_anomaly(p, e);
 	else if (e->kind == EVENT_SNAPSHOT)
 		p = add_snapshot(p, e);
+	else if (e->kind == EVENT_TCP_SEGMENT)
+		p = add_segment(p, e);
 	return fmt_lit(p, "}");
 }
 
@@ -458,6 +501,30 @@ void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint
 	json_end(t);
 }
 
+static void json_segments(struct strbuf *t, const struct endpoint *e, unsigned n)
+{
+	char net[ENDPOINT_TEXT_MAX];
+
+	key(t, "segments");
+	strbuf_lit(t, "[");
+	for (unsigned i = 0; i < n; i++) {
+		comma(t, i);
+		strbuf_lit(t, "{");
+		if (e[i].ip_v) {
+			endpoint_text(&e[i], net);
+			strbuf_lit(t, "\"net\":");
+			strbuf_quoted(t, net);
+		}
+		if (e[i].has_port) {
+			comma(t, e[i].ip_v);
+			strbuf_lit(t, "\"port\":");
+			strbuf_u64(t, e[i].port);
+		}
+		strbuf_lit(t, "}");
+	}
+	strbuf_lit(t, "]");
+}
+
 void json_subscribed(struct strbuf *t, const struct json_subscribed *s, uint64_t seq,
 		     uint64_t ts_ns)
 {
@@ -471,6 +538,8 @@ void json_subscribed(struct strbuf *t, const struct json_subscribed *s, uint64_t
 	json_kinds(t, s->kinds);
 	if (s->where)
 		key_name(t, "where", s->where);
+	if (s->nsegments)
+		json_segments(t, s->segments, s->nsegments);
 	key_str(t, "policy", s->policy);
 	json_end(t);
 }
@@ -494,6 +563,15 @@ void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, 
 	key_u64(t, "count", count);
 	key_u64(t, "first_seq", first);
 	key_u64(t, "last_seq", last);
+	key_str(t, "reason", reason);
+	json_end(t);
+}
+
+void json_lost_segments(struct strbuf *t, uint64_t count, const char *reason, uint64_t seq,
+			uint64_t ts_ns)
+{
+	json_begin(t, "lost", seq, ts_ns);
+	key_u64(t, "count", count);
 	key_str(t, "reason", reason);
 	json_end(t);
 }

@@ -13,6 +13,7 @@
 #include "wire/frame.h"
 #include "wire/tunnel.h"
 
+struct endpoint;   /* "flow/endpoints.h" */
 struct fmt_second; /* "base/fmt.h" */
 struct strbuf;	   /* "base/strbuf.h" */
 
@@ -26,8 +27,8 @@ enum line_kind {
 	LINE_LOST,
 	LINE_KINDS,
 };
-/* All but EVENT_SNAPSHOT: that comes when it is asked for, and has no seq of its own. */
-#define LINES_ALL    (((1u << LINE_KINDS) - 1) & ~(1u << EVENT_SNAPSHOT))
+/* All but those that come when they are asked for, and have no seq of their own. */
+#define LINES_ALL    (((1u << LINE_KINDS) - 1) & ~(1u << EVENT_SNAPSHOT | 1u << EVENT_TCP_SEGMENT))
 #define LINES_EVENTS ((1u << EVENT_KINDS) - 1)
 /* No option and no request excludes these: a loss is never silent. */
 #define LINES_ALWAYS (1u << EVENT_CAPTURE_LOSS | 1u << LINE_RESTART | 1u << LINE_LOST)
@@ -69,8 +70,10 @@ void json_hello(struct strbuf *t, const struct json_hello *h, uint64_t seq, uint
 struct json_subscribed {
 	const char *id; /* of the request; NULL: none */
 	const char *host, *run_id;
-	uint32_t kinds;	   /* 1 << enum line_kind */
-	const char *where; /* terminated; NULL: none */
+	uint32_t kinds;			 /* 1 << enum line_kind */
+	const char *where;		 /* terminated; NULL: none */
+	const struct endpoint *segments; /* @nsegments of them */
+	unsigned nsegments;
 	const char *policy;
 };
 
@@ -85,6 +88,10 @@ void json_error(struct strbuf *t, const char *id, const char *error, unsigned at
 /* Events @first to @last are missing from the stream; @reason "subscriber" or "ring". */
 void json_lost(struct strbuf *t, uint64_t count, uint64_t first, uint64_t last, const char *reason,
 	       uint64_t ts_ns);
+
+/* @count lines tcp_segment are missing; they have no numbers.  @seq is that of the event before. */
+void json_lost_segments(struct strbuf *t, uint64_t count, const char *reason, uint64_t seq,
+			uint64_t ts_ns);
 
 /* Interface @name is now @state: "up", "down", "gone" or "back". */
 void json_iface(struct strbuf *t, const char *name, const char *state, uint64_t seq,

@@ -29,6 +29,7 @@ enum read {
 	READ_AGE,
 	READ_IDLE,
 	READ_RTT,
+	READ_FLAGS,
 };
 
 /* All of these must hold, else the member is absent.  A word beyond the table is absent as well. */
@@ -54,13 +55,14 @@ enum when {
 #define STUCK	KIND(EVENT_TCP_STUCK)
 #define ANOMALY KIND(EVENT_TCP_ANOMALY)
 #define SNAP	KIND(EVENT_SNAPSHOT)
+#define SEG	KIND(EVENT_TCP_SEGMENT)
 #define LOSS	KIND(EVENT_CAPTURE_LOSS)
 #define FLOOD	KIND(EVENT_SYN_FLOOD)
 #define STATS	KIND(LINE_STATS)
 #define IFACE	KIND(LINE_IFACE)
 #define RESTART KIND(LINE_RESTART)
 #define LOST	KIND(LINE_LOST)
-#define TCP	(OPEN | STATE | ESTAB | CLOSE | RETRY | STUCK | ANOMALY | SNAP)
+#define TCP	(OPEN | STATE | ESTAB | CLOSE | RETRY | STUCK | ANOMALY | SNAP | SEG)
 #define MOVES	(STATE | ESTAB | CLOSE)
 #define RECORDS (TCP | LOSS | FLOOD)
 #define LINES	(STATS | IFACE | RESTART | LOST)
@@ -131,9 +133,10 @@ static const struct conststr iface_str[] = { CONSTSTR("up"), CONSTSTR("down"), C
 					     CONSTSTR("back") };
 static const struct conststr cause_str[] = { CONSTSTR("stop"), CONSTSTR("crash") };
 static const struct conststr tables_str[] = { CONSTSTR("kept"), CONSTSTR("reset") };
-static const struct conststr lost_str[] = { CONSTSTR("subscriber"), CONSTSTR("ring"),
-					    CONSTSTR("poison"), CONSTSTR("replay"),
-					    CONSTSTR("run") };
+static const struct conststr lost_str[] = { CONSTSTR("subscriber"),   CONSTSTR("ring"),
+					    CONSTSTR("poison"),	      CONSTSTR("replay"),
+					    CONSTSTR("run"),	      CONSTSTR("segment_rate"),
+					    CONSTSTR("segment_ring"), CONSTSTR("segment_slow") };
 
 /* A tcp_close and a snapshot have the same sums. */
 #define SUMS (CLOSE | SNAP)
@@ -187,6 +190,11 @@ const struct member member_table[] = {
 
 	GROUP("tcp.options", OPEN, .when = WHEN_OFFERED),
 	GROUP("tcp.options", ESTAB),
+	{ .path = "tcp.options",
+	  .kinds = SEG,
+	  .type = MEMBER_GROUP,
+	  FROM(READ_PRESENCE, wire.has_options),
+	  .when = WHEN_NONZERO },
 	BOOL("tcp.options.sack", OPEN, open.options.sack, .when = WHEN_OFFERED),
 	BOOL("tcp.options.sack", ESTAB, established.options.sack),
 	BOOL("tcp.options.timestamps", OPEN, open.options.timestamps, .when = WHEN_OFFERED),
@@ -199,8 +207,14 @@ const struct member member_table[] = {
 	BOOL("tcp.options.mptcp", ESTAB, established.options.mptcp),
 	INTEGER("tcp.options.mss", OPEN, open.options.mss, .when = WHEN_OFFERED | WHEN_NONZERO),
 	INTEGER("tcp.options.mss", ESTAB, established.options.mss, .when = WHEN_NONZERO),
+	INTEGER("tcp.options.mss", SEG, wire.mss, .when = WHEN_NONZERO),
 	INTEGER("tcp.options.wscale", OPEN, open.options.wscale[0],
 		.when = WHEN_OFFERED | WHEN_SCALED),
+	INTEGER("tcp.options.wscale", SEG, wire.wscale, .when = WHEN_KNOWN),
+	BOOL("tcp.options.sack_permitted", SEG, wire.sack_permitted, .when = WHEN_NONZERO),
+	INTEGER("tcp.options.tsval", SEG, wire.tsval, .when = WHEN_KNOWN),
+	INTEGER("tcp.options.tsecr", SEG, wire.tsecr, .when = WHEN_KNOWN),
+	INTEGER("tcp.options.sack_blocks", SEG, wire.sack_blocks, .when = WHEN_NONZERO),
 	INTEGER("tcp.options.client_wscale", ESTAB, established.options.wscale[0],
 		.when = WHEN_SCALED),
 	INTEGER("tcp.options.server_wscale", ESTAB, established.options.wscale[1],
@@ -230,11 +244,20 @@ const struct member member_table[] = {
 	WORD("tcp.kind", ANOMALY, anomaly.kind, anomaly_str),
 	SIDE("tcp.from", RETRY, retry.from),
 	SIDE("tcp.from", ANOMALY, anomaly.from),
+	SIDE("tcp.from", SEG, wire.from),
 	INTEGER("tcp.count", RETRY, retry.count),
 	INTEGER("tcp.count", ANOMALY, anomaly.count),
 	INTEGER("tcp.waited_ns", RETRY, retry.waited_ns),
 	SIDE("tcp.waits_for", STUCK, stuck.waits_for),
 	INTEGER("tcp.silent_ns", STUCK, stuck.silent_ns),
+
+	SPECIAL("tcp.flags", SEG, MEMBER_STRING, READ_FLAGS),
+	INTEGER("tcp.seq", SEG, wire.seq),
+	INTEGER("tcp.ack", SEG, wire.ack, .when = WHEN_KNOWN),
+	INTEGER("tcp.payload_len", SEG, wire.payload_len),
+	INTEGER("tcp.window", SEG, wire.window),
+	INTEGER("tcp.window_scale", SEG, wire.window_scale, .when = WHEN_KNOWN),
+	INTEGER("tcp.wire_segs", SEG, wire.wire_segs),
 
 	GROUP("flow", SUMS),
 	TIME("flow.start", SUMS, close.start_ns),
@@ -507,6 +530,8 @@ bool member_of_event(const struct member *m, const struct event *e, uint64_t seq
 		return give_age(v, e);
 	case READ_IDLE:
 		return give_idle(v, e);
+	case READ_FLAGS:
+		return give_text(v, v->space, tcp_flags_text(e->wire.flags, v->space));
 	case READ_RTT:
 		return give_integer(v, dur32_ns(e->snapshot.server_rtt));
 	}

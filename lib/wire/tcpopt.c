@@ -6,13 +6,14 @@ enum option_kind {
 	OPT_MSS = 2,
 	OPT_WSCALE = 3,
 	OPT_SACK_PERMITTED = 4,
+	OPT_SACK = 5,
 	OPT_TIMESTAMPS = 8,
 	OPT_MPTCP = 30,
 	OPT_TFO = 34,
 	OPT_EXPERIMENT = 254,
 };
 
-enum { TFO_EXPERIMENT = 0xF989 };
+enum { TFO_EXPERIMENT = 0xF989, SACK_BLOCK = 8 };
 
 static void timestamps_take(struct tcpopt *o, const uint8_t *body)
 {
@@ -67,4 +68,24 @@ struct tcpopt tcpopt_parse(struct span options)
 		tcpopt_take(&o, kind, body, len - 2u);
 	}
 	return o;
+}
+
+uint8_t tcpopt_sack_blocks(struct span options)
+{
+	struct cursor c = cursor_of(options);
+
+	while (cursor_left(&c)) {
+		uint8_t kind = cursor_u8(&c), len;
+
+		if (kind == OPT_END)
+			break;
+		if (kind == OPT_NOP)
+			continue;
+		len = cursor_u8(&c);
+		if (len < 2 || !cursor_take(&c, len - 2u))
+			break;
+		if (kind == OPT_SACK)
+			return (uint8_t)((len - 2) / SACK_BLOCK);
+	}
+	return 0;
 }

@@ -23,3 +23,6 @@ struct tcpopt {
 
 /* Parses the option octets of one header.  Pure, total, at most 40 steps. */
 struct tcpopt tcpopt_parse(struct span options);
+
+/* The blocks of its SACK option (RFC 2018 3); 0: none. */
+uint8_t tcpopt_sack_blocks(struct span options);

@@ -57,7 +57,7 @@ def _reachable():
 REACHABLE = _reachable()
 
 # Lines that carry the number of the event before the next one.
-UNNUMBERED = ("snapshot", "snapshot_end")
+UNNUMBERED = ("snapshot", "snapshot_end", "tcp_segment")
 
 # Each shows the state that the next one begins from.
 STATE_KINDS = {"tcp_open", "tcp_state", "tcp_established", "tcp_close"}
@@ -142,6 +142,7 @@ class Checker:
         self.floods = {}  # id -> the last line of a SYN flood that goes on
         self.counts = {}  # event_type -> events
         self.lost = 0
+        self.lost_segments = 0
         self._shapes = set()
         self._next_seq = None
 
@@ -165,7 +166,9 @@ class Checker:
             if problem:
                 self.fail(f"{kind} against the schema: {problem}")
         self._seq(event, kind, seq)
-        if kind.startswith("tcp_"):
+        if kind == "tcp_segment":
+            self._segment(event)
+        elif kind.startswith("tcp_"):
             self._flow(event, kind)
         elif kind == "syn_flood":
             self._flood(event["flood"])
@@ -206,6 +209,10 @@ class Checker:
             self.chosen = len(event["events"]) < 13 or "where" in event
             self.whole = False
             self.flows = {}
+        elif kind == "lost" and event["reason"].startswith("segment_"):
+            self.lost_segments += event["count"]
+            if seq != self._next_seq - 1 and not (self.chosen and seq >= self._next_seq):
+                self.fail(f"lost segments: seq {seq} where {self._next_seq} comes next")
         elif kind == "lost":
             first, last, count = event["first_seq"], event["last_seq"], event["count"]
             self.lost += count
@@ -213,6 +220,8 @@ class Checker:
                 self.fail(f"lost from {first} on, but {self._next_seq} comes next")
             if seq != last or (count > last - first + 1 if self.chosen else last - first + 1 != count):
                 self.fail(f"lost: seq {seq}, {first} to {last} are not {count}")
+        elif kind in UNNUMBERED and self.chosen and seq >= self._next_seq:
+            pass
         elif seq != self._next_seq - (kind in UNNUMBERED) and not (self.chosen and seq > self._next_seq):
             self.fail(f"seq {seq} where {self._next_seq} comes next")
         if kind == "hello":
@@ -266,6 +275,13 @@ class Checker:
         if kind == "tcp_close":
             flow[2] = True
             self._close(event["flow"])
+
+    def _segment(self, event):
+        """Its states are those of the flow's last event: what it caused came before it."""
+        now = [event["tcp"]["client_state"], event["tcp"]["server_state"]]
+        flow = self.flows.get(event["flow_id"])
+        if flow and not flow[2] and flow[:2] != now and not self.lost and not self.chosen:
+            self.fail(f"tcp_segment shows {now}, the flow was {flow[:2]}")
 
     def _snapshot(self, event):
         """A row replaces what is known of its flow; what has ended stays so."""

@@ -77,6 +77,27 @@ static inline void random_flood(struct event *e)
 	e->flood.phase = (uint8_t)below(SYNFLOOD_PHASES);
 }
 
+static inline void random_segment(struct event *e)
+{
+	e->wire.seq = (uint32_t)random_number(32);
+	e->wire.ack = below(2) ? (uint32_t)random_number(32) : DURATION_UNKNOWN;
+	e->wire.tsval = below(2) ? (uint32_t)random_number(32) : DURATION_UNKNOWN;
+	e->wire.tsecr = below(2) ? e->wire.tsval : DURATION_UNKNOWN;
+	e->wire.wscale = below(2) ? below(15) : DURATION_UNKNOWN;
+	e->wire.window_scale = below(2) ? below(15) : DURATION_UNKNOWN;
+	e->wire.payload_len = (uint32_t)random_number(32);
+	e->wire.flags = (uint16_t)below(1 << 12);
+	e->wire.window = (uint16_t)random_number(16);
+	e->wire.wire_segs = (uint16_t)(1 + below(50));
+	e->wire.mss = (uint16_t)random_number(16);
+	e->wire.sack_blocks = (uint8_t)below(5);
+	e->wire.sack_permitted = below(2);
+	e->wire.from = (uint8_t)below(2);
+	e->wire.has_options = e->wire.mss || e->wire.wscale != DURATION_UNKNOWN ||
+			      e->wire.tsval != DURATION_UNKNOWN || e->wire.sack_blocks ||
+			      e->wire.sack_permitted;
+}
+
 static inline struct event random_event(enum event_kind kind)
 {
 	struct event e = { .kind = (uint8_t)kind, .ts_ns = random_time(), .flow_id = rand64() };
@@ -103,6 +124,10 @@ static inline struct event random_event(enum event_kind kind)
 	e.midstream = below(2);
 	e.direction_basis = (uint8_t)below(DIRECTIONS);
 	switch (kind) {
+	case EVENT_TCP_SEGMENT:
+		e.segment = (uint8_t)below(SEGMENT_ICMP);
+		random_segment(&e);
+		break;
 	case EVENT_TCP_OPEN:
 		e.open.options = random_options();
 		e.open.has_options = below(4);

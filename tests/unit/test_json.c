@@ -461,6 +461,58 @@ static void test_snapshot(void)
 	json_decref(j);
 }
 
+static void test_segment(void)
+{
+	struct event e = event_of(EVENT_TCP_SEGMENT);
+
+	e.segment = SEGMENT_SYN_ACK;
+	e.wire.seq = 7;
+	e.wire.ack = UINT32_MAX;
+	e.wire.tsval = 0;
+	e.wire.tsecr = 5;
+	e.wire.wscale = 0;
+	e.wire.window_scale = 14;
+	e.wire.payload_len = 1460;
+	e.wire.flags = 0xfff;
+	e.wire.window = 65535;
+	e.wire.wire_segs = 3;
+	e.wire.mss = 536;
+	e.wire.sack_blocks = 4;
+	e.wire.from = SIDE_B;
+	e.wire.has_options = e.wire.sack_permitted = true;
+	json_t *j = event_json(&e, 3, &eth0);
+
+	ok(str_is(j, "event_type", "tcp_segment") && str_is(j, "tcp.segment", "syn_ack") &&
+		   str_is(j, "tcp.from", "server") && num_is(j, "tcp.seq", 7) &&
+		   num_is(j, "tcp.ack", UINT32_MAX) && num_is(j, "tcp.payload_len", 1460) &&
+		   num_is(j, "tcp.window", 65535) && num_is(j, "tcp.window_scale", 14) &&
+		   num_is(j, "tcp.wire_segs", 3) && num_is(j, "seq", 3) &&
+		   str_is(j, "flow_id", "b31f6c0d9e5a7741"),
+	   "tcp_segment: who sent what");
+	ok(str_is(j, "tcp.flags", "FSRPAUECN321"), "tcp_segment: a letter for each flag");
+	ok(num_is(j, "tcp.options.mss", 536) && num_is(j, "tcp.options.wscale", 0) &&
+		   bool_is(j, "tcp.options.sack_permitted", true) &&
+		   num_is(j, "tcp.options.tsval", 0) && num_is(j, "tcp.options.tsecr", 5) &&
+		   num_is(j, "tcp.options.sack_blocks", 4),
+	   "tcp_segment: its options");
+	json_decref(j);
+	e.wire.ack = e.wire.window_scale = e.wire.wscale = e.wire.tsval = e.wire.tsecr =
+		DURATION_UNKNOWN;
+	e.wire.sack_blocks = 0;
+	e.wire.sack_permitted = false;
+	j = event_json(&e, 3, &eth0);
+	ok(absent(j, "tcp.ack") && absent(j, "tcp.window_scale") &&
+		   json_object_size(at(j, "tcp.options")) == 1 && num_is(j, "tcp.options.mss", 536),
+	   "tcp_segment: what is not there is omitted");
+	json_decref(j);
+	e.wire.flags = 0;
+	e.wire.has_options = false;
+	j = event_json(&e, 3, &eth0);
+	ok(absent(j, "tcp.options") && str_is(j, "tcp.flags", ""),
+	   "tcp_segment: so are options without any, but not the flags");
+	json_decref(j);
+}
+
 static void test_anomaly(void)
 {
 	unsigned wrong = 0;
@@ -552,6 +604,12 @@ static struct event greatest(enum event_kind kind)
 		break;
 	case EVENT_TCP_RETRY:
 	case EVENT_TCP_STUCK:
+		break;
+	case EVENT_TCP_SEGMENT:
+		e.wire.seq = e.wire.ack = e.wire.tsval = e.wire.tsecr = UINT64_MAX - 1;
+		e.wire.wscale = e.wire.window_scale = UINT64_MAX - 1;
+		e.wire.from = SIDE_A;
+		e.wire.has_options = e.wire.sack_permitted = true;
 		break;
 	case EVENT_TCP_ANOMALY:
 		e.anomaly.kind = ANOMALY_SYN_ACK_UNEXPECTED;
@@ -970,6 +1028,7 @@ int main(void)
 	test_established();
 	test_close();
 	test_snapshot();
+	test_segment();
 	test_anomaly();
 	test_capture_loss();
 	test_longest();

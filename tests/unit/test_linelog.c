@@ -106,7 +106,7 @@ static void test_marks(void)
 		memset(p, (int)('a' + i % 26), len);
 		begin[i] = l.end->head;
 		seq[i] = n;
-		linelog_append(&l, len, n, 0, 0);
+		linelog_append(&l, len, (struct linelog_mark){ .seq = n });
 		n += 1 + !below(20) * 5ull;
 		begin[i + 1] = l.end->head;
 
@@ -142,7 +142,7 @@ static void test_short_lines(void)
 	log_new(&l, LOG);
 	for (uint64_t i = 0; i < 3 * LOG / LINE_MIN; i++) {
 		*linelog_reserve(&l, 16) = (char)i;
-		linelog_append(&l, 1, i, 0, 0);
+		linelog_append(&l, 1, (struct linelog_mark){ .seq = i });
 		wrong += l.end->mark_next - *l.mark_first > l.mark_mask + 1 ||
 			 linelog_mark(&l, l.end->mark_next - 1, 0).seq != i ||
 			 linelog_mark(&l, *l.mark_first, 0).seq != linelog_oldest(&l);
@@ -162,6 +162,7 @@ struct offline {
 	size_t n;
 	uint64_t seq; /* everything up to this one is accounted for */
 	uint64_t events, losts, lost;
+	uint64_t segments, lost_segments;
 	unsigned wrong;
 	uint64_t first_lost;
 	bool ended; /* it was disconnected */
@@ -192,6 +193,7 @@ struct stage {
 	uint64_t seq;
 	struct offline *reader[READERS];
 	unsigned readers, overwritten;
+	uint64_t segments[2]; /* lines for endpoint 0, endpoint 1 */
 };
 
 /* As the publisher does before each line. */
@@ -228,9 +230,34 @@ static void publish_in(struct stage *g, size_t room, size_t len, unsigned ring_l
 	for (; (size_t)n < len - 3; n++)
 		p[n] = (char)('a' + (g->seq + (unsigned)n) % 26);
 	memcpy(p + n, "\"}\n", 3);
-	linelog_append(&g->log, len, first - 1,
-		       ring_lost ? LINE_LOST : (unsigned)(first % EVENT_KINDS_USED),
-		       bits_of(first));
+	linelog_append(
+		&g->log, len,
+		(struct linelog_mark){ .seq = first - 1,
+				       .kind = ring_lost ? LINE_LOST : first % EVENT_KINDS_USED,
+				       .bits = bits_of(first) });
+}
+
+/* A line of a segment of endpoint @i, or one that says that @lost have none. */
+static void publish_segment(struct stage *g, unsigned i, unsigned lost)
+{
+	char *p;
+	int n;
+
+	keep_clear(g, ROOM);
+	p = linelog_reserve(&g->log, ROOM);
+	if (lost)
+		n = sprintf(p, "{\"event_type\":\"lost\",\"count\":%u,\"reason\":\"segment_rate\"",
+			    lost);
+	else
+		n = sprintf(p, "{\"event_type\":\"tcp_segment\",\"endpoint\":%u", i);
+	n += sprintf(p + n, ",\"seq\":%llu,\"pad\":\"%0*u\"}\n", (unsigned long long)g->seq,
+		     (int)(LINE_MIN + below(200)), 0);
+	linelog_append(&g->log, (size_t)n,
+		       (struct linelog_mark){ .seq = g->seq,
+					      .kind = lost ? LINE_LOST : EVENT_TCP_SEGMENT,
+					      .endpoints = 1u << i,
+					      .bits = lost ? lost : UINT64_MAX });
+	g->segments[i] += lost ? lost : 1;
 }
 
 static void publish(struct stage *g, size_t len)
@@ -300,6 +327,14 @@ static void take_line(struct offline *r, const char *p, size_t n)
 	if (!type) {
 		if (!r->wrong++)
 			printf("# torn: %.*s\n", (int)(n < 200 ? n : 200), p);
+	} else if (!strcmp(type, "tcp_segment")) {
+		r->wrong += !(r->s.record->cursor.want.endpoints >> number(j, "endpoint") & 1) ||
+			    seq < r->seq || wanted(r, r->seq + 1, seq);
+		r->segments++;
+	} else if (!strcmp(type, "lost") && !number(j, "first_seq")) {
+		r->wrong += !r->s.record->cursor.want.endpoints || seq < r->seq ||
+			    wanted(r, r->seq + 1, seq);
+		r->lost_segments += number(j, "count");
 	} else if (!strcmp(type, "lost")) {
 		uint64_t first = number(j, "first_seq"), last = number(j, "last_seq");
 
@@ -602,12 +637,12 @@ static void test_taken_back(void)
 	log_new(&l, LOG);
 	for (unsigned i = 0; i < 300; i++) {
 		memset(linelog_reserve(&l, ROOM), 'a', 500);
-		linelog_append(&l, 500, i, 0, 0);
+		linelog_append(&l, 500, (struct linelog_mark){ .seq = i });
 	}
 	before = *l.end;
 	for (unsigned i = 300; i < 300 + LOG / 2 / 500 - ROOM / 500; i++) {
 		memset(linelog_reserve(&l, ROOM), 'b', 500);
-		linelog_append(&l, 500, i, 0, 0);
+		linelog_append(&l, 500, (struct linelog_mark){ .seq = i });
 	}
 	*l.end = before;
 
@@ -619,7 +654,7 @@ static void test_taken_back(void)
 	   "when lines are taken back, those that they overwrote are forgotten, all others are "
 	   "whole");
 	memset(linelog_reserve(&l, ROOM), 'c', 500);
-	linelog_append(&l, 500, 300, 0, 0);
+	linelog_append(&l, 500, (struct linelog_mark){ .seq = 300 });
 	ok(linelog_is_sound(&l) && linelog_mark(&l, 300, 0).seq == 300,
 	   "and it continues from there");
 	l.end->head -= 600;
@@ -637,7 +672,7 @@ static void test_settle(void)
 
 	log_new(&l, LOG);
 	linelog_reserve(&l, ROOM);
-	linelog_append(&l, 500, 1, 0, 0);
+	linelog_append(&l, 500, (struct linelog_mark){ .seq = 1 });
 	subscriber_settle(&t, &l);
 	ok(t.cursor.at == 100 && t.cursor.prefix_at == 5, "no send was begun: nothing moves");
 	t.flight = FLIGHT_LOG;
@@ -678,7 +713,7 @@ static void test_sound(void)
 	log_new(&l, LOG);
 	for (unsigned i = 0; i < 420; i++) {
 		linelog_reserve(&l, ROOM);
-		linelog_append(&l, 500, i, 0, 0);
+		linelog_append(&l, 500, (struct linelog_mark){ .seq = i });
 	}
 	wrong += !subscriber_is_sound(&t, &l);
 	for (unsigned i = 0; i < ARRAY_SIZE(bad); i++) {
@@ -734,7 +769,7 @@ static void publish_shared(struct shared *m, struct linelog *l, struct undo *u)
 		    (unsigned long long)++m->seq);
 	memset(p + n, 'x', len - (size_t)n - 3);
 	memcpy(p + len - 3, "\"}\n", 3);
-	linelog_append(l, len, m->seq - 1, 0, 0);
+	linelog_append(l, len, (struct linelog_mark){ .seq = m->seq - 1 });
 	undo_commit(u);
 }
 
@@ -889,14 +924,25 @@ static void test_each_instruction(void)
 
 /* ---- many subscribers at random -------------------------------------------------------------- */
 
+/* All that the endpoints of @r had, since it began to read. */
+static bool has_segments(const struct stage *g, const struct offline *r)
+{
+	uint64_t n = 0;
+
+	for (unsigned i = 0; i < 2; i++)
+		n += r->s.record->cursor.want.endpoints >> i & 1 ? g->segments[i] : 0;
+	return r->ended || r->segments + r->lost_segments == n;
+}
+
 static void test_random(unsigned most_room, const struct subscription *want, unsigned nwant,
 			const char *what)
 {
+	bool special = want[nwant - 1].endpoints;
 	static struct filter_slot slots[FILTER_SLOTS];
 	static const struct filters filters = { .slots = slots };
 	struct stage *g = stage_new();
 	unsigned wrong = 0;
-	uint64_t lost = 0, losts = 0;
+	uint64_t lost = 0, losts = 0, lost_segments = 0, segments = 0;
 
 	g->log.filters = &filters;
 	for (unsigned i = 0; i < READERS; i++)
@@ -908,7 +954,9 @@ static void test_random(unsigned most_room, const struct subscription *want, uns
 		switch (below(4)) {
 		case 0:
 		case 1: /* the first of them keep up, the last ones hardly ever read */
-			if (!below(300))
+			if (special && !below(3))
+				publish_segment(g, below(2), below(9) ? 0 : 1 + below(5));
+			else if (!below(300))
 				publish_in(g, most_room, LINE_MIN + below(most_room - LINE_MIN), 0);
 			else
 				publish_in(g, ROOM, LINE_MIN + below(1200),
@@ -929,6 +977,9 @@ static void test_random(unsigned most_room, const struct subscription *want, uns
 		drain(g, r);
 		wrong += !caught_up(g, r) ||
 			 (!r->ended && r->lost != r->s.record->cursor.lost_total);
+		wrong += !has_segments(g, r);
+		lost_segments += r->lost_segments;
+		segments += r->segments;
 		lost += r->lost;
 		losts += r->losts;
 	}
@@ -939,6 +990,12 @@ static void test_random(unsigned most_room, const struct subscription *want, uns
 	ok(!wrong, "%s: for every reader each number is an event or reported as lost, in order",
 	   what);
 	ok(losts > 100 && !g->reader[0]->wrong, "%s: many were overtaken", what);
+	if (special)
+		printf("# %llu segments, %llu lost\n", (unsigned long long)segments,
+		       (unsigned long long)lost_segments);
+	if (special)
+		ok(segments > 100 && lost_segments > 1000,
+		   "%s: each segment is a line or counted as lost, for those who asked", what);
 	stage_free(g);
 }
 
@@ -955,6 +1012,15 @@ static const struct subscription some[] = {
 	  .filter = FILTER_NONE,
 	  .policy = POLICY_DISCONNECT,
 	  .everything = true },
+};
+
+static const struct subscription with_segments[] = {
+	{ .kinds = LINES_ALL, .filter = FILTER_NONE, .everything = true },
+	{ .kinds = LINES_ALL, .filter = FILTER_NONE, .endpoints = 1 },
+	{ .kinds = 6, .filter = 11, .policy = POLICY_DROP_NEWEST, .endpoints = 2 },
+	{ .kinds = 1, .filter = FILTER_NONE },
+	{ .kinds = 0, .filter = FILTER_NONE, .endpoints = 3 },
+	{ .kinds = LINES_ALL, .filter = FILTER_NONE, .policy = POLICY_DISCONNECT, .endpoints = 1 },
 };
 
 /* What it has and what is lost are apart, in time, too. */
@@ -1014,6 +1080,7 @@ int main(void)
 	test_each_instruction();
 	test_random(ROOM, &subscription_default, 1, "at random");
 	test_random(ROOM, some, ARRAY_SIZE(some), "at random, with filters and policies");
+	test_random(ROOM, with_segments, ARRAY_SIZE(with_segments), "at random, with segments");
 	test_drop_newest();
 	test_disconnect();
 	test_clears_enough();
