@@ -126,9 +126,10 @@ build/tests/test_decoder.tsan: tests/unit/test_decoder.c $(wildcard daemon/synfi
 	$(Q)$(CC) $(CPPFLAGS) $(DIALECT) $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ \
 	  $(filter tests/% lib/base/%.c lib/wire/%.c lib/flow/%.c lib/source/fanout.c,$^) $(LDLIBS)
 
-# fuzz_options.c includes what it needs of daemon/common/, and fuzz_varlink.c varlink.c.
+# fuzz_options.c, fuzz_request.c and fuzz_varlink.c include what they need of daemon/.
 build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch]) \
-  $(wildcard daemon/synfind/varlink.[ch]) | $(SKEL)
+  $(wildcard daemon/synfind/varlink.[ch] daemon/synfind/request.[ch] daemon/synfind/filters.[ch]) \
+  | $(SKEL)
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) $(DIALECT) -Wno-microsoft-anon-tag -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \

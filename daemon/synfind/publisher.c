@@ -21,6 +21,7 @@
 #include "synfind/decoder_state.h"
 #include "synfind/keyfile.h"
 #include "synfind/listen.h"
+#include "synfind/snapshot.h"
 #include "synfind/fdstore.h"
 
 enum {
@@ -90,6 +91,7 @@ static void append_event(struct publisher *p, unsigned log, const struct event *
 						  .bits = filters_event(f, log, e, seq, c) });
 }
 
+/* What the line of @e, a record of @input, needs besides it. */
 static struct json_context event_context(struct publisher *p, const struct input_ring *input,
 					 const struct event *e)
 {
@@ -333,6 +335,8 @@ void publisher_start(struct publisher *p)
 	h->paused = false;
 	h->alive_ns = now;
 	p->reported = true;
+	p->subscribers.pull = snapshot_pull; /* not before all rings are there */
+	p->subscribers.publisher = p;
 	publisher_drain(p);
 }
 
@@ -377,8 +381,9 @@ static void input_skip(struct publisher *p, struct input_ring *input)
 static void input_row(struct publisher *p, struct input_ring *input, const struct event *e)
 {
 	stream_state_begin(&p->stream, input->cursor);
-	if (p->on_row)
-		p->on_row(p->row_arg, input, e);
+	struct json_context c = event_context(p, input, e);
+
+	snapshot_take(p, e, &c);
 	input->cursor->tail++;
 }
 
@@ -505,6 +510,7 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 		stream_state_commit(&p->stream);
 	}
 	publisher_serve(p);
+	snapshot_removed(p, input);
 	*link = input->next;
 	free(input);
 }
@@ -617,6 +623,7 @@ void publisher_end(struct publisher *p, uint64_t wait_ns)
 
 void publisher_pause(struct publisher *p)
 {
+	p->subscribers.pull = NULL; /* the next process continues snapshots */
 	while (drain_round(p))
 		;
 	p->stream.head->alive_ns = wall_clock_ns();
@@ -635,6 +642,7 @@ void publisher_destroy(struct publisher *p)
 	}
 	sd_event_source_disable_unref(p->wake_io);
 	sd_event_source_disable_unref(p->more);
+	sd_event_source_disable_unref(p->snapshot_timer);
 	if (p->loop && p->wake_fd >= 0)
 		close(p->wake_fd);
 	stream_state_close(&p->stream);

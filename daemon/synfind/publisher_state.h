@@ -42,10 +42,7 @@ struct publisher {
 	struct subscribers subscribers;
 	int wake_fd;
 	sd_event_source *wake_io, *more;
+	sd_event_source *snapshot_timer; /* a decoder could not be asked; NULL: never yet */
 	void (*on_wake)(void *arg); /* a decoder may have changed its state */
 	void *wake_arg;
-	/* A record of kind EVENT_SNAPSHOT, in its place among the events of @input and within the
-	 * stream's transaction; NULL: they are passed over. */
-	void (*on_row)(void *arg, const struct input_ring *input, const struct event *row);
-	void *row_arg;
 };

@@ -120,6 +120,12 @@ static int parse_segments(struct request *q, const json_t *j, struct request_err
 	return 0;
 }
 
+static int parse_snapshot(struct request *q, const json_t *j, struct request_error *e)
+{
+	q->snapshot = json_is_true(j);
+	return json_is_boolean(j) ? 0 : refuse(e, "snapshot must be true or false");
+}
+
 static int parse_id(struct request *q, const json_t *j, struct request_error *e)
 {
 	q->has_id = true;
@@ -130,8 +136,9 @@ static const struct request_member {
 	const char *name;
 	int (*parse)(struct request *q, const json_t *j, struct request_error *e);
 } request_members[] = {
-	{ "events", parse_events }, { "where", parse_where },	    { "policy", parse_policy },
-	{ "from", parse_from },	    { "segments", parse_segments }, { "id", parse_id },
+	{ "events", parse_events }, { "where", parse_where },	    { "snapshot", parse_snapshot },
+	{ "from", parse_from },	    { "segments", parse_segments }, { "policy", parse_policy },
+	{ "id", parse_id },
 };
 
 static int parse_member(struct request *q, const char *name, const json_t *j,

@@ -11,7 +11,7 @@ enum { REQUEST_MAX = 64 << 10, REQUEST_ID_MAX = 256, REQUEST_RUN_ID_MAX = 64 };
 struct request {
 	uint32_t kinds; /* 1 << enum line_kind */
 	uint8_t policy; /* enum filter_policy */
-	bool has_where, has_from, has_id;
+	bool has_where, has_from, has_id, snapshot;
 	unsigned nsegments;
 	struct endpoint segments[ENDPOINTS_MAX];
 	size_t where_octets;

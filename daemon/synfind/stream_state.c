@@ -16,7 +16,7 @@
 enum {
 	LAYOUT_VERSION = 6, /* raise it if kept memory changes its meaning but not its layout */
 	PAGE = 4096,
-	UNDO_OCTETS = 1 << 12, /* a transaction saves a few hundred */
+	UNDO_OCTETS = 1 << 17, /* a transaction saves up to 400 for each of 256 records */
 	CURSORS = STREAM_IFACES * OPENER_RINGS_MAX,
 	RECORD_OCTETS = (sizeof(struct subscriber_record) + PAGE - 1) / PAGE * PAGE,
 };
@@ -73,7 +73,10 @@ static uint64_t layout_hash(void)
 		sizeof(struct subscriber_record),
 		LAYOUT_MEMBER(struct subscriber_record, cursor),
 		LAYOUT_MEMBER(struct subscriber_record, msg),
+		LAYOUT_MEMBER(struct subscriber_record, snapshot),
+		LAYOUT_MEMBER(struct subscriber_snapshot, id),
 		LAYOUT_MEMBER(struct subscriber_record, prefix),
+		LAYOUT_MEMBER(struct subscriber_record, rows),
 		sizeof(struct linelog_mark),
 		LAYOUT_MEMBER(struct linelog_mark, bits),
 		LAYOUT_MEMBER(struct subscriber_cursor, lost_count),

@@ -280,11 +280,14 @@ static bool runs_add(struct runs *r, uint64_t at, size_t n)
 
 /* As much as one call takes, from @from on, where the cursor is or was.  It is the same again
  * whenever it is called: the next process may have to find out what was sent. */
-static void runs_find(const struct subscriber_cursor *cursor, const struct linelog *l,
+static void runs_find(const struct subscriber_record *record, const struct linelog *l,
 		      uint64_t from, struct runs *ret)
 {
+	const struct subscriber_cursor *cursor = &record->cursor;
+	const struct subscriber_snapshot *snapshot = &record->snapshot;
 	uint64_t i = linelog_line_at(l, from), at = linelog_mark(l, i, 0).at;
-	uint64_t end = l->end->head;
+	uint64_t end = snapshot->rows_octets && from < snapshot->rows_at ? snapshot->rows_at
+									 : l->end->head;
 	unsigned looked = 0, n_parsed = 0;
 
 	ret->n = 0;
@@ -337,7 +340,7 @@ void subscriber_settle(struct subscriber_record *record, const struct linelog *l
 	struct runs runs;
 
 	if (record->flight == FLIGHT_LOG)
-		runs_find(&record->cursor, l, record->from, &runs);
+		runs_find(record, l, record->from, &runs);
 	flight_end(record, &runs);
 }
 
@@ -396,7 +399,7 @@ static ssize_t send_lines(struct subscriber *s, const struct linelog *l)
 	size_t left = SEND_AT_ONCE;
 	unsigned n = 0;
 
-	runs_find(&s->record->cursor, l, s->record->cursor.at, &runs);
+	runs_find(s->record, l, s->record->cursor.at, &runs);
 	for (; n < runs.n && left; n++) {
 		size_t octets = runs.run[n].n < left ? runs.run[n].n : left;
 
@@ -410,6 +413,24 @@ static ssize_t send_lines(struct subscriber *s, const struct linelog *l)
 	return LOOK_COST;
 }
 
+/* What comes before the next line of the log: a loss to report, or lines of a snapshot. */
+static void fill_prefix(struct subscriber_record *record, struct undo *u, uint64_t now_ns)
+{
+	struct subscriber_snapshot *snapshot = &record->snapshot;
+
+	if (record->cursor.lost_first) {
+		report_lost(record, u, now_ns);
+	} else if (record->cursor.lost_segments) {
+		report_lost_segments(record, u, now_ns);
+	} else if (snapshot->rows_octets && record->cursor.at >= snapshot->rows_at) {
+		undo_save(u, &record->cursor, sizeof record->cursor);
+		undo_save(u, &snapshot->rows_octets, sizeof snapshot->rows_octets);
+		subscriber_prepend(record, record->rows, snapshot->rows_octets);
+		snapshot->rows_octets = 0;
+		undo_commit(u);
+	}
+}
+
 enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linelog *l,
 					struct undo *u, uint64_t now_ns)
 {
@@ -419,10 +440,8 @@ enum subscriber_verdict subscriber_send(struct subscriber *s, const struct linel
 	for (size_t budget = SEND_AT_ONCE; budget;) {
 		ssize_t n;
 
-		if (subscriber_prefix_sent(record) && cursor->lost_first)
-			report_lost(record, u, now_ns);
-		else if (subscriber_prefix_sent(record) && cursor->lost_segments)
-			report_lost_segments(record, u, now_ns);
+		if (subscriber_prefix_sent(record))
+			fill_prefix(record, u, now_ns);
 		if (cursor->prefix_at < cursor->prefix_len) {
 			n = send_prefix(s);
 		} else if (cursor->closing) {
@@ -450,5 +469,8 @@ bool subscriber_is_sound(const struct subscriber_record *record, const struct li
 	return cursor->prefix_at <= cursor->prefix_len &&
 	       cursor->prefix_len <= sizeof record->prefix && cursor->at <= l->end->head &&
 	       l->end->head - cursor->at <= l->size && cursor->lost_first <= cursor->lost_last &&
-	       cursor->want.policy < POLICIES;
+	       cursor->want.policy < POLICIES &&
+	       record->snapshot.rows_octets <= sizeof record->rows &&
+	       record->snapshot.rows_at <= l->end->head &&
+	       record->snapshot.id[sizeof record->snapshot.id - 1] == 0;
 }

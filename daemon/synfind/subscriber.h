@@ -45,6 +45,20 @@ struct subscriber_cursor {
 	struct subscription want;
 };
 
+/* A walk over all open connections, one piece of lines at a time: snapshot.h. */
+struct subscriber_snapshot {
+	uint32_t serial;     /* of the request that began it, from 1 */
+	bool walking;	     /* and not at its end */
+	uint32_t ring;	     /* index of the ring_cursor of the decoder that it has come to */
+	uint64_t generation; /* of that decoder's ring */
+	uint32_t next;	     /* cursor in the decoder's table: "flow/listing.h" */
+	uint32_t rows_octets;
+	uint64_t rows_at; /* position in the log where `rows` belong */
+	uint64_t count;	  /* lines so far */
+	char id[256 + 1]; /* of the request */
+	bool has_id;
+};
+
 enum subscriber_flight { FLIGHT_NONE, FLIGHT_PREFIX, FLIGHT_LOG };
 
 struct subscriber_record {
@@ -53,7 +67,9 @@ struct subscriber_record {
 	uint32_t flight;    /* enum subscriber_flight: what is being sent */
 	uint64_t from;	    /* position where the send began */
 	struct mmsghdr msg; /* .msg_len: octets sent */
+	struct subscriber_snapshot snapshot;
 	char prefix[SUBSCRIBER_PREFIX_MAX];
+	char rows[SUBSCRIBER_PREFIX_MAX];
 };
 
 struct subscriber {
@@ -76,6 +92,7 @@ struct subscriber {
 	size_t input_octets;
 	bool input_skips; /* up to the next newline: the request is too long */
 	unsigned requests;
+	bool snapshot_asked; /* a decoder is to answer */
 };
 
 enum subscriber_verdict { SUBSCRIBER_IDLE, SUBSCRIBER_WAITS, SUBSCRIBER_GONE };

@@ -105,8 +105,14 @@ void subscribers_remove(struct subscriber *s, const char *why)
 
 bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 {
-	enum subscriber_verdict v =
-		subscriber_send(s, subscriber_log(s), &s->all->stream->undo, now_ns);
+	struct subscribers *all = s->all;
+	struct undo *u = &all->stream->undo;
+	enum subscriber_verdict v = subscriber_send(s, subscriber_log(s), u, now_ns);
+
+	/* The next piece of its snapshot; the last line comes at once. */
+	if (v != SUBSCRIBER_GONE && s->record->snapshot.walking && all->pull &&
+	    all->pull(all->publisher, s) && v == SUBSCRIBER_IDLE)
+		v = subscriber_send(s, subscriber_log(s), u, now_ns);
 	bool waits = v == SUBSCRIBER_WAITS;
 
 	if (v == SUBSCRIBER_GONE) {
@@ -235,6 +241,20 @@ static int request_segments(const struct subscriber *s, const struct request *q,
 	return r < 0 ? -EINVAL : 0;
 }
 
+/* Begins a walk if one is requested; a new request ends the one before. */
+static void snapshot_begin(struct subscriber *s, const struct request *q)
+{
+	struct subscriber_snapshot *snapshot = &s->record->snapshot;
+	uint32_t serial = snapshot->serial + 1;
+
+	undo_save(&s->all->stream->undo, snapshot, sizeof *snapshot);
+	*snapshot = (struct subscriber_snapshot){ .serial = serial,
+						  .walking = q->snapshot,
+						  .has_id = q->has_id };
+	memcpy(snapshot->id, q->id, sizeof snapshot->id);
+	s->snapshot_asked = false;
+}
+
 /* 0, or -EINVAL and *ret_error. */
 static int request_apply(struct subscriber *s, const struct request *q,
 			 struct request_error *ret_error)
@@ -271,8 +291,10 @@ static int request_apply(struct subscriber *s, const struct request *q,
 	change.want.everything = q->kinds == LINES_ALL && filter == FILTER_NONE && !segments.of;
 	stream_state_begin(st, NULL);
 	r = subscriber_change(s->record, subscriber_log(s), &st->undo, &change, st->state->seq);
-	if (r >= 0)
+	if (r >= 0) {
 		segments_apply(&st->segments, &segments, &st->undo);
+		snapshot_begin(s, q);
+	}
 	stream_state_commit(st);
 	if (r < 0) {
 		filters_release(&st->filters, (unsigned)filter);
@@ -502,6 +524,8 @@ static int subscriber_add(struct subscribers *all, unsigned index, int fd, bool 
 						     .want = subscription_default };
 	record->log = log;
 	record->flight = FLIGHT_NONE;
+	record->snapshot.walking = false;
+	record->snapshot.rows_octets = 0;
 	r = subscriber_new(all, index, fd, is_socket, &s);
 	if (r >= 0 && (r = subscriber_greet(all, record)) < 0)
 		subscriber_free(s);
@@ -624,6 +648,7 @@ static void subscriber_adopt(struct subscribers *all, unsigned index, bool other
 	int fd = index == stdout_index(all) ? -ENOENT : fdstore_take(all->fdstore, name.s);
 	struct subscriber *s;
 
+	record->snapshot.serial++; /* rows that are still in a ring are listed again */
 	if (record_resume(all, record, fd, other_key)) {
 		if (subscriber_new(all, index, fd, true, &s) == 0) {
 			s->stored = true;

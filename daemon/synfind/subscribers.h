@@ -34,6 +34,10 @@ struct subscribers {
 	/* Set by the owner: stream->segments has changed.  May be NULL. */
 	void (*segments_changed)(void *arg);
 	void *segments_arg;
+	/* Set by the owner: asks for more of the snapshot that @s has under way.  True: there is a
+	 * line to send. */
+	bool (*pull)(void *publisher, struct subscriber *s);
+	void *publisher;
 	struct subscriber *list;
 	unsigned connected, reading[ACCESS_LOGS];
 	uint64_t slowest[ACCESS_LOGS]; /* every subscriber is at or after this position */

@@ -412,6 +412,17 @@ def expressions():
     }
 
 
+def requests():
+    """Those of docs/requests.md, and wrong ones."""
+    text = (pathlib.Path(__file__).parents[2] / "docs/requests.md").read_text()
+    right = [line.strip().encode() for line in text.splitlines() if line.startswith("    {")]
+    wrong = [b"", b"[]", b'{"events":["tcp_closed"]}', b'{"where":"dest_prt == 1"}', b'{"id":"\\u0000"}',
+             b'{"policy":"wait"}', b'{"from":{"run_id":"x","seq":-1}}', b'{"id":"a","id":"b"}',
+             b'{"id":"' + 300 * b"x" + b'"}', b'{"events":[[[[[[', b'{"snapshot":1,"where":"\xff"}',
+             b'{"where":"src_ip == \'\\u0001\\u001f\'","id":"\\u0001","policy":"disconnect"}']
+    return {f"right-{i}": r for i, r in enumerate(right)} | {f"wrong-{i}": w for i, w in enumerate(wrong)}
+
+
 if __name__ == "__main__":
     write("frame", frames() | carriers())
     write("tcpopt", options())
@@ -419,3 +430,4 @@ if __name__ == "__main__":
     write("options", configurations())
     write("varlink", calls())
     write("where", expressions())
+    write("request", requests())
