@@ -12,8 +12,10 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "synfind/access.h"
+#include "synfind/control_list.h"
 #include "synfind/fdstore.h"
 #include "synfind/listen.h"
+#include "synfind/publisher_state.h"
 #include "synfind/subscribers.h"
 #include "synfind/varlink.h"
 
@@ -24,6 +26,8 @@ enum {
 	CLIENTS_PER_UID = 8,
 	ACCEPT_USEC = 50000, /* at most ACCEPT_BURST are accepted in this time */
 	ACCEPT_BURST = 20,
+	LISTS_MAX = 4,		 /* of connections, at the same time */
+	LIST_CHECK_USEC = 2000,	 /* between two looks at the decoder that adds to one */
 	PATIENCE_USEC = 1000000, /* between two looks for clients that do not read */
 };
 static const uint64_t patience_ns = 10000000000;
@@ -40,19 +44,39 @@ struct control_client {
 	enum access_verdict access;
 	struct varlink_input in;
 	struct varlink_output out;
-	struct varlink_call call; /* being answered; .object NULL: none */
-	uint64_t from;		  /* control_request.from of its next reply */
-	char end;		  /* of the call */
-	bool input_ended;	  /* no more calls come */
-	bool closing;		  /* no more are answered */
-	uint64_t waits_since_ns;  /* monotonic: since then it reads nothing; 0: it does */
+	struct varlink_call call;  /* being answered; .object NULL: none */
+	struct control_list *list; /* control_request.list; owned */
+	json_t *rows;		   /* control_request.rows */
+	bool collects;		   /* the list waits for decoders, or for another list */
+	uint64_t from;		   /* control_request.from of its next reply */
+	char end;		   /* of the call */
+	bool input_ended;	   /* no more calls come */
+	bool closing;		   /* no more are answered */
+	uint64_t waits_since_ns;   /* monotonic: since then it reads nothing; 0: it does */
 	sd_event_source *io, *turn;
 };
 
 /* ---- one client ------------------------------------------------------------------------------ */
 
+/* The call is answered. */
+static void client_call_done(struct control_client *s)
+{
+	if (s->list && s->list == s->all->list) {
+		control_list_cancel(s->list); /* it is freed when its decoder gives it back */
+		s->all->asker = NULL;
+	} else {
+		control_list_free(s->list);
+	}
+	s->list = NULL;
+	s->collects = false;
+	json_decref(s->rows);
+	s->rows = NULL;
+	varlink_call_done(&s->call);
+}
+
 static void client_free(struct control_client *s)
 {
+	client_call_done(s);
 	*s->link = s->next;
 	if (s->next)
 		s->next->link = s->link;
@@ -61,7 +85,6 @@ static void client_free(struct control_client *s)
 	sd_event_source_disable_unref(s->turn);
 	varlink_input_done(&s->in);
 	varlink_output_done(&s->out);
-	varlink_call_done(&s->call);
 	close(s->fd);
 	free(s);
 }
@@ -73,7 +96,7 @@ static int on_patience(sd_event_source *timer, uint64_t usec, void *arg)
 	bool waiting = false;
 
 	(void)timer, (void)usec;
-	for (struct control_client *s = c->list, *next; s; s = next) {
+	for (struct control_client *s = c->clients, *next; s; s = next) {
 		next = s->next;
 		if (s->waits_since_ns && now - s->waits_since_ns > patience_ns) {
 			log_debug("Control client %d does not read: disconnecting it", s->fd);
@@ -137,6 +160,15 @@ static void client_reply(struct control_client *s, const char *error, json_t *pa
 	s->closing |= r < 0;
 }
 
+/* The same of what the answer to @q is. */
+static void client_answer(struct control_client *s, const struct control_request *q,
+			  json_t *parameters)
+{
+	if (!q->json ||
+	    varlink_output_text(&s->out, q->json, q->json_octets, q->continues, s->end) < 0)
+		client_reply(s, q->error, parameters, q->continues, s->end);
+}
+
 static void client_complain(struct control_client *s, const char *error, const char *message,
 			    char end)
 {
@@ -174,6 +206,8 @@ static void client_proceed(struct control_client *s)
 		client_free(s);
 		return;
 	}
+	if (s->collects)
+		paused = true; /* in effect */
 	sends = s->out.n;
 	calls = !s->closing && (s->call.object || varlink_input_call(&s->in, &call, &end) >= 0 ||
 				(s->input_ended && s->in.begun));
@@ -195,7 +229,7 @@ static int on_pause_end(sd_event_source *timer, uint64_t usec, void *arg)
 
 	(void)timer, (void)usec;
 	c->pause = sd_event_source_disable_unref(c->pause);
-	for (struct control_client *s = c->list, *next; s; s = next) {
+	for (struct control_client *s = c->clients, *next; s; s = next) {
 		next = s->next;
 		client_proceed(s);
 	}
@@ -259,13 +293,74 @@ static void client_next_call(struct control_client *s)
 	s->from = 0;
 }
 
+/* ---- lists of connections -------------------------------------------------------------------- */
+
+static int on_list_timer(sd_event_source *timer, uint64_t usec, void *arg);
+
+static unsigned lists_held(const struct control *c)
+{
+	unsigned n = c->list && !c->asker;
+
+	for (const struct control_client *s = c->clients; s; s = s->next)
+		n += s->list != NULL;
+	return n;
+}
+
+/* Begins with the list of the next client that waits for one, unless one is under way. */
+static void list_begin(struct control *c)
+{
+	struct control_client *next = NULL;
+
+	for (struct control_client *s = c->clients; s; s = s->next)
+		if (s->collects && !c->list)
+			next = s; /* the one that connected first */
+	if (!next)
+		return;
+	c->list = next->list;
+	c->asker = next;
+	if (!c->list_timer && sd_event_add_time_relative(c->loop, &c->list_timer, CLOCK_MONOTONIC,
+							 0, 1, on_list_timer, c) < 0) {
+		c->list = NULL;
+		next->collects = false;
+		client_complain(next, CONTROL_INTERFACE ".Failed", "no memory", next->end);
+		client_call_done(next);
+	}
+}
+
+static int on_list_timer(sd_event_source *timer, uint64_t usec, void *arg)
+{
+	struct control *c = arg;
+	struct control_client *asker = c->asker;
+	uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+
+	(void)timer, (void)usec;
+	if (control_list_proceed(c->list, c->view.publisher)) {
+		sd_event_source_set_time_relative(c->list_timer, LIST_CHECK_USEC);
+		return sd_event_source_set_enabled(c->list_timer, SD_EVENT_ONESHOT);
+	}
+	c->list_timer = sd_event_source_disable_unref(c->list_timer);
+	if (!asker)
+		control_list_free(c->list);
+	c->list = NULL;
+	c->asker = NULL;
+	if (asker) {
+		asker->collects = false;
+		client_proceed(asker);
+	}
+	list_begin(c);
+	control_spend(c, cpu_ns);
+	return 0;
+}
+
+/* ---- its turn -------------------------------------------------------------------------------- */
+
 /* One reply, or what is wrong with a call. */
 static int on_turn(sd_event_source *turn, void *arg)
 {
 	struct control_client *s = arg;
 	struct control *c = s->all;
 	uint64_t cpu_ns = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	struct control_request q;
+	struct control_request q = { 0 };
 	json_t *parameters;
 
 	(void)turn;
@@ -277,14 +372,26 @@ static int on_turn(sd_event_source *turn, void *arg)
 					      .parameters = s->call.parameters,
 					      .more = s->call.more,
 					      .pseudonyms = s->access == ACCESS_PSEUDONYMS,
-					      .from = s->from };
+					      .from = s->from,
+					      .list = s->list,
+					      .rows = s->rows };
 		parameters = s->call.oneway ? NULL : control_answer(&q);
-		if (!s->call.oneway)
-			client_reply(s, q.error, parameters, q.continues, s->end);
+		s->list = q.list;
+		s->rows = q.rows;
 		s->from = q.from;
-		if (!q.continues)
-			varlink_call_done(&s->call);
+		s->collects = q.collects;
+		if (q.collects && lists_held(c) > LISTS_MAX) {
+			client_complain(s, CONTROL_INTERFACE ".Busy",
+					"others are listing connections: ask later", s->end);
+			q.collects = false;
+		} else if (!s->call.oneway && !q.collects && !q.again) {
+			client_answer(s, &q, parameters);
+		}
+		if (!q.continues && !q.collects && !q.again)
+			client_call_done(s);
 	}
+	list_begin(c);
+	free(q.json);
 	control_spend(c, cpu_ns); /* first: it may make a pause */
 	client_proceed(s);
 	return 0;
@@ -304,7 +411,7 @@ static enum access_verdict client_access(const struct control *c, int fd, bool i
 	v = access_by_name(ret, c->view.o);
 	if (!is_new || access_refused(v))
 		return v;
-	for (const struct control_client *s = c->list; s; s = s->next)
+	for (const struct control_client *s = c->clients; s; s = s->next)
 		of_uid += s->uid == ret->uid;
 	if (!access_rate_pass(ret->uid, clock_ns(CLOCK_MONOTONIC)))
 		return ACCESS_RATE_LIMIT;
@@ -352,12 +459,15 @@ static int client_new(struct control *c, int fd, uid_t uid, enum access_verdict 
 		close(fd);
 		return -ENOMEM;
 	}
-	*s = (struct control_client){
-		.next = c->list, .link = &c->list, .all = c, .fd = fd, .uid = uid, .access = access
-	};
+	*s = (struct control_client){ .next = c->clients,
+				      .link = &c->clients,
+				      .all = c,
+				      .fd = fd,
+				      .uid = uid,
+				      .access = access };
 	if (s->next)
 		s->next->link = &s->next;
-	c->list = s;
+	c->clients = s;
 	c->connected++;
 	r = sd_event_add_io(c->loop, &s->io, fd, EPOLLIN, on_client, s);
 	if (r >= 0)
@@ -401,7 +511,7 @@ static int on_control(sd_event_source *io, int fd, uint32_t revents, void *arg)
 
 void control_recheck(struct control *c)
 {
-	for (struct control_client *s = c->list, *next; s; s = next) {
+	for (struct control_client *s = c->clients, *next; s; s = next) {
 		struct access_peer peer = { 0 };
 
 		next = s->next;
@@ -471,8 +581,10 @@ void control_end(struct control *c)
 
 void control_destroy(struct control *c)
 {
-	while (c->list)
-		client_free(c->list);
+	while (c->clients)
+		client_free(c->clients);
+	control_list_free(c->list); /* which nobody asks for any more */
+	sd_event_source_disable_unref(c->list_timer);
 	sd_event_source_disable_unref(c->listen_io);
 	sd_event_source_disable_unref(c->patience);
 	sd_event_source_disable_unref(c->pause);

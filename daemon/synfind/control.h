@@ -18,7 +18,7 @@ struct control {
 	struct control_view view;
 	struct fdstore *fdstore; /* borrowed, like the loop */
 	sd_event *loop;
-	struct control_client *list;
+	struct control_client *clients;
 	unsigned connected;
 	int listen_fd;	     /* -1: none */
 	bool socket_made;    /* listen_remove() the path at the end */
@@ -26,8 +26,12 @@ struct control {
 	bool off;	     /* the service manager's socket, which the options do not want */
 	sd_event_source *listen_io;
 	sd_event_source *patience; /* timer, while a client does not read; NULL: none does */
-	uint64_t spell_since_ns, spent_ns; /* monotonic; and the time that calls took since then */
-	sd_event_source *pause; /* timer, while none is answered because that is too much */
+	uint64_t spell_since_ns, spent_ns; /* monotonic; and the CPU time of calls since then */
+	/* The list that decoders are adding to. */
+	struct control_list *list; /* of the asker; owned if that is gone; NULL: none */
+	struct control_client *asker;
+	sd_event_source *list_timer; /* to look how far they are */
+	sd_event_source *pause;	     /* timer, while none is answered because that is too much */
 };
 
 /* Opens the socket of the options or the service manager, if any.  @managed: the events socket is
@@ -45,5 +49,6 @@ void control_recheck(struct control *c);
 /* No later process continues: closes the socket for good. */
 void control_end(struct control *c);
 
-/* Frees everything in this process.  One that was not opened is fine if its listen_fd is -1. */
+/* Frees everything in this process.  The decoders have ended.  One that was not opened is fine if
+ * its listen_fd is -1. */
 void control_destroy(struct control *c);

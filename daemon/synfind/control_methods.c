@@ -1,6 +1,8 @@
 #include "synfind/control_methods.h"
+#include <errno.h>
 #include <pwd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
@@ -11,7 +13,9 @@
 #include "common/opttable.h"
 #include "flow/tcp_fsm.h"
 #include "format/json.h"
+#include "format/where.h"
 #include "synfind/capture_state.h"
+#include "synfind/control_list.h"
 #include "synfind/decoder.h"
 #include "synfind/decoder_state.h"
 #include "synfind/interface.h"
@@ -21,6 +25,9 @@
 enum {
 	PAGE_MAX = 100,	  /* rows; also if the caller does not say */
 	VALUE_MAX = 4096, /* of an option */
+	CONNECTIONS_PAGE = 100,
+	EVENTS_MAX = 100,
+	SEARCH_OCTETS = 1 << 20, /* of the log, in a turn */
 };
 
 /* docs/man/synfind-control.7 explains it.  Comments are where every parser takes them. */
@@ -28,9 +35,8 @@ static const char description[] =
 	"# What synfind(8) knows of itself; every method only reads. See synfind-control(7).\n"
 	"interface " CONTROL_INTERFACE "\n"
 	"\n"
-	"# One interface. Counts are since the start of the run. Rates are of the last 5 s; they "
-	"are\n"
-	"# absent before. opening: its ring is awaited. gone: it was removed.\n"
+	"# One interface. Counts are since the start of the run. Rates are of the last 5 s;\n"
+	"# they are absent before. opening: its ring is awaited. gone: it was removed.\n"
 	"type Interface (\n"
 	"  name: string,\n"
 	"  state: (up, down, opening, gone),\n"
@@ -38,10 +44,9 @@ static const char description[] =
 	"  counts: Counts\n"
 	")\n"
 	"\n"
-	"# drops: frames that the kernel dropped, in so many freezes of the ring. lost: events "
-	"that\n"
-	"# did not fit the event ring. open: connections, of which half_open are in the "
-	"handshake.\n"
+	"# drops: frames that the kernel dropped, in so many freezes of the ring. lost:\n"
+	"# events that did not fit the event ring. open: connections, of which half_open are\n"
+	"# in the handshake.\n"
 	"type Counts (\n"
 	"  packets: int,\n"
 	"  drops: int,\n"
@@ -54,9 +59,8 @@ static const char description[] =
 	"  events_per_second: ?int\n"
 	")\n"
 	"\n"
-	"# Octets. resident: of the process, shared memory included. tables, rings: address "
-	"space,\n"
-	"# of which tables use what connections need. queue: of the newest lines.\n"
+	"# Octets. resident: of the process, shared memory included. tables, rings: address\n"
+	"# space, of which tables use what connections need. queue: of the newest lines.\n"
 	"type Memory (\n"
 	"  resident: ?int,\n"
 	"  tables: int,\n"
@@ -80,13 +84,11 @@ static const char description[] =
 	"  lost: int\n"
 	")\n"
 	"\n"
-	"# A reader of the events. pid, uid: of the process that connected; absent for standard "
-	"output.\n"
-	"# user, program: their names, if they are known. since: its connection, or the last "
-	"restart.\n"
-	"# behind: what it has not been sent yet. lost: events. events, where: what it chose; "
-	"absent if\n"
-	"# that is everything, and where also if the caller may not see the addresses in it.\n"
+	"# A reader of the events. pid, uid: of the process that connected; absent for\n"
+	"# standard output. user, program: their names, if they are known. since: its\n"
+	"# connection, or the last restart. behind: what it has not been sent yet. lost:\n"
+	"# events. events, where: what it chose; absent if that is everything, and where also\n"
+	"# if the caller may not see the addresses in it.\n"
 	"type Subscriber (\n"
 	"  id: int,\n"
 	"  pid: ?int,\n"
@@ -103,9 +105,9 @@ static const char description[] =
 	"  lost: int\n"
 	")\n"
 	"\n"
-	"# An option, as it would be written in the file. source: what set it; with file, line is\n"
-	"# the last line that did. reload: what a reload can change. cut: the value was too long.\n"
-	"# A value that has addresses is absent for who may not see them.\n"
+	"# An option, as it would be written in the file. source: what set it; with file,\n"
+	"# line is the last line that did. reload: what a reload can change. cut: the value\n"
+	"# was too long. A value that has addresses is absent for who may not see them.\n"
 	"type Option (\n"
 	"  name: string,\n"
 	"  value: ?string,\n"
@@ -115,10 +117,9 @@ static const char description[] =
 	"  reload: (start, rings, live)\n"
 	")\n"
 	"\n"
-	"# The condition of the daemon. schema, run_id, boot_id, host, mode: as in the hello of "
-	"the\n"
-	"# events. seq: number of the last event. started: this process; a run can outlive it.\n"
-	"# interfaces: up to 64; interfaces_more: how many are left out.\n"
+	"# The condition of the daemon. schema, run_id, boot_id, host, mode: as in the hello\n"
+	"# of the events. seq: number of the last event. started: this process; a run can\n"
+	"# outlive it. interfaces: up to 64; interfaces_more: how many are left out.\n"
 	"method Status() -> (\n"
 	"  version: string,\n"
 	"  schema: string,\n"
@@ -139,12 +140,33 @@ static const char description[] =
 	"  subscribers: SubscriberCounts\n"
 	")\n"
 	"\n"
-	"# Subscribers by id, at most limit (1 to 100) with an id above after. next: the "
-	"after\n"
-	"# of the next page; absent on the last one. With more, page after page.\n"
+	"# Subscribers by id, at most limit (1 to 100) with an id above after. next: the\n"
+	"# after of the next page; absent on the last one. With more, page after page.\n"
 	"method Subscribers(limit: ?int, after: ?int) -> (\n"
 	"  subscribers: []Subscriber,\n"
 	"  next: ?int\n"
+	")\n"
+	"\n"
+	"# Open connections that hold where, an expression over the members of a snapshot\n"
+	"# line: at most limit (0 to 100; with more, 10000), the first ones by order: oldest,\n"
+	"# newest, idle for longest, most bytes, most retransmissions. Each is a snapshot\n"
+	"# line without its seq. matched: how many hold; without order, how many were found\n"
+	"# until limit was reached.\n"
+	"method Connections(\n"
+	"  where: ?string,\n"
+	"  order: ?(oldest, newest, idle, bytes, retrans),\n"
+	"  limit: ?int\n"
+	") -> (\n"
+	"  connections: []object,\n"
+	"  matched: int\n"
+	")\n"
+	"\n"
+	"# An open connection, and its events, the newest 100 that the queue still has.\n"
+	"# complete: they begin with its tcp_open.\n"
+	"method Connection(flow_id: string) -> (\n"
+	"  connection: object,\n"
+	"  events: []object,\n"
+	"  complete: bool\n"
 	")\n"
 	"\n"
 	"# The value of each option in force. file: the configuration file that was read.\n"
@@ -161,6 +183,15 @@ static const char description[] =
 	"\n"
 	"# This client may not connect, or too many have. The connection ends.\n"
 	"error Refused (message: string)\n"
+	"\n"
+	"# where is wrong, at this character.\n"
+	"error InvalidExpression (message: string, at: int)\n"
+	"\n"
+	"# No open connection has this flow_id.\n"
+	"error NoSuchConnection (flow_id: string)\n"
+	"\n"
+	"# Others are listing connections already: ask later.\n"
+	"error Busy (message: string)\n"
 	"\n"
 	"# The answer could not be made.\n"
 	"error Failed (message: string)\n";
@@ -212,6 +243,14 @@ static bool parameter_number(const struct control_request *q, const char *name, 
 		return false;
 	*ret = (uint64_t)n;
 	return true;
+}
+
+/* Is a parameter a string, null or absent? */
+static bool parameter_text(const struct control_request *q, const char *name)
+{
+	const json_t *value = json_object_get(q->parameters, name);
+
+	return !value || json_is_null(value) || json_is_string(value);
 }
 
 /* ---- values ---------------------------------------------------------------------------------- */
@@ -533,6 +572,185 @@ static json_t *answer_subscribers(struct control_request *q)
 	return json_pack("{s:o,s:o*}", "subscribers", rows, "next", next);
 }
 
+/* ---- Connections and Connection -------------------------------------------------------------- */
+
+static const struct {
+	const char *name;
+	enum list_order order;
+} orders[] = {
+	{ "oldest", LIST_OLDEST }, { "newest", LIST_NEWEST },	{ "idle", LIST_IDLE },
+	{ "bytes", LIST_OCTETS },  { "retrans", LIST_RETRANS },
+};
+
+static void list_begin(struct control_request *q, enum list_order order, unsigned limit)
+{
+	const struct control_view *v = q->view;
+	struct control_list *l = control_list_new(v->publisher, order, limit);
+
+	q->list = l;
+	if (!l)
+		return;
+	l->filter.pseudonyms = q->pseudonyms;
+	l->filter.key = v->publisher->key;
+	l->filter.community = v->o->community_id;
+	l->filter.community_seed = (uint16_t)v->o->community_id_seed;
+	q->collects = true;
+}
+
+/* The order of the parameters; -EINVAL. */
+static int parameter_order(const struct control_request *q)
+{
+	const char *name = json_string_value(json_object_get(q->parameters, "order"));
+
+	if (!name)
+		return parameter_text(q, "order") ? (int)LIST_ANY : -EINVAL;
+	for (unsigned i = 0; i < ARRAY_SIZE(orders); i++)
+		if (!strcmp(name, orders[i].name))
+			return (int)orders[i].order;
+	return -EINVAL;
+}
+
+static json_t *connections_begin(struct control_request *q)
+{
+	const json_t *where = json_object_get(q->parameters, "where");
+	uint64_t limit = CONNECTIONS_PAGE, max = q->more ? CONTROL_LIST_MAX : CONNECTIONS_PAGE;
+	int order = parameter_order(q), r = 0;
+	struct where_error error;
+
+	if (!parameter_number(q, "limit", 0, max, &limit))
+		return invalid_parameter(q, "limit");
+	if (order < 0)
+		return invalid_parameter(q, "order");
+	if (!parameter_text(q, "where"))
+		return invalid_parameter(q, "where");
+	list_begin(q, (enum list_order)order, (unsigned)limit);
+	if (q->list && json_is_string(where))
+		r = where_compile(&q->list->filter.where, json_string_value(where),
+				  json_string_length(where), &error);
+	if (r < 0)
+		q->collects = false;
+	if (r != -EINVAL)
+		return NULL;
+	q->error = CONTROL_INTERFACE ".InvalidExpression";
+	return json_pack("{s:s,s:i}", "message", error.text, "at", (int)error.at);
+}
+
+/* As text: jansson takes twenty times as long for a page. */
+static json_t *answer_connections(struct control_request *q)
+{
+	const size_t space = (CONNECTIONS_PAGE + 1) * JSON_LINE_MAX;
+	unsigned i = (unsigned)q->from, end, n;
+	struct strbuf t;
+
+	if (!q->list)
+		return connections_begin(q);
+	q->json = malloc(space);
+	if (!q->json)
+		return NULL;
+	n = q->list->all->n;
+	end = n - i < CONNECTIONS_PAGE ? n : i + CONNECTIONS_PAGE;
+	t = (struct strbuf){ .p = q->json, .end = q->json + space };
+	strbuf_lit(&t, "{\"connections\":[");
+	for (; i < end; i++) {
+		if (i > q->from)
+			strbuf_lit(&t, ",");
+		control_list_row(q->list, i, &t);
+	}
+	strbuf_lit(&t, "],\"matched\":");
+	strbuf_u64(&t, q->list->all->matched);
+	strbuf_lit(&t, "}");
+	q->json_octets = (size_t)(t.p - q->json);
+	q->from = end;
+	q->continues = end < n;
+	return NULL;
+}
+
+/* A flow_id as events have it. */
+static bool parse_flow_id(const char *text, uint64_t *ret)
+{
+	if (!text || strlen(text) != 16 || strspn(text, "0123456789abcdef") != 16)
+		return false;
+	*ret = strtoull(text, NULL, 16);
+	return true;
+}
+
+/* Adds the line around @at, which lies in the log after @from, to the newest ones.  Returns its
+ * end. */
+static const char *add_line(json_t *lines, const char *from, const char *at, const char *head)
+{
+	const char *begin = memrchr(from, '\n', (size_t)(at - from));
+	const char *end = memchr(at, '\n', (size_t)(head - at));
+
+	begin = begin ? begin + 1 : from;
+	if (!end)
+		return head;
+	json_array_append_new(lines, json_loadb(begin, (size_t)(end - begin), 0, NULL));
+	if (json_array_size(lines) > EVENTS_MAX)
+		json_array_remove(lines, 0);
+	return end;
+}
+
+/* Looks for the lines of a connection in a piece of the log, from position q->from on.  False: that
+ * was the last one. */
+static bool search_log(struct control_request *q, const char *flow_id)
+{
+	unsigned which = q->pseudonyms ? ACCESS_PSEUDONYMS : ACCESS_ADDRESSES;
+	const struct linelog *log = &q->view->publisher->stream.log[which];
+	uint64_t oldest = linelog_oldest(log), head = log->end->head, to;
+	char needle[32];
+	int n = snprintf(needle, sizeof needle, "\"flow_id\":\"%s\"", flow_id);
+	const char *from, *at, *end;
+
+	if (q->from < oldest)
+		q->from = oldest;
+	/* Pieces end between two lines. */
+	to = linelog_mark(log, linelog_line_at(log, q->from + SEARCH_OCTETS), 0).at;
+	if (to > head || q->from + SEARCH_OCTETS >= head)
+		to = head;
+	from = at = linelog_octets(log, q->from);
+	end = from + (to - q->from);
+	while ((at = memmem(at, (size_t)(end - at), needle, (size_t)n)))
+		at = add_line(q->rows, from, at, end);
+	q->from = to;
+	return to < head;
+}
+
+static json_t *list_row_json(const struct control_list *l, unsigned i)
+{
+	char octets[JSON_LINE_MAX];
+	struct strbuf t = { .p = octets, .end = octets + sizeof octets };
+
+	control_list_row(l, i, &t);
+	return json_loadb(octets, (size_t)(t.p - octets), 0, NULL);
+}
+
+static json_t *answer_connection(struct control_request *q)
+{
+	const char *flow_id = json_string_value(json_object_get(q->parameters, "flow_id")), *first;
+	uint64_t id;
+
+	if (!parse_flow_id(flow_id, &id))
+		return invalid_parameter(q, "flow_id");
+	if (!q->list) {
+		list_begin(q, LIST_ANY, 1);
+		if (q->list) {
+			q->list->filter.one = true;
+			q->list->filter.flow_id = id;
+		}
+		return NULL;
+	}
+	if (!q->list->all->n)
+		return fail(q, CONTROL_INTERFACE ".NoSuchConnection", "flow_id", flow_id);
+	if (!q->rows)
+		q->rows = json_array();
+	q->again = search_log(q, flow_id);
+	if (q->again)
+		return NULL;
+	first = json_string_value(json_object_get(json_array_get(q->rows, 0), "event_type"));
+	return json_pack("{s:o,s:O,s:b}", "connection", list_row_json(q->list, 0), "events",
+			 q->rows, "complete", first && !strcmp(first, "tcp_open"));
+}
+
 /* ---- Config ---------------------------------------------------------------------------------- */
 
 /* @pseudonyms: the caller may not see addresses. */
@@ -620,6 +838,8 @@ static json_t *answer_description(struct control_request *q)
 static const char *const no_names[] = { NULL };
 static const char *const interface_names[] = { "interface", NULL };
 static const char *const page_names[] = { "limit", "after", NULL };
+static const char *const list_names[] = { "where", "order", "limit", NULL };
+static const char *const flow_names[] = { "flow_id", NULL };
 
 static const struct control_method {
 	const char *interface, *name;
@@ -630,6 +850,8 @@ static const struct control_method {
 	{ SERVICE, "GetInterfaceDescription", interface_names, answer_description },
 	{ CONTROL_INTERFACE, "Status", no_names, answer_status },
 	{ CONTROL_INTERFACE, "Subscribers", page_names, answer_subscribers },
+	{ CONTROL_INTERFACE, "Connections", list_names, answer_connections },
+	{ CONTROL_INTERFACE, "Connection", flow_names, answer_connection },
 	{ CONTROL_INTERFACE, "Config", no_names, answer_config },
 };
 

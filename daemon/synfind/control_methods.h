@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 struct capture;
+struct control_list;
 struct options;
 struct publisher;
 
@@ -26,13 +27,20 @@ struct control_request {
 	bool more;		  /* the caller takes several replies */
 	bool pseudonyms;	  /* it may not see addresses */
 	uint64_t from;		  /* where this page begins; 0: at the beginning */
+	/* What a call of several turns has so far; the caller frees it after the call. */
+	struct control_list *list;
+	json_t *rows;
 	/* the result */
 	const char *error; /* its name; NULL: none */
-	bool continues;	   /* another reply follows, from .from on */
+	char *json;	   /* the parameters, in place of those returned; owned; NULL: none */
+	size_t json_octets;
+	bool continues; /* another reply follows, from .from on */
+	bool collects;	/* no reply yet: first all decoders are to add to .list */
+	bool again;	/* no reply yet: it goes on at the next turn */
 };
 
 /* Answers, or fails with .error set: returns the parameters of the reply, for the caller to free.
- * NULL: no memory. */
+ * NULL: no memory, or no reply yet. */
 json_t *control_answer(struct control_request *q);
 
 #define CONTROL_INTERFACE "io.synfind.Control"

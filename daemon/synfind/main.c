@@ -311,8 +311,8 @@ int main(int argc, char **argv)
 	socket_made = (d.publisher.subscribers.socket_made || d.control.socket_made) && !d.paused;
 	directories = (unsigned)d.publisher.subscribers.directory_made << LISTEN_EVENTS |
 		      (unsigned)d.control.directory_made << LISTEN_CONTROL;
-	control_destroy(&d.control);
 	capture_destroy(&d.capture);
+	control_destroy(&d.control); /* after the decoders, which may be adding to a list */
 	publisher_destroy(&d.publisher);
 	fdstore_destroy(&d.fdstore);
 	notify_end(end_wait_ns);

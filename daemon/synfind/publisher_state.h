@@ -43,6 +43,6 @@ struct publisher {
 	int wake_fd;
 	sd_event_source *wake_io, *more;
 	sd_event_source *snapshot_timer; /* a decoder could not be asked; NULL: never yet */
-	void (*on_wake)(void *arg); /* a decoder may have changed its state */
+	void (*on_wake)(void *arg);	 /* a decoder may have changed its state */
 	void *wake_arg;
 };

@@ -179,6 +179,14 @@ static int output_reserve(struct varlink_output *out, size_t n)
 	return 0;
 }
 
+/* Space is reserved. */
+static void output_end(struct varlink_output *out, char end)
+{
+	if (end == VARLINK_END_ANY)
+		out->octets[out->n++] = '\n';
+	out->octets[out->n++] = end == VARLINK_END_ANY ? '\0' : end;
+}
+
 int varlink_output_reply(struct varlink_output *out, const char *error, json_t *parameters,
 			 bool continues, char end)
 {
@@ -196,12 +204,26 @@ int varlink_output_reply(struct varlink_output *out, const char *error, json_t *
 	if (r >= 0) {
 		json_dumpb(reply, out->octets + out->n, n, JSON_COMPACT);
 		out->n += n;
-		if (end == VARLINK_END_ANY)
-			out->octets[out->n++] = '\n';
-		out->octets[out->n++] = end == VARLINK_END_ANY ? '\0' : end;
+		output_end(out, end);
 	}
 	json_decref(reply);
 	return r;
+}
+
+int varlink_output_text(struct varlink_output *out, const char *parameters, size_t n,
+			bool continues, char end)
+{
+	const char *tail = continues ? ",\"continues\":true}" : "}";
+	int r = output_reserve(out, n + 64);
+
+	if (r < 0)
+		return r;
+	out->n += (size_t)sprintf(out->octets + out->n, "{\"parameters\":");
+	memcpy(out->octets + out->n, parameters, n);
+	out->n += n;
+	out->n += (size_t)sprintf(out->octets + out->n, "%s", tail);
+	output_end(out, end);
+	return 0;
 }
 
 void varlink_output_sent(struct varlink_output *out, size_t n)

@@ -72,6 +72,10 @@ struct varlink_output {
 int varlink_output_reply(struct varlink_output *out, const char *error, json_t *parameters,
 			 bool continues, char end);
 
+/* The same of parameters that are @n octets of JSON. */
+int varlink_output_text(struct varlink_output *out, const char *parameters, size_t n,
+			bool continues, char end);
+
 /* Octets up to @n of them were sent. */
 void varlink_output_sent(struct varlink_output *out, size_t n);
 

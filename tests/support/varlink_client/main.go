@@ -1,7 +1,7 @@
 // A Varlink client for the control socket, made of Debian's golang-github-varlink-go-dev: it
 // introspects, calls every method, holds each reply against its description, and streams.
 //
-//	varlink_client unix:/run/synfind/control.sock SUBSCRIBERS
+//	varlink_client unix:/run/synfind/control.sock SUBSCRIBERS CONNECTIONS
 //
 // Each line of its output is a check: "ok TEXT" or "not ok TEXT".
 package main
@@ -43,6 +43,8 @@ func differs(d *idl.IDL, t *idl.Type, v interface{}, at string) string {
 		n, is := v.(json.Number)
 		_, err := n.Int64()
 		good = is && err == nil
+	case idl.TypeObject:
+		_, good = v.(map[string]interface{})
 	case idl.TypeMaybe:
 		if v != nil {
 			return differs(d, t.ElementType, v, at)
@@ -110,12 +112,27 @@ func described(c *varlink.Connection, name string) *idl.IDL {
 	return d
 }
 
+// The flow_id of an open connection.
+func openFlow(c *varlink.Connection) string {
+	var list struct {
+		Connections []struct {
+			Flow string `json:"flow_id"`
+		}
+	}
+	if c.Call(ctx, control+".Connections", nil, &list) != nil || len(list.Connections) == 0 {
+		return ""
+	}
+	return list.Connections[0].Flow
+}
+
 func callAll(c *varlink.Connection, d *idl.IDL, name string) {
 	for _, m := range d.Methods {
 		var raw json.RawMessage
 		parameters := map[string]string{}
 		if m.Name == "GetInterfaceDescription" {
 			parameters["interface"] = control
+		} else if m.Name == "Connection" {
+			parameters["flow_id"] = openFlow(c)
 		}
 		err := c.Call(ctx, name+"."+m.Name, parameters, &raw)
 		check(err == nil, "%s.%s can be called (%v)", name, m.Name, err)
@@ -124,8 +141,8 @@ func callAll(c *varlink.Connection, d *idl.IDL, name string) {
 	}
 }
 
-// Streams the subscribers, one a reply.
-func stream(c *varlink.Connection, d *idl.IDL, want int) {
+// Streams the subscribers, one a reply, and the connections.
+func stream(c *varlink.Connection, want int, open int) {
 	receive, err := c.Send(ctx, control+".Subscribers", map[string]int{"limit": 1}, varlink.More)
 	n, flags := 0, uint64(varlink.Continues)
 	for err == nil && flags&varlink.Continues != 0 {
@@ -136,6 +153,15 @@ func stream(c *varlink.Connection, d *idl.IDL, want int) {
 		n += len(page.Subscribers)
 	}
 	check(err == nil && n == want, "more: %d subscribers, one a reply (%v)", n, err)
+	receive, err = c.Send(ctx, control+".Connections", map[string]interface{}{"limit": 10000,
+		"order": "oldest", "where": "dest_port == 80"}, varlink.More)
+	n, flags = 0, uint64(varlink.Continues)
+	for replies := 0; err == nil && flags&varlink.Continues != 0; replies++ {
+		var page struct{ Connections []json.RawMessage }
+		flags, err = receive(ctx, &page)
+		n += len(page.Connections)
+	}
+	check(err == nil && n == open, "more: %d connections (%v)", n, err)
 }
 
 func errors(c *varlink.Connection) {
@@ -157,6 +183,7 @@ func main() {
 		return
 	}
 	want, _ := strconv.Atoi(os.Args[2])
+	open, _ := strconv.Atoi(os.Args[3])
 	var vendor, product, version, url string
 	var interfaces []string
 	err = c.GetInfo(ctx, &vendor, &product, &version, &url, &interfaces)
@@ -167,7 +194,7 @@ func main() {
 		if d := described(c, name); d != nil {
 			callAll(c, d, name)
 			if name == control {
-				stream(c, d, want)
+				stream(c, want, open)
 			}
 		}
 	}
