@@ -40,8 +40,13 @@ static int parse_events(struct request *q, const json_t *j, struct request_error
 
 		if (!s)
 			return refuse(e, "events must be a list of event types");
-		while (kind < LINE_KINDS && strcmp(s, line_kind_name(kind)))
-			guess_offer(&g, s, "'", line_kind_name(kind++), "'");
+		for (; kind < LINE_KINDS; kind++) {
+			if (kind == EVENT_SNAPSHOT)
+				continue; /* only by `snapshot` */
+			if (!strcmp(s, line_kind_name(kind)))
+				break;
+			guess_offer(&g, s, "'", line_kind_name(kind), "'");
+		}
 		if (kind < LINE_KINDS)
 			q->kinds |= 1u << kind;
 		else if (strcmp(s, "hello"))
