@@ -262,9 +262,17 @@ $(B)/%.service: systemd/%.service.in Makefile
 	$(call say,UNIT,$@)
 	$(Q)sed 's#@SBINDIR@#$(SBINDIR)#g; s#@LIBEXECDIR@#$(LIBEXECDIR)#g' $< >$@
 
+# The pages of section 7 that are read on the web, too, are written once, in Markdown.
+MAN7 := build/man/synfind-events.7 build/man/synfind-requests.7
+build/man/synfind-%.7: docs/%.md
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)lowdown -s -tman -M title=SYNFIND-$(subst events,EVENTS,$(subst requests,REQUESTS,$*)) -M section=7 $< | \
+	  sed '/^\.TH/a .SH NAME\nsynfind-$* \\- $* of synfind(8), as lines of JSON' >$@
+
 UNITS := synfind.service synfind-opener.service synfind.socket synfind-opener.socket
 
-install: all
+install: all $(MAN7)
 	rm -f $(B)/*.service
 	$(Q)$(MAKE) --no-print-directory $(B)/synfind.service $(B)/synfind-opener.service
 	install -D -m 755 $(B)/synfind $(DESTDIR)$(SBINDIR)/synfind
@@ -275,14 +283,14 @@ install: all
 	install -D -m 644 systemd/synfind.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/synfind.conf
 	install -D -m 644 systemd/synfind.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/synfind.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/synfind.8 docs/man/synfind-opener.8
-	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man7 docs/man/synfind-control.7
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man7 docs/man/synfind-control.7 $(MAN7)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/synfind conf/synfind.conf docs/events.schema.json
 	[ -e $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf ] || \
 	  install -D -m 644 conf/synfind.conf $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf
 
 uninstall:
 	rm -f $(DESTDIR)$(SBINDIR)/synfind $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,synfind.8 synfind-opener.8)
-	rm -f $(DESTDIR)$(PREFIX)/share/man/man7/synfind-control.7
+	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man7/,synfind-control.7 synfind-events.7 synfind-requests.7)
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) $(DESTDIR)$(UNITDIR)-preset/90-synfind.preset
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/lib/,sysusers.d/synfind.conf tmpfiles.d/synfind.conf)
 	rm -rf $(DESTDIR)$(PREFIX)/share/synfind $(DESTDIR)$(LIBEXECDIR)
@@ -293,7 +301,7 @@ deb: deps
 	$(Q)$(MAKE) --no-print-directory $(DEB)
 	$(Q)ls build/deb/*.deb
 
-$(DEB): Makefile $(wildcard lib/*/* bpf/* daemon/*/* conf/* docs/man/* debian/* systemd/*) docs/events.schema.json
+$(DEB): Makefile $(wildcard lib/*/* bpf/* daemon/*/* conf/* docs/man/* debian/* systemd/*) docs/events.schema.json docs/events.md docs/requests.md
 	$(call say,DEB,build/deb)
 	$(Q)rm -rf build/deb && mkdir -p build/deb/synfind
 	$(Q)tar -c --exclude=./build --exclude=./.git --exclude=__pycache__ . | tar -x -C build/deb/synfind

@@ -72,13 +72,13 @@ class Churn(threading.Thread):
                 s.close()
 
 
-def take(path, rng, user=None):
+def take(path, rng, request=b'{"snapshot":true,"id":"s"}'):
     """One snapshot; (its rows, its truth at the end and then, the last seq, what went wrong)."""
     s = socket.socket(socket.AF_UNIX)
     s.settimeout(live.DEADLINE)
     s.connect(path)
     with contextlib.suppress(BrokenPipeError):
-        s.sendall(b'{"snapshot":true,"id":"s"}\n')
+        s.sendall(request + b"\n")
     truth, rest, asked, rows, end = Truth(), b"", False, [], None
     while not end:
         try:
@@ -128,12 +128,35 @@ def slow_take(m, ns, rng):
             s.close()
 
 
+def two_interfaces():
+    """Two decoders on each of two interfaces: one walk."""
+    a, b = live.veth_pair()
+    daemon = live.Synfind(b, "veth-b,lo", "--decoders=2")
+    watching = daemon.subscribe()
+    l, m = b.listen(("10.0.1.2", 80)), b.listen(("127.0.0.1", 81))
+    held = []
+    for _ in range(30):
+        held.append((a.connect(("10.0.1.2", 80)), l.accept()[0]))
+        held.append((b.connect(("127.0.0.1", 81)), m.accept()[0]))
+    watching.until(lambda e: sum(x["event_type"] == "tcp_established" for x in e) == 60, "60 connections")
+    rows, open_, end = take(daemon.path, rng, request=b'{"snapshot":true,"events":[]}')
+    tap.equal(({(e["in_iface"], e["dest_port"]) for e in rows}, len(rows), len(open_), end["count"]),
+              ({("veth-b", 80), ("lo", 81)}, 60, 60, 60),
+              "two decoders on each of two interfaces: each connection once")
+    rows, _, end = take(daemon.path, rng, request=b'{"snapshot":true,"where":"dest_port == 81"}')
+    tap.equal(({e["dest_port"] for e in rows}, end["count"]), ({81}, 30), "where chooses among them")
+    watching.close()
+    daemon.stop()
+
+
 live.need("ip")
 resource.setrlimit(resource.RLIMIT_NOFILE, 2 * resource.getrlimit(resource.RLIMIT_NOFILE)[1:])
 rng = random.Random(int(os.environ.get("SEED", "3")))
 ns = live.Netns()
 m = fdstore.Manager(ns, "lo", queue_size="64M", ring_size="64M", ring_block_size="128K",
                     block_timeout="5ms", event_ring_size=65536)
+with live.guarded("two interfaces"):
+    two_interfaces()
 with live.guarded("a long snapshot"):
     m.start()
     slow_take(m, ns, rng)

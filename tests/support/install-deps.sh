@@ -6,7 +6,7 @@ set -eu
 
 need="$* build-essential pkg-config libsystemd-dev libjansson-dev libmd-dev libbpf-dev bpftool
 libpcap-dev libseccomp-dev libcap-ng-dev zlib1g-dev liblzma-dev libzstd-dev zstd
-systemd systemd-container dbus debhelper lintian
+systemd systemd-container dbus debhelper lintian lowdown
 clang clang-format libclang-rt-dev iproute2 nftables socat netcat-openbsd curl jq
 python3 python3-jsonschema mandoc procps tshark tcptrace tcpdump
 golang-go golang-github-varlink-go-dev"
