@@ -141,8 +141,8 @@ const struct opt opts[] = {
 	  "Time between two events of the same flood." },
 
 	{ "events", EVENTS, LIVE, KINDS(events, "all"),
-	  "Produce only events of these kinds, by their event_type: tcp_close, stats, ... Leave "
-	  "out what nobody reads: it costs encoding and space. Losses are always reported." },
+	  "Produce only events of these kinds, by their event_type: tcp_close, stats, ... Use it "
+	  "if no program reads the others: they cost CPU and space. Losses are always reported." },
 	/* 107: what fits into sun_path (unix(7)) */
 	{ "socket", EVENTS, AT_START, STRING(socket, 0, 107, "/run/synfind/events.sock", "PATH"),
 	  "Unix socket for subscribers. Empty: none." },

@@ -583,7 +583,7 @@ void control_destroy(struct control *c)
 {
 	while (c->clients)
 		client_free(c->clients);
-	control_list_free(c->list); /* which nobody asks for any more */
+	control_list_free(c->list); /* its client has left */
 	sd_event_source_disable_unref(c->list_timer);
 	sd_event_source_disable_unref(c->listen_io);
 	sd_event_source_disable_unref(c->patience);

@@ -1,6 +1,6 @@
 /* control.h - the control socket: questions about the daemon, and answers, in Varlink.
  *
- * Whoever may subscribe to the events may ask: access.h.  A connection costs little and can take
+ * The users who may subscribe may also ask: access.h.  A connection costs little and can take
  * little: calls are answered one at a time, in turn with the subscribers, and all of them together
  * get a tenth of the main thread's time.
  * A client that does not read its answers is asked for no more, and disconnected after a time.

@@ -219,7 +219,7 @@ static bool is_named(const char *name, const char *const *names)
 	return *names;
 }
 
-/* The first parameter that is not one of @names, which end with NULL; NULL: there is none. */
+/* The first parameter that is not one of @names (NULL ends them), or NULL: all are. */
 static const char *unknown_parameter(const struct control_request *q, const char *const *names)
 {
 	const char *name;

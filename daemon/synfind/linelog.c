@@ -112,17 +112,31 @@ bool linelog_is_sound(const struct linelog *l)
 	return true;
 }
 
-uint64_t linelog_line_at(const struct linelog *l, uint64_t at)
+enum mark_member { MARK_AT, MARK_SEQ };
+
+/* Index of the first line whose @member is at least @value: mark_first .. mark_next. */
+static uint64_t first_line(const struct linelog *l, enum mark_member member, uint64_t value)
 {
 	uint64_t lo = *l->mark_first, hi = l->end->mark_next;
 
 	while (lo < hi) {
 		uint64_t mid = lo + (hi - lo) / 2;
+		struct linelog_mark m = l->marks[mid & l->mark_mask];
 
-		if (l->marks[mid & l->mark_mask].at < at)
+		if ((member == MARK_AT ? m.at : m.seq) < value)
 			lo = mid + 1;
 		else
 			hi = mid;
 	}
 	return lo;
+}
+
+uint64_t linelog_line_at(const struct linelog *l, uint64_t at)
+{
+	return first_line(l, MARK_AT, at);
+}
+
+uint64_t linelog_line_after(const struct linelog *l, uint64_t seq)
+{
+	return first_line(l, MARK_SEQ, seq);
 }

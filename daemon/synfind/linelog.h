@@ -84,6 +84,9 @@ static inline uint64_t linelog_oldest(const struct linelog *l)
 /* Index of the first line that begins at or after @at: mark_first .. mark_next. */
 uint64_t linelog_line_at(const struct linelog *l, uint64_t at);
 
+/* Index of the first line after event @seq: mark_first .. mark_next. */
+uint64_t linelog_line_after(const struct linelog *l, uint64_t seq);
+
 /* The mark of line @i; i == mark_next: the head, after event number @seq_now. */
 static inline struct linelog_mark linelog_mark(const struct linelog *l, uint64_t i,
 					       uint64_t seq_now)

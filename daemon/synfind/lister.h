@@ -9,7 +9,7 @@
  *     memory of the one who asks, which the thread hands back: decoder_list_all().
  *
  * Requests wait in two bounded mailboxes, one for each way; putting one never blocks.  They are of
- * this process: whoever asks asks again after a restart. */
+ * this process: after a restart the main thread asks again. */
 #pragma once
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -55,7 +55,7 @@ enum list_order {
 };
 
 enum list_state {
-	LIST_WAITS, /* the decoder has it, or nobody has asked yet */
+	LIST_WAITS, /* not yet passed to a decoder, or not yet answered */
 	LIST_DONE,
 	LIST_DROPPED, /* cancelled, or the decoder ended: what is found is of no use */
 };

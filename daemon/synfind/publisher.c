@@ -86,9 +86,10 @@ static void append_event(struct publisher *p, unsigned log, const struct event *
 
 	json_event(&line, e, seq, c);
 	publisher_line_end(p, log, &line,
-			   (struct linelog_mark){ .seq = seq - 1,
-						  .kind = e->kind,
-						  .bits = filters_event(f, log, e, seq, c) });
+			   (struct linelog_mark){
+				   .seq = seq - 1,
+				   .kind = e->kind,
+				   .bits = f->active[log] ? filters_event(f, log, e, seq, c) : 0 });
 }
 
 /* What the line of @e, a record of @input, needs besides it. */

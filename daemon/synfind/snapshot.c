@@ -38,7 +38,7 @@ static struct subscriber *find_asker(const struct publisher *p, uint32_t token, 
 	return s;
 }
 
-/* Space for one more line among the rows, of JSON_LINE_MAX octets; .full: there is none. */
+/* Space for one more line among the rows, of JSON_LINE_MAX octets.  .full: no space is left. */
 static struct strbuf row_begin(struct subscriber *s)
 {
 	struct subscriber_record *record = s->record;

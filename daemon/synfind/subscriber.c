@@ -202,22 +202,6 @@ static void report_lost_segments(struct subscriber_record *record, struct undo *
 
 /* ---- subscribing ---------------------------------------------------------------------------- */
 
-/* The first line after event @seq. */
-static uint64_t line_after(const struct linelog *l, uint64_t seq)
-{
-	uint64_t lo = *l->mark_first, hi = l->end->mark_next;
-
-	while (lo < hi) {
-		uint64_t mid = lo + (hi - lo) / 2;
-
-		if (linelog_mark(l, mid, 0).seq < seq)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	return lo;
-}
-
 int subscriber_change(struct subscriber_record *record, const struct linelog *l, struct undo *u,
 		      const struct subscriber_change *change, uint64_t seq_now)
 {
@@ -228,7 +212,7 @@ int subscriber_change(struct subscriber_record *record, const struct linelog *l,
 	struct linelog_mark at;
 
 	if (change->has_from)
-		next = line_after(l, from);
+		next = linelog_line_after(l, from);
 	at = linelog_mark(l, next, seq_now);
 	change->answer(change->arg, &t, change->has_from ? from : at.seq);
 	if (t.full)

@@ -104,15 +104,6 @@ def read_all(readers, stop):
                     sel.unregister(key.fileobj)
 
 
-def send(ns, device, frames):
-    with ns():
-        s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW)
-    with s:
-        s.bind((device, 0))
-        for frame in frames:
-            s.send(frame)
-
-
 def judge_stalled(r, expected):
     lines = b"".join(r.parts).split(b"\n")[:-1]
     got = [json.loads(line) for line in lines]
@@ -161,7 +152,7 @@ with live.guarded("a hundred subscribers"):
         t.start()
     begin = time.monotonic()
     for i in range(0, len(frames), 1000):  # a burst fits in the queue, and the observer sets the pace
-        send(ns, "veth-a", frames[i:i + 1000])
+        ns.send("veth-a", frames[i:i + 1000])
         seen = []
         live.wait_until(lambda: seen.append(observer.octets) or seen[-4:] == [seen[-1]] * 4,
                         "the observer to have read")

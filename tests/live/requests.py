@@ -10,22 +10,9 @@ import sys
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 import live
 import tap
+from live import closes, traffic
 
 rng = random.Random(int(os.environ.get("SEED", "14")))
-
-
-def traffic(ns, n, port=80):
-    """Connections over loopback, each closed by both sides."""
-    with ns.listen(("127.0.0.1", port)) as l:
-        for _ in range(n):
-            c = ns.connect(("127.0.0.1", port))
-            s = l.accept()[0]
-            c.close()
-            s.close()
-
-
-def closes(events, port):
-    return sum(e["event_type"] == "tcp_close" and e["dest_port"] == port for e in events)
 
 
 def ask(sub, request, answer="subscribed"):

@@ -9,24 +9,11 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../
 import events
 import live
 import tap
+from live import closes, traffic
 
 QUEUE = "64K"  # the least there is; a socket's own buffer takes some 200K more
 TRAFFIC = 400  # connections: more than 1 MB of lines
 BURST = 40  # connections: more than QUEUE, less than a socket takes
-
-
-def traffic(ns, n, port=80):
-    """Connections over loopback, each closed by both sides."""
-    with ns.listen(("127.0.0.1", port)) as l:
-        for _ in range(n):
-            c = ns.connect(("127.0.0.1", port))
-            s = l.accept()[0]
-            c.close()
-            s.close()
-
-
-def closes(stream, port):
-    return sum(e["event_type"] == "tcp_close" and e.get("dest_port") == port for e in stream)
 
 
 def numbers(stream):

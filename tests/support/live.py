@@ -193,6 +193,16 @@ def wait_up(ns, interface):
     wait_until(lambda: "state UP" in ns.ip(f"link show {interface}"), f"{interface} to be up")
 
 
+def traffic(ns, n, port=80):
+    """Connections over loopback, each closed by both sides."""
+    with ns.listen(("127.0.0.1", port)) as l:
+        for _ in range(n):
+            c = ns.connect(("127.0.0.1", port))
+            s = l.accept()[0]
+            c.close()
+            s.close()
+
+
 def exchange(client, server, address, port=80):
     """One connection between two namespaces, closed by the client; returns how to find it."""
     with server.listen((address, port)) as l:
@@ -370,6 +380,11 @@ def find(stream, kind, **fields):
                 for k, v in fields.items()):
             return e
     return None
+
+
+def closes(stream, port):
+    """How many connections to a port the stream has closed."""
+    return sum(e["event_type"] == "tcp_close" and e.get("dest_port") == port for e in stream)
 
 
 def path_of(stream, who):

@@ -8,6 +8,7 @@
 #include "flow/event.h"
 #include "format/community.h"
 #include "format/json.h"
+#include "tests/support/json_at.h"
 #include "tests/support/tap.h"
 #include "wire/tcpopt.h"
 
@@ -48,21 +49,6 @@ static json_t *event_json(const struct event *e, uint64_t seq, const struct json
 
 	json_event(&t, e, seq, c);
 	return parse(&t);
-}
-
-/* Member at @path, "tcp.options.mss". */
-static const json_t *at(const json_t *j, const char *path)
-{
-	char key[64];
-
-	while (j && *path) {
-		size_t n = strcspn(path, ".");
-
-		snprintf(key, sizeof key, "%.*s", (int)n, path);
-		j = json_object_get(j, key);
-		path += n + (path[n] == '.');
-	}
-	return j;
 }
 
 static bool str_is(const json_t *j, const char *path, const char *want)

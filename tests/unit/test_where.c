@@ -10,6 +10,7 @@
 #include "format/member.h"
 #include "format/where.h"
 #include "format/where_form.h"
+#include "tests/support/json_at.h"
 #include "tests/support/records.h"
 #include "tests/support/tap.h"
 
@@ -131,20 +132,6 @@ static void walk(const json_t *j, const char *prefix, unsigned kind, const struc
 		if (json_is_object(value))
 			walk(value, path, kind, e, seq, c, f);
 	}
-}
-
-static const json_t *at(const json_t *j, const char *path)
-{
-	char key[64];
-
-	while (j && *path) {
-		size_t n = strcspn(path, ".");
-
-		snprintf(key, sizeof key, "%.*s", (int)n, path);
-		j = json_object_get(j, key);
-		path += n + (path[n] == '.');
-	}
-	return j;
 }
 
 static void test_lines(void)
