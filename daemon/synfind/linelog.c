@@ -1,8 +1,6 @@
 #include "synfind/linelog.h"
 #include <errno.h>
 #include <sys/mman.h>
-#include "base/cc.h"
-#include "base/undo.h"
 #include "format/json.h"
 #include "synfind/filters.h"
 
@@ -46,27 +44,6 @@ void linelog_unmap(struct linelog *l)
 	if (l->base)
 		munmap(l->base, 2 * l->size);
 	*l = (struct linelog){ 0 };
-}
-
-char *linelog_reserve(struct linelog *l, size_t n)
-{
-	while (*l->mark_first != l->end->mark_next &&
-	       l->end->head + n - linelog_oldest(l) > l->size)
-		++*l->mark_first;
-	undo_order(); /* discard a line before overwriting its octets */
-	return l->base + (l->end->head & (l->size - 1));
-}
-
-void linelog_append(struct linelog *l, size_t n, struct linelog_mark mark)
-{
-	mark.at = l->end->head;
-	if (l->end->mark_next - *l->mark_first > l->mark_mask)
-		++*l->mark_first;
-	undo_order();
-	l->marks[l->end->mark_next++ & l->mark_mask] = mark;
-	l->end->head += n;
-	if (unlikely(mark.endpoints))
-		l->end->special_end = l->end->head;
 }
 
 void linelog_clear(struct linelog *l)

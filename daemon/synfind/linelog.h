@@ -1,9 +1,9 @@
 /* linelog.h - the newest lines, stored once for all subscribers: a ring of octets and an index of
  * line starts (marks), with the kind of each line and the verdicts of the filters on it.
  *
- * The publisher appends.  Each subscriber is a position in the log and reads at its own pace;
- * linelog_oldest() shows whether the log has overtaken it.  The octets are mapped twice in a row,
- * so that any range of them is contiguous.  One thread.
+ * The publisher appends (linelog_write.h).  Each subscriber is a position in the log and reads at
+ * its own pace; linelog_oldest() shows whether the log has overtaken it.  The octets are mapped
+ * twice in a row, so that any range of them is contiguous.  One thread.
  *
  * The memory outlives the process (stream_state.h).  Appending a line writes its octets, its mark
  * and `end`.  Readers stop at `end`, so restoring `end` takes the line back.  `mark_first` only
@@ -60,13 +60,6 @@ int linelog_map(struct linelog *l, int fd, uint64_t offset, uint64_t size,
 
 /* A zeroed one is fine. */
 void linelog_unmap(struct linelog *l);
-
-/* Space for a line of up to @n octets (at most half the size).  Discards the oldest lines as
- * needed.  The caller writes the line there and calls linelog_append(). */
-char *linelog_reserve(struct linelog *l, size_t n);
-
-/* Appends the @n octets written: a line that @mark describes, but for its position. */
-void linelog_append(struct linelog *l, size_t n, struct linelog_mark mark);
 
 /* Discards all lines. */
 void linelog_clear(struct linelog *l);

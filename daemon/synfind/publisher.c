@@ -20,6 +20,7 @@
 #include "synfind/decoder.h"
 #include "synfind/decoder_state.h"
 #include "synfind/keyfile.h"
+#include "synfind/linelog_write.h"
 #include "synfind/listen.h"
 #include "synfind/snapshot.h"
 #include "synfind/fdstore.h"
@@ -32,24 +33,38 @@ enum {
 
 /* ---- lines ---------------------------------------------------------------------------------- */
 
-/* Makes space for one line of @space octets in each log and begins a transaction.  It may commit
- * what went before, so changes that belong together come after it. */
-static void lines_begin(struct publisher *p, const struct input_ring *input, size_t space)
+static bool log_is_read(const struct publisher *p, unsigned log)
+{
+	return log == ACCESS_ADDRESSES || p->subscribers.reading[log];
+}
+
+static bool log_has_space(const struct publisher *p, unsigned log, size_t space)
+{
+	const struct stream_state *st = &p->stream;
+	uint64_t end = st->state->end[log].head + space;
+
+	/* A transaction is at most half the log, so the lines it discards are older. */
+	return end <= p->subscribers.slowest[log] + st->log[log].size &&
+	       end <= st->committed[log] + st->log[log].size / 2;
+}
+
+static COLD void log_make_space(struct publisher *p, unsigned log, size_t space)
 {
 	struct stream_state *st = &p->stream;
 
-	for (unsigned i = 0; i < ACCESS_LOGS; i++) {
-		uint64_t end = st->state->end[i].head + space;
+	stream_state_commit(st);
+	if (st->state->end[log].head + space > p->subscribers.slowest[log] + st->log[log].size)
+		subscribers_clear(&p->subscribers, log, space);
+}
 
-		/* A transaction is at most half the log, so the lines it discards are older. */
-		if (end > p->subscribers.slowest[i] + st->log[i].size ||
-		    end > st->committed[i] + st->log[i].size / 2) {
-			stream_state_commit(st);
-			if (end > p->subscribers.slowest[i] + st->log[i].size)
-				subscribers_clear(&p->subscribers, i, space);
-		}
-	}
-	stream_state_begin(st, input ? input->cursor : NULL);
+/* Makes space for one line of @space octets in each log that is read, and begins a transaction.  It
+ * may commit what went before, so changes that belong together come after it. */
+static inline void lines_begin(struct publisher *p, const struct input_ring *input, size_t space)
+{
+	for (unsigned log = 0; log < ACCESS_LOGS; log++)
+		if (log_is_read(p, log) && unlikely(!log_has_space(p, log, space)))
+			log_make_space(p, log, space);
+	stream_state_begin(&p->stream, input ? input->cursor : NULL);
 }
 
 static struct strbuf publisher_line_begin(struct publisher *p, unsigned log, size_t space)
@@ -60,8 +75,10 @@ static struct strbuf publisher_line_begin(struct publisher *p, unsigned log, siz
 }
 
 /* Appends the line.  One that does not fit (the bounds above exclude that) is discarded. */
-static void publisher_line_end(struct publisher *p, unsigned log, const struct strbuf *line,
-			       struct linelog_mark mark)
+static inline __attribute__((always_inline)) void publisher_line_end(struct publisher *p,
+								     unsigned log,
+								     const struct strbuf *line,
+								     struct linelog_mark mark)
 {
 	struct linelog *l = &p->stream.log[log];
 
@@ -72,14 +89,10 @@ static void publisher_line_end(struct publisher *p, unsigned log, const struct s
 	linelog_append(l, (size_t)(line->p - linelog_octets(l, l->end->head)), mark);
 }
 
-static bool log_is_read(const struct publisher *p, unsigned log)
-{
-	return log == ACCESS_ADDRESSES || p->subscribers.reading[log];
-}
-
 /* @e as subscribers of @log see it. */
-static void append_event(struct publisher *p, unsigned log, const struct event *e, uint64_t seq,
-			 const struct json_context *c)
+static inline __attribute__((always_inline)) void append_event(struct publisher *p, unsigned log,
+							       const struct event *e, uint64_t seq,
+							       const struct json_context *c)
 {
 	const struct filters *f = &p->stream.filters;
 	struct strbuf line = publisher_line_begin(p, log, JSON_LINE_MAX);
@@ -90,6 +103,15 @@ static void append_event(struct publisher *p, unsigned log, const struct event *
 				   .seq = seq - 1,
 				   .kind = e->kind,
 				   .bits = f->active[log] ? filters_event(f, log, e, seq, c) : 0 });
+}
+
+static __attribute__((noinline)) void append_masked(struct publisher *p, const struct event *e,
+						    uint64_t seq, const struct json_context *c)
+{
+	struct event masked = *e;
+
+	pseudonym_event(&p->key, &masked);
+	append_event(p, ACCESS_PSEUDONYMS, &masked, seq, c);
 }
 
 /* What the line of @e, a record of @input, needs besides it. */
@@ -114,12 +136,8 @@ static void publish_event(struct publisher *p, const struct input_ring *input,
 	lines_begin(p, input, JSON_LINE_MAX);
 	seq = ++p->stream.state->seq;
 	append_event(p, ACCESS_ADDRESSES, e, seq, &c);
-	if (log_is_read(p, ACCESS_PSEUDONYMS)) {
-		struct event masked = *e;
-
-		pseudonym_event(&p->key, &masked);
-		append_event(p, ACCESS_PSEUDONYMS, &masked, seq, &c);
-	}
+	if (unlikely(log_is_read(p, ACCESS_PSEUDONYMS)))
+		append_masked(p, e, seq, &c);
 	input->cursor->number = e->number + 1;
 	input->cursor->tail++;
 }

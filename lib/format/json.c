@@ -174,7 +174,7 @@ static char *add_established(char *p, const struct event *e)
 	return fmt_lit(p, "}");
 }
 
-static inline char *add_sum(char *p, const struct event_totals *n)
+static inline __attribute__((always_inline)) char *add_sum(char *p, const struct event_totals *n)
 {
 	p = add_conststr(p, "conn_state", &conn_state_str[n->conn_state]);
 	p = fmt_lit(p, ",\"history\":\"");
@@ -183,7 +183,7 @@ static inline char *add_sum(char *p, const struct event_totals *n)
 	return n->counts == COUNTS_SEGMENTS ? add_u64(p, "completeness", n->completeness) : p;
 }
 
-static inline char *add_counts(char *p, const struct event_totals *n)
+static inline __attribute__((always_inline)) char *add_counts(char *p, const struct event_totals *n)
 {
 	if (n->counts == COUNTS_SEQUENCE) {
 		p = fmt_lit(p, ",\"counts\":\"sequence\"");
@@ -347,6 +347,25 @@ static char *add_flood(char *p, const struct event *e, const struct json_context
 	return fmt_lit(p, "}");
 }
 
+/* Out of line, so that the kinds of every connection are encoded in line. */
+static __attribute__((noinline)) char *add_rare(char *p, const struct event *e)
+{
+	switch (e->kind) {
+	case EVENT_TCP_RETRY:
+		return add_retry(p, e);
+	case EVENT_TCP_STUCK:
+		return add_stuck(p, e);
+	case EVENT_TCP_ANOMALY:
+		return add_anomaly(p, e);
+	case EVENT_SNAPSHOT:
+		return add_snapshot(p, e);
+	case EVENT_TCP_SEGMENT:
+		return add_segment(p, e);
+	default:
+		return p;
+	}
+}
+
 static char *add_connection(char *p, const struct event *e, const struct json_context *c)
 {
 	if (e->nvlan)
@@ -364,16 +383,8 @@ static char *add_connection(char *p, const struct event *e, const struct json_co
 		p = add_established(p, e);
 	else if (e->kind == EVENT_TCP_CLOSE)
 		p = add_close(p, e, c->second);
-	else if (e->kind == EVENT_TCP_RETRY)
-		p = add_retry(p, e);
-	else if (e->kind == EVENT_TCP_STUCK)
-		p = add_stuck(p, e);
-	else if (e->kind == EVENT_TCP_ANOMALY)
-		p = add_anomaly(p, e);
-	else if (e->kind == EVENT_SNAPSHOT)
-		p = add_snapshot(p, e);
-	else if (e->kind == EVENT_TCP_SEGMENT)
-		p = add_segment(p, e);
+	else
+		p = add_rare(p, e);
 	return fmt_lit(p, "}");
 }
 

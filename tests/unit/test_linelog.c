@@ -9,6 +9,7 @@
 #include "../../daemon/synfind/linelog.c"
 #include "../../daemon/synfind/subscriber.c"
 #include "base/cc.h"
+#include "synfind/linelog_write.h"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"
 
