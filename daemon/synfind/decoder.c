@@ -462,6 +462,8 @@ int decoder_report_segments(struct decoder *d, const struct endpoints *list)
 		return -ENOMEM;
 	*copy = *list;
 	free(atomic_exchange(&d->new_endpoints, copy));
+	if (d->started && d->bypass) /* its frames may all be bypassed */
+		eventfd_write(d->control_fd, 1);
 	return 0;
 }
 

@@ -162,6 +162,7 @@ void pipeline_report(struct pipeline *p, const struct endpoints *now)
 	if (p->endpoints)
 		endpoint_meter_change(p->meter, p->endpoints, now);
 	p->endpoints = now->used ? now : NULL;
+	tracker_bypass_except(p->tracker, p->endpoints);
 }
 
 void pipeline_skipped(struct pipeline *p, uint64_t now_ns)

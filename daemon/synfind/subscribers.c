@@ -215,12 +215,6 @@ static int request_segments(const struct subscriber *s, const struct request *q,
 {
 	int r;
 
-	if (q->nsegments && s->all->o->mode == MODE_AUTO) {
-		snprintf(ret_error->text, sizeof ret_error->text,
-			 "segments: with mode=auto the kernel counts segments, and they are not "
-			 "seen; use mode=all");
-		return -EINVAL;
-	}
 	for (unsigned i = 0; i < q->nsegments && s->record->log == ACCESS_PSEUDONYMS; i++) {
 		if (!q->segments[i].ip_v)
 			continue;
@@ -633,7 +627,6 @@ static bool record_resume(struct subscribers *all, struct subscriber_record *rec
 	subscriber_settle(record, &st->log[log]);
 	if (fd >= 0 && subscriber_is_sound(record, &st->log[log]) &&
 	    subscriber_access(all, fd, false) == log && !(log == ACCESS_PSEUDONYMS && other_key) &&
-	    !(record->cursor.want.endpoints && all->o->mode == MODE_AUTO) &&
 	    segments_resume(&st->segments, log, record->cursor.want.endpoints))
 		return true;
 	filters_release(&st->filters, filter);

@@ -4,6 +4,7 @@
 #include "base/cc.h"
 #include "bpf/bypass.h"
 #include "flow/conn.h"
+#include "flow/endpoints.h"
 #include "flow/segment_check.h"
 #include "wire/seq.h"
 #include "wire/tcpopt.h"
@@ -24,6 +25,8 @@ struct watch {
 
 struct bypass {
 	struct bypass_kernel *kernel;
+	const struct endpoints *except; /* borrowed; NULL: none */
+	bool paused;
 	uint32_t free, high; /* first free watch; those above high were never used */
 	uint32_t at[PLACES]; /* open addressing by hash: number of the watch, + 1; 0: empty */
 	struct watch watch[BYPASS_SLOTS];
@@ -215,17 +218,87 @@ static void go_round(struct bypass_slot *s, struct watch *w, const struct conn *
 	arm(s, c);
 }
 
+/* ---- watching no more ---- */
+
+static bool is_excepted(const struct bypass *b, const struct flow_key *key)
+{
+	return b->paused || (b->except && endpoints_of_key(b->except, key));
+}
+
+/* From now on its segments pass.  What the filter has counted is added when the next one comes, or
+ * when the connection ends; until then the watch goes on. */
+static void leave(struct bypass *b, struct watch *w)
+{
+	struct bypass_slot *s = slot_of(b, w);
+
+	change_phase(s, BYPASS_ARMED, BYPASS_OFF);
+	change_phase(s, BYPASS_READY, BYPASS_OFF);
+	change_phase(s, BYPASS_BYPASSED, BYPASS_FROZEN); /* the filter may have been faster */
+	if (phase_of(s) != BYPASS_FROZEN || w->caught_up)
+		forget(b, w);
+}
+
+static void leave_excepted(struct bypass *b)
+{
+	for (uint32_t i = 0; i < b->high; i++)
+		if (b->watch[i].used && is_excepted(b, &b->watch[i].key))
+			leave(b, &b->watch[i]);
+}
+
+void bypass_except(struct bypass *b, const struct endpoints *e)
+{
+	b->except = e;
+	leave_excepted(b);
+}
+
+void bypass_pause(struct bypass *b, bool paused)
+{
+	b->paused = paused;
+	leave_excepted(b);
+}
+
+bool bypass_next(const struct bypass *b, uint32_t *at, struct flow_key *ret_key, uint64_t *ret_hash)
+{
+	while (*at < b->high) {
+		const struct watch *w = &b->watch[(*at)++];
+
+		if (!w->used)
+			continue;
+		*ret_key = w->key;
+		*ret_hash = w->hash;
+		return true;
+	}
+	return false;
+}
+
+void bypass_renew(struct bypass *b, struct bypass_kernel *kernel)
+{
+	memset(b->at, 0, sizeof b->at);
+	b->kernel = kernel;
+	b->free = NONE;
+	b->high = 0;
+}
+
+/* ---- each segment ---- */
+
 void bypass_consider(struct bypass *b, const struct conn *c, const struct flow_key *key,
 		     uint64_t hash)
 {
+	struct watch *w;
+
+	if (unlikely(b->paused || b->except) && is_excepted(b, key)) {
+		w = find(b, hash);
+		if (w)
+			leave(b, w);
+		return;
+	}
 	if (conn_counts(c, SIDE_A).pkts < b->kernel->after_pkts &&
 	    conn_counts(c, SIDE_B).pkts < b->kernel->after_pkts)
 		return;
 	if (c->state != FSM_OPEN || (c->sent & c->heard) != 3 || c->gaps || c->suspect ||
 	    c->rivalled || key->self)
 		return;
-	struct watch *w = find(b, hash);
-
+	w = find(b, hash);
 	if (w)
 		go_round(slot_of(b, w), w, c);
 	else

@@ -16,6 +16,7 @@
 struct conn;
 struct bypass_key;
 struct bypass_slot;
+struct endpoints;
 struct segment;
 struct bypass;
 
@@ -36,6 +37,22 @@ struct bypass *bypass_new(struct bypass_kernel *kernel);
 
 /* Watches no connection any more.  NULL is allowed. */
 void bypass_free(struct bypass *b);
+
+/* Bypasses no connection any more that has one of the endpoints @e (borrowed until the next call;
+ * NULL: none): each of their segments comes here.  They catch up at the next one. */
+void bypass_except(struct bypass *b, const struct endpoints *e);
+
+/* The same for all connections, until it is called with false. */
+void bypass_pause(struct bypass *b, bool paused);
+
+/* Walks the watched connections: *@at is 0 at first.  False: that was all.  The one that it returns
+ * may be forgotten before the next call. */
+bool bypass_next(const struct bypass *b, uint32_t *at, struct flow_key *ret_key,
+		 uint64_t *ret_hash);
+
+/* Begins with another filter, @kernel; each connection was settled.  The former one's slots are not
+ * used any more. */
+void bypass_renew(struct bypass *b, struct bypass_kernel *kernel);
 
 /* After a segment of @c, whose key has @hash: watches it, or watches it again, if that pays.  At
  * most BYPASS_SLOTS are watched. */

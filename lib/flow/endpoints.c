@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include "flow/event.h"
+#include "flow/key.h"
 #include "wire/segment.h"
 
 /* ---- text ------------------------------------------------------------------------------------ */
@@ -103,6 +104,16 @@ unsigned endpoints_of_segment(const struct endpoints *e, const struct segment *s
 unsigned endpoints_of_event(const struct endpoints *e, const struct event *v)
 {
 	return match(e, v->ip_v, v->addr[0], v->port[0], v->addr[1], v->port[1]);
+}
+
+unsigned endpoints_of_key(const struct endpoints *e, const struct flow_key *k)
+{
+	uint8_t addr[2][16];
+	uint16_t port[2];
+
+	for (unsigned end = 0; end < 2; end++)
+		flow_key_end(k, end, addr[end], &port[end]);
+	return match(e, k->ip_v, addr[0], port[0], addr[1], port[1]);
 }
 
 /* ---- limits ---------------------------------------------------------------------------------- */

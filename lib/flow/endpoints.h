@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 struct event;
+struct flow_key;
 struct segment;
 
 enum { ENDPOINTS_MAX = 16 };
@@ -37,6 +38,7 @@ bool endpoint_equal(const struct endpoint *a, const struct endpoint *b);
 /* The places whose endpoint is one of the two ends. */
 unsigned endpoints_of_segment(const struct endpoints *e, const struct segment *s);
 unsigned endpoints_of_event(const struct endpoints *e, const struct event *v);
+unsigned endpoints_of_key(const struct endpoints *e, const struct flow_key *k);
 
 /* ---- limits ---------------------------------------------------------------------------------- */
 

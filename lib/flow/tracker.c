@@ -115,6 +115,39 @@ static void bypass_before(struct tracker *t, struct flow *f, unsigned sender,
 	entry_save(t, f);
 }
 
+void tracker_bypass_except(struct tracker *t, const struct endpoints *e)
+{
+	if (t->bypass)
+		bypass_except(t->bypass, e);
+}
+
+void tracker_bypass_pause(struct tracker *t, bool paused)
+{
+	if (t->bypass)
+		bypass_pause(t->bypass, paused);
+}
+
+void tracker_bypass_renew(struct tracker *t, struct bypass_kernel *kernel)
+{
+	uint32_t at = 0;
+	struct flow f;
+
+	while (bypass_next(t->bypass, &at, &f.key, &f.hash)) {
+		table_ref other, ref = table_find(&t->table, f.hash, &f.key, &other);
+
+		if (ref != TABLE_NONE && table_shape_of(ref) != SHAPE_FULL)
+			ref = other; /* the first is another incarnation */
+		if (ref == TABLE_NONE || table_shape_of(ref) != SHAPE_FULL)
+			continue;
+		entry_load(t, &f, ref);
+		counter_add(&t->count->bypassed, bypass_settle(t->bypass, f.c, f.hash, true));
+		entry_save(t, &f);
+	}
+	bypass_renew(t->bypass, kernel);
+	bypass_pause(t->bypass, false);
+	set_gauges(t);
+}
+
 static void bypass_after(struct tracker *t, const struct flow *f)
 {
 	if (f->ref != TABLE_NONE && table_shape_of(f->ref) == SHAPE_FULL)

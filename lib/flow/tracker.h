@@ -12,6 +12,7 @@
 #include "flow/event.h"
 #include "flow/tracker_config.h"
 
+struct endpoints;
 struct segment;
 struct tracker;
 
@@ -54,6 +55,18 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted);
 
 /* Time passed without segments: lets entries time out. */
 void tracker_advance(struct tracker *t, uint64_t now_ns);
+
+/* With `bypass`, else without effect.  From now on all segments of the connections that have one of
+ * the endpoints @e come here; @e is borrowed until the next call; NULL: none. */
+void tracker_bypass_except(struct tracker *t, const struct endpoints *e);
+
+/* With `bypass`, else without effect.  Before a change of filters: from now on all segments come
+ * here, until it is called with false. */
+void tracker_bypass_pause(struct tracker *t, bool paused);
+
+/* After tracker_bypass_pause(), and after all segments that the former filter passed: adds what it
+ * counted, and continues with the filter @kernel. */
+void tracker_bypass_renew(struct tracker *t, struct bypass_kernel *kernel);
 
 /* @count frames were lost before the tracker between @from_ns and @to_ns (the ring was full
  * @freezes times).  Reports it, and marks connections that were open then as lossy. */

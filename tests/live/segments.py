@@ -390,7 +390,7 @@ def killed(ns):
 
 
 def modes(ns):
-    """control sees SYN, FIN and RST only; auto nothing of use."""
+    """control sees SYN, FIN and RST only."""
     daemon = live.Synfind(ns, "lo", mode="control", ring_size="16M")
     sub = daemon.subscribe()
     ask(sub, {"segments": [{"port": 80}]})
@@ -399,14 +399,199 @@ def modes(ns):
     tap.equal([e["tcp"]["segment"] for e in segments(sub.events)],
               ["syn", "syn_ack", "fin_ack", "fin_ack"], "mode=control: only SYN, FIN and RST are seen")
     daemon.ends_well(sub, "control")
+
+class Pair:
+    """Both ends of a connection, left to right."""
+
+    def __init__(self, left, right, address, port):
+        with right.listen((address, port)) as l:
+            self.c = left.connect((address, port))
+            self.s = l.accept()[0]
+        self.port = port
+        self.client = self.c.getsockname()[1]
+        self.sent = 0  # by the client
+
+    def pour(self, megabytes):
+        """So much to the client."""
+        def serve():
+            for _ in range(megabytes):
+                self.s.sendall(b"y" * MEGA)
+
+        t = threading.Thread(target=serve, daemon=True)
+        t.start()
+        left = megabytes * MEGA
+        while left:
+            left -= len(self.c.recv(min(left, MEGA)))
+        t.join(live.DEADLINE)
+
+    def ask(self, n=1):
+        """Requests and answers."""
+        for _ in range(n):
+            self.c.sendall(b"q" * 100)
+            self.sent += 100
+            self.s.recv(100)
+            self.s.sendall(b"a" * 300)
+            self.c.recv(300)
+
+    def close(self):
+        self.c.close()
+        self.s.recv(1)
+        self.s.close()
+
+
+MEGA = 1 << 20
+COUNTS = ("pkts_toserver", "pkts_toclient", "bytes_toserver", "bytes_toclient", "payload_toserver",
+          "payload_toclient", "retrans_toserver", "retrans_toclient", "gap_bytes")
+
+
+def close_of(sub, pair):
+    return sub.wait_for("tcp_close", src_port=pair.client, dest_port=pair.port)
+
+
+def withheld(sub):
+    """So many segments are said to be counted by the kernel."""
+    stats = [e for e in sub.events if e["event_type"] == "stats"]
+    return sum(d.get("withheld", 0) for d in stats[-1]["decoders"]) if stats else 0
+
+
+def watched_until_bypassed(sub, pair):
+    """Traffic until more segments are counted in the kernel; some seconds at most."""
+    before, n = withheld(sub), 0
+
+    def grows():
+        nonlocal n
+        pair.pour(32)
+        pair.ask(5)
+        sub.read()
+        n += 1
+        return withheld(sub) > before
+
+    live.wait_until(grows, "segments to be bypassed")
+
+
+def by_side(lines):
+    """The client's, then the server's: two sockets may have frames of two processors in another order."""
+    return sorted(lines, key=lambda line: line[0])
+
+
+class Since:
+    """The segments of a connection from the first one that was reported on."""
+
+    def __init__(self, sub, pair, capture):
+        self.sub, self.pair, self.capture = sub, pair, capture
+        self.sent = pair.sent
+        self.frames = []
+
+    def lines(self):
+        self.sub.read()
+        return [(t["from"], t["flags"], t["seq"], t.get("ack"), t["payload_len"], t["window"]) for t in
+                (e["tcp"] for e in segments(self.sub.events, src_port=self.pair.client))]
+
+    def captured(self, first):
+        """The same of the capture: the client's numbers begin with the handshake, the server's with
+        the line @first."""
+        self.frames += [p for p in map(parse, self.capture.frames()) if p and self.pair.client in p]
+        asked = next(p for p in self.frames if p[3] == self.pair.port and p[7])
+        client, server, out = asked[5] - self.sent - 1, None, []
+        for _, _, _, dport, flags, seq, ack, n, window in self.frames:
+            mine = dport == self.pair.port
+            who, number = ("client", seq) if mine else ("server", ack)
+            if server is None:
+                if (who, flags, (number - client) % 2**32, n) != (
+                        first[0], first[1], first[2] if mine else first[3], first[4]):
+                    continue
+                server = (ack if mine else seq) - 1
+            out.append((who, flags, (seq - (client if mine else server)) % 2**32,
+                        (ack - (server if mine else client)) % 2**32, n, window))
+        return out
+
+    def complete(self):
+        """Are there as many lines as segments?  An ACK may come late."""
+        lines = self.lines()
+        return lines and len(lines) == len(self.captured(lines[0]))
+
+    def compare(self, what):
+        got = self.lines()
+        want = self.captured(got[0])
+        bad = [(i, g, w) for i, (g, w) in enumerate(zip(by_side(got), by_side(want))) if g != w]
+        tap.ok(len(got) == len(want) > 600 and not bad, f"{what}: the segments of the capture, each one",
+               bad[:3], (len(got), len(want), len(self.frames)), self.sub.checker.lost_segments)
+
+
+def bypassed(left, right, decoders):
+    """mode=auto: connections whose segments are wanted leave the bypass, and return to it."""
+    every = live.Synfind(left, "veth-a", ring_size="128M")
     try:
-        daemon = live.Synfind(ns, "lo", mode="auto", ring_size="16M")
+        auto = live.Synfind(left, "veth-a", mode="auto", decoders=decoders, ring_size="64M",
+                            stats_interval="1s", event_ring_size=65536, queue_size="64M")
     except RuntimeError as e:
+        every.stop()
         return tap.skip("mode=auto", str(e)[-200:])
-    sub = daemon.subscribe()
-    e = ask(sub, {"segments": [{"port": 80}]}, "error")
-    tap.ok("mode=auto" in e["error"], "mode=auto: refused, with the reason", e)
-    daemon.ends_well(sub, "auto")
+    name = f"mode=auto, decoders={decoders}"
+    whole, plain, sub = every.subscribe(), auto.subscribe(), auto.subscribe()
+    wanted, other = (Pair(left, right, "10.0.1.2", p) for p in (80, 81))
+    six = Pair(left, right, "fd00:1::2", 80)
+    for pair in (wanted, other, six):
+        watched_until_bypassed(plain, pair)
+    for s in (plain, sub):
+        s.read()
+    capture = Tap(left, "veth-a")
+    for f in ({"net": "10.0.1.2", "port": 80}, {"net": "fd00:1::/64"}):
+        ask(sub, {"segments": [f]})
+        pair = six if "port" not in f else wanted
+        since = Since(sub, pair, capture)
+        live.wait_until(lambda: pair.ask() or since.lines(), "the first segment")
+        pair.pour(4)
+        pair.ask(300)
+        live.wait_until(since.complete, "as many lines as segments")
+        since.compare(f"{name}, {pair.c.family.name}")
+    n = withheld(plain)
+    watched_until_bypassed(plain, other)
+    tap.ok(withheld(plain) > n, f"{name}: another connection stays in the bypass")
+    ask(sub, {})
+    watched_until_bypassed(plain, six)
+    tap.ok(True, f"{name}: one that is not wanted any more returns to it")
+    seen = len(segments(sub.events))
+    for pair in (wanted, other, six):
+        pair.pour(1)
+        pair.close()
+        a, b = close_of(whole, pair), close_of(plain, pair)
+        tap.equal({k: b["flow"][k] for k in COUNTS}, {k: a["flow"][k] for k in COUNTS},
+                  f"{name}, port {pair.port}, {pair.c.family.name}: the counts of mode=all")
+        tap.ok(not b["tcp"].get("lossy") and b["tcp"]["reason"] == "fin", "and its end", b)
+    tap.equal(len(segments(sub.events)), seen, f"{name}: no segment was reported after the request")
+    every.ends_well(whole, "mode=all")
+    auto.ends_well(plain, name)
+
+
+def bypassed_and_killed(left, right):
+    """The subscription outlives a process with mode=auto; its tables do not."""
+    m = fdstore.Manager(left, "veth-a", ring_size="64M", queue_size="64M", mode="auto", stats_interval="1s")
+    try:
+        m.start()
+    except RuntimeError as e:
+        return tap.skip("mode=auto, restart", str(e)[-200:])
+    plain, sub = m.subscribe(), m.subscribe()
+    ask(sub, {"segments": [{"net": "10.0.1.2", "port": 80}]})
+    m.end()
+    m.start()
+    sub.wait_for("restart")
+    watched_until_bypassed(plain, Pair(left, right, "10.0.1.2", 81))
+    capture = Tap(left, "veth-a")
+    pair = Pair(left, right, "10.0.1.2", 80)
+    pair.pour(8)
+    pair.ask(100)
+    pair.close()
+    sub.wait_for("tcp_close", src_port=pair.client, dest_port=80)
+    got = by_lines(sub.events)
+    want = by_capture(capture.frames(), lambda p: 80 in (p[1], p[3]))
+    tap.ok({k: by_side(v) for k, v in got.items()} == {k: by_side(v) for k, v in want.items()} and
+           len(next(iter(want.values()))) > 300,
+           "mode=auto, killed: each segment of the next connection comes",
+           {k: (len(want[k]), len(got.get(k, []))) for k in want}, sub.checker.lost_segments)
+    for x in (plain, sub):
+        tap.ok(not x.checker.errors, "every line is right", x.checker.errors)
+    m.end(15)
 
 
 live.need("ip")
@@ -422,4 +607,9 @@ with live.guarded("kills"):
     killed(ns)
 with live.guarded("modes"):
     modes(ns)
+for n in (1, 3):
+    with live.guarded(f"mode=auto, decoders={n}"):
+        bypassed(left, right, n)
+with live.guarded("mode=auto, killed"):
+    bypassed_and_killed(left, right)
 tap.done()

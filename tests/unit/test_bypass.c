@@ -16,6 +16,7 @@
 #include "bpf/bypass.h"
 #include "flow/event_names.h"
 #include "flow/bypass.h"
+#include "flow/endpoints.h"
 #include "flow/listing.h"
 #include "flow/tracker.h"
 #include "tests/support/rand.h"
@@ -211,6 +212,13 @@ static struct packet ring[RING];
 static unsigned ring_head, ring_tail, bypassed, shown;
 static uint64_t now_ns;
 
+/* Now and then, in some runs: segments of the connection are wanted, or not any more; the filter is
+ * replaced. */
+static const struct endpoints wanted = { .used = 1, .at[0] = { .has_port = true, .port = 80 } };
+static unsigned meddling; /* of 10000 packets: before how many */
+static bool excepted;
+static unsigned bypassed_then, excepted_shown, wrongly_bypassed, returned, renewed;
+
 static void feed(struct rig *r, const struct packet *k)
 {
 	struct frame f = { .ts_ns = k->ts_ns,
@@ -230,8 +238,36 @@ static void drain(unsigned leave)
 		feed(behind, &ring[ring_tail++ % RING]);
 }
 
+static void except(bool now)
+{
+	excepted = now;
+	tracker_bypass_except(behind->t, now ? &wanted : NULL);
+	bypassed_then = bypassed;
+}
+
+static void renew(void)
+{
+	tracker_bypass_pause(behind->t, true);
+	drain(0);
+	tracker_bypass_renew(behind->t, &kernel);
+	renewed++;
+}
+
+static void meddle(void)
+{
+	if (below(10000) >= meddling)
+		return;
+	if (!below(3)) {
+		renew();
+		return;
+	}
+	returned += !excepted && bypassed > bypassed_then && bypassed_then;
+	except(!excepted);
+}
+
 static void show(struct packet k)
 {
+	meddle();
 	now_ns += 1000 + below(ms);
 	k.ts_ns = now_ns;
 	feed(every, &k);
@@ -239,8 +275,10 @@ static void show(struct packet k)
 		drain(RING - 1);
 		ring[ring_head++ % RING] = k;
 		shown++;
+		excepted_shown += excepted;
 	} else {
 		bypassed++;
+		wrongly_bypassed += excepted;
 	}
 	if (!below(8))
 		drain(below(20));
@@ -378,6 +416,8 @@ static void begin(void)
 	behind = rig_new(&kernel);
 	ring_head = ring_tail = 0;
 	now_ns = start_ns;
+	excepted = false;
+	bypassed_then = 0;
 }
 
 /* The only connection, as a snapshot has it; false: it is over. */
@@ -441,6 +481,27 @@ static void run(unsigned id, bool capture_ends)
 	begin();
 	converse(id);
 	finish(id, seed, capture_ends);
+}
+
+/* The same while somebody wants the segments now and then. */
+static void test_excepted(void)
+{
+	unsigned before = differences, shown_before = shown, bypassed_before = bypassed;
+	unsigned other_before = other_rows;
+
+	for (unsigned i = 0; i < RUNS; i++) {
+		meddling = (unsigned[]){ 2, 20, 100, 1000 }[i % 4];
+		run(i % 7, i & 8);
+	}
+	meddling = 0;
+	printf("# %u segments passed, %u of them wanted, %u bypassed; %u new filters\n",
+	       shown - shown_before, excepted_shown, bypassed - bypassed_before, renewed);
+	ok(differences == before && other_rows == other_before && renewed > 100,
+	   "the same where segments are wanted now and then, and the filter is replaced");
+	ok(excepted_shown > 10000 && !wrongly_bypassed,
+	   "each segment that is wanted passes (%u; %u did not)", excepted_shown, wrongly_bypassed);
+	ok(returned > 100, "when it is not wanted any more, the connection is bypassed again (%u)",
+	   returned);
 }
 
 /* To who does not know yet what was bypassed this is plain. */
@@ -546,6 +607,7 @@ int main(void)
 	ok(rows > 50 && !other_rows,
 	   "a snapshot has what the kernel has counted until then (%u rows, %u differ)", rows,
 	   other_rows);
+	test_excepted();
 	test_first_withheld_again();
 	test_not_silent();
 	test_forgotten();

@@ -2,6 +2,7 @@
 #include <string.h>
 #include "flow/endpoints.h"
 #include "flow/event.h"
+#include "flow/key.h"
 #include "tests/support/tap.h"
 #include "wire/segment.h"
 
@@ -70,11 +71,15 @@ static void test_text(void)
 static unsigned of_segment(const struct endpoints *e, const struct segment *s)
 {
 	struct event v = { .ip_v = s->ip_v, .port = { s->dport, s->sport } };
+	struct flow_key k;
 
 	memcpy(v.addr[0], s->dst, sizeof s->dst);
 	memcpy(v.addr[1], s->src, sizeof s->src);
-	return endpoints_of_event(e, &v) == endpoints_of_segment(e, s) ? endpoints_of_segment(e, s)
-								       : ~0u;
+	flow_key_of(s, &k);
+
+	unsigned of = endpoints_of_segment(e, s);
+
+	return endpoints_of_event(e, &v) == of && endpoints_of_key(e, &k) == of ? of : ~0u;
 }
 
 static void test_match(void)
