@@ -72,6 +72,28 @@ bool linelog_wants(const struct linelog *l, uint64_t i, const struct subscriptio
 			  linelog_mark(l, i + 1, 0).at - m.at);
 }
 
+uint64_t linelog_pass(const struct linelog *l, uint64_t i, uint64_t end,
+		      const struct subscription *want)
+{
+	const uint64_t always = UINT64_C(1) << LINE_LOST | UINT64_C(1) << LINE_RESTART;
+	uint64_t kinds = want->kinds | always, since = 0, bits = UINT64_MAX;
+
+	if (want->filter != FILTER_NONE) {
+		since = l->filters->slots[want->filter].since_seq;
+		bits = UINT64_C(1) << want->filter;
+	}
+	for (; i < end; i++) {
+		const struct linelog_mark *m = &l->marks[i & l->mark_mask];
+
+		if (m->endpoints || always >> m->kind & 1)
+			break;
+		if (kinds >> m->kind & 1 &&
+		    (want->filter == FILTER_NONE || m->bits & bits || m->seq < since))
+			break;
+	}
+	return i;
+}
+
 bool linelog_is_sound(const struct linelog *l)
 {
 	uint64_t lines = l->end->mark_next - *l->mark_first, at = linelog_oldest(l);
@@ -91,16 +113,30 @@ bool linelog_is_sound(const struct linelog *l)
 
 enum mark_member { MARK_AT, MARK_SEQ };
 
+static uint64_t mark_value(const struct linelog *l, uint64_t i, enum mark_member member)
+{
+	const struct linelog_mark *m = &l->marks[i & l->mark_mask];
+
+	return member == MARK_AT ? m->at : m->seq;
+}
+
 /* Index of the first line whose @member is at least @value: mark_first .. mark_next. */
 static uint64_t first_line(const struct linelog *l, enum mark_member member, uint64_t value)
 {
 	uint64_t lo = *l->mark_first, hi = l->end->mark_next;
 
+	/* Most subscribers are near the end, where the marks are still in the CPU's cache. */
+	for (uint64_t step = 16; hi - lo > step; step *= 2) {
+		if (mark_value(l, hi - step, member) < value) {
+			lo = hi - step + 1;
+			break;
+		}
+		hi -= step;
+	}
 	while (lo < hi) {
 		uint64_t mid = lo + (hi - lo) / 2;
-		struct linelog_mark m = l->marks[mid & l->mark_mask];
 
-		if ((member == MARK_AT ? m.at : m.seq) < value)
+		if (mark_value(l, mid, member) < value)
 			lo = mid + 1;
 		else
 			hi = mid;

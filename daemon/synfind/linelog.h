@@ -94,6 +94,11 @@ static inline struct linelog_mark linelog_mark(const struct linelog *l, uint64_t
 bool linelog_wants(const struct linelog *l, uint64_t i, const struct subscription *want,
 		   bool *ret_parsed);
 
+/* Index of the first line of @i to @end - 1 that linelog_wants() must look at, or @end.  Those
+ * before it are not wanted. */
+uint64_t linelog_pass(const struct linelog *l, uint64_t i, uint64_t end,
+		      const struct subscription *want);
+
 /* The head - at octets from @at on, contiguous. */
 static inline const char *linelog_octets(const struct linelog *l, uint64_t at)
 {

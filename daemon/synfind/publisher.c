@@ -359,14 +359,14 @@ void publisher_start(struct publisher *p)
 	publisher_drain(p);
 }
 
-/* Sends what is ready. */
-static void publisher_serve(struct publisher *p)
+/* Sends what is ready.  @more: as in subscribers_serve_all(). */
+static void publisher_serve(struct publisher *p, bool more)
 {
 	uint64_t now = wall_clock_ns();
 
 	if (p->reported)
 		p->stream.head->alive_ns = now;
-	subscribers_serve_all(&p->subscribers, now);
+	subscribers_serve_all(&p->subscribers, more, now);
 }
 
 /* ---- draining ------------------------------------------------------------------------------- */
@@ -442,7 +442,7 @@ static bool drain_round(struct publisher *p)
 	/* `restart` comes first. */
 	for (struct input_ring *input = p->rings; input && p->reported; input = input->next)
 		more |= input_drain(p, input);
-	publisher_serve(p);
+	publisher_serve(p, more);
 	return more;
 }
 
@@ -528,7 +528,7 @@ void publisher_remove(struct publisher *p, struct decoder *d)
 		publish_loss(p, input, d->state.progress->number, "ring");
 		stream_state_commit(&p->stream);
 	}
-	publisher_serve(p);
+	publisher_serve(p, false);
 	snapshot_removed(p, input);
 	*link = input->next;
 	free(input);

@@ -128,7 +128,7 @@ static int on_snapshot_timer(sd_event_source *timer, uint64_t usec, void *arg)
 	struct publisher *p = arg;
 
 	(void)timer, (void)usec;
-	subscribers_serve_all(&p->subscribers, wall_clock_ns());
+	subscribers_serve_all(&p->subscribers, false, wall_clock_ns());
 	return 0;
 }
 

@@ -17,7 +17,8 @@ enum {
 	PARSED_MAX = 128,
 	LOOK_COST = SEND_AT_ONCE / 4,
 	PIPE_AT_ONCE = 4096, /* PIPE_BUF: a writable pipe takes it without blocking */
-	SKIP_SPARE = 8,	     /* skip this part of the log in addition, to gain time */
+	SKIP_SPARE = 8,	     /* skip this part of the log in addition, to gain time ... */
+	SKIP_LINES = 256,    /* ... or so many lines, if it chooses */
 };
 
 int subscriber_prepend(struct subscriber_record *record, const char *octets, size_t n)
@@ -149,7 +150,9 @@ uint64_t subscriber_skip(struct subscriber_record *record, const struct linelog 
 		return cursor->lost_total - before;
 	}
 	to = line + (l->end->mark_next - line) / SKIP_SPARE + 1;
-	if (to < least || !cursor->want.everything)
+	if (!cursor->want.everything)
+		to = least + SKIP_LINES;
+	if (to < least)
 		to = least;
 	if (to > l->end->mark_next)
 		to = l->end->mark_next;
@@ -272,7 +275,8 @@ static void runs_find(const struct subscriber_record *record, const struct linel
 	uint64_t i = linelog_line_at(l, from), at = linelog_mark(l, i, 0).at;
 	uint64_t end = snapshot->rows_octets && from < snapshot->rows_at ? snapshot->rows_at
 									 : l->end->head;
-	unsigned looked = 0, n_parsed = 0;
+	uint64_t end_line, look_end;
+	unsigned n_parsed = 0;
 
 	ret->n = 0;
 	ret->octets = 0;
@@ -283,17 +287,22 @@ static void runs_find(const struct subscriber_record *record, const struct linel
 	}
 	if (at != from)
 		runs_add(ret, from, at - from);
-	for (; at < end && ret->octets < SEND_AT_ONCE && looked < LOOK_MAX && n_parsed < PARSED_MAX;
-	     looked++) {
-		uint64_t next = linelog_mark(l, i + 1, 0).at;
+	end_line = end == l->end->head ? l->end->mark_next : linelog_line_at(l, end);
+	look_end = end_line - i < LOOK_MAX ? end_line : i + LOOK_MAX;
+	while (ret->octets < SEND_AT_ONCE && n_parsed < PARSED_MAX) {
 		bool parsed;
 
-		if (linelog_wants(l, i++, &cursor->want, &parsed) && !runs_add(ret, at, next - at))
+		i = linelog_pass(l, i, look_end, &cursor->want);
+		if (i >= look_end)
+			break;
+		at = linelog_mark(l, i, 0).at;
+		if (linelog_wants(l, i, &cursor->want, &parsed) &&
+		    !runs_add(ret, at, linelog_mark(l, i + 1, 0).at - at))
 			break;
 		n_parsed += parsed;
-		at = next;
+		i++;
 	}
-	ret->end = at;
+	ret->end = linelog_mark(l, i, 0).at;
 }
 
 /* The position after @n octets of them. */

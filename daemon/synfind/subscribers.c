@@ -24,9 +24,10 @@
 #include "synfind/subscriber.h"
 
 enum {
-	HELLO_MAX = 1 << 14,  /* SUBSCRIBER_PREFIX_MAX */
-	REQUESTS_MAX = 10000, /* of one subscriber: each costs some us */
-	ACCEPT_USEC = 50000,  /* at most ACCEPT_BURST are accepted in this time */
+	SERVE_OCTETS = 1 << 19, /* of the log: a send is worth its time */
+	HELLO_MAX = 1 << 14,	/* SUBSCRIBER_PREFIX_MAX */
+	REQUESTS_MAX = 10000,	/* of one subscriber: each costs some us */
+	ACCEPT_USEC = 50000,	/* at most ACCEPT_BURST are accepted in this time */
 	ACCEPT_BURST = 100,
 	KEEP_CHECK_USEC = 250000, /* between two looks for subscribers to store */
 };
@@ -137,11 +138,22 @@ bool subscribers_serve(struct subscriber *s, uint64_t now_ns)
 	return true;
 }
 
-void subscribers_serve_all(struct subscribers *all, uint64_t now_ns)
+/* It has little to get so far. */
+static bool can_wait(const struct subscriber *s)
+{
+	const struct subscriber_cursor *cursor = &s->record->cursor;
+	const struct linelog *l = subscriber_log(s);
+	uint64_t behind = l->end->head - cursor->at;
+
+	return !cursor->want.everything && !s->record->snapshot.walking &&
+	       subscriber_prefix_sent(s->record) && behind < SERVE_OCTETS && behind < l->size / 8;
+}
+
+void subscribers_serve_all(struct subscribers *all, bool more, uint64_t now_ns)
 {
 	for (struct subscriber *s = all->list, *next; s; s = next) {
 		next = s->next;
-		if (!s->waits)
+		if (!s->waits && !(more && can_wait(s)))
 			subscribers_serve(s, now_ns);
 	}
 }

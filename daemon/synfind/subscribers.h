@@ -70,8 +70,10 @@ void subscribers_adopt(struct subscribers *all, bool other_key);
 /* Sends, and polls the descriptor if it blocks.  False: the subscriber was removed. */
 bool subscribers_serve(struct subscriber *s, uint64_t now_ns);
 
-/* Serves all subscribers that do not wait for their descriptor. */
-void subscribers_serve_all(struct subscribers *all, uint64_t now_ns);
+/* Serves all subscribers that do not wait for their descriptor.  @more: further lines follow at
+ * once, so that those that choose, who want few of them, get them together: a send costs some us,
+ * however short it is. */
+void subscribers_serve_all(struct subscribers *all, bool more, uint64_t now_ns);
 
 /* Makes sure that no subscriber of @log still needs the octets that the next @n overwrite.  Ready
  * subscribers are served first, because a burst may be longer than the log; the others lose events,
