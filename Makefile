@@ -53,7 +53,7 @@ GEN  := build/tests/gen build/tests/jsonlines build/tests/pump build/tests/repla
         build/tests/fixed_random.so build/tests/uml_xstate.so build/tests/load \
         build/tests/unstamp.bpf.o build/tests/synfind-faults
 TRUTH := build/tests/truth-relay build/tests/truth-driver
-BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency) \
+BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency writers) \
          $(patsubst tests/bench/%.c,build/bench/%,$(wildcard tests/bench/micro_*.c))
 
 # Kept, so that a change to a header makes them anew.

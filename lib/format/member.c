@@ -367,9 +367,14 @@ static bool present(const struct member *m, const struct event *e, const struct 
 		 (when & WHEN_ANSWERED && dur32_ns(e->snapshot.server_rtt) == DURATION_UNKNOWN));
 }
 
+static int64_t limited(uint64_t n)
+{
+	return n > INT64_MAX ? INT64_MAX : (int64_t)n;
+}
+
 static bool give_integer(struct member_value *v, uint64_t n)
 {
-	v->integer = n > INT64_MAX ? INT64_MAX : (int64_t)n;
+	v->integer = limited(n);
 	return true;
 }
 
@@ -465,6 +470,16 @@ bool member_is_kind(const struct member *m)
 bool member_is_word(const struct member *m)
 {
 	return m->read == READ_WORD || m->read == READ_SIDE;
+}
+
+bool member_is_number(const struct member *m)
+{
+	return m->read == READ_NUMBER && !m->when;
+}
+
+int64_t member_number_of_event(const struct member *m, const struct event *e)
+{
+	return limited(number_at(e, m));
 }
 
 int member_word_of_event(const struct member *m, const struct event *e,

@@ -84,6 +84,12 @@ bool member_is_word(const struct member *m);
 int member_word_of_event(const struct member *m, const struct event *e,
 			 const struct json_context *c);
 
+/* Is it a number that is always there? */
+bool member_is_number(const struct member *m);
+
+/* The same number as member_of_event() gives for such a member. */
+int64_t member_number_of_event(const struct member *m, const struct event *e);
+
 /* The value of @m from its text in a line, JSON; false: it has another type. */
 bool member_of_text(const struct member *m, const char *json, size_t n, struct member_value *ret);
 

@@ -198,10 +198,23 @@ static bool value_holds(const struct where *w, const struct term *t, struct subj
 	return false;
 }
 
+static bool number_holds(const struct where *w, const struct term *t, const struct event *e)
+{
+	unsigned row = w->member[t->member].row[e->kind];
+	int64_t have, want = w->literal[t->arg].integer;
+
+	if (row == ROW_NONE)
+		return false;
+	have = member_number_of_event(&member_table[row], e);
+	return t->outcomes & outcome_of((have > want) - (have < want));
+}
+
 static bool term_holds(const struct where *w, const struct term *t, struct subject *s)
 {
 	struct member_value v;
 
+	if (t->by_number && s->event)
+		return number_holds(w, t, s->event);
 	if (t->op == OP_CONSTANT)
 		return t->arg;
 	if (t->by_words && s->event) {
@@ -257,6 +270,19 @@ uint32_t where_kinds(const struct where *w)
 }
 
 /* ---- what is known before there is a record -------------------------------------------------- */
+
+static bool is_by_number(const struct where *w, const struct term *t)
+{
+	if (t->op != OP_COMPARE || where_type(w, t->member) != MEMBER_INTEGER)
+		return false;
+	for (unsigned kind = 0; kind < EVENT_KINDS; kind++) {
+		unsigned row = w->member[t->member].row[kind];
+
+		if (row != ROW_NONE && !member_is_number(&member_table[row]))
+			return false;
+	}
+	return true;
+}
 
 /* Which words make @t true?  All records that have the member have the same words. */
 static void prepare_term(const struct where *w, struct term *t)
@@ -317,6 +343,8 @@ void where_prepare(struct where *w)
 					    : WHERE_TEXTS;
 	for (unsigned i = 0; i < w->terms; i++)
 		prepare_term(w, &w->term[i]);
+	for (unsigned i = 0; i < w->terms; i++)
+		w->term[i].by_number = is_by_number(w, &w->term[i]);
 	for (unsigned kind = 0; kind < EVENT_KINDS; kind++)
 		w->kinds |= (uint32_t)possible_for(w, kind) << kind;
 }

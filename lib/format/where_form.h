@@ -35,6 +35,8 @@ struct term {
 	/* The member is one of a few words: only .words counts, one bit for each word, if it makes
 	 * the term true.  For records; in a line it is text. */
 	bool by_words;
+	/* It compares a number that is always there with an integer.  For records, too. */
+	bool by_number;
 	uint32_t words;
 };
 
@@ -71,5 +73,5 @@ struct where {
 /* The type of a member (an index in w->member): enum member_type. */
 unsigned where_type(const struct where *w, unsigned member);
 
-/* Completes what where_compile() has parsed: .by_words, .words and .kinds. */
+/* Completes what where_compile() has parsed: .by_words, .words, .by_number and .kinds. */
 void where_prepare(struct where *w);

@@ -1,7 +1,8 @@
 /* latency - a subscriber that tells how old events are when it gets them.
  *
- *     latency SOCKET
+ *     latency SOCKET [REQUEST]
  *
+ * REQUEST: docs/requests.md; without one it gets every event.
  * Age of an event: CLOCK_REALTIME when read() returned its line, less the line's own timestamp, by
  * which the kernel marked the frame.  Only events that a frame caused count: not those of a timer,
  * whose timestamp is a deadline.  An event older than one that came before it was held back on
@@ -132,15 +133,15 @@ int main(int argc, char **argv)
 	int64_t newest = 0;
 	size_t used = 0;
 
-	if (argc != 2 || !prompt.ns || !held.ns) {
-		fprintf(stderr, "usage: latency SOCKET\n");
+	if (argc < 2 || argc > 3 || !prompt.ns || !held.ns) {
+		fprintf(stderr, "usage: latency SOCKET [REQUEST]\n");
 		return 2;
 	}
 	sigaction(SIGTERM, &sa, NULL);
 	sigaction(SIGINT, &sa, NULL);
 	int fd = connect_to(argv[1]);
 
-	if (fd < 0) {
+	if (fd < 0 || (argc > 2 && dprintf(fd, "%s\n", argv[2]) < 0)) {
 		perror(argv[1]);
 		return 1;
 	}
