@@ -485,8 +485,6 @@ static void check_together(struct parser *p)
 		o->icmp = false;
 	if (o->mode == MODE_AUTO && (o->decap || o->icmp))
 		complain(p, opt_find("mode"), "auto cannot be combined with decap or icmp");
-	if (o->filter && o->mode == MODE_AUTO)
-		complain(p, opt_find("filter"), "cannot be combined with mode=auto");
 	check_filter(p);
 	if (o->pin_decoders && cpulist_parse(o->pin_decoders, &(struct cpulist){ .n = 0 }) < 0)
 		complain(p, opt_find("pin-decoders"),
@@ -607,11 +605,16 @@ struct place options_place(const struct options *o, size_t i)
 	return p;
 }
 
+/* The filter of mode=auto passes TCP alone, and no reload changes the mode. */
+static bool is_fixed_by_mode(const struct opt *opt, const struct options *running)
+{
+	return running->mode == MODE_AUTO && (opt == opt_find("decap") || opt == opt_find("icmp"));
+}
+
 int options_keep_fixed(struct options *fresh, const struct options *running)
 {
 	for (const struct opt *opt = opts; opt < opts + N_OPT; opt++) {
-		bool live =
-			opt->reload == LIVE || (opt->reload == RINGS && running->mode != MODE_AUTO);
+		bool live = opt->reload != AT_START && !is_fixed_by_mode(opt, running);
 		int r = live || opt->type > OPT_STRING ? 0 : opt_keep(opt, fresh, running);
 
 		if (r < 0)

@@ -99,7 +99,7 @@ const struct opt opts[] = {
 	  "unreachable. By default not with mode=auto or several decoders." },
 	{ "filter", CAPTURE, RINGS, STRING(filter, 0, CAPFILTER_TEXT_MAX, "", "EXPRESSION"),
 	  "Capture only frames that match, in tcpdump's language (pcap-filter(7)): 'port 443 and "
-	  "not host 192.0.2.1'. VLAN tags are ignored unless it says vlan. Not with mode=auto." },
+	  "not host 192.0.2.1'. VLAN tags are ignored unless it says vlan." },
 	{ "decoders", CAPTURE, AT_START, NUMBER(decoders, 1, AFRING_GROUP_MAX, "1"),
 	  "Decoder threads of each interface, which share its connections. Raise it if one thread "
 	  "takes a whole processor. Not for --read." },

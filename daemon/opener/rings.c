@@ -61,7 +61,8 @@ static void close_filters(struct rings *rings, unsigned from)
 		bypassload_close(&rings->filter[i]);
 }
 
-/* The user's filter, if any, then ours.  The number of instructions, or -errno. */
+/* The user's filter, if any, then ours, which with MODE_AUTO is no classic one.  The number of
+ * instructions, or -errno. */
 static int build_filter(const struct options *o, const struct link *l, int link,
 			struct sock_filter *insns)
 {
@@ -77,6 +78,8 @@ static int build_filter(const struct options *o, const struct link *l, int link,
 		log_error("%s: filter: %s", l->name, error);
 		return n;
 	}
+	if (o->mode == MODE_AUTO)
+		return n;
 	ours = tcp_filter_build(&spec, insns + n, TCP_FILTER_MAX);
 	return ours < 0 ? ours : n + ours;
 }
@@ -85,10 +88,30 @@ static int build_filter(const struct options *o, const struct link *l, int link,
 static void explain_refusal(const struct options *o, const struct link *l, int error,
 			    const char *step)
 {
-	if (o->filter && error == -ENOMEM && !strcmp(step, "SO_ATTACH_FILTER"))
+	if (o->filter && error == -ENOMEM &&
+	    (!strcmp(step, "SO_ATTACH_FILTER") || !strcmp(step, "SO_ATTACH_BPF")))
 		log_error("%s: filter: it needs more memory than the kernel allows: raise "
 			  "net.core.optmem_max (sysctl)",
 			  l->name);
+}
+
+/* Each ring has its own filter, whose slots are for its decoder's connections. */
+static int load_bypass(const struct link *l, const struct bypassload_config *config,
+		       struct rings *ret, int program[], const char **reterr_step)
+{
+	char error[BYPASSLOAD_ERROR_MAX];
+	int r = 0;
+
+	*reterr_step = OPENER_STEP_BYPASS;
+	for (unsigned i = 0; r >= 0 && i < ret->n; i++) {
+		r = bypassload_load(config, &ret->filter[i], error);
+		program[i] = ret->filter[i].program;
+	}
+	if (r < 0 && *error) {
+		log_error("%s: filter: with mode=auto %s", l->name, error);
+		*reterr_step = "filter";
+	}
+	return r;
 }
 
 int rings_open(const struct options *o, const struct link *l, uint64_t secret, struct rings *ret,
@@ -118,13 +141,13 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 		.programs = o->mode == MODE_AUTO ? program : NULL,
 	};
 
-	*reterr_step = OPENER_STEP_BYPASS;
-	/* Each ring has its own filter, whose slots are for its decoder's connections. */
-	for (unsigned i = 0; o->mode == MODE_AUTO && r >= 0 && i < ret->n; i++) {
-		r = bypassload_load(link == LINK_RAW_IP, l->arphrd == ARPHRD_LOOPBACK,
-				    &ret->filter[i]);
-		program[i] = ret->filter[i].program;
-	}
+	struct bypassload_config bypass = { .raw_ip = link == LINK_RAW_IP,
+					    .loopback = l->arphrd == ARPHRD_LOOPBACK,
+					    .user = insns,
+					    .user_n = (unsigned)n };
+
+	if (o->mode == MODE_AUTO)
+		r = load_bypass(l, &bypass, ret, program, reterr_step);
 	if (r >= 0 && ret->n > 1)
 		r = open_group(o, l, &cfg, secret, ret, reterr_step);
 	if (r >= 0 && ret->n == 1)

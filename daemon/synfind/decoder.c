@@ -163,6 +163,7 @@ void decoder_destroy(struct decoder *d)
 	if (d->control_fd > 0)
 		close(d->control_fd);
 	bypass_filter_free(d->bypass);
+	bypass_filter_free(d->other_bypass);
 	decoder_state_close(&d->state);
 	memset(d, 0, sizeof *d);
 }
@@ -462,7 +463,7 @@ int decoder_report_segments(struct decoder *d, const struct endpoints *list)
 		return -ENOMEM;
 	*copy = *list;
 	free(atomic_exchange(&d->new_endpoints, copy));
-	if (d->started && d->bypass) /* its frames may all be bypassed */
+	if (d->started) /* with mode=auto there may be no frames to wake it */
 		eventfd_write(d->control_fd, 1);
 	return 0;
 }
@@ -501,12 +502,14 @@ static void decoder_close_all(struct decoder *d)
 
 /* ---- from one packet ring to another -------------------------------------------------------- */
 
-void decoder_switch_ring(struct decoder *d, struct source *source, const struct decoder_ring *ring)
+void decoder_switch_ring(struct decoder *d, struct source *source, struct bypass_filter *bypass,
+			 const struct decoder_ring *ring)
 {
 	struct decoder_state_head *h = d->state.head;
 
 	h->ring[!h->current] = *ring;
 	d->next_source = source;
+	d->other_bypass = bypass;
 	atomic_store(&d->switching, SWITCH_ASKED);
 	eventfd_write(d->control_fd, 1);
 }
@@ -515,7 +518,9 @@ void decoder_switched(struct decoder *d)
 {
 	source_free(d->next_source);
 	source_free(d->old_source);
+	bypass_filter_free(d->other_bypass);
 	d->next_source = d->old_source = NULL;
+	d->other_bypass = NULL;
 	atomic_store(&d->switching, SWITCH_NONE);
 }
 
@@ -529,6 +534,19 @@ static struct ring_switch *switch_begin(struct decoder *d)
 	decoder_begin(d, TASK_SWITCH);
 	undo_save(d->undo, d->state.ring_switch, sizeof *d->state.ring_switch);
 	return d->state.ring_switch;
+}
+
+/* The old ring is read up to the cut: what its filter counted is added, and the new one's counts
+ * from now on. */
+static void switch_bypass(struct decoder *d)
+{
+	struct bypass_filter *old = d->bypass;
+
+	if (!old)
+		return;
+	d->bypass = d->other_bypass;
+	d->other_bypass = old;
+	tracker_bypass_renew(d->pipeline.tracker, bypass_filter_kernel(d->bypass));
 }
 
 /* One commit changes which ring is read, and from where. */
@@ -545,6 +563,7 @@ static void switch_advance(struct decoder *d, bool empty)
 		d->old_source = d->source;
 		d->source = d->next_source;
 		d->next_source = NULL;
+		switch_bypass(d);
 		h->current = !h->current;
 		d->state.progress->at = (struct source_position){ 0 };
 		d->pipeline.inner = decoder_state_current_ring(&d->state)->inner;
@@ -571,6 +590,8 @@ static void switch_rings(struct decoder *d, bool empty)
 		const struct decoder_ring *ring = d->state.head->ring;
 		uint64_t a = ring[0].block_timeout_ns, b = ring[1].block_timeout_ns;
 
+		/* What its filter counts must lie before the cut. */
+		tracker_bypass_pause(d->pipeline.tracker, true);
 		ring_switch_begin(switch_begin(d), clocks(), a > b ? a : b);
 		decoder_commit(d);
 		atomic_store(&d->switching, SWITCH_UNDER_WAY);
@@ -582,6 +603,7 @@ static void switch_rings(struct decoder *d, bool empty)
 	if (d->state.ring_switch->phase != RING_SWITCH_OVER)
 		return;
 	switch_end(d);
+	tracker_bypass_pause(d->pipeline.tracker, false); /* if the old ring stays */
 	atomic_store(&d->switching, d->next_source ? SWITCH_REFUSED : SWITCH_DONE);
 	eventfd_write(d->wake_fd, 1);
 }

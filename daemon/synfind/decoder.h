@@ -42,6 +42,7 @@ struct decoder {
 	struct source *next_source, *old_source; /* during a ring switch; owned or NULL */
 	_Atomic int switching;			 /* enum decoder_switch */
 	struct bypass_filter *bypass;		 /* owned; NULL: the filter is a classic one */
+	struct bypass_filter *other_bypass;	 /* that of the other ring during a switch */
 	bool skip;				 /* the first frame: rescue.h */
 	bool block_when_full; /* at the end: wait for the consumer instead of losing events */
 
@@ -102,8 +103,10 @@ bool decoder_list_all(struct decoder *d, struct list *l);
 int decoder_report_segments(struct decoder *d, const struct endpoints *list);
 
 /* Switches to @source, owned from now on, which is capturing already, while no other switch is
- * under way.  @ring describes it; the caller has stored its socket. */
-void decoder_switch_ring(struct decoder *d, struct source *source, const struct decoder_ring *ring);
+ * under way.  @ring describes it; the caller has stored its socket.  @bypass: its filter, owned as
+ * well; NULL, as that of the old one is. */
+void decoder_switch_ring(struct decoder *d, struct source *source, struct bypass_filter *bypass,
+			 const struct decoder_ring *ring);
 
 /* Closes the unused ring after a switch.  Call it when all decoders of the interface have finished
  * theirs: a socket that leaves a fan-out group changes which member gets what. */

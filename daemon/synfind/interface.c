@@ -123,10 +123,9 @@ unsigned interface_fds(const struct opener_reply *m)
 	return m->mode == MODE_AUTO ? 3 * m->rings : m->rings;
 }
 
-/* The filter of ring @i if this daemon uses it.  A filter that is closed has no keys and passes
- * everything: the opener has another mode. */
-static int interface_take_filter(struct capture *c, const struct opener_reply *m, unsigned i,
-				 const int *fds, struct bypass_filter **ret)
+/* A filter that is closed has no keys and passes everything: the opener has another mode. */
+int interface_take_filter(struct capture *c, const struct opener_reply *m, unsigned i,
+			  const int *fds, struct bypass_filter **ret)
 {
 	int flows, slots;
 

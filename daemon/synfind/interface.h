@@ -87,6 +87,11 @@ void interface_free(struct interface *iface);
 /* The number of descriptors that belong to these rings. */
 unsigned interface_fds(const struct opener_reply *m);
 
+/* The filter of ring @i of the reply, whose descriptors are @fds, if it is one of mode=auto and
+ * this daemon uses it; else *ret is NULL.  Owns its maps, also on failure.  0 or -errno. */
+int interface_take_filter(struct capture *c, const struct opener_reply *m, unsigned i,
+			  const int *fds, struct bypass_filter **ret);
+
 /* Describes ring @i of the reply, socket @fd, for decoder_state.h. */
 struct decoder_ring interface_ring_of(const struct capture *c, const struct opener_reply *m,
 				      unsigned i, int fd);

@@ -1,5 +1,6 @@
 #include "source/source.h"
 #include "synfind/ring_reload.h"
+#include "synfind/bypassfilter.h"
 #include <string.h>
 #include <unistd.h>
 #include "common/log.h"
@@ -26,7 +27,7 @@ void ring_reload_ask(struct capture *c, struct interface *iface)
 	bool changed = false;
 
 	/* During a switch the decoder's thread changes which ring is the current one. */
-	if (iface->switching || iface->gone || c->o->mode == MODE_AUTO)
+	if (iface->switching || iface->gone)
 		return;
 	for (unsigned i = 0; i < iface->decoders; i++)
 		changed |= decoder_state_current_ring(&iface->decoder[i]->state)->wants != wants;
@@ -43,7 +44,8 @@ static const char *unfit(const struct interface *iface, const struct opener_repl
 {
 	const struct decoder_share *share = &iface->decoder[0]->pipeline.share;
 
-	if (m->mode == MODE_AUTO || (m->mode == MODE_CONTROL) != share->control)
+	if ((m->mode == MODE_AUTO) != !!iface->decoder[0]->bypass ||
+	    (m->mode == MODE_CONTROL) != share->control)
 		return "the opener has another mode, which takes effect at the next start";
 	if (m->rings != iface->decoders)
 		return "the number of rings and decoders differs";
@@ -53,26 +55,30 @@ static const char *unfit(const struct interface *iface, const struct opener_repl
 	return NULL;
 }
 
-/* Starts a decoder's switch to ring @i of the reply; owns @fd, also on failure. */
+/* Starts a decoder's switch to ring @i of the reply; owns its descriptors, also on failure. */
 static int switch_decoder(struct capture *c, struct interface *iface, const struct opener_reply *m,
-			  unsigned i, int fd)
+			  unsigned i, const int *fds)
 {
-	struct decoder_ring ring = interface_ring_of(c, m, i, fd);
-	struct source *source;
-	int r = afring_map(fd, &m->ring[i], NULL, &source);
+	struct decoder_ring ring = interface_ring_of(c, m, i, fds[i]);
+	struct source *source = NULL;
+	struct bypass_filter *bypass;
+	int r = interface_take_filter(c, m, i, fds, &bypass);
 
+	if (r >= 0)
+		r = afring_map(fds[i], &m->ring[i], NULL, &source);
 	if (r < 0) {
-		close(fd);
+		bypass_filter_free(bypass);
+		close(fds[i]);
 		return r;
 	}
-	if (c->fdstore->live)
-		r = fdstore_add(c->fdstore, interface_spare_fdname(iface, i).s, fd);
+	if (c->fdstore->live && !bypass)
+		r = fdstore_add(c->fdstore, interface_spare_fdname(iface, i).s, fds[i]);
 	if (r < 0) {
 		source_free(source);
 		return r;
 	}
 	iface->switching = true;
-	decoder_switch_ring(iface->decoder[i], source, &ring);
+	decoder_switch_ring(iface->decoder[i], source, bypass, &ring);
 	return 0;
 }
 
@@ -89,8 +95,8 @@ void ring_reload_rings(struct capture *c, struct interface *iface, const struct 
 		opener_close_fds(fds, n);
 		return;
 	}
-	for (unsigned i = 0; i < n; i++) {
-		int r = switch_decoder(c, iface, m, i, fds[i]);
+	for (unsigned i = 0; i < m->rings; i++) {
+		int r = switch_decoder(c, iface, m, i, fds);
 
 		if (r < 0)
 			log_error("%s keeps its old ring: %s", iface->name, strerror(-r));

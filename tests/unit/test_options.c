@@ -319,9 +319,9 @@ static void check_filter_option(void)
 	ok(run("--config=/dev/null", "--filter=tcp and") == -EINVAL &&
 		   told_flag("--filter: can't parse filter expression: syntax error\n"),
 	   "a syntax error is told");
-	ok(run("--config=/dev/null", "--filter=tcp", "--mode=auto") == -EINVAL &&
-		   told_flag("--filter: cannot be combined with mode=auto\n"),
-	   "it does not go with mode=auto");
+	ok(run("--config=/dev/null", "--filter=tcp", "--mode=auto") == 0 &&
+		   !strcmp(o.filter, "tcp"),
+	   "it goes with mode=auto");
 	memset(longest, ' ', sizeof longest - 1);
 	memcpy(longest, "--filter=tcp", 12);
 	longest[9 + CAPFILTER_TEXT_MAX] = '\0';
@@ -996,10 +996,12 @@ static void check_reload(void)
 	run("--config=/dev/null", "--mode=auto");
 	running = o;
 	o = (struct options){ 0 };
-	run("--config=/dev/null", "--decap", "--icmp", "--ring-size=2M", "--promiscuous");
-	ok(keep_fixed(&o, &running) == 0 && o.mode == MODE_AUTO && !o.decap && !o.icmp &&
-		   !o.promiscuous && o.ring_size_bytes == running.ring_size_bytes,
-	   "with mode=auto the rings are as they were");
+	run("--config=/dev/null", "--decap", "--icmp", "--ring-size=2M", "--promiscuous",
+	    "--filter=tcp");
+	ok(keep_fixed(&o, &running) == 0 && o.mode == MODE_AUTO && !o.decap && !o.icmp,
+	   "with mode=auto what its filter does not pass is as it was");
+	ok(o.promiscuous && o.ring_size_bytes == 2 << 20 && o.filter,
+	   "and what other rings are needed for is changed");
 	options_free(&running);
 }
 
