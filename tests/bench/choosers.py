@@ -142,8 +142,8 @@ def main():
                 row.setdefault(name, []).append(more / floor)
     for (binary, n), row in got.items():
         print(f"{binary}, {n} subscribers: CPU s {spread(row['cpu'], '.2f')}; "
-              f"at {args.pps} packets/s ms p50 {spread(row['p50'], '.1f')}, p99 {spread(row['p99'], '.1f')}, "
-              f"max {spread(row['max'], '.1f')}")
+              f"at {args.pps} packets/s ms p50 {spread(row['p50'], '.1f')}, "
+              f"p99 {spread(row['p99'], '.1f')}, max {spread(row['max'], '.1f')}")
         for name in ("lines", "64 KiB"):
             if name in row:
                 print(f"  what they cost, to plain writers of the same octets by {name}: "

@@ -511,6 +511,43 @@ static void test_coalesce(void)
 	stage_free(g);
 }
 
+static const struct subscription some[] = {
+	{ .kinds = 1, .filter = FILTER_NONE },
+	{ .kinds = 6, .filter = 11, .policy = POLICY_DROP_NEWEST },
+	{ .kinds = LINES_ALL, .filter = 3 },
+	{ .kinds = LINES_ALL,
+	  .filter = FILTER_NONE,
+	  .policy = POLICY_DROP_NEWEST,
+	  .everything = true },
+	{ .kinds = 12, .filter = 40, .policy = POLICY_DISCONNECT },
+	{ .kinds = LINES_ALL,
+	  .filter = FILTER_NONE,
+	  .policy = POLICY_DISCONNECT,
+	  .everything = true },
+};
+
+/* Who wants few of the lines is not moved on by one of them for each new one. */
+static void test_moved_on_rarely(void)
+{
+	enum { LINES = 5000, LEN = 160 };
+	struct stage *g = stage_new();
+	struct offline *r = join(g);
+	unsigned times = 0;
+
+	r->s.record->cursor.want = some[0];
+	for (unsigned i = 0; i < LINES; i++) {
+		uint64_t at = r->s.record->cursor.at;
+
+		publish_in(g, LEN, LEN, 0);
+		times += r->s.record->cursor.at != at;
+	}
+	ok(times > 10 && times < 50,
+	   "one that chooses and does not read is moved on %u times in %u", times, LINES);
+	drain(g, r);
+	ok(caught_up(g, r) && r->losts == 1, "and is told how many it lost");
+	stage_free(g);
+}
+
 static void test_line_boundary(void)
 {
 	struct stage *g = stage_new();
@@ -1000,21 +1037,6 @@ static void test_random(unsigned most_room, const struct subscription *want, uns
 	stage_free(g);
 }
 
-static const struct subscription some[] = {
-	{ .kinds = 1, .filter = FILTER_NONE },
-	{ .kinds = 6, .filter = 11, .policy = POLICY_DROP_NEWEST },
-	{ .kinds = LINES_ALL, .filter = 3 },
-	{ .kinds = LINES_ALL,
-	  .filter = FILTER_NONE,
-	  .policy = POLICY_DROP_NEWEST,
-	  .everything = true },
-	{ .kinds = 12, .filter = 40, .policy = POLICY_DISCONNECT },
-	{ .kinds = LINES_ALL,
-	  .filter = FILTER_NONE,
-	  .policy = POLICY_DISCONNECT,
-	  .everything = true },
-};
-
 static const struct subscription with_segments[] = {
 	{ .kinds = LINES_ALL, .filter = FILTER_NONE, .everything = true },
 	{ .kinds = LINES_ALL, .filter = FILTER_NONE, .endpoints = 1 },
@@ -1072,6 +1094,7 @@ int main(void)
 	test_keeps_up();
 	test_overtaken();
 	test_coalesce();
+	test_moved_on_rarely();
 	test_line_boundary();
 	test_hello_first();
 	test_gone();
