@@ -84,11 +84,18 @@ static const char description[] =
 	"  lost: int\n"
 	")\n"
 	"\n"
+	"# Whose segments a reader gets one by one: an address or network, a port, or both.\n"
+	"type Endpoint (\n"
+	"  net: ?string,\n"
+	"  port: ?int\n"
+	")\n"
+	"\n"
 	"# A reader of the events. pid, uid: of the process that connected; absent for\n"
 	"# standard output. user, program: their names, if they are known. since: its\n"
 	"# connection, or the last restart. behind: what it has not been sent yet. lost:\n"
-	"# events. events, where: what it chose; absent if that is everything, and where also\n"
-	"# if the caller may not see the addresses in it.\n"
+	"# events. events, where, segments: what it chose; absent if that is everything, or\n"
+	"# no segments. where and segments are absent also if the caller may not see the\n"
+	"# addresses in them.\n"
 	"type Subscriber (\n"
 	"  id: int,\n"
 	"  pid: ?int,\n"
@@ -99,6 +106,7 @@ static const char description[] =
 	"  pseudonyms: bool,\n"
 	"  events: ?[]string,\n"
 	"  where: ?string,\n"
+	"  segments: ?[]Endpoint,\n"
 	"  policy: string,\n"
 	"  behind_octets: int,\n"
 	"  behind_lines: int,\n"
@@ -500,6 +508,26 @@ static json_t *where_json(const struct subscribers *all, const struct subscripti
 	return json_stringn(slot->text, slot->octets);
 }
 
+/* Its endpoints, as a request has them; NULL: none, or @hidden. */
+static json_t *segments_json(const struct subscribers *all, const struct subscription *want,
+			     bool hidden)
+{
+	json_t *list = hidden || !want->endpoints ? NULL : json_array();
+
+	for (unsigned left = list ? want->endpoints : 0; left; left &= left - 1) {
+		const struct endpoint *e =
+			&all->stream->segments.places[__builtin_ctz(left)].endpoint;
+		char net[ENDPOINT_TEXT_MAX];
+
+		if (e->ip_v)
+			endpoint_text(e, net);
+		json_array_append_new(list,
+				      json_pack("{s:s*,s:o*}", "net", e->ip_v ? net : NULL, "port",
+						e->has_port ? number(e->port) : NULL));
+	}
+	return list;
+}
+
 /* @pseudonyms: the caller may not see addresses. */
 static json_t *subscriber_json(const struct subscribers *all, const struct subscriber *s,
 			       bool pseudonyms)
@@ -509,16 +537,17 @@ static json_t *subscriber_json(const struct subscribers *all, const struct subsc
 	const struct subscriber_cursor *c = &record->cursor;
 	uint64_t age = clock_ns(CLOCK_MONOTONIC) - s->since_ns;
 	bool peer = s->uid != (uid_t)-1, masked = record->log == ACCESS_PSEUDONYMS;
+	bool hidden = pseudonyms && !masked;
 
 	return json_pack(
-		"{s:i,s:o*,s:o*,s:o*,s:o,s:b,s:o*,s:o*,s:s,s:o,s:o,s:o}", "id", (int)s->index,
+		"{s:i,s:o*,s:o*,s:o*,s:o,s:b,s:o*,s:o*,s:o*,s:s,s:o,s:o,s:o}", "id", (int)s->index,
 		"pid", peer ? number((uint64_t)s->pid) : NULL, "uid", peer ? number(s->uid) : NULL,
 		"program", peer ? program_json(s->pid) : NULL, "since",
 		timestamp(wall_clock_ns() - age), "pseudonyms", masked, "events",
-		kinds_json(&c->want), "where", where_json(all, &c->want, pseudonyms && !masked),
-		"policy", filter_policy_name[c->want.policy], "behind_octets",
-		number(log->end->head - c->at + c->prefix_len - c->prefix_at), "behind_lines",
-		number(log->end->mark_next - linelog_line_at(log, c->at)), "lost",
+		kinds_json(&c->want), "where", where_json(all, &c->want, hidden), "segments",
+		segments_json(all, &c->want, hidden), "policy", filter_policy_name[c->want.policy],
+		"behind_octets", number(log->end->head - c->at + c->prefix_len - c->prefix_at),
+		"behind_lines", number(log->end->mark_next - linelog_line_at(log, c->at)), "lost",
 		number(c->lost_total));
 }
 

@@ -290,6 +290,12 @@ def subscribers(ns, d):
     row = c.ask("Subscribers", after=3)["subscribers"][0]
     tap.equal((set(row["events"]) - {"iface", "stats", "restart", "lost"}, row["where"], row["policy"]),
               ({"tcp_close"}, "dest_port == 443", "disconnect"), "who did is shown with events, expression, policy")
+    tap.ok("segments" not in row, "without segments")
+    some.close()
+    wanted = [{"net": "10.0.0.7", "port": 443}, {"net": "2001:db8::/32"}, {"port": 80}]
+    some = chooser(d, {"segments": wanted}, 0)
+    tap.equal(c.ask("Subscribers", after=3)["subscribers"][0]["segments"], wanted,
+              "who asked for segments is shown with the endpoints, as the request has them")
     some.close()
     # One that does not read falls behind what its socket takes.
     sleeper = subs[0]
@@ -635,12 +641,15 @@ def rights(ns):
     d.p.send_signal(signal.SIGHUP)
     live.wait_until(lambda: d.stderr().count("Configuration read again") > before, "the reload")
     mine, his = "dest_ip == '10.9.8.7'", "src_ip == '1.2.3.4'"
-    subs = [chooser(d, {"where": mine}, 0), chooser(d, {"where": his}, BOB)]
+    net, port = [{"net": "10.9.8.7"}], [{"port": 80}]
+    subs = [chooser(d, {"where": mine, "segments": net}, 0), chooser(d, {"where": his, "segments": port}, BOB)]
     root, bob = Client(control, 0), Client(control, BOB)
     tap.equal([r.get("where") for r in root.ask("Subscribers")["subscribers"]], [mine, his],
               "who sees addresses sees what each subscriber chose")
     tap.equal([r.get("where") for r in bob.ask("Subscribers")["subscribers"]], [None, his],
               "who sees pseudonyms sees no expression with addresses")
+    tap.equal([[r.get("segments") for r in x.ask("Subscribers")["subscribers"]] for x in (root, bob)],
+              [[net, port], [None, port]], "nor endpoints with addresses")
     filters = [[o.get("value") for o in x.call(f"{CONTROL}.Config")["parameters"]["options"]
                 if o["name"] == "filter"] for x in (root, bob)]
     tap.equal(filters, [[secret], [None]], "nor the filter of the capture, which may have some")
