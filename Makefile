@@ -50,7 +50,7 @@ UNIT := $(patsubst tests/unit/%.c,$(B)/tests/%,$(UNIT_SRC))
 # Fuzzers and the thread-sanitised tests are built by clang or with flags of their own.
 FUZZ := $(patsubst tests/fuzz/%.c,build/fuzz/%,$(FUZZ_SRC))
 GEN  := build/tests/gen build/tests/jsonlines build/tests/pump build/tests/replay \
-        build/tests/fixed_random.so build/tests/uml_xstate.so build/tests/load \
+        build/tests/fixed_random.so build/tests/uml_xstate.so build/tests/load build/tests/readers build/tests/blast \
         build/tests/unstamp.bpf.o build/tests/synfind-faults
 TRUTH := build/tests/truth-relay build/tests/truth-driver
 BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency writers) \
@@ -154,6 +154,14 @@ build/tests/%.so: tests/support/%.c
 
 # Paced connections of many kinds, for the restarts.
 build/tests/load: tests/support/load.c
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) -O2 -g $(DIALECT) $(WARN) -D_GNU_SOURCE -o $@ $<
+
+# Subscribers and a sender for traffic at full speed.
+build/tests/readers: tests/support/readers.c
+build/tests/blast: tests/bench/blast.c
+build/tests/readers build/tests/blast:
 	$(call say,CC,$<)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) -O2 -g $(DIALECT) $(WARN) -D_GNU_SOURCE -o $@ $<

@@ -5,13 +5,16 @@ import contextlib
 import json
 import os
 import random
+import re
 import resource
 import socket
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 import events
+import fast
 import fdstore
 import live
 import tap
@@ -19,22 +22,32 @@ from kills import Reader, end_somewhere
 
 MOMENTS = int(os.environ.get("MOMENTS", "100"))
 KILLS = int(os.environ.get("KILLS", "10"))
+RATE = int(os.environ.get("RATE", "5000"))  # connections/s, where they are fast
+FAST_MOMENTS = int(os.environ.get("FAST_MOMENTS", "40"))
+FAST_KILLS = int(os.environ.get("FAST_KILLS", "4"))
 LONG = 2000  # connections of a long snapshot: more than a socket takes
 HELD = 400  # connections that stay open for a while
 
 
+HEAD = re.compile(rb'.{46}"event_type":"(\w+)","seq":(\d+),')
+FLOW = re.compile(rb'"flow_id":"(\w+)"')
+STATES = re.compile(rb'"client_state":"(\w+)","server_state":"(\w+)"')
+
+
 class Truth:
-    """What is open, by the lines of a stream."""
+    """What is open, by the lines of a stream.  There are many: json would take most of the time."""
 
     def __init__(self):
         self.open = {}
 
-    def feed(self, e):
-        kind = e["event_type"]
-        if kind == "tcp_close":
-            self.open.pop(e["flow_id"], None)
-        elif kind in ("tcp_open", "tcp_state", "tcp_established", "snapshot"):
-            self.open[e["flow_id"]] = (e["tcp"]["client_state"], e["tcp"]["server_state"])
+    def feed(self, line):
+        """(type, seq) of the line."""
+        kind, seq = HEAD.match(line).groups()
+        if kind == b"tcp_close":
+            self.open.pop(FLOW.search(line)[1], None)
+        elif kind in (b"tcp_open", b"tcp_state", b"tcp_established", b"snapshot"):
+            self.open[FLOW.search(line)[1]] = STATES.search(line).groups()
+        return kind, int(seq)
 
 
 class Churn(threading.Thread):
@@ -72,32 +85,93 @@ class Churn(threading.Thread):
                 s.close()
 
 
-def take(path, rng, request=b'{"snapshot":true,"id":"s"}'):
-    """One snapshot; (its rows, its truth at the end and then, the last seq, what went wrong)."""
-    s = socket.socket(socket.AF_UNIX)
-    s.settimeout(live.DEADLINE)
-    s.connect(path)
-    with contextlib.suppress(BrokenPipeError):
-        s.sendall(request + b"\n")
-    truth, rest, asked, rows, end = Truth(), b"", False, [], None
-    while not end:
-        try:
-            data = s.recv(rng.choice([512, 1 << 16]))
-        except ConnectionResetError:
-            data = b""
-        if not data:
-            return None  # the daemon was killed before this subscriber was stored
-        *lines, rest = (rest + data).split(b"\n")
-        for line in lines:
-            e = json.loads(line)
-            if asked and not end:
-                truth.feed(e)
-                rows += [e] if e["event_type"] == "snapshot" else []
-                if e["event_type"] == "snapshot_end":
-                    end = e
-            asked |= e["event_type"] == "subscribed"
-    s.close()
-    return rows, truth.open, end
+def read_snapshot(path, rng, request=b'{"snapshot":true,"id":"s"}'):
+    """What comes to one who asks for a snapshot, to its end or a little further; None: the daemon was
+    killed before this subscriber was stored."""
+    parts, tail = [], b""
+    with socket.socket(socket.AF_UNIX) as s:
+        s.settimeout(live.DEADLINE)
+        s.connect(path)
+        with contextlib.suppress(BrokenPipeError):
+            s.sendall(request + b"\n")
+        while True:
+            try:
+                data = s.recv(rng.choice([512, 1 << 16]))
+            except ConnectionResetError:
+                data = b""
+            if not data:
+                return None
+            parts.append(data)
+            *lines, tail = (tail + data).split(b"\n")
+            if any(b'"event_type":"snapshot_end"' in line for line in lines):
+                return b"".join(parts)
+
+
+def rows_of(data):
+    return [e for e in map(json.loads, data[:data.rindex(b"\n")].split(b"\n")) if e["event_type"] == "snapshot"]
+
+
+def understand(data):
+    """Of what read_snapshot() has: the connections in its rows, what is open by the rows and the lines
+    among them, its end."""
+    lines, truth, listed = iter(data.split(b"\n")), Truth(), []
+    next(line for line in lines if b'"event_type":"subscribed"' in line)
+    for line in lines:
+        kind, _ = truth.feed(line)
+        if kind == b"snapshot":
+            listed.append(FLOW.search(line)[1])
+        if kind == b"snapshot_end":
+            return listed, truth.open, json.loads(line)
+    raise ValueError("no snapshot_end")
+
+
+def take_across_end(m, rng):
+    """A snapshot while the daemon is killed and started again."""
+    box = []
+    taker = threading.Thread(target=lambda: box.append(read_snapshot(m.path, rng)))
+    taker.start()
+    end_somewhere(m, rng)
+    m.start(ready=False)
+    live.wait_until(lambda: m.take_in() or not taker.is_alive(), "the snapshot")
+    return box[0]
+
+
+def moments(m, rng, most, kills, pause=0):
+    """So many snapshots at random moments, some of them while the daemon is killed: what understand() says,
+    what came in the first ones, and how many subscribers a restart disconnected."""
+    found, first, killed, broken = [], [], 0, 0
+    while len(found) < most:
+        m.take_in()
+        if killed * most < len(found) * kills:
+            one = take_across_end(m, rng)
+            killed += 1
+        else:
+            time.sleep(rng.random() * pause)
+            one = read_snapshot(m.path, rng)
+        broken += one is None
+        if one:
+            found.append(understand(one))
+            first += [one] if len(first) < 20 else []
+    return found, first, broken
+
+
+def listed_twice(taken):
+    return sum(len(listed) != len(set(listed)) for listed, _, _ in taken)
+
+
+def differences(lines, taken):
+    """Where snapshots differ from what an observer from the start knows; how many were open, each time."""
+    wrong, open_, truth, at = [], [], Truth(), {}
+    for _, got, end in taken:
+        at.setdefault(end["seq"], []).append(got)
+    for line in lines:
+        _, seq = truth.feed(line)
+        for got in at.pop(seq, ()):
+            open_.append(len(got))
+            if got != truth.open:
+                wrong.append((seq, len(got), len(truth.open),
+                              list(set(got.items()) ^ set(truth.open.items()))[:4]))
+    return wrong + [(seq, "not seen") for seq in at], open_
 
 
 def slow_take(m, ns, rng):
@@ -118,7 +192,7 @@ def slow_take(m, ns, rng):
             end_somewhere(m, rng)
             m.start(ready=False)
             kills += 1
-    rows = [e for e in map(json.loads, data.splitlines()) if e["event_type"] == "snapshot"]
+    rows = rows_of(data)
     ports = sorted(e["src_port"] for e in rows if e["dest_port"] == 81)
     tap.equal(ports, sorted(c.getsockname()[1] for c, _ in held),
               "a snapshot that several processes made lists each connection once")
@@ -139,14 +213,57 @@ def two_interfaces():
         held.append((a.connect(("10.0.1.2", 80)), l.accept()[0]))
         held.append((b.connect(("127.0.0.1", 81)), m.accept()[0]))
     watching.until(lambda e: sum(x["event_type"] == "tcp_established" for x in e) == 60, "60 connections")
-    rows, open_, end = take(daemon.path, rng, request=b'{"snapshot":true,"events":[]}')
+    data = read_snapshot(daemon.path, rng, b'{"snapshot":true,"events":[]}')
+    rows = rows_of(data)
+    _, open_, end = understand(data)
     tap.equal(({(e["in_iface"], e["dest_port"]) for e in rows}, len(rows), len(open_), end["count"]),
               ({("veth-b", 80), ("lo", 81)}, 60, 60, 60),
               "two decoders on each of two interfaces: each connection once")
-    rows, _, end = take(daemon.path, rng, request=b'{"snapshot":true,"where":"dest_port == 81"}')
-    tap.equal(({e["dest_port"] for e in rows}, end["count"]), ({81}, 30), "where chooses among them")
+    data = read_snapshot(daemon.path, rng, b'{"snapshot":true,"where":"dest_port == 81"}')
+    tap.equal(({e["dest_port"] for e in rows_of(data)}, understand(data)[2]["count"]), ({81}, 30), "where chooses among them")
     watching.close()
     daemon.stop()
+
+
+def at_speed(rng):
+    """The same while connections come and go faster than Python makes them."""
+    ns, tmp = live.Netns(), fast.memory_dir()
+    fast.wire(ns)
+    pcap = os.path.join(tmp, "churn")
+    made = fast.generate(pcap, "--headers -w 700 --segs 2 --refused 5 --unanswered 0.1 --aborted 7 --ipv6 20 "
+                         f"-n {int(RATE * (FAST_MOMENTS * 0.12 + FAST_KILLS))}")
+    m = fdstore.Manager(ns, "veth-b", queue_size="256M", ring_size="64M", ring_block_size="128K",
+                        block_timeout="5ms", event_ring_size=65536)
+    m.start()
+    observer = fast.Readers(m.path, [(None, {})], tmp)
+    observer.urgent()
+    live.wait_until(lambda: len(m.readers()) == 1, "the observer to be stored")
+    traffic = fast.Sender(ns, [pcap], "-p", str(made["frames"] * RATE // made["connections"]), "-b", "16")
+    live.wait_until(lambda: observer.octets() > 1 << 22, "traffic")
+    begin, octets = time.monotonic(), observer.octets()
+    taken, _, broken = moments(m, rng, FAST_MOMENTS, FAST_KILLS, pause=0.03)
+    live.wait_until(m.is_ready, "the daemon to be ready")
+    seconds, octets = time.monotonic() - begin, observer.octets() - octets
+    traffic.stop()
+    last = max(end["seq"] for _, _, end in taken)
+    live.wait_until(lambda: any(json.loads(line)["seq"] >= last for line in
+                                observer.end_of(octets=8192).split(b"\n")[1:-1]), "the observer")
+    observer.stop()
+    with open(observer.files[0], "rb") as lines:
+        wrong, open_ = differences(lines, taken)
+        lines.seek(0)
+        opened = sum(b'"event_type":"tcp_open"' in line for line in lines)
+    # Frames that were lost are no connections; octets tell how many there were in the time of the snapshots.
+    rate = opened * octets / observer.octets() / seconds
+    tap.diag(f"at speed: {rate:.0f} connections/s for {seconds:.1f} s, {len(taken)} snapshots of {min(open_)} to "
+             f"{max(open_)} open ones, {m.starts - 1} restarts, {broken} subscribers that a restart disconnected")
+    tap.ok(not wrong and len(taken) == FAST_MOMENTS, f"at speed: {len(taken)} snapshots, each with the same "
+           "connections in the same states as an observer from the start", wrong[:3])
+    tap.equal(listed_twice(taken), 0, "at speed: no connection is listed twice")
+    tap.ok(rate > RATE / 2 and min(open_) > 300 and m.starts > FAST_KILLS,
+           "at speed: many connections came and went, and the daemon was killed", rate, min(open_), m.starts)
+    m.end()
+    m.empty()
 
 
 live.need("ip")
@@ -157,6 +274,8 @@ m = fdstore.Manager(ns, "lo", queue_size="64M", ring_size="64M", ring_block_size
                     block_timeout="5ms", event_ring_size=65536)
 with live.guarded("two interfaces"):
     two_interfaces()
+with live.guarded("at speed"):
+    at_speed(rng)
 with live.guarded("a long snapshot"):
     m.start()
     slow_take(m, ns, rng)
@@ -170,50 +289,22 @@ with live.guarded("snapshots"):
     churn = Churn(ns, rng)
     churn.start()
     live.wait_until(lambda: len(churn.pairs) > HELD // 2, "open connections")
-    taken, killed, broken = [], 0, 0
-    while len(taken) < MOMENTS:
-        m.take_in()
-        if killed * MOMENTS < len(taken) * KILLS:  # a child of a thread would end with it
-            box = []
-            taker = threading.Thread(target=lambda: box.append(take(m.path, rng)))
-            taker.start()
-            end_somewhere(m, rng)
-            m.start(ready=False)
-            live.wait_until(lambda: m.take_in() or not taker.is_alive(), "the snapshot")
-            one = box[0]
-            killed += 1
-        else:
-            one = take(m.path, rng)
-        broken += one is None
-        taken += [one] if one else []
+    taken, first, broken = moments(m, rng, MOMENTS, KILLS)
     live.wait_until(m.is_ready, "the daemon to be ready")
     churn.stop()
     last = max(end["seq"] for _, _, end in taken)
     live.wait_until(lambda: b'"seq":%d,' % last in b"".join(all_.parts), "the observer")
-    at = {end["seq"]: None for _, _, end in taken}
-    truth = Truth()
-    for line in b"".join(all_.parts).split(b"\n")[:-1]:
-        e = json.loads(line)
-        truth.feed(e)
-        if e["seq"] in at:
-            at[e["seq"]] = dict(truth.open)
-    wrong, twice, open_ = [], 0, []
-    for rows, got, end in taken:
-        want = at[end["seq"]]
-        if got != want:
-            wrong.append((end["seq"], len(got), len(want), list(set(got.items()) ^ set(want.items()))[:4]))
-        twice += len(rows) != len({r["flow_id"] for r in rows})
-        open_.append(len(want))
+    wrong, open_ = differences(all_.lines()[:-1], taken)
     tap.diag(f"{churn.made} connections, {len(taken)} snapshots of {min(open_)} to {max(open_)} open ones, "
              f"{m.starts - 1} restarts, {broken} subscribers that a restart disconnected")
     tap.ok(not wrong, f"{len(taken)} snapshots with the live lines among them: the same connections in "
            "the same states as an observer from the start", wrong[:3])
-    tap.ok(all(end["count"] == len(rows) and end.get("id") == "s" for rows, _, end in taken),
+    tap.ok(all(end["count"] == len(listed) and end.get("id") == "s" for listed, _, end in taken),
            "snapshot_end has the number of its lines and the id of the request")
-    tap.equal(twice, 0, "no connection is listed twice")
+    tap.equal(listed_twice(taken), 0, "no connection is listed twice")
     checker = events.Checker()
-    problems = [p for rows, _, end in taken[:20] for e in [*rows, end]
-                for p in [checker.validators.problem(e)] if p]
+    problems = [p for data in first for line in data.split(b"\n")[:-1]
+                for p in [checker.validators.problem(json.loads(line))] if p]
     tap.ok(not problems, "the lines are as the schema says", problems[:3])
     tap.ok(min(open_) > 100 and m.starts > KILLS, "many were open, and the daemon was killed")
 m.end()

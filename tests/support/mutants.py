@@ -8,6 +8,8 @@ each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastp
 conn.c, conn.h and bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.
 lib/flow/transition.c, late.c, answers.c, trouble.c and recall.c: those in trouble_mutants.py.
 lib/flow/listing.c, emit.c and table.c: those in listing_mutants.py.
+lib/flow/segment_report.c, lib/wire/tcpopt.c, and of the daemon lister.c, filters.c and subscriber.c:
+those in request_mutants.py, which the unit tests must notice.
 lib/flow/synflood.c, deferral.c and close.c: those in synflood_mutants.py, which the unit tests of
 synflood and fastpath and conformance/flood.py must notice.  The other tests: the unit tests of the
 module, or of fastpath (where the short ways and the general one are compared), conformance/cells.py,
@@ -35,6 +37,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
 import listing_mutants
+import request_mutants
 import synflood_mutants
 import segment_check_mutants
 import trouble_mutants
@@ -46,6 +49,8 @@ FSM, CHECK, FASTPATH, CONN, SYNFLOOD, DEFERRAL, CLOSE = (
 TRANSITION, LATE, ANSWERS, TROUBLE, RECALL = (
     f"lib/flow/{name}.c" for name in ("transition", "late", "answers", "trouble", "recall"))
 LISTING, EMIT, TABLE = (f"lib/flow/{name}.c" for name in ("listing", "emit", "table"))
+SEGMENT_REPORT, TCPOPT = "lib/flow/segment_report.c", "lib/wire/tcpopt.c"
+LISTER, FILTERS, SUBSCRIBER = (f"daemon/synfind/{name}.c" for name in ("lister", "filters", "subscriber"))
 CONN_H, PREDICT = "lib/flow/conn.h", "bpf/predict.h"
 # What compiles a header, in the tracker.
 USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"], CONN_H: [CHECK]}
@@ -56,7 +61,11 @@ UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
          CLOSE: ["test_synflood", "test_fastpath"],
          TRANSITION: ["test_fastpath"], LATE: ["test_fastpath"], ANSWERS: ["test_answers"],
          TROUBLE: ["test_fastpath"], RECALL: ["test_recall"],
-         LISTING: ["test_listing"], EMIT: ["test_listing"], TABLE: ["test_listing", "test_table"]}
+         LISTING: ["test_listing"], EMIT: ["test_listing"], TABLE: ["test_listing", "test_table"],
+         SEGMENT_REPORT: ["test_segment_report"], TCPOPT: ["test_tcpopt"],
+         LISTER: ["test_lister"], FILTERS: ["test_linelog"], SUBSCRIBER: ["test_linelog"]}
+# Unit tests that include sources of the daemon: no other test is run on these.
+INCLUDED = {"test_lister": [LISTER], "test_linelog": [FILTERS, "daemon/synfind/linelog.c", SUBSCRIBER]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
       "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
@@ -171,7 +180,7 @@ class Bench:
                                    capture_output=True, text=True, check=True).stdout.split()
         self.libs.append("-pthread")
         for names in UNITS.values():
-            for name in names:
+            for name in set(names) - set(INCLUDED):
                 self.cc("-c", "-o", f"{tmp}/{name}.o", f"tests/unit/{name}.c")
         self.captures = cells.captures(cells.Tables())
         self.cases = [(case, *run.read_want(os.path.join(run.HERE, case, "want.txt")))
@@ -187,6 +196,8 @@ class Bench:
         os.makedirs(os.path.dirname(source))
         with open(source, "w") as f:
             f.write(mutant.text)
+        if mutant.path.startswith("daemon/"):
+            return self.including(mutant, work)
         try:
             obj = []
             for user in USERS.get(mutant.path, [source]):
@@ -200,6 +211,8 @@ class Bench:
                 return self.cells(synfind) or self.conformance(synfind) or \
                     self.units(mutant, obj, work)
             why = self.units(mutant, obj, work)  # the quickest
+            if mutant.path in (SEGMENT_REPORT, TCPOPT):
+                return why
             if why or mutant.path in (SYNFLOOD, DEFERRAL, CLOSE):
                 return why or self.flood(synfind)
             why = self.cells(synfind) or self.conformance(synfind)
@@ -230,6 +243,22 @@ class Bench:
             stream, faults, times = run.run(case, args)
             if faults or run.compare(stream, wants, times):
                 return f"run: {case}"
+        return None
+
+    def including(self, mutant, work):
+        """The same of a source that unit tests include, by a path from where they are."""
+        for name in UNITS[mutant.path]:
+            os.makedirs(os.path.join(work, "tests/unit"), exist_ok=True)
+            test = os.path.join(work, "tests/unit", f"{name}.c")
+            for source in [f"tests/unit/{name}.c", *INCLUDED[name]]:
+                if source != mutant.path:
+                    shutil.copy(os.path.join(ROOT, source), os.path.join(work, source))
+            try:
+                self.cc("-o", f"{work}/{name}", test, self.lib, *self.libs)
+            except subprocess.CalledProcessError as e:
+                return "the compiler: " + e.stderr.decode()[:200]
+            if not passes(f"{work}/{name}"):
+                return f"unit: {name}"
         return None
 
     def units(self, mutant, obj, work):
@@ -291,7 +320,12 @@ def read_all():
               RECALL: trouble_mutants.RECALL_PIECES,
               LISTING: listing_mutants.LISTING_PIECES,
               EMIT: listing_mutants.EMIT_PIECES,
-              TABLE: listing_mutants.TABLE_PIECES}
+              TABLE: listing_mutants.TABLE_PIECES,
+              SEGMENT_REPORT: request_mutants.SEGMENT_REPORT_PIECES,
+              TCPOPT: request_mutants.TCPOPT_PIECES,
+              LISTER: request_mutants.LISTER_PIECES,
+              FILTERS: request_mutants.FILTERS_PIECES,
+              SUBSCRIBER: request_mutants.SUBSCRIBER_PIECES}
     return sources, [*fsm_mutants(sources[FSM]),
                      *(m for path, p in pieces.items() for m in piece_mutants(path, sources[path], p))]
 

@@ -136,8 +136,37 @@ static void test_lies(void)
 	   "cut at each octet: all before the cut is kept, a cut within an option is malformed");
 }
 
+static uint8_t blocks(const char *octets, size_t n)
+{
+	static uint8_t space[64];
+
+	memcpy(space, octets, n);
+	return tcpopt_sack_blocks((struct span){ space, n });
+}
+
+#define BLOCKS(literal) blocks(literal, sizeof(literal) - 1)
+
+static void test_sack_blocks(void)
+{
+	ok(BLOCKS("") == 0 && BLOCKS("\1\1\1\1") == 0 && BLOCKS("\2\4\5\xb4") == 0,
+	   "no SACK, no blocks");
+	ok(BLOCKS("\5\12abcdefgh") == 1, "one block");
+	ok(BLOCKS("\1\1\5\22abcdefghabcdefgh") == 2, "two, after NOPs");
+	ok(BLOCKS("\1\1\10\12abcdefgh\1\1\5\32abcdefghabcdefghabcdefgh") == 3,
+	   "three, after timestamps");
+	ok(BLOCKS("\5\2") == 0 && BLOCKS("\5\11abcdefg") == 0, "less than a block is none");
+	ok(BLOCKS("\5\23abcdefghabcdefghi") == 2, "what is left over does not count");
+	ok(BLOCKS("\4\2\5\12abcdefgh") == 1, "SACK permitted is another option");
+	ok(BLOCKS("\0\5\12abcdefgh") == 0, "nothing after the end of options counts");
+	ok(BLOCKS("\5\13abcdefgh") == 0 && BLOCKS("\5") == 0 && BLOCKS("\2\xff\5\12abcdefgh") == 0,
+	   "an option that is longer than what is there ends them");
+	ok(BLOCKS("\5\0abcdefgh") == 0 && BLOCKS("\2\1\5\12abcdefgh") == 0,
+	   "and a length of less than 2");
+}
+
 int main(void)
 {
+	test_sack_blocks();
 	test_each();
 	test_wscale();
 	test_end_and_nop();
