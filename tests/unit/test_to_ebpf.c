@@ -4,8 +4,14 @@
 #include <bpf/bpf.h>
 #include <errno.h>
 #include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include "base/cc.h"
@@ -26,6 +32,7 @@ enum { ACCEPT = 262144 };
 static struct sock_filter classic[BPF_MAXINSNS + 1];
 static struct bpf_insn insns[EBPF_MAX];
 static char verifier_log[1 << 16];
+static const uint8_t frame_of_zeroes[200];
 
 /* ---- both in the kernel ---------------------------------------------------------------------- */
 
@@ -232,6 +239,85 @@ static void test_random(void)
 	ok(!wrong && lengths > 1000 && whole > 5000 && none > 5000,
 	   "as eBPF they return the same (%u frames cut, %u whole, %u rejected)", lengths, whole,
 	   none);
+}
+
+/* ---- what the kernel knows of a frame -------------------------------------------------------- */
+
+static bool lo_up(void)
+{
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0);
+	bool done = fd >= 0 && !ioctl(fd, SIOCSIFFLAGS, &lo);
+
+	close(fd);
+	return done;
+}
+
+static void send_datagram(void)
+{
+	struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons(9) };
+	int fd = socket(AF_INET, SOCK_DGRAM, 0), mark = 7;
+
+	setsockopt(fd, SOL_SOCKET, SO_MARK, &mark, sizeof mark);
+	to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	if (sendto(fd, frame_of_zeroes, sizeof frame_of_zeroes, 0, (struct sockaddr *)&to,
+		   sizeof to) < 0)
+		abort();
+	close(fd);
+}
+
+/* A frame on loopback, out and in: as many octets pass as the value is, and one more. */
+static void check_special(uint32_t field, const char *what)
+{
+	const struct sock_filter value[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)SKF_AD_OFF + field),
+		BPF_STMT(BPF_ALU | BPF_ADD | BPF_K, 1),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 0, 1, 0),
+		BPF_STMT(BPF_RET | BPF_A, 0),
+	};
+	struct sockaddr_ll lo = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_ALL) };
+	struct timeval patience = { .tv_sec = 20 };
+	int got[2][2];
+
+	lo.sll_ifindex = (int)if_nametoindex("lo");
+	for (unsigned i = 0; i < 2; i++) {
+		pair[i][0] = -1;
+		pair[i][1] = socket(AF_PACKET, SOCK_RAW, 0);
+		setsockopt(pair[i][1], SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+	}
+	memcpy(classic, value, sizeof value);
+
+	int r = load_both(ARRAY_SIZE(value), ACCEPT);
+
+	for (unsigned i = 0; i < 2; i++)
+		if (bind(pair[i][1], (struct sockaddr *)&lo, sizeof lo) < 0)
+			abort();
+	send_datagram();
+	for (unsigned i = 0; i < 4; i++) {
+		char octets[FRAME_MAX];
+
+		got[i / 2][i % 2] = (int)recv(pair[i / 2][1], octets, sizeof octets, 0);
+	}
+	ok(!r && got[0][0] > 0 && got[0][1] > 0 && got[0][0] == got[1][0] && got[0][1] == got[1][1],
+	   "%s: %d and %d octets as a classic one, %d and %d", what, got[0][0], got[0][1],
+	   got[1][0], got[1][1]);
+	for (unsigned i = 0; i < 2; i++)
+		close(pair[i][1]);
+}
+
+static void test_special(void)
+{
+	if (unshare(CLONE_NEWNET) < 0 || !lo_up()) {
+		tap_skip("what the kernel knows of a frame", strerror(errno));
+		return;
+	}
+	check_special(SKF_AD_PROTOCOL, "the protocol");
+	check_special(SKF_AD_PKTTYPE, "the direction");
+	check_special(SKF_AD_IFINDEX, "the interface");
+	check_special(SKF_AD_MARK, "the mark");
+	check_special(SKF_AD_QUEUE, "the queue");
+	check_special(SKF_AD_RXHASH, "the hash");
+	check_special(SKF_AD_VLAN_TAG_PRESENT, "whether there is a tag");
 }
 
 /* ---- libpcap's programs ---------------------------------------------------------------------- */
@@ -543,6 +629,7 @@ int main(void)
 	bypassload_close(&b);
 	rng = tap_seed(20261130);
 	test_random();
+	test_special();
 	for (unsigned i = 0; i < ARRAY_SIZE(expressions); i++) {
 		check_expression(expressions[i], DLT_EN10MB);
 		check_expression(expressions[i], DLT_RAW);
