@@ -44,7 +44,8 @@ enum section {
 	N_SECTION,
 };
 
-/* What a reload can change: not it; it, by opening new rings (not with mode=auto); it. */
+/* What a reload can change: not it; it, by opening new rings (with mode=auto not decap and icmp);
+ * it. */
 enum opt_reload { AT_START, RINGS, LIVE };
 
 /* Index: enum section. */
