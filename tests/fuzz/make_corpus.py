@@ -369,7 +369,7 @@ def calls():
         "utf-8": b'{"method":"\xff\xfe"}\0{"method":"\xe2\x82\xac","parameters":null}\n',
         "wrong": b'[]\0{}\0{"method":1}\0{"method":"","parameters":[]}\0{"method":"","more":1}\0'
                  b'{"method":"","upgrade":true}\0{"method":"","more":true,"oneway":true}\0',
-        "long": b'{"method":"' + b"x" * (65 << 10) + b'"}\0',
+        "long": b'{"method":"' + b"x" * (8 << 10) + b'"}\0',  # too long: see fuzz_varlink.c
     }
 
 

@@ -88,9 +88,7 @@ TCPOPT_PIECES = [
     ("if (kind == OPT_END)\n\t\t\tbreak;\n\t\tif (kind == OPT_NOP)\n\t\t\tcontinue;\n\t\tlen =", [
         ("blocks behind the end", "if (kind == OPT_NOP)\n\t\t\tcontinue;\n\t\tlen ="),
         ("NOP is an option", "if (kind == OPT_END)\n\t\t\tbreak;\n\t\tlen =")]),
-    ("if (len < 2 || !cursor_take(&c, len - 2u))", [
-        ("blocks that are not there", "if (len < 2)"),
-        ("a length of 0", "if (!cursor_take(&c, (uint8_t)(len - 2u) % 64))")]),
+    ("if (len < 2 || !cursor_take(&c, len - 2u))", [("blocks that are not there", "if (len < 2)")]),
     ("return (uint8_t)((len - 2) / SACK_BLOCK);", [
         ("kind and length are a block", "return (uint8_t)((len + 6) / SACK_BLOCK);"),
         ("edges, not blocks", "return (uint8_t)((len - 2) / 4);")]),

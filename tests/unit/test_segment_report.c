@@ -181,6 +181,29 @@ static void test_new_connection(void)
 	rig_free(r);
 }
 
+/* A key has the lower address first, whoever that is. */
+static struct segment turned(struct segment s)
+{
+	uint8_t addr[sizeof s.src];
+
+	memcpy(addr, s.src, sizeof addr);
+	memcpy(s.src, s.dst, sizeof addr);
+	memcpy(s.dst, addr, sizeof addr);
+	return s;
+}
+
+static void test_turned(void)
+{
+	struct rig *r = rig_new();
+	const struct event *e = report(r, turned(seg(CLIENT, TCP_SYN, 100, 0, 0)));
+
+	ok(numbers(e, 0, DURATION_UNKNOWN) && e->wire.from == CLIENT,
+	   "a client of the higher address");
+	e = report(r, turned(seg(SERVER, TCP_SYN | TCP_ACK, 500, 101, 0)));
+	ok(numbers(e, 0, 1) && e->wire.from == SERVER, "and its server");
+	rig_free(r);
+}
+
 static struct segment with_options(struct segment s, const char *octets, size_t n)
 {
 	s.options = (struct span){ (const uint8_t *)octets, n };
@@ -218,6 +241,7 @@ int main(void)
 	test_states();
 	test_midstream();
 	test_new_connection();
+	test_turned();
 	test_options();
 	return tap_done();
 }

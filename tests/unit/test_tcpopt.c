@@ -157,7 +157,7 @@ static void test_sack_blocks(void)
 	ok(BLOCKS("\5\2") == 0 && BLOCKS("\5\11abcdefg") == 0, "less than a block is none");
 	ok(BLOCKS("\5\23abcdefghabcdefghi") == 2, "what is left over does not count");
 	ok(BLOCKS("\4\2\5\12abcdefgh") == 1, "SACK permitted is another option");
-	ok(BLOCKS("\0\5\12abcdefgh") == 0, "nothing after the end of options counts");
+	ok(BLOCKS("\0\2\5\12abcdefgh") == 0, "nothing after the end of options counts");
 	ok(BLOCKS("\5\13abcdefgh") == 0 && BLOCKS("\5") == 0 && BLOCKS("\2\xff\5\12abcdefgh") == 0,
 	   "an option that is longer than what is there ends them");
 	ok(BLOCKS("\5\0abcdefgh") == 0 && BLOCKS("\2\1\5\12abcdefgh") == 0,
