@@ -8,7 +8,7 @@ each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastp
 conn.c, conn.h and bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.
 lib/flow/transition.c, late.c, answers.c, trouble.c and recall.c: those in trouble_mutants.py.
 lib/flow/listing.c, emit.c and table.c: those in listing_mutants.py.
-lib/flow/segment_report.c, lib/wire/tcpopt.c, and of the daemon lister.c, filters.c and subscriber.c:
+lib/flow/segment_report.c, lib/wire/tcpopt.c, and of the daemon lister.c and subscriber.c:
 those in request_mutants.py, which the unit tests must notice.
 lib/flow/synflood.c, deferral.c and close.c: those in synflood_mutants.py, which the unit tests of
 synflood and fastpath and conformance/flood.py must notice.  The other tests: the unit tests of the
@@ -63,7 +63,7 @@ UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
          TROUBLE: ["test_fastpath"], RECALL: ["test_recall"],
          LISTING: ["test_listing"], EMIT: ["test_listing"], TABLE: ["test_listing", "test_table"],
          SEGMENT_REPORT: ["test_segment_report"], TCPOPT: ["test_tcpopt"],
-         LISTER: ["test_lister"], FILTERS: ["test_linelog"], SUBSCRIBER: ["test_linelog"]}
+         LISTER: ["test_lister"], SUBSCRIBER: ["test_linelog"]}
 # Unit tests that include sources of the daemon: no other test is run on these.
 INCLUDED = {"test_lister": [LISTER], "test_linelog": [FILTERS, "daemon/synfind/linelog.c", SUBSCRIBER]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
@@ -324,7 +324,6 @@ def read_all():
               SEGMENT_REPORT: request_mutants.SEGMENT_REPORT_PIECES,
               TCPOPT: request_mutants.TCPOPT_PIECES,
               LISTER: request_mutants.LISTER_PIECES,
-              FILTERS: request_mutants.FILTERS_PIECES,
               SUBSCRIBER: request_mutants.SUBSCRIBER_PIECES}
     return sources, [*fsm_mutants(sources[FSM]),
                      *(m for path, p in pieces.items() for m in piece_mutants(path, sources[path], p))]

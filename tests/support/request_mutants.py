@@ -1,4 +1,4 @@
-"""What mutants.py breaks in what requests need: daemon/synfind/lister.c, filters.c and
+"""What mutants.py breaks in what requests need: daemon/synfind/lister.c and
 subscriber.c, lib/flow/segment_report.c and the blocks of SACK in lib/wire/tcpopt.c: as
 segment_check_mutants.py."""
 
@@ -94,23 +94,6 @@ TCPOPT_PIECES = [
         ("edges, not blocks", "return (uint8_t)((len - 2) / 4);")]),
 ]
 
-FILTERS_PIECES = [
-    ("slot->log == log && slot->octets == n && !memcmp(slot->text, text, n);", [
-        ("a beginning is the same expression", "slot->log == log && !memcmp(slot->text, text, n);"),
-        ("those with pseudonyms share a slot", "slot->octets == n && !memcmp(slot->text, text, n);")]),
-    ("mine += f->where[i] && f->slots[i].uid == uid;", [
-        ("anyone's expressions count", "mine += !!f->where[i];"),
-        ("what was released counts", "mine += f->slots[i].uid == uid;")]),
-    ("if (empty == FILTER_SLOTS || mine >= FILTERS_PER_UID) {", [
-        ("one expression too many of a user", "if (empty == FILTER_SLOTS || mine > FILTERS_PER_UID) {")]),
-    (".since_seq = seq, .log = log,", [("bits of an older expression", ".log = log,")]),
-    ("if (i >= FILTER_SLOTS || slot->log != log || slot->octets > WHERE_TEXT_MAX)", [
-        ("the slot of another log is sound", "if (i >= FILTER_SLOTS || slot->octets > WHERE_TEXT_MAX)")]),
-    ("if (i >= FILTER_SLOTS || --f->users[i])", [
-        ("the first who leaves frees the slot", "if (i >= FILTER_SLOTS)"),
-        ("a slot is never free", "if (true)")]),
-]
-
 SUBSCRIBER_PIECES = [
     # finish_line, keep_oldest, lose_lines
     ("lose_all(cursor, l, had_lost ? line : keep_oldest(record, l, line), seq_now);", [
@@ -119,9 +102,6 @@ SUBSCRIBER_PIECES = [
         ("the first lost one is the last", "if (true)")]),
     ("cursor->lost_count += last - seq;", [("each loss is one event", "cursor->lost_count++;")]),
     ("if (cursor->want.policy == POLICY_DISCONNECT &&\n\t    (cursor->lost_count || cursor->lost_segments)) {", [
-        ("it is disconnected though it lost nothing", "if (cursor->want.policy == POLICY_DISCONNECT) {"),
         ("it is not disconnected", "if (false) {")]),
-    ("lose_all(cursor, l, to, seq_now);\n\t\tdisconnect", [
-        ("the rest is not counted", "disconnect")]),
     ("cursor->closing = true;", [("it stays connected", "")]),
 ]
