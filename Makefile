@@ -35,6 +35,7 @@ LIB_SRC    := $(filter-out %.bpf.c,$(wildcard lib/*/*.c bpf/*.c))
 BPF_SRC    := $(wildcard bpf/*.bpf.c)
 COMMON_SRC := $(wildcard daemon/common/*.c)
 OPENER_SRC  := $(wildcard daemon/opener/*.c)
+CTL_SRC     := $(wildcard daemon/synfinctl/*.c)
 SYNFIND_SRC := $(wildcard daemon/synfind/*.c) $(filter-out %/main.c,$(OPENER_SRC))
 UNIT_SRC   := $(wildcard tests/unit/test_*.c)
 FUZZ_SRC   := $(wildcard tests/fuzz/fuzz_*.c)
@@ -59,7 +60,7 @@ BENCH := $(addprefix build/bench/,measure memwalk blast ringwalk latency writers
 # Kept, so that a change to a header makes them anew.
 .SECONDARY: $(SKEL) $(SKEL:.skel.h=.bpf.o)
 .PHONY: all help run check distros unit fuzz-build fuzz truth restart-proof bench mutants deps install uninstall deb clean
-all: $(B)/synfind $(B)/synfind-opener
+all: $(B)/synfind $(B)/synfind-opener $(B)/synfinctl
 	@:
 
 help:
@@ -84,6 +85,10 @@ $(B)/synfind: $(call obj,$(SYNFIND_SRC) $(COMMON_SRC)) $(LIB)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LTO) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 
 $(B)/synfind-opener: $(call obj,$(filter-out %/spawn.c,$(OPENER_SRC)) $(COMMON_SRC)) $(LIB)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
+
+$(B)/synfinctl: $(call obj,$(CTL_SRC)) $(LIB)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(ALL_CFLAGS) $(LDFLAGS) -o $@ $^ $(LDLIBS)
 

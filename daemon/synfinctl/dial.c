@@ -1,0 +1,173 @@
+#include "synfinctl/dial.h"
+#include <errno.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <systemd/sd-bus.h>
+#include <unistd.h>
+#include "base/cc.h"
+
+const struct cli_flag dial_flags[] = {
+	{ "socket", 0, CLI_STRING, offsetof(struct dial_options, socket), "PATH",
+	  "Socket of the events; control.sock is beside it. [" DIAL_EVENTS "]", "file" },
+	{ 0 },
+};
+
+void dial_path(const struct dial_options *o, enum dial_which which, char ret[static CLI_TEXT_MAX])
+{
+	const char *events = o->socket ? o->socket : DIAL_EVENTS, *slash = strrchr(events, '/');
+
+	if (which == DIAL_TO_EVENTS)
+		snprintf(ret, CLI_TEXT_MAX, "%s", events);
+	else
+		snprintf(ret, CLI_TEXT_MAX, "%.*scontrol.sock",
+			 slash ? (int)(slash + 1 - events) : 0, events);
+}
+
+int dial(const struct dial_options *o, enum dial_which which)
+{
+	struct sockaddr_un sun = { .sun_family = AF_UNIX };
+	char path[CLI_TEXT_MAX];
+	int fd;
+
+	dial_path(o, which, path);
+	if (strlen(path) >= sizeof sun.sun_path)
+		return -ENAMETOOLONG;
+	memcpy(sun.sun_path, path, strlen(path));
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0)
+		return -errno;
+	if (connect(fd, (struct sockaddr *)&sun, sizeof sun) < 0) {
+		int err = errno;
+
+		close(fd);
+		return -err;
+	}
+	return fd;
+}
+
+static void bus_close(sd_bus **bus)
+{
+	sd_bus_flush_close_unref(*bus);
+}
+
+struct dial_unit dial_unit_state(const char *unit)
+{
+	AUTO(bus_close) sd_bus *bus = NULL;
+	char *path = NULL, *load = NULL, *active = NULL;
+	struct dial_unit u = { "" };
+
+	if (sd_bus_open_system(&bus) < 0 ||
+	    sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path) < 0)
+		return u;
+	sd_bus_set_method_call_timeout(bus, 2000000);
+	if (sd_bus_get_property_string(bus, "org.freedesktop.systemd1", path,
+				       "org.freedesktop.systemd1.Unit", "LoadState", NULL,
+				       &load) >= 0 &&
+	    sd_bus_get_property_string(bus, "org.freedesktop.systemd1", path,
+				       "org.freedesktop.systemd1.Unit", "ActiveState", NULL,
+				       &active) >= 0)
+		snprintf(u.state, sizeof u.state, "%s", strcmp(load, "loaded") ? "absent" : active);
+	free(path);
+	free(load);
+	free(active);
+	return u;
+}
+
+/* Nobody listens there, or there is no such socket. */
+static void explain_absent(const char *path, int err, char *ret, size_t size)
+{
+	struct dial_unit service = dial_unit_state("synfind.service");
+	const char *what = err == ENOENT ? "does not exist" : "has no listener";
+
+	if (!service.state[0])
+		snprintf(ret, size,
+			 "%s %s: synfind is not running. Start it: systemctl start synfind, or "
+			 "without systemd: synfind",
+			 path, what);
+	else if (!strcmp(service.state, "absent"))
+		snprintf(ret, size,
+			 "%s %s, and there is no synfind.service. Install the package synfind, or "
+			 "start the daemon by hand: synfind",
+			 path, what);
+	else if (!strcmp(service.state, "active"))
+		snprintf(ret, size,
+			 "%s %s, but synfind.service is active. Does its configuration have "
+			 "another 'socket'? See: systemctl status synfind.socket, or use --socket",
+			 path, what);
+	else
+		snprintf(ret, size,
+			 "%s %s: synfind.service is %s. Start it: systemctl start synfind%s", path,
+			 what, strcmp(service.state, "inactive") ? service.state : "stopped",
+			 strcmp(service.state, "failed")
+				 ? ""
+				 : "; why it failed: journalctl -u synfind -n 20");
+}
+
+static void explain_permission(const char *path, char *ret, size_t size)
+{
+	struct passwd *user = getpwuid(geteuid());
+	struct group *group;
+	struct stat st;
+
+	/* If the folder cannot be entered, the socket's group is not known. */
+	if (stat(path, &st) < 0) {
+		snprintf(ret, size, "no permission to look at %s. Use sudo", path);
+		return;
+	}
+	group = getgrgid(st.st_gid);
+	if (group && st.st_gid)
+		snprintf(ret, size,
+			 "no permission to open %s. Use sudo, or join group %s and log in again: "
+			 "sudo usermod -aG %s %s",
+			 path, group->gr_name, group->gr_name, user ? user->pw_name : "$USER");
+	else
+		snprintf(ret, size,
+			 "no permission to open %s, which belongs to root. Use sudo, or give the "
+			 "socket a group (socket-group in synfind.conf)",
+			 path);
+}
+
+void dial_explain(const struct dial_options *o, enum dial_which which, int err,
+		  char ret[static 2 * CLI_TEXT_MAX])
+{
+	char path[CLI_TEXT_MAX];
+	size_t size = (size_t)2 * CLI_TEXT_MAX;
+
+	dial_path(o, which, path);
+	if (which == DIAL_TO_CONTROL && (err == ENOENT || err == ECONNREFUSED)) {
+		int fd = dial(o, DIAL_TO_EVENTS);
+
+		if (fd >= 0) {
+			close(fd);
+			snprintf(ret, size,
+				 "%s does not exist, but synfind is running. Set control-socket = "
+				 "auto in synfind.conf",
+				 path);
+			return;
+		}
+	}
+	if (err == ENOENT || err == ECONNREFUSED || err == ENOTDIR)
+		explain_absent(path, err, ret, size);
+	else if (err == EACCES || err == EPERM)
+		explain_permission(path, ret, size);
+	else
+		snprintf(ret, size, "cannot connect to %s: %s", path, strerror(err));
+}
+
+int dial_or_explain(const struct dial_options *o, enum dial_which which)
+{
+	char why[2 * CLI_TEXT_MAX];
+	int fd = dial(o, which);
+
+	if (fd < 0) {
+		dial_explain(o, which, -fd, why);
+		cli_error(CLI_NO_DAEMON, "%s", why);
+	}
+	return fd;
+}

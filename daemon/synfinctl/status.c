@@ -1,0 +1,157 @@
+/* synfinctl status: the daemon in ten lines. */
+#include <stdlib.h>
+#include <string.h>
+#include "synfinctl/ask.h"
+#include "synfinctl/commands.h"
+#include "synfinctl/js.h"
+#include "synfinctl/out.h"
+#include "synfinctl/human.h"
+
+struct status_options {
+	bool json;
+	unsigned color;
+	struct dial_options dial;
+};
+
+static const struct cli_flag status_flags[] = {
+	{ "json", 'j', CLI_BOOL, offsetof(struct status_options, json), NULL,
+	  "Print the daemon's answer as JSON (synfind-control(7)).", NULL },
+	{ "color", 0, CLI_WORD, offsetof(struct status_options, color), "auto|always|never",
+	  "auto: on a terminal, unless NO_COLOR is set. [auto]", NULL },
+	{ 0 },
+};
+
+static const struct cli_group status_groups[] = {
+	{ "How to print", status_flags, 0 },
+	DIAL_GROUP(struct status_options, dial),
+	{ 0 },
+};
+
+static void label(struct out *out, const char *name)
+{
+	out_cell(out, OUT_DIM, 14, name);
+}
+
+/* A count that should be 0. */
+static void trouble(struct out *out, uint64_t n, const char *what)
+{
+	char text[96];
+
+	snprintf(text, sizeof text, "%s %s", human_count(n).s, what);
+	out_styled(out, n ? OUT_BAD : OUT_PLAIN, text);
+}
+
+static void rates(struct out *out, const json_t *counts)
+{
+	if (js_at(counts, "packets_per_second"))
+		out_printf(out, "%s/s",
+			   human_plural(js_u64(counts, "packets_per_second"), "frame").s);
+	if (js_at(counts, "events_per_second"))
+		out_printf(out, ", %s/s, ",
+			   human_plural(js_u64(counts, "events_per_second"), "event").s);
+}
+
+static void interface_line(struct out *out, const json_t *i, bool first)
+{
+	const char *state = js_str(i, "state");
+
+	label(out, first ? "interfaces" : "");
+	out_cell(out, OUT_PLAIN, 16, js_str(i, "name"));
+	out_cell(out, strcmp(state, "up") ? OUT_BAD : OUT_GOOD, 8, state);
+	rates(out, js_at(i, "counts"));
+	out_printf(out, "%s open, ", human_count(js_u64(i, "counts.open")).s);
+	trouble(out, js_u64(i, "counts.drops"), "frames dropped");
+	out_end(out);
+}
+
+static void status_print(struct out *out, const json_t *s)
+{
+	const json_t *interface;
+	size_t k;
+
+	label(out, "synfind");
+	out_printf(out, "%s on %s, mode %s, pid %llu, for %s", js_str(s, "version"),
+		   js_str(s, "host"), js_str(s, "mode"), (unsigned long long)js_u64(s, "pid"),
+		   human_duration(js_u64(s, "uptime_ns")).s);
+	out_end(out);
+	label(out, "run");
+	out_printf(out, "%s, event %s", js_str(s, "run_id"), human_count(js_u64(s, "seq")).s);
+	out_end(out);
+	label(out, "connections");
+	out_printf(out, "%s open", human_count(js_u64(s, "total.open")).s);
+	out_printf(out, ", %s of them in the handshake",
+		   human_count(js_u64(s, "total.half_open")).s);
+	out_printf(out, "; limit %s per interface",
+		   human_count(js_u64(s, "limits.max_connections")).s);
+	out_end(out);
+	label(out, "frames");
+	out_printf(out, "%s", human_count(js_u64(s, "total.packets")).s);
+	if (js_at(s, "total.packets_per_second"))
+		out_printf(out, ", %s/s", human_count(js_u64(s, "total.packets_per_second")).s);
+	out_printf(out, ", ");
+	trouble(out, js_u64(s, "total.drops"), "dropped");
+	out_end(out);
+	label(out, "events");
+	out_printf(out, "%s", human_count(js_u64(s, "total.events")).s);
+	if (js_at(s, "total.events_per_second"))
+		out_printf(out, ", %s/s", human_count(js_u64(s, "total.events_per_second")).s);
+	out_printf(out, ", ");
+	trouble(out, js_u64(s, "total.lost"), "lost");
+	out_end(out);
+	label(out, "subscribers");
+	out_printf(out, "%s, ", human_count(js_u64(s, "subscribers.connected")).s);
+	trouble(out, js_u64(s, "subscribers.refused"), "refused");
+	out_printf(out, ", ");
+	trouble(out, js_u64(s, "subscribers.lost"), "events lost by slow ones");
+	out_end(out);
+	label(out, "memory");
+	if (js_at(s, "memory.resident"))
+		out_printf(out, "%s resident, ", human_octets(js_u64(s, "memory.resident")).s);
+	out_printf(out, "rings %s, ", human_octets(js_u64(s, "memory.rings")).s);
+	out_printf(out, "tables up to %s, ", human_octets(js_u64(s, "memory.tables")).s);
+	out_printf(out, "queue %s", human_octets(js_u64(s, "memory.queue")).s);
+	out_end(out);
+	json_array_foreach((json_t *)js_at(s, "interfaces"), k, interface)
+		interface_line(out, interface, k == 0);
+	if (js_u64(s, "interfaces_more")) {
+		label(out, "");
+		out_printf(out, "and %s", human_plural(js_u64(s, "interfaces_more"), "other").s);
+		out_end(out);
+	}
+}
+
+static int status_run(const void *options, char **operands)
+{
+	const struct status_options *o = options;
+	json_t *status = NULL;
+	struct out out;
+	int r = ask_one(&o->dial, "Status", NULL, &status);
+
+	(void)operands;
+	if (r)
+		return r;
+	out_init(&out, o->color);
+	if (o->json) {
+		char *text = json_dumps(status, JSON_COMPACT);
+
+		if (text)
+			out_json_line(&out, text, strlen(text));
+		free(text);
+	} else {
+		status_print(&out, status);
+	}
+	json_decref(status);
+	return CLI_FOUND;
+}
+
+const struct cli_command status_command = {
+	.name = "status",
+	.operands = "",
+	.summary = "Show how the daemon is doing",
+	.text = "What is red is worth a look: synfinctl doctor says what to do.\n",
+	.examples = "  synfinctl status\n"
+		    "  synfinctl status --json | jq .total.drops\n",
+	.groups = status_groups,
+	.size = sizeof(struct status_options),
+	.run = status_run,
+};
