@@ -73,7 +73,8 @@ int cli_run(const struct cli_command *c, int argc, char **argv);
 /* Prints one error line, "synfinctl: ...", without control characters.  Returns @status. */
 __attribute__((format(printf, 2, 3))) int cli_error(enum cli_exit status, const char *fmt, ...);
 
-/* Nanoseconds of "100ms", "1.5s", "10min", "2h", "7d"; a plain number is in seconds.  0; -EINVAL. */
+/* Nanoseconds of "100ms", "1.5s", "10min", "2h", "7d"; a plain number is in seconds.  0, or
+ * -EINVAL. */
 int cli_parse_time(const char *text, uint64_t *ret);
 
 /* Prints the --help of @c. */

@@ -1,5 +1,4 @@
-/* describe.h - what an event means, in a word and a sentence.  One place for watch, show, replay and
- * report.  Pure. */
+/* describe.h - what an event means, in a word and a sentence: one place for all commands.  Pure. */
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>
@@ -18,7 +17,7 @@ struct description {
 /* Describes @event.  False: there is nothing to say of it to people (hello, subscribed, ...). */
 bool describe(const json_t *event, struct description *ret);
 
-/* "10.9.0.1:46114 > 10.9.0.2:9999": client and server; for a flood the server; "" if it has none. */
+/* "10.9.0.1:46114 > 10.9.0.2:9999": client and server; of a flood the server; "" if it has none. */
 void describe_flow(const json_t *event, char ret[static DESCRIBE_FLOW]);
 
 /* The reasons of a tcp_close that count as a failure, for an expression: 'refused','rst',... */

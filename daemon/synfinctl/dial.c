@@ -8,9 +8,8 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-bus.h>
 #include <unistd.h>
-#include "base/cc.h"
+#include "synfinctl/unit.h"
 
 const struct cli_flag dial_flags[] = {
 	{ "socket", 0, CLI_STRING, offsetof(struct dial_options, socket), "PATH",
@@ -51,51 +50,23 @@ int dial(const struct dial_options *o, enum dial_which which)
 	return fd;
 }
 
-static void bus_close(sd_bus **bus)
-{
-	sd_bus_flush_close_unref(*bus);
-}
-
-struct dial_unit dial_unit_state(const char *unit)
-{
-	AUTO(bus_close) sd_bus *bus = NULL;
-	char *path = NULL, *load = NULL, *active = NULL;
-	struct dial_unit u = { "" };
-
-	if (sd_bus_open_system(&bus) < 0 ||
-	    sd_bus_path_encode("/org/freedesktop/systemd1/unit", unit, &path) < 0)
-		return u;
-	sd_bus_set_method_call_timeout(bus, 2000000);
-	if (sd_bus_get_property_string(bus, "org.freedesktop.systemd1", path,
-				       "org.freedesktop.systemd1.Unit", "LoadState", NULL,
-				       &load) >= 0 &&
-	    sd_bus_get_property_string(bus, "org.freedesktop.systemd1", path,
-				       "org.freedesktop.systemd1.Unit", "ActiveState", NULL,
-				       &active) >= 0)
-		snprintf(u.state, sizeof u.state, "%s", strcmp(load, "loaded") ? "absent" : active);
-	free(path);
-	free(load);
-	free(active);
-	return u;
-}
-
 /* Nobody listens there, or there is no such socket. */
 static void explain_absent(const char *path, int err, char *ret, size_t size)
 {
-	struct dial_unit service = dial_unit_state("synfind.service");
+	struct unit_state service = unit_state("synfind.service");
 	const char *what = err == ENOENT ? "does not exist" : "has no listener";
 
-	if (!service.state[0])
+	if (!service.s[0])
 		snprintf(ret, size,
 			 "%s %s: synfind is not running. Start it: systemctl start synfind, or "
 			 "without systemd: synfind",
 			 path, what);
-	else if (!strcmp(service.state, "absent"))
+	else if (!strcmp(service.s, "absent"))
 		snprintf(ret, size,
 			 "%s %s, and there is no synfind.service. Install the package synfind, or "
 			 "start the daemon by hand: synfind",
 			 path, what);
-	else if (!strcmp(service.state, "active"))
+	else if (!strcmp(service.s, "active"))
 		snprintf(ret, size,
 			 "%s %s, but synfind.service is active. Does its configuration have "
 			 "another 'socket'? See: systemctl status synfind.socket, or use --socket",
@@ -103,8 +74,8 @@ static void explain_absent(const char *path, int err, char *ret, size_t size)
 	else
 		snprintf(ret, size,
 			 "%s %s: synfind.service is %s. Start it: systemctl start synfind%s", path,
-			 what, strcmp(service.state, "inactive") ? service.state : "stopped",
-			 strcmp(service.state, "failed")
+			 what, strcmp(service.s, "inactive") ? service.s : "stopped",
+			 strcmp(service.s, "failed")
 				 ? ""
 				 : "; why it failed: journalctl -u synfind -n 20");
 }

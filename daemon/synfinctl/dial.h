@@ -23,13 +23,6 @@ void dial_path(const struct dial_options *o, enum dial_which which, char ret[sta
 /* A connected descriptor, blocking; or -errno. */
 int dial(const struct dial_options *o, enum dial_which which);
 
-/* What ActiveState systemd gives a unit: "active", "inactive", "failed", ...; "absent" if there is no
- * such unit; "" if systemd cannot be asked. */
-struct dial_unit {
-	char state[32];
-};
-struct dial_unit dial_unit_state(const char *unit);
-
 /* Why dial() gave -@err: cause and remedy, one sentence each. */
 void dial_explain(const struct dial_options *o, enum dial_which which, int err,
 		  char ret[static 2 * CLI_TEXT_MAX]);

@@ -5,7 +5,7 @@
 
 enum { FLOW_ID_DIGITS = 16 };
 
-/* An end at @s; what follows it, or NULL: it is none.  The address is in the form that lines have. */
+/* An end at @s; what follows it, or NULL: it is none.  The address is as lines spell it. */
 static const char *parse_end(const char *s, char *ret_ip, unsigned *ret_port)
 {
 	unsigned char addr[16];

@@ -2,7 +2,7 @@
  *
  *     b31f6c0d9e5a7741                   its flow_id
  *     10.9.0.1:46114 or [2001:db8::c]:443  an end of it: address and port
- *     10.9.0.1:46114,10.9.0.2:9999       both ends; also with " > " between them, as watch prints it
+ *     10.9.0.1:46114,10.9.0.2:9999       both ends; also as watch prints them: A > B
  *
  * Pure. */
 #pragma once

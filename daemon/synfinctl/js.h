@@ -1,5 +1,7 @@
-/* js.h - members of an event line by the paths that docs/events.md uses: "tcp.reason".  A member that
- * is absent, or has another type, is empty or 0: lines may come from a newer daemon, or be hostile. */
+/* js.h - members of an event line by the paths that docs/events.md uses: "tcp.reason".
+ *
+ * A member that is absent, or has another type, is empty or 0: lines may come from a newer daemon,
+ * or be hostile. */
 #pragma once
 #include <jansson.h>
 #include <stdbool.h>

@@ -1,5 +1,5 @@
-/* subscription.h - a subscription to the daemon's events (docs/requests.md): sends the request, reads
- * lines, connects again when the daemon is away and resumes after the last event.
+/* subscription.h - a subscription to the daemon's events (docs/requests.md): sends the request,
+ * reads lines, connects again when the daemon is away and resumes after the last event.
  *
  * Standard output is flushed whenever no line waits; the stream ends if its reader is gone. */
 #pragma once
@@ -22,7 +22,7 @@ struct subscription_options {
 	/* With past: ends with the newest event of now.  The request must have no "events":
 	 * the expression can say event_type. */
 	bool no_follow;
-	/* Keeps run and number of the last event in this file, and begins after them.  NULL: none. */
+	/* Keeps run and number of the last event in this file, and begins after it.  NULL: none. */
 	const char *cursor_file;
 };
 

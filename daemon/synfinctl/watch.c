@@ -52,7 +52,19 @@ static const struct cli_group watch_groups[] = {
 /* What concerns no single connection is always worth a line. */
 #define NOTICES "'capture_loss','iface'"
 
-/* Which events, then which connections. */
+/* The kinds of event: items of a list; "" for all. */
+static const char *watch_kinds(const struct watch_options *o)
+{
+	if (o->events)
+		return "";
+	if (!o->slow_ns)
+		return "'tcp_close','tcp_retry','tcp_stuck','syn_flood'," NOTICES;
+	return o->failed ? "'tcp_established','tcp_close','tcp_retry','tcp_stuck','syn_flood'"
+			   "," NOTICES
+			 : "'tcp_established'," NOTICES;
+}
+
+/* Which of these events. */
 static int watch_where(const struct watch_options *o, struct choose *ret)
 {
 	struct choose connections;
@@ -62,20 +74,13 @@ static int watch_where(const struct watch_options *o, struct choose *ret)
 		return r;
 	*ret = (struct choose){ 0 };
 	if (connections.n)
-		choose_and(ret, "event_type in [%s] || (%s)", NOTICES, connections.text);
+		choose_and(ret, "event_type in [%s] || %s", NOTICES, connections.text);
 	if (o->failed)
 		choose_and(ret, "event_type != 'tcp_close' || tcp.reason in [%s]",
 			   describe_failed_reasons);
 	if (o->slow_ns)
 		choose_and(ret, "event_type != 'tcp_established' || tcp.handshake.total_ns > %llu",
 			   (unsigned long long)o->slow_ns);
-	if (!o->events)
-		choose_and(ret, "event_type in [%s%s%s,%s]", o->slow_ns ? "'tcp_established'" : "",
-			   o->slow_ns && o->failed ? "," : "",
-			   o->failed || !o->slow_ns
-				   ? "'tcp_close','tcp_retry','tcp_stuck','syn_flood'"
-				   : "",
-			   NOTICES);
 	if (o->since_ns) {
 		uint64_t now = wall_clock_ns();
 		time_t s = (time_t)((o->since_ns < now ? now - o->since_ns : 0) / 1000000000);
@@ -86,8 +91,30 @@ static int watch_where(const struct watch_options *o, struct choose *ret)
 		strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
 		choose_and(ret, "timestamp >= '%s'", text);
 	}
+	/* subscription_options.no_follow allows no "events" */
+	if (o->no_follow && *watch_kinds(o))
+		choose_and(ret, "event_type in [%s]", watch_kinds(o));
 	ret->full |= connections.full;
 	return choose_check(ret);
+}
+
+static json_t *watch_request(const struct watch_options *o, const struct choose *where)
+{
+	json_t *request = json_object(), *kinds = json_array();
+	const char *list = watch_kinds(o);
+
+	if (where->n)
+		json_object_set_new(request, "where", json_string(where->text));
+	for (; *list && !o->no_follow; list += *list == ',') {
+		size_t n = strcspn(list, ",");
+
+		json_array_append_new(kinds, json_stringn(list + 1, n - 2)); /* without quotes */
+		list += n;
+	}
+	if (json_array_size(kinds))
+		json_object_set(request, "events", kinds);
+	json_decref(kinds);
+	return request;
 }
 
 static int watch_run(const void *options, char **operands)
@@ -109,7 +136,7 @@ static int watch_run(const void *options, char **operands)
 	(void)operands;
 	if (r)
 		return r;
-	so.request = where.n ? json_pack("{s:s}", "where", where.text) : NULL;
+	so.request = watch_request(o, &where);
 	r = printer_init(&p, &o->print);
 	if (!r)
 		r = subscription_open(&s, &so);

@@ -69,6 +69,12 @@ static int listener_of(const struct sockaddr_un *a)
 	return r;
 }
 
+/* Does the text of report_listener() name the unit that the package has? */
+static bool is_service(const char *who)
+{
+	return strstr(who, "unit synfind.service") || strstr(who, "unit synfind.socket");
+}
+
 /* Process @pid listens there: who is it, and what may the user want? */
 static void report_listener(const char *path, enum listen_kind kind, int pid)
 {
@@ -80,11 +86,13 @@ static void report_listener(const char *path, enum listen_kind kind, int pid)
 		snprintf(who, sizeof who, "process %d of unit %s", pid, unit);
 	else if (pid == 1 && !strncmp(path, "/run/synfind/", 13)) /* systemd listens there */
 		snprintf(who, sizeof who, "unit synfind.socket");
-	if (kind == LISTEN_EVENTS)
-		log_error(
-			"Cannot listen on '%s': %s serves it already; read its events with: nc -U "
-			"%s </dev/null (or start another daemon with --socket=PATH)",
-			path, who, path);
+	if (kind == LISTEN_EVENTS && is_service(who))
+		log_error("synfind.service is running; to watch: synfinctl watch (or start another "
+			  "daemon with --socket=PATH)");
+	else if (kind == LISTEN_EVENTS)
+		log_error("Cannot listen on '%s': %s serves it already; to watch: synfinctl watch "
+			  "--socket=%s (or start another daemon with --socket=PATH)",
+			  path, who, path);
 	else
 		log_error("Cannot listen on '%s': %s serves it already; start another daemon with "
 			  "--%s=PATH",

@@ -130,7 +130,7 @@ def by_signal(s):
 def second_daemon(s):
     p = s.m.popen("/usr/sbin/synfind", stdin=-3, stdout=-3, stderr=-1)
     text = p.communicate(timeout=live.DEADLINE)[1].decode()
-    tap.ok(p.returncode == 1 and "unit synfind.socket serves it already" in text and
+    tap.ok(p.returncode == 1 and "synfind.service is running; to watch: synfinctl watch" in text and
            f"nc -U {nspawn.EVENTS}" in text, "a second daemon names the unit, and how to read from it",
            p.returncode, text)
 
