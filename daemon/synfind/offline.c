@@ -171,9 +171,18 @@ static void count_waiting(struct offline *r)
 		r->half_open += counter_get(&states[s]);
 }
 
-/* Rewrites one line of the terminal while a long file is read. */
-static void show_progress(struct offline *r)
+/* A program that runs this one wants lines of progress. */
+static bool wants_progress_lines(void)
 {
+	const char *v = getenv("SYNFIND_PROGRESS");
+
+	return v && *v;
+}
+
+/* Rewrites one line of the terminal while a long file is read; or writes lines. */
+static void show_progress(struct offline *r, bool terminal)
+{
+	const char *begin = terminal ? "\r" : "progress ", *end = terminal ? " " : "\n";
 	uint64_t now = wall_clock_ns(), size = pcapfile_size(r->source);
 	uint64_t at = pcapfile_offset(r->source);
 	unsigned long long opened = counter_get(&r->pipeline.count->tracker.opened);
@@ -186,11 +195,11 @@ static void show_progress(struct offline *r)
 	if (first)
 		return; /* most files end before the first line is due */
 	if (size)
-		fprintf(stderr, "\r%s: %3u %%, %llu connections ", r->file,
-			(unsigned)((double)at * 100 / (double)size), opened);
+		fprintf(stderr, "%s%s: %3u %%, %llu connections%s", begin, r->file,
+			(unsigned)((double)at * 100 / (double)size), opened, end);
 	else
-		fprintf(stderr, "\r%s: %llu MB, %llu connections ", r->file,
-			(unsigned long long)at / 1000000, opened);
+		fprintf(stderr, "%s%s: %llu MB, %llu connections%s", begin, r->file,
+			(unsigned long long)at / 1000000, opened, end);
 	fflush(stderr);
 }
 
@@ -216,6 +225,7 @@ static int filter_frames(struct offline *r, struct frame *frames, int n)
 static int pull_all(struct offline *r)
 {
 	bool pipe = source_fd(r->source) >= 0, terminal = isatty(STDERR_FILENO);
+	bool progress = terminal || wants_progress_lines();
 	struct frame frames[TRACKER_BATCH];
 	unsigned batches = 0;
 	int n, left;
@@ -233,16 +243,21 @@ static int pull_all(struct offline *r)
 			n = 1;
 		if (pipe)
 			out_flush(r); /* the next frame may come much later */
-		if (terminal && !(++batches & 0x3ff))
-			show_progress(r);
+		if (progress && !(++batches & 0x3ff))
+			show_progress(r, terminal);
 	} while (n > 0 && !r->error);
 	return n;
 }
 
+static void clear_progress(const struct offline *r)
+{
+	if (r->progress_ns && isatty(STDERR_FILENO))
+		fputs("\r\033[K", stderr);
+}
+
 static void report_broken(struct offline *r, const char *error)
 {
-	if (r->progress_ns)
-		fputs("\r\033[K", stderr);
+	clear_progress(r);
 	log_error("%s: %s", r->file, error);
 	r->status = 1;
 }
@@ -296,8 +311,7 @@ static int offline_opened(struct offline *r)
 	} while (!r->error && next_file(r));
 	count_waiting(r);
 	tracker_close_all(r->pipeline.tracker, REASON_CAPTURE_END);
-	if (r->progress_ns)
-		fputs("\r\033[K", stderr);
+	clear_progress(r);
 	write_stats(r);
 	out_flush(r);
 	if (r->error == -EPIPE) /* the reader wants no more */
