@@ -230,7 +230,7 @@ static void check_configured(struct doctor *d)
 	}
 }
 
-/* Large receive offload is done before any packet socket, and forgets what it joined.  GRO does not. */
+/* Large receive offload comes before any packet socket and forgets what it joined; GRO does not. */
 static bool has_lro(const char *name)
 {
 	struct ethtool_value value = { .cmd = ETHTOOL_GFLAGS };
