@@ -51,6 +51,35 @@ static void rates(struct out *out, const json_t *counts)
 			   human_plural(js_u64(counts, "events_per_second"), "event").s);
 }
 
+/* The most frequent states first. */
+static void states(struct out *out, const json_t *list)
+{
+	uint64_t below = UINT64_MAX;
+	size_t n = json_array_size(list), i;
+
+	for (size_t shown = 0; shown < n;) {
+		uint64_t most = 0;
+		const json_t *row;
+
+		json_array_foreach((json_t *)list, i, row) if (js_u64(row, "connections") < below &&
+							       js_u64(row, "connections") > most)
+			most = js_u64(row, "connections");
+		json_array_foreach((json_t *)list, i, row)
+		{
+			if (js_u64(row, "connections") != most)
+				continue;
+			label(out, "");
+			out_cell(out, OUT_PLAIN, -11, human_count(most).s);
+			out_printf(out, "  %s/%s", js_str(row, "client"), js_str(row, "server"));
+			out_end(out);
+			shown++;
+		}
+		if (!most)
+			break;
+		below = most;
+	}
+}
+
 static void interface_line(struct out *out, const json_t *i, bool first)
 {
 	const char *state = js_str(i, "state");
@@ -84,6 +113,7 @@ static void status_print(struct out *out, const json_t *s)
 	out_printf(out, "; limit %s per interface",
 		   human_count(js_u64(s, "limits.max_connections")).s);
 	out_end(out);
+	states(out, js_at(s, "states"));
 	label(out, "frames");
 	out_printf(out, "%s", human_count(js_u64(s, "total.packets")).s);
 	if (js_at(s, "total.packets_per_second"))

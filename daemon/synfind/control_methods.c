@@ -11,6 +11,7 @@
 #include "common/clock.h"
 #include "common/options.h"
 #include "common/opttable.h"
+#include "flow/event_names.h"
 #include "flow/tcp_fsm.h"
 #include "format/json.h"
 #include "format/where.h"
@@ -125,6 +126,13 @@ static const char description[] =
 	"  reload: (start, rings, live)\n"
 	")\n"
 	"\n"
+	"# Open connections in these states of client and server.\n"
+	"type States (\n"
+	"  client: string,\n"
+	"  server: string,\n"
+	"  connections: int\n"
+	")\n"
+	"\n"
 	"# The condition of the daemon. schema, run_id, boot_id, host, mode: as in the hello\n"
 	"# of the events. seq: number of the last event. started: this process; a run can\n"
 	"# outlive it. interfaces: up to 64; interfaces_more: how many are left out.\n"
@@ -143,6 +151,7 @@ static const char description[] =
 	"  interfaces: []Interface,\n"
 	"  interfaces_more: int,\n"
 	"  total: Counts,\n"
+	"  states: []States,\n"
 	"  memory: Memory,\n"
 	"  limits: Limits,\n"
 	"  subscribers: SubscriberCounts\n"
@@ -300,6 +309,7 @@ static json_t *timestamp(uint64_t ns)
 
 struct counts {
 	uint64_t packets, drops, freezes, events, lost, open, half_open;
+	uint64_t states[FSM_STATES]; /* of open connections */
 	uint64_t packets_per_s, events_per_s;
 	bool rates_known;
 };
@@ -316,6 +326,7 @@ static void counts_add(struct counts *sum, const struct input_ring *input)
 	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
 		uint64_t n = counter_get(&c->tracker.states[s]);
 
+		sum->states[s] += n;
 		sum->open += n;
 		sum->half_open += fsm_handshaking(s) ? n : 0;
 	}
@@ -332,6 +343,28 @@ static json_t *counts_json(const struct counts *c)
 			 "half_open", number(c->half_open), "packets_per_second",
 			 c->rates_known ? number(c->packets_per_s) : NULL, "events_per_second",
 			 c->rates_known ? number(c->events_per_s) : NULL);
+}
+
+/* The pairs of states that there are. */
+static json_t *states_json(const struct counts *c)
+{
+	json_t *list = json_array();
+
+	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
+		uint64_t n = c->states[s];
+
+		if (s == FSM_CROSSED_A || s == FSM_CROSSED_B)
+			continue; /* the same two states as FSM_CROSSED */
+		if (s == FSM_CROSSED)
+			n += c->states[FSM_CROSSED_A] + c->states[FSM_CROSSED_B];
+		if (n)
+			json_array_append_new(
+				list, json_pack("{s:s,s:s,s:o}", "client",
+						tcp_state_str[fsm_endpoint(s, SIDE_A)].s, "server",
+						tcp_state_str[fsm_endpoint(s, SIDE_B)].s,
+						"connections", number(n)));
+	}
+	return list;
 }
 
 static const char *interface_state(const struct interface *iface)
@@ -427,17 +460,17 @@ static json_t *answer_status(struct control_request *q)
 	for (const struct input_ring *input = p->rings; input; input = input->next)
 		counts_add(&total, input);
 	return json_pack(
-		"{s:s,s:s,s:s,s:o,s:s,s:i,s:o,s:o,s:o,s:s,s:o,s:o,s:i,s:o,s:o,s:{s:o,s:o,s:o,s:o},"
-		"s:o}",
+		"{s:s,s:s,s:s,s:o,s:s,s:i,s:o,s:o,s:o,s:s,s:o,s:o,s:i,s:o,s:o,s:o,"
+		"s:{s:o,s:o,s:o,s:o},s:o}",
 		"version", SYNFIND_VERSION, "schema", JSON_SCHEMA, "run_id", p->id.run_id, "host",
 		utf8_json(p->id.host), "boot_id", p->id.boot_id, "pid", (int)getpid(), "time",
 		timestamp(wall_clock_ns()), "started", timestamp(v->started_ns), "uptime_ns",
 		number(clock_ns(CLOCK_MONOTONIC) - v->started_mono_ns), "mode",
 		capture_mode_name(o->mode), "seq", number(p->stream.state->seq), "interfaces",
-		interfaces, "interfaces_more", (int)more, "total", counts_json(&total), "memory",
-		memory_json(v), "limits", "max_connections", number(o->max_connections),
-		"max_half_open", number(o->max_half_open), "max_subscribers",
-		number(o->max_subscribers), "max_subscribers_per_uid",
+		interfaces, "interfaces_more", (int)more, "total", counts_json(&total), "states",
+		states_json(&total), "memory", memory_json(v), "limits", "max_connections",
+		number(o->max_connections), "max_half_open", number(o->max_half_open),
+		"max_subscribers", number(o->max_subscribers), "max_subscribers_per_uid",
 		number(o->max_subscribers_per_uid), "subscribers", subscriber_counts(p));
 }
 

@@ -222,6 +222,8 @@ def status(ns, d):
         lo = [i for i in now["interfaces"] if i["name"] == "lo"][0]
         tap.equal((lo["state"], lo["decoders"], lo["counts"]["open"], lo["counts"]["half_open"]),
                   ("up", 1, 1, 0), "an interface with its open connection")
+        tap.equal(now["states"], [{"client": "established", "server": "established", "connections": 1}],
+                  "the states of open connections")
         s.close()
         served.close()
     close = sub.wait_for("tcp_close", dest_port=80)

@@ -130,8 +130,8 @@ def by_signal(s):
 def second_daemon(s):
     p = s.m.popen("/usr/sbin/synfind", stdin=-3, stdout=-3, stderr=-1)
     text = p.communicate(timeout=live.DEADLINE)[1].decode()
-    tap.ok(p.returncode == 1 and "synfind.service is running; to watch: synfinctl watch" in text and
-           f"nc -U {nspawn.EVENTS}" in text, "a second daemon names the unit, and how to read from it",
+    tap.ok(p.returncode == 1 and "synfind.service is running; to watch: synfinctl watch" in text ,
+           "a second daemon says that the service runs, and how to watch",
            p.returncode, text)
 
 
