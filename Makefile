@@ -2,6 +2,7 @@
 
 PREFIX   ?= /usr/local
 DESTDIR  ?=
+BINDIR   ?= $(PREFIX)/bin
 SBINDIR  ?= $(PREFIX)/sbin
 LIBEXECDIR ?= $(PREFIX)/lib/synfind
 SYSCONFDIR ?= /etc
@@ -281,14 +282,25 @@ build/man/synfind-%.7: docs/%.md
 	$(call say,MAN,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)lowdown -s -tman -M title=SYNFIND-$(subst events,EVENTS,$(subst requests,REQUESTS,$*)) -M section=7 $< | \
-	  sed '/^\.TH/a .SH NAME\nsynfind-$* \\- $* of synfind(8), as lines of JSON' >$@
+	  sed '/^\.TH/a .SH NAME\nsynfind-$* \\- $(if $(filter events,$*),events of TCP connections,requests for TCP events), as lines of JSON' >$@
+
+# The commands of synfinctl are described in its sources.
+build/man/synfinctl.1: docs/man/synfinctl.1.in $(B)/synfinctl
+	$(call say,MAN,$@)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(B)/synfinctl --mdoc | sed -e '/^@COMMANDS@$$/{r /dev/stdin' -e 'd}' $< >$@
+
+# Where each shell looks for completion of a command.
+COMPLETION := bash:bash-completion/completions/synfinctl zsh:zsh/vendor-completions/_synfinctl \
+              fish:fish/vendor_completions.d/synfinctl.fish
 
 UNITS := synfind.service synfind-opener.service synfind.socket synfind-opener.socket
 
-install: all $(MAN7)
+install: all $(MAN7) build/man/synfinctl.1
 	rm -f $(B)/*.service
 	$(Q)$(MAKE) --no-print-directory $(B)/synfind.service $(B)/synfind-opener.service
 	install -D -m 755 $(B)/synfind $(DESTDIR)$(SBINDIR)/synfind
+	install -D -m 755 $(B)/synfinctl $(DESTDIR)$(BINDIR)/synfinctl
 	install -D -m 755 $(B)/synfind-opener $(DESTDIR)$(LIBEXECDIR)/synfind-opener
 	install -D -m 644 -t $(DESTDIR)$(UNITDIR) $(B)/synfind.service $(B)/synfind-opener.service \
 	  systemd/synfind.socket systemd/synfind-opener.socket
@@ -296,12 +308,17 @@ install: all $(MAN7)
 	install -D -m 644 systemd/synfind.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/synfind.conf
 	install -D -m 644 systemd/synfind.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/synfind.conf
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 docs/man/synfind.8 docs/man/synfind-opener.8
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man1 build/man/synfinctl.1
+	$(Q)for c in $(COMPLETION); do f=$(DESTDIR)$(PREFIX)/share/$${c#*:}; mkdir -p $${f%/*} && \
+	  $(B)/synfinctl completion $${c%%:*} >$$f && chmod 644 $$f || exit 1; done
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man7 docs/man/synfind-control.7 $(MAN7)
 	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/synfind conf/synfind.conf docs/events.schema.json
 	[ -e $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf ] || \
 	  install -D -m 644 conf/synfind.conf $(DESTDIR)$(SYSCONFDIR)/synfind/synfind.conf
 
 uninstall:
+	rm -f $(DESTDIR)$(BINDIR)/synfinctl $(DESTDIR)$(PREFIX)/share/man/man1/synfinctl.1
+	rm -f $(foreach c,$(COMPLETION),$(DESTDIR)$(PREFIX)/share/$(lastword $(subst :, ,$(c))))
 	rm -f $(DESTDIR)$(SBINDIR)/synfind $(addprefix $(DESTDIR)$(PREFIX)/share/man/man8/,synfind.8 synfind-opener.8)
 	rm -f $(addprefix $(DESTDIR)$(PREFIX)/share/man/man7/,synfind-control.7 synfind-events.7 synfind-requests.7)
 	rm -f $(addprefix $(DESTDIR)$(UNITDIR)/,$(UNITS)) $(DESTDIR)$(UNITDIR)-preset/90-synfind.preset

@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/guess.h"
 #include "synfinctl/commands.h"
+#include "synfinctl/manual.h"
 
 const struct cli_command *const cli_commands[] = {
 	&watch_command,	 &list_command,	      &show_command,
@@ -47,6 +48,10 @@ int main(int argc, char **argv)
 	}
 	if (!strcmp(name, "--version") || !strcmp(name, "-V")) {
 		puts("synfinctl " SYNFIND_VERSION);
+		return CLI_FOUND;
+	}
+	if (!strcmp(name, "--mdoc")) { /* for the build */
+		manual_print();
 		return CLI_FOUND;
 	}
 	if (!*name) {

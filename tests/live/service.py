@@ -327,6 +327,36 @@ def activation(s):
     sub.close()
 
 
+def for_people(s):
+    """synfinctl of the package, as root, as a member of the group, as anybody."""
+    def ctl(*args, by=()):
+        p = s.m.popen(*by, "synfinctl", *args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                      stderr=subprocess.STDOUT)
+        return p.communicate(timeout=live.DEADLINE)[0].decode(), p.returncode
+
+    def user(group):
+        return ["setpriv", "--reuid=65534", f"--regid={group}", "--clear-groups"]
+
+    text, status = ctl("doctor")
+    tap.ok(status == 0 and "synfind.service is active" in text and "synfind-opener has the capabilities" in text,
+           "synfinctl doctor: all is well", text)
+    tap.ok(ctl("status", by=user("synfind"))[1] == 0, "a member of the group asks for the status")
+    text, status = ctl("status", by=user("65534"))
+    tap.ok(status == 3 and "join group synfind" in text, "anybody else is told how to get the permission", text)
+    files = s.m.run("dpkg", "-L", "synfind").split()
+    missing = [f for f in ("/usr/bin/synfinctl", "/usr/share/man/man1/synfinctl.1.gz",
+                           "/usr/share/bash-completion/completions/synfinctl",
+                           "/usr/share/zsh/vendor-completions/_synfinctl",
+                           "/usr/share/fish/vendor_completions.d/synfinctl.fish") if f not in files]
+    tap.equal(missing, [], "the package has synfinctl, its page and its completions")
+    s.m.run("systemctl", "stop", UNIT, "synfind.socket")
+    text, status = ctl("watch")
+    tap.ok(status == 3 and "synfind.service is stopped" in text and "systemctl start synfind" in text,
+           "the service is stopped: so it says, and how to start it", text)
+    s.m.run("systemctl", "start", "synfind.socket", UNIT)
+    live.wait_until(s.active, "the service to run")
+
+
 def control(s):
     """The second socket of the unit, and what the confined daemon can answer there."""
     path = os.path.join(os.path.dirname(EVENTS), "control.sock")
@@ -548,7 +578,7 @@ machine = nspawn.Machine(live.Netns(), nspawn.put_package)
 try:
     service = nspawn.Service(machine)
     for step in (install, late_route, access, who_listens, is_confined, analyze, journal, status_text, opener_dies,
-                 opener_refuses, reload, activation, control, several_decoders, mode_auto, mode_changes, watchdog, upgrade_and_purge,
+                 opener_refuses, reload, activation, control, for_people, several_decoders, mode_auto, mode_changes, watchdog, upgrade_and_purge,
                  by_make):
         before = tap.failed
         with live.guarded(step.__name__):
