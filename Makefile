@@ -227,7 +227,7 @@ build/tests/where_eval: tests/support/where_eval.c $(LIB)
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.a,$^) $(LDLIBS)
 
-# Everything is measured beside its peers, in one run; see docs/performance.md.
+# Everything is measured beside its peers, in one run; see docs/benchmarks.md.
 bench: deps
 	$(Q)tests/bench/install-peers.sh
 	$(Q)$(MAKE) --no-print-directory all $(GEN) $(BENCH)

@@ -1,9 +1,9 @@
 #!/usr/bin/python3
-"""Measures synfind beside its peers, on the same workloads, in one run; see docs/performance.md.
+"""Measures synfind beside its peers, on the same workloads, in one run; see docs/benchmarks.md.
 
     bench.py [--quick] [--full] [--keep] [STEP]...
 
-A whole run is written to docs/performance.md, any run to build/bench/report.md and to standard
+A whole run is written to docs/benchmarks.md, any run to build/bench/report.md and to standard
 output; progress goes to standard error."""
 import argparse
 import os

@@ -7,7 +7,7 @@ import time
 
 from measure import ROOT, SYNFIND, Series
 
-DOC = os.path.join(ROOT, "docs/performance.md")
+DOC = os.path.join(ROOT, "docs/benchmarks.md")
 BEGIN, END = "<!-- begin: written by make bench -->", "<!-- end: written by make bench -->"
 
 
@@ -42,7 +42,7 @@ def with_spread(s):
 
 
 def commit():
-    dirty = output("git", "status", "--porcelain", "--untracked-files=no", ":!docs/performance.md")
+    dirty = output("git", "status", "--porcelain", "--untracked-files=no", ":!docs/benchmarks.md")
     name = output("git", "log", "-1", "--format=%h of %cs") or "unknown"
     return name + (", changed since" if dirty else "")
 
