@@ -13,6 +13,7 @@
 #include "common/capfilter.h"
 #include "common/cpulist.h"
 #include "common/opttable.h"
+#include "flow/event.h"
 #include "wire/frame.h" /* enum frame_inner */
 #include "wire/link.h"
 
@@ -493,6 +494,10 @@ static void check_together(struct parser *p)
 			 opt_quoted(o->pin_decoders).s, CPU_SETSIZE - 1);
 	if (o->read_files.n && p->set_by[decoders - opts] == BY_FLAG)
 		complain(p, decoders, "only for live capture, not with --read");
+	if (!o->read_files.n && o->events & 1u << EVENT_TCP_SEGMENT)
+		complain(p, opt_find("events"),
+			 "tcp_segment only with --read; of live connections it comes on request "
+			 "(synfind-requests(7))");
 	if (o->quiet && !o->read_files.n && !o->check)
 		complain(p, opt_find("quiet"), "only together with --read or --check-config");
 	if (o->read_files.n && p->set_by[opt_find("interface") - opts] == BY_FLAG)

@@ -142,7 +142,8 @@ const struct opt opts[] = {
 
 	{ "events", EVENTS, LIVE, KINDS(events, "all"),
 	  "Produce only events of these kinds, by their event_type: tcp_close, stats, ... Use it "
-	  "if no program reads the others: they cost CPU and space. Losses are always reported." },
+	  "if no program reads the others: they cost CPU and space. Losses are always reported. "
+	  "With --read also tcp_segment, a line for each segment." },
 	/* 107: what fits into sun_path (unix(7)) */
 	{ "socket", EVENTS, AT_START, STRING(socket, 0, 107, "/run/synfind/events.sock", "PATH"),
 	  "Unix socket for subscribers. Empty: none." },
@@ -266,12 +267,14 @@ static void value_word(const char *words, uint64_t i, char *ret, size_t size)
 /* Item @i of a set of kinds; false: there are no more. */
 static bool kind_item(uint32_t set, size_t i, char *ret, size_t size)
 {
-	unsigned k = 0;
+	bool all = (set & LINES_ALL) == LINES_ALL;
 
-	if (set == LINES_ALL && i == 0)
+	if (all && i-- == 0)
 		return (size_t)snprintf(ret, size, "all") < size;
-	for (; k < LINE_KINDS; k++)
-		if (set != LINES_ALL && set & 1u << k && i-- == 0)
+	if (all)
+		set &= ~LINES_ALL;
+	for (unsigned k = 0; k < LINE_KINDS; k++)
+		if (set & 1u << k && i-- == 0)
 			return (size_t)snprintf(ret, size, "%s", line_kind_name(k)) < size;
 	return false;
 }
@@ -595,7 +598,7 @@ static int add_kind(uint32_t *set, const char *name, char *reterr)
 		const char *word = line_kind_name(k);
 		size_t n = strlen(allowed);
 
-		if (!(LINES_ALL & 1u << k))
+		if (!((LINES_ALL | 1u << EVENT_TCP_SEGMENT) & 1u << k))
 			continue;
 		if (!strcmp(word, name)) {
 			*set |= LINES_ALWAYS | 1u << k;
@@ -606,7 +609,7 @@ static int add_kind(uint32_t *set, const char *name, char *reterr)
 			snprintf(allowed + n, sizeof allowed - n, ", %s", word);
 	}
 	if (!strcmp(name, "all")) {
-		*set = LINES_ALL;
+		*set |= LINES_ALL;
 		return 0;
 	}
 	return refuse(reterr, "%s is not a kind of event%s; allowed: %s", opt_quoted(name).s,

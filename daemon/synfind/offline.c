@@ -107,10 +107,16 @@ static struct event *sink_reserve(struct event_sink *s)
 	return NULL;
 }
 
+static struct event *sink_offer(struct event_sink *s)
+{
+	return &((struct offline *)s)->event;
+}
+
 static void sink_commit(struct event_sink *s)
 {
 	struct offline *r = (struct offline *)s;
 	const struct event *e = &r->event;
+	bool numbered = e->kind != EVENT_TCP_SEGMENT;
 	struct json_context c = { .second = &r->second,
 				  .community = r->o->community_id,
 				  .community_seed = (uint16_t)r->o->community_id_seed };
@@ -119,12 +125,13 @@ static void sink_commit(struct event_sink *s)
 	c.iface = source_iface(r->source, iface);
 	if (!*c.iface)
 		c.iface = r->name;
-	counter_add(&r->pipeline.count->events, 1);
+	counter_add(&r->pipeline.count->events, numbered);
 	if (unlikely(!r->seq))
 		write_hello(r, e->ts_ns);
-	if (e->ts_ns > r->last_ns)
+	if (numbered && e->ts_ns > r->last_ns)
 		r->last_ns = e->ts_ns;
-	json_event(line_space(r, JSON_LINE_MAX), e, ++r->seq, &c);
+	r->seq += numbered;
+	json_event(line_space(r, JSON_LINE_MAX), e, r->seq, &c);
 }
 
 static void write_stats(struct offline *r)
@@ -299,6 +306,8 @@ static int offline_opened(struct offline *r)
 		log_errno(e, "Cannot set up the flow table");
 		return 1;
 	}
+	if (r->o->events & 1u << EVENT_TCP_SEGMENT && !r->o->quiet)
+		pipeline_report_all(&r->pipeline);
 	signal(SIGBUS, on_sigbus);
 	/* The usual pipe of 64 KiB fills in the middle of each write: two context switches for
 	 * every 128 KiB.  A failure is harmless: it is not a pipe, or pipe(7) limits its size. */
@@ -347,7 +356,9 @@ int offline_run(const struct options *o)
 	memset(r, 0, sizeof *r);
 	r->o = o;
 	r->lines = (struct strbuf){ .p = r->out, .end = r->out + OUT_OCTETS };
-	r->sink = (struct event_sink){ .reserve = sink_reserve, .commit = sink_commit };
+	r->sink = (struct event_sink){ .reserve = sink_reserve,
+				       .offer = sink_offer,
+				       .commit = sink_commit };
 	r->name = strcmp(name, "-") ? basename(name) : "stdin";
 	if (files_exist(o->read_files.names) && next_file(r))
 		status = offline_opened(r);

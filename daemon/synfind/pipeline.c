@@ -165,6 +165,14 @@ void pipeline_report(struct pipeline *p, const struct endpoints *now)
 	tracker_bypass_except(p->tracker, p->endpoints);
 }
 
+void pipeline_report_all(struct pipeline *p)
+{
+	static const struct endpoints all = { .used = 1 };
+
+	p->endpoints = &all;
+	p->every_segment = true;
+}
+
 void pipeline_skipped(struct pipeline *p, uint64_t now_ns)
 {
 	struct endpoint_meter *m = p->meter;
@@ -194,7 +202,7 @@ static void report(struct pipeline *p, const struct segment *s, unsigned of)
 	uint32_t rate = part_of(RATE, p->share.of);
 	struct event *e;
 
-	if (!endpoint_meter_pass(p->meter, of, s->ts_ns, rate)) {
+	if (!p->every_segment && !endpoint_meter_pass(p->meter, of, s->ts_ns, rate)) {
 		endpoint_meter_skip(p->meter, of, ENDPOINT_SKIP_RATE);
 		return;
 	}

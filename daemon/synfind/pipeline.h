@@ -33,7 +33,8 @@ struct pipeline {
 	struct event_sink *sink;
 	const struct endpoints *endpoints; /* whose segments to report; borrowed; NULL: none */
 	struct endpoint_meter *meter;
-	bool control; /* ignore segments that are not segment_is_control() */
+	bool control;	    /* ignore segments that are not segment_is_control() */
+	bool every_segment; /* reports without a limit, all of pipeline_report_all() */
 };
 
 /* What a pipeline is made of, besides the options. */
@@ -64,6 +65,9 @@ void pipeline_frames(struct pipeline *p, struct frame *frames, int n);
 
 /* Reports the segments of @now, borrowed until the next call. */
 void pipeline_report(struct pipeline *p, const struct endpoints *now);
+
+/* Reports the segments of all connections, without a limit: the sink always has space. */
+void pipeline_report_all(struct pipeline *p);
 
 /* Reports how many segments were skipped in a second that is over at @now_ns. */
 void pipeline_skipped(struct pipeline *p, uint64_t now_ns);
