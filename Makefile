@@ -260,7 +260,8 @@ fuzz-build: $(FUZZ)
 
 run: deps
 	$(Q)$(MAKE) --no-print-directory all
-	$(Q)exec $(B)/synfind --interface='$(IFACE)' --stdout $(ARGS)
+	$(Q)exec bash -o pipefail -c '$(B)/synfind --interface="$(IFACE)" --stdout $(ARGS) | \
+	  { trap "" INT; $(B)/synfinctl replay - || [ $$? = 1 ]; }'
 
 check: deps
 	$(Q)$(MAKE) --no-print-directory all unit fuzz-build $(GEN) $(TRUTH) $(DEB)

@@ -96,6 +96,7 @@ static int replay_file(struct replay *r, const char *name)
 		return cli_error(CLI_FAILED, "out of memory");
 	}
 	do {
+		fflush(stdout); /* more may not come for long */
 		got = lines_fill(&l);
 		while (got > 0 && lines_next(&l, &line, &n))
 			replay_line(r, line, n);

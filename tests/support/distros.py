@@ -15,6 +15,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import confined
@@ -109,20 +110,30 @@ class Distro:
             shutil.rmtree(self.tree)
 
 
+def answers(d):
+    """Does a daemon there answer?"""
+    return d.m.run("sh", "-c", f"{TREE}/build/synfinctl status >/dev/null 2>&1 && echo yes",
+                   check=False).strip() == "yes"
+
+
 def run(d):
     """`make run`: installs, builds, shows events, ends well."""
     log = f"{KEPT}/{d.release}.run.log"
     with open(log, "wb") as err:
         p = d.popen("make run", stdout=subprocess.PIPE, stderr=err)
-    lines = iter(p.stdout.readline, b"")
-    hello = next((line for line in lines if b'"hello"' in line), None)
-    tap.ok(hello, f"{d.release}: make run: installs what is missing, builds and starts",
+    # Installing and building take minutes.
+    end = time.monotonic() + INSTALLING
+    ready = False
+    while not ready and p.poll() is None and time.monotonic() < end:
+        ready = answers(d)
+        time.sleep(0.5)
+    tap.ok(ready, f"{d.release}: make run: installs what is missing, builds and starts",
            open(log, errors="replace").read().splitlines()[-20:])
-    if hello:
+    if ready:
         live.exchange(d.ns, d.ns, "127.0.0.1", 4000)
-        close = next((line for line in lines
-                      if b'"tcp_close"' in line and b'"dest_port":4000' in line), None)
-        tap.ok(close, f"{d.release}: make run: events come on standard output")
+        lines = iter(p.stdout.readline, b"")
+        close = next((line for line in lines if b"> 127.0.0.1:4000 " in line and b"CLOSED" in line), None)
+        tap.ok(close, f"{d.release}: make run: readable lines come on standard output")
         for pid in re.findall(r"\d+", d.m.run("pidof", "synfind")):
             d.m.run("kill", "-INT", pid)
     p.stdout.read()
