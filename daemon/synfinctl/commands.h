@@ -4,4 +4,4 @@
 
 /* The rows of the table in main.c. */
 extern const struct cli_command watch_command, list_command, show_command, status_command,
-	subscribers_command, replay_command, completion_command, doctor_command;
+	subscribers_command, replay_command, completion_command, doctor_command, report_command;

@@ -127,9 +127,15 @@ static void close_evicted(const json_t *e, struct description *d)
 
 static void close_unfinished(const json_t *e, struct description *d)
 {
-	say(d, "%s, it was ",
-	    js_is(e, "tcp.reason", "shutdown") ? "synfind stopped" : "capture ended");
-	close_given_up(e, d);
+	uint64_t syns = js_u64(e, "flow.pkts_toserver");
+
+	say(d, "%s, ", js_is(e, "tcp.reason", "shutdown") ? "synfind stopped" : "capture ended");
+	if (js_is(e, "tcp.outstanding", "syn")) {
+		say(d, "no answer yet to %s", human_plural(syns ? syns : 1, "SYN").s);
+	} else {
+		say(d, "it was ");
+		close_given_up(e, d);
+	}
 }
 
 static const struct reason {
@@ -137,26 +143,55 @@ static const struct reason {
 	enum out_style style;
 	bool failed;
 	void (*say)(const json_t *e, struct description *d);
+	const char *meaning;
 } reasons[] = {
-	{ "fin", "CLOSED", OUT_GOOD, false, close_usual },
-	{ "rst", "RESET", OUT_BAD, true, close_usual },
-	{ "refused", "REFUSED", OUT_BAD, true, close_refused },
-	{ "unreachable", "UNREACHABLE", OUT_BAD, true, close_unreachable },
-	{ "unanswered", "UNANSWERED", OUT_BAD, true, close_unanswered },
-	{ "half_open", "HALF-OPEN", OUT_BAD, true, close_half_open },
-	{ "idle", "IDLE", OUT_WARN, false, close_idle },
-	{ "reuse", "REUSED", OUT_WARN, false, close_reuse },
-	{ "evicted", "EVICTED", OUT_WARN, false, close_evicted },
-	{ "capture_end", "UNFINISHED", OUT_DIM, false, close_unfinished },
-	{ "shutdown", "UNFINISHED", OUT_DIM, false, close_unfinished },
+	{ "fin", "CLOSED", OUT_GOOD, false, close_usual, "both ends closed it, as they should" },
+	{ "rst", "RESET", OUT_BAD, true, close_usual, "one end broke it off" },
+	{ "refused", "REFUSED", OUT_BAD, true, close_refused,
+	  "nothing listens on this port of the host" },
+	{ "unreachable", "UNREACHABLE", OUT_BAD, true, close_unreachable,
+	  "the network says that there is no way" },
+	{ "unanswered", "UNANSWERED", OUT_BAD, true, close_unanswered,
+	  "the client's SYN got no answer" },
+	{ "half_open", "HALF-OPEN", OUT_BAD, true, close_half_open,
+	  "the client did not complete the handshake" },
+	{ "idle", "IDLE", OUT_WARN, false, close_idle, "silent for too long: given up" },
+	{ "reuse", "REUSED", OUT_WARN, false, close_reuse,
+	  "its ports were used again before it closed" },
+	{ "evicted", "EVICTED", OUT_WARN, false, close_evicted, "synfind's table was full" },
+	{ "capture_end", "UNFINISHED", OUT_DIM, false, close_unfinished,
+	  "still open when the capture ended" },
+	{ "shutdown", "UNFINISHED", OUT_DIM, false, close_unfinished,
+	  "still open when synfind stopped" },
 };
+
+static const struct reason *find_reason(const char *name)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++)
+		if (!strcmp(reasons[i].name, name))
+			return &reasons[i];
+	return NULL;
+}
 
 const char *describe_reason(const char *reason)
 {
-	for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++)
-		if (!strcmp(reasons[i].name, reason))
-			return reasons[i].word;
-	return "?";
+	const struct reason *r = find_reason(reason);
+
+	return r ? r->word : "?";
+}
+
+bool describe_reason_failed(const char *reason)
+{
+	const struct reason *r = find_reason(reason);
+
+	return r && r->failed;
+}
+
+const char *describe_reason_meaning(const char *reason)
+{
+	const struct reason *r = find_reason(reason);
+
+	return r ? r->meaning : "";
 }
 
 const char *describe_nth_reason(unsigned n)
@@ -175,19 +210,19 @@ static void say_doubts(const json_t *e, struct description *d)
 
 static void say_close(const json_t *e, struct description *d)
 {
-	const char *reason = js_str(e, "tcp.reason");
+	const char *name = js_str(e, "tcp.reason");
+	const struct reason *r = find_reason(name);
 
-	for (unsigned i = 0; i < ARRAY_SIZE(reasons); i++)
-		if (!strcmp(reasons[i].name, reason)) {
-			d->word = reasons[i].word;
-			d->style = reasons[i].style;
-			d->failed = reasons[i].failed;
-			reasons[i].say(e, d);
-			say_doubts(e, d);
-			return;
-		}
-	say(d, "%.40s, ", reason);
-	close_given_up(e, d);
+	if (!r) {
+		say(d, "%.40s, ", name);
+		close_given_up(e, d);
+		return;
+	}
+	d->word = r->word;
+	d->style = r->style;
+	d->failed = r->failed;
+	r->say(e, d);
+	say_doubts(e, d);
 }
 
 /* SYN-ACK for syn_ack */

@@ -28,3 +28,9 @@ const char *describe_reason(const char *reason);
 
 /* The n-th reason, in the order of reports, good ones first; NULL: there are no more. */
 const char *describe_nth_reason(unsigned n);
+
+/* Does a connection that ended so not do what its client wanted? */
+bool describe_reason_failed(const char *reason);
+
+/* What a reason means, for who never heard of it: "both ends closed it"; "" if it is a new one. */
+const char *describe_reason_meaning(const char *reason);

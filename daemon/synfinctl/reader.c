@@ -303,13 +303,14 @@ bool reader_next(struct reader *r, const char **ret_line, size_t *ret_n, const j
 	char *line;
 
 	while (reader_line(r, &line, ret_n)) {
+		*ret_line = line;
+		if (!ret_event)
+			return true;
 		json_decref(r->event);
 		r->event = json_loadb(line, *ret_n, 0, NULL);
-		if (json_is_object(r->event)) {
-			*ret_line = line;
-			*ret_event = r->event;
+		*ret_event = r->event;
+		if (json_is_object(r->event))
 			return true;
-		}
 		r->garbage++;
 	}
 	return false;

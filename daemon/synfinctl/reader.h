@@ -37,7 +37,8 @@ struct reader {
 /* Starts it.  CLI_FOUND, or another exit status after an error line. */
 int reader_start(struct reader *r, const struct reader_options *o);
 
-/* The next line and its event, borrowed until the next call.  False: there is none. */
+/* The next line and its event, borrowed until the next call.  With NULL for the event the line is
+ * not parsed, and can be anything.  False: there is none. */
 bool reader_next(struct reader *r, const char **ret_line, size_t *ret_n, const json_t **ret_event);
 
 /* Ends it, also before its last line, and frees it; a zeroed one is fine.  CLI_FOUND, or CLI_FAILED
