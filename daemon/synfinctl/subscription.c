@@ -143,7 +143,11 @@ static void greet(struct subscription *s, const json_t *hello)
 	else if (s->o.past) /* 1 is the start itself */
 		json_object_set_new(request, "from",
 				    json_pack("{s:s, s:i}", "run_id", run, "seq", 1));
-	snprintf(s->run_id, sizeof s->run_id, "%s", run);
+	if (strcmp(s->run_id, run) != 0) { /* numbers begin anew */
+		snprintf(s->run_id, sizeof s->run_id, "%s", run);
+		s->seq = 1;
+		s->saved_seq = 0;
+	}
 	if (json_object_size(request))
 		subscription_send(s, request); /* if that fails, the daemon is gone */
 	else

@@ -4,6 +4,7 @@ is no daemon, no permission, or a restart."""
 import json
 import os
 import pty
+import random
 import re
 import signal
 import socket
@@ -19,6 +20,7 @@ import tap
 CTL = os.environ.get("SYNFINCTL", os.path.join(os.path.dirname(live.SYNFIND), "synfinctl"))
 FOUND, NOTHING, USAGE, NO_DAEMON = 0, 1, 2, 3
 NOBODY = 65534
+KILLS = int(os.environ.get("KILLS", "20"))
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
 
 
@@ -225,6 +227,50 @@ def again(client, server, tmp):
     tap.equal(d.stop(), 0, "the daemon ends with status 0")
 
 
+def killed(server, tmp):
+    """The watcher is killed at random; with --cursor-file the joined output has every event."""
+    d = live.Synfind(server, "lo", tmp=tmp)
+    observer = d.subscribe()
+    ctl = Ctl(d)
+    out, cursor = os.path.join(tmp, "out"), os.path.join(tmp, "cursor.killed")
+    rng = random.Random(int(os.environ.get("SEED", "15")))
+    ends = 0
+    with open(out, "wb") as f:
+        for _ in range(KILLS):
+            p = subprocess.Popen([CTL, "watch", "--events", "--json", f"--cursor-file={cursor}", f"--socket={d.path}"],
+                                 stdout=f, stderr=subprocess.DEVNULL, preexec_fn=live.die_with_parent)
+            live.wait_until(lambda: '"connected":2' in ctl("status", "--json").stdout, "the watcher")
+            size = os.path.getsize(out)
+            live.traffic(server, rng.randrange(1, 30))
+            live.wait_until(lambda: os.path.getsize(out) > size or p.poll() is not None, "some output")
+            live.traffic(server, rng.randrange(0, 30))
+            p.kill()
+            ends += p.wait(timeout=live.DEADLINE) == -signal.SIGKILL
+        live.traffic(server, 1, port=4321)
+        last = observer.wait_for("tcp_close", dest_port=4321)
+        p = subprocess.Popen([CTL, "watch", "--events", "--json", f"--cursor-file={cursor}", f"--socket={d.path}"],
+                             stdout=f, preexec_fn=live.die_with_parent)
+        def whole():
+            with open(out, "rb") as g:
+                return [x for x in g.read().split(b"\n") if x]
+        live.wait_until(lambda: any(b'"dest_port":4321' in x and b"tcp_close" in x for x in whole()), "the last event")
+        p.send_signal(signal.SIGINT)
+        tap.equal(p.wait(timeout=live.DEADLINE), FOUND, "the last watcher ends with status 0")
+    got, cut = {}, 0
+    for x in whole():
+        try:
+            e = json.loads(x)
+            got[e["seq"]] = e["event_type"]
+        except ValueError:
+            cut += 1  # a kill within a line
+    first = min(got)
+    want = {e["seq"]: e["event_type"] for e in observer.events
+            if first <= e["seq"] <= last["seq"] and e["event_type"] not in ("hello", "stats")}
+    tap.ok(ends == KILLS and len(want) > 5 * KILLS, f"{KILLS} kills, {len(want)} events", ends, cut)
+    tap.equal({s: k for s, k in want.items() if got.get(s) != k}, {}, "no event is missing in the joined output")
+    d.stop()
+
+
 def hostile(tmp):
     """Saved lines of anybody: nothing that controls a terminal gets out."""
     path = os.path.join(tmp, "lines")
@@ -285,6 +331,8 @@ def main():
     tap.equal(d.stop(), 0, "the daemon ends with status 0")
     with live.guarded("again"):
         again(client, server, tmp)
+    with live.guarded("killed"):
+        killed(server, live.tmpdir())
     with live.guarded("hostile"):
         hostile(tmp)
     with live.guarded("completion"):
