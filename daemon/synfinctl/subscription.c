@@ -145,7 +145,7 @@ static void greet(struct subscription *s, const json_t *hello)
 				    json_pack("{s:s, s:i}", "run_id", run, "seq", 1));
 	if (strcmp(s->run_id, run) != 0) { /* numbers begin anew */
 		snprintf(s->run_id, sizeof s->run_id, "%s", run);
-		s->seq = 1;
+		s->seq = s->resumable || s->o.past || !next ? 1 : next - 1;
 		s->saved_seq = 0;
 	}
 	if (json_object_size(request))
