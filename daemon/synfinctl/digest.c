@@ -192,8 +192,14 @@ static void count_established(struct digest *d, const char *line, size_t n)
 
 static void count_retry(struct digest *d, const char *line, size_t n)
 {
+	char name[PEER_NAME];
+
 	(void)line;
 	(void)n;
+	fields_endpoint(&d->f, F_DEST_IP, true, name, sizeof name);
+	peers_at(&d->servers, name)->retries++;
+	fields_endpoint(&d->f, F_SRC_IP, false, name, sizeof name);
+	peers_at(&d->clients, name)->retries++;
 	d->retries[fields_is(&d->f, F_SEGMENT, "syn_ack") ? SIDE_SERVER : SIDE_CLIENT]++;
 }
 

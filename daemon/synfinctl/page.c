@@ -39,6 +39,7 @@ static void print_span(struct printer *p, const char *first, const char *last)
 	out_printf(&p->out, "%s", page_time(p, from, true).s);
 	out_printf(&p->out, " to %s",
 		   page_time(p, to, to / 86400000000000 != from / 86400000000000).s);
+	out_end(&p->out);
 }
 
 static void print_files(struct out *out, const struct page *page)
@@ -70,7 +71,6 @@ static void print_subject(const struct page *page, const struct digest *d, struc
 					      : "All events since synfind's start");
 	out_end(out);
 	print_span(p, page->files ? d->begin : d->first, page->files ? d->end : d->last);
-	out_end(out);
 	out_printf(out, "%s, ", human_plural(both(d->frames), "segment").s);
 	out_printf(out, "%s on the wire", human_octets(both(d->octets)).s);
 	out_printf(out, " (%s to servers, ", human_octets(d->octets[SIDE_CLIENT]).s);
@@ -193,8 +193,12 @@ static void print_reasons(struct out *out, const struct peer *p)
 		else
 			out_printf(out, " by %s", p->rst_by[SIDE_SERVER] ? "server" : "client");
 	}
-	if (p->unanswered_yet)
+	if (p->unanswered_yet) {
 		out_printf(out, "%sNO ANSWER YET %s", comma, human_count(p->unanswered_yet).s);
+		comma = ", ";
+	}
+	if (p->retries)
+		out_printf(out, "%sRETRY %s", comma, human_count(p->retries).s);
 }
 
 static void print_failed_row(struct out *out, const struct peer *p, const char *name, int width)
@@ -219,21 +223,26 @@ static void print_pruned(struct out *out, const struct peers *peers)
 	out_end(out);
 }
 
+static bool is_bad(const struct peer *p)
+{
+	return p->failed || p->retries;
+}
+
 static void print_failed(struct out *out, struct peers *peers, const char *title, unsigned top)
 {
 	int width;
 
 	peers_sort(peers, peers_by_failures);
-	if (!peers->n || (!peers->rows[0].failed && !peers->other.failed))
+	if (!peers->n || (!is_bad(&peers->rows[0]) && !is_bad(&peers->other)))
 		return;
 	width = name_width(peers, top);
 	head(out, "");
 	out_cell(out, OUT_BOLD, width + 2, title);
 	out_styled(out, OUT_BOLD, "   FAILED        OF");
 	out_end(out);
-	for (unsigned i = 0; i < top && i < peers->n && peers->rows[i].failed; i++)
+	for (unsigned i = 0; i < top && i < peers->n && is_bad(&peers->rows[i]); i++)
 		print_failed_row(out, &peers->rows[i], peers->rows[i].name, width);
-	if (peers->other.failed)
+	if (is_bad(&peers->other))
 		print_failed_row(out, &peers->other, "other", width);
 	print_pruned(out, peers);
 }
@@ -508,10 +517,11 @@ static json_t *json_quantiles(const struct quantiles *q)
 static json_t *json_peer(const struct peer *p, const char *name)
 {
 	json_t *reasons = json_object();
-	json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", string(name),
+	json_t *o = json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "name", string(name),
 			      "connections", number(p->connections), "failed", number(p->failed),
 			      "unanswered_yet", number(p->unanswered_yet), "by_reason", reasons,
-			      "fin_by", json_sides(p->fin_by), "rst_by", json_sides(p->rst_by));
+			      "retries", number(p->retries), "fin_by", json_sides(p->fin_by),
+			      "rst_by", json_sides(p->rst_by));
 
 	for (unsigned i = 0; i < PEER_REASONS; i++)
 		if (p->by_reason[i])
@@ -531,7 +541,7 @@ static json_t *json_peers(struct peers *peers, int (*larger_first)(const void *,
 	for (unsigned i = 0; i < top && i < peers->n; i++) {
 		const struct peer *p = &peers->rows[i];
 
-		if (failed ? p->failed : peer_retrans(p))
+		if (failed ? is_bad(p) : peer_retrans(p) > 0)
 			json_array_append_new(list, json_peer(p, p->name));
 	}
 	return list;

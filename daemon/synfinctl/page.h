@@ -18,21 +18,20 @@ json_t *page_json(const struct page *page, struct digest *d);
 
 /* What page_json() gives, for --help. */
 #define PAGE_JSON_HELP                                                                             \
-	"With --json one object, whose numbers are whole, in nanoseconds and octets:\n"            \
-	"  files                 names; absent: the service's queue\n"                             \
-	"  begin, end            of the first and last segment (of the queue: of the events)\n"    \
-	"  connections           {total, failed, unanswered_yet, by_reason: {fin: {connections,\n" \
-	"                        by_client, by_server, by_both}, ...}}; reasons: "                 \
-	"synfind-events(7)\n"                                                                      \
-	"  frames_to..., bytes_to..., retrans_toserver, retrans_toclient\n"                        \
-	"  handshakes            {complete, syn_again, synack_again, total_ns: {n, p50, p90, "     \
-	"p99,\n"                                                                                   \
-	"                        max}, server_rtt_ns, client_rtt_ns}\n"                            \
-	"  worst_servers, worst_clients, retrans_servers, retrans_clients\n"                       \
-	"                        [{name, connections, failed, unanswered_yet, by_reason, "         \
-	"fin_by,\n"                                                                                \
-	"                        rst_by, frames_toserver, ...}], the worst first\n"                \
-	"  other_servers, other_clients  the sum of those beyond 10,000; absent: none\n"           \
-	"  slowest, unanswered, stuck, syn_floods  [event], as synfind-events(7) has them\n"       \
-	"  missed                {midstream, lossy, gap_connections, gap_bytes, frames_lost,\n"    \
-	"                        events_lost, and decoders[0] of the stats event as 'stats'}\n"
+	"With --json: one object. Times are nanoseconds, counts are whole numbers:\n"              \
+	"  files               names; absent: the queue of the service\n"                          \
+	"  begin, end          of the first and the last segment\n"                                \
+	"  frames_toserver, frames_toclient, bytes_..., retrans_...\n"                             \
+	"  connections         total, failed, unanswered_yet, by_reason: of each\n"                \
+	"                      tcp.reason connections, by_client, by_server, by_both\n"            \
+	"  handshakes          complete, syn_again, synack_again; total_ns,\n"                     \
+	"                      server_rtt_ns, client_rtt_ns: n p50 p90 p99 max\n"                  \
+	"  worst_servers, worst_clients, retrans_servers, retrans_clients:\n"                      \
+	"                      of each name, connections, failed, unanswered_yet,\n"               \
+	"                      retries, by_reason, fin_by, rst_by, frames_...,\n"                  \
+	"                      retrans_...; the worst first\n"                                     \
+	"  other_servers, other_clients: the sum of those beyond 10,000\n"                         \
+	"  slowest, unanswered, stuck, syn_floods: events (synfind-events(7))\n"                   \
+	"  missed              midstream, lossy, gap_connections, gap_bytes,\n"                    \
+	"                      frames_lost, events_lost; stats: what synfind counted\n"            \
+	"                      (decoders[0] of its stats event)\n"

@@ -33,14 +33,16 @@ uint64_t peer_retrans(const struct peer *p)
 
 uint64_t peer_score(const struct peer *p)
 {
-	return p->failed + peer_retrans(p);
+	return p->failed + p->retries + peer_retrans(p);
 }
 
-/* Largest first; then by @more, then by name, so that the order is always the same. */
+/* Largest first; then by retries, connections and name, so that the order is always the same. */
 static int compare(const struct peer *a, const struct peer *b, uint64_t x, uint64_t y)
 {
 	if (x != y)
 		return x < y ? 1 : -1;
+	if (a->retries != b->retries)
+		return a->retries < b->retries ? 1 : -1;
 	if (a->connections != b->connections)
 		return a->connections < b->connections ? 1 : -1;
 	return memcmp(a->name, b->name, PEER_NAME);
@@ -87,6 +89,7 @@ static void peer_add(struct peer *sum, const struct peer *p)
 	sum->connections += p->connections;
 	sum->failed += p->failed;
 	sum->unanswered_yet += p->unanswered_yet;
+	sum->retries += p->retries;
 	for (unsigned i = 0; i < PEER_REASONS; i++)
 		sum->by_reason[i] += p->by_reason[i];
 	for (unsigned side = 0; side < SIDES; side++) {

@@ -18,6 +18,7 @@ struct peer {
 	uint64_t unanswered_yet;	  /* of them: without an answer when the capture ended */
 	uint64_t by_reason[PEER_REASONS]; /* by describe_nth_reason() */
 	uint64_t fin_by[SIDES], rst_by[SIDES];
+	uint64_t retries; /* tcp_retry: a SYN or a SYN-ACK without an answer in time */
 	/* Segments, by the side that sent them. */
 	uint64_t frames[SIDES], retrans[SIDES];
 };
@@ -38,7 +39,7 @@ int peers_init(struct peers *p);
 /* The row of @name, which is cut to PEER_NAME; borrowed until the next call. */
 struct peer *peers_at(struct peers *p, const char *name);
 
-/* Failures, and segments sent again. */
+/* Failures, retries, and segments sent again. */
 uint64_t peer_score(const struct peer *p);
 
 /* Segments sent again, by both sides. */
@@ -47,7 +48,7 @@ uint64_t peer_retrans(const struct peer *p);
 /* Sorts the rows; peers_at() may not be called any more. */
 void peers_sort(struct peers *p, int (*larger_first)(const void *a, const void *b));
 
-/* Orders for peers_sort(): the most failures, the most segments sent again. */
+/* Orders for peers_sort(): the most failures, then retries; the most segments sent again. */
 int peers_by_failures(const void *a, const void *b);
 int peers_by_retrans(const void *a, const void *b);
 

@@ -273,7 +273,7 @@ static int report_prepare(struct report *r)
 static int report_json(struct report *r, const struct page *page)
 {
 	json_t *object = page_json(page, r->digest);
-	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 
 	if (text)
 		out_json_line(&r->p.out, text, strlen(text));
@@ -331,21 +331,23 @@ const struct cli_command report_command = {
 	.text = "FILE is a capture of tcpdump or Wireshark (pcap or pcapng, plain or packed by "
 		"gzip,\n"
 		"xz or zstd; -: standard input), or has lines of JSON that synfind wrote. Several "
-		"files\nare read as one, in this order. Without FILE: what the queue of the "
-		"running "
-		"service\nstill has.\n"
+		"files\n"
+		"are read as one, in this order. Without FILE: what the queue of the running "
+		"service has.\n"
 		"p99 is the time that 99 of 100 handshakes did not exceed; quantiles are right to "
 		"1 %.\n"
 		"Failed is what was refused, reset, unreachable, unanswered or half-open, and a "
-		"SYN "
-		"that\nhad waited for a second or longer when the capture ended.\n"
-		"Flags that choose connections choose events: an expression about tcp.reason "
-		"leaves "
-		"no\nhandshakes. Segments that a host joined before the capture (offloads) count "
-		"one "
-		"by one.\n"
+		"SYN that\n"
+		"had waited for a second or longer when the capture ended. RETRY: so often a SYN "
+		"or a\n"
+		"SYN-ACK had no answer in time. Flags that choose connections choose events: an "
+		"expression\n"
+		"about tcp.reason leaves no handshakes. Segments that the capturing host had "
+		"joined\n"
+		"(offloads) count one by one, in which --connections differs from tshark.\n"
 		"Exit status: 0, or 1 if there is no connection, 4 if a file is broken; what could "
-		"be\nread of it is reported.\n\n" PAGE_JSON_HELP,
+		"be read\n"
+		"of it is reported.\n" PAGE_JSON_HELP,
 	.examples =
 		"  synfinctl report trace.pcapng               the page\n"
 		"  synfinctl report                            the last minutes of the service\n"

@@ -29,7 +29,7 @@ enum { OUT_OCTETS = 1 << 17, PIPE_OCTETS = 1 << 20 };
 static const uint64_t progress_every_ns = 500000000;
 
 struct offline {
-	/* Encodes each event at once.  Aligned: the size is a multiple, as aligned_alloc() wants it. */
+	/* Encodes each event at once.  Aligned, so that aligned_alloc() takes the size. */
 	_Alignas(CACHE_LINE) struct event_sink sink;
 	struct event event;
 	struct source *source; /* owned */

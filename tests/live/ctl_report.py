@@ -261,6 +261,10 @@ def queue(client, server):
     tap.equal(p.stdout.count(b" REFUSED "), 7, "--connections --port: rows of this port")
     p = conv.report("--port=9999", *args)
     tap.equal((p.returncode, b"CONNECTIONS             0" in p.stdout), (1, True), "nothing found is 1")
+    unanswered(client, server, 97)
+    text = page("--port=97", *args)[0]
+    tap.ok(re.search(r"\n  10\.0\.1\.2:97 +0 +0 +0\.0 %  RETRY \d\n", text),
+           "who does not answer right now", text)
     d.stop()
     p = conv.report(*args)
     tap.ok(p.returncode == 3 and p.stderr.startswith(b"synfinctl: ") and not p.stdout, "no daemon is 3", p)
