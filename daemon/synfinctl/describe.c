@@ -62,7 +62,7 @@ static void say_by(const json_t *e, struct description *d)
 	const char *by = js_str(e, "tcp.closed_by");
 
 	if (*by && strcmp(by, "none"))
-		say(d, "by %.10s, ", strcmp(by, "both") ? by : "both at once");
+		say(d, "by %.12s, ", strcmp(by, "both") ? by : "both at once");
 }
 
 static void close_usual(const json_t *e, struct description *d)

@@ -58,3 +58,16 @@ int flowarg_choose(const char *flow, struct choose *c)
 		   a, pa, b, pb, b, pb, a, pa);
 	return CLI_FOUND;
 }
+
+bool flowarg_end(const char *flow, char ret_ip[static FLOWARG_IP], unsigned *ret_port)
+{
+	const char *port = flow + (*flow == ':'), *rest;
+
+	if (*port && strspn(port, "0123456789") == strlen(port) && strlen(port) <= 5) {
+		*ret_ip = 0;
+		*ret_port = (unsigned)atoi(port);
+		return *ret_port <= 65535;
+	}
+	rest = parse_end(flow, ret_ip, ret_port);
+	return rest && !*rest;
+}

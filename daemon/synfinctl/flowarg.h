@@ -14,3 +14,8 @@
 
 /* Adds the condition to @c.  CLI_FOUND, or CLI_USAGE after an error line. */
 int flowarg_choose(const char *flow, struct choose *c);
+
+/* One end, "10.9.0.2:8080", or a port alone, "8080" or ":8080"; then @ret_ip is "".  False: it is
+ * neither. */
+enum { FLOWARG_IP = 46 };
+bool flowarg_end(const char *flow, char ret_ip[static FLOWARG_IP], unsigned *ret_port);

@@ -7,11 +7,17 @@
 #include "synfinctl/manual.h"
 
 const struct cli_command *const cli_commands[] = {
-	&watch_command,	      &list_command,
-	&show_command,	      &report_command,
-	&replay_command,      &status_command,
-	&subscribers_command, &doctor_command,
-	&completion_command,  NULL,
+	&watch_command,
+	&list_command,
+	&show_command,
+	&ladder_command,
+	&report_command,
+	&replay_command,
+	&status_command,
+	&subscribers_command,
+	&doctor_command,
+	&completion_command,
+	NULL,
 };
 
 static void help(FILE *f)

@@ -163,7 +163,9 @@ int reader_start(struct reader *r, const struct reader_options *o)
 	char program[PATH_SIZE];
 	struct arguments a;
 
-	*r = (struct reader){ .err = -1, .started_ns = clock_ns(CLOCK_MONOTONIC) };
+	*r = (struct reader){ .err = -1,
+			      .quiet = o->quiet,
+			      .started_ns = clock_ns(CLOCK_MONOTONIC) };
 	program_find(program);
 	if (arguments_make(&a, o))
 		e = pipe2(out, O_CLOEXEC) || pipe2(err, O_CLOEXEC)
@@ -341,7 +343,8 @@ int reader_end(struct reader *r)
 	while (r->at_end && r->err >= 0)
 		errors_fill(r);
 	progress_clear(r);
-	errors_print(r);
+	if (!r->quiet)
+		errors_print(r);
 	if (r->pid)
 		good = reap(r);
 	if (r->err >= 0 && r->pid)

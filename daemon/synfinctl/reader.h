@@ -19,13 +19,14 @@ struct reader_options {
 	const char *events;	  /* --events; NULL: all but tcp_segment */
 	const char *filter;	  /* --filter, as for tcpdump; NULL: everything */
 	const char *const *flags; /* up to READER_FLAGS_MAX others; ends with NULL; NULL: none */
+	bool quiet;		  /* its error lines were printed before */
 };
 
 struct reader {
 	struct lines lines;
 	pid_t pid; /* 0: not running */
 	int err;   /* its standard error; -1: closed */
-	bool at_end;
+	bool at_end, quiet;
 	bool progress;	     /* a progress line is on the terminal */
 	uint64_t started_ns; /* our clock */
 	uint64_t garbage;    /* lines that were not JSON objects; they are skipped */

@@ -217,8 +217,10 @@ static bool output_closed(const struct pollfd *p)
 static bool subscription_wait(struct subscription *s, int ms)
 {
 	struct pollfd p[2] = { { .fd = STDOUT_FILENO }, { .fd = s->fd, .events = POLLIN } };
-	struct timespec t = { .tv_nsec = ms * 1000000L };
+	unsigned wait_ms = s->fd < 0 ? (unsigned)ms : s->quiet_ms;
+	struct timespec t = { wait_ms / 1000, wait_ms % 1000 * 1000000L };
 
+	s->quiet = false;
 	if (fflush(stdout) && errno == EPIPE)
 		return false;
 	cursor_write(s, false);
@@ -229,11 +231,12 @@ static bool subscription_wait(struct subscription *s, int ms)
 
 		if (stopping)
 			return false;
-		r = ppoll(p, s->fd < 0 ? 1 : 2, s->fd < 0 ? &t : NULL, &s->waiting);
+		r = ppoll(p, s->fd < 0 ? 1 : 2, wait_ms ? &t : NULL, &s->waiting);
 		if (r < 0 && errno != EINTR)
 			return false;
 		if (r > 0 && output_closed(&p[0]))
 			return false;
+		s->quiet = r == 0;
 		if (r >= 0)
 			return true;
 	}
@@ -334,6 +337,8 @@ enum subscription_got subscription_next(struct subscription *s, char **ret_line,
 			return reconnect(s);
 		if (!subscription_wait(s, 0))
 			return s->status ? SUBSCRIPTION_FAILED : SUBSCRIPTION_END;
+		if (s->quiet)
+			return SUBSCRIPTION_QUIET;
 		r = lines_fill(&s->lines);
 		if (r == 0 || (r < 0 && r != -EINTR && r != -EAGAIN))
 			return gone(s);

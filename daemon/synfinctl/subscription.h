@@ -29,6 +29,7 @@ struct subscription_options {
 enum subscription_got {
 	SUBSCRIPTION_LINE,   /* of the subscription */
 	SUBSCRIPTION_NOTE,   /* the daemon is away, or back: @note */
+	SUBSCRIPTION_QUIET,  /* no line came for quiet_ms */
 	SUBSCRIPTION_END,    /* a signal, no_follow, or standard output is closed */
 	SUBSCRIPTION_FAILED, /* after an error line: @status */
 };
@@ -38,6 +39,8 @@ struct subscription {
 	struct lines lines;
 	int fd; /* -1: not connected */
 	int status;
+	unsigned quiet_ms;    /* the caller's: SUBSCRIPTION_QUIET after so long; 0: never */
+	bool quiet;	      /* that was so in the last wait */
 	bool greeted;	      /* hello came */
 	bool subscribed;      /* lines are those of the request */
 	bool at_end;	      /* no_follow: the newest event of then came */

@@ -197,7 +197,7 @@ def main():
                ["all that came:"] + ["  " + show(e, times) for e in stream] if difference else [])
     for d in sorted(os.listdir(HERE)):
         path = os.path.join(HERE, d)
-        if os.path.isdir(path) and d != "__pycache__":
+        if os.path.isdir(path) and d != "__pycache__" and not os.path.exists(f"{path}.py"):
             with open(os.path.join(path, "README")) as f:
                 cited = re.search(r"RFC\s+\d+|IEEE 802\.1Q|pcap", f.read())
             tap.ok(cited and os.path.exists(f"{path}/want.txt"), 
