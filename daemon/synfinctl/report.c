@@ -344,7 +344,7 @@ const struct cli_command report_command = {
 		"expression\n"
 		"about tcp.reason leaves no handshakes. Segments that the capturing host had "
 		"joined\n"
-		"(offloads) count one by one, in which --connections differs from tshark.\n"
+		"(offloads) count as one in a file, as in tshark.\n"
 		"Exit status: 0, or 1 if there is no connection, 4 if a file is broken; what could "
 		"be read\n"
 		"of it is reported.\n" PAGE_JSON_HELP,
