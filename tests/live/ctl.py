@@ -6,6 +6,7 @@ import os
 import pty
 import random
 import re
+import shlex
 import signal
 import socket
 import stat
@@ -18,7 +19,7 @@ import live
 import tap
 
 CTL = os.environ.get("SYNFINCTL", os.path.join(os.path.dirname(live.SYNFIND), "synfinctl"))
-FOUND, NOTHING, USAGE, NO_DAEMON = 0, 1, 2, 3
+FOUND, NOTHING, USAGE, NO_DAEMON, FAILED = range(5)
 NOBODY = 65534
 KILLS = int(os.environ.get("KILLS", "20"))
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f\x80-\x9f]")
@@ -315,6 +316,35 @@ _synfinctl; echo "${COMPREPLY[@]}"
         tap.ok(want in p.stdout and "rror" not in p.stdout, f"bash completes: {words}", p.stdout)
 
 
+def documented():
+    """Every command in README, docs and --help is accepted: without a daemon, or the file, it ends for that reason."""
+    texts = [open(os.path.join(live.ROOT, "README.md")).read()]
+    docs = os.path.join(live.ROOT, "docs")
+    texts += [open(os.path.join(docs, f)).read() for f in sorted(os.listdir(docs)) if f.endswith(".md")]
+    names = [line.split()[0] for line in subprocess.run([CTL, "--help"], stdout=subprocess.PIPE, text=True).stdout
+             .splitlines() if re.match("  [a-z]+ +[A-Z]", line)]
+    texts += [subprocess.run([CTL, n, "--help"], stdout=subprocess.PIPE, text=True).stdout for n in names]
+    commands = set()
+    for text in texts:
+        for c in re.findall(r"(?:^ +(?:\$ )?|`)(synfinctl [a-z][^`\n]*)", text, re.M):
+            c = re.split(r"   +|  [a-z]| \| | > /", c)[0].strip()
+            if "FLOW" not in c and "..." not in c and "COMMAND" not in c:
+                commands.add(c)
+    wrong = {}
+    for c in sorted(commands):
+        args = shlex.split(c)[1:]
+        if args[0] in ("completion",) or args == ["watch"]:
+            continue
+        if args[0] not in ("replay",) and "--read" not in args and not (args[0] == "report" and len(args) > 1 and
+                                                                         args[1][0] != "-"):
+            args.append("--socket=/nonexistent/events.sock")
+        p = subprocess.run([CTL, *args], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                           text=True, timeout=live.DEADLINE, cwd="/")
+        if p.returncode not in (FOUND, NO_DAEMON, FAILED):
+            wrong[c] = p.stderr
+    tap.ok(len(commands) > 30 and not wrong, f"{len(commands)} commands in the docs and --help are accepted", wrong)
+
+
 def main():
     live.need("ip", "bash")
     tmp = live.tmpdir()
@@ -337,6 +367,8 @@ def main():
         hostile(tmp)
     with live.guarded("completion"):
         completion()
+    with live.guarded("documented"):
+        documented()
     tap.done()
 
 
