@@ -15,7 +15,7 @@ struct human_short human_duration(uint64_t ns)
 		unsigned s;
 		const char *name;
 	} units[] = { { 86400, "d" }, { 3600, "h" }, { 60, "min" }, { 1, "s" } };
-	struct human_short t;
+	struct human_short t = { "" };
 	uint64_t s = ns / ns_per_s;
 
 	if (ns < 10000000) /* 0.03 ms */

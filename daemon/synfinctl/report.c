@@ -104,8 +104,11 @@ static void table_row(struct report *r)
 
 static void table_line(struct report *r, const char *line, size_t n)
 {
-	if (!fields_read(&r->f, line, n) || !fields_is(&r->f, F_TYPE, "tcp_close") ||
-	    (r->where && !where_line(r->where, line, n)))
+	if (!fields_read(&r->f, line, n)) {
+		r->p.garbage++;
+		return;
+	}
+	if (!fields_is(&r->f, F_TYPE, "tcp_close") || (r->where && !where_line(r->where, line, n)))
 		return;
 	r->rows++;
 	if (r->o->print.json) {
@@ -165,6 +168,7 @@ static int report_lines(struct report *r, const char *name)
 	} while (got > 0 || got == -EINTR);
 	if (got == 0 && lines_rest(&l, &line, &n))
 		report_line(r, line, n);
+	r->p.garbage += l.too_long;
 	lines_done(&l);
 	close(fd);
 	return got < 0 ? cli_error(CLI_FAILED, "%s: %s", name, strerror((int)-got)) : CLI_FOUND;
@@ -314,8 +318,10 @@ static int report_run(const void *options, char **operands)
 		else if (r.digest && r.digest->events)
 			report_print(&r);
 	}
-	if (r.digest)
+	if (r.digest) {
+		r.p.garbage += r.digest->garbage;
 		digest_done(r.digest);
+	}
 	free(r.digest);
 	printer_done(&r.p);
 	where_free(r.where);

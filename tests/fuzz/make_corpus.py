@@ -423,6 +423,15 @@ def requests():
     return {f"right-{i}": r for i, r in enumerate(right)} | {f"wrong-{i}": w for i, w in enumerate(wrong)}
 
 
+def events():
+    """Those of docs/events.md, each by itself and in one file."""
+    text = (pathlib.Path(__file__).parents[2] / "docs/events.md").read_text()
+    blocks = re.findall(r"(?m)^    \{(?:.*\n)(?:    .*\n)*", text)
+    lines = [line.encode() for block in blocks
+             for line in re.sub(r"\n *", "", block.strip()).replace("}{", "}\n{").split("\n")]
+    return {f"event-{i}": line for i, line in enumerate(lines)} | {"all": b"\n".join(lines) + b"\n"}
+
+
 if __name__ == "__main__":
     write("frame", frames() | carriers())
     write("tcpopt", options())
@@ -431,3 +440,4 @@ if __name__ == "__main__":
     write("varlink", calls())
     write("where", expressions())
     write("request", requests())
+    write("report", events())
