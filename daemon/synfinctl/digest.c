@@ -6,6 +6,7 @@
 #include "format/where.h"
 #include "synfinctl/describe.h"
 #include "synfinctl/human.h"
+#include "synfinctl/js.h"
 
 enum { FLOODS_MAX = 16, STATS_MAX = 1 << 16 };
 
@@ -273,4 +274,26 @@ void digest_line(struct digest *d, const char *line, size_t n)
 		counted[i].count(d, line, n);
 		return;
 	}
+}
+
+uint64_t digest_stats_sum(const char *line, size_t n, const char *path)
+{
+	json_t *stats = json_loadb(line, n, 0, NULL), *decoder;
+	uint64_t sum = 0;
+	size_t i;
+
+	json_array_foreach(json_object_get(stats, "decoders"), i, decoder) sum +=
+		js_u64(decoder, path);
+	json_decref(stats);
+	return sum;
+}
+
+uint64_t digest_unassigned(const struct digest *d)
+{
+	uint64_t sum = d->frames[SIDE_CLIENT] + d->frames[SIDE_SERVER], tcp;
+
+	if (d->where || d->floods.n || !d->stats)
+		return 0;
+	tcp = digest_stats_sum(d->stats, d->stats_n, "verdicts.tcp");
+	return tcp > sum ? tcp - sum : 0;
 }

@@ -57,5 +57,12 @@ int digest_init(struct digest *d, unsigned top, const struct where *where);
 /* Counts a line. */
 void digest_line(struct digest *d, const char *line, size_t n);
 
+/* The sum of a counter over the decoders of a stats line: "verdicts.tcp". */
+uint64_t digest_stats_sum(const char *line, size_t n, const char *path);
+
+/* Segments that belong to no connection: they came after its end, or open none.  0 if that is not
+ * known: not all connections are counted, or there was no stats line. */
+uint64_t digest_unassigned(const struct digest *d);
+
 /* Frees it; a zeroed one is fine. */
 void digest_done(struct digest *d);

@@ -368,7 +368,6 @@ static const struct missed {
 	{ "verdicts.too_deep", "frames with too many headers or tunnels" },
 	{ "verdicts.tunnels_full", "frames in more tunnels than can be told apart" },
 	{ "bad_checksum", "wrong TCP checksums (normal on the sender: its card writes them)" },
-	{ "strays", "segments of no connection: late ones, or their beginning is missing" },
 	{ "anomalies", "segments out of place: tcp_anomaly events of synfind --read" },
 	{ "syn_flood.untold", "attempts of SYN floods, not counted as connections" },
 	{ "connections.evicted", "connections given up because synfind's table was full" },
@@ -413,6 +412,10 @@ static void print_all_missed(const struct page *page, const struct digest *d, st
 	snprintf(text, sizeof text, "connections with gaps: %s were sent, but not captured",
 		 human_octets(d->gap_octets).s);
 	rows += print_missed(out, d->gapped, text);
+	if (page->files)
+		rows += print_missed(
+			out, digest_unassigned(d),
+			"segments after the end of their connection, or that open none");
 	for (unsigned i = 0; stats && i < ARRAY_SIZE(missed_frames); i++)
 		rows += print_missed(out, missed_count(stats, missed_frames[i].path),
 				     missed_frames[i].meaning);
@@ -569,6 +572,8 @@ static json_t *json_missed(const struct page *page, const struct digest *d)
 	json_t *stats = page->files && d->stats ? json_loadb(d->stats, d->stats_n, 0, NULL) : NULL;
 	json_t *decoder = json_array_get(js_at(stats, "decoders"), 0);
 
+	if (page->files)
+		json_object_set_new(o, "unassigned_segments", number(digest_unassigned(d)));
 	if (decoder)
 		json_object_set(o, "stats", decoder);
 	json_decref(stats);

@@ -33,5 +33,5 @@ json_t *page_json(const struct page *page, struct digest *d);
 	"  other_servers, other_clients: the sum of those beyond 10,000\n"                         \
 	"  slowest, unanswered, stuck, syn_floods: events (synfind-events(7))\n"                   \
 	"  missed              midstream, lossy, gap_connections, gap_bytes,\n"                    \
-	"                      frames_lost, events_lost; stats: what synfind counted\n"            \
-	"                      (decoders[0] of its stats event)\n"
+	"                      frames_lost, events_lost, unassigned_segments; stats:\n"            \
+	"                      decoders[0] of the stats event\n"

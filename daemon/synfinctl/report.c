@@ -50,7 +50,8 @@ struct report {
 	struct fields f;       /* of a row of the table */
 	struct digest *digest; /* owned; NULL: the table is wanted */
 	uint64_t rows;
-	bool truncated; /* the queue begins later than the service */
+	uint64_t frames, unassigned; /* of the table: segments of its rows, and of no connection */
+	bool truncated;		     /* the queue begins later than the service */
 };
 
 /* ---- the table of connections ---------------------------------------------------------------- */
@@ -102,15 +103,26 @@ static void table_row(struct report *r)
 	out_end(out);
 }
 
+/* The last line of a capture: what was in no row. */
+static void table_stats(struct report *r, const char *line, size_t n)
+{
+	uint64_t tcp = digest_stats_sum(line, n, "verdicts.tcp");
+
+	r->unassigned = r->files && !r->where && tcp > r->frames ? tcp - r->frames : 0;
+}
+
 static void table_line(struct report *r, const char *line, size_t n)
 {
 	if (!fields_read(&r->f, line, n)) {
 		r->p.garbage++;
 		return;
 	}
+	if (fields_is(&r->f, F_TYPE, "stats"))
+		table_stats(r, line, n);
 	if (!fields_is(&r->f, F_TYPE, "tcp_close") || (r->where && !where_line(r->where, line, n)))
 		return;
 	r->rows++;
+	r->frames += fields_u64(&r->f, F_PKTS_TOSERVER) + fields_u64(&r->f, F_PKTS_TOCLIENT);
 	if (r->o->print.json) {
 		out_json_line(&r->p.out, line, n);
 	} else if (r->o->print.fields.n) {
@@ -180,7 +192,7 @@ static int report_captures(struct report *r, char *const *names)
 	static const char *const every[] = { "--syn-flood-half-open=0", NULL };
 	static const char *const page[] = { "--community-id=off", NULL };
 	struct reader_options ro = { .files = names,
-				     .events = r->digest ? DIGEST_EVENTS : "tcp_close",
+				     .events = r->digest ? DIGEST_EVENTS : "tcp_close,stats",
 				     .flags = r->digest ? page : every };
 	struct reader reader = { .err = -1 };
 	int status = reader_start(&reader, &ro);
@@ -318,6 +330,10 @@ static int report_run(const void *options, char **operands)
 		else if (r.digest && r.digest->events)
 			report_print(&r);
 	}
+	if (r.unassigned)
+		cli_error(CLI_FOUND,
+			  "%s in no row: after the end of their connection, or open none",
+			  human_plural(r.unassigned, "segment").s);
 	if (r.digest) {
 		r.p.garbage += r.digest->garbage;
 		digest_done(r.digest);

@@ -23,6 +23,16 @@ import tap
 
 GEN = os.environ.get("GEN", os.path.join(ROOT, "build/tests/gen"))
 GOLDEN = os.path.join(HERE, "report.txt")
+LATE = """+0.000  C > S  SYN mss=1460
++0.010  S > C  SYN-ACK mss=1460
++0.010  C > S  ACK
++0.100  C > S  DATA len=100
++0.010  C > S  RST-ACK
++0.010  S > C  DATA len=1000
++0.010  C > S  RST seq=101
++0.010  S > C  DATA len=1000
++0.010  C > S  RST seq=101
+"""
 FAILED = ("refused", "unreachable", "unanswered", "half_open", "rst")
 CONTROLS = re.compile(b"[\x00-\x08\x0b-\x1f\x7f]|\xc2[\x80-\x9f]")
 NIGHT = """conn C=10.0.0.1:40000 S=10.0.0.2:443
@@ -223,8 +233,21 @@ def tshark(tmp):
             compare(path, name, late.get(name))
     for name, options in LOADS.items():
         compare(generate(tmp, name, options), name)
-    night_ = os.path.join(tmp, "night.pcap")
-    compare(night_, "night")
+    compare(os.path.join(tmp, "night.pcap"), "night")
+    late_segments(tmp)
+
+
+def late_segments(tmp):
+    path = os.path.join(tmp, "late.pcap")
+    script.write_pcap(script.compile_script(LATE), path)
+    streams = conv.frames(path)
+    kept, late = conv.until_close(streams, path)
+    tap.equal((conv.difference(conv.ours_json(path), conv.exact(kept)), late), ([], 4),
+              "what comes after the end of a connection is all that tshark has besides")
+    p = conv.report("--connections", path)
+    tap.ok(b": 4 segments in no row" in p.stderr and
+           json.loads(conv.report("--json", path).stdout)["missed"]["unassigned_segments"] == 4,
+           "and is counted", p)
 
 
 def closed(i, reason, server, retrans=0):

@@ -154,6 +154,22 @@ def lossy(client, server):
         ns.run("nft", "delete", "table", "inet", "t")
 
 
+def early_close(client, server):
+    """The client closes while the server still sends: an RST for each segment that comes after."""
+    with server.listen((V4, 96)) as l:
+        for _ in range(5):
+            c, s = pair(client, l, (V4, 96))
+            s.send(bytes(1000000 // 4))
+            c.recv(1000)
+            c.close()
+            for _ in range(3):
+                try:
+                    s.send(bytes(3000))
+                except OSError:
+                    break
+            s.close()
+
+
 def left_open(client, server):
     """Open at the end: untouched, half-closed, and with data under way."""
     l = server.listen((V4, 95))
@@ -187,6 +203,16 @@ def compare(path, what, *, least):
            f"{what}: so in both tables", conv.difference(conv.as_table(ours), conv.table(path)))
 
 
+def compare_late(path, what):
+    """The same, where segments come after the end."""
+    streams = conv.frames(path)
+    kept, late = conv.until_close(streams, path)
+    diff = conv.difference(conv.ours_json(path), conv.exact(kept))
+    said = page(path)[1]["missed"]["unassigned_segments"]
+    tap.ok(kept and not diff and late == said,
+           f"{what}: {len(kept)} connections as tshark has them until their end", late, said, diff)
+
+
 def page(*args):
     p = conv.report(*args)
     j = conv.report("--json", *args)
@@ -214,6 +240,9 @@ def captures(client, server):
     take("headers.pcap", "headers alone", lambda: download(client, server, 92, 4 << 20), 1, "-s", "96")
     longest = max(f[2] for s in conv.frames(taken["headers.pcap"]).values() for f in s)
     tap.ok(longest > 1514, "there are super-frames among them: each is one frame in a file", longest)
+    with Capture(client, "early.pcap") as c:
+        early_close(client, server)
+    compare_late(c.path, "closed while the peer sends")
     kept = take("open.pcap", "open at the end", lambda: left_open(client, server), 3)
     compare(tagged(taken["web.pcap"]), "VLAN tags", least=12)
     ng = taken["web.pcap"] + "ng"

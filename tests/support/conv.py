@@ -8,6 +8,8 @@ import re
 import shutil
 import subprocess
 
+import events
+
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 SYNFIND = os.environ.get("SYNFIND", os.path.join(ROOT, "build/synfind"))
 CTL = os.environ.get("SYNFINCTL", os.path.join(os.path.dirname(SYNFIND), "synfinctl"))
@@ -94,6 +96,26 @@ def exact(streams):
             sent[sender][1] += octets
         found.append(ordered(a, b, sent[a], sent[b]))
     return found
+
+
+def until_close(streams, *files):
+    """The streams without what came after the end of our connection (docs/differential.md, after_close),
+    and how many frames that is."""
+    last = {}
+    for line in report("--connections", "--json", *files).stdout.splitlines():
+        e = json.loads(line)
+        ends = {end(e["src_ip"], e["src_port"]), end(e["dest_ip"], e["dest_port"])}
+        last[frozenset(ends), events.time_ns(e["flow"]["start"])] = events.time_ns(e["flow"]["end"])
+    kept = {}
+    for stream, rows in streams.items():
+        to = last.get((frozenset(rows[0][:2]), _ns(rows[0][3])))
+        kept[stream] = rows if to is None else [r for r in rows if _ns(r[3]) <= to]
+    return kept, sum(map(len, streams.values())) - sum(map(len, kept.values()))
+
+
+def _ns(text):
+    s, _, fraction = text.partition(".")
+    return int(s) * 10**9 + int(fraction.ljust(9, "0"))
 
 
 def rounded(octets):
