@@ -192,16 +192,23 @@ static int choose_interfaces(struct choose *c, const struct cli_list *names)
 	return CLI_FOUND;
 }
 
-static int compile(const char *flag, const char *text)
+int choose_compile(const char *what, const char *text, struct where **ret)
+{
+	struct where_error e;
+	int r = where_compile(ret, text, strlen(text), &e);
+
+	if (r == -EINVAL)
+		return cli_error(CLI_USAGE, "%s, character %u: %s", what, e.at, e.text);
+	return r < 0 ? cli_error(CLI_FAILED, "out of memory") : CLI_FOUND;
+}
+
+static int check(const char *what, const char *text)
 {
 	struct where *w = NULL;
-	struct where_error e;
-	int r = where_compile(&w, text, strlen(text), &e);
+	int r = choose_compile(what, text, &w);
 
 	where_free(w);
-	if (r == -EINVAL)
-		return cli_error(CLI_USAGE, "%s, character %u: %s", flag, e.at, e.text);
-	return r < 0 ? cli_error(CLI_FAILED, "out of memory") : CLI_FOUND;
+	return r;
 }
 
 int choose_make(const struct choose_options *o, struct choose *ret)
@@ -210,7 +217,7 @@ int choose_make(const struct choose_options *o, struct choose *ret)
 
 	*ret = (struct choose){ 0 };
 	/* By itself, so that an error has the character that the user wrote. */
-	if (o->where && (r = compile("--where", o->where)))
+	if (o->where && (r = check("--where", o->where)))
 		return r;
 	if ((r = choose_ports(ret, &o->port)) || (r = choose_hosts(ret, &o->host)) ||
 	    (r = choose_nets(ret, &o->net)) || (r = choose_states(ret, &o->state)) ||
@@ -226,5 +233,5 @@ int choose_check(const struct choose *c)
 	if (c->full)
 		return cli_error(CLI_USAGE,
 				 "the flags choose too much: the expression is too long");
-	return c->n ? compile("expression of the flags", c->text) : CLI_FOUND;
+	return c->n ? check("expression of the flags", c->text) : CLI_FOUND;
 }

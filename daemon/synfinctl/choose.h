@@ -34,3 +34,8 @@ __attribute__((format(printf, 2, 3))) void choose_and(struct choose *c, const ch
 
 /* CLI_FOUND, or an exit status after an error line: it is too long, or wrong. */
 int choose_check(const struct choose *c);
+
+struct where; /* "format/where.h" */
+
+/* Compiles an expression; @what names it in an error line.  CLI_FOUND, or an exit status. */
+int choose_compile(const char *what, const char *text, struct where **ret);

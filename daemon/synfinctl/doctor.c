@@ -19,21 +19,12 @@
 #include "synfinctl/unit.h"
 
 struct doctor_options {
-	bool json;
-	unsigned color;
+	struct out_options out;
 	struct dial_options dial;
 };
 
-static const struct cli_flag doctor_flags[] = {
-	{ "json", 'j', CLI_BOOL, offsetof(struct doctor_options, json), NULL,
-	  "Print a line of JSON for each finding: level, what, fix.", NULL },
-	{ "color", 0, CLI_WORD, offsetof(struct doctor_options, color), "auto|always|never",
-	  "auto: on a terminal, unless NO_COLOR is set. [auto]", NULL },
-	{ 0 },
-};
-
 static const struct cli_group doctor_groups[] = {
-	{ "How to print", doctor_flags, 0 },
+	OUT_GROUP(struct doctor_options, out),
 	DIAL_GROUP(struct doctor_options, dial),
 	{ 0 },
 };
@@ -52,11 +43,8 @@ struct doctor {
 static void finding_json(struct doctor *d, const char *level, const char *what, const char *fix)
 {
 	json_t *object = json_pack("{s:s, s:s, s:s*}", "level", level, "what", what, "fix", fix);
-	char *text = object ? json_dumps(object, JSON_COMPACT) : NULL;
 
-	if (text)
-		out_json_line(&d->out, text, strlen(text));
-	free(text);
+	out_json(&d->out, object);
 	json_decref(object);
 }
 
@@ -78,7 +66,7 @@ static void finding(struct doctor *d, enum level level, const char *fix, const c
 	vsnprintf(what, sizeof what, fmt, ap);
 	va_end(ap);
 	d->wrong += level >= LEVEL_WARN;
-	if (d->o->json) {
+	if (d->o->out.json) {
 		finding_json(d, levels[level].name, what, fix);
 		return;
 	}
@@ -365,7 +353,7 @@ static int doctor_run(const void *options, char **operands)
 	bool events, control;
 
 	(void)operands;
-	out_init(&d.out, d.o->color);
+	out_init(&d.out, d.o->out.color);
 	check_service(&d);
 	events = check_socket(&d, DIAL_TO_EVENTS);
 	control = check_socket(&d, DIAL_TO_CONTROL);

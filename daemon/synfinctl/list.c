@@ -98,11 +98,7 @@ static void list_one(struct listing *l, const json_t *row)
 	if (l->o->by) {
 		tally_add(&l->tally, row);
 	} else if (print->json) {
-		char *text = json_dumps(row, JSON_COMPACT);
-
-		if (text)
-			out_json_line(&l->p.out, text, strlen(text));
-		free(text);
+		out_json(&l->p.out, row);
 	} else if (print->fields.n) {
 		printer_line(&l->p, "", 0, row);
 	} else {

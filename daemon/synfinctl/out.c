@@ -14,6 +14,14 @@ static const char *const styles[OUT_STYLES] = {
 
 enum { TEXT_MAX = 2048, WIDTH_DEFAULT = 80, WIDTH_MIN = 40, WIDTH_MAX = 1000 };
 
+const struct cli_flag out_flags[] = {
+	{ "json", 'j', CLI_BOOL, offsetof(struct out_options, json), NULL,
+	  "Print JSON in place of text, an object on a line (synfind-control(7)).", NULL },
+	{ "color", 0, CLI_WORD, offsetof(struct out_options, color), "auto|always|never",
+	  "auto: on a terminal, unless NO_COLOR is set. [auto]", NULL },
+	{ 0 },
+};
+
 void out_init(struct out *o, enum out_color color)
 {
 	const char *no = getenv("NO_COLOR"), *term = getenv("TERM"), *columns = getenv("COLUMNS");
@@ -83,6 +91,15 @@ void out_json_line(struct out *o, const char *line, size_t n)
 		}
 	}
 	out_end(o);
+}
+
+void out_json(struct out *o, const json_t *object)
+{
+	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
+
+	if (text)
+		out_json_line(o, text, strlen(text));
+	free(text);
 }
 
 void out_end(struct out *o)

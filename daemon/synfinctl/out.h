@@ -1,6 +1,7 @@
 /* out.h - standard output for people: colours on a terminal only, foreign text without control
  * characters, columns that line up. */
 #pragma once
+#include <jansson.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -9,6 +10,18 @@
 enum out_style { OUT_PLAIN, OUT_GOOD, OUT_BAD, OUT_WARN, OUT_DIM, OUT_BOLD, OUT_STYLES };
 
 enum out_color { OUT_COLOR_AUTO, OUT_COLOR_ALWAYS, OUT_COLOR_NEVER };
+
+/* Flags of commands that print no events. */
+struct out_options {
+	bool json;
+	unsigned color; /* enum out_color */
+};
+
+extern const struct cli_flag out_flags[];
+#define OUT_GROUP(type, member)                                                                    \
+	{                                                                                          \
+		"How to print", out_flags, offsetof(type, member)                                  \
+	}
 
 struct out {
 	FILE *f;
@@ -39,6 +52,9 @@ static inline void out_styled(struct out *o, enum out_style style, const char *s
 /* A line of JSON of @n octets as it came, and a newline.  To a terminal, DEL and C1 characters are
  * escaped; C0 characters are never raw in JSON. */
 void out_json_line(struct out *o, const char *line, size_t n);
+
+/* A JSON object on a line of its own, in ASCII.  NULL is allowed and prints nothing. */
+void out_json(struct out *o, const json_t *object);
 
 /* Ends the line; flushes on a terminal. */
 void out_end(struct out *o);

@@ -2,6 +2,7 @@
 #include <errno.h>
 #include <string.h>
 #include "format/where.h"
+#include "synfinctl/choose.h"
 #include "synfinctl/describe.h"
 #include "synfinctl/js.h"
 #include "synfinctl/human.h"
@@ -30,16 +31,13 @@ static int check_field(const char *name)
 {
 	char text[CLI_TEXT_MAX];
 	struct where *w = NULL;
-	struct where_error e;
 	int r, n = snprintf(text, sizeof text, "has(%s)", name);
 
 	if (name[strcspn(name, " ()!&|'\"")] || n >= (int)sizeof text)
 		return cli_error(CLI_USAGE, "--fields: '%s' is not the name of a member", name);
-	r = where_compile(&w, text, (size_t)n, &e);
+	r = choose_compile("--fields", text, &w);
 	where_free(w);
-	if (r == -EINVAL)
-		return cli_error(CLI_USAGE, "--fields: %s", e.text);
-	return r < 0 ? cli_error(CLI_FAILED, "out of memory") : CLI_FOUND;
+	return r;
 }
 
 int printer_init(struct printer *p, const struct print_options *o)

@@ -114,16 +114,16 @@ static int replay_run(const void *options, char **operands)
 {
 	struct replay r = { .o = options };
 	struct choose where;
-	struct where_error e;
 	int status = choose_make(&r.o->choose, &where);
 
 	if (!status)
 		status = choose_check(&where);
 	if (status)
 		return status;
-	if (where.n && where_compile(&r.where, where.text, where.n, &e) < 0)
-		return cli_error(CLI_FAILED, "out of memory");
-	status = printer_init(&r.p, &r.o->print);
+	if (where.n)
+		status = choose_compile("expression", where.text, &r.where);
+	if (!status)
+		status = printer_init(&r.p, &r.o->print);
 	for (; *operands && !status; operands++)
 		status = replay_file(&r, *operands);
 	printer_done(&r.p);

@@ -51,7 +51,7 @@ struct report {
 	struct digest *digest; /* owned; NULL: the table is wanted */
 	uint64_t rows;
 	uint64_t frames, unassigned; /* of the table: segments of its rows, and of no connection */
-	bool truncated;		     /* the queue begins later than the service */
+	uint64_t truncated;	     /* the queue begins later than the service */
 };
 
 /* ---- the table of connections ---------------------------------------------------------------- */
@@ -234,40 +234,29 @@ static int report_files(struct report *r)
 	return status;
 }
 
+static void queue_line(void *arg, const char *line, size_t n, const json_t *event)
+{
+	(void)event;
+	report_line(arg, line, n);
+}
+
 static int report_queue(struct report *r)
 {
-	struct subscription_options so = { .dial = &r->o->dial, .past = true, .no_follow = true };
-	struct subscription s = { .fd = -1 };
-	const json_t *event;
-	enum subscription_got got;
 	struct choose wanted = { 0 };
-	char *line;
-	size_t n;
 	int status;
 
 	if (r->choose.n)
 		choose_and(&wanted, "event_type == 'capture_loss' || (%s)", r->choose.text);
 	choose_and(&wanted, "event_type in [%s]", r->digest ? DIGEST_KINDS : "'tcp_close'");
 	status = choose_check(&wanted);
-	if (status)
-		return status;
-	so.request = json_pack("{s:s}", "where", wanted.text);
-	status = subscription_open(&s, &so);
-	while (!status && (got = subscription_next(&s, &line, &n, &event)) < SUBSCRIPTION_END)
-		if (got == SUBSCRIPTION_LINE)
-			report_line(r, line, n);
-	if (!status && got == SUBSCRIPTION_FAILED)
-		status = s.status;
-	r->truncated = s.truncated;
-	subscription_close(&s);
-	return status;
+	return status ? status
+		      : subscription_past(&r->o->dial, wanted.text, queue_line, r, &r->truncated);
 }
 
 /* ---- the command ----------------------------------------------------------------------------- */
 
 static int report_prepare(struct report *r)
 {
-	struct where_error e;
 	int status = choose_make(&r->o->choose, &r->choose);
 
 	if (!status)
@@ -280,22 +269,21 @@ static int report_prepare(struct report *r)
 		return cli_error(CLI_USAGE, "--top: at most %d", TOP_MAX);
 	if (r->o->print.fields.n && !r->o->connections)
 		return cli_error(CLI_USAGE, "--fields: only with --connections");
-	if (r->choose.n && where_compile(&r->where, r->choose.text, r->choose.n, &e) < 0)
-		return cli_error(CLI_FAILED, "out of memory");
+	if (r->choose.n)
+		status = choose_compile("expression", r->choose.text, &r->where);
 	fields_init(&r->f);
-	return CLI_FOUND;
+	return status;
 }
 
 static int report_json(struct report *r, const struct page *page)
 {
 	json_t *object = page_json(page, r->digest);
-	char *text = object ? json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII) : NULL;
 
-	if (text)
-		out_json_line(&r->p.out, text, strlen(text));
+	if (!object)
+		return cli_error(CLI_FAILED, "out of memory");
+	out_json(&r->p.out, object);
 	json_decref(object);
-	free(text);
-	return text ? CLI_FOUND : cli_error(CLI_FAILED, "out of memory");
+	return CLI_FOUND;
 }
 
 static int report_print(struct report *r)

@@ -32,8 +32,9 @@ struct history {
 
 enum { LINES_OF_FLOW_MAX = 1000, FLOWS_MAX = 1000 };
 
-static void history_add(struct history *h, const json_t *event, const char *line, size_t n)
+static void history_add(void *arg, const char *line, size_t n, const json_t *event)
 {
+	struct history *h = arg;
 	const char *id = js_str(event, "flow_id");
 	json_t *lines = json_object_get(h->flows, id);
 
@@ -53,29 +54,6 @@ static void history_add(struct history *h, const json_t *event, const char *line
 	json_array_append_new(lines, json_stringn(line, n));
 }
 
-/* The events of the past that the daemon's queue still has. */
-static int history_read(struct history *h, const struct show_options *o, const struct choose *where)
-{
-	struct subscription_options so = { .dial = &o->dial, .past = true, .no_follow = true };
-	struct subscription s = { .fd = -1 };
-	const json_t *event;
-	enum subscription_got got;
-	char *line;
-	size_t n;
-	int r;
-
-	so.request = json_pack("{s:s}", "where", where->text);
-	r = subscription_open(&s, &so);
-	if (r)
-		return r;
-	while ((got = subscription_next(&s, &line, &n, &event)) < SUBSCRIPTION_END)
-		if (event)
-			history_add(h, event, line, n);
-	r = got == SUBSCRIPTION_FAILED ? s.status : CLI_FOUND;
-	subscription_close(&s);
-	return r;
-}
-
 static bool take_rows(const json_t *reply, void *arg)
 {
 	const json_t *row;
@@ -86,7 +64,7 @@ static bool take_rows(const json_t *reply, void *arg)
 		char *text = json_dumps(row, JSON_COMPACT);
 
 		if (text)
-			history_add(arg, row, text, strlen(text));
+			history_add(arg, text, strlen(text), row);
 		free(text);
 	}
 	return true;
@@ -192,7 +170,7 @@ static int show_run(const void *options, char **operands)
 	if (!r)
 		r = flowarg_choose(operands[0], &where);
 	if (!r)
-		r = history_read(&h, o, &where);
+		r = subscription_past(&o->dial, where.text, history_add, &h, NULL);
 	if (!r)
 		r = ask(&o->dial, "Connections",
 			json_pack("{s:s, s:i, s:s}", "where", where.text, "limit", OTHERS_MAX + 1,

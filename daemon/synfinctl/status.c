@@ -8,21 +8,12 @@
 #include "synfinctl/human.h"
 
 struct status_options {
-	bool json;
-	unsigned color;
+	struct out_options out;
 	struct dial_options dial;
 };
 
-static const struct cli_flag status_flags[] = {
-	{ "json", 'j', CLI_BOOL, offsetof(struct status_options, json), NULL,
-	  "Print the daemon's answer as JSON (synfind-control(7)).", NULL },
-	{ "color", 0, CLI_WORD, offsetof(struct status_options, color), "auto|always|never",
-	  "auto: on a terminal, unless NO_COLOR is set. [auto]", NULL },
-	{ 0 },
-};
-
 static const struct cli_group status_groups[] = {
-	{ "How to print", status_flags, 0 },
+	OUT_GROUP(struct status_options, out),
 	DIAL_GROUP(struct status_options, dial),
 	{ 0 },
 };
@@ -160,16 +151,11 @@ static int status_run(const void *options, char **operands)
 	(void)operands;
 	if (r)
 		return r;
-	out_init(&out, o->color);
-	if (o->json) {
-		char *text = json_dumps(status, JSON_COMPACT);
-
-		if (text)
-			out_json_line(&out, text, strlen(text));
-		free(text);
-	} else {
+	out_init(&out, o->out.color);
+	if (o->out.json)
+		out_json(&out, status);
+	else
 		status_print(&out, status);
-	}
 	json_decref(status);
 	return CLI_FOUND;
 }

@@ -9,23 +9,20 @@
 #include "synfinctl/human.h"
 
 struct subscribers_options {
-	bool json, losing;
-	unsigned color;
+	bool losing;
+	struct out_options out;
 	struct dial_options dial;
 };
 
 static const struct cli_flag subscribers_flags[] = {
 	{ "losing", 0, CLI_BOOL, offsetof(struct subscribers_options, losing), NULL,
 	  "Only those that lost events.", NULL },
-	{ "json", 'j', CLI_BOOL, offsetof(struct subscribers_options, json), NULL,
-	  "Print a line of JSON for each one (synfind-control(7)).", NULL },
-	{ "color", 0, CLI_WORD, offsetof(struct subscribers_options, color), "auto|always|never",
-	  "auto: on a terminal, unless NO_COLOR is set. [auto]", NULL },
 	{ 0 },
 };
 
 static const struct cli_group subscribers_groups[] = {
-	{ "How to print", subscribers_flags, 0 },
+	{ "Which subscribers", subscribers_flags, 0 },
+	OUT_GROUP(struct subscribers_options, out),
 	DIAL_GROUP(struct subscribers_options, dial),
 	{ 0 },
 };
@@ -72,12 +69,8 @@ static void row(struct table *t, const json_t *s)
 
 	if (t->o->losing && !lost)
 		return;
-	if (t->o->json) {
-		char *text = json_dumps(s, JSON_COMPACT);
-
-		if (text)
-			out_json_line(out, text, strlen(text));
-		free(text);
+	if (t->o->out.json) {
+		out_json(out, s);
 		t->rows++;
 		return;
 	}
@@ -115,7 +108,7 @@ static int subscribers_run(const void *options, char **operands)
 	int r;
 
 	(void)operands;
-	out_init(&t.out, t.o->color);
+	out_init(&t.out, t.o->out.color);
 	r = ask(&t.o->dial, "Subscribers", NULL, true, reply_rows, &t);
 	return r != CLI_FOUND ? r : t.rows ? CLI_FOUND : CLI_NOTHING;
 }

@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include "common/clock.h"
 #include "format/where.h"
+#include "synfinctl/choose.h"
 #include "synfinctl/js.h"
 
 static const uint64_t save_every_ns = 100000000;
@@ -169,16 +170,6 @@ static int subscription_connect(struct subscription *s)
 	return 0;
 }
 
-static int compile(struct subscription *s, const char *where)
-{
-	struct where_error e;
-	int r = where_compile(&s->wanted, where, strlen(where), &e);
-
-	if (r == -EINVAL)
-		return cli_error(CLI_USAGE, "expression, character %u: %s", e.at, e.text);
-	return r < 0 ? cli_error(CLI_FAILED, "out of memory") : CLI_FOUND;
-}
-
 int subscription_open(struct subscription *s, const struct subscription_options *o)
 {
 	const char *where = json_string_value(json_object_get(o->request, "where"));
@@ -186,7 +177,7 @@ int subscription_open(struct subscription *s, const struct subscription_options 
 
 	*s = (struct subscription){ .o = *o, .fd = -1 };
 	if (o->no_follow && where) {
-		r = compile(s, where);
+		r = choose_compile("expression", where, &s->wanted);
 		if (r)
 			return r;
 	}
@@ -356,4 +347,30 @@ void subscription_close(struct subscription *s)
 	json_decref(s->event);
 	json_decref(s->o.request);
 	*s = (struct subscription){ .fd = -1 };
+}
+
+int subscription_past(const struct dial_options *dial, const char *where,
+		      void (*take)(void *arg, const char *line, size_t n, const json_t *event),
+		      void *arg, uint64_t *ret_truncated)
+{
+	struct subscription_options o = { .dial = dial, .past = true, .no_follow = true };
+	struct subscription s = { .fd = -1 };
+	const json_t *event;
+	enum subscription_got got;
+	char *line;
+	size_t n;
+	int status;
+
+	o.request = json_pack("{s:s}", "where", where);
+	status = subscription_open(&s, &o);
+	if (status)
+		return status;
+	while ((got = subscription_next(&s, &line, &n, &event)) < SUBSCRIPTION_END)
+		if (got == SUBSCRIPTION_LINE && event)
+			take(arg, line, n, event);
+	status = got == SUBSCRIPTION_FAILED ? s.status : CLI_FOUND;
+	if (ret_truncated)
+		*ret_truncated = s.truncated;
+	subscription_close(&s);
+	return status;
 }

@@ -68,3 +68,9 @@ enum subscription_got subscription_next(struct subscription *s, char **ret_line,
 
 /* Frees it, and writes the cursor file.  A zeroed one is fine. */
 void subscription_close(struct subscription *s);
+
+/* Gives @take the events that the daemon's queue has and for which @where holds, oldest first.
+ * *@ret_truncated: as in struct subscription; NULL: not wanted.  An exit status. */
+int subscription_past(const struct dial_options *dial, const char *where,
+		      void (*take)(void *arg, const char *line, size_t n, const json_t *event),
+		      void *arg, uint64_t *ret_truncated);

@@ -31,9 +31,6 @@ static void name_of(enum tally_by by, const json_t *e, char *ret, size_t size)
 	case TALLY_INTERFACE:
 		snprintf(ret, size, "%s", js_str(e, "in_iface"));
 		break;
-	case TALLY_REASON:
-		snprintf(ret, size, "%s", js_str(e, "tcp.reason"));
-		break;
 	case TALLY_NO:
 		snprintf(ret, size, "all");
 		break;
@@ -79,13 +76,9 @@ static int larger_first(const void *a, const void *b)
 static void print_json(struct out *out, const struct row *r)
 {
 	json_t *row = json_deep_copy(r->group);
-	char *text;
 
 	json_object_set_new(row, "name", json_string(r->name));
-	text = json_dumps(row, JSON_COMPACT | JSON_SORT_KEYS);
-	if (text)
-		out_json_line(out, text, strlen(text));
-	free(text);
+	out_json(out, row);
 	json_decref(row);
 }
 

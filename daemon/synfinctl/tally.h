@@ -4,7 +4,7 @@
 #include <stdbool.h>
 #include "synfinctl/out.h"
 
-#define TALLY_WORDS "no|state|server|client|port|interface|reason"
+#define TALLY_WORDS "no|state|server|client|port|interface"
 
 enum tally_by {
 	TALLY_NO,
@@ -13,7 +13,6 @@ enum tally_by {
 	TALLY_CLIENT,
 	TALLY_PORT,
 	TALLY_INTERFACE,
-	TALLY_REASON,
 };
 
 struct tally {
