@@ -436,7 +436,8 @@ static void print_help(void)
 			if (opt->section == s)
 				print_option(opt);
 	}
-	puts("\nRead events:  socat -u UNIX-CONNECT:/run/synfind/events.sock -\n"
+	puts("\nWatch:        synfinctl watch\n"
+	     "Read events:  socat -u UNIX-CONNECT:/run/synfind/events.sock -\n"
 	     "Manual:       man 8 synfind");
 }
 
