@@ -132,17 +132,23 @@ build/tests/test_decoder.tsan: tests/unit/test_decoder.c $(wildcard daemon/synfi
 	$(Q)$(CC) $(CPPFLAGS) $(DIALECT) $(WARN) -Wno-tsan -O1 -g -fsanitize=thread -o $@ \
 	  $(filter tests/% lib/base/%.c lib/wire/%.c lib/flow/%.c lib/source/fanout.c,$^) $(LDLIBS)
 
-# fuzz_options.c, fuzz_request.c and fuzz_varlink.c include what they need of daemon/.
+# fuzz_options.c, fuzz_request.c and fuzz_varlink.c include what they need of daemon/; these are
+# linked with it.
 FUZZ_REPORT := $(addprefix daemon/synfinctl/,human.c js.c fields.c quantile.c top.c peers.c cli.c \
                out.c describe.c digest.c print.c page.c)
+FUZZ_LINES  := $(addprefix daemon/synfinctl/,human.c js.c lines.c cli.c out.c describe.c tally.c \
+               print.c sequence.c steps.c)
+build/fuzz/fuzz_report: FUZZED := $(FUZZ_REPORT)
 build/fuzz/fuzz_report: $(FUZZ_REPORT) $(wildcard daemon/synfinctl/*.h)
+build/fuzz/fuzz_lines: FUZZED := $(FUZZ_LINES)
+build/fuzz/fuzz_lines: $(FUZZ_LINES) $(wildcard daemon/synfinctl/*.h)
 build/fuzz/%: tests/fuzz/%.c $(LIB_SRC) $(wildcard lib/*/*.h bpf/*.h) $(wildcard daemon/common/*.[ch]) \
   $(wildcard daemon/synfind/varlink.[ch] daemon/synfind/request.[ch] daemon/synfind/filters.[ch]) \
   | $(SKEL)
 	$(call say,FUZZ,$@)
 	$(Q)mkdir -p $(@D)
 	$(Q)clang $(CPPFLAGS) $(DIALECT) -Wno-microsoft-anon-tag -Wall -Wextra -O1 -g -fsanitize=fuzzer,address,undefined \
-	  -fno-sanitize-recover=undefined -o $@ $< $(if $(filter %_report,$@),$(FUZZ_REPORT)) $(LIB_SRC) $(LDLIBS)
+	  -fno-sanitize-recover=undefined -o $@ $< $(FUZZED) $(LIB_SRC) $(LDLIBS)
 
 build/tests/gen: tests/bench/gen.c
 	$(call say,CC,$<)

@@ -630,14 +630,12 @@ const struct cli_command ladder_command = {
 	.max_operands = 1000000,
 	.complete = "file",
 	.summary = "Draw one connection: who sent what when, and what it means",
-	.text = "Time goes down. The line on the left is the client, the one on the right the "
-		"server; each\n"
-		"arrow is a segment. Under it stand the states that it leads to, and what it "
-		"means.\n"
-		"Live, the past comes from synfind's queue of events, then every segment until "
-		"the\n"
-		"connection is closed, or Ctrl-C.\n" FLOWARG_HELP
-		"With --next, the end of a server or a port: the next new connection to it.\n"
+	.text = "Time goes down. The line on the left is the client, the one on the right the\n"
+		"server, each arrow a segment. With it stand the states that it leads to, where\n"
+		"they change, and what it means. Long runs of data are one row.\n"
+		"Live, the past comes from synfind's queue of events, then every segment until\n"
+		"the connection is closed, or Ctrl-C.\n" FLOWARG_HELP
+		"With --next it is the end of a server, or its port: the next new connection.\n"
 		"Exit status: 0, or 1 if there is no such connection.\n",
 	.examples = "  synfinctl ladder 10.9.0.1:46114              one that is open now\n"
 		    "  synfinctl ladder --next 10.9.0.2:8080        the next one to this server\n"

@@ -81,7 +81,9 @@ void out_json_line(struct out *o, const char *line, size_t n)
 		for (size_t i = 0; i < n; i++) {
 			unsigned char c = (unsigned char)line[i];
 
-			if (c == 0x7f) {
+			if (c < 0x20) { /* white space between tokens */
+				putc(' ', o->f);
+			} else if (c == 0x7f) {
 				fprintf(o->f, "\\u007f");
 			} else if (c == 0xc2 && i + 1 < n && (unsigned char)line[i + 1] < 0xa0) {
 				fprintf(o->f, "\\u00%02x", (unsigned)(unsigned char)line[++i]);

@@ -50,7 +50,7 @@ static inline void out_styled(struct out *o, enum out_style style, const char *s
 }
 
 /* A line of JSON of @n octets as it came, and a newline.  To a terminal, DEL and C1 characters are
- * escaped; C0 characters are never raw in JSON. */
+ * escaped; a C0 character can only be white space, and becomes a blank. */
 void out_json_line(struct out *o, const char *line, size_t n);
 
 /* A JSON object on a line of its own, in ASCII.  NULL is allowed and prints nothing. */

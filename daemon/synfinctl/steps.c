@@ -289,7 +289,7 @@ static void say_syn(struct steps *s, struct seen *t)
 	if (t->seq == 0 && (t->ack ? me->syn_ack : me->syn)) {
 		say_again(t);
 		if (t->was_over)
-			say(row, OUT_WARN, "%s asks again", name);
+			say(row, OUT_WARN, "%s %s again", name, t->ack ? "agrees" : "asks");
 		else if (t->ack)
 			say(row, OUT_WARN, "%s agrees again: no ACK has come for %s", name,
 			    waited.s);
@@ -341,8 +341,11 @@ static void say_fin(struct steps *s, struct seen *t)
 
 	if (me->fin && t->end == me->fin_at) {
 		say_again(t);
-		say(t->row, OUT_WARN, "%s says so again: no ACK for %s", who[t->from],
-		    human_duration(s->last_ns - me->fin_ns).s);
+		if (t->was_over)
+			say(t->row, OUT_WARN, "%s says so again", who[t->from]);
+		else
+			say(t->row, OUT_WARN, "%s says so again: no ACK for %s", who[t->from],
+			    human_duration(s->last_ns - me->fin_ns).s);
 		return;
 	}
 	mark(t, WEIGHT_IMPORTANT);

@@ -258,6 +258,16 @@ static enum subscription_got gone(struct subscription *s)
 	return SUBSCRIPTION_NOTE;
 }
 
+static void refused_request(struct subscription *s, const json_t *error)
+{
+	char at[32] = "";
+
+	if (js_u64(error, "at"))
+		snprintf(at, sizeof at, " (character %u)", (unsigned)js_u64(error, "at"));
+	failed(s, cli_error(CLI_USAGE, "synfind refuses the request: %s%s", js_str(error, "error"),
+			    at));
+}
+
 /* True: @event belongs to the subscription. */
 static bool subscription_take(struct subscription *s, const json_t *event, const char *line,
 			      size_t n)
@@ -275,9 +285,7 @@ static bool subscription_take(struct subscription *s, const json_t *event, const
 		if (!strcmp(type, "subscribed"))
 			s->subscribed = true;
 		if (!strcmp(type, "error"))
-			failed(s, cli_error(CLI_USAGE,
-					    "synfind refuses the request: %s (character %d)",
-					    js_str(event, "error"), (int)js_u64(event, "at")));
+			refused_request(s, event);
 		return false;
 	}
 	s->seq = js_u64(event, "seq");

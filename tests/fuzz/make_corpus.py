@@ -4,6 +4,7 @@ target knows, so that a fuzzer need not find it by chance.  Run it after changin
 it writes; the same script always writes the same files."""
 
 import gzip
+import json
 import lzma
 import pathlib
 import re
@@ -432,6 +433,55 @@ def events():
     return {f"event-{i}": line for i, line in enumerate(lines)} | {"all": b"\n".join(lines) + b"\n"}
 
 
+# --- event lines ---
+
+
+def segment(time, sender, flags, seq, ack, **more):
+    tcp = {"client_state": "established", "server_state": "established", "segment": "ack",
+           "from": sender, "flags": flags, "seq": seq, "payload_len": 0, "window": 500,
+           "wire_segs": 1} | ({"ack": ack} if "A" in flags else {}) | more
+    return json.dumps({
+        "timestamp": f"2026-01-01T00:00:{time:012.9f}Z", "event_type": "tcp_segment", "seq": 2,
+        "flow_id": "355ac85da70a6fa1", "in_iface": "eth0", "ip_v": 4, "src_ip": "10.0.0.1",
+        "src_port": 40000, "dest_ip": "10.0.0.2", "dest_port": 80, "proto": "TCP", "tcp": tcp})
+
+
+def stories():
+    """Connections, segment by segment."""
+    opening = [segment(0, "client", "S", 0, 0, client_state="syn_sent", server_state="listen"),
+               segment(.01, "server", "SA", 0, 1, client_state="syn_sent",
+                       server_state="syn_received"),
+               segment(.02, "client", "A", 1, 1)]
+    loss = [segment(.1 + i / 100, "server", "PA", 1 + 1448 * i, 1, payload_len=1448)
+            for i in range(20) if i != 5]
+    loss += [segment(.4, "client", "A", 1, 7241, options={"sack_blocks": 1}, window_scale=7),
+             segment(.5, "server", "PA", 7241, 1, payload_len=1448),
+             segment(.6, "client", "A", 1, 28961, window=0),
+             segment(.7, "server", "A", 28960, 1), segment(.8, "client", "A", 1, 28961)]
+    end = [segment(1, "client", "FA", 1, 28961, client_state="fin_wait_1"),
+           segment(1.1, "server", "FA", 28961, 2, client_state="fin_wait_2",
+                   server_state="last_ack"),
+           segment(1.2, "client", "A", 2, 28962, client_state="time_wait", server_state="closed"),
+           segment(1.3, "client", "R", 2, 0, client_state="time_wait", server_state="closed")]
+    again = [segment(i, "client", "S", 0, 0, client_state="syn_sent", server_state="listen")
+             for i in range(20)]
+    return {"whole": opening + loss + end, "again": opening[:1] + again, "mid": loss + end,
+            "wrapped": [segment(0, "server", "A", 2**32 - 1, 5), segment(1, "server", "A", 3, 7)]}
+
+
+def lines():
+    """Those of docs/events.md, stories of segments, and wrong ones, after an octet that says how."""
+    examples = events()["all"].decode().splitlines()
+    seeds = {"examples": examples, "examples-narrow": examples, **stories()}
+    control = json.loads(examples[1]) | {"in_iface": "a\x1b[31m\x9b\u202e\u4e2d<&", "src_ip": "\x07"}
+    seeds["control"] = [json.dumps(control, ensure_ascii=False), json.dumps(control),
+                        '\t{"event_type":\r"tcp_open"\r}', "[]",
+                        '{"event_type":"tcp_segment","tcp":{"seq":-1,"flags":"SSSSAAAA","from":7}}']
+    found = {name: b"A" + "\n".join(rows).encode() for name, rows in seeds.items()}
+    return found | {"examples-narrow": b"\0" + found["examples"][1:], "empty": b"", "unended": b"\xff{",
+                    "ascii": b"\x80" + found["whole"][1:], "wide": b"\x3f" + found["whole"][1:]}
+
+
 if __name__ == "__main__":
     write("frame", frames() | carriers())
     write("tcpopt", options())
@@ -441,3 +491,4 @@ if __name__ == "__main__":
     write("where", expressions())
     write("request", requests())
     write("report", events())
+    write("lines", lines())

@@ -58,6 +58,15 @@ def run(d, *args):
                           stdin=subprocess.DEVNULL, capture_output=True, timeout=live.DEADLINE)
 
 
+def known(d, port):
+    """Waits until synfind has the connection of this client's port: it may be behind the kernel."""
+    def listed():
+        return subprocess.run([CTL, "list", f"--port={port}", "--state=established",
+                               f"--socket={d.path}"], stdout=subprocess.DEVNULL).returncode == FOUND
+    live.wait_until(listed, f"port {port} in the list")
+    return f"10.0.1.1:{port}"
+
+
 def take(s, n):
     """Reads so many octets."""
     while n:
@@ -93,7 +102,7 @@ def open_one(client, server, d):
         c.sendall(b"q" * 10)
         take(s, 10)
         port = c.getsockname()[1]
-        ladder = Ladder(d, f"10.0.1.1:{port}")
+        ladder = Ladder(d, known(d, port))
         before = ladder.until("established")
         ladder.subscribed()
         s.sendall(b"a" * 1000)
@@ -126,6 +135,7 @@ def next_one(client, server, d):
     with server.listen((SERVER, 81)) as l:
         old = client.connect((SERVER, 81))
         s_old = l.accept()[0]
+        known(d, old.getsockname()[1])
         ladder = Ladder(d, "--next", f"{SERVER}:81")
         ladder.subscribed()
         old.sendall(b"o" * 77)
@@ -186,6 +196,7 @@ def interrupted(client, server, d):
     with server.listen((SERVER, 83)) as l:
         c = client.connect((SERVER, 83))
         s = l.accept()[0]
+        known(d, c.getsockname()[1])
         ladder = Ladder(d, f"{SERVER}:83")
         before = ladder.until("established")
         ladder.subscribed()
@@ -194,6 +205,28 @@ def interrupted(client, server, d):
                "Ctrl-C: it says that the connection is open", status, before, out, err)
         c.close()
         s.close()
+
+
+def forgotten(client, server):
+    """The queue has nothing of its beginning any more; synfind still knows its states."""
+    d = live.Synfind(server, "veth-b", queue_size="1M")
+    with server.listen((SERVER, 80)) as l:
+        c = client.connect((SERVER, 80))
+        s = l.accept()[0]
+        for _ in range(1500):
+            live.exchange(client, server, SERVER, 84)
+        ladder = Ladder(d, known(d, c.getsockname()[1]))
+        before = ladder.until("open: established/established, age")
+        c.sendall(b"x" * 100)
+        take(s, 100)
+        c.close()
+        s.recv(1)
+        s.close()
+        status, out, err = ladder.end()
+    tap.ok(status == FOUND and rows(out)[0] == (">", "PSH ACK seq 1 ack 1 len 100") and
+           in_order(out, "client has no more to send", "CLOSED: by client"),
+           "its beginning is no longer in the queue: its states, then its segments", before, out, err)
+    tap.equal(d.stop(), 0, "this daemon, too, ends with status 0")
 
 
 def main():
@@ -206,6 +239,7 @@ def main():
     interrupted(client, server, d)
     errors(d)
     tap.equal(d.stop(), 0, "the daemon ends with status 0")
+    forgotten(client, server)
     tap.done()
 
 
