@@ -470,6 +470,25 @@ static void say_window(struct steps *s, struct seen *t)
 	me->no_space = !t->window;
 }
 
+/* The first data of a side, and the first bare ACK of data: the later ones look the same. */
+static void say_first(struct steps *s, struct seen *t)
+{
+	struct steps_side *me = &s->side[t->from], *peer = &s->side[!t->from];
+	bool silent = !*t->row->words && !t->syn && !t->rst;
+
+	if (t->len) {
+		if (silent && !me->sent) {
+			mark(t, WEIGHT_MARK);
+			say(t->row, OUT_PLAIN, "%s sends data", who[t->from]);
+		}
+		me->sent = true;
+	} else if (silent && peer->sent && t->acks == peer->next && !me->got) {
+		mark(t, WEIGHT_MARK);
+		say(t->row, OUT_PLAIN, "%s has got that", who[t->from]);
+		me->got = true;
+	}
+}
+
 static void say_anomaly(struct seen *t, const json_t *anomaly)
 {
 	static const struct {
@@ -538,14 +557,15 @@ static void take_segment(struct steps *s, const json_t *e)
 			say_fin(s, &t);
 		else if (t.was_over && t.len)
 			say_late(&t);
+		if (!t.was_open && is_open(s) && !t.rst) {
+			say(&row, OUT_GOOD, "open");
+			s->opened = true;
+		}
 		if (!t.was_over) {
 			say_octets(s, &t);
 			say_ack(s, &t);
 			say_window(s, &t);
-		}
-		if (!t.was_open && is_open(s) && !t.rst) {
-			say(&row, OUT_GOOD, "open");
-			s->opened = true;
+			say_first(s, &t);
 		}
 		if (!t.was_over && !t.rst && is_over(s->state[CLIENT]) && is_over(s->state[SERVER]))
 			say(&row, OUT_GOOD, "closed");
@@ -553,9 +573,10 @@ static void take_segment(struct steps *s, const json_t *e)
 			s->side[t.from].next = t.end;
 		s->side[t.from].seen = true;
 	}
-	if (cause)
+	if (cause) {
 		json_decref(s->pending);
-	s->pending = cause ? NULL : s->pending;
+		s->pending = NULL;
+	}
 	s->segments++;
 	s->segment_ns = s->last_ns;
 	show(s, &row, t.weight, &(struct folded){ t.segments, t.len, t.again });

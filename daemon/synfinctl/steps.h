@@ -15,6 +15,7 @@ struct steps_side {
 	bool seen;	   /* a segment of it */
 	bool syn, syn_ack; /* its SYN, and one with ACK */
 	bool fin, fin_acked;
+	bool sent, got;	   /* its first data, and its first bare ACK of data */
 	bool no_space;	   /* its newest window is 0 */
 	int64_t next;	   /* relative number after all that it sent */
 	int64_t fin_at;	   /* number after its FIN */
