@@ -198,8 +198,8 @@ struct found {
 	bool tunnel, known;
 	char begin[ADDRESS_MAX]; /* the timestamp of its tcp_open */
 	char id[40];		 /* flow_id, without the filter */
-	uint64_t others;
-	json_t *quiet; /* its events that no segment caused; owned */
+	uint64_t others;	 /* that match, too */
+	json_t *quiet;		 /* its events that no segment caused; owned */
 };
 
 static void found_take(struct found *f, const json_t *e)
@@ -285,10 +285,12 @@ static int files_search(char **files, const struct where *where, struct found *r
 			if (ret->known && is_quiet(e) && js_is(e, "flow_id", ret->id) &&
 			    json_array_size(ret->quiet) < QUIET_MAX)
 				json_array_append(ret->quiet, (json_t *)e);
-		} else if (!ret->known && (!where || where_line(where, line, n))) {
-			found_take(ret, e);
-		} else {
+		} else if (where && !where_line(where, line, n)) {
+			continue;
+		} else if (ret->known) {
 			ret->others++;
+		} else {
+			found_take(ret, e);
 		}
 	return reader_end(&r);
 }
@@ -332,10 +334,10 @@ static int files_draw(struct ladder *l, char **files, const struct where *where,
 	if (status)
 		return status;
 	while (reader_next(&r, &line, &n, &e)) {
-		bool open = js_is(e, "event_type", "tcp_open");
+		bool open = js_is(e, "event_type", "tcp_open") &&
+			    (f->known ? found_is(f, e) : !where || where_line(where, line, n));
 
-		if (open && !*id &&
-		    (f->known ? found_is(f, e) : !where || where_line(where, line, n)))
+		if (open && !*id)
 			snprintf(id, sizeof id, "%s", js_str(e, "flow_id"));
 		else if (open && !f->known)
 			f->others++;
@@ -383,10 +385,9 @@ static bool reads_standard_input(char **files)
 
 static void say_others(const struct ladder_options *o, uint64_t others)
 {
-	if (others && !o->flow && !o->json)
-		cli_error(CLI_FOUND,
-			  "the first connection of %s: --list shows them, --flow draws another",
-			  human_count(others + 1).s);
+	if (others && !o->json)
+		cli_error(CLI_FOUND, "the first of %s%s: --list shows them, --flow draws another",
+			  human_plural(others + 1, "connection").s, o->flow ? " that match" : "");
 }
 
 static int ladder_files(const struct ladder_options *o, char **files)
@@ -504,28 +505,14 @@ static int live_follow(struct live *v, const struct subscription_options *so)
 	return r;
 }
 
-/* The newest connection in the queue that holds @where; "": none. */
-static int newest_in_queue(const struct live *v, const struct choose *where, char ret[static 40])
+/* The newest one stays. */
+static void keep_id(void *arg, const char *line, size_t n, const json_t *event)
 {
-	struct subscription_options so = { .dial = &v->o->dial, .past = true, .no_follow = true };
-	struct subscription s = { .fd = -1 };
-	enum subscription_got got;
-	const json_t *e;
-	char *line;
-	size_t n;
-	int r;
+	struct live *v = arg;
 
-	*ret = 0;
-	so.request = json_pack("{s:s}", "where", where->text);
-	r = subscription_open(&s, &so);
-	if (r)
-		return r;
-	while ((got = subscription_next(&s, &line, &n, &e)) < SUBSCRIPTION_END)
-		if (got == SUBSCRIPTION_LINE && *js_str(e, "flow_id"))
-			snprintf(ret, 40, "%s", js_str(e, "flow_id"));
-	r = got == SUBSCRIPTION_FAILED ? s.status : CLI_FOUND;
-	subscription_close(&s);
-	return r;
+	(void)line, (void)n;
+	if (*js_str(event, "flow_id"))
+		snprintf(v->id, sizeof v->id, "%s", js_str(event, "flow_id"));
 }
 
 /* Finds @flow, and makes the request for it. */
@@ -544,7 +531,7 @@ static int live_find(struct live *v, const char *flow, struct subscription_optio
 	if (v->known)
 		snprintf(v->id, sizeof v->id, "%s", js_str(v->known, "flow_id"));
 	else
-		r = newest_in_queue(v, &where, v->id);
+		r = subscription_past(&v->o->dial, where.text, keep_id, v, NULL);
 	if (r)
 		return r;
 	if (!*v->id)
@@ -587,6 +574,24 @@ static int live_next(const char *flow, struct subscription_options *so)
 	return so->request ? CLI_FOUND : cli_error(CLI_FAILED, "out of memory");
 }
 
+/* Follows it.  If synfind cannot give its segments, the events alone have to do. */
+static int live_draw(struct live *v, struct subscription_options *so)
+{
+	bool segments = json_object_get(so->request, "segments");
+	json_t *without = json_copy(so->request); /* live_follow() consumes the request */
+	int r;
+
+	json_object_del(without, "segments");
+	r = live_follow(v, so);
+	if (r == CLI_USAGE && segments && !v->l.begun) {
+		cli_error(CLI_FOUND, "without its segments: only what changes a state is drawn");
+		so->request = without;
+		return live_follow(v, so);
+	}
+	json_decref(without);
+	return r;
+}
+
 static int ladder_live(const struct ladder_options *o, char **operands)
 {
 	struct subscription_options so = { .dial = &o->dial };
@@ -599,7 +604,7 @@ static int ladder_live(const struct ladder_options *o, char **operands)
 	if (!r)
 		r = o->next ? live_next(operands[0], &so) : live_find(&v, operands[0], &so);
 	if (!r)
-		r = live_follow(&v, &so);
+		r = live_draw(&v, &so);
 	drawn = ladder_end(&v.l);
 	if (!r)
 		r = drawn ? drawn : v.l.begun ? CLI_FOUND : CLI_NOTHING;

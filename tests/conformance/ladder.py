@@ -186,13 +186,16 @@ def rest(p):
 def selecting(tmp):
     path = capture("forged-handshake", tmp)
     p = ladder("--read", path)
-    tap.ok("the first connection of 3" in p.stderr, "it says that there are others", p.stderr)
+    tap.ok("the first of 3 connections:" in p.stderr, "it says that there are others", p.stderr)
     p = ladder("--read", path, "--list")
     tap.ok(len(p.stdout.splitlines()) == 3 and "RESET" in p.stdout and p.returncode == FOUND,
            "--list: a line each", p.stdout)
     p = ladder("--read", path, "--flow", "192.168.59.135:8081")
     tap.ok("192.168.59.131:443 > 192.168.59.135:8081" in p.stdout and "bad_ack" in p.stdout and
            not p.stderr, "--flow: another one, by an end", p.stdout, p.stderr)
+    p2 = ladder("--read", path, "--flow", "192.168.59.131:443")
+    tap.ok(p2.stderr.startswith("synfinctl: the first of 3 connections that match"),
+           "--flow: if several match, it says so", p2.stderr)
     with open(path, "rb") as f:
         data = f.read()
     q = ladder("--read", "-", "--flow=192.168.59.131:443,192.168.59.135:8081", stdin=data)

@@ -229,6 +229,25 @@ def forgotten(client, server):
     tap.equal(d.stop(), 0, "this daemon, too, ends with status 0")
 
 
+def not_seen(client, server):
+    """With mode=auto no segment can be had: the states can."""
+    d = live.Synfind(server, "veth-b", mode="auto")
+    with server.listen((SERVER, 80)) as l:
+        c = client.connect((SERVER, 80))
+        s = l.accept()[0]
+        ladder = Ladder(d, known(d, c.getsockname()[1]))
+        ladder.subscribed()
+        c.close()
+        s.recv(1)
+        s.close()
+        status, out, err = ladder.end()
+    tap.ok(status == FOUND and "mode=auto" in err and "only what changes a state is drawn" in err and
+           in_order(out, "client asks to open", "server agrees", "open", "client has no more to send",
+                    "closed", "CLOSED: by client"),
+           "mode=auto: it says why there are no segments, and draws the states", out, err)
+    tap.equal(d.stop(), 0, "mode=auto: the daemon ends with status 0")
+
+
 def main():
     live.need("ip")
     client, server = live.veth_pair()
@@ -240,6 +259,7 @@ def main():
     errors(d)
     tap.equal(d.stop(), 0, "the daemon ends with status 0")
     forgotten(client, server)
+    not_seen(client, server)
     tap.done()
 
 
