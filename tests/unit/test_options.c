@@ -397,9 +397,16 @@ static void check_kinds(void)
 	ok(run("--config=/dev/null", "--events=tcp_closed") == -EINVAL &&
 		   told_flag("--events: 'tcp_closed' is not a kind of event; did you mean "
 			     "'tcp_close'?; allowed: all, tcp_open, tcp_state, tcp_established, "
-			     "tcp_close, tcp_retry, tcp_stuck, tcp_anomaly, syn_flood, iface, "
-			     "stats\n"),
+			     "tcp_close, tcp_retry, tcp_stuck, tcp_anomaly, syn_flood, "
+			     "tcp_segment, iface, stats\n"),
 	   "a wrong name is told with the nearest one");
+	ok(run("--config=/dev/null", "--events=tcp_segment,all", "--read=x") == 0 &&
+		   o.events == (LINES_ALL | 1 << EVENT_TCP_SEGMENT),
+	   "tcp_segment beside all, which does not have it, with --read");
+	ok(run("--config=/dev/null", "--events=all,tcp_segment") == -EINVAL &&
+		   told_flag("--events: tcp_segment only with --read; of live connections it comes "
+			     "on request (synfind-requests(7))\n"),
+	   "tcp_segment without --read is an error");
 	ok(bad(opt, "close_tcp", "is not a kind of event; allowed: all, tcp_open") &&
 		   bad(opt, "", "is not a kind of event") &&
 		   run_one(opt, "stats,", true) == -EINVAL && run_one(opt, "no", true) == -EINVAL &&
