@@ -255,15 +255,14 @@ static bool found_filter(const struct found *f, char *ret, size_t size)
 static int flow_compile(const char *flow, struct where **ret)
 {
 	struct choose c = { 0 };
-	struct where_error e;
 	int r;
 
 	*ret = NULL;
 	if (!flow)
 		return CLI_FOUND;
 	r = flowarg_choose(flow, &c);
-	if (!r && where_compile(ret, c.text, c.n, &e) < 0)
-		r = cli_error(CLI_FAILED, "out of memory");
+	if (!r)
+		r = choose_compile("expression", c.text, ret);
 	return r;
 }
 

@@ -229,9 +229,8 @@ def forgotten(client, server):
     tap.equal(d.stop(), 0, "this daemon, too, ends with status 0")
 
 
-def not_seen(client, server):
-    """With mode=auto no segment can be had: the states can."""
-    d = live.Synfind(server, "veth-b", mode="auto")
+def one_more(client, server, d, what):
+    """A ladder of one connection, from before it closes."""
     with server.listen((SERVER, 80)) as l:
         c = client.connect((SERVER, 80))
         s = l.accept()[0]
@@ -241,11 +240,29 @@ def not_seen(client, server):
         s.recv(1)
         s.close()
         status, out, err = ladder.end()
-    tap.ok(status == FOUND and "mode=auto" in err and "only what changes a state is drawn" in err and
-           in_order(out, "client asks to open", "server agrees", "open", "client has no more to send",
-                    "closed", "CLOSED: by client"),
-           "mode=auto: it says why there are no segments, and draws the states", out, err)
+    tap.ok(status == FOUND and in_order(out, "client asks to open", "server agrees", "open",
+                                        "client has no more to send", "closed", "CLOSED: by client"),
+           f"{what}: the states are drawn", out, err)
+    return rows(out), err
+
+
+def auto(client, server):
+    """With mode=auto the connection leaves the bypass."""
+    d = live.Synfind(server, "veth-b", mode="auto")
+    drawn, _ = one_more(client, server, d, "mode=auto")
+    tap.ok((">", "FIN ACK seq 1 ack 1") in drawn, "mode=auto: with segments", drawn)
     tap.equal(d.stop(), 0, "mode=auto: the daemon ends with status 0")
+
+
+def not_seen(client, server):
+    """All that one user may ask for is in use: segments cannot be had, the states can."""
+    d = live.Synfind(server, "veth-b")
+    full = d.subscribe()
+    full.s.sendall(json.dumps({"segments": [{"port": p} for p in (1, 2, 3, 4)]}).encode() + b"\n")
+    full.wait_for("subscribed")
+    drawn, err = one_more(client, server, d, "no segments")
+    tap.ok("only what changes a state is drawn" in err, "no segments: it says why", drawn, err)
+    tap.equal(d.stop(), 0, "no segments: the daemon ends with status 0")
 
 
 def main():
@@ -259,6 +276,7 @@ def main():
     errors(d)
     tap.equal(d.stop(), 0, "the daemon ends with status 0")
     forgotten(client, server)
+    auto(client, server)
     not_seen(client, server)
     tap.done()
 
