@@ -8,8 +8,8 @@ each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastp
 conn.c, conn.h and bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.
 lib/flow/transition.c, late.c, answers.c, trouble.c and recall.c: those in trouble_mutants.py.
 lib/flow/listing.c, emit.c and table.c: those in listing_mutants.py.
-lib/flow/segment_report.c, lib/wire/tcpopt.c, and of the daemon lister.c and subscriber.c:
-those in request_mutants.py, which the unit tests must notice.
+lib/flow/segment_report.c, lib/wire/tcpopt.c, and of the daemon lister.c, filters.c, linelog.c and
+subscriber.c: those in request_mutants.py, which the unit tests must notice.
 lib/flow/synflood.c, deferral.c and close.c: those in synflood_mutants.py, which the unit tests of
 synflood and fastpath and conformance/flood.py must notice.  The other tests: the unit tests of the
 module, or of fastpath (where the short ways and the general one are compared), conformance/cells.py,
@@ -50,7 +50,8 @@ TRANSITION, LATE, ANSWERS, TROUBLE, RECALL = (
     f"lib/flow/{name}.c" for name in ("transition", "late", "answers", "trouble", "recall"))
 LISTING, EMIT, TABLE = (f"lib/flow/{name}.c" for name in ("listing", "emit", "table"))
 SEGMENT_REPORT, TCPOPT = "lib/flow/segment_report.c", "lib/wire/tcpopt.c"
-LISTER, FILTERS, SUBSCRIBER = (f"daemon/synfind/{name}.c" for name in ("lister", "filters", "subscriber"))
+LISTER, FILTERS, LINELOG, SUBSCRIBER = (
+    f"daemon/synfind/{name}.c" for name in ("lister", "filters", "linelog", "subscriber"))
 CONN_H, PREDICT = "lib/flow/conn.h", "bpf/predict.h"
 # What compiles a header, in the tracker.
 USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"], CONN_H: [CHECK]}
@@ -63,9 +64,11 @@ UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
          TROUBLE: ["test_fastpath"], RECALL: ["test_recall"],
          LISTING: ["test_listing"], EMIT: ["test_listing"], TABLE: ["test_listing", "test_table"],
          SEGMENT_REPORT: ["test_segment_report"], TCPOPT: ["test_tcpopt"],
-         LISTER: ["test_lister"], SUBSCRIBER: ["test_linelog"]}
+         LISTER: ["test_lister"], FILTERS: ["test_filters"], LINELOG: ["test_filters"],
+         SUBSCRIBER: ["test_filters", "test_linelog"]}
 # Unit tests that include sources of the daemon: no other test is run on these.
-INCLUDED = {"test_lister": [LISTER], "test_linelog": [FILTERS, "daemon/synfind/linelog.c", SUBSCRIBER]}
+INCLUDED = {"test_lister": [LISTER], "test_filters": [FILTERS, LINELOG, SUBSCRIBER],
+            "test_linelog": [FILTERS, LINELOG, SUBSCRIBER]}
 CC = ["gcc", "-std=gnu17", "-fms-extensions", "-O0", "-fno-lto", "-Ilib", "-I.", "-Idaemon",
       "-D_GNU_SOURCE", "-w"]
 # What no test can notice, by how its name begins, and why.
@@ -324,6 +327,8 @@ def read_all():
               SEGMENT_REPORT: request_mutants.SEGMENT_REPORT_PIECES,
               TCPOPT: request_mutants.TCPOPT_PIECES,
               LISTER: request_mutants.LISTER_PIECES,
+              FILTERS: request_mutants.FILTERS_PIECES,
+              LINELOG: request_mutants.LINELOG_PIECES,
               SUBSCRIBER: request_mutants.SUBSCRIBER_PIECES}
     return sources, [*fsm_mutants(sources[FSM]),
                      *(m for path, p in pieces.items() for m in piece_mutants(path, sources[path], p))]

@@ -1,4 +1,4 @@
-"""What mutants.py breaks in what requests need: daemon/synfind/lister.c and
+"""What mutants.py breaks in what requests need: daemon/synfind/lister.c, filters.c, linelog.c and
 subscriber.c, lib/flow/segment_report.c and the blocks of SACK in lib/wire/tcpopt.c: as
 segment_check_mutants.py."""
 
@@ -94,6 +94,47 @@ TCPOPT_PIECES = [
         ("edges, not blocks", "return (uint8_t)((len - 2) / 4);")]),
 ]
 
+FILTERS_PIECES = [
+    # slot_has, filters_use
+    ("slot->log == log && slot->octets == n && !memcmp(slot->text, text, n);", [
+        ("a beginning is the same expression", "slot->log == log && !memcmp(slot->text, text, n);"),
+        ("those with pseudonyms share a slot", "slot->octets == n && !memcmp(slot->text, text, n);")]),
+    ("f->users[i]++;\n\t\t\treturn (int)i;", [("who shares a slot is not counted", "return (int)i;")]),
+    ("mine += f->where[i] && f->slots[i].uid == uid;", [
+        ("anyone's expressions count", "mine += !!f->where[i];"),
+        ("what was released counts", "mine += f->slots[i].uid == uid;")]),
+    ("if (empty == FILTER_SLOTS || mine >= FILTERS_PER_UID) {", [
+        ("one expression too many of a user", "if (empty == FILTER_SLOTS || mine > FILTERS_PER_UID) {")]),
+    ("return empty == FILTER_SLOTS ? -ENOSPC : -EDQUOT;", [("it is always the user's limit", "return -EDQUOT;")]),
+    (".since_seq = seq, .log = log,", [
+        ("bits of an older expression", ".log = log,"),
+        ("the last line before it has a bit", ".since_seq = seq - 1, .log = log,")]),
+    # filters_resume
+    ("if (i >= FILTER_SLOTS || slot->log != log || slot->octets > WHERE_TEXT_MAX)", [
+        ("the slot of another log is sound", "if (i >= FILTER_SLOTS || slot->octets > WHERE_TEXT_MAX)")]),
+    ("if (f->where[i])\n\t\tf->users[i]++;", [("who resumes a shared slot is not counted", "if (f->where[i])\n;")]),
+    # filters_release
+    ("if (i >= FILTER_SLOTS || --f->users[i])", [
+        ("the first who leaves frees the slot", "if (i >= FILTER_SLOTS)"),
+        ("a slot is never free", "if (true)")]),
+    ("f->active[f->slots[i].log] &= ~(UINT64_C(1) << i);", [("a free slot is evaluated", "")]),
+]
+
+LINELOG_PIECES = [
+    # linelog_wants
+    ("if (m.kind == LINE_LOST || m.kind == LINE_RESTART)", [("a loss is only for who asks", "if (false)")]),
+    ("if (!m.endpoints && !(want->kinds >> m.kind & 1))", [
+        ("any kind is wanted", "if (false)"),
+        ("segments are one of the kinds", "if (!(want->kinds >> m.kind & 1))")]),
+    ("if (m.seq >= l->filters->slots[want->filter].since_seq)", [
+        ("bits of lines before the expression", "if (true)"),
+        ("each line is parsed", "if (false)")]),
+    # linelog_pass
+    ("if (m->endpoints || always >> m->kind & 1)", [("losses and segments are passed over", "if (false)")]),
+    ("(want->filter == FILTER_NONE || m->bits & bits || m->seq < since)", [
+        ("lines before the expression are passed over", "(want->filter == FILTER_NONE || m->bits & bits)")]),
+]
+
 SUBSCRIBER_PIECES = [
     # finish_line, keep_oldest, lose_lines
     ("lose_all(cursor, l, had_lost ? line : keep_oldest(record, l, line), seq_now);", [
@@ -102,6 +143,9 @@ SUBSCRIBER_PIECES = [
         ("the first lost one is the last", "if (true)")]),
     ("cursor->lost_count += last - seq;", [("each loss is one event", "cursor->lost_count++;")]),
     ("if (cursor->want.policy == POLICY_DISCONNECT &&\n\t    (cursor->lost_count || cursor->lost_segments)) {", [
+        ("it is disconnected though it lost nothing", "if (cursor->want.policy == POLICY_DISCONNECT) {"),
         ("it is not disconnected", "if (false) {")]),
+    ("lose_all(cursor, l, to, seq_now);\n\t\tdisconnect", [
+        ("the rest is not counted", "disconnect")]),
     ("cursor->closing = true;", [("it stays connected", "")]),
 ]
