@@ -416,7 +416,7 @@ static const struct kind {
 	{ "tcp_segment", "SEGMENT", OUT_DIM, false, say_segment },
 	{ "snapshot", "IS OPEN", OUT_PLAIN, false, say_snapshot },
 	{ "syn_flood", "SYN FLOOD", OUT_BAD, false, say_flood },
-	{ "stats", "", OUT_DIM, true, say_stats },
+	{ "stats", "STATS", OUT_DIM, false, say_stats },
 	{ "capture_loss", "", OUT_BAD, true, say_capture_loss },
 	{ "iface", "", OUT_WARN, true, say_iface },
 	{ "restart", "", OUT_WARN, true, say_restart },

@@ -191,7 +191,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n)
 	must(lseek(fd, 0, SEEK_SET) == 0);
 	memset(&story, 0, sizeof story);
 	steps_init(&story.steps, how & 64, how & 128 ? 1000000000 : 0);
-	tally_init(&tally, (enum tally_by)(how % (TALLY_REASON + 1)));
+	tally_init(&tally, (enum tally_by)(how % (TALLY_INTERFACE + 1)));
 	sheet_open(&sheet, &out, width, how & 1);
 	must(lines_init(&lines, fd));
 	while (lines_fill(&lines) > 0)
