@@ -135,9 +135,9 @@ build/tests/test_decoder.tsan: tests/unit/test_decoder.c $(wildcard daemon/synfi
 # fuzz_options.c, fuzz_request.c and fuzz_varlink.c include what they need of daemon/; these are
 # linked with it.
 FUZZ_REPORT := $(addprefix daemon/synfinctl/,human.c js.c fields.c quantile.c top.c peers.c cli.c \
-               out.c describe.c digest.c print.c page.c)
+               out.c choose.c describe.c digest.c print.c page.c)
 FUZZ_LINES  := $(addprefix daemon/synfinctl/,human.c js.c lines.c cli.c out.c describe.c tally.c \
-               print.c sequence.c steps.c)
+               choose.c print.c sequence.c steps.c)
 build/fuzz/fuzz_report: FUZZED := $(FUZZ_REPORT)
 build/fuzz/fuzz_report: $(FUZZ_REPORT) $(wildcard daemon/synfinctl/*.h)
 build/fuzz/fuzz_lines: FUZZED := $(FUZZ_LINES)
