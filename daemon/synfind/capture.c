@@ -294,7 +294,9 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		link_update(c, m);
 		break;
 	case OPENER_LISTED:
-		if (!c->error) /* else nothing changes for the next process */
+		if (c->error) /* nothing changes for the next process */
+			c->listed = true;
+		else
 			list_ends(c);
 		break;
 	case OPENER_MISSING:
@@ -423,10 +425,11 @@ static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
 
 /* ---- life ----------------------------------------------------------------------------------- */
 
-/* Waits until every listed interface has its decoders, or has failed. */
+/* Waits until every listed interface has its decoders, or one has failed; of those that are missing
+ * all are reported. */
 static int await_rings(struct capture *c)
 {
-	while (!c->error) {
+	while (!c->error || !c->listed) {
 		struct pollfd p = { .fd = c->opener->fd, .events = POLLIN };
 		bool ready = c->listed;
 		int n;

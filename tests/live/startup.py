@@ -96,7 +96,7 @@ def socket_in_use(ns):
     first = live.Synfind(ns, "lo")
     second = live.Synfind(ns, "lo", socket_path=first.path, wait=False)
     refuses("a socket that a living daemon serves", second, f"process {first.p.pid}",
-            f"nc -U {first.path}")
+            f"synfinctl watch --socket={first.path}")
     first.subscribe()
     tap.ok(first.p.poll() is None, "the living daemon goes on")
 

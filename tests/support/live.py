@@ -34,7 +34,9 @@ def _call(name, *args):
 
 
 def die_with_parent():
-    """For preexec_fn: SIGKILL when the test ends, whatever ends it."""
+    """For preexec_fn: SIGKILL when the test ends, whatever ends it.  SIGINT works, though a shell makes its
+    background jobs ignore it."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
     _call("prctl", PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
