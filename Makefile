@@ -286,13 +286,15 @@ $(B)/%.service: systemd/%.service.in Makefile
 	$(call say,UNIT,$@)
 	$(Q)sed 's#@SBINDIR@#$(SBINDIR)#g; s#@LIBEXECDIR@#$(LIBEXECDIR)#g' $< >$@
 
-# The pages of section 7 that are read on the web, too, are written once, in Markdown.
+# The pages of section 7 that are read on the web, too, are written once, in Markdown.  The first line
+# says that tbl(1) has to set the tables.
 MAN7 := build/man/synfind-events.7 build/man/synfind-requests.7
 build/man/synfind-%.7: docs/%.md
 	$(call say,MAN,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)lowdown -s -tman -M title=SYNFIND-$(subst events,EVENTS,$(subst requests,REQUESTS,$*)) -M section=7 $< | \
-	  sed '/^\.TH/a .SH NAME\nsynfind-$* \\- $(if $(filter events,$*),events of TCP connections,requests for TCP events), as lines of JSON' >$@
+	$(Q){ printf "'\\\\\" t\n"; \
+	  lowdown -s -tman -M title=SYNFIND-$(subst events,EVENTS,$(subst requests,REQUESTS,$*)) -M section=7 $<; } | \
+	  sed '/^\.TH/a .nh\n.ad l\n.SH NAME\nsynfind-$* \\- $(if $(filter events,$*),events of TCP connections,requests for TCP events), as lines of JSON' >$@
 
 # The commands of synfinctl are described in its sources.
 build/man/synfinctl.1: docs/man/synfinctl.1.in $(B)/synfinctl
