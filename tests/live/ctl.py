@@ -7,6 +7,7 @@ import pty
 import random
 import re
 import shlex
+import shutil
 import signal
 import socket
 import stat
@@ -186,7 +187,8 @@ def mistakes(ctl, d):
     tap.ok(p.returncode == NO_DAEMON and "does not exist" in p.stderr and "synfind" in p.stderr.split(":", 2)[2],
            "no socket: status 3, and how to start the daemon", p)
     os.chmod(d.path, 0o600)
-    p = subprocess.run([CTL, "watch", f"--socket={d.path}"], stderr=subprocess.PIPE, text=True, user=NOBODY,
+    for_all = shutil.copy(CTL, d.tmp)  # the tree can be in a folder that only root may enter
+    p = subprocess.run([for_all, "watch", f"--socket={d.path}"], stderr=subprocess.PIPE, text=True, user=NOBODY,
                        group=NOBODY, extra_groups=[])
     tap.ok(p.returncode == NO_DAEMON and "no permission to open" in p.stderr and "sudo" in p.stderr,
            "no permission: status 3, and who may", p)
