@@ -50,7 +50,7 @@ int dial(const struct dial_options *o, enum dial_which which)
 	return fd;
 }
 
-/* Nobody listens there, or there is no such socket. */
+/* The socket is absent, or no process listens on it. */
 static void explain_absent(const char *path, int err, char *ret, size_t size)
 {
 	struct unit_state service = unit_state("synfind.service");

@@ -5,7 +5,8 @@
 
 enum { FLOW_ID_DIGITS = 16 };
 
-/* An end at @s; what follows it, or NULL: it is none.  The address is as lines spell it. */
+/* The end that begins at @s, and what follows it; NULL: no end begins there.  The address is as
+ * lines spell it. */
 static const char *parse_end(const char *s, char *ret_ip, unsigned *ret_port)
 {
 	unsigned char addr[16];

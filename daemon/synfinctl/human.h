@@ -26,7 +26,7 @@ enum human_clock { HUMAN_LOCAL, HUMAN_UTC };
 struct human_short human_time(uint64_t ns, enum human_clock clock, bool date);
 
 /* Nanoseconds since 1970 of an RFC 3339 time in UTC with up to nine digits, as lines have it.
- * False: it is none. */
+ * False: @text is not such a time. */
 bool human_parse_time(const char *text, uint64_t *ret);
 
 /* Copies @s: control characters (C0, DEL, C1) and octets that are not UTF-8 become \xNN, and so

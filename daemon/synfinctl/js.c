@@ -2,6 +2,16 @@
 #include <stdio.h>
 #include <string.h>
 
+json_t *js_parse(const char *line, size_t n)
+{
+	json_t *object = json_loadb(line, n, 0, NULL);
+
+	if (json_is_object(object))
+		return object;
+	json_decref(object);
+	return NULL;
+}
+
 const json_t *js_at(const json_t *line, const char *path)
 {
 	while (line && *path) {

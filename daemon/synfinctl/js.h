@@ -8,13 +8,16 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* The object in a line, to be freed; NULL: it is not JSON, or not an object. */
+json_t *js_parse(const char *line, size_t n);
+
 /* The member, borrowed, or NULL. */
 const json_t *js_at(const json_t *line, const char *path);
 
-/* A string, borrowed; "" if it is none. */
+/* A string, borrowed; "" if the member is not a string. */
 const char *js_str(const json_t *line, const char *path);
 
-/* A number from 0; 0 if it is none. */
+/* A whole number; 0 if the member is not one, or is negative. */
 uint64_t js_u64(const json_t *line, const char *path);
 
 /* True only if it is true. */

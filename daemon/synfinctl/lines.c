@@ -1,8 +1,11 @@
 #include "synfinctl/lines.h"
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+#include "synfinctl/cli.h"
 
 /* One octet more, for the NUL of a last line without a newline. */
 enum { SIZE = LINES_MAX + 1 };
@@ -75,4 +78,35 @@ void lines_done(struct lines *l)
 {
 	free(l->octets);
 	l->octets = NULL;
+}
+
+int lines_of_file(const char *name, void (*take)(void *arg, const char *line, size_t n), void *arg,
+		  uint64_t *too_long)
+{
+	bool standard = !strcmp(name, "-");
+	int fd = standard ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC);
+	struct lines l;
+	ssize_t got;
+	char *line;
+	size_t n;
+
+	if (fd < 0)
+		return cli_error(CLI_FAILED, "%s: %s", name, strerror(errno));
+	if (!lines_init(&l, fd)) {
+		close(fd);
+		return cli_error(CLI_FAILED, "out of memory");
+	}
+	do {
+		fflush(stdout); /* more may not come for long */
+		got = lines_fill(&l);
+		while (got > 0 && lines_next(&l, &line, &n))
+			take(arg, line, n);
+	} while (got > 0 || got == -EINTR);
+	if (got == 0 && lines_rest(&l, &line, &n))
+		take(arg, line, n);
+	*too_long += l.too_long;
+	lines_done(&l);
+	if (!standard)
+		close(fd);
+	return got < 0 ? cli_error(CLI_FAILED, "%s: %s", name, strerror((int)-got)) : CLI_FOUND;
 }

@@ -31,3 +31,9 @@ ssize_t lines_fill(struct lines *l);
 
 /* Frees it; a zeroed one is fine. */
 void lines_done(struct lines *l);
+
+/* Gives @take each line of the file @name; "-" is standard input, which is not closed.  Adds the
+ * lines that were too long to *@too_long.  Flushes standard output before it waits for more.  An
+ * exit status: CLI_FOUND, or CLI_FAILED after an error line. */
+int lines_of_file(const char *name, void (*take)(void *arg, const char *line, size_t n), void *arg,
+		  uint64_t *too_long);

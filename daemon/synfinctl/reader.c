@@ -13,6 +13,7 @@
 #include "common/clock.h"
 #include "synfinctl/cli.h"
 #include "synfinctl/human.h"
+#include "synfinctl/js.h"
 
 extern char **environ;
 
@@ -309,9 +310,9 @@ bool reader_next(struct reader *r, const char **ret_line, size_t *ret_n, const j
 		if (!ret_event)
 			return true;
 		json_decref(r->event);
-		r->event = json_loadb(line, *ret_n, 0, NULL);
+		r->event = js_parse(line, *ret_n);
 		*ret_event = r->event;
-		if (json_is_object(r->event))
+		if (r->event)
 			return true;
 		r->garbage++;
 	}

@@ -64,50 +64,17 @@ static void replay_wait(struct replay *r, const json_t *event)
 		;
 }
 
-static void replay_line(struct replay *r, const char *line, size_t n)
+static void replay_line(void *arg, const char *line, size_t n)
 {
-	json_t *event = json_loadb(line, n, 0, NULL);
+	struct replay *r = arg;
+	json_t *event = js_parse(line, n);
 
-	if (event && !json_is_object(event)) {
-		json_decref(event);
-		event = NULL;
-	}
 	if (!event || !r->where || where_line(r->where, line, n)) {
 		if (event)
 			replay_wait(r, event);
 		printer_line(&r->p, line, n, event);
 	}
 	json_decref(event);
-}
-
-static int replay_file(struct replay *r, const char *name)
-{
-	bool standard = !strcmp(name, "-");
-	int fd = standard ? STDIN_FILENO : open(name, O_RDONLY | O_CLOEXEC);
-	struct lines l;
-	ssize_t got;
-	char *line;
-	size_t n;
-
-	if (fd < 0)
-		return cli_error(CLI_FAILED, "%s: %s", name, strerror(errno));
-	if (!lines_init(&l, fd)) {
-		close(fd);
-		return cli_error(CLI_FAILED, "out of memory");
-	}
-	do {
-		fflush(stdout); /* more may not come for long */
-		got = lines_fill(&l);
-		while (got > 0 && lines_next(&l, &line, &n))
-			replay_line(r, line, n);
-	} while (got > 0 || got == -EINTR);
-	if (got == 0 && lines_rest(&l, &line, &n))
-		replay_line(r, line, n);
-	r->p.garbage += l.too_long;
-	lines_done(&l);
-	if (!standard)
-		close(fd);
-	return got < 0 ? cli_error(CLI_FAILED, "%s: %s", name, strerror((int)-got)) : CLI_FOUND;
 }
 
 static int replay_run(const void *options, char **operands)
@@ -125,7 +92,7 @@ static int replay_run(const void *options, char **operands)
 	if (!status)
 		status = printer_init(&r.p, &r.o->print);
 	for (; *operands && !status; operands++)
-		status = replay_file(&r, *operands);
+		status = lines_of_file(*operands, replay_line, &r, &r.p.garbage);
 	printer_done(&r.p);
 	where_free(r.where);
 	return status ? status : r.p.lines ? CLI_FOUND : CLI_NOTHING;

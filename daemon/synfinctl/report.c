@@ -139,8 +139,10 @@ static void table_line(struct report *r, const char *line, size_t n)
 
 /* ---- where lines come from ------------------------------------------------------------------- */
 
-static void report_line(struct report *r, const char *line, size_t n)
+static void report_line(void *arg, const char *line, size_t n)
 {
+	struct report *r = arg;
+
 	if (r->digest)
 		digest_line(r->digest, line, n);
 	else
@@ -157,33 +159,6 @@ static bool is_lines(const char *name)
 	if (fd >= 0)
 		close(fd);
 	return is;
-}
-
-static int report_lines(struct report *r, const char *name)
-{
-	int fd = open(name, O_RDONLY | O_CLOEXEC);
-	struct lines l = { 0 };
-	ssize_t got;
-	char *line;
-	size_t n;
-
-	if (fd < 0)
-		return cli_error(CLI_FAILED, "%s: %s", name, strerror(errno));
-	if (!lines_init(&l, fd)) {
-		close(fd);
-		return cli_error(CLI_FAILED, "out of memory");
-	}
-	do {
-		got = lines_fill(&l);
-		while (got > 0 && lines_next(&l, &line, &n))
-			report_line(r, line, n);
-	} while (got > 0 || got == -EINTR);
-	if (got == 0 && lines_rest(&l, &line, &n))
-		report_line(r, line, n);
-	r->p.garbage += l.too_long;
-	lines_done(&l);
-	close(fd);
-	return got < 0 ? cli_error(CLI_FAILED, "%s: %s", name, strerror((int)-got)) : CLI_FOUND;
 }
 
 static int report_captures(struct report *r, char *const *names)
@@ -223,7 +198,7 @@ static int report_files(struct report *r)
 			names[captures++] = r->files[i];
 			continue;
 		}
-		one = report_lines(r, r->files[i]);
+		one = lines_of_file(r->files[i], report_line, r, &r->p.garbage);
 		status = one ? one : status;
 	}
 	if (captures) {

@@ -319,11 +319,7 @@ enum subscription_got subscription_next(struct subscription *s, char **ret_line,
 
 		while (!s->status && !s->at_end && lines_next(&s->lines, ret_line, ret_n)) {
 			json_decref(s->event);
-			s->event = json_loadb(*ret_line, *ret_n, 0, NULL);
-			if (s->event && !json_is_object(s->event)) {
-				json_decref(s->event);
-				s->event = NULL;
-			}
+			s->event = js_parse(*ret_line, *ret_n);
 			*ret_event = s->event;
 			if (subscription_take(s, s->event, *ret_line, *ret_n))
 				return SUBSCRIPTION_LINE;

@@ -309,7 +309,7 @@ static json_t *timestamp(uint64_t ns)
 
 struct counts {
 	uint64_t packets, drops, freezes, events, lost, open, half_open;
-	uint64_t states[FSM_STATES]; /* of open connections */
+	uint64_t states[FSM_STATES]; /* open connections, by fsm_pair() */
 	uint64_t packets_per_s, events_per_s;
 	bool rates_known;
 };
@@ -326,7 +326,7 @@ static void counts_add(struct counts *sum, const struct input_ring *input)
 	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
 		uint64_t n = counter_get(&c->tracker.states[s]);
 
-		sum->states[s] += n;
+		sum->states[fsm_pair(s)] += n;
 		sum->open += n;
 		sum->half_open += fsm_handshaking(s) ? n : 0;
 	}
@@ -350,20 +350,13 @@ static json_t *states_json(const struct counts *c)
 {
 	json_t *list = json_array();
 
-	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
-		uint64_t n = c->states[s];
-
-		if (s == FSM_CROSSED_A || s == FSM_CROSSED_B)
-			continue; /* the same two states as FSM_CROSSED */
-		if (s == FSM_CROSSED)
-			n += c->states[FSM_CROSSED_A] + c->states[FSM_CROSSED_B];
-		if (n)
+	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++)
+		if (c->states[s])
 			json_array_append_new(
 				list, json_pack("{s:s,s:s,s:o}", "client",
 						tcp_state_str[fsm_endpoint(s, SIDE_A)].s, "server",
 						tcp_state_str[fsm_endpoint(s, SIDE_B)].s,
-						"connections", number(n)));
-	}
+						"connections", number(c->states[s])));
 	return list;
 }
 

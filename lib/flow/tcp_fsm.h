@@ -106,6 +106,13 @@ static inline bool fsm_over(enum fsm_state s)
 	return s >= FSM_DONE_A;
 }
 
+/* The state that stands for all with the same pair of endpoint states: there are three in which the
+ * SYNs crossed. */
+static inline enum fsm_state fsm_pair(enum fsm_state s)
+{
+	return s == FSM_CROSSED_A || s == FSM_CROSSED_B ? FSM_CROSSED : s;
+}
+
 /* Follows one edge: the next state (the same one: nothing new), or FSM_ILLEGAL.  *ret_inferred is
  * set to true, and otherwise left alone, if the edge rests on segments that were not seen. */
 enum fsm_state fsm_step(enum fsm_state from, enum fsm_side sender, enum fsm_evidence ev,

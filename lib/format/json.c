@@ -640,17 +640,14 @@ void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, 
 /* Open connections by the state of both ends, as "client/server". */
 static void json_by_state(struct strbuf *t, const struct tracker_counters *k)
 {
+	uint64_t n[FSM_STATES] = { 0 };
 	unsigned shown = 0;
 
+	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++)
+		n[fsm_pair(s)] += k->states[s].v;
 	strbuf_lit(t, ",\"by_state\":{");
 	for (unsigned s = FSM_SYN; s < FSM_STATES && !fsm_over(s); s++) {
-		uint64_t n = k->states[s].v;
-
-		if (s == FSM_CROSSED_A || s == FSM_CROSSED_B)
-			continue; /* the same two states as FSM_CROSSED, which includes them */
-		if (s == FSM_CROSSED)
-			n += k->states[FSM_CROSSED_A].v + k->states[FSM_CROSSED_B].v;
-		if (!n)
+		if (!n[s])
 			continue;
 		comma(t, shown++);
 		strbuf_lit(t, "\"");
@@ -658,7 +655,7 @@ static void json_by_state(struct strbuf *t, const struct tracker_counters *k)
 		strbuf_lit(t, "/");
 		strbuf_str(t, tcp_state_str[fsm_endpoint(s, SIDE_B)].s);
 		strbuf_lit(t, "\":");
-		strbuf_u64(t, n);
+		strbuf_u64(t, n[s]);
 	}
 	strbuf_lit(t, "}");
 }
