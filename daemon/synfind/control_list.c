@@ -4,16 +4,10 @@
 #include <string.h>
 #include "base/fmt.h"
 #include "base/strbuf.h"
-#include "flow/encap_id.h"
 #include "format/json.h"
 #include "format/where.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher_state.h"
-
-struct control_origin {
-	uint64_t generation; /* of the decoder */
-	char iface[16];
-};
 
 struct control_list *control_list_new(const struct publisher *p, enum list_order order,
 				      unsigned limit)
@@ -26,17 +20,13 @@ struct control_list *control_list_new(const struct publisher *p, enum list_order
 	if (!l)
 		return NULL;
 	l->all = list_new(order, limit);
-	l->origins = calloc(n + 1, sizeof *l->origins);
-	if (!l->all || !l->origins) {
+	l->generations = calloc(n + 1, sizeof *l->generations);
+	if (!l->all || !l->generations) {
 		control_list_free(l);
 		return NULL;
 	}
-	for (const struct input_ring *input = p->rings; input; input = input->next) {
-		struct control_origin *o = &l->origins[l->n++];
-
-		o->generation = input->decoder->generation;
-		snprintf(o->iface, sizeof o->iface, "%s", input->iface);
-	}
+	for (const struct input_ring *input = p->rings; input; input = input->next)
+		l->generations[l->n++] = input->decoder->generation;
 	return l;
 }
 
@@ -47,7 +37,7 @@ void control_list_free(struct control_list *l)
 	where_free(l->filter.where);
 	list_free(l->all);
 	list_free(l->part);
-	free(l->origins);
+	free(l->generations);
 	free(l);
 }
 
@@ -62,9 +52,7 @@ void control_list_cancel(struct control_list *l)
 static bool list_match(const void *filter, const struct event *row)
 {
 	const struct control_filter *f = filter;
-	struct json_context c = { .iface = f->iface,
-				  .community = f->community,
-				  .community_seed = f->community_seed };
+	struct json_context c = { .community = f->community, .community_seed = f->community_seed };
 	struct event masked;
 
 	if (f->pseudonyms) {
@@ -76,35 +64,32 @@ static bool list_match(const void *filter, const struct event *row)
 		return row->flow_id == f->flow_id;
 	if (!f->where)
 		return true;
-	encap_id_look_up(f->encap_ids, row->iface, &c.tunnel);
+	pipeline_name_origin(f->pipeline, row->iface, f->iface, &c);
 	return where_event(f->where, row, 0, &c);
 }
 
-static const struct input_ring *origin_find(const struct control_list *l, const struct publisher *p)
+static const struct input_ring *input_find(const struct control_list *l, const struct publisher *p)
 {
 	const struct input_ring *input = p->rings;
 
-	while (input && input->decoder->generation != l->origins[l->next].generation)
+	while (input && input->decoder->generation != l->generations[l->next])
 		input = input->next;
 	return input;
 }
 
-/* Where a row of .all comes from is in members that say nothing in it: its number and token. */
-_Static_assert(sizeof(struct tunnel) == sizeof(((struct event *)NULL)->number), "tunnel.h");
-
 /* What the decoder has found joins the rest, if it is complete. */
 static void part_end(struct control_list *l, const struct publisher *p)
 {
-	const struct input_ring *input = origin_find(l, p);
+	const struct input_ring *input = input_find(l, p);
 	bool done = input && atomic_load(&l->part->state) == LIST_DONE;
 
 	for (uint32_t i = 0; done && i < l->part->n; i++) {
-		struct event *e = &l->part->row[i].e;
-		struct tunnel tunnel;
+		struct list_row *row = &l->part->row[i];
+		struct json_context c;
 
-		encap_id_look_up(input->decoder->pipeline.encap_ids, e->iface, &tunnel);
-		memcpy(&e->number, &tunnel, sizeof e->number);
-		e->snapshot.token = l->next;
+		pipeline_name_origin(&input->decoder->pipeline, row->e.iface, input->iface, &c);
+		snprintf(row->iface, sizeof row->iface, "%s", c.iface);
+		row->tunnel = c.tunnel;
 	}
 	if (done)
 		list_merge(l->all, l->part);
@@ -122,8 +107,8 @@ static bool part_begin(struct control_list *l, const struct input_ring *input)
 	l->part = list_new(l->all->order, any ? l->all->limit - l->all->n : l->all->limit);
 	if (!l->part)
 		return false;
-	l->filter.iface = l->origins[l->next].iface;
-	l->filter.encap_ids = input->decoder->pipeline.encap_ids;
+	l->filter.iface = input->iface;
+	l->filter.pipeline = &input->decoder->pipeline;
 	l->part->match = list_match;
 	l->part->filter = &l->filter;
 	if (decoder_list_all(input->decoder, l->part))
@@ -145,7 +130,7 @@ bool control_list_proceed(struct control_list *l, const struct publisher *p)
 	}
 	enough = l->all->order == LIST_ANY && l->all->limit && l->all->n == l->all->limit;
 	for (; l->next < l->n && !enough && !l->cancelled; l->next++)
-		if (part_begin(l, origin_find(l, p)))
+		if (part_begin(l, input_find(l, p)))
 			return true;
 	l->next = l->n;
 	if (!l->cancelled)
@@ -156,15 +141,16 @@ bool control_list_proceed(struct control_list *l, const struct publisher *p)
 void control_list_row(const struct control_list *l, unsigned i, struct strbuf *t)
 {
 	static const char seq[] = ",\"seq\":0";
-	struct event e = l->all->row[i].e;
+	const struct list_row *row = &l->all->row[i];
+	struct event e = row->e;
 	struct fmt_second second = { 0 };
-	struct json_context c = { .iface = l->origins[e.snapshot.token].iface,
+	struct json_context c = { .iface = row->iface,
+				  .tunnel = row->tunnel,
 				  .community = l->filter.community,
 				  .community_seed = l->filter.community_seed,
 				  .second = &second };
 	char *begin = t->p, *at;
 
-	memcpy(&c.tunnel, &e.number, sizeof c.tunnel);
 	if (l->filter.pseudonyms)
 		pseudonym_event(&l->filter.key, &e);
 	json_event(t, &e, 0, &c);

@@ -10,7 +10,7 @@
 #include "format/pseudonym.h"
 #include "synfind/lister.h"
 
-struct encap_ids;
+struct pipeline;
 struct publisher;
 struct strbuf;
 struct where;
@@ -26,8 +26,8 @@ struct control_filter {
 	struct pseudonym_key key;
 	enum community_policy community;
 	uint16_t community_seed;
-	const char *iface; /* of the decoder */
-	const struct encap_ids *encap_ids;
+	const struct pipeline *pipeline; /* of the decoder */
+	const char *iface;		 /* of its ring */
 };
 
 struct control_list {
@@ -37,7 +37,7 @@ struct control_list {
 	/* the decoders */
 	struct list *part; /* what one of them lists now; owned */
 	unsigned n, next;
-	struct control_origin *origins; /* owned */
+	uint64_t *generations; /* of the decoders; owned */
 };
 
 /* A list of up to @limit rows in @order (0 of them: only the count); the filter is for the caller

@@ -9,8 +9,8 @@
 #include "base/spsc.h"
 #include "bpf/tcp_filter.h"
 #include "common/options.h"
-#include "flow/encap_id.h"
 #include "flow/event.h"
+#include "flow/origin.h"
 #include "flow/tracker.h"
 #include "synfind/ring_switch.h"
 
@@ -19,7 +19,7 @@
 static const uint64_t decoder_state_magic = 0x73796e746162b001;
 
 /* Raise it if kept memory changes its meaning but not its sizes, which layout_hash() covers. */
-enum { LAYOUT_VERSION = 2 };
+enum { LAYOUT_VERSION = 3 };
 
 /* A transaction is a batch, or a step of at most STEP_EVENTS: rarely as much as 200 kB.  Unused
  * pages cost no memory. */
@@ -48,7 +48,7 @@ static uint64_t layout_hash(void)
 		sizeof(struct undo_record),
 		sizeof(struct ring_switch),
 		LAYOUT_MEMBER(struct ring_switch, after_gap),
-		encap_id_memory(),
+		origins_memory(),
 		tracker_layout(),
 	};
 
@@ -77,7 +77,7 @@ void decoder_state_open(struct decoder_state *state, void *memory,
 	state->progress = part(&at, sizeof *state->progress);
 	state->events = part(&at, s->events ? SPSC_OCTETS(s->events, sizeof(struct event)) : 0);
 	state->tracker = part(&at, tracker_memory(&c));
-	state->encap_ids = part(&at, encap_id_memory());
+	state->origins = part(&at, origins_memory());
 	state->ring_switch = part(&at, sizeof *state->ring_switch);
 	if (shared && memory)
 		undo_init(&state->undo, memory, at - start, (void *)at, undo_octets);

@@ -1,7 +1,7 @@
 /* decoder_state.h - the part of a decoder that outlives the process, in one memfd: tables,
  * counters, event ring, and the position in the packet ring.
  *
- *     head | progress | event ring | tracker | encap ids | ring switch | undo log
+ *     head | progress | event ring | tracker | origins | ring switch | undo log
  *
  * A decoder changes it in transactions: one batch of frames, one tick, or one part of a sweep.  The
  * next process rolls back an open transaction (base/undo.h) and decodes its frames again.  The

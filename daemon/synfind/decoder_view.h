@@ -51,7 +51,7 @@ struct decoder_state { /* a process's view */
 	size_t octets;
 	struct decoder_state_head *head;
 	struct decoder_progress *progress;
-	void *events, *tracker, *encap_ids; /* addresses of the parts */
+	void *events, *tracker, *origins; /* addresses of the parts */
 	struct ring_switch *ring_switch;
 	struct undo undo;
 	enum rescue_step step; /* of this process, since its adoption, after so many deaths */

@@ -16,6 +16,7 @@
 #include <stdint.h>
 #include "base/spsc.h"
 #include "flow/event.h"
+#include "wire/tunnel.h"
 
 struct tracker;
 
@@ -63,6 +64,9 @@ enum list_state {
 struct list_row {
 	uint64_t rank; /* the greatest comes first */
 	struct event e;
+	/* Set by who asked, as long as the number e.iface stands for it. */
+	char iface[16]; /* IFNAMSIZ */
+	struct tunnel tunnel;
 };
 
 /* Belongs to the main thread, but for the time from decoder_list_all() until list_is_over(). */

@@ -14,7 +14,7 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/options.h"
-#include "flow/encap_id.h"
+#include "flow/origin.h"
 #include "flow/tracker.h"
 #include "format/json.h"
 #include "source/pcapfile.h"
@@ -121,9 +121,10 @@ static void sink_commit(struct event_sink *s)
 	struct json_context c = { .second = &r->second,
 				  .community = r->o->community_id,
 				  .community_seed = (uint16_t)r->o->community_id_seed };
-	unsigned iface = encap_id_look_up(r->pipeline.encap_ids, e->iface, &c.tunnel);
+	struct origin_view from = origin_look_up(&r->pipeline.origins, e->iface);
 
-	c.iface = source_iface(r->source, iface);
+	c.tunnel = from.tunnel;
+	c.iface = source_iface(r->source, from.iface);
 	if (!*c.iface)
 		c.iface = r->name;
 	counter_add(&r->pipeline.count->events, numbered);

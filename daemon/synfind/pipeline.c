@@ -5,9 +5,9 @@
 #include "base/cc.h"
 #include "common/options.h"
 #include "base/undo.h"
-#include "flow/encap_id.h"
 #include "flow/endpoints.h"
 #include "flow/event.h"
+#include "flow/origin.h"
 #include "flow/segment_report.h"
 #include "flow/tracker.h"
 #include "format/json.h"
@@ -95,7 +95,7 @@ int pipeline_init(struct pipeline *p, const struct options *o, const struct pipe
 	cfg.secret = file_key;
 	if (!cfg.recorded && getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
 		return -errno;
-	p->encap_ids = encap_id_init(parts->state->encap_ids, &cfg.secret);
+	origins_init(&p->origins, parts->state->origins, &cfg.secret, parts->undo);
 	p->tracker = tracker_new(&cfg, parts->state->tracker, parts->sink, &p->count->tracker);
 	return p->tracker ? 0 : -ENOMEM;
 }
@@ -105,9 +105,10 @@ int pipeline_adopt(struct pipeline *p, const struct options *o, const struct pip
 	struct tracker_config cfg = pipeline_begin(p, o, parts);
 
 	p->inner = decoder_state_current_ring(parts->state)->inner;
-	p->encap_ids = encap_id_adopt(parts->state->encap_ids);
 	p->tracker = tracker_adopt(&cfg, parts->state->tracker, parts->sink, &p->count->tracker);
-	return p->tracker && p->encap_ids ? 0 : -ESTALE;
+	return p->tracker && origins_adopt(&p->origins, parts->state->origins, parts->undo)
+		       ? 0
+		       : -ESTALE;
 }
 
 void pipeline_destroy(struct pipeline *p)
@@ -131,7 +132,7 @@ static enum frame_verdict decode_frame(struct pipeline *p, struct frame *f, stru
 	if (v != FRAME_TCP && v != FRAME_ICMP)
 		return v;
 
-	int number = encap_id_of(p->encap_ids, f->iface, &t);
+	int number = origin_of_tunnel(&p->origins, f->iface, &t);
 
 	if (number < 0)
 		return FRAME_TUNNELS_FULL;
@@ -276,6 +277,20 @@ void pipeline_frames(struct pipeline *p, struct frame *frames, int n)
 		if (verdicts[v])
 			counter_add(&p->count->verdicts[v], verdicts[v]);
 	input(p, segments, tcp);
+}
+
+void pipeline_name_origin(const struct pipeline *p, uint16_t number, const char *ring,
+			  struct json_context *ret)
+{
+	ret->iface = ring;
+	ret->tunnel = (struct tunnel){ 0 };
+	if (likely(!number)) /* a ring of one interface, the usual case */
+		return;
+
+	struct origin_view v = origin_look_up(&p->origins, number);
+
+	ret->iface = v.name ?: ring;
+	ret->tunnel = v.tunnel;
 }
 
 void pipeline_read_counters(const struct pipeline *p, const char *iface, struct stats_decoder *ret)

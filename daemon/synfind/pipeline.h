@@ -5,6 +5,7 @@
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
+#include "flow/origin.h"
 #include "flow/tracker_config.h"
 #include "synfind/decoder_share.h"
 
@@ -12,20 +13,20 @@ struct bypass_kernel;
 struct decoder_counters;
 struct decoder_state;
 struct decoder_state_sizes;
-struct encap_ids;
 struct endpoints;
 struct endpoint_meter;
 struct event_sink;
 struct frame;
+struct json_context;
 struct options;
 struct stats_decoder;
 struct tracker;
 struct undo;
 
 struct pipeline {
-	struct tracker *tracker;     /* owned */
-	struct encap_ids *encap_ids; /* numbers of the tunnels seen; borrowed, like the counters */
-	struct decoder_counters *count;
+	struct tracker *tracker;	/* owned */
+	struct origins origins;		/* numbers of interfaces and tunnels */
+	struct decoder_counters *count; /* borrowed */
 	struct decoder_share share;
 	uint32_t max_connections, max_half_open; /* its share of the options' limits */
 	unsigned inner;	   /* sum of enum frame_inner: where else to look for TCP */
@@ -74,6 +75,12 @@ void pipeline_skipped(struct pipeline *p, uint64_t now_ns);
 
 /* The timeouts and limits for new options: for tracker_configure(), on the thread that runs it. */
 struct tracker_config pipeline_config(const struct pipeline *p, const struct options *o);
+
+/* Sets the interface and the tunnel that @number, the iface of an event, stands for; @ring: the
+ * name of the interface if the ring has only one.  Any thread that has the event.  The name is
+ * valid as long as the number. */
+void pipeline_name_origin(const struct pipeline *p, uint16_t number, const char *ring,
+			  struct json_context *ret);
 
 /* Copies the counters; any thread. */
 void pipeline_read_counters(const struct pipeline *p, const char *iface, struct stats_decoder *ret);

@@ -15,7 +15,6 @@
 #include "common/log.h"
 #include "common/options.h"
 #include "format/json.h"
-#include "flow/encap_id.h"
 #include "synfind/subscribers.h"
 #include "synfind/decoder.h"
 #include "synfind/decoder_state.h"
@@ -118,12 +117,11 @@ static __attribute__((noinline)) void append_masked(struct publisher *p, const s
 static struct json_context event_context(struct publisher *p, const struct input_ring *input,
 					 const struct event *e)
 {
-	struct json_context c = { .iface = input->iface,
-				  .second = &p->second,
+	struct json_context c = { .second = &p->second,
 				  .community = p->o->community_id,
 				  .community_seed = (uint16_t)p->o->community_id_seed };
 
-	encap_id_look_up(input->decoder->pipeline.encap_ids, e->iface, &c.tunnel);
+	pipeline_name_origin(&input->decoder->pipeline, e->iface, input->iface, &c);
 	return c;
 }
 

@@ -6,7 +6,6 @@
 #include "common/clock.h"
 #include "common/log.h"
 #include "common/options.h"
-#include "flow/encap_id.h"
 #include "flow/event.h"
 #include "flow/listing.h"
 #include "format/json.h"

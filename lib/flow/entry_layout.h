@@ -54,7 +54,7 @@ struct conn_hot {
 	uint32_t next[2];  /* after the last octet that the side sent (SND.NXT, as seen) */
 	uint32_t acked[2]; /* the side's first octet that its peer has not acknowledged */
 	uint32_t payload_lo[2];
-	uint16_t iface; /* of the first segment: see "flow/encap_id.h" */
+	uint16_t iface; /* of the first segment: see "flow/origin.h" */
 	union {
 		struct {
 			uint16_t state : 5;	 /* enum fsm_state; 0 in no live entry */
@@ -119,7 +119,7 @@ static_assert(sizeof(struct conn_cold) == 52, "the budget of a connection, see t
 #define ENTRY_FREE UINT64_MAX /* where every shape has a time */
 
 struct syn_where {				     /* where its first segment was seen */
-	uint64_t iface : 16, outer : 12, inner : 12; /* iface: see "flow/encap_id.h" */
+	uint64_t iface : 16, outer : 12, inner : 12; /* iface: see "flow/origin.h" */
 } __attribute__((packed));
 
 struct syn_entry {

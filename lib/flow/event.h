@@ -211,7 +211,7 @@ struct event {
 	uint16_t port[2];
 	uint16_t vlan[2];
 	uint8_t nvlan;
-	uint16_t iface; /* within the producer: see "flow/encap_id.h" */
+	uint16_t iface; /* within the producer: see "flow/origin.h" */
 	uint8_t kind;	/* enum event_kind */
 	uint8_t ip_v;
 	uint8_t state[2];      /* enum tcp_state, after the event */

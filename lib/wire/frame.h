@@ -37,7 +37,7 @@ enum frame_verdict {
 	FRAME_BAD,	    /* an inconsistent IP header */
 	FRAME_TOO_DEEP,	    /* more layers of one kind than LINK_MAX_*, IP6_MAX_*, TUNNEL_MAX_* */
 	FRAME_ICMP,	    /* an ICMP error that quotes TCP; frame_decode_inner() only */
-	FRAME_TUNNELS_FULL, /* TCP in a tunnel without a free encap_id (flow/encap_id.h) */
+	FRAME_TUNNELS_FULL, /* TCP in a tunnel without a number of its own (flow/origin.h) */
 	FRAME_VERDICTS	    /* array size, never returned */
 };
 

@@ -23,7 +23,7 @@
 #include "base/cc.h"
 #include "common/clock.h"
 #include "common/options.h"
-#include "flow/encap_id.h"
+#include "flow/origin.h"
 #include "synfind/decoder.h"
 #include "synfind/publisher.h"
 #include "synfind/publisher_state.h"
@@ -131,8 +131,8 @@ static void bench_init(struct bench *b)
 	log_set_level(b->o.log_level);
 	memory = aligned_alloc(CACHE_LINE, SPSC_OCTETS(b->o.event_ring_size, sizeof(struct event)));
 	spsc_init(&b->decoder.ring, memory, b->o.event_ring_size, sizeof(struct event), 0);
-	b->decoder.pipeline.encap_ids =
-		encap_id_init(calloc(1, encap_id_memory()), &(struct hash_key){ 0 }); /* none */
+	origins_init(&b->decoder.pipeline.origins, calloc(1, origins_memory()),
+		     &(struct hash_key){ 0 }, NULL);
 	r = sd_event_new(&b->loop);
 	if (r >= 0)
 		r = publisher_init(&b->publisher, &b->o, b->loop, &b->fdstore);
@@ -145,7 +145,7 @@ static void bench_init(struct bench *b)
 static void bench_free(struct bench *b)
 {
 	free(b->decoder.ring.words);
-	munmap(b->decoder.pipeline.encap_ids, encap_id_memory());
+	free(b->decoder.pipeline.origins.memory);
 	publisher_destroy(&b->publisher);
 	sd_event_unref(b->loop);
 	options_free(&b->o);

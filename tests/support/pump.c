@@ -16,7 +16,7 @@
 #include "common/clock.h"
 #include "common/notify.h"
 #include "common/options.h"
-#include "flow/encap_id.h"
+#include "flow/origin.h"
 #include "synfind/decoder.h"
 #include "synfind/decoder_state.h"
 #include "synfind/publisher.h"
@@ -86,8 +86,8 @@ static void adopt(struct decoder *d, struct memory *m)
 		m->generation = wall_clock_ns() | 1;
 	}
 	d->generation = m->generation;
-	d->pipeline.encap_ids =
-		encap_id_init(calloc(1, encap_id_memory()), &(struct hash_key){ 0 }); /* none */
+	origins_init(&d->pipeline.origins, calloc(1, origins_memory()), &(struct hash_key){ 0 },
+		     NULL);
 }
 
 int main(int argc, char **argv)

@@ -1,0 +1,103 @@
+/* origin.h - a small number for where segments were seen: an interface, or a tunnel on it.  The
+ * same 4-tuple at two origins is two connections, and a key has space for one small number.
+ *
+ * Numbers below ORIGIN_FIRST are the source's own interfaces: those of a capture file, or 0, the
+ * one interface of a ring.  The others are given to what comes: interfaces of a shared ring,
+ * tunnels, and pairs of origins.  All are used once before one is used again; see
+ * origins_release().
+ *
+ * One thread gives numbers, any thread looks them up.  The memory may outlive the process: changes
+ * are saved in the undo log. */
+#pragma once
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/counter.h"
+#include "base/hash.h"
+#include "wire/tunnel.h"
+
+struct undo;
+
+enum {
+	ORIGIN_FIRST = 256,
+	ORIGINS = 65536,
+	ORIGIN_NAME = 16, /* IFNAMSIZ */
+};
+
+struct origins {
+	struct origin_memory *memory; /* borrowed */
+	struct undo *undo;	      /* NULL: the memory ends with the process */
+	uint32_t limit;		      /* numbers stay below; ORIGINS unless the caller lowers it */
+};
+
+/* Octets of the region that origins_init() wants. */
+size_t origins_memory(void);
+
+/* An empty set in @memory, zeroed and borrowed.  Memory that is not touched costs nothing. */
+void origins_init(struct origins *o, void *memory, const struct hash_key *secret,
+		  struct undo *undo);
+
+/* Continues with the set in @memory, which is rolled back; false: it is invalid. */
+bool origins_adopt(struct origins *o, void *memory, struct undo *undo);
+
+/* ---- giving numbers, O(1).  -ENOSPC: none is left ------------------------------------------- */
+
+/* The number of interface @ifindex of a shared ring; 0: it is not known. */
+uint16_t origin_of_link(const struct origins *o, uint32_t ifindex);
+
+/* Makes interface @ifindex known, or changes it.  @watched: its frames are wanted. */
+int origin_add_link(struct origins *o, uint32_t ifindex, const char *name, bool watched);
+
+/* The number of @tunnel on @iface, the number of an interface; for TUNNEL_NONE it is @iface. */
+int origin_of_tunnel(struct origins *o, uint16_t iface, const struct tunnel *tunnel);
+
+/* The number of a connection whose client's segments are those of origin @client, and its server's
+ * those of @server; if both are the same it is that. */
+int origin_of_pair(struct origins *o, uint16_t client, uint16_t server);
+
+/* ---- giving them back ----------------------------------------------------------------------- */
+
+/* Interface @ifindex is gone: it is unknown from now on, and what is on it is gone as well.  A pair
+ * whose server's origin is gone has the client's instead.  O(numbers). */
+void origin_remove_link(struct origins *o, uint32_t ifindex);
+
+/* Is this origin gone?  Any number is allowed. */
+bool origin_is_gone(const struct origins *o, uint16_t number);
+
+/* No connection has the origins any more that are gone: they can be used again after the next call,
+ * so the events that have them must be taken until then.  O(numbers). */
+void origins_release(struct origins *o);
+
+/* ---- looking up, wait-free; for any thread that got @number from the assigning one ----------- */
+
+struct origin_view {
+	uint16_t iface;	      /* the source's interface, if below ORIGIN_FIRST */
+	const char *name;     /* of an interface of a shared ring; else NULL; lent */
+	struct tunnel tunnel; /* or TUNNEL_NONE */
+};
+
+/* Any number is allowed. */
+struct origin_view origin_look_up(const struct origins *o, uint16_t number);
+
+/* Whose segments of the client, and of the server, a connection with this number has. */
+uint16_t origin_of_client(const struct origins *o, uint16_t number);
+uint16_t origin_of_server(const struct origins *o, uint16_t number);
+
+/* Are the frames of this interface of a shared ring wanted? */
+bool origin_is_watched(const struct origins *o, uint16_t number);
+
+/* ---- counts of an interface of a shared ring ------------------------------------------------ */
+
+struct origin_counts {
+	struct counter frames, events;
+};
+
+/* The counts of @number's interface, lent to be changed by the assigning thread; NULL: it has
+ * none. */
+struct origin_counts *origin_counts_edit(struct origins *o, uint16_t number);
+
+/* Calls @each for every interface of a shared ring that is watched and not gone. */
+void origins_each_link(const struct origins *o,
+		       void (*each)(void *arg, uint32_t ifindex, const char *name,
+				    const struct origin_counts *counts),
+		       void *arg);
