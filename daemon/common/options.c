@@ -633,6 +633,25 @@ int options_keep_fixed(struct options *fresh, const struct options *running)
 	return 0;
 }
 
+static bool matches_many(const char *entry)
+{
+	return strpbrk(entry, "*?[") || !strcmp(entry, "any");
+}
+
+bool options_is_pattern(const char *entry)
+{
+	return matches_many(entry) || !strcmp(entry, "auto");
+}
+
+bool options_share_rings(const struct options *o)
+{
+	bool many = false;
+
+	for (char **name = o->interfaces.names; *name; name++)
+		many |= matches_many(*name);
+	return many && o->mode != MODE_AUTO;
+}
+
 unsigned options_inner(const struct options *o)
 {
 	return (o->decap ? INNER_TUNNELS : 0u) | (o->icmp ? INNER_ICMP : 0u);

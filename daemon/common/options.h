@@ -129,6 +129,13 @@ struct place options_place(const struct options *o, size_t i);
  * warning for each that differed.  0 or -ENOMEM. */
 int options_keep_fixed(struct options *fresh, const struct options *running);
 
+/* Is this entry of @interfaces something else than a full name? */
+bool options_is_pattern(const char *entry);
+
+/* Do the interfaces share packet rings?  So they do if a pattern or "any" may match hundreds.  Not
+ * for "auto" alone: it names a few, and a shared ring sees the frames of all others, too. */
+bool options_share_rings(const struct options *o);
+
 /* The encapsulations to decode: a sum of enum frame_inner (wire/frame.h). */
 unsigned options_inner(const struct options *o);
 

@@ -5,7 +5,7 @@
  *
  * The opener starts: HELLO, a LINK for each interface that its configuration names, a MISSING for
  * each name in it without an interface, LISTED; then LINK and GONE as links change.  The daemon
- * requests rings by ifindex and gets RINGS or FAILED.
+ * requests rings by ifindex and gets RINGS or FAILED; interfaces that share rings, once for all.
  * The opener decides what is captured: it opens only interfaces that the configuration names, with
  * its own filter, and each one once.
  *
@@ -20,6 +20,12 @@ enum {
 	OPENER_RINGS_MAX = AFRING_GROUP_MAX,   /* of one interface */
 	OPENER_FDS_MAX = 3 * OPENER_RINGS_MAX, /* two maps per ring; at most SCM_MAX_FD, 253 */
 };
+
+/* In place of an ifindex: the rings that interfaces of this enum link_type share.  Negative. */
+static inline int opener_shared(unsigned link)
+{
+	return -1 - (int)link;
+}
 
 /* The value of .step if CAP_BPF is missing. */
 #define OPENER_STEP_BYPASS "filter of mode=auto"
@@ -39,10 +45,13 @@ struct opener_request {
 
 enum opener_reply_kind {
 	OPENER_HELLO = 1,
-	OPENER_LINK, /* an interface is new or has changed: .ifindex .name .arphrd .flags .named */
+	/* An interface is new or has changed: .ifindex .name .arphrd .flags .named .shared */
+	OPENER_LINK,
+	/* With shared rings: an interface that the configuration does not name: .ifindex .name */
+	OPENER_OTHER,
 	OPENER_LISTED, /* the list is complete; changes follow */
-	OPENER_GONE,   /* interface .ifindex was removed, or moved elsewhere */
-	/* .rings ring descriptors for .ifindex and their geometry; with MODE_AUTO also as many maps
+	OPENER_GONE, /* interface .ifindex, reported by LINK or OTHER, was removed or moved elsewhere */
+	/* .rings ring descriptors for .ifindex, or opener_shared(), and their geometry; with MODE_AUTO also as many maps
 	 * `flows` and as many maps `slots` (bpf/bypass.bpf.c) */
 	OPENER_RINGS,
 	OPENER_FAILED, /* no rings: .error is -errno, .step what failed */
@@ -58,6 +67,7 @@ struct opener_reply {
 	char name[IF_NAMESIZE];
 	uint32_t arphrd, flags; /* ARPHRD_*, IFF_* */
 	uint8_t named;		/* the configuration has its full name, not only a pattern */
+	uint8_t shared;		/* its rings are opener_shared() */
 	int32_t error;
 	char step[32];
 	uint32_t rings;

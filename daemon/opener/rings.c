@@ -1,6 +1,7 @@
 #include "opener/rings.h"
 #include <errno.h>
 #include <net/if_arp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/random.h>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "opener/linkwatch.h"
 #include "opener/protocol.h"
 #include "source/fanout.h"
+#include "wire/link.h"
 
 /* The kernel's hash splits tunnelled connections and misdirects ICMP errors.  If these are to be
  * captured and no program can be loaded, it opens one ring. */
@@ -114,6 +116,16 @@ static int load_bypass(const struct link *l, const struct bypassload_config *con
 	return r;
 }
 
+/* ifindex 0 is no interface.  Named as others name such a socket. */
+struct link rings_shared_link(unsigned link)
+{
+	struct link l = { .arphrd = link == LINK_RAW_IP ? ARPHRD_NONE : ARPHRD_ETHER,
+			  .flags = IFF_UP };
+
+	snprintf(l.name, sizeof l.name, "%s", link == LINK_RAW_IP ? "any-ip" : "any");
+	return l;
+}
+
 int rings_open(const struct options *o, const struct link *l, uint64_t secret, struct rings *ret,
 	       const char **reterr_step)
 {
@@ -132,6 +144,7 @@ int rings_open(const struct options *o, const struct link *l, uint64_t secret, s
 
 	struct afring_config cfg = {
 		.ifindex = l->ifindex,
+		.link = link,
 		.ifname = l->name,
 		.block_size = (unsigned)o->ring_block_size_bytes,
 		.block_nr = (unsigned)(o->ring_size_bytes / o->ring_block_size_bytes),

@@ -1,4 +1,4 @@
-/* rings.h - opens the ring sockets of one interface as the options say.
+/* rings.h - opens the ring sockets of an interface, or of all, as the options say.
  *
  * Here privilege is separated from parsing.  The opener needs CAP_NET_RAW and reads no frame; the
  * daemon maps the descriptors (afring_map()) and needs no privilege.  In the same way the opener
@@ -21,6 +21,9 @@ struct rings {
 	enum capture_mode mode; /* MODE_AUTO: each ring has a filter with maps */
 	struct bypassload filter[AFRING_GROUP_MAX];
 };
+
+/* The link that stands for all those of kind @link, enum link_type, that share rings. */
+struct link rings_shared_link(unsigned link);
 
 /* Opens the rings of @l, filtered and locked; they capture from now on.  The descriptors are the
  * caller's.  Several rings share the frames by an eBPF program under @secret (0: a new one).  If

@@ -13,11 +13,14 @@
 #include "opener/protocol.h"
 #include "opener/rings.h"
 #include "opener/wanted.h"
+#include "source/afring.h"
+#include "wire/link.h"
 
 /* An interface that the configuration names, or whose rings the daemon has. */
 struct known {
 	struct known *next;
 	struct link link;
+	bool wanted; /* false: only reported as OTHER, or held */
 	bool opened; /* its rings were sent; they are sent once */
 	bool listed; /* since the last list began */
 };
@@ -28,7 +31,10 @@ struct server {
 	struct known *links;
 	char (*names)[IF_NAMESIZE]; /* of all links, while they are listed */
 	size_t n_names;
-	unsigned held; /* requests of OPENER_HOLD */
+	unsigned held;			/* requests of OPENER_HOLD */
+	bool shared;			/* interfaces share rings ... */
+	bool shared_opened[LINK_TYPES]; /* ... which were sent */
+	int deaf_fd;			/* keeps them promiscuous; -1: not yet */
 	int link_fd;
 	bool relist; /* messages were lost, or there is a new default route */
 	int error;   /* -errno of the first reply that could not be sent */
@@ -60,6 +66,19 @@ static void link_remove(struct known **known)
 	free(gone);
 }
 
+/* One membership for each: the kernel counts them. */
+static void make_promiscuous(struct server *v, const struct link *l)
+{
+	int r = 0;
+
+	if (v->deaf_fd < 0)
+		r = v->deaf_fd = afring_deaf_socket();
+	if (r >= 0)
+		r = afring_promiscuous(v->deaf_fd, l->ifindex);
+	if (r < 0 && r != -ENODEV)
+		log_errno(r, "%s: cannot make it promiscuous", l->name);
+}
+
 static void report_link(struct server *v, const struct link *l, bool gone)
 {
 	struct known **known = link_find(v, l->ifindex);
@@ -69,14 +88,19 @@ static void report_link(struct server *v, const struct link *l, bool gone)
 				  .flags = l->flags };
 	bool named, wanted = wanted_has(&v->wanted, v->s->o->interfaces.names, l, &named);
 
-	if (!*known && (gone || !wanted))
+	if (!*known && (gone || !(wanted || v->shared)))
 		return;
 	memcpy(m.name, l->name, sizeof m.name);
 	m.named = named;
+	m.shared = v->shared;
+	if (!gone && !wanted && !(*known && (*known)->opened))
+		m.kind = OPENER_OTHER;
+	if (v->shared && v->s->o->promiscuous && wanted && !gone && !(*known && (*known)->wanted))
+		make_promiscuous(v, l);
 	if (gone)
 		link_remove(known);
 	else if (*known || (*known = calloc(1, sizeof **known)))
-		**known = (struct known){ (*known)->next, *l, (*known)->opened, true };
+		**known = (struct known){ (*known)->next, *l, wanted, (*known)->opened, true };
 	else
 		v->error = -ENOMEM;
 	reply(v, &m, NULL, 0);
@@ -122,7 +146,7 @@ static void report_missing(struct server *v)
 
 		while (i < v->n_names && strcmp(v->names[i], *name))
 			i++;
-		if (i < v->n_names || wanted_is_pattern(*name) || missing++ >= MISSING_MAX)
+		if (i < v->n_names || options_is_pattern(*name) || missing++ >= MISSING_MAX)
 			continue;
 		for (i = 0; i < v->n_names; i++)
 			guess_offer(&g, *name, "", v->names[i], "");
@@ -138,19 +162,27 @@ static void report_missing(struct server *v)
 /* Replies with the rings of one interface, or with the error. */
 static void open_rings(struct server *v, int ifindex, uint64_t secret)
 {
+	unsigned kind = (unsigned)(-1 - ifindex); /* of opener_shared() */
+	bool shared = v->shared && kind < LINK_TYPES;
 	struct known *known = *link_find(v, ifindex);
+	struct link link = shared  ? rings_shared_link(kind)
+			   : known ? known->link
+				   : (struct link){ 0 };
+	bool *opened = shared			? &v->shared_opened[kind]
+		       : known && known->wanted ? &known->opened
+						: NULL;
 	struct opener_reply m = { .ifindex = ifindex };
 	struct rings rings;
 	int fds[OPENER_FDS_MAX];
 	const char *step = "";
 	int r;
 
-	if (!known)
+	if (!opened)
 		r = -ENODEV, step = "interface";
-	else if (known->opened)
+	else if (*opened)
 		r = -EALREADY, step = "second request";
 	else
-		r = rings_open(v->s->o, &known->link, secret, &rings, &step);
+		r = rings_open(v->s->o, &link, secret, &rings, &step);
 	if (r < 0) {
 		m.kind = OPENER_FAILED;
 		m.error = r;
@@ -164,8 +196,8 @@ static void open_rings(struct server *v, int ifindex, uint64_t secret)
 	m.mode = (uint8_t)rings.mode;
 	m.secret = rings.secret;
 	memcpy(m.ring, rings.geometry, rings.n * sizeof *m.ring);
-	known->opened = true;
-	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", known->link.name);
+	*opened = true;
+	log_debug("Opened %u ring%s for '%s'", rings.n, rings.n == 1 ? "" : "s", link.name);
 	reply(v, &m, fds, rings_collect(&rings, fds));
 	rings_close(&rings); /* the daemon has them */
 }
@@ -177,7 +209,7 @@ static void hold_link(struct server *v, int ifindex)
 {
 	struct known **known = link_find(v, ifindex);
 
-	if (*known || v->held++ == HELD_MAX || !(*known = calloc(1, sizeof **known)))
+	if (!*known && (v->held++ == HELD_MAX || !(*known = calloc(1, sizeof **known))))
 		return;
 	(*known)->link.ifindex = ifindex; /* its next change brings the rest */
 	(*known)->opened = true;
@@ -310,7 +342,9 @@ enum sandbox_role serve_role(const struct options *o)
 
 int serve_run(const struct serve *s)
 {
-	struct server v = { .s = s, .link_fd = -1 };
+	struct server v = {
+		.s = s, .link_fd = -1, .deaf_fd = -1, .shared = options_share_rings(s->o)
+	};
 	int r;
 
 	wanted_look(&v.wanted);
@@ -321,5 +355,7 @@ int serve_run(const struct serve *s)
 		link_remove(&v.links);
 	if (v.link_fd >= 0)
 		close(v.link_fd);
+	if (v.deaf_fd >= 0)
+		close(v.deaf_fd);
 	return r;
 }

@@ -3,12 +3,8 @@
 #include <net/if_arp.h>
 #include <stdio.h>
 #include <string.h>
+#include "common/options.h"
 #include "opener/linkwatch.h"
-
-bool wanted_is_pattern(const char *s)
-{
-	return strpbrk(s, "*?[") || !strcmp(s, "auto") || !strcmp(s, "any");
-}
 
 static bool is_routed(const struct wanted *w, const char *name)
 {
@@ -56,7 +52,7 @@ static bool one_wants(const struct wanted *w, const char *entry, const struct li
 		return true;
 	if (!strcmp(entry, "auto"))
 		return l->arphrd == ARPHRD_LOOPBACK || is_routed(w, l->name);
-	return wanted_is_pattern(entry) ? !fnmatch(entry, l->name, 0) : !strcmp(entry, l->name);
+	return options_is_pattern(entry) ? !fnmatch(entry, l->name, 0) : !strcmp(entry, l->name);
 }
 
 bool wanted_has(const struct wanted *w, char *const *interfaces, const struct link *l,
@@ -69,7 +65,7 @@ bool wanted_has(const struct wanted *w, char *const *interfaces, const struct li
 		if (!one_wants(w, *interfaces, l))
 			continue;
 		wanted = true;
-		*ret_named |= !wanted_is_pattern(*interfaces);
+		*ret_named |= !options_is_pattern(*interfaces);
 	}
 	return wanted;
 }

@@ -22,6 +22,3 @@ bool wanted_by_route(char *const *interfaces);
 /* Does an entry of @interfaces, of options->interfaces, match @l?  *ret_named: by its full name. */
 bool wanted_has(const struct wanted *w, char *const *interfaces, const struct link *l,
 		bool *ret_named);
-
-/* Is this entry of options->interfaces something else than a full name? */
-bool wanted_is_pattern(const char *entry);

@@ -3,6 +3,7 @@
 #include <net/if.h>
 #include <poll.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include "common/log.h"
@@ -16,6 +17,7 @@
 #include "synfind/ring_reload.h"
 #include "synfind/restore.h"
 #include "synfind/interface.h"
+#include "wire/link.h"
 
 enum {
 	OPENER_TIMEOUT_MS = 10000, /* at start */
@@ -26,7 +28,7 @@ enum {
 
 static void interface_gone(struct capture *c, struct interface *iface)
 {
-	if (iface->asked) { /* it was not reported as up */
+	if (iface->rings->asked) { /* it was not reported as up */
 		interface_forget(c, iface);
 		return;
 	}
@@ -39,6 +41,50 @@ static void note_error(struct capture *c, int r)
 {
 	if (c->starting && !c->error)
 		c->error = r;
+}
+
+/* ---- interfaces that share rings ------------------------------------------------------------- */
+
+/* Calls interface_follow() for all rings that are shared. */
+static void shared_follow(struct capture *c, enum link_news_kind kind, int ifindex, bool watched)
+{
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (interface_is_rings(iface))
+			interface_follow(iface, kind, ifindex, watched);
+}
+
+static bool watches_any(const struct capture *c)
+{
+	for (size_t i = 0; i < c->o->interfaces.n; i++)
+		if (!strcmp(c->o->interfaces.names[i], "any"))
+			return true;
+	return false;
+}
+
+static void other_forget(struct capture *c, int ifindex)
+{
+	size_t i = 0;
+
+	while (i < c->n_others && c->others[i] != ifindex)
+		i++;
+	if (i == c->n_others)
+		return;
+	c->others[i] = c->others[--c->n_others];
+	shared_follow(c, LINK_GONE, ifindex, false);
+}
+
+/* Frames of this interface are in the shared rings, and not wanted. */
+static void other_add(struct capture *c, int ifindex)
+{
+	int *grown = reallocarray(c->others, c->n_others + 1, sizeof *grown);
+
+	shared_follow(c, LINK_HERE, ifindex, false);
+	if (!grown) {
+		log_limited(LOG_LEVEL_ERR, "No memory: changes of interfaces are missed");
+		return;
+	}
+	c->others = grown;
+	c->others[c->n_others++] = ifindex;
 }
 
 static void ask_rings(struct capture *c, struct interface *iface)
@@ -61,39 +107,107 @@ static int free_id(const struct capture *c)
 	return -1;
 }
 
-static void link_new(struct capture *c, const struct opener_reply *m)
+/* What stands for the rings of @link, enum link_type; requests them if there are none.  NULL: no
+ * memory, or too many interfaces have rings. */
+static struct interface *shared_rings(struct capture *c, unsigned link)
 {
-	bool again = interface_name_known(c, m->name);
-	struct interface *iface;
-	int id;
+	struct interface *rings = interface_find(c, opener_shared(link));
+	int id = rings ? 0 : free_id(c);
 
-	if (!m->named && c->starting && afring_link_type((int)m->arphrd) < 0) {
-		log_debug("Skipping %s: its link type is not supported", m->name);
-		return;
-	}
-	for (iface = c->interfaces; iface; iface = iface->next)
-		if (!iface->decoders && !iface->asked && !strcmp(iface->name, m->name)) {
-			interface_forget(c, iface); /* it is back under the same name */
-			break;
-		}
-	id = free_id(c);
+	if (rings || id < 0)
+		return rings;
+	rings = interface_add(c, &(struct interface){ .ifindex = opener_shared(link),
+						      .id = (unsigned)id,
+						      .up = true,
+						      .listed = true });
+	if (!rings)
+		return NULL;
+	snprintf(rings->name, sizeof rings->name, "any"); /* until the rings have come */
+	ask_rings(c, rings);
+	return rings;
+}
+
+/* Its rings, which it shares, have come: watches it. */
+static void interface_join_rings(struct capture *c, struct interface *iface)
+{
+	struct kept_link *kept;
+
+	interface_watch(iface);
+	interface_log(iface, "watched", "Watching %s%s", iface->name,
+		      iface->up ? "" : " (it is down)");
+	kept = interface_kept(iface);
+	if (kept && c->starting)
+		kept->reported = iface->up ? REPORTED_UP : REPORTED_DOWN;
+	if (!c->starting)
+		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
+}
+
+/* Adds an interface, with rings of its own or, if @rings, with those. */
+static struct interface *link_add(struct capture *c, const struct opener_reply *m, bool again,
+				  struct interface *rings)
+{
+	int id = rings ? 0 : free_id(c);
+	struct interface *iface;
+
 	if (id < 0) {
 		log_error("Cannot capture on '%s': %d interfaces are captured already", m->name,
 			  INTERFACES_MAX);
 		note_error(c, -EMFILE);
-		return;
+		return NULL;
 	}
 	iface = interface_add(c, &(struct interface){ .ifindex = m->ifindex,
+						      .rings = rings,
 						      .id = (unsigned)id,
 						      .again = again,
 						      .up = m->flags & IFF_UP,
 						      .listed = true });
-	if (!iface) {
+	if (iface)
+		memcpy(iface->name, m->name, sizeof iface->name);
+	else
+		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
+	return iface;
+}
+
+/* It is back under the same name: what is known of it need not be kept twice. */
+static void forget_gone(struct capture *c, const char *name)
+{
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (!interface_runs(iface) && !iface->decoders && !iface->rings->asked &&
+		    !strcmp(iface->name, name)) {
+			interface_forget(c, iface);
+			break;
+		}
+}
+
+static void link_new(struct capture *c, const struct opener_reply *m)
+{
+	bool again = interface_name_known(c, m->name);
+	int link = afring_link_type((int)m->arphrd);
+	struct interface *iface, *rings = NULL;
+
+	if (link < 0 && !m->named && (c->starting || m->shared)) {
+		log_debug("Skipping %s: its link type is not supported", m->name);
+		return;
+	}
+	if (link < 0 && m->shared) {
+		log_error("Cannot capture on '%s': its link type is not supported", m->name);
+		note_error(c, -EPFNOSUPPORT);
+		return;
+	}
+	forget_gone(c, m->name);
+	if (m->shared)
+		rings = shared_rings(c, (unsigned)link);
+	if (m->shared && !rings) {
 		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
 		return;
 	}
-	memcpy(iface->name, m->name, sizeof iface->name);
-	ask_rings(c, iface);
+	iface = link_add(c, m, again, rings);
+	if (!iface)
+		return;
+	if (!rings)
+		ask_rings(c, iface);
+	else if (rings->decoders)
+		interface_join_rings(c, iface);
 	/* Is it the one that was missing? */
 	for (iface = m->named && c->listed ? c->interfaces : NULL; iface; iface = iface->next)
 		if (iface->held) {
@@ -102,14 +216,23 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		}
 }
 
+/* The opener has this interface in its list, so what has its frames is needed. */
+static void rings_needed(struct capture *c, struct interface *rings)
+{
+	if (rings->asked && !rings->listed)
+		ask_rings(c, rings); /* the opener died before it replied */
+	else if (!c->listed && !(interface_is_rings(rings) && rings->listed))
+		ring_reload_ask(c, rings);
+	rings->listed = true;
+}
+
 static void link_update(struct capture *c, const struct opener_reply *m)
 {
 	struct interface *iface = interface_find(c, m->ifindex);
 	bool up = m->flags & IFF_UP;
 	const char *state = up ? "up" : "down";
 
-	if (iface && iface->asked && !iface->listed)
-		ask_rings(c, iface);		     /* the opener died before it replied */
+	other_forget(c, m->ifindex);
 	if (iface && strcmp(iface->name, m->name)) { /* renamed while there was no opener */
 		interface_gone(c, iface);
 		iface = NULL;
@@ -118,13 +241,16 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 		link_new(c, m);
 		return;
 	}
+	rings_needed(c, iface->rings);
 	iface->listed = true;
-	if (!c->listed)
-		ring_reload_ask(c, iface);
+	if (iface->rings != iface && interface_runs(iface))
+		interface_watch(iface);
+	else if (m->shared)
+		other_add(c, iface->ifindex); /* it keeps rings of its own */
 	if (iface->up == up)
 		return;
 	iface->up = up;
-	if (iface->asked)
+	if (!interface_runs(iface))
 		return;
 	interface_log(iface, state, "Interface %s is %s", iface->name, state);
 	interface_report_link(c, iface, up ? REPORTED_UP : REPORTED_DOWN, state);
@@ -138,8 +264,13 @@ static void log_watching(const struct capture *c, const struct interface *iface,
 	if (m->rings > 1)
 		snprintf(decoders, sizeof decoders, " with %u decoders, assigned by %s", m->rings,
 			 m->by_program ? "an eBPF program" : "the kernel's hash");
-	interface_log(iface, "watched", "Watching %s%s%s", iface->name, decoders,
-		      iface->up ? "" : " (it is down)");
+	if (interface_is_rings(iface))
+		log_info("Interfaces share %s packet ring%s%s",
+			 m->ring[0].link == LINK_RAW_IP ? "the raw IP" : "the Ethernet",
+			 m->rings > 1 ? "s" : "", decoders);
+	else
+		interface_log(iface, "watched", "Watching %s%s%s", iface->name, decoders,
+			      iface->up ? "" : " (it is down)");
 	/* The opener has read a configuration whose mode the daemon takes at its next start. */
 	if (m->mode != c->o->mode)
 		log_warn(
@@ -148,6 +279,17 @@ static void log_watching(const struct capture *c, const struct interface *iface,
 			capture_mode_name(c->o->mode),
 			m->mode == MODE_CONTROL ? "; until then it sees only SYN, FIN and RST there"
 						: "");
+}
+
+/* The decoders of shared rings are there: passes them the interfaces that are known. */
+static void shared_begin(struct capture *c, struct interface *rings)
+{
+	interface_follow(rings, LINK_LIST, 0, watches_any(c));
+	for (size_t i = 0; i < c->n_others; i++)
+		interface_follow(rings, LINK_HERE, c->others[i], false);
+	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
+		if (iface->rings == rings && iface != rings && !iface->gone)
+			interface_join_rings(c, iface);
 }
 
 /* Owns @fds. */
@@ -166,6 +308,7 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 		return;
 	}
 	iface->asked = false;
+	memcpy(iface->name, m->ring[0].ifname, sizeof iface->name - 1);
 	r = interface_start(c, iface, m, fds);
 	if (r < 0) {
 		note_error(c, log_errno(r, "Cannot start a decoder for '%s'", iface->name));
@@ -173,7 +316,9 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 		return;
 	}
 	log_watching(c, iface, m);
-	if (!c->starting)
+	if (interface_is_rings(iface))
+		shared_begin(c, iface);
+	else if (!c->starting)
 		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
 }
 
@@ -214,6 +359,8 @@ static void list_begins(struct capture *c)
 	c->listed = c->reloading = c->missing = false;
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
 		iface->listed = false;
+	c->n_others = 0;
+	shared_follow(c, LINK_LIST, 0, watches_any(c));
 }
 
 /* The index of @name in the option, or its end. */
@@ -257,6 +404,8 @@ static void interface_hold(struct capture *c, struct interface *iface)
 			iface->name);
 	iface->held = true;
 	opener_ask(c->opener, OPENER_HOLD, iface->ifindex, 0);
+	if (iface->rings != iface)
+		interface_watch(iface); /* also in this list */
 }
 
 /* The list is complete.  What is not in it has gone, or is not configured any more.  If a
@@ -269,14 +418,17 @@ static void list_ends(struct capture *c)
 	c->listed = true;
 	for (struct interface *iface = c->interfaces; iface; iface = next) {
 		next = iface->next;
+		if (interface_is_rings(iface))
+			continue; /* kept, whatever uses them */
 		if (iface->gone || iface->listed)
 			iface->held = false;
-		else if (c->missing && (c->relisted || iface->held) && iface->decoders &&
+		else if (c->missing && (c->relisted || iface->held) && interface_runs(iface) &&
 			 find_configured(c, iface->name) == c->o->interfaces.n)
 			interface_hold(c, iface);
 		else
 			interface_gone(c, iface);
 	}
+	shared_follow(c, LINK_LIST_END, 0, false);
 }
 
 static void handle_reply(struct capture *c, const struct opener_reply *m, const int *fds,
@@ -299,6 +451,13 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		else
 			list_ends(c);
 		break;
+	case OPENER_OTHER:
+		iface = interface_find(c, m->ifindex);
+		if (iface && c->listed) /* it has another name now */
+			interface_gone(c, iface);
+		other_forget(c, m->ifindex);
+		other_add(c, m->ifindex);
+		break;
 	case OPENER_MISSING:
 		link_missing(c, m);
 		break;
@@ -306,6 +465,7 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		iface = interface_find(c, m->ifindex);
 		if (iface)
 			interface_gone(c, iface);
+		other_forget(c, m->ifindex);
 		break;
 	case OPENER_RINGS:
 		rings_came(c, m, fds, n);
@@ -418,7 +578,7 @@ static unsigned capture_iface_names(void *arg, const char **ret, unsigned max)
 	unsigned n = 0;
 
 	for (const struct interface *iface = c->interfaces; iface; iface = iface->next)
-		if (iface->decoders && n++ < max)
+		if (interface_runs(iface) && !interface_is_rings(iface) && n++ < max)
 			ret[n - 1] = iface->name;
 	return n;
 }
@@ -526,5 +686,6 @@ void capture_destroy(struct capture *c)
 	}
 	sd_event_source_disable_unref(c->opener_io);
 	sd_event_source_disable_unref(c->retry);
+	free(c->others);
 	*c = (struct capture){ 0 };
 }

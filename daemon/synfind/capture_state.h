@@ -1,6 +1,7 @@
 /* capture_state.h - what capture knows, shared by capture.c and the parts below it: interface.h. */
 #pragma once
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include <systemd/sd-event.h>
 
@@ -16,6 +17,8 @@ struct capture {
 	struct fdstore *fdstore;
 	sd_event_source *opener_io, *retry;
 	struct interface *interfaces;
+	int *others; /* of interfaces that are not watched, while some share rings; owned */
+	size_t n_others;
 	bool listed;	 /* the opener's list is complete */
 	bool reloading;	 /* the opener was asked for a new list */
 	bool relisted;	 /* this list is the answer */

@@ -72,10 +72,10 @@ static unsigned print_entry(const struct check *c, char *name)
 		    !c->o->quiet)
 			printf(" %s", named ? "exists" : c->links[i].name);
 	if (!c->o->quiet)
-		puts(n > SHOWN		       ? " ..."
-		     : n		       ? ""
-		     : wanted_is_pattern(name) ? " none now"
-					       : " does not exist");
+		puts(n > SHOWN			? " ..."
+		     : n			? ""
+		     : options_is_pattern(name) ? " none now"
+						: " does not exist");
 	return n;
 }
 
@@ -87,7 +87,7 @@ static void check_interfaces(struct check *c)
 		char *name = c->o->interfaces.names[i];
 		struct guess g = GUESS_NONE;
 
-		if (print_entry(c, name) || wanted_is_pattern(name))
+		if (print_entry(c, name) || options_is_pattern(name))
 			continue;
 		c->error = -ENODEV;
 		if (missing++ >= ERRORS_SHOWN)

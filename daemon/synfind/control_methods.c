@@ -38,10 +38,13 @@ static const char description[] =
 	"\n"
 	"# One interface. Counts are since the start of the run. Rates are of the last 5 s;\n"
 	"# they are absent before. opening: its ring is awaited. gone: it was removed.\n"
+	"# rings: it shares those of the entry of that name, which has the counts of all; its\n"
+	"# own counts are packets and events.\n"
 	"type Interface (\n"
 	"  name: string,\n"
 	"  state: (up, down, opening, gone),\n"
 	"  decoders: int,\n"
+	"  rings: ?string,\n"
 	"  counts: Counts\n"
 	")\n"
 	"\n"
@@ -69,7 +72,7 @@ static const char description[] =
 	"  queue: int\n"
 	")\n"
 	"\n"
-	"# Connections are limited for each interface.\n"
+	"# Connections are limited for each interface, or all that share rings.\n"
 	"type Limits (\n"
 	"  max_connections: int,\n"
 	"  max_half_open: int,\n"
@@ -362,9 +365,9 @@ static json_t *states_json(const struct counts *c)
 
 static const char *interface_state(const struct interface *iface)
 {
-	if (iface->asked)
+	if (iface->rings->asked)
 		return "opening";
-	if (iface->gone || !iface->decoders)
+	if (!interface_runs(iface))
 		return "gone";
 	return iface->up ? "up" : "down";
 }
@@ -377,8 +380,15 @@ static json_t *interface_json(const struct control_view *v, const struct interfa
 		for (unsigned i = 0; i < iface->decoders; i++)
 			if (iface->decoder[i] == input->decoder)
 				counts_add(&counts, input);
-	return json_pack("{s:o,s:s,s:i,s:o}", "name", utf8_json(iface->name), "state",
-			 interface_state(iface), "decoders", (int)iface->decoders, "counts",
+	for (unsigned i = 0; i < iface->rings->decoders && iface->slot; i++) {
+		const struct kept_link *l = &iface->rings->decoder[i]->state.links[iface->slot];
+
+		counts.packets += counter_get(&l->frames);
+		counts.events += counter_get(&l->events);
+	}
+	return json_pack("{s:o,s:s,s:i,s:s*,s:o}", "name", utf8_json(iface->name), "state",
+			 interface_state(iface), "decoders", (int)iface->decoders, "rings",
+			 iface->rings == iface ? NULL : iface->rings->name, "counts",
 			 counts_json(&counts));
 }
 

@@ -10,6 +10,7 @@
 #include "base/cc.h"
 #include "common/clock.h"
 #include "common/log.h"
+#include "flow/origin.h"
 #include "flow/tracker.h"
 #include "source/source.h"
 #include "synfind/bypassfilter.h"
@@ -21,12 +22,14 @@ static const uint64_t stats_every_ns = 100000000; /* between looks at the kernel
 static const uint32_t wake_events = 1024;
 static const uint64_t wake_after_ns = 1000000;
 enum {
-	TICK_MS = 1000,	      /* accuracy of timeouts on an idle link */
-	SWITCH_MS = 10,	      /* poll interval during a ring switch */
-	LOSS_MS = 100,	      /* as stats_every_ns, after the last frame */
-	LIST_MS = 5,	      /* between looks at a ring that is too full for rows */
-	LIST_CALLS = 4,	      /* parts of the work on lists between two batches */
-	LIST_RING_PART = 8,   /* rows go into a ring of which at most this part is in use */
+	TICK_MS = 1000,	    /* accuracy of timeouts on an idle link */
+	SWITCH_MS = 10,	    /* poll interval during a ring switch */
+	LOSS_MS = 100,	    /* as stats_every_ns, after the last frame */
+	LINK_MS = 50,	    /* between looks whether all frames of a removed interface were read */
+	UNKNOWN_MS = 100,   /* longest wait for the name of an interface that has frames */
+	LIST_MS = 5,	    /* between looks at a ring that is too full for rows */
+	LIST_CALLS = 4,	    /* parts of the work on lists between two batches */
+	LIST_RING_PART = 8, /* rows go into a ring of which at most this part is in use */
 	SKIPPED_OCTETS = 512, /* of a frame, in the log */
 };
 
@@ -78,6 +81,8 @@ static void ring_commit(struct event_sink *s)
 	else
 		spsc_commit(&d->ring);
 	counter_add(&d->count->events, numbered);
+	if (unlikely(d->shared) && numbered)
+		links_count_event(&d->links, d->slot->iface);
 }
 
 /* ---- life ----------------------------------------------------------------------------------- */
@@ -156,6 +161,7 @@ void decoder_destroy(struct decoder *d)
 	free(atomic_load(&d->new_config));
 	free(atomic_load(&d->new_endpoints));
 	free(d->endpoints);
+	links_free(&d->links);
 	pipeline_destroy(&d->pipeline);
 	source_free(d->source);
 	source_free(d->next_source);
@@ -177,7 +183,8 @@ enum {
 	TASK_CLOSE,
 	TASK_SWITCH,
 	TASK_LIST,
-	TASK_CONFIG
+	TASK_CONFIG,
+	TASK_LINKS
 };
 
 static void decoder_begin(struct decoder *d, uint32_t task)
@@ -230,6 +237,57 @@ static int switch_frames(struct decoder *d, struct frame *frames, int n)
 	return left;
 }
 
+/* The opener reports an interface while its first frames are on their way. */
+static const struct link_seen *await_link(struct decoder *d, const struct frame *f)
+{
+	const struct link_seen *s;
+	int64_t left_ns;
+
+	for (;;) {
+		struct pollfd fds[] = { { .fd = d->stop_fd, .events = POLLIN },
+					{ .fd = d->control_fd, .events = POLLIN } };
+		eventfd_t requests;
+
+		if (links_have_news(&d->links))
+			links_apply(&d->links);
+		s = links_frame(&d->links, f->iface);
+		left_ns = (int64_t)(f->ts_ns + UNKNOWN_MS * 1000000ull - wall_clock_ns());
+		if (s->number || left_ns <= 0 || left_ns > UNKNOWN_MS * 1000000ll ||
+		    atomic_load(&d->stopping))
+			break;
+		if (poll(fds, ARRAY_SIZE(fds), (int)(left_ns / 1000000) + 1) > 0 &&
+		    fds[1].revents & POLLIN)
+			eventfd_read(d->control_fd, &requests);
+	}
+	if (s->number)
+		return s;
+	links_presume(&d->links, f->iface);
+	return links_frame(&d->links, f->iface);
+}
+
+/* Of a shared ring: gives each frame its origin's number, and drops those of interfaces that are
+ * not watched; returns the number left. */
+static int shared_frames(struct decoder *d, struct frame *frames, int n)
+{
+	int left = 0;
+
+	for (int i = 0; i < n; i++) {
+		const struct link_seen *s = links_frame(&d->links, frames[i].iface);
+
+		if (unlikely(!s->number))
+			s = await_link(d, &frames[i]);
+		frames[i].iface = s->number;
+		if (unlikely(!s->watched))
+			continue;
+		if (unlikely(left != i))
+			frames[left] = frames[i];
+		left++;
+	}
+	links_count_frames(&d->links);
+	counter_add(&d->count->other_interfaces, (uint64_t)(n - left));
+	return left;
+}
+
 /* Runs one batch of frames through the pipeline, in a transaction.  Returns as source_next(). */
 static int decoder_pull(struct decoder *d)
 {
@@ -245,6 +303,8 @@ static int decoder_pull(struct decoder *d)
 	decoder_begin(d, RESCUE_TAKE);
 	if (is_switching(d))
 		used = switch_frames(d, frames, n);
+	if (unlikely(d->shared))
+		used = shared_frames(d, frames, used);
 	pipeline_frames(&d->pipeline, frames, used);
 	if (d->undo)
 		source_position(d->source, &d->state.progress->at);
@@ -424,6 +484,10 @@ static void wait_for_frames(struct decoder *d)
 		ms = LOSS_MS;
 	if (is_switching(d))
 		ms = SWITCH_MS;
+	if (d->shared && links_are_leaving(&d->links))
+		ms = LINK_MS;
+	if (d->links.closing && d->shared)
+		ms = 0;
 	if (!lister_may_sleep(&d->lister))
 		ms = lister_has_list(&d->lister) || has_space_for_rows(d) ? 0 : LIST_MS;
 	poll(fds, ARRAY_SIZE(fds), ms);
@@ -480,6 +544,52 @@ static void apply_endpoints(struct decoder *d)
 	decoder_commit(d);
 	free(d->endpoints);
 	d->endpoints = now;
+}
+
+bool decoder_link(struct decoder *d, const struct link_news *news)
+{
+	if (!links_post(&d->links, news))
+		return false;
+	if (d->started)
+		eventfd_write(d->control_fd, 1);
+	return true;
+}
+
+/* Connections of interfaces that are gone are closed, a part at a time; then, when their events
+ * are taken, the numbers of these interfaces are free. */
+static void close_gone(struct decoder *d)
+{
+	struct links *l = &d->links;
+
+	if (l->closing) {
+		decoder_begin(d, TASK_CLOSE);
+		l->closing = tracker_close_gone(d->pipeline.tracker, &d->pipeline.origins);
+		l->release |= !l->closing;
+		decoder_commit(d);
+	}
+	if (l->release && !l->closing && (int32_t)(spsc_tail(&d->ring) - l->released_at) >= 0) {
+		decoder_begin(d, TASK_LINKS);
+		origins_release(&d->pipeline.origins);
+		decoder_commit(d);
+		l->released_at = d->ring.words->staged;
+		l->release = false;
+	}
+}
+
+static void follow_links(struct decoder *d, uint64_t now, bool idle)
+{
+	if (unlikely(links_have_news(&d->links))) {
+		decoder_begin(d, TASK_LINKS);
+		links_apply(&d->links);
+		decoder_commit(d);
+	}
+	while (links_may_remove(&d->links, now, d->newest_ns, idle)) {
+		decoder_begin(d, TASK_LINKS);
+		links_remove(&d->links);
+		decoder_commit(d);
+	}
+	if (unlikely(d->links.closing || d->links.release))
+		close_gone(d);
 }
 
 static void decoder_close_all(struct decoder *d)
@@ -653,6 +763,8 @@ static void *decoder_run(void *arg)
 		if (now >= d->stats_at_ns || now + 2 * stats_every_ns < d->stats_at_ns)
 			count_loss(d, now);
 		switch_rings(d, n <= 0);
+		if (unlikely(d->shared))
+			follow_links(d, now, n <= 0);
 		if (n > 0) {
 			serve_lists(d);
 			wake_consumer_soon(d, now);
@@ -683,6 +795,11 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd)
 	if (d->control_fd < 0)
 		return -errno;
 	lister_init(&d->lister);
+	const struct decoder_ring *ring = decoder_state_current_ring(&d->state);
+
+	d->shared = ring->geometry.shared;
+	links_begin(&d->links, &d->pipeline.origins, d->state.links, d->undo,
+		    ring->block_timeout_ns);
 	int r = pthread_create(&d->thread, NULL, decoder_run, d);
 
 	d->started = !r;

@@ -10,6 +10,7 @@
 #include "base/spsc.h"
 #include "flow/event.h"
 #include "synfind/decoder_view.h"
+#include "synfind/links.h"
 #include "synfind/lister.h"
 #include "synfind/pipeline.h"
 
@@ -37,6 +38,8 @@ struct decoder {
 	struct spsc ring;
 	struct event *slot;
 	struct lister lister;
+	struct links links; /* if the ring is shared: those that it has */
+	bool shared;
 
 	struct source *source;			 /* owned */
 	struct source *next_source, *old_source; /* during a ring switch; owned or NULL */
@@ -88,6 +91,10 @@ int decoder_start(struct decoder *d, int wake_fd, int stop_fd);
 
 /* Hands new timeouts and limits to the thread.  0 or -ENOMEM. */
 int decoder_configure(struct decoder *d, const struct options *o);
+
+/* Has the thread follow what the opener reports of an interface that shares its ring.  False: no
+ * memory. */
+bool decoder_link(struct decoder *d, const struct link_news *news);
 
 /* Asks the thread for a piece of a snapshot, which it answers in the ring: lister.h.  False: too
  * many wait, or the decoder ends.  Once it ends, what waits is dropped: no answer comes after

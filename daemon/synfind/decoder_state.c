@@ -31,6 +31,7 @@ static uint64_t layout_hash(void)
 		sizeof(struct decoder_state_head),
 		LAYOUT_MEMBER(struct decoder_state_head, current),
 		LAYOUT_MEMBER(struct decoder_state_head, link_report_seq),
+		LAYOUT_MEMBER(struct decoder_state_head, link_slots),
 		LAYOUT_MEMBER(struct decoder_state_head, rescue),
 		LAYOUT_MEMBER(struct decoder_state_head, segments),
 		sizeof(struct decoder_progress),
@@ -46,6 +47,9 @@ static uint64_t layout_hash(void)
 		sizeof(struct spsc_words),
 		LAYOUT_MEMBER(struct spsc_words, tail),
 		sizeof(struct undo_record),
+		sizeof(struct kept_link),
+		LAYOUT_MEMBER(struct kept_link, reported),
+		LAYOUT_MEMBER(struct kept_link, frames),
 		sizeof(struct ring_switch),
 		LAYOUT_MEMBER(struct ring_switch, after_gap),
 		origins_memory(),
@@ -78,6 +82,7 @@ void decoder_state_open(struct decoder_state *state, void *memory,
 	state->events = part(&at, s->events ? SPSC_OCTETS(s->events, sizeof(struct event)) : 0);
 	state->tracker = part(&at, tracker_memory(&c));
 	state->origins = part(&at, origins_memory());
+	state->links = part(&at, LINK_SLOTS * sizeof *state->links);
 	state->ring_switch = part(&at, sizeof *state->ring_switch);
 	if (shared && memory)
 		undo_init(&state->undo, memory, at - start, (void *)at, undo_octets);
@@ -109,6 +114,7 @@ void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *
 	state->head->layout = layout_hash();
 	state->head->ring[0] = *ring;
 	state->head->current = 0;
+	state->head->link_slots = 1;
 	undo_order();
 	state->head->magic = decoder_state_magic;
 }
@@ -157,6 +163,19 @@ bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state
 const struct rescue *decoder_state_rescue(const struct decoder_state *state)
 {
 	return state->head->layout == layout_hash() ? &state->head->rescue : NULL;
+}
+
+void decoder_state_copy_links(struct decoder_state *to, const struct decoder_state *mapped)
+{
+	const struct decoder_state_head *h = mapped->head;
+	struct decoder_state from;
+
+	if (h->layout != layout_hash() || h->link_slots > LINK_SLOTS ||
+	    decoder_state_octets(&h->sizes, true) != mapped->octets)
+		return;
+	decoder_state_open(&from, mapped->memory, &h->sizes, true);
+	to->head->link_slots = h->link_slots;
+	memcpy(to->links, from.links, h->link_slots * sizeof *from.links);
 }
 
 void decoder_state_close(struct decoder_state *state)

@@ -1,7 +1,7 @@
 /* decoder_state.h - the part of a decoder that outlives the process, in one memfd: tables,
  * counters, event ring, and the position in the packet ring.
  *
- *     head | progress | event ring | tracker | origins | ring switch | undo log
+ *     head | progress | event ring | tracker | origins | links | ring switch | undo log
  *
  * A decoder changes it in transactions: one batch of frames, one tick, or one part of a sweep.  The
  * next process rolls back an open transaction (base/undo.h) and decodes its frames again.  The
@@ -53,6 +53,9 @@ bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state
 
 /* The deaths that are counted in mapped memory; NULL: it has another layout. */
 const struct rescue *decoder_state_rescue(const struct decoder_state *state);
+
+/* Copies what mapped memory says of interfaces that share the ring, unless it has another layout. */
+void decoder_state_copy_links(struct decoder_state *to, const struct decoder_state *mapped);
 
 /* A zeroed one is fine. */
 void decoder_state_close(struct decoder_state *state);

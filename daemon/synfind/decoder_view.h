@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include "base/counter.h"
 #include "base/undo.h"
 #include "flow/endpoints.h"
 #include "source/afring.h"
@@ -31,6 +32,17 @@ struct decoder_ring {
 
 enum reported_link { REPORTED_NEW, REPORTED_UP, REPORTED_DOWN, REPORTED_GONE };
 
+/* An interface of the ring.  The main thread has it, but for the counts. */
+struct kept_link {
+	char name[16]; /* IFNAMSIZ; "": a free slot */
+	int32_t ifindex;
+	uint8_t reported; /* decoder 0 only: the state published last, enum reported_link */
+	struct counter frames, events; /* changed in transactions of the decoder */
+};
+
+/* Slot 0 is that of the ring's one interface, the others are of those that share it. */
+enum { LINK_SLOTS = 65536 };
+
 struct decoder_state_head {
 	uint64_t magic; /* written last: the rest is complete */
 	uint64_t layout, octets;
@@ -38,10 +50,12 @@ struct decoder_state_head {
 	struct decoder_state_sizes sizes;
 	struct decoder_ring ring[2]; /* the current one and its spare (ring_switch.h) */
 	uint32_t current;	     /* 0 or 1: changed in a transaction */
-	/* Decoder 0 only: the link state last published, and the one being published.  The latter
-	 * counts as published once the stream has number link_report_seq. */
-	uint8_t link_reported, link_reporting; /* enum reported_link */
-	uint64_t link_report_seq;	       /* 0: no report is open */
+	/* Decoder 0 only: the link state that is being published, of which slot.  It counts as
+	 * published once the stream has number link_report_seq. */
+	uint32_t link_reporting_slot;
+	uint8_t link_reporting;	  /* enum reported_link */
+	uint64_t link_report_seq; /* 0: no report is open */
+	uint32_t link_slots;	  /* all from here on were never used */
 	struct rescue rescue;
 	struct endpoint_meter segments; /* changed in transactions */
 };
@@ -52,6 +66,7 @@ struct decoder_state { /* a process's view */
 	struct decoder_state_head *head;
 	struct decoder_progress *progress;
 	void *events, *tracker, *origins; /* addresses of the parts */
+	struct kept_link *links;	  /* LINK_SLOTS of them */
 	struct ring_switch *ring_switch;
 	struct undo undo;
 	enum rescue_step step; /* of this process, since its adoption, after so many deaths */

@@ -81,6 +81,13 @@ void interface_forget(struct capture *c, struct interface *iface)
 {
 	struct interface **link = &c->interfaces;
 
+	while (interface_is_rings(iface) && *link)
+		if ((*link)->rings == iface && *link != iface)
+			interface_forget(c, *link), link = &c->interfaces;
+		else
+			link = &(*link)->next;
+	link = &c->interfaces;
+
 	interface_unstore_all(c, iface);
 	while (*link != iface)
 		link = &(*link)->next;
@@ -112,6 +119,8 @@ struct interface *interface_add(struct capture *c, const struct interface *iface
 	interface_forget_oldest(c);
 	*added = *iface;
 	added->next = c->interfaces;
+	if (!added->rings)
+		added->rings = added;
 	added->stop_fd = -1;
 	return c->interfaces = added;
 }
@@ -162,9 +171,9 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 	r = decoder_init(d, c->o, source, bypass, share, memory);
 	if (r < 0)
 		return r;
-	d->state.head->link_reported = !c->starting ? REPORTED_NEW
-				       : iface->up  ? REPORTED_UP
-						    : REPORTED_DOWN;
+	d->state.links[0].reported = !c->starting ? REPORTED_NEW
+				     : iface->up  ? REPORTED_UP
+						  : REPORTED_DOWN;
 	decoder_state_sign(&d->state, ring);
 	if (!stored)
 		return 0;
@@ -320,9 +329,77 @@ void interface_end(struct capture *c, struct interface *iface)
 	interface_free_decoders(iface);
 }
 
+static void interface_post(struct interface *rings, const struct link_news *news)
+{
+	for (unsigned i = 0; i < rings->decoders; i++)
+		if (!decoder_link(rings->decoder[i], news))
+			log_limited(LOG_LEVEL_ERR, "No memory: changes of interfaces are missed");
+}
+
+void interface_follow(struct interface *rings, enum link_news_kind kind, int ifindex, bool watched)
+{
+	interface_post(rings, &(struct link_news){ .kind = kind,
+						   .ifindex = (uint32_t)ifindex,
+						   .watched = watched });
+}
+
+/* A slot of the rings that was free for long, because its last events may still be counted. */
+static uint32_t interface_take_slot(struct interface *rings)
+{
+	struct decoder_state *state = &rings->decoder[0]->state;
+	uint32_t *slots = &state->head->link_slots;
+
+	if (*slots < LINK_SLOTS)
+		return (*slots)++;
+	for (uint32_t n = 1; n < LINK_SLOTS; n++) {
+		uint32_t slot = rings->slot = rings->slot % (LINK_SLOTS - 1) + 1;
+
+		if (!*state->links[slot].name)
+			return slot;
+	}
+	return 0;
+}
+
+static void interface_keep(struct interface *iface)
+{
+	struct interface *rings = iface->rings;
+	struct kept_link *kept;
+
+	iface->slot = interface_take_slot(rings);
+	for (unsigned i = 0; i < rings->decoders && iface->slot; i++) {
+		kept = &rings->decoder[i]->state.links[iface->slot];
+		counter_set(&kept->frames, 0);
+		counter_set(&kept->events, 0);
+	}
+	kept = interface_kept(iface);
+	if (!kept)
+		return;
+	kept->ifindex = iface->ifindex;
+	kept->reported = REPORTED_NEW;
+	undo_order();
+	memcpy(kept->name, iface->name, sizeof kept->name);
+}
+
+void interface_watch(struct interface *iface)
+{
+	struct link_news news = { .kind = LINK_HERE,
+				  .ifindex = (uint32_t)iface->ifindex,
+				  .watched = true };
+
+	if (!iface->slot)
+		interface_keep(iface);
+	news.slot = iface->slot;
+	memcpy(news.name, iface->name, sizeof news.name);
+	interface_post(iface->rings, &news);
+}
+
 void interface_close_all(struct interface *iface)
 {
 	iface->gone = true;
+	if (iface->rings != iface) {
+		interface_follow(iface->rings, LINK_GONE, iface->ifindex, false);
+		return;
+	}
 	for (unsigned i = 0; i < iface->decoders; i++)
 		atomic_store(&iface->decoder[i]->close_reason, REASON_CAPTURE_END);
 	interface_stop(iface); /* the ring of a removed interface may never wake its decoder */
@@ -330,21 +407,35 @@ void interface_close_all(struct interface *iface)
 
 /* ---- link state ----------------------------------------------------------------------------- */
 
+struct kept_link *interface_kept(const struct interface *iface)
+{
+	const struct interface *rings = iface->rings;
+	bool kept = rings->decoders && (rings == iface || iface->slot);
+
+	return kept ? &rings->decoder[0]->state.links[rings == iface ? 0 : iface->slot] : NULL;
+}
+
 void interface_report_link(struct capture *c, struct interface *iface, enum reported_link link,
 			   const char *state)
 {
-	struct decoder_state_head *h = iface->decoders ? iface->decoder[0]->state.head : NULL;
+	struct kept_link *kept = interface_kept(iface);
+	struct decoder_state_head *h = kept ? iface->rings->decoder[0]->state.head : NULL;
 
 	if (h) {
 		h->link_reporting = (uint8_t)link;
+		h->link_reporting_slot = (uint32_t)(kept - iface->rings->decoder[0]->state.links);
 		undo_order();
 		h->link_report_seq = c->publisher->stream.state->seq + 1;
 		undo_order();
 	}
 	publisher_iface(c->publisher, iface->name, state);
 	if (h) {
-		h->link_reported = (uint8_t)link;
+		kept->reported = (uint8_t)link;
 		undo_order();
 		h->link_report_seq = 0;
+		if (link == REPORTED_GONE && iface->slot && iface->rings != iface) {
+			kept->name[0] = '\0'; /* free */
+			iface->slot = 0;
+		}
 	}
 }

@@ -1,5 +1,8 @@
 /* interface.h - one captured interface: its decoders, and their names in the fd store.
  *
+ * Interfaces may share packet rings, and so decoders: one struct interface then stands for those
+ * rings, and each that shares them refers to it (.rings).
+ *
  * Shared by the parts of capture, and read by control_methods.c; nothing else includes it:
  *
  *   capture.c      follows the opener: interfaces appear, disappear, and get their rings
@@ -14,6 +17,7 @@
 #include "opener/protocol.h"
 #include "synfind/capture_state.h"
 #include "synfind/decoder_view.h"
+#include "synfind/links.h"
 #include "synfind/stream_state.h"
 
 struct bypass_filter;
@@ -26,10 +30,12 @@ enum {
 
 struct interface {
 	struct interface *next;
+	struct interface *rings; /* whose decoders have its frames: itself, or what it shares */
+	uint32_t slot;		 /* its kept_link there; 0 also: none */
 	struct decoder *decoder[OPENER_RINGS_MAX]; /* owned */
 	unsigned decoders;			   /* 0: none yet, or ended */
 	char name[IF_NAMESIZE];			   /* kept after it is gone */
-	int ifindex;
+	int ifindex; /* opener_shared(): stands for rings that are shared */
 	unsigned id; /* its number while it has decoders, or was asked for them */
 	bool asked;  /* for its rings */
 	bool gone;   /* and that was published */
@@ -72,11 +78,23 @@ struct interface *interface_find(const struct capture *c, int ifindex);
 /* Is, or was, an interface of this name captured? */
 bool interface_name_known(const struct capture *c, const char *name);
 
+/* Does it stand for rings that interfaces share? */
+static inline bool interface_is_rings(const struct interface *iface)
+{
+	return iface->ifindex < 0;
+}
+
+/* Has it decoders, of its own or shared, and is not gone? */
+static inline bool interface_runs(const struct interface *iface)
+{
+	return iface->rings->decoders && !iface->gone;
+}
+
 /* Adds a copy of @iface to the list, and forgets the name that has been gone for longest if there
  * are too many.  NULL: no memory. */
 struct interface *interface_add(struct capture *c, const struct interface *iface);
 
-/* Removes it from the list and the store, and frees it. */
+/* Removes it from the list and the store, with those that share its rings, and frees it. */
 void interface_forget(struct capture *c, struct interface *iface);
 
 /* Frees it, but leaves it in the store for the next process. */
@@ -121,8 +139,16 @@ int interface_run(struct capture *c, struct interface *iface);
 /* Tells its decoders, if any, to end. */
 void interface_stop(struct interface *iface);
 
-/* The interface is gone: its decoders read the rest, close all connections, and end. */
+/* The interface is gone: its decoders read the rest and close all its connections.  Those that it
+ * has alone then end. */
 void interface_close_all(struct interface *iface);
+
+/* Has the decoders of @rings, which interfaces share, follow the opener's list: LINK_LIST,
+ * LINK_LIST_END, or an interface that is not watched (LINK_HERE, LINK_GONE). */
+void interface_follow(struct interface *rings, enum link_news_kind kind, int ifindex, bool watched);
+
+/* Has its decoders watch an interface that shares them; again in each list. */
+void interface_watch(struct interface *iface);
 
 /* Waits for its decoders to end, after interface_stop(), and publishes their last events. */
 void interface_join(struct capture *c, struct interface *iface);
@@ -134,6 +160,9 @@ void interface_end(struct capture *c, struct interface *iface);
 void interface_add_totals(struct capture_totals *sum, const struct interface *iface);
 
 /* ---- link state ----------------------------------------------------------------------------- */
+
+/* What is kept of it for the next process; NULL: nothing. */
+struct kept_link *interface_kept(const struct interface *iface);
 
 /* Publishes the link state exactly once, even if the process is killed in between: from the number
  * of the line the next process knows whether it was published. */

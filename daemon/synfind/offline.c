@@ -152,8 +152,9 @@ static void write_stats(struct offline *r)
 		if (!r->seq)
 			write_hello(r, ts_ns);
 		if (r->o->events & 1u << LINE_STATS)
-			json_stats(line_space(r, 2 * JSON_LINE_MAX), &d, 1,
-				   &(struct stats_subscribers){ 0 }, 0, ++r->seq, ts_ns);
+			json_stats(line_space(r, 2 * JSON_LINE_MAX),
+				   &(struct json_stats){ .decoders = &d, .ndecoders = 1 }, ++r->seq,
+				   ts_ns);
 	}
 
 	char several[32], waiting[128] = "";

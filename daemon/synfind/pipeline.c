@@ -132,7 +132,7 @@ static enum frame_verdict decode_frame(struct pipeline *p, struct frame *f, stru
 	if (v != FRAME_TCP && v != FRAME_ICMP)
 		return v;
 
-	int number = origin_of_tunnel(&p->origins, f->iface, &t);
+	int number = origin_of_tunnel(&p->origins, (uint16_t)f->iface, &t);
 
 	if (number < 0)
 		return FRAME_TUNNELS_FULL;

@@ -25,9 +25,10 @@
 #include "synfind/fdstore.h"
 
 enum {
-	DRAIN_AT_ONCE = 256, /* records of one ring per round */
-	DRAIN_ROUNDS = 16,   /* then the loop handles other sources */
-	STATS_DECODERS = 8,  /* in one line */
+	DRAIN_AT_ONCE = 256,   /* records of one ring per round */
+	DRAIN_ROUNDS = 16,     /* then the loop handles other sources */
+	STATS_DECODERS = 8,    /* in one line */
+	STATS_INTERFACES = 64, /* likewise */
 };
 
 /* ---- lines ---------------------------------------------------------------------------------- */
@@ -273,33 +274,77 @@ void publisher_iface(struct publisher *p, const char *iface, const char *state)
 	stream_state_commit(&p->stream);
 }
 
+/* The next interfaces that share the rings of @input, from @slot on; returns their number. */
+static unsigned read_interfaces(const struct publisher *p, const struct input_ring *input,
+				uint32_t *slot, struct stats_interface *ret)
+{
+	const struct decoder_state *state = &input->decoder->state;
+	unsigned n = 0;
+
+	for (; *slot < state->head->link_slots && n < STATS_INTERFACES; ++*slot) {
+		struct stats_interface *i = &ret[n];
+
+		if (!*state->links[*slot].name)
+			continue;
+		*i = (struct stats_interface){ .iface = state->links[*slot].name,
+					       .rings = input->iface };
+		for (const struct input_ring *of = p->rings; of; of = of->next)
+			if (of->iface == input->iface) {
+				const struct kept_link *l = &of->decoder->state.links[*slot];
+
+				i->frames += counter_get(&l->frames);
+				i->events += counter_get(&l->events);
+			}
+		n++;
+	}
+	return n;
+}
+
+static void publish_stats(struct publisher *p, const struct json_stats *s)
+{
+	uint64_t seq = p->stream.state->seq + 1;
+	struct strbuf l = plain_line_begin(p);
+
+	json_stats(&l, s, seq, wall_clock_ns());
+	plain_line_append(p, NULL, &l, seq, LINE_STATS);
+	stream_state_commit(&p->stream);
+}
+
 void publisher_stats(struct publisher *p, uint64_t interval_ns)
 {
 	const struct stream_head *h = p->stream.head;
-	struct stats_subscribers subscribers = { .connected = p->subscribers.connected,
+	struct stats_decoder d[STATS_DECODERS];
+	struct stats_interface links[STATS_INTERFACES];
+	struct json_stats s = { .decoders = d,
+				.interfaces = links,
+				.interval_ns = interval_ns,
+				.subscribers = { .connected = p->subscribers.connected,
 						 .accepted = h->accepted,
 						 .lost_events = h->state.lost_events,
 						 .unlisted = h->refused[ACCESS_UNLISTED],
 						 .uid_limit = h->refused[ACCESS_UID_LIMIT],
 						 .limit = h->refused[ACCESS_LIMIT],
 						 .unknown = h->refused[ACCESS_UNKNOWN],
-						 .rate_limit = h->refused[ACCESS_RATE_LIMIT] };
-	struct stats_decoder d[STATS_DECODERS];
-	struct input_ring *input = p->rings;
+						 .rate_limit = h->refused[ACCESS_RATE_LIMIT] } };
+	const struct input_ring *input = p->rings;
 
 	if (!publisher_wants(p, LINE_STATS))
 		return;
 	do {
-		struct strbuf l = plain_line_begin(p);
-		uint64_t seq = h->state.seq + 1;
-		unsigned n = 0;
-
-		for (; input && n < STATS_DECODERS; input = input->next)
-			pipeline_read_counters(&input->decoder->pipeline, input->iface, &d[n++]);
-		json_stats(&l, d, n, &subscribers, interval_ns, seq, wall_clock_ns());
-		plain_line_append(p, NULL, &l, seq, LINE_STATS);
-		stream_state_commit(&p->stream);
+		for (s.ndecoders = 0; input && s.ndecoders < STATS_DECODERS; input = input->next)
+			pipeline_read_counters(&input->decoder->pipeline, input->iface,
+					       &d[s.ndecoders++]);
+		publish_stats(p, &s);
 	} while (input);
+	s.ndecoders = 0;
+	for (input = p->rings; input; input = input->next) {
+		uint32_t slot =
+			1; /* 0 is that of a ring of one interface, whose counts are above */
+
+		while (input->decoder->pipeline.share.index == 0 &&
+		       (s.ninterfaces = read_interfaces(p, input, &slot, links)))
+			publish_stats(p, &s);
+	}
 }
 
 static void add_recovery(struct json_restart *r, struct json_recovery *list,

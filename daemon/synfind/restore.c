@@ -97,6 +97,7 @@ static int interface_replace_decoder(struct capture *c, struct interface *iface,
 	r = interface_decoder_make(c, iface, d, source, NULL, &ring);
 	if (r < 0)
 		return r;
+	decoder_state_copy_links(&d->state, old);
 	d->pipeline.inner = ring.inner;
 	d->state.step = step;
 	d->state.deaths = rescue.deaths;
@@ -163,24 +164,51 @@ static int interface_adopt_decoder(struct capture *c, struct interface *iface,
 }
 
 /* The link state that an earlier process published last. */
-static enum reported_link link_settle(const struct capture *c, struct decoder_state_head *h)
+static void link_settle(const struct capture *c, const struct decoder *d)
 {
+	struct decoder_state_head *h = d->state.head;
+
 	if (h->link_report_seq && c->publisher->stream.state->seq >= h->link_report_seq)
-		h->link_reported = h->link_reporting;
+		d->state.links[h->link_reporting_slot % LINK_SLOTS].reported = h->link_reporting;
 	undo_order();
 	h->link_report_seq = 0;
-	return (enum reported_link)h->link_reported;
+}
+
+/* The interfaces that shared the rings. */
+static void interface_adopt_links(struct capture *c, struct interface *rings)
+{
+	struct decoder_state *state = &rings->decoder[0]->state;
+
+	for (uint32_t slot = 1; slot < state->head->link_slots && slot < LINK_SLOTS; slot++) {
+		struct kept_link *kept = &state->links[slot];
+		struct interface *iface;
+
+		if (kept->reported == REPORTED_GONE)
+			kept->name[0] = '\0';
+		if (!*kept->name)
+			continue;
+		iface = interface_add(c,
+				      &(struct interface){ .ifindex = kept->ifindex,
+							   .rings = rings,
+							   .slot = slot,
+							   .up = kept->reported != REPORTED_DOWN });
+		if (!iface)
+			continue;
+		memcpy(iface->name, kept->name, sizeof iface->name - 1);
+		interface_watch(iface);
+		if (kept->reported == REPORTED_NEW)
+			interface_report_link(c, iface, REPORTED_UP, "up");
+	}
 }
 
 /* Resumes an interface.  The opener's list will show whether it still exists. */
 static void interface_adopt(struct capture *c, struct stored_interface *stored, unsigned id)
 {
 	const struct decoder_ring *ring = decoder_state_current_ring(&stored->state[0]);
-	enum reported_link link = link_settle(c, stored->state[0].head);
-	struct interface *iface = interface_add(c, &(struct interface){ .ifindex = ring->ifindex,
-									.id = id,
-									.up = link != REPORTED_DOWN,
-									.wanted = ring->wants });
+	struct interface *iface = interface_add(
+		c, &(struct interface){
+			   .ifindex = ring->ifindex, .id = id, .up = true, .wanted = ring->wants });
+	enum reported_link link;
 	int r = iface ? 0 : -ENOMEM;
 
 	if (iface)
@@ -198,9 +226,15 @@ static void interface_adopt(struct capture *c, struct stored_interface *stored, 
 			interface_forget(c, iface);
 		return;
 	}
-	iface->decoder[0]->state.head->link_reported = (uint8_t)link;
 	interface_log(iface, "watched", "Watching %s, resumed from the previous process",
 		      iface->name);
+	link_settle(c, iface->decoder[0]);
+	if (interface_is_rings(iface)) {
+		interface_adopt_links(c, iface);
+		return;
+	}
+	link = (enum reported_link)iface->decoder[0]->state.links[0].reported;
+	iface->up = link != REPORTED_DOWN;
 	if (link == REPORTED_NEW)
 		interface_report_link(c, iface, REPORTED_UP, "up");
 	if (link == REPORTED_GONE)

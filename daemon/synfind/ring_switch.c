@@ -1,12 +1,9 @@
 #include "synfind/ring_switch.h"
 
-/* The kernel's timer may retire a block this much later than its timeout. */
-static const uint64_t timer_late_ns = 100000000;
-
 void ring_switch_begin(struct ring_switch *s, struct ring_switch_clock now,
 		       uint64_t block_timeout_ns)
 {
-	uint64_t latency = timer_late_ns + 4 * block_timeout_ns;
+	uint64_t latency = ring_latency_ns(block_timeout_ns);
 
 	*s = (struct ring_switch){ .phase = RING_SWITCH_OLD,
 				   .since = now,

@@ -13,6 +13,13 @@
 
 enum { RING_SWITCH_GAP_NS = 1000000 };
 
+/* The longest time that a frame stays unread in a ring: the kernel's timer may retire a block later
+ * than its timeout. */
+static inline uint64_t ring_latency_ns(uint64_t block_timeout_ns)
+{
+	return 100000000 + 4 * block_timeout_ns;
+}
+
 enum ring_switch_phase {
 	RING_SWITCH_NONE,
 	RING_SWITCH_OLD,  /* reading the old ring up to the time */

@@ -1,7 +1,5 @@
 #include "flow/origin.h"
 #include <errno.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <string.h>
 #include "base/cc.h"
 #include "base/undo.h"
@@ -23,19 +21,18 @@ enum origin_phase {
 
 struct origin {
 	uint8_t kind, phase; /* enum origin_kind, enum origin_phase */
-	bool watched;
-	uint16_t next; /* in its chain, or in the list of the free ones; 0: the end */
-	uint16_t of;   /* tunnel: its interface; pair: the client's origin */
+	uint16_t next;	     /* in its chain, or in the list of the free ones; 0: the end */
+	uint16_t of;	     /* tunnel: its interface; pair: the client's origin */
 	uint16_t server;
-	uint32_t ifindex;
 	struct tunnel tunnel;
-	char name[ORIGIN_NAME];
-	struct origin_counts counts;
+	struct origin_link link;
+	uint32_t list; /* in which the link was seen last */
 };
 
 struct origin_memory {
 	struct hash_key secret;
 	uint32_t fresh; /* numbers from here on were never used */
+	uint32_t list;	/* the present one */
 	uint32_t pairs; /* that are in use: the others need not be searched */
 	uint16_t free_first, free_last;
 	uint16_t chain[CHAINS]; /* the first number; 0: empty */
@@ -80,7 +77,7 @@ static uint16_t *chain_of(const struct origins *o, const struct origin *what)
 	struct origin_memory *m = o->memory;
 	const uint64_t words[] = {
 		(uint64_t)what->kind << 48 | (uint64_t)what->of << 16 | what->server,
-		(uint64_t)what->tunnel.id << 32 | what->ifindex,
+		(uint64_t)what->tunnel.id << 32 | what->link.ifindex,
 		(uint64_t)what->tunnel.type << 1 | what->tunnel.has_id,
 	};
 
@@ -90,7 +87,7 @@ static uint16_t *chain_of(const struct origins *o, const struct origin *what)
 static bool is_same(const struct origin *a, const struct origin *b)
 {
 	return a->kind == b->kind && a->of == b->of && a->server == b->server &&
-	       a->ifindex == b->ifindex && a->tunnel.type == b->tunnel.type &&
+	       a->link.ifindex == b->link.ifindex && a->tunnel.type == b->tunnel.type &&
 	       a->tunnel.has_id == b->tunnel.has_id && a->tunnel.id == b->tunnel.id;
 }
 
@@ -150,20 +147,25 @@ static int find_or_add(struct origins *o, const struct origin *what)
 
 uint16_t origin_of_link(const struct origins *o, uint32_t ifindex)
 {
-	return origin_find(o, &(struct origin){ .kind = ORIGIN_LINK, .ifindex = ifindex });
+	return origin_find(o, &(struct origin){ .kind = ORIGIN_LINK, .link.ifindex = ifindex });
 }
 
-int origin_add_link(struct origins *o, uint32_t ifindex, const char *name, bool watched)
+int origin_add_link(struct origins *o, const struct origin_link *l)
 {
-	int n = find_or_add(o, &(struct origin){ .kind = ORIGIN_LINK, .ifindex = ifindex });
-	struct origin *at;
+	int n = find_or_add(o, &(struct origin){ .kind = ORIGIN_LINK, .link.ifindex = l->ifindex });
 
-	if (n < 0)
-		return n;
-	at = origin_edit(o, (uint16_t)n);
-	at->watched = watched;
-	snprintf(at->name, sizeof at->name, "%s", name);
+	if (n >= 0) {
+		struct origin *at = origin_edit(o, (uint16_t)n);
+
+		at->link = *l;
+		at->list = o->memory->list;
+	}
 	return n;
+}
+
+void origins_begin_list(struct origins *o)
+{
+	heads_edit(o)->list++;
 }
 
 int origin_of_tunnel(struct origins *o, uint16_t iface, const struct tunnel *tunnel)
@@ -225,6 +227,17 @@ void origin_remove_link(struct origins *o, uint32_t ifindex)
 				origin_edit(o, n)->server = at->of;
 			}
 		}
+	}
+}
+
+void origins_end_list(struct origins *o)
+{
+	for (uint32_t n = ORIGIN_FIRST; n < o->memory->fresh; n++) {
+		const struct origin *at = origin_at(o, (uint16_t)n);
+
+		if (at->kind == ORIGIN_LINK && at->phase == PHASE_IN_USE &&
+		    at->list != o->memory->list)
+			origin_remove_link(o, at->link.ifindex);
 	}
 }
 
@@ -291,37 +304,13 @@ struct origin_view origin_look_up(const struct origins *o, uint16_t number)
 		at = origin_at(o, v.iface);
 	}
 	if (at)
-		v.name = at->name;
+		v.name = at->link.name;
 	return v;
 }
 
-bool origin_is_watched(const struct origins *o, uint16_t number)
+const struct origin_link *origin_link_of(const struct origins *o, uint16_t number)
 {
-	const struct origin *at = origin_at(o, number);
+	const struct origin *at = origin_at(o, origin_look_up(o, number).iface);
 
-	return at && at->watched;
-}
-
-/* ---- counts --------------------------------------------------------------------------------- */
-
-struct origin_counts *origin_counts_edit(struct origins *o, uint16_t number)
-{
-	struct origin_view v = origin_look_up(o, number);
-
-	return v.name ? undo_edit(o->undo, &origin_at(o, v.iface)->counts,
-				  sizeof(struct origin_counts))
-		      : NULL;
-}
-
-void origins_each_link(const struct origins *o,
-		       void (*each)(void *arg, uint32_t ifindex, const char *name,
-				    const struct origin_counts *counts),
-		       void *arg)
-{
-	for (uint32_t n = ORIGIN_FIRST; n < o->memory->fresh; n++) {
-		const struct origin *at = origin_at(o, (uint16_t)n);
-
-		if (at->kind == ORIGIN_LINK && at->phase == PHASE_IN_USE && at->watched)
-			each(arg, at->ifindex, at->name, &at->counts);
-	}
+	return at ? &at->link : NULL;
 }

@@ -12,7 +12,6 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include "base/counter.h"
 #include "base/hash.h"
 #include "wire/tunnel.h"
 
@@ -45,8 +44,19 @@ bool origins_adopt(struct origins *o, void *memory, struct undo *undo);
 /* The number of interface @ifindex of a shared ring; 0: it is not known. */
 uint16_t origin_of_link(const struct origins *o, uint32_t ifindex);
 
-/* Makes interface @ifindex known, or changes it.  @watched: its frames are wanted. */
-int origin_add_link(struct origins *o, uint32_t ifindex, const char *name, bool watched);
+/* An interface of a shared ring. */
+struct origin_link {
+	uint32_t ifindex;
+	uint32_t slot; /* the caller's */
+	bool watched;  /* its frames are wanted */
+	char name[ORIGIN_NAME];
+};
+
+/* Makes it known, or changes it; it is in the present list. */
+int origin_add_link(struct origins *o, const struct origin_link *l);
+
+/* A list of all interfaces begins. */
+void origins_begin_list(struct origins *o);
 
 /* The number of @tunnel on @iface, the number of an interface; for TUNNEL_NONE it is @iface. */
 int origin_of_tunnel(struct origins *o, uint16_t iface, const struct tunnel *tunnel);
@@ -60,6 +70,9 @@ int origin_of_pair(struct origins *o, uint16_t client, uint16_t server);
 /* Interface @ifindex is gone: it is unknown from now on, and what is on it is gone as well.  A pair
  * whose server's origin is gone has the client's instead.  O(numbers). */
 void origin_remove_link(struct origins *o, uint32_t ifindex);
+
+/* The same for each interface that was not added since the list began. */
+void origins_end_list(struct origins *o);
 
 /* Is this origin gone?  Any number is allowed. */
 bool origin_is_gone(const struct origins *o, uint16_t number);
@@ -83,21 +96,5 @@ struct origin_view origin_look_up(const struct origins *o, uint16_t number);
 uint16_t origin_of_client(const struct origins *o, uint16_t number);
 uint16_t origin_of_server(const struct origins *o, uint16_t number);
 
-/* Are the frames of this interface of a shared ring wanted? */
-bool origin_is_watched(const struct origins *o, uint16_t number);
-
-/* ---- counts of an interface of a shared ring ------------------------------------------------ */
-
-struct origin_counts {
-	struct counter frames, events;
-};
-
-/* The counts of @number's interface, lent to be changed by the assigning thread; NULL: it has
- * none. */
-struct origin_counts *origin_counts_edit(struct origins *o, uint16_t number);
-
-/* Calls @each for every interface of a shared ring that is watched and not gone. */
-void origins_each_link(const struct origins *o,
-		       void (*each)(void *arg, uint32_t ifindex, const char *name,
-				    const struct origin_counts *counts),
-		       void *arg);
+/* The interface of a shared ring, or what the tunnel or pair is on; NULL: @number has none. */
+const struct origin_link *origin_link_of(const struct origins *o, uint16_t number);

@@ -13,6 +13,7 @@
 #include "flow/incarnation.h"
 #include "flow/input.h"
 #include "flow/late.h"
+#include "flow/origin.h"
 #include "flow/timeout.h"
 #include "flow/tracker_state.h"
 #include "flow/transition.h"
@@ -389,19 +390,28 @@ static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 		close_entry(t, &f, reason, -1, trigger);
 }
 
-/* Up to STEP_SLOTS of them; false: that was all. */
-static bool close_slots(struct tracker *t, enum close_reason reason)
+static bool slot_is_gone(const struct tracker *t, table_ref r, const struct origins *o)
+{
+	return table_live(&t->table, r) && origin_is_gone(o, (uint16_t)table_iface(&t->table, r));
+}
+
+/* Up to STEP_SLOTS of them from @slot on, those of gone origins if @gone; false: that was all. */
+static bool close_slots(struct tracker *t, uint32_t *slot, enum close_reason reason,
+			const struct origins *gone)
 {
 	enum { AHEAD = 16 };
 	unsigned n = STEP_SLOTS;
 
 	for (unsigned p = 0; p < TABLE_POOLS; p++)
-		while (t->close_slot[p] < t->table.head->pool[p].high) {
+		while (slot[p] < t->table.head->pool[p].high) {
 			if (!n--)
 				return true;
-			table_ref r = table_slot(p, t->close_slot[p]++);
+			table_ref r = table_slot(p, slot[p]++);
 
 			entry_prefetch(t, r + AHEAD);
+			if (gone && !slot_is_gone(t, r, gone))
+				continue;
+			t->gone_found = true;
 			close_slot(t, r, reason);
 		}
 	return false;
@@ -409,7 +419,7 @@ static bool close_slots(struct tracker *t, enum close_reason reason)
 
 bool tracker_close_some(struct tracker *t, enum close_reason reason)
 {
-	bool more = close_slots(t, reason);
+	bool more = close_slots(t, t->close_slot, reason, NULL);
 
 	if (!more) {
 		struct synflood_report r;
@@ -418,6 +428,20 @@ bool tracker_close_some(struct tracker *t, enum close_reason reason)
 		memset(t->close_slot, 0, sizeof t->close_slot);
 		while (synflood_end(&t->synflood, &at, t->now_ns, &r))
 			emit_synflood(t, &r);
+	}
+	set_gauges(t);
+	return more;
+}
+
+/* An entry may move to a slot that the walk has passed: it ends with a walk that finds none. */
+bool tracker_close_gone(struct tracker *t, const struct origins *o)
+{
+	bool more = close_slots(t, t->gone_slot, REASON_CAPTURE_END, o);
+
+	if (!more) {
+		memset(t->gone_slot, 0, sizeof t->gone_slot);
+		more = t->gone_found;
+		t->gone_found = false;
 	}
 	set_gauges(t);
 	return more;

@@ -13,6 +13,7 @@
 #include "flow/tracker_config.h"
 
 struct endpoints;
+struct origins;
 struct segment;
 struct tracker;
 
@@ -84,6 +85,10 @@ bool tracker_has_steps(const struct tracker *t);
 /* Closes open connections at the end of the capture, at most STEP_EVENTS per call.  False: that was
  * all.  No segments in between. */
 bool tracker_close_some(struct tracker *t, enum close_reason reason);
+
+/* Closes connections whose origin is gone (origin.h), a part per call, as above, but segments may
+ * come in between.  False: none is left. */
+bool tracker_close_gone(struct tracker *t, const struct origins *o);
 
 /* All at once. */
 void tracker_close_all(struct tracker *t, enum close_reason reason);

@@ -68,6 +68,8 @@ struct tracker {
 	uint32_t sweep_slot[TABLE_POOLS], evict_slot[TABLE_POOLS];
 	uint32_t sweep_pools, sweep_left; /* still to be looked at: pools, slots of the first */
 	uint32_t close_slot[TABLE_POOLS]; /* tracker_close_some() */
+	uint32_t gone_slot[TABLE_POOLS];  /* tracker_close_gone() */
+	bool gone_found;		  /* there, on this walk */
 	uint64_t anomaly_second, anomalies_reported; /* in that second */
 	uint64_t recall_writes;			     /* to all the records below */
 	unsigned losses;

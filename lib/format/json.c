@@ -696,6 +696,8 @@ static void json_decoder(struct strbuf *t, const struct stats_decoder *d)
 	if (d->several && d->split_known)
 		key_u64(t, "split", c->split.v);
 	key_u64(t, "packets", c->packets.v);
+	if (c->other_interfaces.v)
+		key_u64(t, "other_interfaces", c->other_interfaces.v);
 	key_u64(t, "drops", c->drops.v);
 	key_u64(t, "freezes", c->freezes.v);
 	strbuf_lit(t, ",\"verdicts\":{");
@@ -725,18 +727,18 @@ static void json_decoder(struct strbuf *t, const struct stats_decoder *d)
 	strbuf_lit(t, "}");
 }
 
-void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned n,
-		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
-		uint64_t ts_ns)
+static void json_interface(struct strbuf *t, const struct stats_interface *i)
 {
-	json_begin(t, "stats", seq, ts_ns);
-	key_u64(t, "interval_ns", interval_ns);
-	strbuf_lit(t, ",\"decoders\":[");
-	for (unsigned i = 0; i < n; i++) {
-		comma(t, i);
-		json_decoder(t, &decoders[i]);
-	}
-	strbuf_lit(t, "]");
+	strbuf_lit(t, "{\"in_iface\":");
+	strbuf_json_string(t, i->iface);
+	key_name(t, "rings", i->rings);
+	key_u64(t, "frames", i->frames);
+	key_u64(t, "events", i->events);
+	strbuf_lit(t, "}");
+}
+
+static void json_subscribers(struct strbuf *t, const struct stats_subscribers *s)
+{
 	key_object(t, "subscribers", "connected", s->connected);
 	key_u64(t, "accepted", s->accepted);
 	key_u64(t, "refused", s->unlisted + s->uid_limit + s->limit + s->unknown + s->rate_limit);
@@ -749,5 +751,24 @@ void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned
 	strbuf_lit(t, "}");
 	key_u64(t, "lost_events", s->lost_events);
 	strbuf_lit(t, "}");
+}
+
+void json_stats(struct strbuf *t, const struct json_stats *s, uint64_t seq, uint64_t ts_ns)
+{
+	json_begin(t, "stats", seq, ts_ns);
+	key_u64(t, "interval_ns", s->interval_ns);
+	strbuf_lit(t, ",\"decoders\":[");
+	for (unsigned i = 0; i < s->ndecoders; i++) {
+		comma(t, i);
+		json_decoder(t, &s->decoders[i]);
+	}
+	strbuf_lit(t, "]");
+	for (unsigned i = 0; i < s->ninterfaces; i++) {
+		strbuf_str(t, i ? "," : ",\"interfaces\":[");
+		json_interface(t, &s->interfaces[i]);
+	}
+	if (s->ninterfaces)
+		strbuf_lit(t, "]");
+	json_subscribers(t, &s->subscribers);
 	json_end(t);
 }

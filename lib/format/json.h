@@ -133,8 +133,10 @@ void json_restart(struct strbuf *t, const struct json_restart *r, uint64_t seq, 
 struct decoder_counters { /* written by the decoder's thread, read by any */
 	struct counter verdicts[FRAME_VERDICTS];
 	struct counter packets, drops, freezes;
-	struct counter filtered;     /* segments that the mode excludes */
-	struct counter split;	     /* ignored segments of another decoder's connections */
+	struct counter filtered; /* segments that the mode excludes */
+	struct counter
+		other_interfaces; /* frames of interfaces that are not watched, on a shared ring */
+	struct counter split;	  /* ignored segments of another decoder's connections */
 	struct counter bad_checksum; /* of the segments that were captured whole */
 	struct counter events, lost;
 	struct counter beats; /* heartbeat: moves at each batch and each wait */
@@ -155,7 +157,19 @@ struct stats_subscribers {
 	uint64_t unlisted, uid_limit, limit, unknown, rate_limit; /* refused, by reason */
 };
 
-/* Needs up to 1,900 octets of space for each decoder. */
-void json_stats(struct strbuf *t, const struct stats_decoder *decoders, unsigned n,
-		const struct stats_subscribers *s, uint64_t interval_ns, uint64_t seq,
-		uint64_t ts_ns);
+struct stats_interface { /* of those that share rings */
+	const char *iface, *rings;
+	uint64_t frames, events;
+};
+
+/* What one line says.  Borrowed. */
+struct json_stats {
+	const struct stats_decoder *decoders;
+	const struct stats_interface *interfaces;
+	unsigned ndecoders, ninterfaces;
+	struct stats_subscribers subscribers;
+	uint64_t interval_ns;
+};
+
+/* Needs up to 1,900 octets of space for each decoder, and 250 for each interface. */
+void json_stats(struct strbuf *t, const struct json_stats *s, uint64_t seq, uint64_t ts_ns);

@@ -59,26 +59,25 @@ int afring_arphrd(int ifindex)
 	return r;
 }
 
+/* Devices without header_ops: SOCK_RAW frames begin with the IP header (tpacket_rcv(),
+ * dev_has_header()).  A GRE tunnel to a multicast group has header_ops; no TCP is seen there. */
+static const struct {
+	uint16_t arphrd;
+	uint8_t link;
+} link_types[] = {
+	{ ARPHRD_ETHER, LINK_ETHERNET }, { ARPHRD_LOOPBACK, LINK_ETHERNET },
+	{ ARPHRD_NONE, LINK_RAW_IP }, /* tun, WireGuard */
+	{ ARPHRD_RAWIP, LINK_RAW_IP },	 { ARPHRD_PPP, LINK_RAW_IP },
+	{ ARPHRD_TUNNEL, LINK_RAW_IP },	 { ARPHRD_TUNNEL6, LINK_RAW_IP },
+	{ ARPHRD_SIT, LINK_RAW_IP },	 { ARPHRD_IPGRE, LINK_RAW_IP },
+};
+
 int afring_link_type(int arphrd)
 {
-	switch (arphrd) {
-	case ARPHRD_ETHER:
-	case ARPHRD_LOOPBACK:
-		return LINK_ETHERNET;
-	/* Devices without header_ops: SOCK_RAW frames begin with the IP header (tpacket_rcv(),
-	 * dev_has_header()).  A GRE tunnel to a multicast group has header_ops; no TCP is seen
-	 * there. */
-	case ARPHRD_NONE: /* tun, WireGuard */
-	case ARPHRD_RAWIP:
-	case ARPHRD_PPP:
-	case ARPHRD_TUNNEL:
-	case ARPHRD_TUNNEL6:
-	case ARPHRD_SIT:
-	case ARPHRD_IPGRE:
-		return LINK_RAW_IP;
-	default:
-		return -EPFNOSUPPORT;
-	}
+	for (size_t i = 0; i < ARRAY_SIZE(link_types); i++)
+		if (link_types[i].arphrd == arphrd)
+			return link_types[i].link;
+	return -EPFNOSUPPORT;
 }
 
 /* ---- the socket ---- */
@@ -106,6 +105,20 @@ static int ring_make(int fd, const struct afring_config *config, uint32_t *block
 		if (errno != ENOMEM || n / 2 < MIN_BLOCKS)
 			return -errno;
 	}
+}
+
+int afring_deaf_socket(void)
+{
+	int fd = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0); /* protocol 0 */
+
+	return fd < 0 ? -errno : fd;
+}
+
+int afring_promiscuous(int deaf_fd, int ifindex)
+{
+	struct packet_mreq m = { .mr_ifindex = ifindex, .mr_type = PACKET_MR_PROMISC };
+
+	return setsockopt(deaf_fd, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &m, sizeof m) ? -errno : 0;
 }
 
 struct sockopt {
@@ -171,15 +184,8 @@ static int socket_make(const struct afring_config *config, bool loopback, int *r
 	if (bind(fd, (struct sockaddr *)&ll, sizeof(ll)) < 0)
 		return *reterr_step = "bind", -errno;
 
-	struct packet_mreq promisc = { .mr_ifindex = config->ifindex,
-				       .mr_type = PACKET_MR_PROMISC };
-	const struct sockopt bound[] = {
-		{ OPTION(SOL_PACKET, PACKET_ADD_MEMBERSHIP,
-			 config->promiscuous ? &promisc : NULL) },
-		{ 0 },
-	};
-
-	return options_set(fd, bound, reterr_step);
+	*reterr_step = "PACKET_ADD_MEMBERSHIP";
+	return config->promiscuous && !g->shared ? afring_promiscuous(fd, config->ifindex) : 0;
 }
 
 /* ---- blocks ---- */
@@ -274,14 +280,17 @@ static uint32_t gso_size_before(const uint8_t *frame)
 	return tcp ? vnet.gso_size : 0;
 }
 
+/* Where the kernel says which interface a frame is of: after the header, before the frame. */
+static const struct sockaddr_ll *frame_from(const struct tpacket3_hdr *h)
+{
+	return (const struct sockaddr_ll *)((const uint8_t *)h + TPACKET_ALIGN(sizeof(*h)));
+}
+
 /* Is the checksum neither verified by device or kernel, nor still to be filled in? */
 static bool is_unverified(const struct tpacket3_hdr *h)
 {
-	const uint8_t *from = (const uint8_t *)h + TPACKET_ALIGN(sizeof(*h));
-
 	return !(h->tp_status & (TP_STATUS_CSUMNOTREADY | TP_STATUS_CSUM_VALID)) &&
-	       h->tp_mac >= TPACKET3_HDRLEN &&
-	       ((const struct sockaddr_ll *)from)->sll_pkttype != PACKET_OUTGOING;
+	       h->tp_mac >= TPACKET3_HDRLEN && frame_from(h)->sll_pkttype != PACKET_OUTGOING;
 }
 
 /* The next frame of the held block.  An offset that leads out of the block ends it: we do not trust
@@ -312,6 +321,9 @@ static bool frame_take(struct afring *a, struct frame *ret)
 		.caplen = h->tp_snaplen,
 		.len = h->tp_len,
 		.ts_ns = h->tp_sec * UINT64_C(1000000000) + h->tp_nsec,
+		.iface = unlikely(a->g.shared) && h->tp_mac >= TPACKET3_HDRLEN
+				 ? (uint32_t)frame_from(h)->sll_ifindex
+				 : 0,
 		.gso_size = a->g.vnet_hdr ? gso_size_before(p + h->tp_mac) : 0,
 		.vlan_tci = (uint16_t)h->hv1.tp_vlan_tci,
 		.has_vlan = !!(h->tp_status & TP_STATUS_VLAN_VALID),
@@ -506,19 +518,54 @@ static int group_make(const struct afring_config *config, unsigned n, int progra
 	return r < 0 ? r : options_set(fd[0], assign, reterr_step);
 }
 
-/* Sets the filter of member @i.  The hook of a group ignores PACKET_IGNORE_OUTGOING (fanout_add()),
- * so on loopback the filter rejects outgoing frames. */
-static int member_filter_set(int fd, const struct afring_config *config, unsigned i, bool loopback,
-			     const char **reterr_step)
+/* Rejects outgoing frames of loopback, which are seen again as incoming ones.  The hook of a group
+ * ignores PACKET_IGNORE_OUTGOING (fanout_add()).  Returns the number of instructions. */
+static unsigned reject_outgoing(struct sock_filter *insns)
 {
-	static const struct sock_filter no_outgoing[] = {
+	const struct sock_filter program[] = {
 		BPF_STMT(BPF_LD | BPF_B | BPF_ABS, (uint32_t)(SKF_AD_OFF + SKF_AD_PKTTYPE)),
 		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, PACKET_OUTGOING, 0, 1),
 		BPF_STMT(BPF_RET | BPF_K, 0),
 	};
+
+	memcpy(insns, program, sizeof program);
+	return ARRAY_SIZE(program);
+}
+
+enum { PROLOGUE_MAX = 2 * ARRAY_SIZE(link_types) + 8 };
+
+/* Rejects frames of other kinds of link than @link.  Returns the number of instructions. */
+static unsigned reject_others(int link, struct sock_filter *insns)
+{
+	unsigned n = 0, loopback;
+
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_H | BPF_ABS,
+						  (uint32_t)(SKF_AD_OFF + SKF_AD_HATYPE));
+	for (size_t i = 0; i < ARRAY_SIZE(link_types); i++)
+		if (link_types[i].link == link)
+			insns[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
+								  link_types[i].arphrd, 0, 0);
+	for (unsigned i = 1; i < n; i++)
+		insns[i].jt = (uint8_t)(n - i); /* over the others and the return */
+	insns[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
+	if (link != LINK_ETHERNET)
+		return n;
+	loopback = n++;
+	n += reject_outgoing(insns + n);
+	insns[loopback] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, ARPHRD_LOOPBACK,
+						       0, (uint8_t)(n - loopback - 1));
+	return n;
+}
+
+/* Sets the filter of member @i. */
+static int member_filter_set(int fd, const struct afring_config *config, unsigned i, bool loopback,
+			     const char **reterr_step)
+{
 	const int *program = config->programs ? &config->programs[i] : NULL;
-	struct sock_filter insns[BPF_MAXINSNS];
-	unsigned n = loopback ? ARRAY_SIZE(no_outgoing) : 0;
+	struct sock_filter insns[PROLOGUE_MAX + BPF_MAXINSNS];
+	unsigned n = !config->ifindex ? reject_others(config->link, insns)
+		     : loopback	      ? reject_outgoing(insns)
+				      : 0;
 	struct sock_fprog filter = { .len = (unsigned short)(n + config->filter.len),
 				     .filter = insns };
 	const struct sockopt options[] = {
@@ -532,7 +579,6 @@ static int member_filter_set(int fd, const struct afring_config *config, unsigne
 	if (!program) {
 		if (n + config->filter.len > BPF_MAXINSNS)
 			return *reterr_step = "filter", -EINVAL;
-		memcpy(insns, no_outgoing, n * sizeof(*insns));
 		memcpy(insns + n, config->filter.filter, config->filter.len * sizeof(*insns));
 	}
 	return options_set(fd, options, reterr_step);
@@ -554,16 +600,17 @@ int afring_socket_group(const struct afring_config *config, unsigned n, int prog
 		return *reterr_step = "interface name", -EINVAL;
 	strcpy(g.ifname, config->ifname);
 
-	int arphrd = afring_arphrd(config->ifindex);
+	int arphrd = config->ifindex ? afring_arphrd(config->ifindex) : ARPHRD_VOID;
 
 	if (arphrd < 0)
 		return *reterr_step = "interface", arphrd;
 
-	int link = afring_link_type(arphrd);
+	int link = config->ifindex ? afring_link_type(arphrd) : config->link;
 
 	if (link < 0)
 		return *reterr_step = "link type", link;
 	g.link = (uint8_t)link;
+	g.shared = !config->ifindex;
 	for (unsigned i = 0; i < n; i++) {
 		fd[i] = -1;
 		ret_geometry[i] = g;

@@ -20,13 +20,14 @@ struct source_position;
 enum { AFRING_GROUP_MAX = 64 }; /* the kernel allows 256 */
 
 struct afring_config {
-	int ifindex;
+	int ifindex;		   /* 0: shared by all interfaces of this ... */
+	int link;		   /* ... enum link_type; frame.iface is then their ifindex */
 	const char *ifname;	   /* borrowed; returned by source_iface() */
 	unsigned block_size;	   /* octets: a power of two, a multiple of the page size */
 	unsigned block_nr;	   /* fewer if there is not enough memory */
 	unsigned block_timeout_ms; /* a partly filled block is retired after this; > 0 */
-	bool promiscuous;
-	struct sock_fprog filter; /* borrowed; see bpf/tcp_filter.h; not empty */
+	bool promiscuous;	   /* not for a shared ring, see afring_promiscuous() */
+	struct sock_fprog filter;  /* borrowed; see bpf/tcp_filter.h; not empty */
 	/* Borrowed: descriptors of eBPF programs that replace `filter`, one per ring; or NULL.  On
 	 * loopback each must reject PACKET_OUTGOING. */
 	const int *programs;
@@ -38,6 +39,7 @@ struct afring_geometry {
 	uint32_t block_size, block_nr;
 	uint8_t link;	  /* enum link_type */
 	uint8_t vnet_hdr; /* a struct virtio_net_hdr precedes each frame */
+	uint8_t shared;	  /* frames are of all interfaces, see afring_config.ifindex */
 	char ifname[16];  /* IFNAMSIZ */
 };
 
@@ -48,6 +50,13 @@ int afring_arphrd(int ifindex);
 /* The enum link_type of frames of hardware type @arphrd; -EPFNOSUPPORT: wire/frame.c cannot read
  * them. */
 int afring_link_type(int arphrd);
+
+/* A socket that receives nothing, and keeps interfaces promiscuous that share a ring, until they are
+ * gone or it is closed: a descriptor, owned by the caller, or -errno. */
+int afring_deaf_socket(void);
+
+/* Makes interface @ifindex promiscuous.  0 or -errno. */
+int afring_promiscuous(int deaf_fd, int ifindex);
 
 /* Creates a socket with its ring; it captures from now on.  Returns a descriptor, owned by the
  * caller, close-on-exec.  -errno: *reterr_step is a literal that names what failed; -EINVAL also

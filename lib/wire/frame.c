@@ -131,7 +131,7 @@ static inline enum frame_verdict outer_decode(const struct frame *f, struct deco
 static inline __attribute__((always_inline)) enum frame_verdict
 any_decode(const struct frame *f, unsigned inner, struct tunnel *ret_tunnel, struct segment *ret)
 {
-	struct segment s = { .ts_ns = f->ts_ns, .iface = f->iface };
+	struct segment s = { .ts_ns = f->ts_ns, .iface = (uint16_t)f->iface };
 	struct decode d = { .s = &s };
 	enum frame_verdict v = outer_decode(f, &d);
 
@@ -173,7 +173,7 @@ static inline bool plain_tcp_decode(const struct frame *f, const uint8_t *ip, ui
 	ret->ts_ns = f->ts_ns;
 	ret->wire_len = f->len;
 	ret->wire_segs = 1;
-	ret->iface = f->iface;
+	ret->iface = (uint16_t)f->iface;
 	ret->vlan[0] = ret->vlan[1] = 0;
 	ret->nvlan = 0;
 	ret->fragment = ret->extended = false;

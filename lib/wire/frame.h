@@ -18,7 +18,7 @@ struct frame {
 	uint32_t len;	     /* octets on the wire; a super-frame counts once */
 	uint64_t ts_ns;	     /* ns since 1970 UTC */
 	uint32_t gso_size;   /* payload of each segment of a super-frame; 0: not one */
-	uint16_t iface;	     /* index, see source_iface() */
+	uint32_t iface;	     /* index, see source_iface(); of a shared ring: ifindex */
 	uint16_t vlan_tci;   /* outermost tag, which the kernel removed from the frame ... */
 	uint8_t has_vlan;    /* ... when this is set */
 	uint8_t link;	     /* enum link_type of "wire/link.h" */

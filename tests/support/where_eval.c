@@ -127,7 +127,12 @@ static void add_stats(struct strbuf *t)
 		below(2)
 	};
 
-	json_stats(t, d, 1 + below(2), &s, 5000000000 * below(2), below(9), random_time());
+	json_stats(t,
+		   &(struct json_stats){ .decoders = d,
+					 .ndecoders = 1 + below(2),
+					 .subscribers = s,
+					 .interval_ns = 5000000000 * below(2) },
+		   below(9), random_time());
 }
 
 static void add_restart(struct strbuf *t)

@@ -15,6 +15,7 @@
 #include "../../daemon/synfind/decoder_state.c"
 #include "../../daemon/synfind/pipeline.c"
 #include "../../daemon/synfind/lister.c"
+#include "../../daemon/synfind/links.c"
 #include "../../daemon/synfind/decoder.c"
 #include "tests/support/rand.h"
 #include "tests/support/tap.h"

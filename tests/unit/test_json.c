@@ -877,7 +877,11 @@ static void test_stats(void)
 	d[1] = d[0];
 	d[1].iface = "\xff";
 	memset(d[1].count.tracker.states, 0, sizeof d[1].count.tracker.states);
-	json_stats(&t, d, 2, &s, 10, 5, 0);
+	struct stats_interface links[64] = { { "veth\"1", "any", 8, 9 },
+					     { "veth2", "any", 10, 11 } };
+	struct json_stats all_of = { d, links, 2, 2, s, 10 };
+
+	json_stats(&t, &all_of, 5, 0);
 	json_t *j = parse(&t);
 	const json_t *a = json_array_get(at(j, "decoders"), 0);
 
@@ -899,6 +903,12 @@ static void test_stats(void)
 		   num_is(a, "syn_flood.servers", 34) && num_is(a, "syn_flood.held", 35) &&
 		   num_is(a, "syn_flood.untold", 36) && num_is(a, "syn_flood.unwatched", 37),
 	   "stats: a decoder's counters");
+	const json_t *link = json_array_get(at(j, "interfaces"), 0);
+
+	ok(json_array_size(at(j, "interfaces")) == 2 && str_is(link, "in_iface", "veth\"1") &&
+		   str_is(link, "rings", "any") && num_is(link, "frames", 8) &&
+		   num_is(link, "events", 9),
+	   "stats: interfaces that share rings");
 	unsigned wrong = 0;
 
 	for (unsigned v = 0; v < FRAME_VERDICTS; v++)
@@ -944,15 +954,25 @@ static void test_stats(void)
 	s = (struct stats_subscribers){ UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX,
 					UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX };
 	t = room(sizeof line);
-	json_stats(&t, d, ARRAY_SIZE(d), &s, UINT64_MAX, UINT64_MAX, UINT64_MAX);
+	all_of = (struct json_stats){ d, links, ARRAY_SIZE(d), 0, s, UINT64_MAX };
+	json_stats(&t, &all_of, UINT64_MAX, UINT64_MAX);
 	size_t all = (size_t)(t.p - line);
 
 	t = room(sizeof line);
-	json_stats(&t, d, 1, &s, UINT64_MAX, UINT64_MAX, UINT64_MAX);
+	all_of.ndecoders = 1;
+	json_stats(&t, &all_of, UINT64_MAX, UINT64_MAX);
 	size_t one = (size_t)(t.p - line), each = (all - one) / (ARRAY_SIZE(d) - 1);
 
 	printf("# greatest numbers: %zu octets for a decoder, %zu for eight\n", each, all);
 	ok(all <= 20 << 10, "stats: eight of them fit the publisher's 20 KiB");
+	for (unsigned i = 0; i < ARRAY_SIZE(links); i++)
+		links[i] =
+			(struct stats_interface){ d[0].iface, d[0].iface, UINT64_MAX, UINT64_MAX };
+	t = room(sizeof line);
+	all_of.ndecoders = 0;
+	all_of.ninterfaces = ARRAY_SIZE(links);
+	json_stats(&t, &all_of, UINT64_MAX, UINT64_MAX);
+	ok(t.p - line <= 20 << 10, "stats: so do 64 interfaces");
 }
 
 static void test_syn_flood(void)

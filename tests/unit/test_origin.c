@@ -90,7 +90,15 @@ static bool is_named(const struct origins *t, int number, const char *name)
 
 static bool is_link(const struct origins *t, int number, const char *name, bool watched)
 {
-	return is_named(t, number, name) && origin_is_watched(t, (uint16_t)number) == watched;
+	return is_named(t, number, name) && origin_link_of(t, (uint16_t)number)->watched == watched;
+}
+
+static int add_link(struct origins *t, uint32_t ifindex, const char *name, bool watched)
+{
+	struct origin_link l = { .ifindex = ifindex, .slot = 1, .watched = watched };
+
+	strcpy(l.name, name);
+	return origin_add_link(t, &l);
 }
 
 static void test_links(void)
@@ -99,13 +107,12 @@ static void test_links(void)
 	struct tunnel v = vxlan(7);
 
 	ok(!origin_of_link(t, 5), "an interface that is not known has no number");
-	int five = origin_add_link(t, 5, "veth5", false),
-	    six = origin_add_link(t, 6, "veth6", true);
+	int five = add_link(t, 5, "veth5", false), six = add_link(t, 6, "veth6", true);
 
 	ok(five >= ORIGIN_FIRST && six > five && origin_of_link(t, 5) == five &&
 		   is_link(t, five, "veth5", false) && is_link(t, six, "veth6", true),
 	   "interfaces have numbers and names");
-	ok(origin_add_link(t, 5, "eth5", true) == five && is_link(t, five, "eth5", true),
+	ok(add_link(t, 5, "eth5", true) == five && is_link(t, five, "eth5", true),
 	   "one that is changed keeps its number");
 
 	int tunnel = origin_of_tunnel(t, (uint16_t)five, &v);
@@ -121,9 +128,9 @@ static void test_links(void)
 		   origin_of_server(t, (uint16_t)pair) == six &&
 		   origin_of_client(t, (uint16_t)six) == six && is_named(t, pair, "eth5"),
 	   "a pair, named after the client's");
-	origin_counts_edit(t, (uint16_t)tunnel)->frames.v = 3;
-	ok(origin_counts_edit(t, (uint16_t)five)->frames.v == 3 && !origin_counts_edit(t, 0),
-	   "counts are the interface's");
+	ok(origin_link_of(t, (uint16_t)tunnel)->slot == 1 && origin_link_of(t, (uint16_t)pair)->slot == 1 &&
+		   !origin_link_of(t, 0),
+	   "their slot is the interface's");
 
 	origin_remove_link(t, 5);
 	ok(!origin_of_link(t, 5) && origin_is_gone(t, (uint16_t)five) &&
@@ -133,7 +140,7 @@ static void test_links(void)
 	   "a pair whose server's is gone has the client's for both");
 	ok(is_named(t, pair, "eth5"), "events still find its name");
 
-	int again = origin_add_link(t, 5, "eth5", true);
+	int again = add_link(t, 5, "eth5", true);
 
 	ok(again > other && !origin_is_gone(t, (uint16_t)again),
 	   "the same ifindex again: another number");
@@ -148,20 +155,20 @@ static void test_release(void)
 
 	t->limit = ORIGIN_FIRST + 10;
 	for (uint32_t i = 1; i <= 10; i++)
-		wrong += origin_add_link(t, i, "a", true) != (int)(ORIGIN_FIRST + i - 1);
-	ok(!wrong && origin_add_link(t, 11, "b", true) == -ENOSPC, "none is left");
+		wrong += add_link(t, i, "a", true) != (int)(ORIGIN_FIRST + i - 1);
+	ok(!wrong && add_link(t, 11, "b", true) == -ENOSPC, "none is left");
 	origin_remove_link(t, 4);
 	origin_remove_link(t, 2);
-	ok(origin_add_link(t, 11, "b", true) == -ENOSPC, "gone, but connections have them");
+	ok(add_link(t, 11, "b", true) == -ENOSPC, "gone, but connections have them");
 	origins_release(t);
-	ok(origin_add_link(t, 11, "b", true) == -ENOSPC && is_link(t, ORIGIN_FIRST + 3, "a", true),
+	ok(add_link(t, 11, "b", true) == -ENOSPC && is_link(t, ORIGIN_FIRST + 3, "a", true),
 	   "released, but events have them");
 	origins_release(t);
-	ok(origin_add_link(t, 11, "b", true) == ORIGIN_FIRST + 1 &&
+	ok(add_link(t, 11, "b", true) == ORIGIN_FIRST + 1 &&
 		   is_link(t, ORIGIN_FIRST + 1, "b", true),
 	   "then they are used again");
 	for (uint32_t i = 12; i < 100000; i++) {
-		wrong += origin_add_link(t, i, "c", true) < 0;
+		wrong += add_link(t, i, "c", true) < 0;
 		origin_remove_link(t, i);
 		origins_release(t);
 		origins_release(t);
@@ -169,6 +176,11 @@ static void test_release(void)
 	ok(!wrong && origin_of_link(t, 1) == ORIGIN_FIRST &&
 		   origin_of_link(t, 11) == ORIGIN_FIRST + 1,
 	   "100,000 that come and go need no more, and the others stay");
+	origins_begin_list(t);
+	add_link(t, 11, "b", true);
+	origins_end_list(t);
+	ok(!origin_of_link(t, 1) && origin_of_link(t, 11) && origin_is_gone(t, ORIGIN_FIRST),
+	   "what a list does not have is gone");
 	free(t->memory);
 }
 
