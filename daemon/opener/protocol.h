@@ -50,9 +50,9 @@ enum opener_reply_kind {
 	/* With shared rings: an interface that the configuration does not name: .ifindex .name */
 	OPENER_OTHER,
 	OPENER_LISTED, /* the list is complete; changes follow */
-	OPENER_GONE, /* interface .ifindex, reported by LINK or OTHER, was removed or moved elsewhere */
-	/* .rings ring descriptors for .ifindex, or opener_shared(), and their geometry; with MODE_AUTO also as many maps
-	 * `flows` and as many maps `slots` (bpf/bypass.bpf.c) */
+	OPENER_GONE,   /* interface .ifindex, of LINK or OTHER, was removed or moved elsewhere */
+	/* .rings ring descriptors for .ifindex, or opener_shared(), and their geometry; with
+	 * MODE_AUTO also as many maps `flows` and as many maps `slots` (bpf/bypass.bpf.c) */
 	OPENER_RINGS,
 	OPENER_FAILED, /* no rings: .error is -errno, .step what failed */
 	OPENER_CLEANED,

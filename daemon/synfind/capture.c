@@ -130,7 +130,7 @@ static struct interface *shared_rings(struct capture *c, unsigned link)
 /* Its rings, which it shares, have come: watches it. */
 static void interface_join_rings(struct capture *c, struct interface *iface)
 {
-	struct kept_link *kept;
+	struct stored_link *kept;
 
 	interface_watch(iface);
 	interface_log(iface, "watched", "Watching %s%s", iface->name,

@@ -381,7 +381,7 @@ static json_t *interface_json(const struct control_view *v, const struct interfa
 			if (iface->decoder[i] == input->decoder)
 				counts_add(&counts, input);
 	for (unsigned i = 0; i < iface->rings->decoders && iface->slot; i++) {
-		const struct kept_link *l = &iface->rings->decoder[i]->state.links[iface->slot];
+		const struct stored_link *l = &iface->rings->decoder[i]->state.links[iface->slot];
 
 		counts.packets += counter_get(&l->frames);
 		counts.events += counter_get(&l->events);

@@ -54,7 +54,7 @@ bool decoder_state_adopt(struct decoder_state *state, const struct decoder_state
 /* The deaths that are counted in mapped memory; NULL: it has another layout. */
 const struct rescue *decoder_state_rescue(const struct decoder_state *state);
 
-/* Copies what mapped memory says of interfaces that share the ring, unless it has another layout. */
+/* Copies what mapped memory says of interfaces that share the ring, if it has this layout. */
 void decoder_state_copy_links(struct decoder_state *to, const struct decoder_state *mapped);
 
 /* A zeroed one is fine. */

@@ -33,7 +33,7 @@ struct decoder_ring {
 enum reported_link { REPORTED_NEW, REPORTED_UP, REPORTED_DOWN, REPORTED_GONE };
 
 /* An interface of the ring.  The main thread has it, but for the counts. */
-struct kept_link {
+struct stored_link {
 	char name[16]; /* IFNAMSIZ; "": a free slot */
 	int32_t ifindex;
 	uint8_t reported; /* decoder 0 only: the state published last, enum reported_link */
@@ -66,7 +66,7 @@ struct decoder_state { /* a process's view */
 	struct decoder_state_head *head;
 	struct decoder_progress *progress;
 	void *events, *tracker, *origins; /* addresses of the parts */
-	struct kept_link *links;	  /* LINK_SLOTS of them */
+	struct stored_link *links;	  /* LINK_SLOTS of them */
 	struct ring_switch *ring_switch;
 	struct undo undo;
 	enum rescue_step step; /* of this process, since its adoption, after so many deaths */

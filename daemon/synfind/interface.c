@@ -77,22 +77,24 @@ void interface_free(struct interface *iface)
 	free(iface);
 }
 
+static void interface_remove(struct capture *c, struct interface **link)
+{
+	struct interface *iface = *link;
+
+	interface_unstore_all(c, iface);
+	*link = iface->next;
+	interface_free(iface);
+}
+
 void interface_forget(struct capture *c, struct interface *iface)
 {
 	struct interface **link = &c->interfaces;
 
-	while (interface_is_rings(iface) && *link)
-		if ((*link)->rings == iface && *link != iface)
-			interface_forget(c, *link), link = &c->interfaces;
+	while (*link)
+		if (*link == iface || (*link)->rings == iface)
+			interface_remove(c, link);
 		else
 			link = &(*link)->next;
-	link = &c->interfaces;
-
-	interface_unstore_all(c, iface);
-	while (*link != iface)
-		link = &(*link)->next;
-	*link = iface->next;
-	interface_free(iface);
 }
 
 static void interface_forget_oldest(struct capture *c)
@@ -363,7 +365,7 @@ static uint32_t interface_take_slot(struct interface *rings)
 static void interface_keep(struct interface *iface)
 {
 	struct interface *rings = iface->rings;
-	struct kept_link *kept;
+	struct stored_link *kept;
 
 	iface->slot = interface_take_slot(rings);
 	for (unsigned i = 0; i < rings->decoders && iface->slot; i++) {
@@ -407,7 +409,7 @@ void interface_close_all(struct interface *iface)
 
 /* ---- link state ----------------------------------------------------------------------------- */
 
-struct kept_link *interface_kept(const struct interface *iface)
+struct stored_link *interface_kept(const struct interface *iface)
 {
 	const struct interface *rings = iface->rings;
 	bool kept = rings->decoders && (rings == iface || iface->slot);
@@ -418,7 +420,7 @@ struct kept_link *interface_kept(const struct interface *iface)
 void interface_report_link(struct capture *c, struct interface *iface, enum reported_link link,
 			   const char *state)
 {
-	struct kept_link *kept = interface_kept(iface);
+	struct stored_link *kept = interface_kept(iface);
 	struct decoder_state_head *h = kept ? iface->rings->decoder[0]->state.head : NULL;
 
 	if (h) {

@@ -31,7 +31,7 @@ enum {
 struct interface {
 	struct interface *next;
 	struct interface *rings; /* whose decoders have its frames: itself, or what it shares */
-	uint32_t slot;		 /* its kept_link there; 0 also: none */
+	uint32_t slot;		 /* its stored_link there; 0 also: none */
 	struct decoder *decoder[OPENER_RINGS_MAX]; /* owned */
 	unsigned decoders;			   /* 0: none yet, or ended */
 	char name[IF_NAMESIZE];			   /* kept after it is gone */
@@ -162,7 +162,7 @@ void interface_add_totals(struct capture_totals *sum, const struct interface *if
 /* ---- link state ----------------------------------------------------------------------------- */
 
 /* What is kept of it for the next process; NULL: nothing. */
-struct kept_link *interface_kept(const struct interface *iface);
+struct stored_link *interface_kept(const struct interface *iface);
 
 /* Publishes the link state exactly once, even if the process is killed in between: from the number
  * of the line the next process knows whether it was published. */

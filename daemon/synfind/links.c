@@ -10,7 +10,7 @@
 
 static const uint64_t reorder_ns = 1000000; /* between processors */
 
-void links_begin(struct links *l, struct origins *origins, struct kept_link *kept,
+void links_begin(struct links *l, struct origins *origins, struct stored_link *kept,
 		 struct undo *undo, uint64_t block_timeout_ns)
 {
 	l->origins = origins;

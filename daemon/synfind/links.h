@@ -11,7 +11,7 @@
 #include <stdint.h>
 #include "base/cc.h"
 
-struct kept_link;
+struct stored_link;
 struct origins;
 struct undo;
 
@@ -26,7 +26,7 @@ struct link_news {
 	struct link_news *next;
 	enum link_news_kind kind;
 	uint32_t ifindex;
-	uint32_t slot; /* its kept_link, if it is watched */
+	uint32_t slot; /* its stored_link, if it is watched */
 	bool watched;  /* HERE: this one; LIST: any that is not known in time */
 	char name[16];
 	uint64_t at_ns; /* set by links_post() */
@@ -47,7 +47,7 @@ struct links {
 	_Atomic(struct link_news *) posted; /* newest first */
 	/* The decoder's thread alone has the rest. */
 	struct origins *origins; /* borrowed, like the next ones */
-	struct kept_link *kept;
+	struct stored_link *kept;
 	struct undo *undo;
 	struct link_news *leaving; /* GONE and LIST_END, oldest first; owned */
 	uint64_t latency_ns;	   /* longest time that a frame stays unread in the ring */
@@ -61,7 +61,7 @@ struct links {
 };
 
 /* Before the thread begins, in every process; @l was zeroed, and may have news. */
-void links_begin(struct links *l, struct origins *origins, struct kept_link *kept,
+void links_begin(struct links *l, struct origins *origins, struct stored_link *kept,
 		 struct undo *undo, uint64_t block_timeout_ns);
 
 /* The thread has ended, or has not begun. */
@@ -93,6 +93,7 @@ static inline bool links_are_leaving(const struct links *l)
 /* Removes the first of those; in a transaction.  Sets .closing if connections may have it. */
 void links_remove(struct links *l);
 
+/* For links_frame(). */
 struct link_seen *links_look_up(struct links *l, uint32_t ifindex);
 
 /* What is known of interface @ifindex, and counts a frame of it; .number is 0 if it is unknown. */

@@ -290,7 +290,7 @@ static unsigned read_interfaces(const struct publisher *p, const struct input_ri
 					       .rings = input->iface };
 		for (const struct input_ring *of = p->rings; of; of = of->next)
 			if (of->iface == input->iface) {
-				const struct kept_link *l = &of->decoder->state.links[*slot];
+				const struct stored_link *l = &of->decoder->state.links[*slot];
 
 				i->frames += counter_get(&l->frames);
 				i->events += counter_get(&l->events);

@@ -180,7 +180,7 @@ static void interface_adopt_links(struct capture *c, struct interface *rings)
 	struct decoder_state *state = &rings->decoder[0]->state;
 
 	for (uint32_t slot = 1; slot < state->head->link_slots && slot < LINK_SLOTS; slot++) {
-		struct kept_link *kept = &state->links[slot];
+		struct stored_link *kept = &state->links[slot];
 		struct interface *iface;
 
 		if (kept->reported == REPORTED_GONE)

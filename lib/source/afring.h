@@ -51,8 +51,8 @@ int afring_arphrd(int ifindex);
  * them. */
 int afring_link_type(int arphrd);
 
-/* A socket that receives nothing, and keeps interfaces promiscuous that share a ring, until they are
- * gone or it is closed: a descriptor, owned by the caller, or -errno. */
+/* A socket that receives nothing, and keeps interfaces promiscuous that share a ring, until they
+ * are gone or it is closed: a descriptor, owned by the caller, or -errno. */
 int afring_deaf_socket(void);
 
 /* Makes interface @ifindex promiscuous.  0 or -errno. */

@@ -128,8 +128,8 @@ static void test_links(void)
 		   origin_of_server(t, (uint16_t)pair) == six &&
 		   origin_of_client(t, (uint16_t)six) == six && is_named(t, pair, "eth5"),
 	   "a pair, named after the client's");
-	ok(origin_link_of(t, (uint16_t)tunnel)->slot == 1 && origin_link_of(t, (uint16_t)pair)->slot == 1 &&
-		   !origin_link_of(t, 0),
+	ok(origin_link_of(t, (uint16_t)tunnel)->slot == 1 &&
+		   origin_link_of(t, (uint16_t)pair)->slot == 1 && !origin_link_of(t, 0),
 	   "their slot is the interface's");
 
 	origin_remove_link(t, 5);
