@@ -78,6 +78,13 @@ static void interface_line(struct out *out, const json_t *i, bool first)
 	label(out, first ? "interfaces" : "");
 	out_cell(out, OUT_PLAIN, 16, js_str(i, "name"));
 	out_cell(out, strcmp(state, "up") ? OUT_BAD : OUT_GOOD, 8, state);
+	if (js_at(i, "rings")) {
+		out_printf(out, "shares a ring (%s): %s, ", js_str(i, "rings"),
+			   human_plural(js_u64(i, "counts.packets"), "frame").s);
+		out_printf(out, "%s", human_plural(js_u64(i, "counts.events"), "event").s);
+		out_end(out);
+		return;
+	}
 	rates(out, js_at(i, "counts"));
 	out_printf(out, "%s open, ", human_count(js_u64(i, "counts.open")).s);
 	trouble(out, js_u64(i, "counts.drops"), "frames dropped");

@@ -392,17 +392,21 @@ static json_t *interface_json(const struct control_view *v, const struct interfa
 			 counts_json(&counts));
 }
 
-/* The captured ones first, then those that are remembered. */
+/* What interfaces share comes first, then those that are captured, then those that are remembered. */
+static int interface_rank(const struct interface *iface)
+{
+	return interface_is_rings(iface) ? 0 : interface_runs(iface) || iface->rings->asked ? 1 : 2;
+}
+
 static json_t *interfaces_json(const struct control_view *v, unsigned *ret_more)
 {
 	json_t *list = json_array();
 	unsigned n = 0;
 
-	for (int gone = 0; gone < 2; gone++)
+	for (int rank = 0; rank < 3; rank++)
 		for (const struct interface *iface = v->capture->interfaces; iface;
 		     iface = iface->next)
-			if ((!strcmp(interface_state(iface), "gone")) == gone &&
-			    n++ < JSON_NAMES_MAX)
+			if (interface_rank(iface) == rank && n++ < JSON_NAMES_MAX)
 				json_array_append_new(list, interface_json(v, iface));
 	*ret_more = n > JSON_NAMES_MAX ? n - JSON_NAMES_MAX : 0;
 	return list;

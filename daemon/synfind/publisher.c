@@ -274,28 +274,45 @@ void publisher_iface(struct publisher *p, const char *iface, const char *state)
 	stream_state_commit(&p->stream);
 }
 
-/* The next interfaces that share the rings of @input, from @slot on; returns their number. */
-static unsigned read_interfaces(const struct publisher *p, const struct input_ring *input,
-				uint32_t *slot, struct stats_interface *ret)
+/* How far the interfaces that share rings were read. */
+struct links_cursor {
+	const struct input_ring *input;
+	uint32_t slot;
+};
+
+static void read_interface(const struct publisher *p, const struct links_cursor *at,
+			   struct stats_interface *ret)
 {
-	const struct decoder_state *state = &input->decoder->state;
+	*ret = (struct stats_interface){
+		.iface = at->input->decoder->state.links[at->slot].name,
+		.rings = at->input->iface,
+	};
+	for (const struct input_ring *of = p->rings; of; of = of->next)
+		if (of->iface == at->input->iface) { /* another decoder of these rings */
+			const struct stored_link *l = &of->decoder->state.links[at->slot];
+
+			ret->frames += counter_get(&l->frames);
+			ret->events += counter_get(&l->events);
+		}
+}
+
+/* The next ones; returns their number. */
+static unsigned read_interfaces(const struct publisher *p, struct links_cursor *at,
+				struct stats_interface *ret)
+{
 	unsigned n = 0;
 
-	for (; *slot < state->head->link_slots && n < STATS_INTERFACES; ++*slot) {
-		struct stats_interface *i = &ret[n];
+	for (; at->input; at->input = at->input->next, at->slot = 1) {
+		const struct decoder_state *state = &at->input->decoder->state;
 
-		if (!*state->links[*slot].name)
+		if (at->input->decoder->pipeline.share.index)
 			continue;
-		*i = (struct stats_interface){ .iface = state->links[*slot].name,
-					       .rings = input->iface };
-		for (const struct input_ring *of = p->rings; of; of = of->next)
-			if (of->iface == input->iface) {
-				const struct stored_link *l = &of->decoder->state.links[*slot];
-
-				i->frames += counter_get(&l->frames);
-				i->events += counter_get(&l->events);
-			}
-		n++;
+		for (; at->slot < state->head->link_slots; at->slot++) {
+			if (n == STATS_INTERFACES)
+				return n;
+			if (*state->links[at->slot].name)
+				read_interface(p, at, &ret[n++]);
+		}
 	}
 	return n;
 }
@@ -327,6 +344,8 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 						 .unknown = h->refused[ACCESS_UNKNOWN],
 						 .rate_limit = h->refused[ACCESS_RATE_LIMIT] } };
 	const struct input_ring *input = p->rings;
+	/* Slot 0 is that of a ring of one interface, whose counts are the decoder's. */
+	struct links_cursor at = { input, 1 };
 
 	if (!publisher_wants(p, LINE_STATS))
 		return;
@@ -334,17 +353,9 @@ void publisher_stats(struct publisher *p, uint64_t interval_ns)
 		for (s.ndecoders = 0; input && s.ndecoders < STATS_DECODERS; input = input->next)
 			pipeline_read_counters(&input->decoder->pipeline, input->iface,
 					       &d[s.ndecoders++]);
+		s.ninterfaces = read_interfaces(p, &at, links);
 		publish_stats(p, &s);
-	} while (input);
-	s.ndecoders = 0;
-	for (input = p->rings; input; input = input->next) {
-		uint32_t slot =
-			1; /* 0 is that of a ring of one interface, whose counts are above */
-
-		while (input->decoder->pipeline.share.index == 0 &&
-		       (s.ninterfaces = read_interfaces(p, input, &slot, links)))
-			publish_stats(p, &s);
-	}
+	} while (input || at.input);
 }
 
 static void add_recovery(struct json_restart *r, struct json_recovery *list,

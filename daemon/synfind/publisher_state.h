@@ -9,7 +9,7 @@
 #include "synfind/subscribers.h"
 
 enum {
-	PLAIN_LINE_MAX = 20 << 10, /* a line without addresses */
+	PLAIN_LINE_MAX = 40 << 10, /* a line without addresses */
 };
 
 /* A decoder as the publisher sees it. */

@@ -171,5 +171,5 @@ struct json_stats {
 	uint64_t interval_ns;
 };
 
-/* Needs up to 1,900 octets of space for each decoder, and 250 for each interface. */
+/* Needs up to 2,300 octets of space for each decoder, and 250 for each interface. */
 void json_stats(struct strbuf *t, const struct json_stats *s, uint64_t seq, uint64_t ts_ns);

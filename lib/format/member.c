@@ -313,6 +313,7 @@ const struct member member_table[] = {
 	LINE("recovery", RESTART, MEMBER_GROUP),
 	LINE("interval_ns", STATS, MEMBER_INTEGER),
 	LINE("decoders", STATS, MEMBER_GROUP),
+	LINE("interfaces", STATS, MEMBER_GROUP),
 	LINE("subscribers", STATS, MEMBER_GROUP),
 	LINE("subscribers.connected", STATS, MEMBER_INTEGER),
 	LINE("subscribers.accepted", STATS, MEMBER_INTEGER),

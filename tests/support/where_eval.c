@@ -127,9 +127,14 @@ static void add_stats(struct strbuf *t)
 		below(2)
 	};
 
+	static const struct stats_interface links[2] = { { "veth1", "any", 3, 4 },
+							 { "veth2", "any", 5, 6 } };
+
 	json_stats(t,
 		   &(struct json_stats){ .decoders = d,
+					 .interfaces = links,
 					 .ndecoders = 1 + below(2),
+					 .ninterfaces = below(3),
 					 .subscribers = s,
 					 .interval_ns = 5000000000 * below(2) },
 		   below(9), random_time());
