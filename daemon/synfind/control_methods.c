@@ -392,7 +392,7 @@ static json_t *interface_json(const struct control_view *v, const struct interfa
 			 counts_json(&counts));
 }
 
-/* What interfaces share comes first, then those that are captured, then those that are remembered. */
+/* Shared rings come first, then captured interfaces, then those that are remembered. */
 static int interface_rank(const struct interface *iface)
 {
 	return interface_is_rings(iface) ? 0 : interface_runs(iface) || iface->rings->asked ? 1 : 2;

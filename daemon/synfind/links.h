@@ -1,5 +1,6 @@
 /* links.h - the interfaces that share a packet ring, as its decoder needs them: the ifindex of each
- * frame becomes a number (flow/origin.h), and frames of interfaces that are not watched are dropped.
+ * frame becomes a number (flow/origin.h), and frames of interfaces that are not watched are
+ * dropped.
  *
  * The main thread posts what the opener reports, in its order.  The decoder's thread applies it
  * between two batches, in transactions; in between it may have frames of an interface that it does
