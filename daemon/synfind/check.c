@@ -126,22 +126,28 @@ static void print_sizes(const struct check *c)
 			  (uint64_t)o->decoders * o->event_ring_size * sizeof(struct event);
 	char a[32], b[32];
 
-	printf("decoders:    %u per interface\n"
+	bool shared = options_share_rings(o);
+	unsigned wanted = o->opener ? 0 : count_wanted(c), sets = shared ? 1 : wanted;
+
+	printf("decoders:    %u %s\n"
 	       "ring:        %s per decoder, %llu blocks of %s\n"
 	       "connections: at most %u, and %u half-open ones\n"
 	       "event ring:  %u events per decoder\n"
 	       "queue:       %s, shared by at most %u subscribers\n",
-	       o->decoders, opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
+	       o->decoders, shared ? "for all interfaces, which share rings" : "per interface",
+	       opt_number_text(OPT_SIZE, o->ring_size_bytes).s,
 	       (unsigned long long)(o->ring_size_bytes / o->ring_block_size_bytes),
 	       opt_number_text(OPT_SIZE, o->ring_block_size_bytes).s, o->max_connections,
 	       o->max_half_open, o->event_ring_size,
 	       opt_number_text(OPT_SIZE, o->queue_size_bytes).s, o->max_subscribers);
-	printf("memory:      per interface %s of rings, taken at once, and up to %s of tables\n",
-	       mib(ring, a), mib(tables, b));
+	printf("memory:      %s %s of rings, taken at once, and up to %s of tables\n",
+	       shared ? "for all interfaces" : "per interface", mib(ring, a), mib(tables, b));
+	if (shared)
+		printf("             the same again if there are interfaces without a link header "
+		       "(tun)\n");
 	if (!o->opener)
 		printf("             up to %s with the %u interfaces of now and the queue\n",
-		       mib(count_wanted(c) * (ring + tables) + o->queue_size_bytes, a),
-		       count_wanted(c));
+		       mib(sets * (ring + tables) + o->queue_size_bytes, a), wanted);
 }
 
 /* Has the kernel memory for the filter?  Its socket option needs no privilege. */
