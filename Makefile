@@ -210,6 +210,11 @@ build/bench/micro_publish: tests/bench/micro_publish.c $(call obj,$(filter-out %
 	$(Q)mkdir -p $(@D)
 	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $(filter %.c %.o %.a,$^) $(LDLIBS)
 
+build/bench/micro_links: tests/bench/micro_links.c $(call obj,$(filter-out %/main.c %/decoder.c,$(SYNFIND_SRC)) $(COMMON_SRC)) $(LIB)
+	$(call say,CC,$<)
+	$(Q)mkdir -p $(@D)
+	$(Q)$(CC) $(CPPFLAGS) $(ALL_CFLAGS) -MMD -MP -MF $@.d -o $@ $< $(filter %.o %.a,$^) $(LDLIBS)
+
 # The daemon with faults that a test chooses: calls between objects are wrapped, so no -flto.
 FAULTS := frame_decode json_event timeout_sweep
 build/tests/synfind-faults: tests/support/faults.c $(call obj,$(SYNFIND_SRC) $(COMMON_SRC)) $(LIB)

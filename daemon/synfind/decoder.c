@@ -238,53 +238,58 @@ static int switch_frames(struct decoder *d, struct frame *frames, int n)
 }
 
 /* The opener reports an interface while its first frames are on their way. */
-static const struct link_seen *await_link(struct decoder *d, const struct frame *f)
+static COLD struct link_seen *await_link(struct decoder *d, const struct frame *f)
 {
-	const struct link_seen *s;
-	int64_t left_ns;
+	struct link_seen *s = NULL;
 
-	for (;;) {
+	while (!links_find(&d->links, f->iface, &s)) {
+		int64_t left_ns = (int64_t)(f->ts_ns + UNKNOWN_MS * 1000000ull - wall_clock_ns());
 		struct pollfd fds[] = { { .fd = d->stop_fd, .events = POLLIN },
 					{ .fd = d->control_fd, .events = POLLIN } };
 		eventfd_t requests;
 
-		if (links_have_news(&d->links))
-			links_apply(&d->links);
-		s = links_frame(&d->links, f->iface);
-		left_ns = (int64_t)(f->ts_ns + UNKNOWN_MS * 1000000ull - wall_clock_ns());
-		if (s->number || left_ns <= 0 || left_ns > UNKNOWN_MS * 1000000ll ||
-		    atomic_load(&d->stopping))
+		if (left_ns <= 0 || left_ns > UNKNOWN_MS * 1000000ll || atomic_load(&d->stopping)) {
+			links_presume(&d->links, f->iface);
+			links_find(&d->links, f->iface, &s);
 			break;
-		if (poll(fds, ARRAY_SIZE(fds), (int)(left_ns / 1000000) + 1) > 0 &&
+		}
+		if (!links_have_news(&d->links) &&
+		    poll(fds, ARRAY_SIZE(fds), (int)(left_ns / 1000000) + 1) > 0 &&
 		    fds[1].revents & POLLIN)
 			eventfd_read(d->control_fd, &requests);
+		if (links_have_news(&d->links))
+			links_apply(&d->links);
 	}
-	if (s->number)
-		return s;
-	links_presume(&d->links, f->iface);
-	return links_frame(&d->links, f->iface);
+	return s;
 }
 
 /* Of a shared ring: gives each frame its origin's number, and drops those of interfaces that are
  * not watched; returns the number left. */
 static int shared_frames(struct decoder *d, struct frame *frames, int n)
 {
-	int left = 0;
+	int dropped = 0, left = 0;
 
-	for (int i = 0; i < n; i++) {
-		const struct link_seen *s = links_frame(&d->links, frames[i].iface);
+	for (struct frame *f = frames; f < frames + n; f++) {
+		struct link_seen *s = links_look_up(&d->links, f->iface);
 
-		if (unlikely(!s->number))
-			s = await_link(d, &frames[i]);
-		frames[i].iface = s->number;
-		if (unlikely(!s->watched))
-			continue;
-		if (unlikely(left != i))
-			frames[left] = frames[i];
-		left++;
+		if (unlikely(!s)) {
+			if (!links_is_other(&d->links, f->iface))
+				s = await_link(d, f);
+			if (!s) {
+				dropped++;
+				f->iface = 0;
+				continue;
+			}
+		}
+		s->frames++;
+		f->iface = s->number;
 	}
-	links_count_frames(&d->links);
-	counter_add(&d->count->other_interfaces, (uint64_t)(n - left));
+	if (likely(!dropped))
+		return n;
+	for (int i = 0; i < n; i++)
+		if (frames[i].iface)
+			frames[left++] = frames[i];
+	counter_add(&d->count->other_interfaces, (uint64_t)dropped);
 	return left;
 }
 
@@ -336,6 +341,14 @@ static void skip_frame(struct decoder *d)
 
 /* ---- the thread ----------------------------------------------------------------------------- */
 
+/* Of each interface that shares the ring. */
+static void count_frames(struct decoder *d)
+{
+	decoder_begin(d, TASK_LINKS);
+	links_count_frames(&d->links);
+	decoder_commit(d);
+}
+
 /* Adds the kernel's counts since the last call, and reports drops.  Reading resets the kernel's
  * counters, so `pending` keeps them until a transaction has added them. */
 static void count_loss(struct decoder *d, uint64_t now)
@@ -346,6 +359,8 @@ static void count_loss(struct decoder *d, uint64_t now)
 	d->stats_at_ns = now + stats_every_ns;
 	d->stats_pending = false;
 	bypass_filter_set_clock(d->bypass);
+	if (d->shared)
+		count_frames(d);
 	if (!p->packets && !p->drops && !p->freezes && source_take_counts(d->source, p) < 0)
 		return;
 	decoder_begin(d, TASK_LOSS);
@@ -782,6 +797,8 @@ static void *decoder_run(void *arg)
 	lister_drop(&d->lister);
 	if (!atomic_load(&d->paused))
 		decoder_finish(d);
+	if (d->shared)
+		count_frames(d);
 	atomic_store(&d->ended, true);
 	eventfd_write(d->wake_fd, 1);
 	return NULL;

@@ -152,22 +152,6 @@ void links_remove(struct links *l)
 	remove_now(l, &l->leaving);
 }
 
-struct link_seen *links_look_up(struct links *l, uint32_t ifindex)
-{
-	struct link_seen *s = &l->seen[ifindex % LINKS_CACHE];
-	uint16_t number = origin_of_link(l->origins, ifindex);
-	const struct origin_link *link = origin_link_of(l->origins, number);
-
-	if (s->frames) /* another interface has this place */
-		links_count_frames(l);
-	*s = (struct link_seen){ .ifindex = ifindex, .number = number };
-	if (link) {
-		s->watched = link->watched;
-		s->slot = link->slot;
-	}
-	return s;
-}
-
 void links_presume(struct links *l, uint32_t ifindex)
 {
 	struct origin_link link = { .ifindex = ifindex, .watched = l->any };
@@ -182,15 +166,38 @@ static void count(struct links *l, struct counter *c, uint64_t n)
 	counter_add(undo_edit(l->undo, c, sizeof *c), n);
 }
 
+static void count_seen(struct links *l, struct link_seen *s)
+{
+	if (s->slot && s->frames)
+		count(l, &l->kept[s->slot].frames, s->frames);
+	s->frames = 0;
+}
+
 void links_count_frames(struct links *l)
 {
-	while (l->n_touched) {
-		struct link_seen *s = &l->seen[l->touched[--l->n_touched]];
+	for (unsigned i = 0; i < LINKS_CACHE; i++)
+		count_seen(l, &l->seen[i]);
+}
 
-		if (s->slot)
-			count(l, &l->kept[s->slot].frames, s->frames);
-		s->frames = 0;
+bool links_find(struct links *l, uint32_t ifindex, struct link_seen **ret)
+{
+	struct link_seen *s = &l->seen[ifindex % LINKS_CACHE];
+	uint16_t number = origin_of_link(l->origins, ifindex);
+	const struct origin_link *link = origin_link_of(l->origins, number);
+
+	*ret = NULL;
+	if (!link)
+		return false;
+	if (!link->watched) {
+		s->other = ifindex;
+		return true;
 	}
+	count_seen(l, s); /* of another interface */
+	s->ifindex = ifindex;
+	s->number = number;
+	s->slot = (uint16_t)link->slot;
+	*ret = s;
+	return true;
 }
 
 void links_count_event(struct links *l, uint16_t number)

@@ -33,13 +33,12 @@ struct link_news {
 	uint64_t at_ns; /* set by links_post() */
 };
 
-/* An ifindex whose number was looked up: one of LINKS_CACHE, by its low bits. */
+/* What was looked up last, of those with the same low bits. */
 struct link_seen {
-	uint32_t ifindex; /* 0: none */
-	uint16_t number;
-	bool watched;
-	uint32_t slot;
-	uint32_t frames; /* that are not counted yet */
+	uint32_t ifindex; /* watched; 0: none */
+	uint32_t frames;  /* of it that are not counted yet */
+	uint16_t number, slot;
+	uint32_t other; /* ifindex of one that is not watched; 0: none */
 };
 
 enum { LINKS_CACHE = 256 };
@@ -56,8 +55,6 @@ struct links {
 	bool closing;		   /* connections of what is gone are being closed */
 	bool release;		   /* they were: their numbers are to be released ... */
 	uint32_t released_at;	   /* ... when the events up to here are taken */
-	unsigned n_touched;
-	uint8_t touched[LINKS_CACHE]; /* of .seen, with .frames */
 	struct link_seen seen[LINKS_CACHE];
 };
 
@@ -94,26 +91,31 @@ static inline bool links_are_leaving(const struct links *l)
 /* Removes the first of those; in a transaction.  Sets .closing if connections may have it. */
 void links_remove(struct links *l);
 
-/* For links_frame(). */
-struct link_seen *links_look_up(struct links *l, uint32_t ifindex);
-
-/* What is known of interface @ifindex, and counts a frame of it; .number is 0 if it is unknown. */
-static inline const struct link_seen *links_frame(struct links *l, uint32_t ifindex)
+/* What was looked up of interface @ifindex, lent until the next call that changes anything, .frames
+ * to be counted by the caller; NULL: nothing, or it is not watched. */
+static inline struct link_seen *links_look_up(struct links *l, uint32_t ifindex)
 {
 	struct link_seen *s = &l->seen[ifindex % LINKS_CACHE];
 
-	if (unlikely(s->ifindex != ifindex))
-		s = links_look_up(l, ifindex);
-	if (!s->frames++)
-		l->touched[l->n_touched++] = (uint8_t)(s - l->seen);
-	return s;
+	return likely(s->ifindex == ifindex) ? s : NULL;
 }
+
+/* Was it looked up, and is not watched? */
+static inline bool links_is_other(const struct links *l, uint32_t ifindex)
+{
+	return l->seen[ifindex % LINKS_CACHE].other == ifindex;
+}
+
+/* Looks it up: *ret as above.  False: it is not known. */
+bool links_find(struct links *l, uint32_t ifindex, struct link_seen **ret);
 
 /* The opener has not reported @ifindex in time: its name is "if" and that number, and it is watched
  * if all are.  In a transaction. */
 void links_presume(struct links *l, uint32_t ifindex);
 
-/* Adds the frames since the last call to the counts that are kept; in a transaction. */
+/* Adds the frames since the last call to the counts that are kept; in a transaction.  Not after each
+ * batch, which would cost as much as to tell the interfaces apart: so a process that is killed takes
+ * those with it that came since. */
 void links_count_frames(struct links *l);
 
 /* Counts an event of origin @number; in a transaction. */
