@@ -72,8 +72,8 @@ const struct opt_section opt_sections[N_SECTION] = {
 const struct opt opts[] = {
 	{ "interface", CAPTURE, LIVE, LIST(interfaces, "auto", "NAME[,NAME]"),
 	  "Capture on these interfaces: names, patterns (veth*), auto (those with a default route, "
-	  "and loopback) or any (all). With a pattern or any, all interfaces share one ring. Can be "
-	  "given several times.", .letter = 'i' },
+	  "and loopback) or any (all). With a pattern or any, all interfaces share one ring. Can "
+	  "be given several times.", .letter = 'i' },
 	{ "ring-size", CAPTURE, RINGS, SIZE(ring_size, MIB, 4 * GIB, "64M"),
 	  "Size of the capture ring of each decoder, at least two blocks. Raise it if capture_loss "
 	  "events appear." },

@@ -113,9 +113,9 @@ bool links_find(struct links *l, uint32_t ifindex, struct link_seen **ret);
  * if all are.  In a transaction. */
 void links_presume(struct links *l, uint32_t ifindex);
 
-/* Adds the frames since the last call to the counts that are kept; in a transaction.  Not after each
- * batch, which would cost as much as to tell the interfaces apart: so a process that is killed takes
- * those with it that came since. */
+/* Adds the frames since the last call to the counts that are kept; in a transaction.  Not after
+ * each batch, which would cost as much as to tell the interfaces apart: so what came since is not
+ * counted if the process is killed. */
 void links_count_frames(struct links *l);
 
 /* Counts an event of origin @number; in a transaction. */
