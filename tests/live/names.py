@@ -128,9 +128,13 @@ def check(ns):
     tap.ok(status == 0 and not err and re.search(r"^  lo +exists$", out, re.M) and
            re.search(r"^  e\* +eth0$", out, re.M) and re.search(r"^  x\* +none now$", out, re.M),
            "--check-config lists which interfaces exist", out, err)
-    tap.ok("per interface 8.0 MiB of rings" in out and "up to 141.1 MiB of tables" in out and
+    tap.ok("for all interfaces 8.0 MiB of rings" in out and "up to 141.1 MiB of tables" in out and
+           "up to 165.1 MiB with the 2 interfaces of now and the queue" in out,
+           "and the memory that the configuration takes: of one ring", out)
+    _, out, err = run("interface = lo, eth0\nring-size = 8M\nmax-connections = 1048576\n")
+    tap.ok("per interface 8.0 MiB of rings" in out and
            "up to 314.1 MiB with the 2 interfaces of now and the queue" in out,
-           "and the memory that the configuration takes", out)
+           "with plain names, of a ring for each", out, err)
     status, out, err = run("interface = lo\ninterface = eht0\n")
     tap.ok(status == 2 and f"{conf}:2: interface: 'eht0' does not exist; did you mean 'eth0'?" in err
            and re.search(r"^  eht0 +does not exist$", out, re.M),
