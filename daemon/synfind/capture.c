@@ -61,30 +61,40 @@ static bool watches_any(const struct capture *c)
 	return false;
 }
 
-static void other_forget(struct capture *c, int ifindex)
+static size_t other_find(const struct capture *c, int ifindex)
 {
 	size_t i = 0;
 
 	while (i < c->n_others && c->others[i] != ifindex)
 		i++;
-	if (i == c->n_others)
-		return;
-	c->others[i] = c->others[--c->n_others];
-	shared_follow(c, LINK_GONE, ifindex, false);
+	return i;
+}
+
+/* It is gone, or watched from now on. */
+static void other_forget(struct capture *c, int ifindex)
+{
+	size_t i = other_find(c, ifindex);
+
+	if (i < c->n_others)
+		c->others[i] = c->others[--c->n_others];
 }
 
 /* Frames of this interface are in the shared rings, and not wanted. */
 static void other_add(struct capture *c, int ifindex)
 {
-	int *grown = reallocarray(c->others, c->n_others + 1, sizeof *grown);
+	size_t i = other_find(c, ifindex);
+	int *grown = c->others;
 
-	shared_follow(c, LINK_HERE, ifindex, false);
+	if (i == c->n_others)
+		grown = reallocarray(c->others, c->n_others + 1, sizeof *grown);
 	if (!grown) {
 		log_limited(LOG_LEVEL_ERR, "No memory: changes of interfaces are missed");
 		return;
 	}
 	c->others = grown;
-	c->others[c->n_others++] = ifindex;
+	c->others[i] = ifindex;
+	c->n_others += i == c->n_others;
+	shared_follow(c, LINK_HERE, ifindex, false);
 }
 
 static void ask_rings(struct capture *c, struct interface *iface)
@@ -201,6 +211,7 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
 		return;
 	}
+	other_forget(c, m->ifindex);
 	iface = link_add(c, m, again, rings);
 	if (!iface)
 		return;
@@ -232,7 +243,6 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 	bool up = m->flags & IFF_UP;
 	const char *state = up ? "up" : "down";
 
-	other_forget(c, m->ifindex);
 	if (iface && strcmp(iface->name, m->name)) { /* renamed while there was no opener */
 		interface_gone(c, iface);
 		iface = NULL;
@@ -243,10 +253,10 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 	}
 	rings_needed(c, iface->rings);
 	iface->listed = true;
-	if (iface->rings != iface && interface_runs(iface))
-		interface_watch(iface);
-	else if (m->shared)
+	if (m->shared && iface->rings == iface)
 		other_add(c, iface->ifindex); /* it keeps rings of its own */
+	else if (iface->rings != iface && interface_runs(iface))
+		interface_watch(iface);
 	if (iface->up == up)
 		return;
 	iface->up = up;
@@ -455,7 +465,6 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		iface = interface_find(c, m->ifindex);
 		if (iface && c->listed) /* it has another name now */
 			interface_gone(c, iface);
-		other_forget(c, m->ifindex);
 		other_add(c, m->ifindex);
 		break;
 	case OPENER_MISSING:
@@ -465,6 +474,8 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		iface = interface_find(c, m->ifindex);
 		if (iface)
 			interface_gone(c, iface);
+		else
+			shared_follow(c, LINK_GONE, m->ifindex, false);
 		other_forget(c, m->ifindex);
 		break;
 	case OPENER_RINGS:

@@ -380,7 +380,8 @@ static json_t *interface_json(const struct control_view *v, const struct interfa
 		for (unsigned i = 0; i < iface->decoders; i++)
 			if (iface->decoder[i] == input->decoder)
 				counts_add(&counts, input);
-	for (unsigned i = 0; i < iface->rings->decoders && iface->slot; i++) {
+	for (unsigned i = 0; i < iface->rings->decoders && iface->rings != iface && iface->slot;
+	     i++) {
 		const struct stored_link *l = &iface->rings->decoder[i]->state.links[iface->slot];
 
 		counts.packets += counter_get(&l->frames);

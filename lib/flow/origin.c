@@ -303,7 +303,7 @@ struct origin_view origin_look_up(const struct origins *o, uint16_t number)
 		v.iface = at->of;
 		at = origin_at(o, v.iface);
 	}
-	if (at)
+	if (at && *at->link.name)
 		v.name = at->link.name;
 	return v;
 }
