@@ -42,10 +42,9 @@ static struct event *emit_reserve(struct tracker *t, enum event_kind kind)
 }
 
 /* Sets what every TCP event has: @f in its state after the event, @before in prev_state. */
-static inline __attribute__((always_inline)) void fill_tcp(struct event *e, enum event_kind kind,
-							   const struct flow *f,
-							   enum fsm_state before,
-							   struct trigger trigger)
+static inline __attribute__((always_inline)) void
+fill_tcp(const struct tracker *t, struct event *e, enum event_kind kind, const struct flow *f,
+	 enum fsm_state before, struct trigger trigger)
 {
 	const struct conn *c = f->c;
 	const struct flow_key *key = &f->key;
@@ -58,7 +57,7 @@ static inline __attribute__((always_inline)) void fill_tcp(struct event *e, enum
 	e->vlan[0] = c->outer;
 	e->vlan[1] = c->inner;
 	e->nvlan = (c->outer != VLAN_NONE) + (c->inner != VLAN_NONE);
-	e->iface = c->iface;
+	e->iface = tracker_origin(t, c->iface);
 	e->kind = kind;
 	e->ip_v = key->ip_v;
 	e->segment = trigger.segment;
@@ -80,7 +79,7 @@ emit_begin_tcp(struct tracker *t, enum event_kind kind, const struct flow *f, en
 	struct event *e = emit_reserve(t, kind);
 
 	if (e)
-		fill_tcp(e, kind, f, before, trigger);
+		fill_tcp(t, e, kind, f, before, trigger);
 	return e;
 }
 
@@ -285,7 +284,7 @@ void emit_snapshot(const struct tracker *t, const struct flow *f, struct event *
 	struct trigger trigger = { t->now_ns, SEGMENT_NONE, BASIS_OBSERVED };
 
 	memset(ret, 0, sizeof *ret);
-	fill_tcp(ret, EVENT_SNAPSHOT, f, c->state, trigger);
+	fill_tcp(t, ret, EVENT_SNAPSHOT, f, c->state, trigger);
 	for (unsigned side = 0; side < SIDES; side++)
 		ret->prev_state_ns[side] = time_in_state(c, side, t->now_ns);
 	fill_totals((struct event_totals *)&ret->snapshot, t, c, c->state, -1);
@@ -312,15 +311,16 @@ static void fill_segment_options(struct event *e, const struct segment *s)
 			      e->wire.sack_blocks;
 }
 
-void emit_segment(const struct flow *f, enum fsm_side from, const struct segment *s,
-		  const struct segment_base *base, unsigned endpoints, struct event *ret)
+void emit_segment(const struct tracker *t, const struct flow *f, enum fsm_side from,
+		  const struct segment *s, const struct segment_base *base, unsigned endpoints,
+		  struct event *ret)
 {
 	const struct conn *c = f->c;
 	bool scaled = c->wscale0 != TCPOPT_WSCALE_NONE && c->wscale1 != TCPOPT_WSCALE_NONE &&
 		      !(s->flags & TCP_SYN);
 	bool acks = s->flags & TCP_ACK && base->known >> !from & 1;
 
-	fill_tcp(ret, EVENT_TCP_SEGMENT, f, c->state, trigger_of(s, false));
+	fill_tcp(t, ret, EVENT_TCP_SEGMENT, f, c->state, trigger_of(s, false));
 	ret->wire.seq = s->seq - base->base[from];
 	ret->wire.ack = acks ? s->ack - base->base[!from] : DURATION_UNKNOWN;
 	ret->wire.payload_len = s->payload_len;
@@ -437,7 +437,7 @@ void emit_synflood(struct tracker *t, const struct synflood_report *r)
 	e->port[0] = 0;
 	flow_key_end(&k, 0, e->addr[1], &e->port[1]);
 	e->nvlan = 0;
-	e->iface = (uint16_t)w[3];
+	e->iface = tracker_origin(t, (uint16_t)w[3]);
 	e->kind = EVENT_SYN_FLOOD;
 	e->ip_v = k.ip_v;
 	e->flood.phase = r->phase;

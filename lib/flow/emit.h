@@ -53,8 +53,9 @@ void emit_close(struct tracker *t, const struct flow *f, enum fsm_state before,
 void emit_snapshot(const struct tracker *t, const struct flow *f, struct event *ret);
 
 /* tcp_segment: @s of @f, whose state is that after it.  Not delivered. */
-void emit_segment(const struct flow *f, enum fsm_side from, const struct segment *s,
-		  const struct segment_base *base, unsigned endpoints, struct event *ret);
+void emit_segment(const struct tracker *t, const struct flow *f, enum fsm_side from,
+		  const struct segment *s, const struct segment_base *base, unsigned endpoints,
+		  struct event *ret);
 
 /* tcp_retry of @from; its count is that of @f. */
 void emit_retry(struct tracker *t, const struct flow *f, enum fsm_side from, uint64_t waited_ns,

@@ -20,7 +20,8 @@ struct undo;
 enum {
 	ORIGIN_FIRST = 256,
 	ORIGINS = 65536,
-	ORIGIN_NAME = 16, /* IFNAMSIZ */
+	ORIGINS_DEDUPED = 1 << 14, /* the limit with dedupe.h */
+	ORIGIN_NAME = 16,	   /* IFNAMSIZ */
 };
 
 struct origins {

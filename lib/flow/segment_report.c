@@ -58,12 +58,17 @@ bool segment_report(struct tracker *t, const struct segment *s, unsigned endpoin
 	enum fsm_side from;
 	table_ref ref;
 
+	if (unlikely(t->origins != NULL)) {
+		if (t->last.copied)
+			return false;
+		f.key = t->last.key;
+	}
 	f.hash = flow_key_hash(&f.key, &t->cfg.secret);
 	ref = entry_of(t, &f, s);
 	if (ref == TABLE_NONE)
 		return false;
 	entry_load(t, &f, ref);
 	from = f.key.self ? SIDE_A : sender != f.c->client_end;
-	emit_segment(&f, from, s, base_of(t, &f, from, s), endpoints, ret);
+	emit_segment(t, &f, from, s, base_of(t, &f, from, s), endpoints, ret);
 	return true;
 }

@@ -76,7 +76,8 @@ static void table_view(struct table *ret, void *mem)
 	*ret = (struct table){ .head = h,
 			       .bucket =
 				       (struct table_bucket *)((uint8_t *)mem + LINE_UP(sizeof *h)),
-			       .buckets = h->buckets };
+			       .buckets = h->buckets,
+			       .key_mask = UINT16_MAX };
 	for (unsigned p = 0; p < TABLE_POOLS; p++) {
 		ret->pool[p] = (uint8_t *)mem + h->pool[p].offset;
 		ret->stride[p] = h->pool[p].stride;
@@ -163,7 +164,8 @@ static inline __attribute__((always_inline)) bool key_equals(const void *at, uin
 
 static bool key_is(const struct table *t, table_ref r, const struct flow_key *k)
 {
-	return table_ip_v(r) == k->ip_v && key_equals(table_key_at(t, r), table_iface(t, r), k);
+	return table_ip_v(r) == k->ip_v &&
+	       key_equals(table_key_at(t, r), table_iface(t, r) & t->key_mask, k);
 }
 
 /* Writes @k after the entry at @entry of @shape. */

@@ -74,6 +74,8 @@ struct table { /* a process's view of the region */
 	uint32_t buckets;
 	/* Set by the owner, or NULL.  head->pool is the owner's to save: table_pools_edit(). */
 	struct undo *undo;
+	/* Bits of an entry's iface that its key has: all, unless the owner sets others. */
+	uint16_t key_mask;
 };
 
 /* The number of the slot in its pool. */
@@ -117,7 +119,8 @@ void table_prefetch_cold(const struct table *t, table_ref r);
 /* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
 
-/* The entry @r at @entry, if it is a full one and @key's, as table_is() has it; else NULL. */
+/* The entry @r at @entry, if it is a full one and @key's, as table_is() has it; else NULL.  The
+ * key_mask must be that of all bits. */
 const struct conn_hot *table_full(table_ref r, const void *entry, const struct flow_key *key);
 
 /* The entries of @key: *ret_other, if not NULL, is a second one (a pending SYN entry). */
@@ -187,7 +190,7 @@ struct key4 {
 /* The key at @at, of an IPv6 entry of @iface. */
 struct flow_key table_key6(const void *at, uint64_t iface);
 
-/* Of the entry's key: what its shape keeps, and the octets behind it. */
+/* Where the entry was seen, and the octets of its key, which are behind it. */
 static inline uint64_t table_iface(const struct table *t, table_ref r)
 {
 	return table_shape_of(r) == SHAPE_SYN ? table_syn(t, r)->where.iface
@@ -203,7 +206,7 @@ static inline const void *table_key_at(const struct table *t, table_ref r)
 /* The entry's key. */
 static inline struct flow_key table_key(const struct table *t, table_ref r)
 {
-	uint64_t iface = table_iface(t, r);
+	uint64_t iface = table_iface(t, r) & t->key_mask;
 	const struct key4 *at = table_key_at(t, r);
 
 	if (unlikely(table_ip_v(r) != 4))

@@ -5,6 +5,7 @@
 #include "base/layout.h"
 #include "flow/bypass.h"
 #include "flow/close.h"
+#include "flow/dedupe.h"
 #include "flow/deferral.h"
 #include "flow/emit.h"
 #include "flow/entry_store.h"
@@ -226,10 +227,66 @@ take_open(struct tracker *t, const struct ticket *k, const struct segment *s)
 			     t->cfg.timeout_ns[FSM_T_ESTABLISHED]);
 }
 
+/* With dedupe: @s, if it is no copy, goes to the connection that it belongs to. */
+static void take_deduped(struct tracker *t, const struct ticket *k, const struct segment *s)
+{
+	struct placed p = { .key = k->key, .hash = k->hash };
+	struct segment of_instance;
+	struct ticket to;
+
+	t->last.copied = !dedupe_place(t, &p, k->sender, s);
+	if (t->last.copied)
+		return;
+	t->last.key = p.key;
+	if (p.ref != TABLE_NONE && table_shape_of(p.ref) == SHAPE_FULL && !t->cfg.slow_only &&
+	    !p.key.self &&
+	    fastpath_open(&t->table, p.ref, table_hot(&t->table, p.ref), k->sender, s, t->now_ns,
+			  t->cfg.timeout_ns[FSM_T_ESTABLISHED]))
+		return;
+	if (unlikely(p.instance)) { /* a connection that it begins has the number in its key */
+		of_instance = *s;
+		of_instance.iface = (uint16_t)(s->iface | p.instance << INSTANCE_SHIFT);
+		s = &of_instance;
+	}
+	to = (struct ticket){ p.key, p.hash, p.ref, NULL, k->sender };
+	take(t, &to, s);
+}
+
+static __attribute__((noinline)) void input_deduped(struct tracker *t, const struct segment *s,
+						    unsigned n)
+{
+	struct ticket ticket[TRACKER_BATCH];
+
+	for (unsigned i = 0; i < n; i++) {
+		struct ticket *k = &ticket[i];
+
+		k->sender = flow_key_of(&s[i], &k->key);
+		dedupe_key(&k->key, 0);
+		k->hash = flow_key_hash(&k->key, &t->cfg.secret);
+		table_prefetch(&t->table, k->hash);
+	}
+	for (unsigned i = 0; i < n; i++)
+		table_prefetch_entry(&t->table, ticket[i].hash, &ticket[i].entry);
+	for (unsigned i = 0; i < n; i++) {
+		if (s[i].ts_ns - t->now_ns < t->sweep_at_ns - t->now_ns)
+			t->now_ns = s[i].ts_ns;
+		else
+			tracker_advance(t, s[i].ts_ns);
+		t->sink->current = i;
+		take_deduped(t, &ticket[i], &s[i]);
+	}
+	set_gauges(t);
+}
+
 __attribute__((noinline)) void tracker_input(struct tracker *t, const struct segment *s, unsigned n)
 {
 	struct ticket ticket[TRACKER_BATCH];
 	const bool fast = !t->cfg.slow_only && !t->bypass;
+
+	if (unlikely(t->origins != NULL)) {
+		input_deduped(t, s, n);
+		return;
+	}
 
 	/* A table of millions is memory far away: ask for all lines first, then work. */
 	for (unsigned i = 0; i < n; i++) {
@@ -269,6 +326,8 @@ void tracker_unreachable(struct tracker *t, const struct segment *quoted)
 	unsigned sender = flow_key_of(quoted, &f.key);
 
 	tracker_advance(t, quoted->ts_ns);
+	if (t->origins)
+		dedupe_quoted(t, &f.key, sender, quoted);
 	f.hash = flow_key_hash(&f.key, &t->cfg.secret);
 
 	table_ref ref = table_find(&t->table, f.hash, &f.key, NULL);
@@ -392,7 +451,8 @@ static void close_slot(struct tracker *t, table_ref r, enum close_reason reason)
 
 static bool slot_is_gone(const struct tracker *t, table_ref r, const struct origins *o)
 {
-	return table_live(&t->table, r) && origin_is_gone(o, (uint16_t)table_iface(&t->table, r));
+	return table_live(&t->table, r) &&
+	       origin_is_gone(o, tracker_origin(t, (uint16_t)table_iface(&t->table, r)));
 }
 
 /* Up to STEP_SLOTS of them from @slot on, those of gone origins if @gone; false: that was all. */
@@ -467,7 +527,7 @@ size_t tracker_memory(const struct tracker_config *c)
 }
 
 /* Raise it when kept memory changes its meaning.  Sizes and offsets are compared anyway. */
-enum { LAYOUT_VERSION = 4 };
+enum { LAYOUT_VERSION = 5 };
 
 uint64_t tracker_layout(void)
 {
@@ -481,6 +541,7 @@ uint64_t tracker_layout(void)
 		LAYOUT_MEMBER(struct tracker, gaps),
 		LAYOUT_MEMBER(struct tracker, answers),
 		LAYOUT_MEMBER(struct tracker, base),
+		LAYOUT_MEMBER(struct tracker, instances),
 		LAYOUT_MEMBER(struct tracker, synflood_memory),
 		sizeof(struct conn_hot),
 		sizeof(struct conn_cold),
@@ -497,6 +558,12 @@ static void tracker_view(struct tracker *t, const struct tracker_config *c, stru
 			 struct tracker_counters *counters)
 {
 	t->bypass = NULL;
+	t->origins = c->origins;
+	t->origin_mask = UINT16_MAX;
+	if (t->origins) {
+		t->origin_mask = (1 << INSTANCE_SHIFT) - 1;
+		t->table.key_mask = (uint16_t)~t->origin_mask;
+	}
 	t->undo = t->table.undo = c->undo;
 	t->synflood = (struct synflood){ .memory = &t->synflood_memory, .undo = c->undo };
 	t->sink = sink;

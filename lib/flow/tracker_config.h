@@ -7,6 +7,7 @@
 #include "flow/tcp_fsm.h"
 
 struct bypass_kernel;
+struct origins;
 struct undo;
 
 enum { STUCK_TIMES = 3 };
@@ -33,6 +34,9 @@ struct tracker_config {
 	bool slow_only; /* no fast path; for tests that compare */
 	/* Only segments with segment_is_control() come: "flow/control_mode.h". */
 	bool control;
+	/* Not NULL: a connection that several origins show is one ("flow/dedupe.h").  Borrowed; its
+	 * limit is ORIGINS_DEDUPED or less.  Not with `bypass`. */
+	struct origins *origins;
 	bool recorded; /* time is that of the segments, and may come again */
 };
 
@@ -44,8 +48,10 @@ struct tracker_counters {
 	struct counter opened, closed;
 	struct counter evicted_syn, evicted_full;
 	struct counter anomalies, anomalies_suppressed;
-	struct counter unmatched;		  /* segments without a connection that open none */
-	struct counter bypassed;		  /* segments that the kernel filter counted */
+	struct counter unmatched;   /* segments without a connection that open none */
+	struct counter copies;	    /* segments that another origin showed: "flow/dedupe.h" */
+	struct counter dedupe_full; /* of these: had no number, or no instance */
+	struct counter bypassed;    /* segments that the kernel filter counted */
 	struct counter syn_entries, full_entries; /* gauges: entries of each shape */
 	struct counter floods;			  /* gauge: servers under a SYN flood */
 	struct counter deferred;		  /* attempts whose tcp_open had to wait */

@@ -45,14 +45,26 @@ struct segment_base {
 	uint8_t known; /* bit per side */
 };
 
+/* With dedupe the 16 bits of an entry's iface are an instance and the number of an origin. */
+enum { INSTANCE_SHIFT = 14, INSTANCES = 4 };
+
+/* The newest segment. */
+struct dedupe_last {
+	struct flow_key key; /* of its connection */
+	bool copied;	     /* it was a copy: it has none */
+};
+
 struct tracker {
 	/* The process's own: tracker_adopt() sets it again. */
 	struct tracker_config cfg; /* but for the secret, which is kept */
 	struct table table;
 	struct synflood synflood;
-	uint32_t limit[SHAPES]; /* entries of each shape that may be left after a segment */
-	struct bypass *bypass;	/* NULL: not wanted */
-	struct undo *undo;	/* NULL: the memory ends with the process */
+	uint32_t limit[SHAPES];	 /* entries of each shape that may be left after a segment */
+	struct bypass *bypass;	 /* NULL: not wanted */
+	struct origins *origins; /* NULL: each origin has connections of its own */
+	uint16_t origin_mask;	 /* of an entry's iface: the rest is the instance */
+	struct dedupe_last last; /* with origins */
+	struct undo *undo;	 /* NULL: the memory ends with the process */
 	struct event_sink *sink;
 	struct event_sink *sinks[EVENT_KINDS]; /* of each kind: that, or one that takes nothing */
 	struct event_sink nowhere;
@@ -86,7 +98,8 @@ struct tracker {
 	const struct gaps gaps[RECALL_RECORDS];
 	const struct answers answers[RECALL_ATTEMPTS];
 	const struct segment_base base[RECALL_RECORDS];
-	const uint32_t waiting[FLOW_SERVERS]; /* SYN entries, by hash of the server */
+	const uint8_t instances[RECALL_RECORDS]; /* the highest ever, by hash of the 4-tuple */
+	const uint32_t waiting[FLOW_SERVERS];	 /* SYN entries, by hash of the server */
 	const struct synflood_memory synflood_memory;
 };
 
@@ -132,6 +145,12 @@ static inline bool tracker_was_lossy(const struct tracker *t, const struct conn 
 		if (c->start_ns <= t->loss[i].to_ns && t->loss[i].from_ns <= c->last_ns)
 			return true;
 	return false;
+}
+
+/* The origin in @iface of an entry. */
+static inline uint16_t tracker_origin(const struct tracker *t, uint16_t iface)
+{
+	return iface & t->origin_mask;
 }
 
 /* May short ways be taken?  In control mode the segments that they predict are not seen. */

@@ -709,6 +709,10 @@ static void json_decoder(struct strbuf *t, const struct stats_decoder *d)
 	}
 	strbuf_lit(t, "}");
 	key_u64(t, "bad_checksum", c->bad_checksum.v);
+	if (k->copies.v)
+		key_u64(t, "duplicates", k->copies.v);
+	if (k->dedupe_full.v)
+		key_u64(t, "dedupe_full", k->dedupe_full.v);
 	if (k->bypassed.v)
 		key_u64(t, "withheld", k->bypassed.v);
 	if (c->filtered.v)
