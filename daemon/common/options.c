@@ -652,6 +652,14 @@ bool options_share_rings(const struct options *o)
 	return many && o->mode != MODE_AUTO;
 }
 
+bool options_dedupe(const struct options *o)
+{
+	if (o->dedupe == DEDUPE_AUTO)
+		return !o->read_files.n && options_share_rings(o);
+	/* A file: mode=auto is mode=all there. */
+	return o->dedupe == DEDUPE_YES && (o->mode != MODE_AUTO || o->read_files.n);
+}
+
 unsigned options_inner(const struct options *o)
 {
 	return (o->decap ? INNER_TUNNELS : 0u) | (o->icmp ? INNER_ICMP : 0u);

@@ -18,6 +18,8 @@ enum capture_mode {
 	MODE_AUTO,    /* the kernel counts long transfers (a file: as MODE_ALL) */
 };
 
+enum dedupe { DEDUPE_AUTO, DEDUPE_YES, DEDUPE_NO };
+
 struct name_list {
 	char **names; /* ends with NULL; NULL if empty */
 	int *lines;   /* where each stands in the file; 0: not there */
@@ -43,6 +45,7 @@ struct options {
 	bool decap;
 	bool icmp;
 	char *filter;	    /* for capfilter_build(), which takes it; NULL: none */
+	enum dedupe dedupe; /* see options_dedupe() */
 	unsigned decoders;  /* threads per interface; live capture only */
 	char *pin_decoders; /* for cpulist_parse(); NULL: do not pin */
 
@@ -135,6 +138,9 @@ bool options_is_pattern(const char *entry);
 /* Do the interfaces share packet rings?  So they do if a pattern or "any" may match hundreds.  Not
  * for "auto" alone: it names a few, and a shared ring sees the frames of all others, too. */
 bool options_share_rings(const struct options *o);
+
+/* Is a connection that several interfaces of a ring show reported once? */
+bool options_dedupe(const struct options *o);
 
 /* The encapsulations to decode: a sum of enum frame_inner (wire/frame.h). */
 unsigned options_inner(const struct options *o);

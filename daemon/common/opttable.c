@@ -98,6 +98,11 @@ const struct opt opts[] = {
 	{ "icmp", CAPTURE, RINGS, BOOL(icmp, "yes"),
 	  "Also read ICMP errors: an error that quotes a SYN closes the connection at once, as "
 	  "unreachable. By default not with mode=auto or several decoders." },
+	{ "dedupe", CAPTURE, AT_START, WORD(dedupe, enum dedupe, "auto", "auto|yes|no"),
+	  "Report a connection once even if several interfaces of a ring show it (veth, bridge, "
+	  "uplink), and count the other segments as duplicates. auto: where interfaces share a "
+	  "ring, not with --read. Interfaces with rings of their own, as with mode=auto, always "
+	  "report it each." },
 	{ "filter", CAPTURE, RINGS, STRING(filter, 0, CAPFILTER_TEXT_MAX, "", "EXPRESSION"),
 	  "Capture only frames that match, in tcpdump's language (pcap-filter(7)): 'port 443 and "
 	  "not host 192.0.2.1'. VLAN tags are ignored unless it says vlan." },

@@ -12,7 +12,7 @@ struct options;
 
 #define DEFAULT_CONFIG "/etc/synfind/synfind.conf"
 
-enum { OPT_MESSAGE_MAX = 256, N_OPT = 53 };
+enum { OPT_MESSAGE_MAX = 256, N_OPT = 54 };
 
 enum opt_type {
 	OPT_NUMBER,

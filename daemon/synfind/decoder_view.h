@@ -16,6 +16,7 @@ struct decoder_state_sizes {
 	uint32_t max_connections, max_half_open; /* of this decoder */
 	uint32_t events;
 	uint32_t control;
+	uint32_t dedupe;
 };
 
 /* The packet ring of the decoder.  Its socket is in the fd store under a name of its own. */

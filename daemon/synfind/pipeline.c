@@ -31,7 +31,8 @@ struct decoder_state_sizes pipeline_sizes(const struct options *o,
 						     part_of(o->max_connections, share->of),
 					     .max_half_open = part_of(o->max_half_open, share->of),
 					     .events = o->event_ring_size,
-					     .control = o->mode == MODE_CONTROL || share->control };
+					     .control = o->mode == MODE_CONTROL || share->control,
+					     .dedupe = options_dedupe(o) };
 }
 
 struct tracker_config pipeline_config(const struct pipeline *p, const struct options *o)
@@ -83,9 +84,18 @@ static struct tracker_config pipeline_begin(struct pipeline *p, const struct opt
 	cfg = pipeline_config(p, o);
 	cfg.undo = parts->undo;
 	cfg.bypass = parts->bypass;
+	if (options_dedupe(o))
+		cfg.origins = &p->origins;
 	p->max_connections = cfg.max_connections;
 	p->max_half_open = cfg.max_half_open;
 	return cfg;
+}
+
+/* With dedupe an entry has space for fewer numbers. */
+static void limit_origins(struct pipeline *p, const struct options *o)
+{
+	if (options_dedupe(o))
+		p->origins.limit = ORIGINS_DEDUPED;
 }
 
 int pipeline_init(struct pipeline *p, const struct options *o, const struct pipeline_parts *parts)
@@ -96,6 +106,7 @@ int pipeline_init(struct pipeline *p, const struct options *o, const struct pipe
 	if (!cfg.recorded && getrandom(&cfg.secret, sizeof cfg.secret, 0) != sizeof cfg.secret)
 		return -errno;
 	origins_init(&p->origins, parts->state->origins, &cfg.secret, parts->undo);
+	limit_origins(p, o);
 	p->tracker = tracker_new(&cfg, parts->state->tracker, parts->sink, &p->count->tracker);
 	return p->tracker ? 0 : -ENOMEM;
 }
@@ -106,9 +117,10 @@ int pipeline_adopt(struct pipeline *p, const struct options *o, const struct pip
 
 	p->inner = decoder_state_current_ring(parts->state)->inner;
 	p->tracker = tracker_adopt(&cfg, parts->state->tracker, parts->sink, &p->count->tracker);
-	return p->tracker && origins_adopt(&p->origins, parts->state->origins, parts->undo)
-		       ? 0
-		       : -ESTALE;
+	if (!p->tracker || !origins_adopt(&p->origins, parts->state->origins, parts->undo))
+		return -ESTALE;
+	limit_origins(p, o);
+	return 0;
 }
 
 void pipeline_destroy(struct pipeline *p)

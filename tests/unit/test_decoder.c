@@ -29,6 +29,12 @@ unsigned options_inner(const struct options *o)
 	return 0;
 }
 
+bool options_dedupe(const struct options *o)
+{
+	(void)o;
+	return false;
+}
+
 struct bypass_kernel *bypass_filter_kernel(struct bypass_filter *f)
 {
 	(void)f;
