@@ -7,6 +7,7 @@
 #include <sys/mman.h>
 #include "flow/event.h"
 #include "flow/listing.h"
+#include "flow/origin.h"
 #include "flow/tracker.h"
 #include "wire/segment.h"
 
@@ -188,7 +189,8 @@ static void make_segment(const uint8_t *b, uint64_t *now, const uint32_t isn[2],
 
 int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 {
-	static _Alignas(4096) uint8_t memory[1 << 23];
+	static _Alignas(4096) uint8_t memory[1 << 23], numbers[1 << 23];
+	static struct origins origins;
 	static struct oracle o;
 	static struct tracker_counters count;
 	struct tracker_config cfg = { .max_connections = MAX_FULL,
@@ -215,6 +217,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 
 	cfg.recorded = true;			/* the times of a file, which may come again */
 	cfg.flood_half_open = head[8] >> 1 & 7; /* 0: off; MAX_SYN / 4 is the most */
+	if (head[8] & 0x10) {			/* segments of four interfaces */
+		must(origins_memory() <= sizeof numbers);
+		madvise(numbers, sizeof numbers, MADV_DONTNEED);
+		origins_init(&origins, numbers, &cfg.secret, NULL);
+		origins.limit = head[8] & 0x20 ? ORIGIN_FIRST + 1 : ORIGINS_DEDUPED;
+		cfg.origins = &origins;
+	}
 	struct tracker *t = tracker_new(&cfg, memory, &o.sink, &count);
 	uint32_t isn[2] = { 0xffffff00u, 1000 };
 
@@ -223,6 +232,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *p, size_t n)
 		struct segment s;
 
 		make_segment(b, &now, isn, &s);
+		if (cfg.origins)
+			s.iface = b[11] >> 4 & 3;
 		if (b[1] & 0x40) { /* another incarnation's numbers from here on */
 			isn[0] += b[2] << 16;
 			isn[1] += b[4] << 20;

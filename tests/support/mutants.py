@@ -8,7 +8,8 @@ each member of each row of about[].  fsm_step(), lib/flow/segment_check.c, fastp
 conn.c, conn.h and bpf/predict.h: the pieces in segment_check_mutants.py, one check at a time.
 lib/flow/transition.c, late.c, answers.c, trouble.c and recall.c: those in trouble_mutants.py.
 lib/flow/listing.c, emit.c and table.c: those in listing_mutants.py.
-lib/flow/segment_report.c, lib/wire/tcpopt.c, and of the daemon lister.c, filters.c, linelog.c and
+lib/flow/dedupe.c: those in dedupe_mutants.py, which test_dedupe and conformance/dedupe.py must
+notice.  lib/flow/segment_report.c, lib/wire/tcpopt.c, and of the daemon lister.c, filters.c, linelog.c and
 subscriber.c: those in request_mutants.py, which the unit tests must notice.
 lib/flow/synflood.c, deferral.c and close.c: those in synflood_mutants.py, which the unit tests of
 synflood and fastpath and conformance/flood.py must notice.  The other tests: the unit tests of the
@@ -36,6 +37,7 @@ import threading
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 sys.path.insert(0, os.path.join(ROOT, "tests/conformance"))
 import cells
+import dedupe_mutants
 import listing_mutants
 import request_mutants
 import synflood_mutants
@@ -49,13 +51,14 @@ FSM, CHECK, FASTPATH, CONN, SYNFLOOD, DEFERRAL, CLOSE = (
 TRANSITION, LATE, ANSWERS, TROUBLE, RECALL = (
     f"lib/flow/{name}.c" for name in ("transition", "late", "answers", "trouble", "recall"))
 LISTING, EMIT, TABLE = (f"lib/flow/{name}.c" for name in ("listing", "emit", "table"))
+DEDUPE = "lib/flow/dedupe.c"
 SEGMENT_REPORT, TCPOPT = "lib/flow/segment_report.c", "lib/wire/tcpopt.c"
 LISTER, FILTERS, LINELOG, SUBSCRIBER = (
     f"daemon/synfind/{name}.c" for name in ("lister", "filters", "linelog", "subscriber"))
 CONN_H, PREDICT = "lib/flow/conn.h", "bpf/predict.h"
 # What compiles a header, in the tracker.
 USERS = {PREDICT: [FASTPATH, "lib/flow/tracker.c"], CONN_H: [CHECK]}
-UNITS = {FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
+UNITS = {DEDUPE: ["test_dedupe"], FSM: ["test_tcp_fsm"], CHECK: ["test_segment_check", "test_fastpath"],
          FASTPATH: ["test_fastpath"], PREDICT: ["test_fastpath"],
          CONN: ["test_conn", "test_fastpath"], CONN_H: ["test_segment_check", "test_fastpath"],
          SYNFLOOD: ["test_synflood"], DEFERRAL: ["test_synflood", "test_fastpath"],
@@ -170,7 +173,7 @@ class Bench:
         self.objects = []
         for path in glob.glob(os.path.join(ROOT, "build/obj/daemon/*/*.o")):
             source = os.path.join(ROOT, os.path.relpath(path, ROOT)[len("build/obj/"):-1] + "c")
-            if path.endswith("opener/main.o") or not os.path.exists(source):
+            if "/synfinctl/" in path or path.endswith("opener/main.o") or not os.path.exists(source):
                 continue  # another program's, or of a file that is gone
             name = os.path.join(tmp, os.path.relpath(path, ROOT).replace("/", "_"))
             shutil.copy(path, name)
@@ -216,6 +219,8 @@ class Bench:
             why = self.units(mutant, obj, work)  # the quickest
             if mutant.path in (SEGMENT_REPORT, TCPOPT):
                 return why
+            if mutant.path == DEDUPE:
+                return why or self.script("dedupe.py", synfind)
             if why or mutant.path in (SYNFLOOD, DEFERRAL, CLOSE):
                 return why or self.flood(synfind)
             why = self.cells(synfind) or self.conformance(synfind)
@@ -235,10 +240,13 @@ class Bench:
                 return f"cells: {what}: {capture.uncounted(stream)}"
         return None
 
-    def flood(self, synfind):
-        p = subprocess.run([os.path.join(run.HERE, "flood.py")], capture_output=True, timeout=300,
+    def script(self, name, synfind):
+        p = subprocess.run([os.path.join(run.HERE, name)], capture_output=True, timeout=300,
                            env={**os.environ, "SYNFIND": synfind})
-        return "flood: status" if p.returncode else None
+        return f"{name}: status" if p.returncode else None
+
+    def flood(self, synfind):
+        return self.script("flood.py", synfind)
 
     def conformance(self, synfind):
         run.SYNFIND = synfind
@@ -324,6 +332,7 @@ def read_all():
               LISTING: listing_mutants.LISTING_PIECES,
               EMIT: listing_mutants.EMIT_PIECES,
               TABLE: listing_mutants.TABLE_PIECES,
+              DEDUPE: dedupe_mutants.PIECES,
               SEGMENT_REPORT: request_mutants.SEGMENT_REPORT_PIECES,
               TCPOPT: request_mutants.TCPOPT_PIECES,
               LISTER: request_mutants.LISTER_PIECES,
