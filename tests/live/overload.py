@@ -21,11 +21,10 @@ import live
 import nspawn
 import tap
 import twins
+import uml
 
 LOAD = os.path.join(live.ROOT, "build/tests/load")
 STORM, STORM_S = 1000, 3
-UML = "linux.uml"
-UML_XSTATE = os.path.join(live.ROOT, "build/tests/uml_xstate.so")
 
 
 def fds(pid):
@@ -332,39 +331,19 @@ def no_journal(s):
 # ---- the clock, which is the whole machine's: in a kernel of its own ----
 
 def clock():
-    """User-mode Linux over this file system, which it may only read, with this program as init."""
-    if not shutil.which(UML):
+    if uml.is_missing():
         tap.skip("a clock that steps", "user-mode-linux")
         return
-    p = subprocess.Popen(
-        [UML, "mem=512M", "root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro", "quiet",
-         "con=null", "con0=fd:0,fd:1", "init=/usr/bin/python3", "--", os.path.abspath(__file__)],
-        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-        env={**os.environ, "TMPDIR": "/run", "LD_PRELOAD": UML_XSTATE},
-        preexec_fn=live.die_with_parent)
-    out = p.communicate(timeout=4 * live.DEADLINE)[0].decode(errors="replace").splitlines()
-    checks = [line.strip() for line in out if line.startswith(("ok ", "not ok "))]
-    rest = [line for line in out if not line.startswith("ok ")]
-    for line in checks:
-        tap.ok(line.startswith("ok "), line.split(" - ", 1)[1], rest)
-    tap.ok(f"1..{len(checks)}" in [line.strip() for line in out] and len(checks) > 10,
-           "a clock that steps: all was tried", rest)
+    uml.run("a clock that steps", 11)
 
 
 def step_clock(seconds):
     time.clock_settime(time.CLOCK_REALTIME, time.clock_gettime(time.CLOCK_REALTIME) + seconds)
 
 
-def inside():
-    """As PID 1 of that kernel."""
-    os.environ.update(PATH="/usr/sbin:/usr/bin:/sbin:/bin", HOME="/", TMPDIR="/run")
-    for kind, where in (("proc", "/proc"), ("sysfs", "/sys"), ("tmpfs", "/run")):
-        subprocess.run(["mount", "-t", kind, kind, where], check=True)
-    with live.guarded("clock"):
-        for hours in (-1, 1):
-            stepped(hours)
-    print(f"1..{tap.checks}", flush=True)
-    subprocess.run(["poweroff", "-f"], check=False)
+def there_and_back():
+    for hours in (-1, 1):
+        stepped(hours)
 
 
 def stepped(hours):
@@ -411,10 +390,10 @@ def stepped(hours):
 STEPS = (storm, no_descriptors, standstill, renamed, moved, starved, clock)
 
 if os.getpid() == 1:
-    inside()
+    uml.init(there_and_back)
 else:
     live.need("ip", "tc", "prlimit")
-    for path in (LOAD, UML_XSTATE, twins.UNSTAMP, f"{live.ROOT}/build/deb/built"):
+    for path in (LOAD, uml.XSTATE, twins.UNSTAMP, f"{live.ROOT}/build/deb/built"):
         if not os.path.exists(path):
             tap.ok(False, f"built: {path}")
             tap.done()
