@@ -32,6 +32,12 @@ def sysctl(ns, name, value):
         f.write(str(value))
 
 
+def settle(*namespaces):
+    """Until IPv6 addresses may be used: neighbours get no answer before."""
+    for ns in namespaces:
+        live.wait_until(lambda: not ns.ip("-6 addr show tentative").strip(), "IPv6 addresses to be settled")
+
+
 def container(host, bridge, veth, *addresses, gateways=()):
     """A namespace whose eth0 is a port of the bridge, as @veth."""
     ns = live.Netns()
@@ -156,6 +162,8 @@ class Host:
                 chain post {{ type nat hook postrouting priority 100;
                               oifname "uplink" {family} saddr {net} masquerade; }}
                 }}""")
+
+        settle(self.ns, self.outside, *self.containers)
 
     # ---- own sockets ----
 
@@ -448,6 +456,7 @@ def twins(n=4, port=40000):
         bridge(host, f"br{i}")
         sides.append([container(host, f"br{i}", f"v{i}{who}", f"10.5.0.{k}/24", f"fd05::{k}/64")
                       for k, who in ((1, "c"), (2, "s"))])
+    settle(host, *(ns for side in sides for ns in side))
     d = live.Synfind(host, "any", **OPTIONS)
     sub = d.subscribe()
     rng = random.Random(SEED)
@@ -516,33 +525,42 @@ def twins(n=4, port=40000):
     tap.diag(f"{n} equal networks: {dict(last_counts(sub)[0])}")
 
 
+class Loop:
+    """What the client sends comes by one cable, what it gets leaves by another; likewise between the host and a
+    server beyond it.  Own addresses: the client's 10.7.0.1, the host's 10.7.0.2, the server's 10.7.0.3."""
+
+    def __init__(self):
+        host, left = live.veth_pair("in-h", "in-c", 1)
+        live.join(host, left, "out-h", "out-c", 2)
+        right = live.Netns()
+        live.join(host, right, "in-s", "s-in", 3)
+        live.join(host, right, "out-s", "s-out", 4)
+        for ns in (host, left, right):
+            for name in IP_FORWARDING:
+                sysctl(ns, name, 1)
+            for line in ns.run("ip", "-o", "link").splitlines():
+                sysctl(ns, f"ipv4/conf/{line.split(': ')[1].split('@')[0]}/rp_filter", 0)
+            sysctl(ns, "ipv4/conf/all/rp_filter", 0)
+        for k, ns in enumerate((left, host, right), 1):
+            ns.ip(f"addr add 10.7.0.{k}/32 dev lo")
+            ns.ip(f"-6 addr add fd07::{k}/128 dev lo nodad")
+        for to in ("10.7.0.2", "10.7.0.3"):
+            left.ip(f"route add {to} via 10.0.1.1 src 10.7.0.1")
+        for to in ("fd07::2", "fd07::3"):
+            left.ip(f"-6 route add {to} via fd00:1::1 src fd07::1")
+        for command in ("route add 10.7.0.1 via 10.0.2.2", "-6 route add fd07::1 via fd00:2::2",
+                        "route add 10.7.0.3 via 10.0.3.2", "-6 route add fd07::3 via fd00:3::2"):
+            host.ip(command)
+        right.ip("route add 10.7.0.1 via 10.0.4.1 src 10.7.0.3")
+        right.ip("-6 route add fd07::1 via fd00:4::1 src fd07::3")
+        self.host, self.left, self.right = host, left, right
+        settle(host, left, right)
+
+
 def asymmetric():
-    """What the client sends comes by one cable, what it gets leaves by another; to a server on the host and to
-    one beyond it, and the other way round."""
-    host, left = live.veth_pair("in-h", "in-c", 1)
-    live.join(host, left, "out-h", "out-c", 2)
-    right = live.Netns()
-    live.join(host, right, "in-s", "s-in", 3)
-    live.join(host, right, "out-s", "s-out", 4)
-    for ns in (host, left, right):
-        for name in IP_FORWARDING:
-            sysctl(ns, name, 1)
-        for line in ns.run("ip", "-o", "link").splitlines():
-            sysctl(ns, f"ipv4/conf/{line.split(': ')[1].split('@')[0]}/rp_filter", 0)
-        sysctl(ns, "ipv4/conf/all/rp_filter", 0)
-    # own addresses: the client's 10.7.0.1, the host's 10.7.0.2, the server's 10.7.0.3
-    for k, ns in enumerate((left, host, right), 1):
-        ns.ip(f"addr add 10.7.0.{k}/32 dev lo")
-        ns.ip(f"-6 addr add fd07::{k}/128 dev lo nodad")
-    for to in ("10.7.0.2", "10.7.0.3"):
-        left.ip(f"route add {to} via 10.0.1.1 src 10.7.0.1")
-    for to in ("fd07::2", "fd07::3"):
-        left.ip(f"-6 route add {to} via fd00:1::1 src fd07::1")
-    for command in ("route add 10.7.0.1 via 10.0.2.2", "-6 route add fd07::1 via fd00:2::2",
-                    "route add 10.7.0.3 via 10.0.3.2", "-6 route add fd07::3 via fd00:3::2"):
-        host.ip(command)
-    right.ip("route add 10.7.0.1 via 10.0.4.1 src 10.7.0.3")
-    right.ip("-6 route add fd07::1 via fd00:4::1 src fd07::3")
+    """To a server on the host and to one beyond it, and the other way round."""
+    net = Loop()
+    host, left, right = net.host, net.left, net.right
     d = live.Synfind(host, "any", **OPTIONS)
     sub = d.subscribe()
     ledger = Ledger()
@@ -572,8 +590,72 @@ def asymmetric():
     tap.ok(not anomalies, "asymmetric routes: nothing is odd", anomalies[:3])
 
 
+def moved():
+    """While a connection is open its route changes to another cable, and back: it is still one."""
+    net = Loop()
+    host, left, right = net.host, net.left, net.right
+    d = live.Synfind(host, "any", **OPTIONS)
+    sub = d.subscribe()
+    ledger = Ledger()
+    port = 30000
+    for server, to, way in ((host, "10.7.0.2", ("10.0.2.1", "10.0.1.1")), (right, "10.7.0.3", ("10.0.2.1", "10.0.1.1"))):
+        with server.listen((to, 80)) as listener:
+            for how in ("fin", "server_fin", "rst", "server_rst"):
+                port += 1
+                p = pair(left, listener, (to, 80), ("10.7.0.1", port))
+                for n in range(2):
+                    p.send("toserver", 3000)
+                    p.send("toclient", 2000)
+                    left.ip(f"route replace {to} via {way[n % 2]} src 10.7.0.1")
+                    p.send("toclient", 100)
+                    p.send("toserver", 10)
+                left.ip(f"route replace {to} via {way[0]} src 10.7.0.1")
+                p.close(how, ledger)
+                left.ip(f"route replace {to} via {way[1]} src 10.7.0.1")
+    wait_for_closes(sub, sum(ledger.flows().values()))
+    d.ends_well(sub, "moved routes")
+    check_once(sub.events, ledger, "moved routes")
+
+
+def vanished():
+    """A container ends with open connections, and its veth with it."""
+    h = Host()
+    c1 = h.containers[0]
+    d = live.Synfind(h.ns, "any", **OPTIONS)
+    sub = d.subscribe()
+    held, legs = [], []
+    for name, client, address, to, (server, bound) in h.routes():
+        if c1 in (client, server):
+            l = server.listen(bound)
+            p = pair(client, l, to, h.source(address))
+            l.close()
+            p.send("toserver", 100)
+            p.send("toclient", 100)
+            held.append(p)
+            legs += p.legs
+    sub.until(lambda e: len(of_kind(e, "tcp_established")) >= len(set(legs)), "all to be established")
+    h.ns.ip("link del c1")
+    for p in held:
+        for s in (p.c, p.s):
+            s.sendall(b"." * 10)
+    sub.wait_for("iface", in_iface="c1", state="gone")
+    time.sleep(1)
+    sub.read()
+    for p in held:
+        p.c.close()
+        p.s.close()
+    time.sleep(1)
+    d.ends_well(sub, "vanished")
+    for kind in ("tcp_open", "tcp_close"):
+        got = collections.Counter(map(leg_of, of_kind(sub.events, kind)))
+        tap.ok(got == collections.Counter(set(legs)), f"vanished: one {kind}", difference(got, collections.Counter(set(legs))))
+    for e in of_kind(sub.events, "tcp_close"):
+        tap.diag(f"{e['in_iface']} {leg_of(e)} {e['tcp']['reason']} {e['tcp']['history']} {e['flow']['payload_toserver']}")
+
+
 def some(client, server, ways, what, first, anomalies=0, **options):
     """Connections between two namespaces, watched in the client's, then in the server's."""
+    settle(client, server)
     for where, ns in (("client", client), ("server", server)):
         d = live.Synfind(ns, "any", **{**OPTIONS, **options})
         sub = d.subscribe()
@@ -597,6 +679,21 @@ def some(client, server, ways, what, first, anomalies=0, **options):
         tap.ok(not of_kind(sub.events, "tcp_anomaly"), f"{what}, at the {where}: nothing is odd",
                of_kind(sub.events, "tcp_anomaly")[:3])
         tap.diag(f"{what}, at the {where}: {dict(last_counts(sub)[0])}")
+
+
+def macvlan():
+    left, right = live.veth_pair()
+    try:
+        for ns, me, dev in ((left, 1, "veth-a"), (right, 2, "veth-b")):
+            ns.ip(f"link add link {dev} name mv type macvlan mode bridge")
+            ns.ip(f"addr add 10.6.0.{me}/24 dev mv")
+            ns.ip(f"addr add fd06::{me}/64 dev mv nodad")
+            ns.ip("link set mv up")
+    except RuntimeError as e:
+        tap.skip("macvlan", str(e))
+        return
+    some(left, right, (("10.6.0.1", "10.6.0.2"), ("fd06::1", "fd06::2")), "macvlan",
+         {"client": ("mv", False), "server": ("veth-b", False)})
 
 
 def vxlan():
@@ -639,6 +736,86 @@ def watch_vlan():
 def vlan_inside():
     uml.load("ipv6", "veth", "8021q")
     watch_vlan()
+
+
+def older():
+    """Connections that are older than the daemon: each is picked up once, whichever side is seen first, and
+    closed by its end."""
+    h = Host()
+    held = []
+    for name, client, address, to, (server, bound) in h.routes():
+        with server.listen(bound) as listener:
+            held += [pair(client, listener, to, h.source(address)) for _ in range(6)]
+    for p in held:
+        p.send("toserver", 100)
+        p.send("toclient", 100)
+    d = live.Synfind(h.ns, "any", **OPTIONS)
+    sub = d.subscribe()
+    for i, p in enumerate(held):
+        p.send("toserver" if i % 2 else "toclient", 3000)
+        p.send("toclient" if i % 3 else "toserver", 200)
+    for i, p in enumerate(held):
+        p.close("server_fin" if i % 4 == 0 else "fin", h.ledger)
+    flows = h.ledger.flows()
+    wait_for_closes(sub, sum(flows.values()))
+    d.ends_well(sub, "older")
+    for kind in ("tcp_open", "tcp_close"):
+        got = collections.Counter(tuple(sorted((leg_of(e)[:2], leg_of(e)[2:]))) for e in of_kind(sub.events, kind))
+        want = collections.Counter({tuple(sorted((f[:2], f[2:]))): n for f, n in flows.items()})
+        tap.ok(got == want, f"older: one {kind} for each of {len(flows)}", difference(got, want))
+    wrong = [e for e in of_kind(sub.events, "tcp_close") if e["tcp"]["reason"] != "fin" or e["flow"]["gap_bytes"] or
+             sorted((e["flow"]["payload_toserver"], e["flow"]["payload_toclient"])) not in
+             ([200, 3000], [0, 3200])]
+    tap.ok(not wrong, "older: by its FINs, with the octets since then", wrong[:3])
+
+
+def reused():
+    """A client that uses one port again and again, after each kind of end."""
+    h = Host()
+    d = live.Synfind(h.ns, "any", **OPTIONS)
+    sub = d.subscribe()
+    for name, client, address, to, (server, bound) in h.routes():
+        source = h.source(address)
+        with server.listen(bound) as listener:
+            for how in ("server_fin", "rst", "server_rst", "server_fin", "server_rst", "rst") * 3:
+                p = pair(client, listener, to, source)
+                p.send("toserver", h.rng.choice((1, 3000)))
+                p.send("toclient", h.rng.choice((2, 4000)))
+                p.close(how, h.ledger)
+    wait_for_closes(sub, sum(h.ledger.flows().values()))
+    d.ends_well(sub, "reused")
+    check_once(sub.events, h.ledger, "a port used again")
+    tap.diag(f"a port used again: {dict(last_counts(sub)[0])}")
+
+
+def unreachable():
+    """The ICMP error that answers a SYN passes several interfaces as well."""
+    h = Host()
+    c1, c3 = h.containers[0], h.containers[2]
+    c3.run("nft", """table inet t {
+        chain in {
+            type filter hook input priority 0;
+            tcp dport 9 reject with icmpx type port-unreachable
+        }
+        }""")
+    d = live.Synfind(h.ns, "any", **OPTIONS)
+    sub = d.subscribe()
+    want = collections.Counter()
+    for address, to in (("10.1.0.11", "10.1.0.13"), ("fd01::11", "fd01::13"), ("10.1.0.1", "10.1.0.13")):
+        for _ in range(5):
+            source = h.source(address)
+            try:
+                (h.ns if address.endswith(".1") else c1).connect((to, 9), source).close()
+            except OSError:
+                pass
+            want[source + (to, 9)] += 1
+    wait_for_closes(sub, sum(want.values()))
+    d.ends_well(sub, "unreachable")
+    for kind in ("tcp_open", "tcp_close"):
+        got = collections.Counter(map(leg_of, of_kind(sub.events, kind)))
+        tap.ok(got == want, f"unreachable: one {kind} for each attempt", difference(got, want))
+    reasons = collections.Counter(e["tcp"]["reason"] for e in of_kind(sub.events, "tcp_close"))
+    tap.equal(reasons, {"unreachable": sum(want.values())}, "unreachable: all by the ICMP error")
 
 
 def killed():
@@ -694,7 +871,8 @@ NO_DEDUPE = {"dedupe": "no"} if b"--dedupe" in HELP else {}
 if os.getpid() == 1:
     uml.init(vlan_inside)
 live.need("ip", "nft", "ss")
-for step in (one_decoder, two_decoders, counted_once, control, twins, asymmetric, vxlan, vlan, killed):
+for step in (one_decoder, two_decoders, counted_once, control, twins, asymmetric, moved, vanished, reused, older, unreachable, macvlan, vxlan,
+             vlan, killed):
     if not sys.argv[1:] or step.__name__ in sys.argv[1:]:
         with live.guarded(step.__name__):
             step()
