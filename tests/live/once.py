@@ -11,7 +11,6 @@ import socket
 import struct
 import subprocess
 import sys
-import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../support"))
 import fdstore
@@ -411,7 +410,7 @@ def counted(dedupe):
     other interfaces showed is counted."""
     h = Host()
     what = "counted" if dedupe else "--dedupe=no"
-    d = live.Synfind(h.ns, "any", **OPTIONS, **({} if dedupe else NO_DEDUPE))
+    d = live.Synfind(h.ns, "any", **OPTIONS, dedupe="auto" if dedupe else "no")
     sub = d.subscribe()
     shown = {"outside to c1, published": (["uplink"], ["br0", "c1"]), "c1 to c3": (["c1", "c3"],),
              "c2 to the outside, masqueraded": (["c2", "br0"], ["uplink"]), "host to c2": (["br0", "c2"],),
@@ -461,7 +460,6 @@ def twins(n=4, port=40000):
     sub = d.subscribe()
     rng = random.Random(SEED)
     want = collections.Counter()
-    rounds = 0
     for address, server in (("10.5.0.1", "10.5.0.2"), ("fd05::1", "fd05::2")):
         for order in ("in turn", "at once", "again"):  # the last: ports are used again, while others live
             pairs = [None] * n
@@ -503,7 +501,6 @@ def twins(n=4, port=40000):
                 over(i, "rst" if order != "again" else rng.choice(("fin", "rst")))
             for l in listeners:
                 l.close()
-            rounds += 1
             total = sum(want.values())
             wait_for_closes(sub, total)
     d.ends_well(sub, f"{n} equal networks")
@@ -588,69 +585,6 @@ def asymmetric():
               ("in-h", "in-h", "out-h", "out-s"), "asymmetric routes: the client's interface is named")
     anomalies = of_kind(sub.events, "tcp_anomaly")
     tap.ok(not anomalies, "asymmetric routes: nothing is odd", anomalies[:3])
-
-
-def moved():
-    """While a connection is open its route changes to another cable, and back: it is still one."""
-    net = Loop()
-    host, left, right = net.host, net.left, net.right
-    d = live.Synfind(host, "any", **OPTIONS)
-    sub = d.subscribe()
-    ledger = Ledger()
-    port = 30000
-    for server, to, way in ((host, "10.7.0.2", ("10.0.2.1", "10.0.1.1")), (right, "10.7.0.3", ("10.0.2.1", "10.0.1.1"))):
-        with server.listen((to, 80)) as listener:
-            for how in ("fin", "server_fin", "rst", "server_rst"):
-                port += 1
-                p = pair(left, listener, (to, 80), ("10.7.0.1", port))
-                for n in range(2):
-                    p.send("toserver", 3000)
-                    p.send("toclient", 2000)
-                    left.ip(f"route replace {to} via {way[n % 2]} src 10.7.0.1")
-                    p.send("toclient", 100)
-                    p.send("toserver", 10)
-                left.ip(f"route replace {to} via {way[0]} src 10.7.0.1")
-                p.close(how, ledger)
-                left.ip(f"route replace {to} via {way[1]} src 10.7.0.1")
-    wait_for_closes(sub, sum(ledger.flows().values()))
-    d.ends_well(sub, "moved routes")
-    check_once(sub.events, ledger, "moved routes")
-
-
-def vanished():
-    """A container ends with open connections, and its veth with it."""
-    h = Host()
-    c1 = h.containers[0]
-    d = live.Synfind(h.ns, "any", **OPTIONS)
-    sub = d.subscribe()
-    held, legs = [], []
-    for name, client, address, to, (server, bound) in h.routes():
-        if c1 in (client, server):
-            l = server.listen(bound)
-            p = pair(client, l, to, h.source(address))
-            l.close()
-            p.send("toserver", 100)
-            p.send("toclient", 100)
-            held.append(p)
-            legs += p.legs
-    sub.until(lambda e: len(of_kind(e, "tcp_established")) >= len(set(legs)), "all to be established")
-    h.ns.ip("link del c1")
-    for p in held:
-        for s in (p.c, p.s):
-            s.sendall(b"." * 10)
-    sub.wait_for("iface", in_iface="c1", state="gone")
-    time.sleep(1)
-    sub.read()
-    for p in held:
-        p.c.close()
-        p.s.close()
-    time.sleep(1)
-    d.ends_well(sub, "vanished")
-    for kind in ("tcp_open", "tcp_close"):
-        got = collections.Counter(map(leg_of, of_kind(sub.events, kind)))
-        tap.ok(got == collections.Counter(set(legs)), f"vanished: one {kind}", difference(got, collections.Counter(set(legs))))
-    for e in of_kind(sub.events, "tcp_close"):
-        tap.diag(f"{e['in_iface']} {leg_of(e)} {e['tcp']['reason']} {e['tcp']['history']} {e['flow']['payload_toserver']}")
 
 
 def some(client, server, ways, what, first, anomalies=0, **options):
@@ -866,12 +800,10 @@ def one_decoder():
     real_programs("one decoder")
 
 
-HELP = subprocess.run([live.SYNFIND, "--help"], stdout=subprocess.PIPE).stdout
-NO_DEDUPE = {"dedupe": "no"} if b"--dedupe" in HELP else {}
 if os.getpid() == 1:
     uml.init(vlan_inside)
 live.need("ip", "nft", "ss")
-for step in (one_decoder, two_decoders, counted_once, control, twins, asymmetric, moved, vanished, reused, older, unreachable, macvlan, vxlan,
+for step in (one_decoder, two_decoders, counted_once, control, twins, asymmetric, reused, older, unreachable, macvlan, vxlan,
              vlan, killed):
     if not sys.argv[1:] or step.__name__ in sys.argv[1:]:
         with live.guarded(step.__name__):
