@@ -652,12 +652,9 @@ bool options_share_rings(const struct options *o)
 	return many && o->mode != MODE_AUTO;
 }
 
-bool options_dedupe(const struct options *o)
+bool options_dedupe(const struct options *o, bool shared)
 {
-	if (o->dedupe == DEDUPE_AUTO)
-		return !o->read_files.n && options_share_rings(o);
-	/* A file: mode=auto is mode=all there. */
-	return o->dedupe == DEDUPE_YES && (o->mode != MODE_AUTO || o->read_files.n);
+	return o->read_files.n ? o->dedupe == DEDUPE_YES : shared && o->dedupe != DEDUPE_NO;
 }
 
 unsigned options_inner(const struct options *o)

@@ -139,8 +139,8 @@ bool options_is_pattern(const char *entry);
  * for "auto" alone: it names a few, and a shared ring sees the frames of all others, too. */
 bool options_share_rings(const struct options *o);
 
-/* Is a connection that several interfaces of a ring show reported once? */
-bool options_dedupe(const struct options *o);
+/* Is a connection that several interfaces of a ring show reported once?  @shared: such a ring. */
+bool options_dedupe(const struct options *o, bool shared);
 
 /* The encapsulations to decode: a sum of enum frame_inner (wire/frame.h). */
 unsigned options_inner(const struct options *o);

@@ -1,4 +1,4 @@
-/* decoder_share.h - how the decoders of one interface share its connections. */
+/* decoder_share.h - how the decoders of one interface, or of several, share connections. */
 #pragma once
 #include <stdbool.h>
 #include <stdint.h>
@@ -8,4 +8,5 @@ struct decoder_share {
 	bool known;	    /* fanout_member() under @secret says which decoder has a connection */
 	uint64_t secret;
 	bool control; /* the filter passes SYN, FIN and RST only, whatever the mode is */
+	bool shared;  /* the ring has frames of several interfaces */
 };

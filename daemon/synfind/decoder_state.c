@@ -119,6 +119,13 @@ void decoder_state_sign(struct decoder_state *state, const struct decoder_ring *
 	state->head->magic = decoder_state_magic;
 }
 
+/* Earlier versions had nothing in these places. */
+static void learn_shared(struct decoder_state_head *h)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(h->ring); i++)
+		h->ring[i].geometry.shared = h->ring[i].share.shared = h->ring[i].ifindex < 0;
+}
+
 int decoder_state_map(struct decoder_state *state, int fd)
 {
 	const struct decoder_state_head *h;
@@ -138,6 +145,7 @@ int decoder_state_map(struct decoder_state *state, int fd)
 	*state = (struct decoder_state){ .memory = p, .octets = (size_t)st.st_size, .head = p };
 	if (h->magic == decoder_state_magic && h->octets == state->octets &&
 	    h->current < ARRAY_SIZE(h->ring)) {
+		learn_shared(p);
 		share = &h->ring[h->current].share;
 		if (share->of <= AFRING_GROUP_MAX && share->index < share->of)
 			return 0;

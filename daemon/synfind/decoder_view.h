@@ -27,7 +27,7 @@ struct decoder_ring {
 	uint64_t block_timeout_ns;
 	uint32_t inner; /* sum of enum frame_inner: what the filter passes besides TCP */
 	struct afring_geometry geometry;
-	int32_t ifindex;
+	int32_t ifindex; /* negative: interfaces share it */
 	struct decoder_share share;
 };
 

@@ -197,7 +197,8 @@ struct decoder_ring interface_ring_of(const struct capture *c, const struct open
 						 .of = m->rings,
 						 .known = m->by_program,
 						 .secret = m->secret,
-						 .control = m->mode == MODE_CONTROL } };
+						 .control = m->mode == MODE_CONTROL,
+						 .shared = m->ring[i].shared } };
 }
 
 struct decoder *interface_add_decoder(struct interface *iface)

@@ -32,7 +32,7 @@ struct decoder_state_sizes pipeline_sizes(const struct options *o,
 					     .max_half_open = part_of(o->max_half_open, share->of),
 					     .events = o->event_ring_size,
 					     .control = o->mode == MODE_CONTROL || share->control,
-					     .dedupe = options_dedupe(o) };
+					     .dedupe = options_dedupe(o, share->shared) };
 }
 
 struct tracker_config pipeline_config(const struct pipeline *p, const struct options *o)
@@ -84,7 +84,7 @@ static struct tracker_config pipeline_begin(struct pipeline *p, const struct opt
 	cfg = pipeline_config(p, o);
 	cfg.undo = parts->undo;
 	cfg.bypass = parts->bypass;
-	if (options_dedupe(o))
+	if (options_dedupe(o, p->share.shared))
 		cfg.origins = &p->origins;
 	p->max_connections = cfg.max_connections;
 	p->max_half_open = cfg.max_half_open;
@@ -94,7 +94,7 @@ static struct tracker_config pipeline_begin(struct pipeline *p, const struct opt
 /* With dedupe an entry has space for fewer numbers. */
 static void limit_origins(struct pipeline *p, const struct options *o)
 {
-	if (options_dedupe(o))
+	if (options_dedupe(o, p->share.shared))
 		p->origins.limit = ORIGINS_DEDUPED;
 }
 

@@ -29,7 +29,8 @@ struct placed {
 /* Makes @k a key of @instance. */
 void dedupe_key(struct flow_key *k, unsigned instance);
 
-/* @p has the key of @s, which end @sender sent, in instance 0, and gets its place.  May make the
+/* @p has the key of @s, which end @sender sent, in instance 0, and an entry of it, if one was found
+ * already; it gets the place of @s.  May make the
  * origin of @s the owner of its direction.  False: it is a copy, and was counted. */
 bool dedupe_place(struct tracker *t, struct placed *p, unsigned sender, const struct segment *s);
 

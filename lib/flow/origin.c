@@ -308,6 +308,13 @@ struct origin_view origin_look_up(const struct origins *o, uint16_t number)
 	return v;
 }
 
+bool origin_owns_pair(const struct origins *o, uint16_t number, bool server, uint16_t from)
+{
+	const struct origin *at = origin_at(o, number);
+
+	return at && at->kind == ORIGIN_PAIR && from == (server ? at->server : at->of);
+}
+
 const struct origin_link *origin_link_of(const struct origins *o, uint16_t number)
 {
 	const struct origin *at = origin_at(o, origin_look_up(o, number).iface);

@@ -97,5 +97,13 @@ struct origin_view origin_look_up(const struct origins *o, uint16_t number);
 uint16_t origin_of_client(const struct origins *o, uint16_t number);
 uint16_t origin_of_server(const struct origins *o, uint16_t number);
 
+/* Are segments of origin @from those that a connection with @number has of this direction? */
+bool origin_owns_pair(const struct origins *o, uint16_t number, bool server, uint16_t from);
+
+static inline bool origin_owns(const struct origins *o, uint16_t number, bool server, uint16_t from)
+{
+	return number == from || origin_owns_pair(o, number, server, from);
+}
+
 /* The interface of a shared ring, or what the tunnel or pair is on; NULL: @number has none. */
 const struct origin_link *origin_link_of(const struct origins *o, uint16_t number);

@@ -258,14 +258,15 @@ void table_prefetch_cold(const struct table *t, table_ref r)
 	__builtin_prefetch(k + sizeof(struct conn_cold) - 1, 1);
 }
 
-const struct conn_hot *table_full(table_ref r, const void *entry, const struct flow_key *key)
+const struct conn_hot *table_full(table_ref r, const void *entry, const struct flow_key *key,
+				  uint16_t mask)
 {
 	const struct conn_hot *h = entry;
 
 	if (table_shape_of(r) != SHAPE_FULL || table_ip_v(r) != key->ip_v ||
 	    h->last_ns == ENTRY_FREE)
 		return NULL;
-	return key_equals(h + 1, h->iface, key) ? h : NULL;
+	return key_equals(h + 1, h->iface & mask, key) ? h : NULL;
 }
 
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key)

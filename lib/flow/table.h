@@ -119,9 +119,10 @@ void table_prefetch_cold(const struct table *t, table_ref r);
 /* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
 
-/* The entry @r at @entry, if it is a full one and @key's, as table_is() has it; else NULL.  The
- * key_mask must be that of all bits. */
-const struct conn_hot *table_full(table_ref r, const void *entry, const struct flow_key *key);
+/* The entry @r at @entry, if it is a full one and @key's, as table_is() has it; else NULL.  @mask is
+ * the table's key_mask: a constant where that is known. */
+const struct conn_hot *table_full(table_ref r, const void *entry, const struct flow_key *key,
+				  uint16_t mask);
 
 /* The entries of @key: *ret_other, if not NULL, is a second one (a pending SYN entry). */
 table_ref table_find(const struct table *t, uint64_t hash, const struct flow_key *key,

@@ -220,29 +220,43 @@ take_open(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
 	if (unlikely(k->hint == TABLE_NONE))
 		return false;
-	const struct conn_hot *h = table_full(k->hint, k->entry, &k->key);
+	const struct conn_hot *h = table_full(k->hint, k->entry, &k->key, UINT16_MAX);
 
 	return h && !k->key.self &&
 	       fastpath_open(&t->table, k->hint, h, k->sender, s, t->now_ns,
 			     t->cfg.timeout_ns[FSM_T_ESTABLISHED]);
 }
 
-/* With dedupe: @s, if it is no copy, goes to the connection that it belongs to. */
-static void take_deduped(struct tracker *t, const struct ticket *k, const struct segment *s)
+/* The usual data of a connection that has no other instance, if its origin owns its direction. */
+static inline __attribute__((always_inline)) bool
+take_open_deduped(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
-	struct placed p = { .key = k->key, .hash = k->hash };
+	if (unlikely(k->hint == TABLE_NONE) || k->key.self ||
+	    t->instances[k->hash % RECALL_RECORDS])
+		return false;
+	const struct conn_hot *h = table_full(k->hint, k->entry, &k->key, t->table.key_mask);
+
+	return h &&
+	       origin_owns(t->origins, tracker_origin(t, h->iface), k->sender != h->client_end,
+			   s->iface) &&
+	       fastpath_open(&t->table, k->hint, h, k->sender, s, t->now_ns,
+			     t->cfg.timeout_ns[FSM_T_ESTABLISHED]);
+}
+
+/* With dedupe: @s, if it is no copy, goes to the connection that it belongs to. */
+static __attribute__((noinline)) void take_deduped(struct tracker *t, const struct ticket *k,
+						   const struct segment *s)
+{
+	struct placed p = { .key = k->key, .hash = k->hash, .ref = k->hint };
 	struct segment of_instance;
 	struct ticket to;
 
+	if (p.ref == TABLE_NONE || !table_is(&t->table, p.ref, &p.key))
+		p.ref = table_find(&t->table, p.hash, &p.key, NULL);
 	t->last.copied = !dedupe_place(t, &p, k->sender, s);
 	if (t->last.copied)
 		return;
 	t->last.key = p.key;
-	if (p.ref != TABLE_NONE && table_shape_of(p.ref) == SHAPE_FULL && !t->cfg.slow_only &&
-	    !p.key.self &&
-	    fastpath_open(&t->table, p.ref, table_hot(&t->table, p.ref), k->sender, s, t->now_ns,
-			  t->cfg.timeout_ns[FSM_T_ESTABLISHED]))
-		return;
 	if (unlikely(p.instance)) { /* a connection that it begins has the number in its key */
 		of_instance = *s;
 		of_instance.iface = (uint16_t)(s->iface | p.instance << INSTANCE_SHIFT);
@@ -266,14 +280,21 @@ static __attribute__((noinline)) void input_deduped(struct tracker *t, const str
 		table_prefetch(&t->table, k->hash);
 	}
 	for (unsigned i = 0; i < n; i++)
-		table_prefetch_entry(&t->table, ticket[i].hash, &ticket[i].entry);
+		ticket[i].hint = table_prefetch_entry(&t->table, ticket[i].hash, &ticket[i].entry);
 	for (unsigned i = 0; i < n; i++) {
-		if (s[i].ts_ns - t->now_ns < t->sweep_at_ns - t->now_ns)
+		const struct ticket *k = &ticket[i];
+
+		if (likely(s[i].ts_ns - t->now_ns < t->sweep_at_ns - t->now_ns))
 			t->now_ns = s[i].ts_ns;
 		else
 			tracker_advance(t, s[i].ts_ns);
+		if (!t->cfg.slow_only && likely(take_open_deduped(t, k, &s[i]))) {
+			if (i + 1 == n)
+				t->last = (struct dedupe_last){ k->key, false };
+			continue;
+		}
 		t->sink->current = i;
-		take_deduped(t, &ticket[i], &s[i]);
+		take_deduped(t, k, &s[i]);
 	}
 	set_gauges(t);
 }

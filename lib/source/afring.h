@@ -39,8 +39,8 @@ struct afring_geometry {
 	uint32_t block_size, block_nr;
 	uint8_t link;	  /* enum link_type */
 	uint8_t vnet_hdr; /* a struct virtio_net_hdr precedes each frame */
-	uint8_t shared;	  /* frames are of all interfaces, see afring_config.ifindex */
 	char ifname[16];  /* IFNAMSIZ */
+	uint8_t shared;	  /* frames are of all interfaces, see afring_config.ifindex */
 };
 
 /* Hardware type (ARPHRD_* of linux/if_arp.h) of an interface in this network namespace, or -errno.

@@ -4,7 +4,7 @@
  *     micro_links FILE.pcap [INTERFACES [ROUNDS]]
  *
  * With 0 rounds it runs once over INTERFACES (0: a ring of one) and prints nothing: for callgrind,
- * --toggle-collect=run_frames. */
+ * --toggle-collect=run_frames.  With DEDUPE set, with --dedupe=yes. */
 #include "../../daemon/synfind/decoder.c"
 #include "common/options.h"
 #include "flow/key.h"
@@ -38,7 +38,7 @@ static void need(bool good, const char *what)
 /* A pipeline in memory of its own, which watches interfaces 1 to @n. */
 static void begin(struct decoder *d, const struct options *o, unsigned n)
 {
-	const struct decoder_share share = { .of = 1 };
+	const struct decoder_share share = { .of = 1, .shared = n };
 	struct decoder_state_sizes sizes = pipeline_sizes(o, &share);
 
 	memset(d, 0, sizeof *d);
@@ -102,7 +102,7 @@ static void assign(struct frame *f, unsigned interfaces)
 
 int main(int argc, char **argv)
 {
-	char *args[] = { "synfind", NULL };
+	char *args[] = { "synfind", getenv("DEDUPE") ? "--dedupe=yes" : "--dedupe=no", NULL };
 	unsigned interfaces = argc > 2 ? (unsigned)atoi(argv[2]) : 250, n = 0;
 	unsigned rounds = argc > 3 ? (unsigned)atoi(argv[3]) : 5;
 	struct frame *all = calloc(FRAMES_MAX, sizeof *all);

@@ -29,9 +29,9 @@ unsigned options_inner(const struct options *o)
 	return 0;
 }
 
-bool options_dedupe(const struct options *o)
+bool options_dedupe(const struct options *o, bool shared)
 {
-	(void)o;
+	(void)o, (void)shared;
 	return false;
 }
 
