@@ -302,16 +302,10 @@ static bool begin_instance(struct tracker *t, const struct candidates *c, struct
 	return true;
 }
 
-/* Without a second entry of the 4-tuple there is no choice, if the segment's origin owns its
- * direction: most segments.  Not for the server's SYN, which may begin another connection. */
-static bool place_alone(const struct tracker *t, const struct placed *p, unsigned sender,
-			const struct segment *s)
+bool dedupe_is_alone(const struct tracker *t, table_ref r, unsigned sender, const struct segment *s)
 {
-	table_ref r = p->ref;
 	unsigned client_end;
 
-	if (r == TABLE_NONE || p->key.self || t->instances[p->hash % RECALL_RECORDS])
-		return false;
 	if (table_shape_of(r) == SHAPE_SYN) {
 		const struct syn_entry *e = table_syn(&t->table, r);
 
@@ -323,9 +317,11 @@ static bool place_alone(const struct tracker *t, const struct placed *p, unsigne
 			return false;
 		client_end = table_hot(&t->table, r)->client_end;
 	}
-	enum fsm_side from = sender != client_end;
+	bool server = sender != client_end;
+	uint16_t number = tracker_origin(t, (uint16_t)table_iface(&t->table, r));
 
-	return owner_of(t, r, from) == s->iface && (from == SIDE_A || segment_flags(s) != TCP_SYN);
+	return origin_owns(t->origins, number, server, s->iface) &&
+	       !(server && segment_flags(s) == TCP_SYN);
 }
 
 bool dedupe_place(struct tracker *t, struct placed *p, unsigned sender, const struct segment *s)
@@ -334,8 +330,6 @@ bool dedupe_place(struct tracker *t, struct placed *p, unsigned sender, const st
 	const struct candidate *k;
 	struct candidates c;
 
-	if (likely(place_alone(t, p, sender, s)))
-		return true;
 	candidates_find(t, &c, p, sender, s);
 	k = best(&c, is_named_and_owned) ?: best(&c, is_named);
 	if (!k)

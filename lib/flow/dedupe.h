@@ -14,9 +14,9 @@
 #include <stdint.h>
 #include "flow/key.h"
 #include "flow/table.h"
+#include "flow/tracker_state.h"
 
 struct segment;
-struct tracker;
 
 /* Where a segment goes. */
 struct placed {
@@ -29,8 +29,19 @@ struct placed {
 /* Makes @k a key of @instance. */
 void dedupe_key(struct flow_key *k, unsigned instance);
 
-/* @p has the key of @s, which end @sender sent, in instance 0, and an entry of it, if one was found
- * already; it gets the place of @s.  May make the
+/* Is @s of the entry @r, without a choice, if the 4-tuple has no other instance?  So most segments
+ * are: their origin owns their direction, and no incarnation waits.  Not the server's SYN, which may
+ * begin another connection. */
+bool dedupe_is_alone(const struct tracker *t, table_ref r, unsigned sender,
+		     const struct segment *s);
+
+/* Has a 4-tuple with this hash ever had another instance than 0?  Then dedupe_place() chooses. */
+static inline bool dedupe_has_instances(const struct tracker *t, uint64_t hash)
+{
+	return t->instances[hash % RECALL_RECORDS];
+}
+
+/* @p has the key of @s, which end @sender sent, in instance 0, and gets its place.  May make the
  * origin of @s the owner of its direction.  False: it is a copy, and was counted. */
 bool dedupe_place(struct tracker *t, struct placed *p, unsigned sender, const struct segment *s);
 

@@ -200,19 +200,24 @@ struct ticket {
 	unsigned sender;
 };
 
-static __attribute__((noinline)) void take(struct tracker *t, const struct ticket *k,
-					   const struct segment *s)
+static __attribute__((noinline)) void take_at(struct tracker *t, const struct ticket *k,
+					      table_ref ref, const struct segment *s)
 {
-	table_ref ref = k->hint;
 	struct flow f;
 
-	if (unlikely(ref == TABLE_NONE || !table_is(&t->table, ref, &k->key)))
-		ref = table_find(&t->table, k->hash, &k->key, NULL);
 	f.key = k->key;
 	f.hash = k->hash;
 	dispatch(t, &f, ref, k->sender, s);
 	if (unlikely(t->over_limit))
 		evict_to_limit(t, f.ref);
+}
+
+/* The entry of its key, if any. */
+static table_ref entry_of_ticket(const struct tracker *t, const struct ticket *k)
+{
+	if (likely(k->hint != TABLE_NONE && table_is(&t->table, k->hint, &k->key)))
+		return k->hint;
+	return table_find(&t->table, k->hash, &k->key, NULL);
 }
 
 static inline __attribute__((always_inline)) bool
@@ -231,8 +236,7 @@ take_open(struct tracker *t, const struct ticket *k, const struct segment *s)
 static inline __attribute__((always_inline)) bool
 take_open_deduped(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
-	if (unlikely(k->hint == TABLE_NONE) || k->key.self ||
-	    t->instances[k->hash % RECALL_RECORDS])
+	if (unlikely(k->hint == TABLE_NONE) || k->key.self || dedupe_has_instances(t, k->hash))
 		return false;
 	const struct conn_hot *h = table_full(k->hint, k->entry, &k->key, t->table.key_mask);
 
@@ -243,16 +247,12 @@ take_open_deduped(struct tracker *t, const struct ticket *k, const struct segmen
 			     t->cfg.timeout_ns[FSM_T_ESTABLISHED]);
 }
 
-/* With dedupe: @s, if it is no copy, goes to the connection that it belongs to. */
-static __attribute__((noinline)) void take_deduped(struct tracker *t, const struct ticket *k,
-						   const struct segment *s)
+/* @s goes to the instance that it belongs to, if it is no copy. */
+static void take_instance(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
-	struct placed p = { .key = k->key, .hash = k->hash, .ref = k->hint };
+	struct placed p = { .key = k->key, .hash = k->hash };
 	struct segment of_instance;
-	struct ticket to;
 
-	if (p.ref == TABLE_NONE || !table_is(&t->table, p.ref, &p.key))
-		p.ref = table_find(&t->table, p.hash, &p.key, NULL);
 	t->last.copied = !dedupe_place(t, &p, k->sender, s);
 	if (t->last.copied)
 		return;
@@ -262,8 +262,21 @@ static __attribute__((noinline)) void take_deduped(struct tracker *t, const stru
 		of_instance.iface = (uint16_t)(s->iface | p.instance << INSTANCE_SHIFT);
 		s = &of_instance;
 	}
-	to = (struct ticket){ p.key, p.hash, p.ref, NULL, k->sender };
-	take(t, &to, s);
+	take_at(t, &(struct ticket){ .key = p.key, .hash = p.hash, .sender = k->sender }, p.ref, s);
+}
+
+static __attribute__((noinline)) void take_deduped(struct tracker *t, const struct ticket *k,
+						   const struct segment *s)
+{
+	table_ref ref = entry_of_ticket(t, k);
+
+	if (unlikely(k->key.self || dedupe_has_instances(t, k->hash)) ||
+	    (ref != TABLE_NONE && !dedupe_is_alone(t, ref, k->sender, s))) {
+		take_instance(t, k, s);
+		return;
+	}
+	t->last = (struct dedupe_last){ k->key, false };
+	take_at(t, k, ref, s);
 }
 
 static __attribute__((noinline)) void input_deduped(struct tracker *t, const struct segment *s,
@@ -336,7 +349,7 @@ __attribute__((noinline)) void tracker_input(struct tracker *t, const struct seg
 		if (likely(fast) && likely(take_open(t, k, &s[i])))
 			continue;
 		t->sink->current = i;
-		take(t, k, &s[i]);
+		take_at(t, k, entry_of_ticket(t, k), &s[i]);
 	}
 	set_gauges(t);
 }
