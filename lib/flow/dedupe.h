@@ -14,9 +14,9 @@
 #include <stdint.h>
 #include "flow/key.h"
 #include "flow/table.h"
-#include "flow/tracker_state.h"
 
 struct segment;
+struct tracker;
 
 /* Where a segment goes. */
 struct placed {
@@ -34,12 +34,6 @@ void dedupe_key(struct flow_key *k, unsigned instance);
  * begin another connection. */
 bool dedupe_is_alone(const struct tracker *t, table_ref r, unsigned sender,
 		     const struct segment *s);
-
-/* Has a 4-tuple with this hash ever had another instance than 0?  Then dedupe_place() chooses. */
-static inline bool dedupe_has_instances(const struct tracker *t, uint64_t hash)
-{
-	return t->instances[hash % RECALL_RECORDS];
-}
 
 /* @p has the key of @s, which end @sender sent, in instance 0, and gets its place.  May make the
  * origin of @s the owner of its direction.  False: it is a copy, and was counted. */

@@ -236,7 +236,7 @@ take_open(struct tracker *t, const struct ticket *k, const struct segment *s)
 static inline __attribute__((always_inline)) bool
 take_open_deduped(struct tracker *t, const struct ticket *k, const struct segment *s)
 {
-	if (unlikely(k->hint == TABLE_NONE) || k->key.self || dedupe_has_instances(t, k->hash))
+	if (unlikely(k->hint == TABLE_NONE) || k->key.self || tracker_has_instances(t, k->hash))
 		return false;
 	const struct conn_hot *h = table_full(k->hint, k->entry, &k->key, t->table.key_mask);
 
@@ -270,7 +270,7 @@ static __attribute__((noinline)) void take_deduped(struct tracker *t, const stru
 {
 	table_ref ref = entry_of_ticket(t, k);
 
-	if (unlikely(k->key.self || dedupe_has_instances(t, k->hash)) ||
+	if (unlikely(k->key.self || tracker_has_instances(t, k->hash)) ||
 	    (ref != TABLE_NONE && !dedupe_is_alone(t, ref, k->sender, s))) {
 		take_instance(t, k, s);
 		return;

@@ -147,6 +147,12 @@ static inline bool tracker_was_lossy(const struct tracker *t, const struct conn 
 	return false;
 }
 
+/* With dedupe: has a 4-tuple with this hash ever had another instance than 0? */
+static inline bool tracker_has_instances(const struct tracker *t, uint64_t hash)
+{
+	return t->instances[hash % RECALL_RECORDS];
+}
+
 /* The origin in @iface of an entry. */
 static inline uint16_t tracker_origin(const struct tracker *t, uint16_t iface)
 {
