@@ -119,8 +119,8 @@ void table_prefetch_cold(const struct table *t, table_ref r);
 /* Is @r, which was an entry a while ago, now an entry of @key?  It may not be the only one. */
 bool table_is(const struct table *t, table_ref r, const struct flow_key *key);
 
-/* The entry @r at @entry, if it is a full one and @key's, as table_is() has it; else NULL.  @mask is
- * the key_mask of the table: a constant where that is known. */
+/* The entry @r at @entry, if it is a full one and @key's, as table_is() has it; else NULL.  @mask
+ * is the key_mask of the table: a constant where that is known. */
 const struct conn_hot *table_full(table_ref r, const void *entry, const struct flow_key *key,
 				  uint16_t mask);
 
