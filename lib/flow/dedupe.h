@@ -30,8 +30,8 @@ struct placed {
 void dedupe_key(struct flow_key *k, unsigned instance);
 
 /* Is @s of the entry @r, without a choice, if the 4-tuple has no other instance?  Most segments
- * are: their origin owns their direction, and no incarnation waits.  Not the server's SYN, which may
- * begin another connection. */
+ * are: their origin owns their direction, and no incarnation waits.  Not the server's SYN,
+ * which may begin another connection. */
 bool dedupe_is_alone(const struct tracker *t, table_ref r, unsigned sender,
 		     const struct segment *s);
 
