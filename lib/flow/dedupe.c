@@ -39,8 +39,8 @@ void dedupe_key(struct flow_key *k, unsigned instance)
 /* ---- what an entry says ---------------------------------------------------------------------- */
 
 struct known {
-	uint32_t isn, next[SIDES];
-	bool sent[SIDES];
+	uint32_t isn, next[SIDES], acked[SIDES];
+	bool sent[SIDES], heard[SIDES];
 	unsigned client_end;
 	enum fsm_state state;
 };
@@ -61,6 +61,8 @@ static struct known known_of(const struct tracker *t, table_ref r)
 
 	return (struct known){ .isn = k->isn,
 			       .next = { h->next[SIDE_A], h->next[SIDE_B] },
+			       .acked = { h->acked[SIDE_A], h->acked[SIDE_B] },
+			       .heard = { k->heard & 1 << SIDE_A, k->heard & 1 << SIDE_B },
 			       .sent = { tally_pkts(h->tally[SIDE_A]) || k->pkts_hi0,
 					 tally_pkts(h->tally[SIDE_B]) || k->pkts_hi1 },
 			       .client_end = h->client_end,
@@ -250,6 +252,44 @@ static const struct candidate *choose_other(const struct candidates *c, bool *re
 	return best(c, is_any);
 }
 
+/* ---- routes that change ---------------------------------------------------------------------- */
+
+static bool is_later(uint32_t a, uint32_t b)
+{
+	return (int32_t)(a - b) > 0;
+}
+
+/* Does @s follow what is known of its direction without a gap, with something new?  An ACK of what
+ * was not seen, or a window probe, is nothing new. */
+static bool is_ahead(const struct known *k, enum fsm_side from, const struct segment *s)
+{
+	uint32_t end = segment_end(s), next = k->next[from];
+
+	if (!k->sent[from] || !k->sent[!from] || s->flags & TCP_SYN || is_later(s->seq, next))
+		return false;
+	if (s->flags & TCP_RST)
+		return s->seq == next;
+	if (!(s->flags & TCP_ACK) || is_later(s->ack, k->next[!from]))
+		return false;
+	if (k->heard[!from] ? is_later(s->ack, k->acked[!from]) : s->ack == k->next[!from])
+		return !is_later(next, end);
+	return is_later(end, next) && (s->payload_len > 1 || s->flags & TCP_FIN);
+}
+
+/* Does the direction of @s have another owner now?  A copy is never ahead, since the owner shows
+ * each segment first: so the route has changed, or the owner's frame was lost.  If the 4-tuple has
+ * two live entries the segment may be a copy of the other one's. */
+static bool is_moved(const struct tracker *t, const struct candidates *c, const struct candidate *k,
+		     const struct segment *s)
+{
+	struct known known = known_of(t, k->ref);
+	unsigned live = 0;
+
+	for (unsigned i = 0; i < c->n; i++)
+		live += !c->at[i].over;
+	return live == 1 && !k->over && is_ahead(&known, k->from, s);
+}
+
 /* ---- owners ---------------------------------------------------------------------------------- */
 
 static bool set_owner(struct tracker *t, const struct candidate *k, uint16_t origin)
@@ -340,7 +380,7 @@ bool dedupe_place(struct tracker *t, struct placed *p, unsigned sender, const st
 	bool again = first && k->over && !k->named;
 
 	if (!again && !k->owned) {
-		if (!k->unowned)
+		if (!k->unowned && !is_moved(t, &c, k, s))
 			return count_copy(t, false);
 		if (!set_owner(t, k, s->iface))
 			return count_copy(t, true);

@@ -75,6 +75,7 @@ class Conn:
         self.next = {"C": isn, "S": isn ^ 0x5a5a5a5a}
         self.acked = {"C": 0, "S": 0}
         self.lost = set()  # (step, iface)
+        self.moves = {}  # step from which on the client's direction has another path
 
     def send(self, side, flags, octets=0, after=100, seq=None):
         peer = "S" if side == "C" else "C"
@@ -111,6 +112,7 @@ class Conn:
         """Each step on each of its hops, a few microseconds apart."""
         for n, (us, side, flags, seq, ack, octets) in enumerate(self.steps):
             ip = segment(self.ends, side, flags, seq, ack, octets)
+            self.path["C"] = self.moves.get(n, self.path["C"])
             for at, hop in enumerate(self.path[side]):
                 if (n, hop.iface) not in self.lost:
                     yield Frame(us + at * 3, hop.iface, number, ethernet(hop.wrap(ip)), at == 0,
@@ -217,6 +219,11 @@ def single():
     case("asymmetric routes", [Conn(1000, path(0), path(1)).all()], opened=1)
     case("asymmetric routes with copies", [Conn(1000, path(0, 2), path(1, 2, 0)).all()], opened=1)
     case("sequence numbers turn over", [Conn(2**32 - 50, *three).all()], opened=1)
+    moved = Conn(1000, *three).all()
+    for step in range(2, len(moved.steps)):
+        moved = Conn(1000, *three).all()
+        moved.moves = {step: path(3, 1, 0), step + 5: path(0, 1, 3)}
+        case(f"another route from segment {step + 1} on", [moved], opened=1)
     refused = Conn(1000, *three)
     refused.send("C", SYN)
     refused.send("S", RST | ACK)

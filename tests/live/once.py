@@ -587,6 +587,34 @@ def asymmetric():
     tap.ok(not anomalies, "asymmetric routes: nothing is odd", anomalies[:3])
 
 
+def moved():
+    """While a connection is open its route changes to another cable, and back: it is still one."""
+    net = Loop()
+    host, left, right = net.host, net.left, net.right
+    d = live.Synfind(host, "any", **OPTIONS)
+    sub = d.subscribe()
+    ledger = Ledger()
+    port = 30000
+    way = "10.0.2.1", "10.0.1.1"
+    for server, to in ((host, "10.7.0.2"), (right, "10.7.0.3")):
+        with server.listen((to, 80)) as listener:
+            for how in ("fin", "server_fin", "rst", "server_rst"):
+                port += 1
+                p = pair(left, listener, (to, 80), ("10.7.0.1", port))
+                for n in range(2):
+                    p.send("toserver", 3000)
+                    p.send("toclient", 2000)
+                    left.ip(f"route replace {to} via {way[n % 2]} src 10.7.0.1")
+                    p.send("toclient", 100)
+                    p.send("toserver", 10)
+                left.ip(f"route replace {to} via {way[0]} src 10.7.0.1")
+                p.close(how, ledger)
+                left.ip(f"route replace {to} via {way[1]} src 10.7.0.1")
+    wait_for_closes(sub, sum(ledger.flows().values()))
+    d.ends_well(sub, "moved routes")
+    check_once(sub.events, ledger, "moved routes")
+
+
 def some(client, server, ways, what, first, anomalies=0, **options):
     """Connections between two namespaces, watched in the client's, then in the server's."""
     settle(client, server)
@@ -803,7 +831,7 @@ def one_decoder():
 if os.getpid() == 1:
     uml.init(vlan_inside)
 live.need("ip", "nft", "ss")
-for step in (one_decoder, two_decoders, counted_once, control, twins, asymmetric, reused, older, unreachable, macvlan, vxlan,
+for step in (one_decoder, two_decoders, counted_once, control, twins, asymmetric, moved, reused, older, unreachable, macvlan, vxlan,
              vlan, killed):
     if not sys.argv[1:] or step.__name__ in sys.argv[1:]:
         with live.guarded(step.__name__):

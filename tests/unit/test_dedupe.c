@@ -134,6 +134,58 @@ static void test_owners(void)
 	rig_free(r);
 }
 
+static bool send(struct rig *r, uint16_t iface, unsigned flags, uint32_t seq, uint32_t octets)
+{
+	struct segment s = seg(iface, CLIENT, flags | TCP_ACK, 101 + seq, ~100u + 1);
+
+	s.payload_len = octets;
+	return take(r, s);
+}
+
+/* The client's route changes. */
+static void test_moved(void)
+{
+	struct rig *r = rig_new();
+
+	syn(r, 1, 100);
+	syn_ack(r, 2, 100);
+	ok(third(r, 3, 100) && !third(r, 1, 100), "the handshake's ACK comes by another route");
+	ok(send(r, 3, 0, 0, 50) && !send(r, 1, 0, 0, 50), "and its segments");
+	ok(send(r, 1, 0, 50, 50) && !send(r, 3, 0, 50, 50), "it is back with the next octets");
+	ok(!send(r, 3, 0, 150, 50), "octets after a gap may be of another connection");
+	ok(!send(r, 3, 0, 99, 1) && !send(r, 3, 0, 100, 1), "a window probe is nothing new");
+	ok(take(r, seg(2, SERVER, TCP_ACK, ~100u + 1, 201)), "the server's direction stays");
+	ok(!send(r, 3, TCP_RST, 99, 0) && !r->count.closed.v, "nor is an RST that is not exact");
+	ok(send(r, 3, TCP_FIN, 100, 0) && !send(r, 1, TCP_FIN, 100, 0), "a FIN is new");
+	struct segment fin = seg(4, SERVER, TCP_FIN | TCP_ACK, ~100u + 1, 202);
+
+	ok(take(r, fin), "the server's FIN as well");
+	ok(take(r, seg(1, CLIENT, TCP_ACK, 202, ~100u + 2)) && r->count.closed.v == 1 &&
+		   last(r)->close.reason == REASON_FIN,
+	   "and the last ACK: the connection ends by its FINs");
+	ok(!take(r, seg(3, CLIENT, TCP_ACK, 202, ~100u + 2)) && r->count.opened.v == 1,
+	   "what comes then is a copy");
+	rig_free(r);
+
+	r = rig_new();
+	syn(r, 1, 100);
+	syn_ack(r, 2, 100);
+	third(r, 1, 100);
+	ok(!take(r, seg(3, CLIENT, TCP_ACK, 101, ~100u + 500)), "an ACK of what was not seen");
+	ok(send(r, 3, TCP_RST, 0, 0) && r->count.closed.v == 1, "an exact RST is new");
+	rig_free(r);
+
+	r = rig_new();
+	for (uint16_t i = 0; i < 2; i++) {
+		syn(r, 1 + i, 100u + i);
+		syn_ack(r, 3 + i, 100u + i);
+		third(r, 1 + i, 100u + i);
+	}
+	ok(!send(r, 5, 0, 0, 50) && !send(r, 5, TCP_RST, 0, 0) && !r->count.closed.v,
+	   "two connections: it may be a copy of either");
+	rig_free(r);
+}
+
 static void test_instances(void)
 {
 	struct rig *r = rig_new();
@@ -233,6 +285,7 @@ static void test_gone(void)
 int main(void)
 {
 	test_owners();
+	test_moved();
 	test_instances();
 	test_no_number();
 	test_late_segments();
