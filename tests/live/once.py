@@ -615,6 +615,45 @@ def moved():
     check_once(sub.events, ledger, "moved routes")
 
 
+def vanished():
+    """A container ends with open connections, and its veth with it.  Those whose client it was are closed; what
+    their servers repeat is seen at the servers' veths.  The others are still one."""
+    h = Host()
+    c1 = h.containers[0]
+    d = live.Synfind(h.ns, "any", **OPTIONS)
+    sub = d.subscribe()
+    held, legs, clients = [], set(), set()
+    for name, client, address, to, (server, bound) in h.routes():
+        if c1 in (client, server):
+            with server.listen(bound) as listener:
+                p = pair(client, listener, to, h.source(address))
+            p.send("toserver", 100)
+            p.send("toclient", 100)
+            held.append(p)
+            legs |= set(p.legs)
+            if client is c1:
+                clients.add(p.legs[0])
+    sub.until(lambda e: len(of_kind(e, "tcp_established")) >= len(legs), "all to be established")
+    h.ns.ip("link del c1")
+    sub.wait_for("iface", in_iface="c1", state="gone")
+    sub.until(lambda e: len(of_kind(e, "tcp_close")) >= len(clients), "closes")
+    for p in held:
+        p.s.sendall(b"." * 10)
+        p.c.sendall(b"." * 10)
+    again = {leg[2:] + leg[:2] for leg in clients}
+    sub.until(lambda e: again <= set(map(leg_of, of_kind(e, "tcp_open"))), "what the servers repeat")
+    d.ends_well(sub, "vanished")
+    for kind in ("tcp_open", "tcp_close"):
+        got, want = (collections.Counter(x) for x in (map(leg_of, of_kind(sub.events, kind)), legs | again))
+        tap.ok(got == want, f"vanished: one {kind} each", difference(got, want))
+    ends = {leg_of(e): (e["in_iface"], e["tcp"]["reason"], e["tcp"]["midstream"])
+            for e in of_kind(sub.events, "tcp_close")}
+    tap.equal({ends[leg] for leg in clients}, {("c1", "capture_end", False)}, "vanished: its own are closed")
+    tap.equal({ends[leg] for leg in legs - clients}, {("uplink", "shutdown", False), ("br0", "shutdown", False)},
+              "vanished: the others go on")
+    tap.equal({ends[leg] for leg in again}, {("c3", "shutdown", True)}, "vanished: mid-stream at the servers")
+
+
 def some(client, server, ways, what, first, anomalies=0, **options):
     """Connections between two namespaces, watched in the client's, then in the server's."""
     settle(client, server)
@@ -831,7 +870,7 @@ def one_decoder():
 if os.getpid() == 1:
     uml.init(vlan_inside)
 live.need("ip", "nft", "ss")
-for step in (one_decoder, two_decoders, counted_once, control, twins, asymmetric, moved, reused, older, unreachable, macvlan, vxlan,
+for step in (one_decoder, two_decoders, counted_once, control, twins, asymmetric, moved, vanished, reused, older, unreachable, macvlan, vxlan,
              vlan, killed):
     if not sys.argv[1:] or step.__name__ in sys.argv[1:]:
         with live.guarded(step.__name__):
