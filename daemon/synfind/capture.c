@@ -137,8 +137,8 @@ static struct interface *shared_rings(struct capture *c, unsigned link)
 	return rings;
 }
 
-/* Its rings, which it shares, have come: watches it. */
-static void interface_join_rings(struct capture *c, struct interface *iface)
+/* Its rings, which it shares, are there: watches it.  @report: they were there before it. */
+static void interface_join_rings(struct capture *c, struct interface *iface, bool report)
 {
 	struct stored_link *kept;
 
@@ -146,9 +146,9 @@ static void interface_join_rings(struct capture *c, struct interface *iface)
 	interface_log(iface, "watched", "Watching %s%s", iface->name,
 		      iface->up ? "" : " (it is down)");
 	kept = interface_kept(iface);
-	if (kept && c->starting)
+	if (kept && !report)
 		kept->reported = iface->up ? REPORTED_UP : REPORTED_DOWN;
-	if (!c->starting)
+	if (report)
 		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
 }
 
@@ -217,8 +217,8 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		return;
 	if (!rings)
 		ask_rings(c, iface);
-	else if (rings->decoders)
-		interface_join_rings(c, iface);
+	else if (rings->decoders) /* at the start: those of the process before */
+		interface_join_rings(c, iface, true);
 	/* Is it the one that was missing? */
 	for (iface = m->named && c->listed ? c->interfaces : NULL; iface; iface = iface->next)
 		if (iface->held) {
@@ -299,7 +299,7 @@ static void shared_begin(struct capture *c, struct interface *rings)
 		interface_follow(rings, LINK_HERE, c->others[i], false);
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
 		if (iface->rings == rings && iface != rings && !iface->gone)
-			interface_join_rings(c, iface);
+			interface_join_rings(c, iface, !c->starting);
 }
 
 /* Owns @fds. */
@@ -368,7 +368,7 @@ static void list_begins(struct capture *c)
 	c->relisted = c->reloading;
 	c->listed = c->reloading = c->missing = false;
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
-		iface->listed = false;
+		iface->listed = iface->other = false;
 	c->n_others = 0;
 	shared_follow(c, LINK_LIST, 0, watches_any(c));
 }
@@ -418,6 +418,17 @@ static void interface_hold(struct capture *c, struct interface *iface)
 		interface_watch(iface); /* also in this list */
 }
 
+/* It has gone, or is not configured any more: then the shared rings have its frames still. */
+static void interface_unlisted(struct capture *c, struct interface *iface)
+{
+	int ifindex = iface->ifindex;
+	bool other = iface->other;
+
+	interface_gone(c, iface);
+	if (other)
+		other_add(c, ifindex);
+}
+
 /* The list is complete.  What is not in it has gone, or is not configured any more.  If a
  * configured name is missing after a reload, it is probably mistyped, and what it should have been
  * is kept. */
@@ -436,7 +447,7 @@ static void list_ends(struct capture *c)
 			 find_configured(c, iface->name) == c->o->interfaces.n)
 			interface_hold(c, iface);
 		else
-			interface_gone(c, iface);
+			interface_unlisted(c, iface);
 	}
 	shared_follow(c, LINK_LIST_END, 0, false);
 }
@@ -463,9 +474,14 @@ static void handle_reply(struct capture *c, const struct opener_reply *m, const 
 		break;
 	case OPENER_OTHER:
 		iface = interface_find(c, m->ifindex);
-		if (iface && c->listed) /* it has another name now */
+		if (iface && c->listed) { /* it has another name now */
 			interface_gone(c, iface);
-		other_add(c, m->ifindex);
+			iface = NULL;
+		}
+		if (iface && iface->rings != iface)
+			iface->other = true; /* watched until list_ends() */
+		else
+			other_add(c, m->ifindex);
 		break;
 	case OPENER_MISSING:
 		link_missing(c, m);

@@ -42,6 +42,7 @@ struct interface {
 	bool again;  /* an earlier interface had the same name */
 	bool up;
 	bool listed;	 /* in the opener's current list */
+	bool other;	 /* the same, as one that is not configured any more */
 	bool held;	 /* no longer configured, and kept while a configured one is missing */
 	bool reloading;	 /* asked for new rings to replace the current ones */
 	bool switching;	 /* its decoders are switching rings */
