@@ -34,7 +34,8 @@ static void interface_gone(struct capture *c, struct interface *iface)
 	}
 	interface_log(iface, "gone", "Interface %s is gone", iface->name);
 	interface_close_all(iface);
-	interface_report_link(c, iface, REPORTED_GONE, "gone");
+	if (interface_is_reported(iface))
+		interface_report_link(c, iface, REPORTED_GONE, "gone");
 }
 
 static void note_error(struct capture *c, int r)
@@ -137,19 +138,26 @@ static struct interface *shared_rings(struct capture *c, unsigned link)
 	return rings;
 }
 
-/* Its rings, which it shares, are there: watches it.  @report: they were there before it. */
-static void interface_join_rings(struct capture *c, struct interface *iface, bool report)
+/* Its frames are read from now on.  It is reported when it is up for the first time; not at the
+ * start of the daemon, whose hello names it, unless an earlier process had its rings. */
+static void interface_is_new(struct capture *c, struct interface *iface)
 {
-	struct stored_link *kept;
+	struct stored_link *stored = interface_stored(iface);
+	bool quiet = c->starting && !iface->resumed && !iface->rings->resumed;
 
+	if (quiet && stored)
+		stored->reported = iface->up ? REPORTED_UP : REPORTED_DOWN;
+	else if (iface->up)
+		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
+}
+
+/* Its rings, which it shares, are there: watches it. */
+static void interface_join_rings(struct capture *c, struct interface *iface)
+{
 	interface_watch(iface);
 	interface_log(iface, "watched", "Watching %s%s", iface->name,
 		      iface->up ? "" : " (it is down)");
-	kept = interface_kept(iface);
-	if (kept && !report)
-		kept->reported = iface->up ? REPORTED_UP : REPORTED_DOWN;
-	if (report)
-		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
+	interface_is_new(c, iface);
 }
 
 /* Adds an interface, with rings of its own or, if @rings, with those. */
@@ -217,8 +225,8 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		return;
 	if (!rings)
 		ask_rings(c, iface);
-	else if (rings->decoders) /* at the start: those of the process before */
-		interface_join_rings(c, iface, true);
+	else if (rings->decoders)
+		interface_join_rings(c, iface);
 	/* Is it the one that was missing? */
 	for (iface = m->named && c->listed ? c->interfaces : NULL; iface; iface = iface->next)
 		if (iface->held) {
@@ -263,7 +271,10 @@ static void link_update(struct capture *c, const struct opener_reply *m)
 	if (!interface_runs(iface))
 		return;
 	interface_log(iface, state, "Interface %s is %s", iface->name, state);
-	interface_report_link(c, iface, up ? REPORTED_UP : REPORTED_DOWN, state);
+	if (!interface_is_reported(iface))
+		interface_is_new(c, iface);
+	else
+		interface_report_link(c, iface, up ? REPORTED_UP : REPORTED_DOWN, state);
 }
 
 static void log_watching(const struct capture *c, const struct interface *iface,
@@ -299,7 +310,7 @@ static void shared_begin(struct capture *c, struct interface *rings)
 		interface_follow(rings, LINK_HERE, c->others[i], false);
 	for (struct interface *iface = c->interfaces; iface; iface = iface->next)
 		if (iface->rings == rings && iface != rings && !iface->gone)
-			interface_join_rings(c, iface, !c->starting);
+			interface_join_rings(c, iface);
 }
 
 /* Owns @fds. */
@@ -328,8 +339,8 @@ static void rings_came(struct capture *c, const struct opener_reply *m, const in
 	log_watching(c, iface, m);
 	if (interface_is_rings(iface))
 		shared_begin(c, iface);
-	else if (!c->starting)
-		interface_report_link(c, iface, REPORTED_UP, iface->again ? "back" : "up");
+	else
+		interface_is_new(c, iface);
 }
 
 static void rings_failed(struct capture *c, const struct opener_reply *m)

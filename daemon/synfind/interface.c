@@ -173,9 +173,6 @@ int interface_decoder_make(struct capture *c, struct interface *iface, struct de
 	r = decoder_init(d, c->o, source, bypass, share, memory);
 	if (r < 0)
 		return r;
-	d->state.links[0].reported = !c->starting ? REPORTED_NEW
-				     : iface->up  ? REPORTED_UP
-						  : REPORTED_DOWN;
 	decoder_state_sign(&d->state, ring);
 	if (!stored)
 		return 0;
@@ -374,7 +371,7 @@ static void interface_keep(struct interface *iface)
 		counter_set(&kept->frames, 0);
 		counter_set(&kept->events, 0);
 	}
-	kept = interface_kept(iface);
+	kept = interface_stored(iface);
 	if (!kept)
 		return;
 	kept->ifindex = iface->ifindex;
@@ -410,7 +407,7 @@ void interface_close_all(struct interface *iface)
 
 /* ---- link state ----------------------------------------------------------------------------- */
 
-struct stored_link *interface_kept(const struct interface *iface)
+struct stored_link *interface_stored(const struct interface *iface)
 {
 	const struct interface *rings = iface->rings;
 	bool kept = rings->decoders && (rings == iface || iface->slot);
@@ -418,10 +415,17 @@ struct stored_link *interface_kept(const struct interface *iface)
 	return kept ? &rings->decoder[0]->state.links[rings == iface ? 0 : iface->slot] : NULL;
 }
 
+bool interface_is_reported(const struct interface *iface)
+{
+	const struct stored_link *stored = interface_stored(iface);
+
+	return !stored || stored->reported != REPORTED_NEW;
+}
+
 void interface_report_link(struct capture *c, struct interface *iface, enum reported_link link,
 			   const char *state)
 {
-	struct stored_link *kept = interface_kept(iface);
+	struct stored_link *kept = interface_stored(iface);
 	struct decoder_state_head *h = kept ? iface->rings->decoder[0]->state.head : NULL;
 
 	if (h) {

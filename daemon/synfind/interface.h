@@ -41,6 +41,7 @@ struct interface {
 	bool gone;   /* and that was published */
 	bool again;  /* an earlier interface had the same name */
 	bool up;
+	bool resumed;	 /* an earlier process watched it */
 	bool listed;	 /* in the opener's current list */
 	bool other;	 /* the same, as one that is not configured any more */
 	bool held;	 /* no longer configured, and kept while a configured one is missing */
@@ -163,7 +164,10 @@ void interface_add_totals(struct capture_totals *sum, const struct interface *if
 /* ---- link state ----------------------------------------------------------------------------- */
 
 /* What is kept of it for the next process; NULL: nothing. */
-struct stored_link *interface_kept(const struct interface *iface);
+struct stored_link *interface_stored(const struct interface *iface);
+
+/* Do subscribers know of it?  Not of one that was never up since it appeared. */
+bool interface_is_reported(const struct interface *iface);
 
 /* Publishes the link state exactly once, even if the process is killed in between: from the number
  * of the line the next process knows whether it was published. */

@@ -98,6 +98,8 @@ static int interface_replace_decoder(struct capture *c, struct interface *iface,
 	if (r < 0)
 		return r;
 	decoder_state_copy_links(&d->state, old);
+	if (d->state.links[0].reported == REPORTED_NEW) /* another layout */
+		d->state.links[0].reported = REPORTED_UP;
 	d->pipeline.inner = ring.inner;
 	d->state.step = step;
 	d->state.deaths = rescue.deaths;
@@ -191,13 +193,12 @@ static void interface_adopt_links(struct capture *c, struct interface *rings)
 				      &(struct interface){ .ifindex = kept->ifindex,
 							   .rings = rings,
 							   .slot = slot,
-							   .up = kept->reported != REPORTED_DOWN });
+							   .resumed = true,
+							   .up = kept->reported == REPORTED_UP });
 		if (!iface)
 			continue;
 		memcpy(iface->name, kept->name, sizeof iface->name - 1);
 		interface_watch(iface);
-		if (kept->reported == REPORTED_NEW)
-			interface_report_link(c, iface, REPORTED_UP, "up");
 	}
 }
 
@@ -205,9 +206,10 @@ static void interface_adopt_links(struct capture *c, struct interface *rings)
 static void interface_adopt(struct capture *c, struct stored_interface *stored, unsigned id)
 {
 	const struct decoder_ring *ring = decoder_state_current_ring(&stored->state[0]);
-	struct interface *iface = interface_add(
-		c, &(struct interface){
-			   .ifindex = ring->ifindex, .id = id, .up = true, .wanted = ring->wants });
+	struct interface *iface = interface_add(c, &(struct interface){ .ifindex = ring->ifindex,
+									.id = id,
+									.resumed = true,
+									.wanted = ring->wants });
 	enum reported_link link;
 	int r = iface ? 0 : -ENOMEM;
 
@@ -234,9 +236,7 @@ static void interface_adopt(struct capture *c, struct stored_interface *stored, 
 		return;
 	}
 	link = (enum reported_link)iface->decoder[0]->state.links[0].reported;
-	iface->up = link != REPORTED_DOWN;
-	if (link == REPORTED_NEW)
-		interface_report_link(c, iface, REPORTED_UP, "up");
+	iface->up = link == REPORTED_UP;
 	if (link == REPORTED_GONE)
 		interface_close_all(iface);
 }

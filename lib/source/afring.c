@@ -60,7 +60,8 @@ int afring_arphrd(int ifindex)
 }
 
 /* Devices without header_ops: SOCK_RAW frames begin with the IP header (tpacket_rcv(),
- * dev_has_header()).  A GRE tunnel to a multicast group has header_ops; no TCP is seen there. */
+ * dev_has_header()).  A GRE tunnel without a remote address has header_ops: there they begin with
+ * the outer IP header, so that TCP in it is a tunnel's. */
 static const struct {
 	uint16_t arphrd;
 	uint8_t link;
@@ -484,11 +485,13 @@ int afring_map(int fd, const struct afring_geometry *geometry, const struct sour
 
 /* ---- rings that share an interface ---- */
 
-/* Creates the group (*group is 0) or joins it. */
-static int group_join(int fd, bool by_program, uint16_t *group, const char **reterr_step)
+/* The @first member creates the group, the others join it.  A group's number may be 0: that of the
+ * first one since the machine started. */
+static int group_join(int fd, bool first, bool by_program, uint16_t *group,
+		      const char **reterr_step)
 {
 	unsigned flags = by_program ? PACKET_FANOUT_EBPF : PACKET_FANOUT_HASH;
-	unsigned arg = (flags | (*group ? 0 : PACKET_FANOUT_FLAG_UNIQUEID)) << 16 | *group;
+	unsigned arg = (flags | (first ? PACKET_FANOUT_FLAG_UNIQUEID : 0)) << 16 | *group;
 	socklen_t n = sizeof(arg);
 
 	*reterr_step = "PACKET_FANOUT";
@@ -513,7 +516,7 @@ static int group_make(const struct afring_config *config, unsigned n, int progra
 	for (unsigned i = 0; i < n && r >= 0; i++) {
 		r = socket_make(config, loopback, &fd[i], &g[i], reterr_step);
 		if (r >= 0 && n > 1)
-			r = group_join(fd[i], program >= 0, &group, reterr_step);
+			r = group_join(fd[i], i == 0, program >= 0, &group, reterr_step);
 	}
 	return r < 0 ? r : options_set(fd[0], assign, reterr_step);
 }

@@ -89,7 +89,7 @@ def appears(ns, other):
     sub = d.subscribe()
     before = d.reload("[capture]\ninterface = eth9\n")
     d.says("eth0 is not configured any more, but kept", before)
-    ns.ip("link add eth9 type veth peer name peer9")
+    ns.ip("link add eth9 up type veth peer name peer9")
     sub.wait_for("iface", in_iface="eth9", state="up")
     sub.wait_for("iface", in_iface="eth0", state="gone")
     tap.ok(True, "a missing interface that appears takes the place of the one that was kept")
