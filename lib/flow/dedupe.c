@@ -29,13 +29,6 @@ struct candidates {
 	unsigned free; /* the first instance without a live entry; INSTANCES: none */
 };
 
-void dedupe_key(struct flow_key *k, unsigned instance)
-{
-	uint64_t *rest = &k->w[k->ip_v == 4 ? 1 : 4];
-
-	*rest = (*rest & UINT32_MAX) | (uint64_t)instance << (INSTANCE_SHIFT + 32);
-}
-
 /* ---- what an entry says ---------------------------------------------------------------------- */
 
 struct known {

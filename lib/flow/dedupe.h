@@ -19,6 +19,9 @@
 struct segment;
 struct tracker;
 
+/* The 16 bits of an entry's iface are an instance and the number of an origin. */
+enum { INSTANCE_SHIFT = 14, INSTANCES = 4 };
+
 /* Where a segment goes. */
 struct placed {
 	struct flow_key key;
@@ -27,8 +30,13 @@ struct placed {
 	unsigned instance;
 };
 
-/* Makes @k a key of @instance. */
-void dedupe_key(struct flow_key *k, unsigned instance);
+/* Makes @k a key of @instance: it stands in place of the interface. */
+static inline void dedupe_key(struct flow_key *k, unsigned instance)
+{
+	uint64_t *rest = &k->w[k->ip_v == 4 ? 1 : 4];
+
+	*rest = (*rest & UINT32_MAX) | (uint64_t)instance << (INSTANCE_SHIFT + 32);
+}
 
 /* Is @s of the entry @r, without a choice, if the 4-tuple has no other instance?  Most segments
  * are: their origin owns their direction, and no incarnation waits.  Not the server's SYN,

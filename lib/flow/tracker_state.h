@@ -45,9 +45,6 @@ struct segment_base {
 	uint8_t known; /* bit per side */
 };
 
-/* With dedupe the 16 bits of an entry's iface are an instance and the number of an origin. */
-enum { INSTANCE_SHIFT = 14, INSTANCES = 4 };
-
 /* The newest segment. */
 struct dedupe_last {
 	struct flow_key key; /* of its connection */
