@@ -47,8 +47,6 @@ enum opener_reply_kind {
 	OPENER_HELLO = 1,
 	/* An interface is new or has changed: .ifindex .name .arphrd .flags .named .shared */
 	OPENER_LINK,
-	/* With shared rings: an interface that the configuration does not name: .ifindex .name */
-	OPENER_OTHER,
 	OPENER_LISTED, /* the list is complete; changes follow */
 	OPENER_GONE,   /* interface .ifindex, of LINK or OTHER, was removed or moved elsewhere */
 	/* .rings ring descriptors for .ifindex, or opener_shared(), and their geometry; with
@@ -59,6 +57,8 @@ enum opener_reply_kind {
 	/* The configuration has the full name .name, which does not exist; .step: the nearest one
 	 * that does, or "".  Before LISTED. */
 	OPENER_MISSING,
+	/* With shared rings: an interface that the configuration does not name: .ifindex .name */
+	OPENER_OTHER,
 };
 
 struct opener_reply {

@@ -660,6 +660,9 @@ int publisher_init(struct publisher *p, const struct options *o, sd_event *loop,
 	int r;
 
 	*p = (struct publisher){ .o = o, .loop = loop, .fdstore = fdstore, .wake_fd = -1 };
+	p->plain_line = malloc(PLAIN_LINE_MAX);
+	if (!p->plain_line)
+		return log_errno(ENOMEM, "Cannot publish");
 	r = stream_state_open(&p->stream, fdstore, o->queue_size_bytes, o->max_subscribers + 1,
 			      &p->adopted);
 	if (r < 0)
@@ -719,5 +722,6 @@ void publisher_destroy(struct publisher *p)
 	if (p->loop && p->wake_fd >= 0)
 		close(p->wake_fd);
 	stream_state_close(&p->stream);
+	free(p->plain_line);
 	*p = (struct publisher){ 0 };
 }
