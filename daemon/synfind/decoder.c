@@ -578,6 +578,9 @@ static void close_gone(struct decoder *d)
 
 	if (l->closing) {
 		decoder_begin(d, TASK_CLOSE);
+		if (l->more)
+			tracker_more_gone(d->pipeline.tracker);
+		l->more = false;
 		l->closing = tracker_close_gone(d->pipeline.tracker, &d->pipeline.origins);
 		l->release |= !l->closing;
 		decoder_commit(d);

@@ -17,7 +17,7 @@ void links_begin(struct links *l, struct origins *origins, struct stored_link *k
 	l->kept = kept;
 	l->undo = undo;
 	l->latency_ns = ring_latency_ns(block_timeout_ns);
-	l->closing = true; /* an earlier process may have ended in between */
+	l->closing = l->more = true; /* an earlier process may have ended in between */
 }
 
 static void news_free(struct link_news *news)
@@ -82,7 +82,7 @@ static void remove_now(struct links *l, struct link_news **at)
 	else
 		origins_end_list(l->origins);
 	forget_seen(l);
-	l->closing = true;
+	l->closing = l->more = true;
 	*at = news->next;
 	free(news);
 }

@@ -53,6 +53,7 @@ struct links {
 	uint64_t latency_ns;	   /* longest time that a frame stays unread in the ring */
 	bool any;		   /* interfaces that are not known are watched */
 	bool closing;		   /* connections of what is gone are being closed */
+	bool more;		   /* something is gone since that began */
 	bool release;		   /* they were: their numbers are to be released ... */
 	uint32_t released_at;	   /* ... when the events up to here are taken */
 	struct link_seen seen[LINKS_CACHE];

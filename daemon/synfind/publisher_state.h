@@ -37,7 +37,7 @@ struct publisher {
 	bool reported; /* `restart` is published; the rings wait for it */
 	struct pseudonym_key key;
 	struct fmt_second second; /* of the last event's time */
-	char *plain_line; /* PLAIN_LINE_MAX octets; owned */
+	char *plain_line;	  /* PLAIN_LINE_MAX octets; owned */
 	struct input_ring *rings;
 	struct subscribers subscribers;
 	int wake_fd;

@@ -541,6 +541,11 @@ bool tracker_close_gone(struct tracker *t, const struct origins *o)
 	return more;
 }
 
+void tracker_more_gone(struct tracker *t)
+{
+	t->gone_found = true; /* after this walk there is another one */
+}
+
 void tracker_close_all(struct tracker *t, enum close_reason reason)
 {
 	while (tracker_close_some(t, reason))

@@ -90,5 +90,9 @@ bool tracker_close_some(struct tracker *t, enum close_reason reason);
  * come in between.  False: none is left. */
 bool tracker_close_gone(struct tracker *t, const struct origins *o);
 
+/* More origins are gone since tracker_close_gone() began, and it may have passed their
+ * connections. */
+void tracker_more_gone(struct tracker *t);
+
 /* All at once. */
 void tracker_close_all(struct tracker *t, enum close_reason reason);

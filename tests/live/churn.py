@@ -141,9 +141,14 @@ def wave(first, rng, done):
     live.wait_until(m.is_ready, "the daemon to be ready")
     live.wait_until(lambda: book.reported(new, "gone"), f"{AT_ONCE} interfaces to be gone", 3 * live.DEADLINE)
     book.made += [p.veth for p in new]
-    live.wait_until(lambda: sub.read() is None or book.read() or
-                    sum(book.closed.values()) >= len(book.expected), "all connections to be closed",
-                    3 * live.DEADLINE)
+    try:
+        live.wait_until(lambda: sub.read() is None or book.read() or
+                        sum(book.closed.values()) >= len(book.expected), "all connections to be closed",
+                        3 * live.DEADLINE)
+    except live.Timeout as e:
+        open_ = [(k, v) for k, v in book.expected.items() if not book.closed[k, v[1]]]
+        raise live.Timeout(f"{e}: {len(open_)}: {open_[:5]}, opened {[book.opened[k] for k, _ in open_[:5]]}; "
+                           f"{dict(done)}; {book.wrong[:5]}; seed {SEED}") from e
     for c, s in still_open:
         c.close()
         s.close()
