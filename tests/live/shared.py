@@ -1,8 +1,12 @@
 #!/usr/bin/python3
 """Interfaces that a pattern or any names share packet rings: each connection has its interface's name,
 interfaces may come, go, and be configured or not, and a connection is opened and closed once."""
+import errno
+import fcntl
 import os
 import signal
+import socket
+import struct
 import subprocess
 import sys
 
@@ -102,6 +106,62 @@ def named_beside_pattern():
            not live.find(sub.events, "tcp_open", **hidden),
            "an interface that is not configured: no event, stats count its frames", stats["decoders"])
     d.ends_well(sub, "named")
+
+
+TUNSETIFF, IFF_TUN, IFF_NO_PI = 0x400454ca, 1, 0x1000
+
+
+def refused_by_tun(ns, tun, address, port):
+    """Our end of the tun refuses what is sent there: a SYN gets its RST.  The client's port."""
+    with ns():
+        c = socket.socket()
+    c.setblocking(False)
+    assert c.connect_ex((address, port)) == errno.EINPROGRESS
+    while True:
+        syn = os.read(tun, 2000)
+        if syn[0] >> 4 == 4 and syn[9] == 6:
+            break
+    source, dest = syn[12:16], syn[16:20]
+    sport, dport, seq = struct.unpack("!HHI", syn[20:28])
+    tcp = struct.pack("!HHIIBBHHH", dport, sport, 0, seq + 1, 5 << 4, 0x14, 0, 0, 0)
+    ip = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 40, 0, 0, 64, 6, 0, dest, source)
+
+    def total(data):
+        n = sum(struct.unpack(f"!{len(data) // 2}H", data))
+        n = (n & 0xffff) + (n >> 16)
+        return ~(n + (n >> 16)) & 0xffff
+
+    tcp = tcp[:16] + struct.pack("!H", total(dest + source + struct.pack("!HH", 6, 20) + tcp)) + tcp[18:]
+    os.write(tun, ip[:10] + struct.pack("!H", total(ip)) + ip[12:] + tcp)
+    live.wait_until(lambda: c.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) == errno.ECONNREFUSED,
+                    "the kernel to take the RST")
+    c.close()
+    return sport
+
+
+def tun_beside_ethernet():
+    left, right = live.veth_pair("veth-a", "veth-b", 1)
+    with left():
+        tun = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(tun, TUNSETIFF, struct.pack("16sH14x", b"t0", IFF_TUN | IFF_NO_PI))
+    left.ip("addr add 10.5.0.1/24 dev t0")
+    left.ip("link set t0 up")
+    d, sub = start(left, "any", stats_interval="1s")
+    for n in range(3):
+        talk = Talk(left, right, 1)
+        port = refused_by_tun(left, tun, "10.5.0.2", 90 + n)
+        talk.close()
+        once(sub, talk, "veth-a", "beside a tun: a connection over Ethernet comes once, under its name")
+        close = sub.wait_for("tcp_close", src_port=port, dest_port=90 + n)
+        tap.equal((close["in_iface"], close["tcp"]["reason"], len(of_port(sub, "tcp_open", port))),
+                  ("t0", "refused", 1), "and so does one over the tun")
+    stats = sub.stats_after(close)
+    tap.equal({x["in_iface"] for x in stats["decoders"]}, {"any", "any-ip"}, "each kind of link has a ring")
+    tap.equal({x["in_iface"]: x["rings"] for x in stats["interfaces"]},
+              {"veth-a": "any", "lo": "any", "t0": "any-ip"}, "stats say which interface has which")
+    os.close(tun)
+    sub.wait_for("iface", in_iface="t0", state="gone")
+    d.ends_well(sub, "tun")
 
 
 def opener_is_late():
@@ -283,7 +343,7 @@ def kept():
 
 
 live.need("ip")
-for part in (many, named_beside_pattern, opener_is_late, promiscuous, reloads,
+for part in (many, named_beside_pattern, tun_beside_ethernet, opener_is_late, promiscuous, reloads,
              several_decoders, goes_away, kept):
     with live.guarded(part.__name__):
         part()
