@@ -4,6 +4,7 @@
 #include <string.h>
 #include "base/undo.h"
 #include "common/clock.h"
+#include "common/log.h"
 #include "flow/origin.h"
 #include "synfind/decoder_view.h"
 #include "synfind/ring_switch.h"
@@ -111,6 +112,16 @@ static void add_leaving(struct links *l, struct link_news *news)
 	*at = news;
 }
 
+/* False: no number is left. */
+static bool add_link(struct links *l, const struct origin_link *link)
+{
+	if (origin_add_link(l->origins, link) >= 0)
+		return true;
+	log_limited(LOG_LEVEL_ERR, "%s is not watched: too many interfaces and tunnels are known",
+		    link->name);
+	return false;
+}
+
 void links_apply(struct links *l)
 {
 	struct link_news *news = take_posted(l), *next;
@@ -131,7 +142,7 @@ void links_apply(struct links *l)
 			origins_begin_list(l->origins);
 			l->any = news->watched;
 		} else {
-			origin_add_link(l->origins, &link);
+			add_link(l, &link);
 		}
 		free(news);
 	}
@@ -157,8 +168,9 @@ void links_presume(struct links *l, uint32_t ifindex)
 	struct origin_link link = { .ifindex = ifindex, .watched = l->any };
 
 	snprintf(link.name, sizeof link.name, "if%u", ifindex);
-	origin_add_link(l->origins, &link);
 	forget_seen(l);
+	if (!add_link(l, &link)) /* or each of its frames would wait for a name */
+		l->seen[ifindex % LINKS_CACHE].other = ifindex;
 }
 
 static void count(struct links *l, struct counter *c, uint64_t n)
