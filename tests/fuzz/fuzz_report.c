@@ -52,13 +52,19 @@ static void print_line(struct printer *p, const char *line, size_t n)
 	json_decref(event);
 }
 
+/* As --json prints it to a terminal. */
 static void must_give_json(const struct page *page, struct digest *d)
 {
 	json_t *object = page_json(page, d);
-	char *text = object ? json_dumps(object, JSON_ENSURE_ASCII) : NULL;
+	char *text = NULL;
+	size_t n = 0;
+	struct out o = { .f = open_memstream(&text, &n), .tty = true };
 
-	must(text != NULL);
-	must_be_safe(text, strlen(text));
+	must(o.f != NULL);
+	out_json(&o, object);
+	fclose(o.f);
+	must(n > 1); /* not only the end of the line */
+	must_be_safe(text, n);
 	free(text);
 	json_decref(object);
 }
