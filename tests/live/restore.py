@@ -193,28 +193,6 @@ def take_over(what, near, far, seed, **options):
 
 # ---- what is not taken over, or not as it was
 
-class Talk:
-    """A connection over the interface, that goes on while nobody watches."""
-
-    def __init__(self, near, far):
-        with far.listen(("10.0.1.2", 80)) as l:
-            self.client = near.connect(("10.0.1.2", 80))
-            self.server = l.accept()[0]
-        self.port = self.client.getsockname()[1]
-        self.client.settimeout(live.DEADLINE)
-        self.server.settimeout(live.DEADLINE)
-
-    def say(self):
-        self.client.sendall(b"x" * 100)
-        n = 0
-        while n < 100:
-            n += len(self.server.recv(100))
-
-    def close(self):
-        self.client.close()
-        self.server.close()
-
-
 def tables(m):
     return next(fd for n, fd in m.fds if n.startswith("tables-"))
 
@@ -246,7 +224,7 @@ def begins_anew(near, far, what, change, ring_goes_on):
     m = fdstore.Manager(far, "sb")
     m.start()
     s = m.subscribe()
-    talk = Talk(near, far)
+    talk = live.Talk(near, far)
     s.until(lambda e: live.find(e, "tcp_established", src_port=talk.port), "the connection")
     m.end()
     talk.say()
@@ -264,7 +242,7 @@ def begins_anew(near, far, what, change, ring_goes_on):
               f"{what}: what is kept now is the new one's")
     m.end()
     m.start()
-    talk.close()
+    talk.close(wait=False)
     s.until(lambda e: live.find(e, "tcp_close", src_port=talk.port), "its end")
     tap.equal(live.find(s.events[s.events.index(restart) + 1:], "restart")["tables"], "kept",
               f"{what}: and that goes on")
@@ -277,7 +255,7 @@ def interface_meanwhile():
     m = fdstore.Manager(far, "sb")
     m.start()
     s = m.subscribe()
-    talk = Talk(near, far)
+    talk = live.Talk(near, far)
     s.until(lambda e: live.find(e, "tcp_established", src_port=talk.port), "the connection")
     for state in ("down", "up"):
         m.end()

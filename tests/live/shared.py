@@ -45,27 +45,6 @@ def links(sub):
     return [(e["in_iface"], e["state"]) for e in sub.events if e["event_type"] == "iface"]
 
 
-class Talk:
-    """An open connection to 10.0.NET.2."""
-
-    def __init__(self, near, far, net, port=80):
-        with far.listen((f"10.0.{net}.2", port)) as l:
-            self.client = near.connect((f"10.0.{net}.2", port))
-            self.server = l.accept()[0]
-        self.port = self.client.getsockname()[1]
-
-    def say(self):
-        self.client.sendall(b"x" * 100)
-        n = 0
-        while n < 100:
-            n += len(self.server.recv(100))
-
-    def close(self):
-        self.client.close()
-        self.server.recv(1)
-        self.server.close()
-
-
 def once(sub, talk, iface, what):
     """The close has come: it is the only one, by FIN, of the one connection on its interface."""
     sub.wait_for("tcp_close", src_port=talk.port)
@@ -94,7 +73,7 @@ def named_beside_pattern():
     live.join(left, right, "other-a", "other-b", 2)
     d, sub = start(left, "veth*,veth-a,lo", "--decoders=2", stats_interval="1s")
     hidden = live.exchange(left, right, "10.0.2.2")
-    shown = Talk(left, right, 1)
+    shown = live.Talk(left, right, 1)
     shown.close()
     once(sub, shown, "veth-a", "an interface named beside a pattern that has it: a connection comes once")
     local = live.exchange(left, left, "127.0.0.1", 81)
@@ -148,7 +127,7 @@ def tun_beside_ethernet():
     left.ip("link set t0 up")
     d, sub = start(left, "any", stats_interval="1s")
     for n in range(3):
-        talk = Talk(left, right, 1)
+        talk = live.Talk(left, right, 1)
         port = refused_by_tun(left, tun, "10.5.0.2", 90 + n)
         talk.close()
         once(sub, talk, "veth-a", "beside a tun: a connection over Ethernet comes once, under its name")
@@ -171,7 +150,7 @@ def opener_is_late():
     os.kill(opener, signal.SIGSTOP)
     try:
         live.join(left, right, "late-a", "late-b", 3)
-        talk = Talk(left, right, 3)
+        talk = live.Talk(left, right, 3)
         index = left.ip("-o link show late-a").split(":")[0]
         e = sub.wait_for("tcp_open", src_port=talk.port)
         tap.equal(e["in_iface"], f"if{index}", "an interface that is not reported in time has its number as name")
@@ -224,7 +203,7 @@ def reloads():
         if until:
             live.wait_until(until, f"the reload to {interfaces}")
 
-    talk, other = Talk(left, right, 6), Talk(left, right, 7, 81)
+    talk, other = live.Talk(left, right, 6), live.Talk(left, right, 7, 81)
     sub.wait_for("tcp_established", src_port=other.port)
     reload("veth*,other*", "8M", lambda: "new ring" in d.stderr())
     talk.say()
@@ -236,7 +215,7 @@ def reloads():
     talk.say()
     reload("any", "8M")
     sub.wait_for("iface", in_iface="other-a", state="back")
-    again = Talk(left, right, 7, 82)
+    again = live.Talk(left, right, 7, 82)
     sub.wait_for("tcp_established", src_port=again.port)
     reload("veth*,nosuch0", "8M", lambda: "other-a is not configured any more, but kept" in d.stderr())
     again.say()
@@ -255,7 +234,7 @@ def several_decoders():
     left, right = live.veth_pair("veth-a", "veth-b", 8)
     live.join(left, right, "veth-c", "veth-d", 9)
     d, sub = start(left, "any", "--decoders=3", stats_interval="1s")
-    talks = [Talk(left, right, 8 + i % 2, 1000 + i) for i in range(60)]
+    talks = [live.Talk(left, right, 8 + i % 2, 1000 + i) for i in range(60)]
     for t in talks:
         t.say()
         t.close()
@@ -273,11 +252,11 @@ def goes_away():
     left, right = live.veth_pair("veth-a", "veth-b", 10)
     far = live.Netns()
     d, sub = start(left, "veth*")
-    first = Talk(left, right, 10)
+    first = live.Talk(left, right, 10)
     sub.wait_for("tcp_established", src_port=first.port)
     left.ip("link del veth-a")
     live.join(left, right, "veth-a", "veth-b", 10)
-    second = Talk(left, right, 10, 81)
+    second = live.Talk(left, right, 10, 81)
     sub.wait_for("tcp_established", src_port=second.port)
     left.ip(f"link set veth-a netns {far.path}")
     sub.wait_for("tcp_close", src_port=second.port)
@@ -286,7 +265,7 @@ def goes_away():
     left.ip("link set veth-a up")
     live.wait_up(left, "veth-a")
     sub.until(lambda e: links(sub).count(("veth-a", "back")) == 2, "it to be back")
-    third = Talk(left, right, 10, 82)
+    third = live.Talk(left, right, 10, 82)
     third.close()
     once(sub, third, "veth-a", "an interface that is back: its new connection is whole")
     told = [(e["dest_port"], e["in_iface"], e["tcp"]["reason"]) for e in sub.events if e["event_type"] == "tcp_close"]
@@ -315,7 +294,7 @@ def kept():
     m.argv += DEDUPE
     m.start()
     sub = m.subscribe()
-    talk = Talk(left, right, 11)
+    talk = live.Talk(left, right, 11)
     sub.wait_for("tcp_established", src_port=talk.port)
     expected = []
     for n, sig in enumerate((signal.SIGKILL, signal.SIGTERM, signal.SIGKILL)):

@@ -217,6 +217,31 @@ def exchange(client, server, address, port=80):
     return flow
 
 
+class Talk:
+    """An open connection of two namespaces, to 10.0.NET.2."""
+
+    def __init__(self, near, far, net=1, port=80):
+        with far.listen((f"10.0.{net}.2", port)) as l:
+            self.client = near.connect((f"10.0.{net}.2", port))
+            self.server = l.accept()[0]
+        self.port = self.client.getsockname()[1]
+        self.client.settimeout(DEADLINE)
+        self.server.settimeout(DEADLINE)
+
+    def say(self):
+        self.client.sendall(b"x" * 100)
+        n = 0
+        while n < 100:
+            n += len(self.server.recv(100))
+
+    def close(self, wait=True):
+        """The client is first; with @wait its FIN has come when the server closes."""
+        self.client.close()
+        if wait:
+            self.server.recv(1)
+        self.server.close()
+
+
 class Synfind:
     """The daemon in a namespace.  Options as on the command line, '_' for '-'."""
 
