@@ -118,23 +118,44 @@ static int free_id(const struct capture *c)
 	return -1;
 }
 
-/* What stands for the rings of @link, enum link_type; requests them if there are none.  NULL: no
- * memory, or too many interfaces have rings. */
+/* An id for the rings of @name, or -1: logged. */
+static int take_id(struct capture *c, const char *name)
+{
+	int id = free_id(c);
+
+	if (id < 0) {
+		log_error("Cannot capture on '%s': %d interfaces are captured already", name,
+			  INTERFACES_MAX);
+		note_error(c, -EMFILE);
+	}
+	return id;
+}
+
+static struct interface *add_interface(struct capture *c, const struct interface *iface)
+{
+	struct interface *added = interface_add(c, iface);
+
+	if (!added)
+		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", iface->name));
+	return added;
+}
+
+/* What stands for the rings of @link, enum link_type; requests them if there are none.  NULL:
+ * logged. */
 static struct interface *shared_rings(struct capture *c, unsigned link)
 {
 	struct interface *rings = interface_find(c, opener_shared(link));
-	int id = rings ? 0 : free_id(c);
+	int id = rings ? 0 : take_id(c, "any");
 
 	if (rings || id < 0)
 		return rings;
-	rings = interface_add(c, &(struct interface){ .ifindex = opener_shared(link),
+	rings = add_interface(c, &(struct interface){ .ifindex = opener_shared(link),
 						      .id = (unsigned)id,
+						      .name = "any", /* until the rings have come */
 						      .up = true,
 						      .listed = true });
-	if (!rings)
-		return NULL;
-	snprintf(rings->name, sizeof rings->name, "any"); /* until the rings have come */
-	ask_rings(c, rings);
+	if (rings)
+		ask_rings(c, rings);
 	return rings;
 }
 
@@ -164,26 +185,16 @@ static void interface_join_rings(struct capture *c, struct interface *iface)
 static struct interface *link_add(struct capture *c, const struct opener_reply *m, bool again,
 				  struct interface *rings)
 {
-	int id = rings ? 0 : free_id(c);
-	struct interface *iface;
+	int id = rings ? 0 : take_id(c, m->name);
+	struct interface iface = { .ifindex = m->ifindex,
+				   .rings = rings,
+				   .id = (unsigned)id,
+				   .again = again,
+				   .up = m->flags & IFF_UP,
+				   .listed = true };
 
-	if (id < 0) {
-		log_error("Cannot capture on '%s': %d interfaces are captured already", m->name,
-			  INTERFACES_MAX);
-		note_error(c, -EMFILE);
-		return NULL;
-	}
-	iface = interface_add(c, &(struct interface){ .ifindex = m->ifindex,
-						      .rings = rings,
-						      .id = (unsigned)id,
-						      .again = again,
-						      .up = m->flags & IFF_UP,
-						      .listed = true });
-	if (iface)
-		memcpy(iface->name, m->name, sizeof iface->name);
-	else
-		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
-	return iface;
+	memcpy(iface.name, m->name, sizeof iface.name);
+	return id < 0 ? NULL : add_interface(c, &iface);
 }
 
 /* It is back under the same name: what is known of it need not be kept twice. */
@@ -213,12 +224,8 @@ static void link_new(struct capture *c, const struct opener_reply *m)
 		return;
 	}
 	forget_gone(c, m->name);
-	if (m->shared)
-		rings = shared_rings(c, (unsigned)link);
-	if (m->shared && !rings) {
-		note_error(c, log_errno(ENOMEM, "Cannot capture on '%s'", m->name));
+	if (m->shared && !(rings = shared_rings(c, (unsigned)link)))
 		return;
-	}
 	other_forget(c, m->ifindex);
 	iface = link_add(c, m, again, rings);
 	if (!iface)

@@ -17,7 +17,6 @@ struct candidate {
 	bool unowned; /* nothing of that direction was seen yet: another origin can own it */
 	bool named;   /* it has the segment's ISN */
 	bool over;
-	bool waits;	   /* only SYNs of the client were seen */
 	uint32_t distance; /* from the number that comes next */
 };
 
@@ -67,12 +66,12 @@ static uint32_t distance(uint32_t a, uint32_t b)
 	return a - b < b - a ? a - b : b - a;
 }
 
-static uint16_t owner_of(const struct tracker *t, table_ref r, enum fsm_side side)
+/* Does the origin of @s own this direction of the entry @r? */
+static bool is_owner(const struct tracker *t, table_ref r, bool server, const struct segment *s)
 {
 	uint16_t number = tracker_origin(t, (uint16_t)table_iface(&t->table, r));
 
-	return side == SIDE_A ? origin_of_client(t->origins, number)
-			      : origin_of_server(t->origins, number);
+	return origin_owns(t->origins, number, server, s->iface);
 }
 
 /* Does @s have the client's ISN, or answer it? */
@@ -94,16 +93,15 @@ static struct candidate candidate_of(const struct tracker *t, table_ref r, unsig
 	enum fsm_side from = self ? SIDE_A : sender != k.client_end;
 	struct candidate c = { .ref = r,
 			       .from = from,
-			       .owned = owner_of(t, r, from) == s->iface,
+			       .owned = is_owner(t, r, from == SIDE_B, s),
 			       .unowned = !k.sent[from],
 			       .named = has_isn(&k, from, s),
-			       .over = fsm_over(k.state),
-			       .waits = k.state == FSM_SYN };
+			       .over = fsm_over(k.state) };
 
 	c.distance =
 		k.sent[from] ? distance(s->seq, k.next[from]) : distance(s->ack, k.next[!from]);
 	/* A late segment of an earlier connection must not decide who owns the answers. */
-	if (c.unowned && c.waits && !(s->flags & TCP_SYN && !(s->flags & TCP_ACK)))
+	if (c.unowned && k.state == FSM_SYN && !(s->flags & TCP_SYN && !(s->flags & TCP_ACK)))
 		c.unowned = s->flags & TCP_ACK && c.distance <= answer_range;
 	return c;
 }
@@ -351,10 +349,8 @@ bool dedupe_is_alone(const struct tracker *t, table_ref r, unsigned sender, cons
 		client_end = table_hot(&t->table, r)->client_end;
 	}
 	bool server = sender != client_end;
-	uint16_t number = tracker_origin(t, (uint16_t)table_iface(&t->table, r));
 
-	return origin_owns(t->origins, number, server, s->iface) &&
-	       !(server && segment_flags(s) == TCP_SYN);
+	return is_owner(t, r, server, s) && !(server && segment_flags(s) == TCP_SYN);
 }
 
 bool dedupe_place(struct tracker *t, struct placed *p, unsigned sender, const struct segment *s)

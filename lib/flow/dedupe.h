@@ -2,8 +2,8 @@
  *
  * Each direction of a connection has an owner, the origin (origin.h) that showed it first.  Only
  * the owners' segments are processed; those that another origin shows are copies.  A segment that
- * is ahead of what the owner has shown is none: the route has changed, and its origin becomes the
- * owner.  So the key of a connection has no interface, and its entry has the pair of owners.
+ * is ahead of what the owner has shown is no copy: the route has changed, and its origin becomes
+ * the owner.  So the key of a connection has no interface, and its entry has the pair of owners.
  *
  * Two connections may have the same 4-tuple at the same time, on networks that do not meet (two
  * containers with equal addresses).  Their ISNs differ.  The further ones are instances 1 to 3: the
